@@ -1,0 +1,3 @@
+//! A simulated mesh of real roles in virtual time.
+
+fn main() {}

@@ -1,0 +1,246 @@
+//! All that may enter or leave a role.
+//!
+//! ```text
+//! role.handle(now, input)                     never blocks, never fails because of a peer
+//! while let Some(effect) = role.poll_effect() drain before the next handle
+//! role.next_timeout() -> Option<Time>         when to feed Input::Tick
+//! ```
+
+use super::message::{Message, StreamMessage, TopicMessage};
+use super::owner::{OwnerCommand, OwnerEvent};
+use super::topic::Topic;
+use super::types::{Account, ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Ticket};
+use crate::crypto::header::Header;
+use bytes::Bytes;
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// Over gossip; `from` is then only the neighbour that forwarded it.
+    Topic,
+    /// Over a stream; `from` is then the authenticated peer.
+    Stream,
+}
+
+/// Everything that happens to a role.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed: at or after [`next_timeout`](super).
+    Tick,
+    /// A decoded message.
+    Message {
+        /// The stream's peer, or the forwarder.
+        from: NodeId,
+        /// How it came.
+        via: Via,
+        /// What it says.
+        message: Message,
+    },
+    /// The user wants something (owner role only).
+    Command(OwnerCommand),
+    /// A peer is connected and its [`super::message::Hello`] was checked.
+    PeerUp(Peer),
+    /// Its last connection closed, or could not be made.
+    PeerDown(NodeId),
+    /// A peer subscribed to this topic: what was published before did not reach it.
+    PeerSubscribed(Topic),
+    /// The node's own contact for sealed answers has changed.
+    OwnRecord(Bytes),
+    /// How full the store is, at the start and after each change that matters.
+    Space(Space),
+    /// [`Effect::FindChunks`] is done: for each id, the header of what is held.
+    ChunksFound {
+        /// Of the effect.
+        ticket: Ticket,
+        /// In the order of the ids.
+        found: Vec<Option<Header>>,
+    },
+    /// One group commit is done: each of these was durable, or failed.
+    ChunksWritten(Vec<(Ticket, Result<Written, StoreError>)>),
+    /// [`Effect::ReadChunk`] is done; bytes are verified against the id.
+    ChunkRead {
+        /// Of the effect.
+        ticket: Ticket,
+        /// The sealed bytes with their header.
+        result: Result<(Header, Bytes), StoreError>,
+    },
+    /// [`Effect::DeleteChunk`] is done.
+    ChunkDeleted {
+        /// Of the effect.
+        ticket: Ticket,
+        /// Whether the tombstone is durable.
+        result: Result<(), StoreError>,
+    },
+}
+
+/// A connected, authenticated peer of our mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Who.
+    pub node: NodeId,
+    /// What it said of itself; the agreement key's signature was checked.
+    pub hello: super::message::Hello,
+    /// Where it was observed.
+    pub reach: Reach,
+}
+
+/// Where a peer was observed; decides its failure domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// A public IPv4 address, cut to /24.
+    PublicV4([u8; 3]),
+    /// A public IPv6 address, cut to /48.
+    PublicV6([u8; 6]),
+    /// Loopback, private or link-local.
+    Local,
+    /// Behind a relay: the domain is unknown.
+    Relayed,
+}
+
+/// How full a store is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// What the user gives, in bytes.
+    pub capacity: u64,
+    /// What is used of it.
+    pub used: u64,
+    /// Bytes the disk could still take above the reserve.
+    pub free: u64,
+    /// The store takes no writes (a failed sync, a lost disk).
+    pub read_only: bool,
+}
+
+/// What a durable write came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The lease's name: the same as before where the chunk was held already.
+    pub lease: LeaseNonce,
+    /// Of the store.
+    pub epoch: StoreEpoch,
+    /// Bytes this write added on disk; 0 where the chunk was held already.
+    pub added_bytes: u64,
+}
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum StoreError {
+    /// Not held.
+    #[error("the chunk is not held here")]
+    NotFound,
+    /// The bytes on disk no longer match the id; they are quarantined.
+    #[error("the chunk is damaged on disk")]
+    Damaged,
+    /// No space above the reserve.
+    #[error("the store is full")]
+    Full,
+    /// A sync failed earlier: nothing is written until the store is reopened and verified.
+    #[error("the store is read-only")]
+    ReadOnly,
+    /// The disk said no to this one operation.
+    #[error("the disk failed")]
+    Io,
+    /// More work is queued than the stated bound.
+    #[error("the store is busy")]
+    Busy,
+    /// Another account holds a lease on the chunk already.
+    #[error("the chunk is held for another account")]
+    OtherAccount,
+}
+
+/// A chunk as a holder keeps it, before the wrap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredChunk {
+    /// What the id certifies.
+    pub header: Header,
+    /// Nonce of the store proof.
+    pub proof_nonce: [u8; 32],
+    /// The owner's store proof.
+    pub proof: crate::crypto::ownership::Proof,
+    /// For whom.
+    pub account: Account,
+    /// The lease's name if the chunk is new here.
+    pub lease: LeaseNonce,
+    /// What was promised.
+    pub terms: LeaseTerms,
+    /// Audit tags; empty until audits come.
+    pub tags: Bytes,
+    /// The owner's sealed bytes.
+    pub sealed: Bytes,
+}
+
+impl StoredChunk {
+    /// The chunk's id, computed from the header.
+    pub fn id(&self) -> ChunkId {
+        self.header.id()
+    }
+}
+
+/// Everything that a role can do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Gossip this.
+    Publish {
+        /// Where.
+        topic: Topic,
+        /// What.
+        message: TopicMessage,
+    },
+    /// Say this to one peer, over the stream to it. Dropped, with `PeerDown`, where it is away.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: StreamMessage,
+    },
+    /// Connect to a node. Answered by `PeerUp` or `PeerDown`.
+    Dial {
+        /// Whom.
+        node: NodeId,
+        /// Its signed PeerRecord; empty where the node's addresses are known already.
+        record: Bytes,
+    },
+    /// Look the headers of these chunks up in the catalogue; no chunk bytes are read.
+    FindChunks {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// At most 64.
+        ids: Vec<ChunkId>,
+    },
+    /// Make this chunk durable. Completed only when it is.
+    WriteChunk {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// The chunk.
+        chunk: Box<StoredChunk>,
+    },
+    /// Read a chunk and verify it against its id.
+    ReadChunk {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// The chunk.
+        id: ChunkId,
+    },
+    /// Delete a chunk.
+    DeleteChunk {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// The chunk.
+        id: ChunkId,
+    },
+    /// Something the user, a log or a metric should know.
+    Report(Event),
+}
+
+/// What a role reports.
+#[derive(Debug)]
+pub enum Event {
+    /// From the owner role.
+    Owner(OwnerEvent),
+    /// Somebody's message was turned down, for a counted reason.
+    Rejected {
+        /// Whose.
+        from: NodeId,
+        /// Why; a metric's label.
+        reason: super::codec::Reject,
+    },
+}

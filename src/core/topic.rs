@@ -1,0 +1,58 @@
+//! The map from (mesh, locality, b) to gossip topics.
+//!
+//! `/quloud/1/<mesh>/<shard>/<kind>`: `<mesh>` = the first 16 hexadecimal digits of the mesh id,
+//! `<shard>` = the first b bits of the locality as four hexadecimal digits. b is 0 today, so there
+//! is one shard, `0000`; a mesh profile of above 100 nodes will raise it.
+
+use super::types::{Locality, MeshId};
+
+/// What a topic is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TopicKind {
+    /// Store requests.
+    Store,
+    /// Retrieve requests.
+    Retrieve,
+    /// Audit `locate` requests.
+    Audit,
+    /// Sealed answers.
+    Answer,
+}
+
+impl TopicKind {
+    /// All kinds, in the order of their names here.
+    pub const ALL: [Self; 4] = [Self::Store, Self::Retrieve, Self::Audit, Self::Answer];
+
+    /// The last segment of the topic's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Retrieve => "retrieve",
+            Self::Audit => "audit",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+/// One topic of the mesh this node is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic {
+    /// What it is for.
+    pub kind: TopicKind,
+    /// The first b bits of a locality, in the low bits; 0 where b is 0.
+    pub shard: u16,
+}
+
+impl Topic {
+    /// The topic of `kind` for a locality, at `bits` shard bits (0 to 16).
+    pub fn new(kind: TopicKind, locality: Locality, bits: u32) -> Self {
+        let shard = u32::from(locality.0) >> 16u32.saturating_sub(bits.min(16));
+        Self { kind, shard: shard as u16 }
+    }
+
+    /// The topic's full name in `mesh`.
+    pub fn name(&self, mesh: &MeshId) -> String {
+        let mesh: String = mesh.to_string().chars().take(16).collect();
+        format!("/quloud/1/{mesh}/{:04x}/{}", self.shard, self.kind.name())
+    }
+}

@@ -1,0 +1,53 @@
+//! Everything cryptographic, and nothing else: keys, sealing, proofs, signatures, words.
+//!
+//! Pure: no clock, no I/O, no randomness of the operating system. Whoever needs randomness passes
+//! a generator in, so that the simulator replays a run from its seed. Every layout that is hashed,
+//! signed or MACed is written down byte for byte in `proto/PROTOCOL.md`, with the same names.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`keys`] | the owner's key hierarchy and the node's own keys |
+//! | [`words`] | 24 BIP-39 words to and from the owner master |
+//! | [`keyfile`] | the derived keys at rest, under a passphrase or not |
+//! | [`header`] | the chunk header and the self-certifying chunk id |
+//! | [`seal`] | NaCl secretbox: the owner's seal, the holder's wrap, the sealed box of answers |
+//! | [`ownership`] | the zero-knowledge proof of ownership |
+//! | [`ack`] | receipts and signed acknowledgements |
+//! | [`capability`] | the read capability as text |
+
+pub mod ack;
+pub mod capability;
+pub mod header;
+pub mod keyfile;
+pub mod keys;
+pub mod ownership;
+pub mod seal;
+pub mod words;
+
+use hkdf::Hkdf;
+use sha2::{Digest, Sha256};
+
+/// `HKDF-Expand(prk, info)` of RFC 5869 over SHA-256, for keys that are uniform already.
+pub(crate) fn expand<const N: usize>(prk: &[u8; 32], info: &[&[u8]]) -> [u8; N] {
+    let mut out = [0; N];
+    let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("32 bytes are a full SHA-256 PRK");
+    hkdf.expand_multi_info(info, &mut out).expect("N is far below 255 * 32 bytes");
+    out
+}
+
+/// `HKDF(salt = none, ikm, info)` of RFC 5869 over SHA-256, for inputs that are not uniform.
+pub(crate) fn extract_and_expand<const N: usize>(ikm: &[u8; 32], info: &[&[u8]]) -> [u8; N] {
+    let mut out = [0; N];
+    let hkdf = Hkdf::<Sha256>::new(None, ikm);
+    hkdf.expand_multi_info(info, &mut out).expect("N is far below 255 * 32 bytes");
+    out
+}
+
+/// SHA-256 over the concatenation of `parts`.
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,157 @@
+//! NaCl secretbox (XSalsa20-Poly1305): the owner's seal, the holder's wrap, and sealed boxes.
+//!
+//! - **Seal**: `E_owner(plaintext)`; the nonce is a keyed hash of the exact plaintext, so equal
+//!   input gives equal output (deduplication) and different input never shares a keystream. The
+//!   nonce travels in front: `sealed = nonce (24) || mac (16) || ciphertext`.
+//! - **Wrap**: `E_holder(anything)` under the node's wrap key with a random nonce in front.
+//! - **Sealed box**: libsodium's `crypto_box_seal`, for answers to an anonymous asker.
+
+use super::header::Header;
+use super::keys::{ChunkKey, ChunkSecret, OwnerKeys, WrapKey, random};
+use crate::core::types::{ChunkId, Locality};
+use bytes::Bytes;
+use dryoc::classic::{crypto_box, crypto_generichash, crypto_secretbox};
+use rand::CryptoRng;
+use x25519_dalek::{PublicKey, StaticSecret};
+
+/// Bytes that a seal or a wrap adds: nonce 24, Poly1305 tag 16.
+pub const SEAL_OVERHEAD_BYTES: usize = NONCE_BYTES + MAC_BYTES;
+
+/// Bytes that a sealed box adds: ephemeral public key 32, Poly1305 tag 16.
+pub const SEALED_BOX_OVERHEAD_BYTES: usize = 32 + MAC_BYTES;
+
+const NONCE_BYTES: usize = 24;
+const MAC_BYTES: usize = 16;
+
+/// The box does not open: wrong key, or not the bytes that were sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the box does not open under this key")]
+pub struct OpenError;
+
+/// Seals a chunk's frame under its key: `nonce || secretbox`, [`SEAL_OVERHEAD_BYTES`] longer.
+pub fn seal(ck: &ChunkKey, plaintext: &[u8]) -> Vec<u8> {
+    let hash = blake3::keyed_hash(ck.nonce_key().expose(), plaintext);
+    let mut nonce = [0; NONCE_BYTES];
+    nonce.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    secretbox(ck.seal_key().expose(), nonce, plaintext)
+}
+
+/// Opens what [`seal`] made. The caller has compared Y with the header first, which commits the
+/// key: XSalsa20-Poly1305 alone does not.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn open(ck: &ChunkKey, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+    secretbox_open(ck.seal_key().expose(), sealed)
+}
+
+/// Wraps bytes at rest under the holder's own key with a random nonce.
+pub fn wrap(key: &WrapKey, plaintext: &[u8], rng: &mut impl CryptoRng) -> Vec<u8> {
+    secretbox(key.expose(), random(rng), plaintext)
+}
+
+/// Opens what [`wrap`] made.
+///
+/// # Errors
+/// [`OpenError`].
+pub fn unwrap(key: &WrapKey, wrapped: &[u8]) -> Result<Vec<u8>, OpenError> {
+    secretbox_open(key.expose(), wrapped)
+}
+
+fn secretbox(key: &[u8; 32], nonce: [u8; NONCE_BYTES], plaintext: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; plaintext.len() + SEAL_OVERHEAD_BYTES];
+    let (head, body) = out.split_at_mut(NONCE_BYTES);
+    head.copy_from_slice(&nonce);
+    crypto_secretbox::crypto_secretbox_easy(body, plaintext, &nonce, key)
+        .expect("the output has the plaintext's length and the tag's");
+    out
+}
+
+fn secretbox_open(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let (nonce, body) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError)?;
+    let length = body.len().checked_sub(MAC_BYTES).ok_or(OpenError)?;
+    let mut out = vec![0; length];
+    crypto_secretbox::crypto_secretbox_open_easy(&mut out, body, nonce, key)
+        .map_err(|_| OpenError)?;
+    Ok(out)
+}
+
+/// An asker's one-time key, to which answers on a topic are sealed.
+pub struct AnswerSecret(StaticSecret);
+
+impl AnswerSecret {
+    /// A new key pair from `rng`.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        Self(StaticSecret::from(random::<32>(rng)))
+    }
+
+    /// The public half, which the request carries: 32 bytes.
+    pub fn public(&self) -> [u8; 32] {
+        PublicKey::from(&self.0).to_bytes()
+    }
+
+    /// Opens an answer sealed to this key.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let length = sealed.len().checked_sub(SEALED_BOX_OVERHEAD_BYTES).ok_or(OpenError)?;
+        let mut out = vec![0; length];
+        crypto_box::crypto_box_seal_open(&mut out, sealed, &self.public(), &self.0.to_bytes())
+            .map_err(|_| OpenError)?;
+        Ok(out)
+    }
+}
+
+impl std::fmt::Debug for AnswerSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnswerSecret(..)")
+    }
+}
+
+/// Seals `plaintext` to `public` (libsodium `crypto_box_seal`): ephemeral key, tag, ciphertext.
+///
+/// `None` where `public` is of small order.
+pub fn seal_to(public: &[u8; 32], plaintext: &[u8], rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
+    let secret = StaticSecret::from(random::<32>(rng));
+    if !secret.diffie_hellman(&PublicKey::from(*public)).was_contributory() {
+        return None;
+    }
+    let ephemeral = PublicKey::from(&secret).to_bytes();
+    let mut nonce = [0; NONCE_BYTES];
+    let input = [ephemeral, *public].concat();
+    crypto_generichash::crypto_generichash(&mut nonce, &input, None).ok()?;
+    let mut out = vec![0; plaintext.len() + SEALED_BOX_OVERHEAD_BYTES];
+    let (head, body) = out.split_at_mut(ephemeral.len());
+    head.copy_from_slice(&ephemeral);
+    crypto_box::crypto_box_easy(body, plaintext, &nonce, public, &secret.to_bytes()).ok()?;
+    Some(out)
+}
+
+/// A chunk that is ready to be stored: all that its holders will ever see of it, and the secret
+/// that lets this device administer it.
+#[derive(Debug)]
+pub struct SealedChunk {
+    /// What the id certifies.
+    pub header: Header,
+    /// Where its topics are.
+    pub locality: Locality,
+    /// z.
+    pub admin: ChunkSecret,
+    /// `nonce || secretbox`.
+    pub sealed: Bytes,
+}
+
+impl SealedChunk {
+    /// Seals `plaintext` (an exact, padded frame) under `ck` with the points of `keys`.
+    pub fn new(keys: &OwnerKeys, ck: &ChunkKey, locality: Locality, plaintext: &[u8]) -> Self {
+        let sealed = Bytes::from(seal(ck, plaintext));
+        let header = Header::new(keys.generation, keys.points(ck), &sealed);
+        Self { header, locality, admin: keys.admin.chunk_secret(ck), sealed }
+    }
+
+    /// The chunk's id.
+    pub fn id(&self) -> ChunkId {
+        self.header.id()
+    }
+}

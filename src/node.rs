@@ -1,0 +1,3 @@
+//! The daemon: owns the drive loop and pumps inputs and effects between roles, store and net.
+
+pub mod report;

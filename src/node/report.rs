@@ -1,0 +1,219 @@
+//! What the node tells and is asked through the local API: plain data, JSON on the socket.
+//!
+//! Field names are the ones scripts rely on; a field may be added, never renamed.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// `quloud status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the running node.
+    pub version: String,
+    /// Its libp2p PeerId.
+    pub peer_id: String,
+    /// Name of its mesh.
+    pub mesh: String,
+    /// Addresses it listens on, each with `/p2p/PEERID`.
+    pub listen: Vec<String>,
+    /// Number of connected members of the mesh.
+    pub peers: usize,
+    /// Seconds since the node started.
+    pub uptime_s: u64,
+    /// Its chunk store.
+    pub store: StoreStatus,
+    /// What it put on the mesh, newest first.
+    pub backups: Vec<BackupStatus>,
+    /// What needs the user's attention; empty = healthy.
+    pub attention: Vec<String>,
+}
+
+/// The space this node gives.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// Bytes the user gives.
+    pub capacity: u64,
+    /// Bytes used of it.
+    pub used: u64,
+    /// Bytes the disk could still take above the reserve.
+    pub free: u64,
+    /// Chunks held for others.
+    pub chunks: u64,
+    /// A failed sync made the store read-only; it is verified when the node starts again.
+    pub read_only: bool,
+}
+
+/// One file on the mesh.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackupStatus {
+    /// File name as it was put.
+    pub name: String,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Chunks, the listing included.
+    pub chunks: u64,
+    /// Replicas asked for.
+    pub target: u8,
+    /// The smallest number of acknowledged replicas of any chunk.
+    pub replicas: u8,
+    /// `queued`, `replicating` or `stored`.
+    pub state: BackupState,
+    /// Seconds since 1970 when it was put.
+    pub put_at: u64,
+}
+
+/// How far a file has come. *Safe* needs audits and does not exist yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupState {
+    /// Nothing acknowledged yet.
+    Queued,
+    /// Some chunks are below their target.
+    Replicating,
+    /// Every chunk was acknowledged by as many nodes as asked.
+    Stored,
+}
+
+/// `quloud peers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerReport {
+    /// Its PeerId.
+    pub peer_id: String,
+    /// The address it is connected over.
+    pub address: String,
+    /// `lan` or `direct` (relays come later).
+    pub link: String,
+    /// Round trip of the last ping, in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// Its declared site, empty where it declares none.
+    pub site: String,
+    /// Chunks of ours that it acknowledged.
+    pub holds_chunks: u64,
+}
+
+/// What `quloud put` asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PutRequest {
+    /// Absolute path; the node opens it.
+    pub path: PathBuf,
+    /// Distinct nodes per chunk, 1 to 32.
+    pub replicas: u8,
+    /// How long a chunk may wait for its quorum, in seconds.
+    pub timeout_s: u64,
+}
+
+/// What `quloud get` asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GetRequest {
+    /// The capability's text.
+    pub capability: String,
+    /// Absolute path of the file to make.
+    pub output: PathBuf,
+    /// Replace an existing file.
+    pub overwrite: bool,
+    /// How long one chunk may take, in seconds.
+    pub timeout_s: u64,
+}
+
+/// One step of a long piece of work, in the order they happen; the last is `Done` or `Failed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Progress<T> {
+    /// Where it stands.
+    Working {
+        /// Bytes of the file done.
+        bytes: u64,
+        /// Bytes of the file in all, where known.
+        total: Option<u64>,
+        /// Chunks done.
+        chunks: u64,
+        /// The smallest number of acknowledged replicas so far (put only).
+        replicas: Option<u8>,
+        /// What it is doing, in one short phrase.
+        note: Option<String>,
+    },
+    /// It is done.
+    Done(T),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// `quloud put --json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PutDone {
+    /// The read capability: whoever has it can read the file.
+    pub capability: String,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Chunks, the listing included.
+    pub chunks: u64,
+    /// The smallest number of acknowledged replicas of any chunk.
+    pub replicas: u8,
+    /// Wall time.
+    pub seconds: f64,
+    /// PeerIds of the nodes that acknowledged chunks, with how many each did.
+    pub holders: Vec<(String, u64)>,
+    /// Sealed bytes of all chunks, one copy.
+    pub sealed_bytes: u64,
+}
+
+/// `quloud get --json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GetDone {
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Chunks read, the listing included.
+    pub chunks: u64,
+    /// Wall time.
+    pub seconds: f64,
+    /// PeerIds of the nodes that served chunks, with how many each did.
+    pub holders: Vec<(String, u64)>,
+}
+
+/// Why it failed: three short lines for the user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Fixes the exit code.
+    pub kind: FailureKind,
+    /// What happened.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+/// The kinds of failure a script can tell apart, each with its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureKind {
+    /// 1.
+    Failed,
+    /// 2.
+    Usage,
+    /// 3.
+    Partial,
+    /// 4.
+    NotEnoughHolders,
+    /// 5.
+    KeysMissing,
+    /// 6.
+    StoreFull,
+    /// 10.
+    Damage,
+}
+
+impl FailureKind {
+    /// The process's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::NotEnoughHolders => 4,
+            Self::KeysMissing => 5,
+            Self::StoreFull => 6,
+            Self::Damage => 10,
+        }
+    }
+}
