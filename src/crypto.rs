@@ -51,3 +51,10 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     }
     hash.finalize().into()
 }
+
+/// The next `N` bytes of a fixed layout whose whole length was checked before.
+pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
+    let (head, tail) = rest.split_first_chunk::<N>().expect("the layout's length was checked");
+    *rest = tail;
+    *head
+}

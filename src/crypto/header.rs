@@ -8,7 +8,7 @@
 //! `version u8 = 1 | generation u32 | Y 32 | Z 32 | D 32 | sealed length u32 | SHA-256(sealed) 32`
 
 use super::seal::SEAL_OVERHEAD_BYTES;
-use super::sha256;
+use super::{sha256, take};
 use crate::core::types::{CHUNK_SEALED_BYTES_MAX, ChunkId};
 use curve25519_dalek::{RistrettoPoint, ristretto::CompressedRistretto, traits::Identity};
 
@@ -125,11 +125,4 @@ impl Header {
 pub(crate) fn decode_point(bytes: &[u8; 32]) -> Option<RistrettoPoint> {
     let point = CompressedRistretto(*bytes).decompress()?;
     (point != RistrettoPoint::identity()).then_some(point)
-}
-
-/// The next `N` bytes of a fixed layout whose whole length was checked before.
-fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
-    let (head, tail) = rest.split_first_chunk::<N>().expect("the layout's length was checked");
-    *rest = tail;
-    *head
 }

@@ -127,7 +127,7 @@ pub struct OwnerKeys {
     /// See [`DeleteKey`]; `None` on a device that was told to live without it.
     pub delete: Option<DeleteKey>,
     /// E, the public half of the delete key: enough to make headers.
-    pub delete_root: [u8; 32],
+    pub delete_root: DeleteRoot,
     /// See [`AuditPurposeKey`].
     pub audit: AuditPurposeKey,
 }
@@ -142,7 +142,7 @@ impl OwnerKeys {
             chunker: ChunkerKey(master.purpose("chunker", generation)),
             head: HeadKey(master.purpose("head", generation)),
             admin: AdminKey(master.purpose("admin", generation)),
-            delete_root: delete.root().point(),
+            delete_root: delete.public(),
             delete: Some(delete),
             audit: AuditPurposeKey(master.purpose("audit", generation)),
         }
@@ -150,9 +150,8 @@ impl OwnerKeys {
 
     /// Y, Z and D of the chunk with key `ck`, as its header holds them.
     pub fn points(&self, ck: &ChunkKey) -> [[u8; 32]; 3] {
-        let root = decode_point(&self.delete_root).unwrap_or_default();
         let tweak = self.admin.delete_tweak(ck);
-        let delete = root + RistrettoPoint::mul_base(tweak.scalar());
+        let delete = self.delete_root.0 + RistrettoPoint::mul_base(tweak.scalar());
         [
             ck.read_secret().point(),
             self.admin.chunk_secret(ck).point(),
@@ -257,9 +256,39 @@ impl DeleteKey {
         ChunkSecret(self.root().0 + admin.delete_tweak(ck).0)
     }
 
+    /// E = e*G.
+    pub fn public(&self) -> DeleteRoot {
+        DeleteRoot(RistrettoPoint::mul_base(self.root().scalar()))
+    }
+
     /// e.
     fn root(&self) -> ChunkSecret {
         ChunkSecret::expand(&self.0, &[b"quloud/v1/delete-root"])
+    }
+}
+
+/// E, the public half of a delete key: never the identity, under which D would be t*G and the
+/// admin key alone could release.
+///
+/// Whoever knows E and an owner's admin key can tell which chunks are that owner's: not printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DeleteRoot(RistrettoPoint);
+
+impl DeleteRoot {
+    /// From its canonical encoding; `None` for anything else, and for the identity.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
+        decode_point(bytes).map(Self)
+    }
+
+    /// The canonical encoding.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.compress().to_bytes()
+    }
+}
+
+impl std::fmt::Debug for DeleteRoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DeleteRoot(..)")
     }
 }
 

@@ -58,7 +58,7 @@ pub fn unwrap(key: &WrapKey, wrapped: &[u8]) -> Result<Vec<u8>, OpenError> {
     secretbox_open(key.expose(), wrapped)
 }
 
-fn secretbox(key: &[u8; 32], nonce: [u8; NONCE_BYTES], plaintext: &[u8]) -> Vec<u8> {
+pub(super) fn secretbox(key: &[u8; 32], nonce: [u8; NONCE_BYTES], plaintext: &[u8]) -> Vec<u8> {
     let mut out = vec![0; plaintext.len() + SEAL_OVERHEAD_BYTES];
     let (head, body) = out.split_at_mut(NONCE_BYTES);
     head.copy_from_slice(&nonce);
@@ -67,7 +67,7 @@ fn secretbox(key: &[u8; 32], nonce: [u8; NONCE_BYTES], plaintext: &[u8]) -> Vec<
     out
 }
 
-fn secretbox_open(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+pub(super) fn secretbox_open(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
     let (nonce, body) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(OpenError)?;
     let length = body.len().checked_sub(MAC_BYTES).ok_or(OpenError)?;
     let mut out = vec![0; length];
