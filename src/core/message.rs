@@ -86,6 +86,15 @@ pub struct Answer {
     pub sealed: Bytes,
 }
 
+impl AnswerTag {
+    /// The tag of answers to the asker with this one-time key.
+    pub fn of(ephemeral: &[u8; 32]) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] =
+            crate::crypto::sha256(&[b"quloud/v1/answer-tag", ephemeral]);
+        Self::from_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 /// What an [`Answer`]'s box holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerBody {

@@ -4,7 +4,7 @@
 //! `<shard>` = the first b bits of the locality as four hexadecimal digits. b is 0 today, so there
 //! is one shard, `0000`; a mesh profile of above 100 nodes will raise it.
 
-use super::types::{Locality, MeshId};
+use super::types::{AnswerTag, Locality, MeshId};
 
 /// What a topic is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +48,14 @@ impl Topic {
     pub fn new(kind: TopicKind, locality: Locality, bits: u32) -> Self {
         let shard = u32::from(locality.0) >> 16u32.saturating_sub(bits.min(16));
         Self { kind, shard: shard as u16 }
+    }
+
+    /// The topic of the answers with `tag`, at `bits` shard bits: the tag's first 16 bits, in
+    /// big-endian order, stand for a locality. An asker picks a key whose tag leads to a shard that
+    /// it subscribes to.
+    pub fn answer(tag: &AnswerTag, bits: u32) -> Self {
+        let [high, low, ..] = *tag.as_bytes();
+        Self::new(TopicKind::Answer, Locality(u16::from_be_bytes([high, low])), bits)
     }
 
     /// The topic's full name in `mesh`.
