@@ -24,8 +24,15 @@ pub mod ownership;
 pub mod seal;
 pub mod words;
 
+use crate::core::types::MeshId;
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroize;
+
+/// The mesh called `name`: `SHA-256(name)`, in UTF-8 as it is given.
+pub fn mesh_id(name: &str) -> MeshId {
+    MeshId::from_bytes(sha256(&[name.as_bytes()]))
+}
 
 /// `HKDF-Expand(prk, info)` of RFC 5869 over SHA-256, for keys that are uniform already.
 pub(crate) fn expand<const N: usize>(prk: &[u8; 32], info: &[&[u8]]) -> [u8; N] {
@@ -40,6 +47,17 @@ pub(crate) fn extract_and_expand<const N: usize>(ikm: &[u8; 32], info: &[&[u8]])
     let mut out = [0; N];
     let hkdf = Hkdf::<Sha256>::new(None, ikm);
     hkdf.expand_multi_info(info, &mut out).expect("N is far below 255 * 32 bytes");
+    out
+}
+
+/// Keyed BLAKE3 over the concatenation of `parts`. Wipes the hasher, which holds the key.
+pub(crate) fn keyed_hash(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = blake3::Hasher::new_keyed(key);
+    for part in parts {
+        hash.update(part);
+    }
+    let out = *hash.finalize().as_bytes();
+    hash.zeroize();
     out
 }
 

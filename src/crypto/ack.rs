@@ -4,23 +4,26 @@
 //! says nothing about storing. An **ack** is the holder's signature, given only after its store
 //! reported the bytes durable, over everything the owner must be able to hold it to.
 
-use super::expand;
 use super::keys::{NodeKeys, PairKey, verify_signature};
-use crate::core::types::StoreEpoch;
-use crate::core::types::{Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, MeshId, NodeId};
+use super::{expand, keyed_hash};
+use crate::core::types::{
+    Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, MeshId, NodeId, StoreEpoch,
+};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// The largest number of chunks in one ack.
+pub const ACK_CHUNKS_MAX: usize = 64;
+
+const DOMAIN: &[u8; 13] = b"quloud/v1/ack";
 
 /// `keyed BLAKE3(receipt key, seed 32 || id 32 || sealed)`, 32 bytes.
 pub type Receipt = [u8; 32];
 
 /// The receipt of `sealed` for the fresh `seed` that came with it.
 pub fn receipt(pair: &PairKey, seed: &[u8; 32], id: &ChunkId, sealed: &[u8]) -> Receipt {
-    let key = expand::<32>(pair.expose(), &[b"quloud/v1/receipt"]);
-    let mut hash = blake3::Hasher::new_keyed(&key);
-    hash.update(seed);
-    hash.update(id.as_bytes());
-    hash.update(sealed);
-    *hash.finalize().as_bytes()
+    let key = Zeroizing::new(expand::<32>(pair.expose(), &[b"quloud/v1/receipt"]));
+    keyed_hash(&key, &[seed, id.as_bytes(), sealed])
 }
 
 /// Compares two receipts in constant time.
@@ -52,7 +55,7 @@ pub struct AckStatement {
     pub epoch: StoreEpoch,
     /// What the holder promises.
     pub terms: LeaseTerms,
-    /// The chunks, 1 to 64.
+    /// The chunks, 1 to [`ACK_CHUNKS_MAX`].
     pub chunks: Vec<AckedChunk>,
 }
 
@@ -61,17 +64,17 @@ impl AckStatement {
     /// renew-every s u32 | keep-after-silence s u32 | release delay s u32 | count u16 |
     /// count * (id 32 | lease nonce 16 | receipt 32)`, integers little-endian.
     pub fn encode(&self, holder: &NodeId) -> Vec<u8> {
-        let domain = b"quloud/v1/ack";
+        let count = u16::try_from(self.chunks.len()).unwrap_or(u16::MAX);
         let mut out = Vec::with_capacity(192 + self.chunks.len() * 80);
-        out.push(domain.len() as u8);
-        out.extend_from_slice(domain);
+        out.push(DOMAIN.len() as u8);
+        out.extend_from_slice(DOMAIN);
         out.extend_from_slice(self.mesh.as_bytes());
         out.extend_from_slice(holder.as_bytes());
         out.extend_from_slice(self.account.as_bytes());
         out.extend_from_slice(self.batch.as_bytes());
         out.extend_from_slice(self.epoch.as_bytes());
         out.extend_from_slice(&self.terms.encode());
-        out.extend_from_slice(&(self.chunks.len() as u16).to_le_bytes());
+        out.extend_from_slice(&count.to_le_bytes());
         for chunk in &self.chunks {
             out.extend_from_slice(chunk.id.as_bytes());
             out.extend_from_slice(chunk.lease.as_bytes());
@@ -85,8 +88,10 @@ impl AckStatement {
         keys.sign(&self.encode(&keys.node_id()))
     }
 
-    /// Whether `signature` is `holder`'s over this statement.
+    /// Whether `signature` is `holder`'s over this statement, and the statement is within its
+    /// limits.
     pub fn verify(&self, holder: &NodeId, signature: &[u8; 64]) -> bool {
-        verify_signature(holder, &self.encode(holder), signature)
+        (1..=ACK_CHUNKS_MAX).contains(&self.chunks.len())
+            && verify_signature(holder, &self.encode(holder), signature)
     }
 }

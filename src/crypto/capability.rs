@@ -5,12 +5,14 @@
 
 use super::keys::ChunkKey;
 use crate::core::types::{ChunkId, Locality};
-use bech32::{Bech32m, Hrp, primitives::decode::CheckedHrpstring};
+use bech32::primitives::decode::CheckedHrpstring;
+use bech32::{Bech32m, Hrp, encode_lower_to_fmt};
 use zeroize::Zeroizing;
 
 const PREFIX: Hrp = Hrp::parse_unchecked("quloud");
 const VERSION: u8 = 1;
 const PAYLOAD_BYTES: usize = 67;
+const TEXT_BYTES: usize = 121;
 
 /// A root chunk, and the key that opens it.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub enum CapabilityError {
     /// Made by a newer version.
     #[error("capability version {0} is not known")]
     Version(u8),
-    /// The checksum is right, and the length is not.
+    /// The checksum is right, and the length or the four spare bits at the end are not.
     #[error("the capability has the wrong length")]
     Length,
 }
@@ -49,11 +51,15 @@ impl Capability {
         for (byte, value) in payload.iter_mut().zip(parts.into_iter().flatten()) {
             *byte = *value;
         }
-        let text = bech32::encode::<Bech32m>(PREFIX, payload.as_slice());
-        Zeroizing::new(text.expect("67 bytes fit bech32m"))
+        // Room for all of it: a string that grows leaves copies of the secret behind.
+        let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES));
+        encode_lower_to_fmt::<Bech32m, String>(&mut text, PREFIX, payload.as_slice())
+            .expect("67 bytes fit bech32m, and a string takes them");
+        text
     }
 
-    /// Reads the text back; white space around it is ignored.
+    /// Reads the text back: all lower or all upper case (as QR codes like it), white space around
+    /// it ignored, and nothing else but what [`Self::encode`] writes.
     ///
     /// # Errors
     /// [`CapabilityError`], whatever the input.
@@ -65,11 +71,14 @@ impl Capability {
         }
         let parsed =
             CheckedHrpstring::new::<Bech32m>(text).map_err(|_| CapabilityError::Checksum)?;
-        let payload = Zeroizing::new(parsed.byte_iter().collect::<Vec<u8>>());
+        // At most what a legal text holds, and one more: room that never grows.
+        let mut payload = Zeroizing::new(Vec::with_capacity(PAYLOAD_BYTES + 1));
+        payload.extend(parsed.byte_iter().take(PAYLOAD_BYTES + 1));
         let (version, rest) = payload.split_first().ok_or(CapabilityError::Length)?;
         if *version != VERSION {
             return Err(CapabilityError::Version(*version));
         }
+        parsed.validate_segwit_padding().map_err(|_| CapabilityError::Length)?;
         let (id, rest) = rest.split_first_chunk::<32>().ok_or(CapabilityError::Length)?;
         let (locality, rest) = rest.split_first_chunk::<2>().ok_or(CapabilityError::Length)?;
         let ck: [u8; 32] = rest.try_into().map_err(|_| CapabilityError::Length)?;

@@ -15,7 +15,7 @@
 //! `Name(..)`. "Generation" is a `u32` in little-endian order everywhere.
 
 use super::header::decode_point;
-use super::{expand, extract_and_expand};
+use super::{expand, extract_and_expand, keyed_hash};
 use crate::core::types::{Account, NodeId};
 use curve25519_dalek::{RistrettoPoint, Scalar};
 use ed25519_dalek::{Signer, SigningKey};
@@ -206,10 +206,7 @@ impl ChunkKey {
     ///
     /// `variant` is 0 until the replicas of a chunk are made distinct; `kind` is the frame's kind.
     pub fn derive(dedup: &DedupKey, variant: u8, kind: u8, plaintext: &[u8]) -> Self {
-        let mut hash = blake3::Hasher::new_keyed(&dedup.0);
-        hash.update(&[variant, kind]);
-        hash.update(plaintext);
-        Self(*hash.finalize().as_bytes())
+        Self(keyed_hash(&dedup.0, &[&[variant, kind], plaintext]))
     }
 
     /// The key of the owner's seal.
@@ -342,9 +339,10 @@ impl NodeKeys {
     }
 
     /// From three 32-byte seeds: Ed25519 secret key, X25519 secret key, wrap key.
-    pub fn from_seeds(signing: [u8; 32], agreement: [u8; 32], wrap: [u8; 32]) -> Self {
-        let signing = SigningKey::from_bytes(&signing);
-        Self { signing, agreement: StaticSecret::from(agreement), wrap: WrapKey(wrap) }
+    pub fn from_seeds(mut signing: [u8; 32], agreement: [u8; 32], wrap: [u8; 32]) -> Self {
+        let key = SigningKey::from_bytes(&signing);
+        signing.zeroize();
+        Self { signing: key, agreement: StaticSecret::from(agreement), wrap: WrapKey(wrap) }
     }
 
     /// The three seeds as 96 bytes, for sealing at rest.
@@ -368,7 +366,8 @@ impl NodeKeys {
         AgreementKey(PublicKey::from(&self.agreement).to_bytes())
     }
 
-    /// Ed25519 signature (RFC 8032, 64 bytes) over `"quloud/v1/agreement" || N`.
+    /// Ed25519 signature (RFC 8032, 64 bytes) over
+    /// `len(domain) u8 || "quloud/v1/agreement" || N`.
     pub fn sign_agreement(&self) -> [u8; 64] {
         self.sign(&agreement_statement(&self.agreement_key()))
     }
@@ -406,14 +405,19 @@ pub fn verify_agreement(node: &NodeId, key: &AgreementKey, signature: &[u8; 64])
 }
 
 fn agreement_statement(key: &AgreementKey) -> Vec<u8> {
-    [b"quloud/v1/agreement".as_slice(), &key.0].concat()
+    const DOMAIN: &[u8; 19] = b"quloud/v1/agreement";
+    [&[DOMAIN.len() as u8], DOMAIN.as_slice(), &key.0].concat()
 }
 
-/// Strict Ed25519 verification: small-order keys and non-canonical encodings are refused.
+/// Strict Ed25519 verification: small-order points and non-canonical encodings, of the key too, are
+/// refused, so that one signature has one form and one key has one name.
 pub(crate) fn verify_signature(node: &NodeId, statement: &[u8], signature: &[u8; 64]) -> bool {
     let Ok(key) = ed25519_dalek::VerifyingKey::from_bytes(node.as_bytes()) else {
         return false;
     };
+    if key.to_edwards().compress().as_bytes() != node.as_bytes() {
+        return false;
+    }
     key.verify_strict(statement, &ed25519_dalek::Signature::from_bytes(signature)).is_ok()
 }
 

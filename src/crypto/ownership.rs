@@ -7,12 +7,16 @@
 //!
 //! `c = H512("quloud/v1/challenge", id, point, R, ctx)`, `s = r + c*x`, proof = `R || s`, and
 //! `H512(domain, parts..) = SHA-512(len(domain) u8 || domain || parts..)`. The nonce scalar r is
-//! hedged: derived from the secret, fresh randomness and the context together.
+//! hedged: derived from the secret, fresh randomness and the context together. The public point is
+//! always computed from the secret that signs: a signer that takes it from its caller can be made
+//! to give the secret away (the double-key oracle of RUSTSEC-2022-0093).
 
-use super::header::decode_point;
+use super::header::{Header, decode_point};
 use super::keys::{ChunkSecret, random};
 use super::sha256;
 use crate::core::types::{ChunkId, MeshId, NodeId};
+use curve25519_dalek::constants::RISTRETTO_BASEPOINT_POINT;
+use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
 use curve25519_dalek::{RistrettoPoint, Scalar};
 use rand::CryptoRng;
 use sha2::{Digest, Sha512};
@@ -37,6 +41,17 @@ pub enum Operation {
     Release = 5,
 }
 
+impl Operation {
+    /// The point of `header` under which this operation is proved: Y, Z or D.
+    pub fn point(self, header: &Header) -> &[u8; 32] {
+        match self {
+            Self::Retrieve => &header.read,
+            Self::Store | Self::Locate | Self::Unrelease => &header.admin,
+            Self::Release => &header.delete,
+        }
+    }
+}
+
 /// Who may check a proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verifier {
@@ -47,6 +62,9 @@ pub enum Verifier {
 }
 
 /// Everything that a proof is bound to, besides the chunk and the point.
+///
+/// There are two kinds, and nothing else verifies: for one node, made by a named asker; and for
+/// anyone, nameless, and only to find a chunk (Retrieve, Locate).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Context {
     /// What the proof allows.
@@ -67,6 +85,16 @@ pub struct Context {
 pub const CONTEXT_BYTES: usize = 1 + 1 + 32 + 33 + 32 + 32 + 32;
 
 impl Context {
+    fn is_legal(&self) -> bool {
+        match (self.verifier, self.asker) {
+            (Verifier::Node(_), Some(_)) => true,
+            (Verifier::Anyone(_), None) => {
+                matches!(self.operation, Operation::Retrieve | Operation::Locate)
+            }
+            (Verifier::Node(_), None) | (Verifier::Anyone(_), Some(_)) => false,
+        }
+    }
+
     /// `version u8 = 1 | operation u8 | mesh 32 | verifier tag u8 (0 node, 1 anyone) | verifier 32
     /// | asker 32 (zero where nameless) | nonce 32 | SHA-256(body) 32`: 163 bytes.
     pub fn encode(&self) -> [u8; CONTEXT_BYTES] {
@@ -109,8 +137,10 @@ pub fn prove(
     let mut r = hash_to_scalar(b"quloud/v1/nonce", &parts);
     let commitment = RistrettoPoint::mul_base(&r).compress().to_bytes();
     let c = challenge(id, &secret.point(), &commitment, &ctx);
-    let s = r + c * secret.scalar();
+    let mut blinded = c * secret.scalar();
+    let s = r + blinded;
     r.zeroize();
+    blinded.zeroize();
     let mut proof = [0; PROOF_BYTES];
     let (head, tail) = proof.split_at_mut(32);
     head.copy_from_slice(&commitment);
@@ -120,22 +150,79 @@ pub fn prove(
 
 /// Whether `proof` shows knowledge of the logarithm of `point` for `id` in `context`.
 ///
-/// Refuses encodings that are not canonical, and the identity, for the point and for R.
+/// Refuses encodings that are not canonical, and the identity, for the point and for R; and a
+/// context of neither kind.
 pub fn verify(point: &[u8; 32], id: &ChunkId, context: &Context, proof: &Proof) -> bool {
-    let Some((commitment, s, public)) = decode(point, proof) else {
+    let Some(claim) = decode(&Statement { point, id, context, proof }) else {
         return false;
     };
-    let c = challenge(id, point, &commitment, &context.encode());
-    let expected = RistrettoPoint::vartime_double_scalar_mul_basepoint(&-c, &public, &s);
-    expected.compress().to_bytes() == commitment
+    let sum = RistrettoPoint::vartime_double_scalar_mul_basepoint(&-claim.c, &claim.x, &claim.s);
+    sum == claim.r
 }
 
-fn decode(point: &[u8; 32], proof: &Proof) -> Option<([u8; 32], Scalar, RistrettoPoint)> {
+/// Whether `proof` allows `context.operation` on the chunk with this header: under the point that
+/// the operation takes, for the header's own id.
+pub fn verify_header(header: &Header, context: &Context, proof: &Proof) -> bool {
+    verify(context.operation.point(header), &header.id(), context, proof)
+}
+
+/// One of several proofs that are checked together.
+#[derive(Debug, Clone, Copy)]
+pub struct Statement<'a> {
+    /// The point whose logarithm is known, from the chunk's header.
+    pub point: &'a [u8; 32],
+    /// The chunk.
+    pub id: &'a ChunkId,
+    /// The context as the verifier sees it.
+    pub context: &'a Context,
+    /// The proof.
+    pub proof: &'a Proof,
+}
+
+/// Whether every one of `statements` verifies; true for none at all.
+///
+/// One multiscalar multiplication: with random 128-bit weights w, the sum of
+/// `w * (s*G - c*X - R)` is the identity; a batch with a wrong proof in it passes with a
+/// probability of 2^-128. Which one is wrong, [`verify`] tells.
+pub fn verify_batch(statements: &[Statement<'_>], rng: &mut impl CryptoRng) -> bool {
+    let mut base = Scalar::ZERO;
+    let mut scalars = Vec::with_capacity(2 * statements.len() + 1);
+    let mut points = Vec::with_capacity(2 * statements.len() + 1);
+    for statement in statements {
+        let Some(claim) = decode(statement) else {
+            return false;
+        };
+        let weight = Scalar::from(u128::from_le_bytes(random(rng)));
+        base += weight * claim.s;
+        scalars.extend([-weight, -(weight * claim.c)]);
+        points.extend([claim.r, claim.x]);
+    }
+    scalars.push(base);
+    points.push(RISTRETTO_BASEPOINT_POINT);
+    RistrettoPoint::vartime_multiscalar_mul(scalars, points).is_identity()
+}
+
+/// A statement as numbers: it holds where `s*G - c*X == R`.
+struct Claim {
+    r: RistrettoPoint,
+    s: Scalar,
+    x: RistrettoPoint,
+    c: Scalar,
+}
+
+fn decode(statement: &Statement<'_>) -> Option<Claim> {
+    let Statement { point, id, context, proof } = *statement;
+    if !context.is_legal() {
+        return None;
+    }
     let (commitment, s) = proof.split_first_chunk::<32>()?;
-    let s: [u8; 32] = s.try_into().ok()?;
-    decode_point(commitment)?;
-    let s: Option<Scalar> = Scalar::from_canonical_bytes(s).into();
-    Some((*commitment, s?, decode_point(point)?))
+    let s: Option<Scalar> = Scalar::from_canonical_bytes(s.try_into().ok()?).into();
+    Some(Claim {
+        r: decode_point(commitment)?,
+        s: s?,
+        x: decode_point(point)?,
+        c: challenge(id, point, commitment, &context.encode()),
+    })
 }
 
 fn challenge(id: &ChunkId, point: &[u8; 32], commitment: &[u8; 32], ctx: &[u8]) -> Scalar {
@@ -150,7 +237,8 @@ fn hash_to_scalar(domain: &[u8], parts: &[&[u8]]) -> Scalar {
     for part in parts {
         hash.update(part);
     }
-    let wide = Zeroizing::new(<[u8; 64]>::from(hash.finalize()));
+    let mut wide = Zeroizing::new([0; 64]);
+    hash.finalize_into((&mut *wide).into());
     Scalar::from_bytes_mod_order_wide(&wide)
 }
 

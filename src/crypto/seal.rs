@@ -7,12 +7,14 @@
 //! - **Sealed box**: libsodium's `crypto_box_seal`, for answers to an anonymous asker.
 
 use super::header::Header;
+use super::keyed_hash;
 use super::keys::{ChunkKey, ChunkSecret, OwnerKeys, WrapKey, random};
 use crate::core::types::{ChunkId, Locality};
 use bytes::Bytes;
 use dryoc::classic::{crypto_box, crypto_generichash, crypto_secretbox};
 use rand::CryptoRng;
 use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
 
 /// Bytes that a seal or a wrap adds: nonce 24, Poly1305 tag 16.
 pub const SEAL_OVERHEAD_BYTES: usize = NONCE_BYTES + MAC_BYTES;
@@ -30,18 +32,24 @@ pub struct OpenError;
 
 /// Seals a chunk's frame under its key: `nonce || secretbox`, [`SEAL_OVERHEAD_BYTES`] longer.
 pub fn seal(ck: &ChunkKey, plaintext: &[u8]) -> Vec<u8> {
-    let hash = blake3::keyed_hash(ck.nonce_key().expose(), plaintext);
+    let hash = keyed_hash(ck.nonce_key().expose(), &[plaintext]);
     let mut nonce = [0; NONCE_BYTES];
-    nonce.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+    nonce.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     secretbox(ck.seal_key().expose(), nonce, plaintext)
 }
 
-/// Opens what [`seal`] made. The caller has compared Y with the header first, which commits the
-/// key: XSalsa20-Poly1305 alone does not.
+/// Opens the sealed bytes of the chunk with this header, which the caller has checked against the
+/// header and the chunk's id.
+///
+/// Y of the header must be the key's own before anything is decrypted: that commits the key, which
+/// XSalsa20-Poly1305 alone does not (whoever knows two keys can make bytes that open under both).
 ///
 /// # Errors
 /// [`OpenError`].
-pub fn open(ck: &ChunkKey, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+pub fn open(ck: &ChunkKey, header: &Header, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+    if ck.read_secret().point() != header.read {
+        return Err(OpenError);
+    }
     secretbox_open(ck.seal_key().expose(), sealed)
 }
 
@@ -97,7 +105,8 @@ impl AnswerSecret {
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let length = sealed.len().checked_sub(SEALED_BOX_OVERHEAD_BYTES).ok_or(OpenError)?;
         let mut out = vec![0; length];
-        crypto_box::crypto_box_seal_open(&mut out, sealed, &self.public(), &self.0.to_bytes())
+        let secret = Zeroizing::new(self.0.to_bytes());
+        crypto_box::crypto_box_seal_open(&mut out, sealed, &self.public(), &secret)
             .map_err(|_| OpenError)?;
         Ok(out)
     }
@@ -124,13 +133,13 @@ pub fn seal_to(public: &[u8; 32], plaintext: &[u8], rng: &mut impl CryptoRng) ->
     let mut out = vec![0; plaintext.len() + SEALED_BOX_OVERHEAD_BYTES];
     let (head, body) = out.split_at_mut(ephemeral.len());
     head.copy_from_slice(&ephemeral);
-    crypto_box::crypto_box_easy(body, plaintext, &nonce, public, &secret.to_bytes()).ok()?;
+    let secret = Zeroizing::new(secret.to_bytes());
+    crypto_box::crypto_box_easy(body, plaintext, &nonce, public, &secret).ok()?;
     Some(out)
 }
 
 /// A chunk that is ready to be stored: all that its holders will ever see of it, and the secret
 /// that lets this device administer it.
-#[derive(Debug)]
 pub struct SealedChunk {
     /// What the id certifies.
     pub header: Header,
@@ -153,5 +162,12 @@ impl SealedChunk {
     /// The chunk's id.
     pub fn id(&self) -> ChunkId {
         self.header.id()
+    }
+}
+
+/// The id only: the bytes are long, and the points link chunks.
+impl std::fmt::Debug for SealedChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SealedChunk({})", self.id())
     }
 }

@@ -10,6 +10,9 @@ use zeroize::{Zeroize, Zeroizing};
 /// Number of recovery words.
 pub const WORD_COUNT: usize = 24;
 
+/// The longest word of the English list.
+const WORD_BYTES_MAX: usize = 8;
+
 /// Why a text is not a set of recovery words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WordsError {
@@ -28,7 +31,15 @@ pub enum WordsError {
 pub fn to_words(master: &Master) -> Zeroizing<String> {
     let mnemonic = Mnemonic::from_entropy_in(Language::English, master.expose())
         .expect("32 bytes are a valid BIP-39 entropy length");
-    Zeroizing::new(mnemonic.to_string())
+    // Room for all of it: a string that grows leaves copies of the secret behind.
+    let mut text = Zeroizing::new(String::with_capacity(WORD_COUNT * (WORD_BYTES_MAX + 1)));
+    for word in mnemonic.words() {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    text
 }
 
 /// The master of 24 words: any white space between them, any case.
@@ -36,7 +47,7 @@ pub fn to_words(master: &Master) -> Zeroizing<String> {
 /// # Errors
 /// [`WordsError`] says which word is wrong by its place, never by its text.
 pub fn from_words(text: &str) -> Result<Master, WordsError> {
-    let lower = Zeroizing::new(text.to_lowercase());
+    let lower = Zeroizing::new(text.to_ascii_lowercase());
     let words: Vec<&str> = lower.split_whitespace().collect();
     if words.len() != WORD_COUNT {
         return Err(WordsError::Count(words.len()));
