@@ -47,6 +47,25 @@ pub enum Reject {
     TableFull,
 }
 
+impl Reject {
+    /// The reason as one word for counters and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Oversize => "oversize",
+            Self::Malformed => "malformed",
+            Self::WrongVersion => "wrong-version",
+            Self::WrongMesh => "wrong-mesh",
+            Self::WrongPeer => "wrong-peer",
+            Self::WrongBytes => "wrong-bytes",
+            Self::BadProof => "bad-proof",
+            Self::Replayed => "replayed",
+            Self::Unsolicited => "unsolicited",
+            Self::RateLimited => "rate-limited",
+            Self::TableFull => "table-full",
+        }
+    }
+}
+
 /// The largest gossiped message.
 pub const TOPIC_BYTES_MAX: usize = 4 << 10;
 

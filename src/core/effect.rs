@@ -106,6 +106,8 @@ pub struct Space {
     pub used: u64,
     /// Bytes the disk could still take above the reserve.
     pub free: u64,
+    /// Chunks held.
+    pub chunks: u64,
     /// The store takes no writes (a failed sync, a lost disk).
     pub read_only: bool,
 }

@@ -24,6 +24,8 @@ pub struct Status {
     pub store: StoreStatus,
     /// What it put on the mesh, newest first.
     pub backups: Vec<BackupStatus>,
+    /// Messages turned down since the start, by reason.
+    pub rejects: std::collections::BTreeMap<String, u64>,
     /// What needs the user's attention; empty = healthy.
     pub attention: Vec<String>,
 }
