@@ -185,6 +185,18 @@ pub struct Failure {
     pub hint: String,
 }
 
+impl Failure {
+    /// From its parts.
+    pub fn new(
+        kind: FailureKind,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { kind, what: what.into(), why: why.into(), hint: hint.into() }
+    }
+}
+
 /// The kinds of failure a script can tell apart, each with its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
