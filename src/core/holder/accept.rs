@@ -1,0 +1,336 @@
+//! Volunteering for chunks, taking them in, and acknowledging what is durable.
+//!
+//! A chunk passes its checks from cheap to dear: bounds, rate, terms, room, replay; then the proof
+//! (two scalar multiplications), then the hash over all its bytes. Only then is it written.
+
+use super::admission::{Admission, Room, promise};
+use super::{Delayed, HolderRole, Lookup};
+use crate::core::codec::{OFFERS_MAX, Reject};
+use crate::core::effect::{Effect, StoreError, StoredChunk, Written};
+use crate::core::message::{
+    AnswerBody, StoreAck, StoreChunk, StoreClaim, StoreRefusal, StoreReject, StoreRequest,
+    StreamMessage,
+};
+use crate::core::types::{
+    Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Ticket, Time,
+};
+use crate::crypto::ack::{AckStatement, AckedChunk, Receipt, receipt};
+use crate::crypto::header::Header;
+use crate::crypto::keys::random;
+use crate::crypto::ownership::{Context, Operation, Verifier, verify};
+use rand::RngExt;
+use std::collections::BTreeMap;
+
+/// A volunteer waits up to this long, so that a request's answers do not come all at once.
+const CLAIM_JITTER_MS: u64 = 200;
+
+/// A chunk that came, with what was worked out about it.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    id: ChunkId,
+    chunk: StoreChunk,
+    promised: LeaseTerms,
+}
+
+/// A chunk that was handed to the store. Holds no chunk bytes.
+#[derive(Debug)]
+pub(super) struct Writing {
+    from: NodeId,
+    batch: BatchId,
+    account: Account,
+    id: ChunkId,
+    sealed_bytes: u32,
+    terms: LeaseTerms,
+    receipt: Receipt,
+}
+
+/// Chunks that can share one signed statement.
+type AckGroup = (NodeId, BatchId, Account, [u8; 12], StoreEpoch);
+
+impl HolderRole {
+    /// A request from a topic: volunteer with the stated probability, after a jitter.
+    pub(super) fn on_topic_store_request(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        request: StoreRequest,
+    ) {
+        let key = (request.ephemeral, request.attempt);
+        if let Err(reason) = self.admit_topic_request(now, from, key) {
+            self.reject(from, reason);
+            return;
+        }
+        // Without its own record, nobody could reach this node.
+        let volunteers = !self.record.is_empty()
+            && self.willing(&request)
+            && self.rng.random_range(0..u16::MAX) < request.probability;
+        if volunteers {
+            self.delay(now, CLAIM_JITTER_MS, Delayed::Claim { from, request });
+        } else {
+            self.topic_work.give_back(from, 1);
+        }
+    }
+
+    /// A request from a peer that knows this node: answered at once, also with a no.
+    pub(super) fn on_direct_request(&mut self, now: Time, from: NodeId, request: StoreRequest) {
+        if let Err(reason) = self.rates.direct.take(now, from) {
+            self.reject(from, reason);
+            return;
+        }
+        if self.willing(&request) && self.stream_work.take(from, 1) {
+            let ids = request.offers.iter().map(|offer| offer.id).collect();
+            self.find(ids, Lookup::StreamClaim { from, request });
+        } else {
+            let claim =
+                StoreClaim { contact: None, ephemeral: request.ephemeral, wants: 0, holds: 0 };
+            self.send(from, StreamMessage::StoreClaim(claim));
+        }
+    }
+
+    /// Whether this node takes chunks on these terms at all now: the store takes writes, the terms
+    /// are within the policy, and the writes on their way leave half of their bound free.
+    fn willing(&self, request: &StoreRequest) -> bool {
+        self.admission.available().is_some()
+            && promise(&request.terms, &self.limits).is_some()
+            && self.writing_bytes.total() <= self.limits.writing_bytes / 2
+    }
+
+    /// The claim for a request: what is held already, and of the rest what there is room for.
+    fn claim(&self, request: &StoreRequest, found: &[Option<Header>]) -> StoreClaim {
+        let mut room = self.admission.available().unwrap_or(0);
+        let (mut wants, mut holds) = (0u64, 0u64);
+        for (at, offer) in request.offers.iter().enumerate().take(OFFERS_MAX) {
+            let bit = 1u64 << at;
+            let needs = Admission::disk_bytes(offer.sealed_bytes);
+            if found.get(at).is_some_and(Option::is_some) {
+                holds |= bit;
+                wants |= bit;
+            } else if needs <= room {
+                room -= needs;
+                wants |= bit;
+            }
+        }
+        StoreClaim { contact: None, ephemeral: request.ephemeral, wants, holds }
+    }
+
+    pub(super) fn answer_with_claim(
+        &mut self,
+        from: NodeId,
+        request: &StoreRequest,
+        found: &[Option<Header>],
+    ) {
+        let claim = self.claim(request, found);
+        if claim.wants == 0 || self.record.is_empty() {
+            return;
+        }
+        let claim = StoreClaim { contact: Some(self.contact()), ..claim };
+        match self.sealed(&request.ephemeral, &AnswerBody::Claim(claim)) {
+            Some((topic, message)) => self.effects.push_back(Effect::Publish { topic, message }),
+            None => self.reject(from, Reject::Malformed),
+        }
+    }
+
+    pub(super) fn send_claim(
+        &mut self,
+        from: NodeId,
+        request: &StoreRequest,
+        found: &[Option<Header>],
+    ) {
+        let claim = self.claim(request, found);
+        self.send(from, StreamMessage::StoreClaim(claim));
+    }
+
+    pub(super) fn on_store_chunk(&mut self, now: Time, from: NodeId, chunk: StoreChunk) {
+        let (batch, id) = (chunk.batch, chunk.header.id());
+        let bytes = chunk.sealed.len() as u64;
+        if !self.writing_bytes.take(from, bytes) {
+            self.reject(from, Reject::TableFull);
+            return self.refuse(from, batch, id, StoreRefusal::Busy);
+        }
+        // Taken here, and given back once the chunk has proven itself.
+        if let Err(reason) = self.rates.unproven.take(now, from) {
+            self.writing_bytes.give_back(from, bytes);
+            return self.reject(from, reason);
+        }
+        let Some(promised) = promise(&chunk.terms, &self.limits) else {
+            self.writing_bytes.give_back(from, bytes);
+            return self.refuse(from, batch, id, StoreRefusal::Unwilling);
+        };
+        let room = self.admission.room(&chunk.account, chunk.header.sealed_bytes, &self.limits);
+        let arrival = Arrival { id, chunk, promised };
+        match room {
+            Room::Enough => self.verify_and_write(from, arrival),
+            Room::Closed => self.turn_down(from, &arrival, StoreRefusal::Failed, None),
+            Room::Short if self.stream_work.take(from, 1) => {
+                let arrival = Box::new(arrival);
+                self.find(vec![id], Lookup::Short { from, arrival });
+            }
+            Room::Short => {
+                self.turn_down(from, &arrival, StoreRefusal::Busy, Some(Reject::TableFull));
+            }
+        }
+    }
+
+    /// There was no room for a new chunk; one that is held already needs none.
+    pub(super) fn on_short_found(
+        &mut self,
+        from: NodeId,
+        arrival: Arrival,
+        found: &[Option<Header>],
+    ) {
+        if found.first().is_some_and(Option::is_some) {
+            self.verify_and_write(from, arrival);
+        } else {
+            self.turn_down(from, &arrival, StoreRefusal::Full, None);
+        }
+    }
+
+    /// The dear checks, then the store.
+    fn verify_and_write(&mut self, from: NodeId, arrival: Arrival) {
+        let receipt = match self.verified(from, &arrival) {
+            Ok(receipt) => receipt,
+            Err(reason) => {
+                return self.turn_down(from, &arrival, StoreRefusal::Invalid, Some(reason));
+            }
+        };
+        self.rates.unproven.refund(from);
+        let Arrival { id, chunk, promised } = arrival;
+        let sealed_bytes = chunk.header.sealed_bytes;
+        self.admission.reserve(chunk.account, sealed_bytes);
+        let ticket = self.ticket();
+        let writing = Writing {
+            from,
+            batch: chunk.batch,
+            account: chunk.account,
+            id,
+            sealed_bytes,
+            terms: promised,
+            receipt,
+        };
+        self.writing.insert(ticket, writing);
+        let chunk = Box::new(StoredChunk {
+            header: chunk.header,
+            proof_nonce: chunk.nonce,
+            proof: chunk.proof,
+            account: chunk.account,
+            lease: LeaseNonce::from_bytes(random(&mut self.rng)),
+            terms: promised,
+            tags: chunk.tags,
+            sealed: chunk.sealed,
+        });
+        self.effects.push_back(Effect::WriteChunk { ticket, chunk });
+    }
+
+    /// Checks the proof, then the bytes, and works out the receipt.
+    fn verified(&mut self, from: NodeId, arrival: &Arrival) -> Result<Receipt, Reject> {
+        let Arrival { id, chunk, .. } = arrival;
+        let key = Self::proof_key(Operation::Store, id, &chunk.nonce);
+        if self.proofs_seen.contains(&key) {
+            return Err(Reject::Replayed);
+        }
+        let context = Context {
+            operation: Operation::Store,
+            mesh: self.hello.mesh,
+            verifier: Verifier::Node(self.me()),
+            asker: Some(from),
+            nonce: chunk.nonce,
+            body_hash: StoreChunk::body_hash(&chunk.account, &chunk.terms, &chunk.tags),
+        };
+        if !verify(&chunk.header.admin, id, &context, &chunk.proof) {
+            return Err(Reject::BadProof);
+        }
+        self.proofs_seen.insert(from, key);
+        if !chunk.header.certifies(&chunk.sealed) {
+            return Err(Reject::WrongBytes);
+        }
+        let pair = self.keys.pair_key(&chunk.account).ok_or(Reject::Malformed)?;
+        Ok(receipt(&pair, &chunk.seed, id, &chunk.sealed))
+    }
+
+    /// Refuses a chunk whose bytes were counted already.
+    fn turn_down(
+        &mut self,
+        from: NodeId,
+        arrival: &Arrival,
+        refusal: StoreRefusal,
+        reason: Option<Reject>,
+    ) {
+        self.writing_bytes.give_back(from, arrival.chunk.sealed.len() as u64);
+        if let Some(reason) = reason {
+            self.reject(from, reason);
+        }
+        self.refuse(from, arrival.chunk.batch, arrival.id, refusal);
+    }
+
+    fn refuse(&mut self, to: NodeId, batch: BatchId, id: ChunkId, reason: StoreRefusal) {
+        self.send(to, StreamMessage::StoreReject(StoreReject { batch, id, reason }));
+    }
+
+    /// The only place that acknowledges: the store says that these are durable, or failed. What
+    /// one group commit made durable for one batch shares its signatures.
+    pub(super) fn on_chunks_written(
+        &mut self,
+        results: Vec<(Ticket, Result<Written, StoreError>)>,
+    ) {
+        let mut groups: BTreeMap<AckGroup, Vec<AckedChunk>> = BTreeMap::new();
+        for (ticket, result) in results {
+            let Some(writing) = self.writing.remove(&ticket) else {
+                continue;
+            };
+            let Writing { from, batch, account, id, sealed_bytes, terms, receipt } = writing;
+            self.writing_bytes.give_back(from, sealed_bytes.into());
+            self.admission.settle(account, sealed_bytes, result.as_ref().ok());
+            match result {
+                Ok(Written { lease, epoch, .. }) => {
+                    let group = (from, batch, account, terms.encode(), epoch);
+                    groups.entry(group).or_default().push(AckedChunk { id, lease, receipt });
+                }
+                Err(error) => {
+                    if error == StoreError::ReadOnly {
+                        self.admission.set_read_only();
+                    }
+                    self.refuse(from, batch, id, refusal_of(error));
+                }
+            }
+        }
+        for (group, chunks) in groups {
+            self.acknowledge(group, chunks);
+        }
+    }
+
+    /// Signs and sends acks of at most 64 chunks, none twice in one of them.
+    fn acknowledge(&mut self, group: AckGroup, chunks: Vec<AckedChunk>) {
+        let (to, ..) = group;
+        let mut ack: Vec<AckedChunk> = Vec::new();
+        for chunk in chunks {
+            if ack.len() >= OFFERS_MAX || ack.iter().any(|other| other.id == chunk.id) {
+                let full = std::mem::take(&mut ack);
+                self.send_ack(to, &group, full);
+            }
+            ack.push(chunk);
+        }
+        self.send_ack(to, &group, ack);
+    }
+
+    fn send_ack(&mut self, to: NodeId, group: &AckGroup, chunks: Vec<AckedChunk>) {
+        let (_, batch, account, terms, epoch) = *group;
+        let terms = LeaseTerms::decode(&terms);
+        let mesh = self.hello.mesh;
+        let statement = AckStatement { mesh, account, batch, epoch, terms, chunks };
+        let signature = statement.sign(&self.keys);
+        let chunks = statement.chunks;
+        let ack = StoreAck { batch, account, epoch, terms, chunks, signature };
+        self.send(to, StreamMessage::StoreAck(ack));
+    }
+}
+
+fn refusal_of(error: StoreError) -> StoreRefusal {
+    match error {
+        StoreError::Full => StoreRefusal::Full,
+        StoreError::Busy => StoreRefusal::Busy,
+        StoreError::OtherAccount => StoreRefusal::Unwilling,
+        StoreError::NotFound | StoreError::Damaged | StoreError::ReadOnly | StoreError::Io => {
+            StoreRefusal::Failed
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! May this chunk come in? Capacity, the accounts' quotas, and what was promised to the disk.
+
+use super::limits::HolderLimits;
+use crate::core::effect::{Space, Written};
+use crate::core::types::{Account, LeaseTerms};
+use std::collections::BTreeMap;
+
+/// What a record takes on disk besides the sealed bytes, rounded up: prefix, boxes, alignment.
+const RECORD_OVERHEAD_BYTES: u64 = 8 << 10;
+
+/// Whether there is room for a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Yes.
+    Enough,
+    /// Not for a chunk that is new here.
+    Short,
+    /// The store takes no writes at all, or has not said yet how full it is.
+    Closed,
+}
+
+/// Space and quotas. Bytes are reserved from the moment a chunk is let in until its write is done,
+/// so that a burst cannot overrun a bound that the store reports late.
+///
+/// A claim reserves nothing: it is an offer, and reserving for the asking would let anybody fill
+/// the store with wishes.
+#[derive(Debug)]
+pub(super) struct Admission {
+    space: Option<Space>,
+    used: BTreeMap<Account, u64>,
+    reserved: u64,
+    reserved_by: BTreeMap<Account, u64>,
+}
+
+impl Admission {
+    pub(super) fn new(used: BTreeMap<Account, u64>) -> Self {
+        Self { space: None, used, reserved: 0, reserved_by: BTreeMap::new() }
+    }
+
+    pub(super) fn set_space(&mut self, space: Space) {
+        self.space = Some(space);
+    }
+
+    /// A write failed because the store turned read-only; it will say so itself a little later.
+    pub(super) fn set_read_only(&mut self) {
+        if let Some(space) = &mut self.space {
+            space.read_only = true;
+        }
+    }
+
+    /// What a chunk of this sealed length takes on disk at most.
+    pub(super) fn disk_bytes(sealed_bytes: u32) -> u64 {
+        u64::from(sealed_bytes) + RECORD_OVERHEAD_BYTES
+    }
+
+    /// Bytes that new chunks can still take; `None` where the store takes no writes.
+    pub(super) fn available(&self) -> Option<u64> {
+        let space = self.space.filter(|space| !space.read_only)?;
+        let granted = space.capacity.saturating_sub(space.used).min(space.free);
+        Some(granted.saturating_sub(self.reserved))
+    }
+
+    /// Whether a chunk of `account` with this sealed length may come in.
+    pub(super) fn room(&self, account: &Account, sealed_bytes: u32, limits: &HolderLimits) -> Room {
+        let Some(available) = self.available() else {
+            return Room::Closed;
+        };
+        let new = Self::disk_bytes(sealed_bytes);
+        let reserved = self.reserved_by.get(account).copied().unwrap_or(0);
+        let used = self.used.get(account).copied().unwrap_or(0).saturating_add(reserved);
+        let known = self.used.contains_key(account) || self.reserved_by.contains_key(account);
+        let accounts = self.used.len() + self.reserved_by.len();
+        let fits = new <= available
+            && used.saturating_add(new) <= limits.account_bytes_max
+            && (known || accounts < limits.accounts_max);
+        if fits { Room::Enough } else { Room::Short }
+    }
+
+    /// Sets bytes aside for a chunk that was let in.
+    pub(super) fn reserve(&mut self, account: Account, sealed_bytes: u32) {
+        let bytes = Self::disk_bytes(sealed_bytes);
+        self.reserved = self.reserved.saturating_add(bytes);
+        let own = self.reserved_by.entry(account).or_insert(0);
+        *own = own.saturating_add(bytes);
+    }
+
+    /// Ends a reservation: with the write's result where there was one.
+    pub(super) fn settle(&mut self, account: Account, sealed_bytes: u32, done: Option<&Written>) {
+        let bytes = Self::disk_bytes(sealed_bytes);
+        self.reserved = self.reserved.saturating_sub(bytes);
+        let own = self.reserved_by.get(&account).copied().unwrap_or(0);
+        if own <= bytes {
+            self.reserved_by.remove(&account);
+        } else {
+            self.reserved_by.insert(account, own - bytes);
+        }
+        let added = done.map_or(0, |written| written.added_bytes);
+        if added > 0 {
+            let used = self.used.entry(account).or_insert(0);
+            *used = used.saturating_add(added);
+            // Until the store says how full it is now.
+            if let Some(space) = &mut self.space {
+                space.used = space.used.saturating_add(added);
+                space.free = space.free.saturating_sub(added);
+            }
+        }
+    }
+
+    /// Accounts in the tables.
+    pub(super) fn accounts(&self) -> usize {
+        self.used.len() + self.reserved_by.len()
+    }
+}
+
+/// What to promise an owner that asks for these terms: no less than it asks, within this node's
+/// policy. `None` where it asks for more than the policy allows.
+pub(super) fn promise(asked: &LeaseTerms, limits: &HolderLimits) -> Option<LeaseTerms> {
+    let max = &limits.terms_max;
+    let release_delay_s = asked.release_delay_s.max(limits.release_delay_min_s);
+    let within = asked.renew_every_s <= max.renew_every_s
+        && asked.keep_after_silence_s <= max.keep_after_silence_s
+        && release_delay_s <= max.release_delay_s;
+    within.then_some(LeaseTerms { release_delay_s, ..*asked })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ACCOUNT: Account = Account::from_bytes([1; 32]);
+    const OTHER: Account = Account::from_bytes([2; 32]);
+
+    fn space(capacity: u64, used: u64) -> Space {
+        Space { capacity, used, free: capacity, ..Space::default() }
+    }
+
+    #[test]
+    fn nothing_comes_in_before_the_store_spoke_or_when_it_is_read_only() {
+        let mut admission = Admission::new(BTreeMap::new());
+        let limits = HolderLimits::default();
+        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Closed);
+        admission.set_space(space(1 << 20, 0));
+        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Enough);
+        admission.set_read_only();
+        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Closed);
+    }
+
+    #[test]
+    fn reservations_count_until_they_are_settled() {
+        let mut admission = Admission::new(BTreeMap::new());
+        let limits = HolderLimits::default();
+        admission.set_space(space(20 << 10, 0));
+        admission.reserve(ACCOUNT, 4 << 10);
+        assert_eq!(admission.room(&OTHER, 4 << 10, &limits), Room::Short);
+        admission.settle(ACCOUNT, 4 << 10, None);
+        assert_eq!(admission.room(&OTHER, 4 << 10, &limits), Room::Enough);
+        assert_eq!(admission.accounts(), 0);
+    }
+
+    #[test]
+    fn quota_counts_what_was_stored_before_and_since() {
+        let mut admission = Admission::new(BTreeMap::from([(ACCOUNT, 10 << 10)]));
+        let limits = HolderLimits { account_bytes_max: 30 << 10, ..HolderLimits::default() };
+        admission.set_space(space(1 << 20, 10 << 10));
+        assert_eq!(admission.room(&ACCOUNT, 10 << 10, &limits), Room::Enough);
+        admission.reserve(ACCOUNT, 10 << 10);
+        let written = Written {
+            lease: crate::core::types::LeaseNonce::from_bytes([0; 16]),
+            epoch: crate::core::types::StoreEpoch::from_bytes([0; 16]),
+            added_bytes: 12 << 10,
+        };
+        admission.settle(ACCOUNT, 10 << 10, Some(&written));
+        assert_eq!(admission.room(&ACCOUNT, 10 << 10, &limits), Room::Short);
+        assert_eq!(admission.room(&OTHER, 10 << 10, &limits), Room::Enough);
+    }
+
+    #[test]
+    fn number_of_accounts_is_bounded() {
+        let mut admission = Admission::new(BTreeMap::from([(ACCOUNT, 1)]));
+        let limits = HolderLimits { accounts_max: 1, ..HolderLimits::default() };
+        admission.set_space(space(1 << 20, 0));
+        assert_eq!(admission.room(&OTHER, 100, &limits), Room::Short);
+        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Enough);
+    }
+
+    #[test]
+    fn promise_is_never_below_the_wish_and_never_above_the_policy() {
+        let limits = HolderLimits::default();
+        let asked = LeaseTerms::default();
+        assert_eq!(promise(&asked, &limits), Some(asked));
+        let hasty = LeaseTerms { release_delay_s: 0, ..asked };
+        assert_eq!(promise(&hasty, &limits), Some(asked));
+        let greedy = LeaseTerms { keep_after_silence_s: u32::MAX, ..asked };
+        assert_eq!(promise(&greedy, &limits), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! Every bound of the holder role, in one place.
+
+use super::bounds::Rate;
+use crate::core::types::LeaseTerms;
+
+const DAY_S: u32 = 86_400;
+const MIB: u64 = 1 << 20;
+
+/// How much a holder lets others make it do. What happens at a bound stands at each.
+#[derive(Debug, Clone)]
+pub struct HolderLimits {
+    /// Bytes that one account may have here. Above: [`Full`](crate::core::message::StoreRefusal),
+    /// but for chunks that are held already.
+    pub account_bytes_max: u64,
+    /// Accounts with chunks here. Above: a new account is told `Full`.
+    pub accounts_max: usize,
+    /// The longest durations that are promised. Above: no claim, or `Unwilling`.
+    pub terms_max: LeaseTerms,
+    /// The shortest release delay that is promised, in seconds: a shorter wish gets this one.
+    pub release_delay_min_s: u32,
+    /// Connected peers that are served. Above: a peer's messages are dropped (`TableFull`).
+    pub peers_max: usize,
+    /// Requests on topics, by the neighbour that forwarded them. Above: dropped (`RateLimited`).
+    pub topic_requests_per_forwarder: Rate,
+    /// Requests on topics in all. Above: dropped (`RateLimited`).
+    pub topic_requests: Rate,
+    /// Store requests on a stream, by peer. Above: dropped (`RateLimited`).
+    pub direct_requests_per_peer: Rate,
+    /// Retrieves and chunks on a stream whose proof has not verified (yet), by peer; what verifies
+    /// does not count. Above: dropped (`RateLimited`).
+    pub unproven_per_peer: Rate,
+    /// Topic requests remembered, so that each is handled once, by forwarder. Above: the oldest is
+    /// forgotten.
+    pub requests_seen_per_forwarder: usize,
+    /// The same in all.
+    pub requests_seen: usize,
+    /// Nonces of verified proofs remembered by peer. Above: the oldest is forgotten.
+    pub proofs_seen_per_peer: usize,
+    /// The same in all.
+    pub proofs_seen: usize,
+    /// Topic requests that wait for their jitter or a look-up, by forwarder. Above: dropped
+    /// (`TableFull`).
+    pub topic_work_per_forwarder: u64,
+    /// The same in all.
+    pub topic_work: u64,
+    /// Stream messages that wait for a look-up, by peer. Above: `Busy`.
+    pub stream_work_per_peer: u64,
+    /// The same in all.
+    pub stream_work: u64,
+    /// Sealed bytes on their way to the disk, by peer. Above: `Busy`.
+    pub writing_bytes_per_peer: u64,
+    /// The same in all.
+    pub writing_bytes: u64,
+    /// Chunks being read by peer. Above: queued.
+    pub reads_per_peer: u64,
+    /// The same in all; each is at most 4 MiB in memory.
+    pub reads: u64,
+    /// Proven retrieves that wait for a read, by peer. Above: `Busy`.
+    pub queued_reads_per_peer: u64,
+    /// The same in all.
+    pub queued_reads: u64,
+}
+
+impl Default for HolderLimits {
+    fn default() -> Self {
+        Self {
+            account_bytes_max: u64::MAX,
+            accounts_max: 65_536,
+            terms_max: LeaseTerms {
+                renew_every_s: 366 * DAY_S,
+                keep_after_silence_s: 3 * 366 * DAY_S,
+                release_delay_s: 366 * DAY_S,
+            },
+            release_delay_min_s: 7 * DAY_S,
+            peers_max: 256,
+            topic_requests_per_forwarder: Rate { per_s: 20, burst: 200 },
+            topic_requests: Rate { per_s: 200, burst: 1_000 },
+            direct_requests_per_peer: Rate { per_s: 20, burst: 200 },
+            unproven_per_peer: Rate { per_s: 5, burst: 64 },
+            requests_seen_per_forwarder: 2_048,
+            requests_seen: 8_192,
+            proofs_seen_per_peer: 4_096,
+            proofs_seen: 32_768,
+            topic_work_per_forwarder: 256,
+            topic_work: 1_024,
+            stream_work_per_peer: 64,
+            stream_work: 1_024,
+            writing_bytes_per_peer: 32 * MIB,
+            writing_bytes: 128 * MIB,
+            reads_per_peer: 8,
+            reads: 16,
+            queued_reads_per_peer: 64,
+            queued_reads: 1_024,
+        }
+    }
+}

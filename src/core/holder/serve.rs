@@ -1,0 +1,267 @@
+//! Handing chunks out, to whoever proves knowledge of y on an authenticated stream; and telling a
+//! nameless asker on a topic, by a sealed box and by nothing else, that they are here.
+
+use super::bounds::Budget;
+use super::{Delayed, HolderRole, Lookup};
+use crate::core::codec::Reject;
+use crate::core::effect::{Effect, StoreError};
+use crate::core::message::{
+    AnswerBody, ChunkData, Retrieve, RetrieveOffer, RetrieveRefusal, RetrieveReject,
+    RetrieveRequest, StreamMessage,
+};
+use crate::core::types::{ChunkId, NodeId, Ticket, Time};
+use crate::crypto::header::Header;
+use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, verify};
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+/// An offer waits up to this long, so that a request's answers do not come all at once.
+const OFFER_JITTER_MS: u64 = 100;
+
+/// Proven retrieves: a queue for each peer, served in turn, and a few reads at a time.
+#[derive(Debug)]
+pub(super) struct Reads {
+    queues: BTreeMap<NodeId, VecDeque<(u64, ChunkId)>>,
+    queued: Budget,
+    reading: BTreeMap<Ticket, (NodeId, u64)>,
+    slots: Budget,
+    /// Whose turn it was last.
+    last: Option<NodeId>,
+}
+
+impl Reads {
+    pub(super) fn new(limits: &super::HolderLimits) -> Self {
+        Self {
+            queues: BTreeMap::new(),
+            queued: Budget::new(limits.queued_reads_per_peer, limits.queued_reads),
+            reading: BTreeMap::new(),
+            slots: Budget::new(limits.reads_per_peer, limits.reads),
+            last: None,
+        }
+    }
+
+    pub(super) fn reading(&self) -> u64 {
+        self.slots.total()
+    }
+
+    pub(super) fn queued(&self) -> u64 {
+        self.queued.total()
+    }
+
+    /// Queues a read; `false` at the bound.
+    fn push(&mut self, from: NodeId, request: u64, id: ChunkId) -> bool {
+        let fits = self.queued.take(from, 1);
+        if fits {
+            self.queues.entry(from).or_default().push_back((request, id));
+        }
+        fits
+    }
+
+    /// The next read that may begin: of the peers with a free slot, the one after the last served.
+    fn next(&mut self) -> Option<(NodeId, u64, ChunkId)> {
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.queues.range((after, Bound::Unbounded)).map(|(node, _)| *node);
+        let mut order = later.chain(self.queues.keys().copied());
+        let slots = &mut self.slots;
+        let from = order.find(|node| slots.take(*node, 1))?;
+        let queue = self.queues.get_mut(&from)?;
+        let next = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&from);
+        }
+        self.queued.give_back(from, 1);
+        self.last = Some(from);
+        next.map(|(request, id)| (from, request, id))
+    }
+
+    /// Ends a read.
+    fn finish(&mut self, ticket: Ticket) -> Option<(NodeId, u64)> {
+        let done = self.reading.remove(&ticket)?;
+        self.slots.give_back(done.0, 1);
+        Some(done)
+    }
+
+    /// Drops what a peer that is away waits for. Reads that have begun end by themselves.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        if let Some(queue) = self.queues.remove(&node) {
+            self.queued.give_back(node, queue.len() as u64);
+        }
+    }
+}
+
+impl HolderRole {
+    pub(super) fn on_retrieve(&mut self, now: Time, from: NodeId, retrieve: Retrieve) {
+        if !self.stream_work.take(from, 1) {
+            self.reject(from, Reject::TableFull);
+            return self.decline(from, retrieve.request, RetrieveRefusal::Busy);
+        }
+        // Taken here, and given back once the proof has verified.
+        if let Err(reason) = self.rates.unproven.take(now, from) {
+            self.stream_work.give_back(from, 1);
+            return self.reject(from, reason);
+        }
+        self.find(vec![retrieve.id], Lookup::StreamRetrieve { from, retrieve });
+    }
+
+    /// A chunk that is not held and a proof that does not verify get the same answer.
+    pub(super) fn on_retrieve_found(
+        &mut self,
+        from: NodeId,
+        retrieve: &Retrieve,
+        found: &[Option<Header>],
+    ) {
+        let Retrieve { request, id, .. } = *retrieve;
+        let Some(Some(header)) = found.first() else {
+            return self.decline(from, request, RetrieveRefusal::NotHeld);
+        };
+        if let Err(reason) = self.check_retrieve(from, retrieve, header) {
+            self.reject(from, reason);
+            return self.decline(from, request, RetrieveRefusal::NotHeld);
+        }
+        self.rates.unproven.refund(from);
+        // The peer may have left while the catalogue was asked.
+        if !self.peers.contains(&from) {
+            return;
+        }
+        if !self.reads.push(from, request, id) {
+            return self.decline(from, request, RetrieveRefusal::Busy);
+        }
+        self.begin_reads();
+    }
+
+    fn check_retrieve(
+        &mut self,
+        from: NodeId,
+        retrieve: &Retrieve,
+        header: &Header,
+    ) -> Result<(), Reject> {
+        let key = Self::proof_key(Operation::Retrieve, &retrieve.id, &retrieve.nonce);
+        if self.proofs_seen.contains(&key) {
+            return Err(Reject::Replayed);
+        }
+        let context = Context {
+            operation: Operation::Retrieve,
+            mesh: self.hello.mesh,
+            verifier: Verifier::Node(self.me()),
+            asker: Some(from),
+            nonce: retrieve.nonce,
+            body_hash: body_hash(&[&retrieve.request.to_le_bytes()]),
+        };
+        if !verify(&header.read, &retrieve.id, &context, &retrieve.proof) {
+            return Err(Reject::BadProof);
+        }
+        self.proofs_seen.insert(from, key);
+        Ok(())
+    }
+
+    fn begin_reads(&mut self) {
+        while let Some((from, request, id)) = self.reads.next() {
+            let ticket = self.ticket();
+            self.reads.reading.insert(ticket, (from, request));
+            self.effects.push_back(Effect::ReadChunk { ticket, id });
+        }
+    }
+
+    pub(super) fn on_chunk_read(
+        &mut self,
+        ticket: Ticket,
+        result: Result<(Header, Bytes), StoreError>,
+    ) {
+        let Some((from, request)) = self.reads.finish(ticket) else {
+            return;
+        };
+        match result {
+            Ok((header, sealed)) => {
+                let data = ChunkData { request, header, sealed };
+                self.send(from, StreamMessage::ChunkData(data));
+            }
+            Err(error) => self.decline(from, request, refusal_of(error)),
+        }
+        self.begin_reads();
+    }
+
+    fn decline(&mut self, to: NodeId, request: u64, reason: RetrieveRefusal) {
+        self.send(to, StreamMessage::RetrieveReject(RetrieveReject { request, reason }));
+    }
+
+    pub(super) fn on_topic_retrieve_request(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        request: RetrieveRequest,
+    ) {
+        let key = (request.ephemeral, request.attempt);
+        if let Err(reason) = self.admit_topic_request(now, from, key) {
+            return self.reject(from, reason);
+        }
+        if self.record.is_empty() {
+            return self.topic_work.give_back(from, 1);
+        }
+        let ids = request.wanted.iter().map(|(id, _)| *id).collect();
+        self.find(ids, Lookup::TopicRetrieve { from, request });
+    }
+
+    /// Offers what is held and proven. One bad proof spoils the request: no honest asker sends
+    /// one, and so a bad request costs at most one verification.
+    pub(super) fn answer_with_offer(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        request: &RetrieveRequest,
+        found: &[Option<Header>],
+    ) {
+        match self.offer(request, found) {
+            Ok(Some((topic, message))) => {
+                let answer = Delayed::Publish { from, topic, message };
+                return self.delay(now, OFFER_JITTER_MS, answer);
+            }
+            Ok(None) => {}
+            Err(reason) => self.reject(from, reason),
+        }
+        self.topic_work.give_back(from, 1);
+    }
+
+    fn offer(
+        &mut self,
+        request: &RetrieveRequest,
+        found: &[Option<Header>],
+    ) -> Result<Option<(super::Topic, super::TopicMessage)>, Reject> {
+        let context = Context {
+            operation: Operation::Retrieve,
+            mesh: self.hello.mesh,
+            verifier: Verifier::Anyone(request.ephemeral),
+            asker: None,
+            nonce: request.nonce,
+            body_hash: body_hash(&[&request.attempt.to_le_bytes()]),
+        };
+        let mut holds = 0u32;
+        for (at, ((id, proof), header)) in request.wanted.iter().zip(found).take(32).enumerate() {
+            if let Some(header) = header {
+                if !verify(&header.read, id, &context, proof) {
+                    return Err(Reject::BadProof);
+                }
+                holds |= 1 << at;
+            }
+        }
+        if holds == 0 || self.record.is_empty() {
+            return Ok(None);
+        }
+        let offer = RetrieveOffer { contact: Some(self.contact()), holds };
+        let sealed = self.sealed(&request.ephemeral, &AnswerBody::Offer(offer));
+        sealed.map(Some).ok_or(Reject::Malformed)
+    }
+}
+
+/// A disk that fails now may not fail later: the asker tries elsewhere or again.
+fn refusal_of(error: StoreError) -> RetrieveRefusal {
+    match error {
+        StoreError::NotFound => RetrieveRefusal::NotHeld,
+        StoreError::Damaged => RetrieveRefusal::Damaged,
+        StoreError::Busy
+        | StoreError::Io
+        | StoreError::Full
+        | StoreError::ReadOnly
+        | StoreError::OtherAccount => RetrieveRefusal::Busy,
+    }
+}

@@ -1,0 +1,1 @@
+//! Role tests: one input, then the vector of effects.
