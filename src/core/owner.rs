@@ -1,14 +1,249 @@
 //! The owner role: stores and fetches this node's own chunks. One small machine per flow.
 //!
-//! What it holds is bounded: at most [`OwnerLimits::window_bytes`] of sealed bytes that wait for
-//! their quorum; whoever feeds it asks [`OwnerRole::window_free`](self) first, and so backpressure
-//! reaches the chunker.
+//! ```text
+//! Store  -> gather into a batch -> ask (gossip, or holders known already) -> claims -> place
+//!        -> dial -> stream -> verified acks -> quorum;  too few: the outbox asks again
+//! Fetch  -> holders known -> the next one where one is slow, wrong or away -> ask on the topic
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `owner/store.rs` | store jobs from the command to the quorum, the window |
+//! | `owner/batch.rs` | one batch: its offers, requests and candidates |
+//! | `owner/claims.rs` | asking for holders, and who answers |
+//! | `owner/grant.rs` | who gets a chunk, and who gets it instead |
+//! | `owner/delivery.rs` | the queue to one holder, and what was sent to it |
+//! | `owner/acks.rs` | what a holder says to what it was sent |
+//! | `owner/outbox.rs` | when an unmet request is published again |
+//! | `owner/retrieve.rs` | fetch jobs |
+//! | `owner/search.rs` | looking for holders of wanted chunks on the topic |
+//! | `owner/peers.rs` | who is connected, what each did before, and dials |
+//! | `owner/timers.rs` | alarms and rates |
+//!
+//! # The caller's duties
+//!
+//! - Drain [`OwnerRole::poll_effect`] after each [`OwnerRole::handle`], and feed `Input::Tick` at
+//!   [`OwnerRole::next_timeout`].
+//! - No [`OwnerCommand::Store`] while [`OwnerRole::store_window_free`] is 0, no
+//!   [`OwnerCommand::Fetch`] while [`OwnerRole::fetch_slots_free`] is 0. What is fed all the same
+//!   is taken: a window may be overshot by one chunk.
+//! - Room for [`OwnerLimits::in_flight_bytes`] of messages to each peer: that much may be on its way
+//!   to one holder, and another holder must not wait for it.
+//!
+//! # Bounds
+//!
+//! Bytes: the window. Jobs: [`OwnerLimits::store_jobs`] and [`OwnerLimits::fetch_slots`]. All that
+//! peers can fill is bounded per source and in all, and each file states its own bounds: candidates
+//! per batch and per fetch, answers opened per one-time key, chunks on their way per holder, dials,
+//! remembered nodes.
 
-use super::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch, Ticket, Time};
+mod peers;
+mod retrieve;
+mod shared;
+mod store;
+mod timers;
+
+use super::codec::Reject;
+use super::effect::{Effect, Input, Via};
+use super::message::Message;
+use super::placement::DomainPolicy;
+use super::types::{
+    ChunkId, LeaseNonce, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch, Ticket, Time,
+};
 use crate::crypto::header::Header;
-use crate::crypto::keys::ChunkSecret;
+use crate::crypto::keys::{ChunkSecret, OwnerKeys};
 use crate::crypto::seal::SealedChunk;
 use bytes::Bytes;
+use retrieve::FetchFlow;
+use shared::Shared;
+use std::sync::Arc;
+use std::time::Duration;
+use store::StoreFlow;
+use timers::Wake;
+
+/// What an owner role is made of.
+#[derive(Debug, Clone)]
+pub struct OwnerConfig {
+    /// The owner's keys.
+    pub keys: Arc<OwnerKeys>,
+    /// The node it runs on: the asker of all its proofs, and never a holder of its chunks.
+    pub node: NodeId,
+    /// The node's mesh.
+    pub mesh: MeshId,
+    /// Seed of all its randomness: one-time keys, nonces, jitter. Fresh for each role.
+    pub seed: [u8; 32],
+    /// How much at once.
+    pub limits: OwnerLimits,
+    /// b of the mesh profile: 0 below 100 nodes.
+    pub shard_bits: u32,
+    /// What counts as one failure domain.
+    pub domains: DomainPolicy,
+    /// What is asked of a holder.
+    pub terms: LeaseTerms,
+}
+
+/// How much the role holds and does at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnerLimits {
+    /// Sealed bytes that may wait for their quorum.
+    pub window_bytes: usize,
+    /// Store commands that may wait for their quorum.
+    pub store_jobs: usize,
+    /// Sealed bytes of one batch; a batch has at most 64 chunks in any case.
+    pub batch_bytes: usize,
+    /// How long the first chunk of a batch waits for others.
+    pub batch_wait: Duration,
+    /// Sealed bytes sent to one holder and not answered yet.
+    pub in_flight_bytes: usize,
+    /// A holder that makes no progress for so long, and a second more per 256 KiB of its largest
+    /// chunk on the way, is late: another one gets its chunks too.
+    pub late_after: Duration,
+    /// The probability that a first request on the topic states, in 1/65535; doubled each time.
+    pub volunteer: u16,
+    /// Fetch jobs at once.
+    pub fetch_slots: usize,
+    /// Fetches at once from one holder.
+    pub fetches_per_holder: usize,
+    /// A holder that did not deliver a fetched chunk for so long is passed over.
+    pub fetch_stall: Duration,
+    /// Dials per second, 1 to 1,000.
+    pub dials_per_second: u32,
+    /// Publications per second, 1 to 1,000.
+    pub publishes_per_second: u32,
+}
+
+impl Default for OwnerLimits {
+    /// For a mesh below 100 nodes: everyone who is willing volunteers at once.
+    fn default() -> Self {
+        Self {
+            window_bytes: 64 << 20,
+            store_jobs: 4_096,
+            batch_bytes: 16 << 20,
+            batch_wait: Duration::from_millis(20),
+            in_flight_bytes: 16 << 20,
+            late_after: Duration::from_secs(5),
+            volunteer: u16::MAX,
+            fetch_slots: 32,
+            fetches_per_holder: 8,
+            fetch_stall: Duration::from_secs(10),
+            dials_per_second: 16,
+            publishes_per_second: 16,
+        }
+    }
+}
+
+/// The owner role. See [`super::effect`] for how to drive it.
+#[derive(Debug)]
+pub struct OwnerRole {
+    shared: Shared,
+    store: StoreFlow,
+    fetch: FetchFlow,
+}
+
+impl OwnerRole {
+    /// A role with no peers and no jobs.
+    pub fn new(config: OwnerConfig) -> Self {
+        Self {
+            shared: Shared::new(config),
+            store: StoreFlow::default(),
+            fetch: FetchFlow::default(),
+        }
+    }
+
+    /// Takes one input. Never blocks, and never fails because of a peer.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Message { from, via, message } => self.on_message(from, via, message),
+            Input::Command(command) => self.on_command(now, command),
+            Input::PeerUp(peer) => {
+                let node = peer.node;
+                if self.shared.peer_up(now, peer) {
+                    self.store.on_peer_up(now, &mut self.shared, node);
+                    self.fetch.on_peer_up(now, &mut self.shared, node);
+                }
+            }
+            Input::PeerDown(node) => {
+                self.shared.peer_down(node);
+                self.on_unreachable(now, node);
+            }
+            Input::PeerSubscribed(topic) => {
+                self.store.on_subscribed(now, &mut self.shared, topic);
+                self.fetch.on_subscribed(now, &mut self.shared, topic);
+            }
+            // Time is looked at below; the rest is the holder role's.
+            Input::Tick
+            | Input::OwnRecord(_)
+            | Input::Space(_)
+            | Input::ChunksFound { .. }
+            | Input::ChunksWritten(_)
+            | Input::ChunkRead { .. }
+            | Input::ChunkDeleted { .. } => {}
+        }
+        while let Some(wake) = self.shared.timers.due(now) {
+            self.on_wake(now, wake);
+        }
+    }
+
+    /// The next effect to carry out.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.shared.effects.pop_front()
+    }
+
+    /// When to feed `Input::Tick` at the latest.
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.shared.timers.next()
+    }
+
+    /// How many more sealed bytes the role takes to be stored; 0 = wait.
+    pub fn store_window_free(&self) -> usize {
+        self.store.window_free(&self.shared.limits)
+    }
+
+    /// How many more chunks the role takes to be fetched; 0 = wait.
+    pub fn fetch_slots_free(&self) -> usize {
+        self.fetch.slots_free(&self.shared.limits)
+    }
+
+    fn on_command(&mut self, now: Time, command: OwnerCommand) {
+        match command {
+            OwnerCommand::Store(job) => self.store.on_command(now, &mut self.shared, job),
+            OwnerCommand::Fetch(job) => self.fetch.on_command(now, &mut self.shared, job),
+            OwnerCommand::Cancel(ticket) => {
+                self.store.cancel(now, &mut self.shared, ticket);
+                self.fetch.cancel(now, &mut self.shared, ticket);
+            }
+        }
+    }
+
+    fn on_message(&mut self, from: NodeId, via: Via, message: Message) {
+        match (via, message) {
+            (Via::Topic, Message::Topic(_)) | (Via::Stream, Message::Stream(_)) => {}
+            // An operation runs only on a stream, and an answer for anyone comes only by gossip.
+            (Via::Topic, Message::Stream(_)) | (Via::Stream, Message::Topic(_)) => {
+                self.shared.reject(from, Reject::Malformed);
+            }
+        }
+    }
+
+    fn on_unreachable(&mut self, now: Time, node: NodeId) {
+        self.store.on_peer_down(now, &mut self.shared, node);
+        self.fetch.on_peer_down(now, &mut self.shared, node);
+    }
+
+    fn on_wake(&mut self, now: Time, wake: Wake) {
+        let shared = &mut self.shared;
+        match wake {
+            Wake::Deadline(ticket) => self.store.on_deadline(shared, ticket),
+            Wake::Fetch(ticket) => self.fetch.on_wake(now, shared, ticket),
+            Wake::DialPace => shared.pump_dials(now),
+            Wake::Dial(node) => {
+                if shared.dial_over(node) {
+                    self.on_unreachable(now, node);
+                }
+            }
+        }
+    }
+}
 
 /// What the user's side asks of the role.
 #[derive(Debug)]
@@ -126,6 +361,8 @@ pub enum Shortage {
     AcksOutstanding,
     /// Holders refused: full.
     HoldersFull,
+    /// Nodes volunteered that share a failure domain with a holder that counts already.
+    SharedDomains,
 }
 
 /// Why a holder did not serve a chunk.

@@ -1,0 +1,130 @@
+//! What both flows of the owner role use: its configuration, randomness, alarms, peers, effects.
+
+use super::peers::{Dials, Peers};
+use super::timers::{Pace, Timers, Wake};
+use super::{OwnerConfig, OwnerEvent, OwnerLimits};
+use crate::core::codec::Reject;
+use crate::core::effect::{Effect, Event, Peer};
+use crate::core::message::{StreamMessage, TopicMessage};
+use crate::core::placement::DomainPolicy;
+use crate::core::topic::Topic;
+use crate::core::types::{LeaseTerms, MeshId, NodeId, Time};
+use crate::crypto::keys::OwnerKeys;
+use bytes::Bytes;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a dial may take.
+const DIAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The surroundings of a flow. Fields that a flow only reads are plain; what it does goes through
+/// the functions.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) keys: Arc<OwnerKeys>,
+    pub(super) node: NodeId,
+    pub(super) mesh: MeshId,
+    pub(super) shard_bits: u32,
+    pub(super) domains: DomainPolicy,
+    pub(super) terms: LeaseTerms,
+    pub(super) limits: OwnerLimits,
+    pub(super) rng: ChaCha20Rng,
+    pub(super) timers: Timers,
+    pub(super) peers: Peers,
+    pub(super) effects: VecDeque<Effect>,
+    dials: Dials,
+    publications: Pace,
+}
+
+impl Shared {
+    pub(super) fn new(config: OwnerConfig) -> Self {
+        let OwnerConfig { keys, node, mesh, seed, limits, shard_bits, domains, terms } = config;
+        Self {
+            rng: ChaCha20Rng::from_seed(seed),
+            dials: Dials::new(limits.dials_per_second),
+            publications: Pace::new(limits.publishes_per_second),
+            timers: Timers::default(),
+            peers: Peers::default(),
+            effects: VecDeque::new(),
+            keys,
+            node,
+            mesh,
+            shard_bits,
+            domains,
+            terms,
+            limits,
+        }
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, message: StreamMessage) {
+        self.effects.push_back(Effect::Send { to, message });
+    }
+
+    pub(super) fn publish(&mut self, topic: Topic, message: TopicMessage) {
+        self.effects.push_back(Effect::Publish { topic, message });
+    }
+
+    /// Whether one more publication may go out now; otherwise when.
+    pub(super) fn may_publish(&mut self, now: Time) -> Result<(), Time> {
+        self.publications.take(now)
+    }
+
+    pub(super) fn report(&mut self, event: OwnerEvent) {
+        self.effects.push_back(Effect::Report(Event::Owner(event)));
+    }
+
+    /// Counts something that was turned down.
+    pub(super) fn reject(&mut self, from: NodeId, reason: Reject) {
+        self.effects.push_back(Effect::Report(Event::Rejected { from, reason }));
+    }
+
+    /// Connects to a node that answered us, or that the user's catalogue names; false where too
+    /// many dials are open.
+    pub(super) fn dial(&mut self, now: Time, node: NodeId, record: Bytes) -> bool {
+        let accepted = self.dials.ask(node, record);
+        self.pump_dials(now);
+        accepted
+    }
+
+    pub(super) fn pump_dials(&mut self, now: Time) {
+        while let Some(next) = self.dials.next(now) {
+            match next {
+                Ok((node, record)) => {
+                    self.timers.set(Wake::Dial(node), now.after(DIAL_PATIENCE));
+                    self.effects.push_back(Effect::Dial { node, record });
+                }
+                Err(at) => {
+                    self.timers.set(Wake::DialPace, at);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether a dial to the node was open; it is over now.
+    pub(super) fn dial_over(&mut self, node: NodeId) -> bool {
+        self.timers.clear(Wake::Dial(node));
+        self.dials.over(&node)
+    }
+
+    /// False where the peer is of no use: ourselves, or one too many.
+    pub(super) fn peer_up(&mut self, now: Time, peer: Peer) -> bool {
+        self.dial_over(peer.node);
+        peer.node != self.node && self.peers.up(now, peer)
+    }
+
+    pub(super) fn peer_down(&mut self, node: NodeId) {
+        self.dial_over(node);
+        self.peers.down(node);
+    }
+
+    /// A duration between three and five quarters of `about`.
+    pub(super) fn jitter(&mut self, about: Duration) -> Duration {
+        let millis = u64::try_from(about.as_millis()).unwrap_or(u64::MAX);
+        let spread = (millis / 2).max(1);
+        Duration::from_millis(millis - millis / 4 + self.rng.next_u64() % spread)
+    }
+}
