@@ -76,3 +76,6 @@ pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     *rest = tail;
     *head
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,3 +95,6 @@ impl AckStatement {
             && verify_signature(holder, &self.encode(holder), signature)
     }
 }
+
+#[cfg(test)]
+mod tests;

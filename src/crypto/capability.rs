@@ -89,3 +89,6 @@ impl Capability {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

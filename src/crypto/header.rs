@@ -126,3 +126,6 @@ pub(crate) fn decode_point(bytes: &[u8; 32]) -> Option<RistrettoPoint> {
     let point = CompressedRistretto(*bytes).decompress()?;
     (point != RistrettoPoint::identity()).then_some(point)
 }
+
+#[cfg(test)]
+mod tests;

@@ -426,3 +426,6 @@ pub(crate) fn random<const N: usize>(rng: &mut impl CryptoRng) -> [u8; N] {
     rng.fill_bytes(&mut out);
     out
 }
+
+#[cfg(test)]
+mod tests;

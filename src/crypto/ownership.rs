@@ -246,3 +246,6 @@ fn hash_to_scalar(domain: &[u8], parts: &[&[u8]]) -> Scalar {
 pub fn body_hash(parts: &[&[u8]]) -> [u8; 32] {
     sha256(parts)
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,3 +171,6 @@ impl std::fmt::Debug for SealedChunk {
         write!(f, "SealedChunk({})", self.id())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,3 +72,6 @@ pub fn from_words(text: &str) -> Result<Master, WordsError> {
     master.zeroize();
     result
 }
+
+#[cfg(test)]
+mod tests;
