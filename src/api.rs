@@ -1,1 +1,48 @@
-//! (to be filled)
+//! The local API: how the command line speaks to the running node.
+//!
+//! HTTP/1.1 with JSON on a Unix socket that only this user and root can reach; see [`socket`].
+//! Long work answers with server-sent events, one [`Progress`] in each, and ends with `done` or
+//! `failed`. Hanging up cancels the work politely: nothing that was acknowledged is lost.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /api/v1/status` | [`Status`] |
+//! | `GET /api/v1/peers` | a list of [`PeerReport`] |
+//! | `POST /api/v1/put` with a [`PutRequest`] | events with a [`PutDone`] at the end |
+//! | `POST /api/v1/get` with a [`GetRequest`] | events with a [`GetDone`] at the end |
+//!
+//! A request that is not understood is answered with a status of 400 or above and a
+//! [`Failure`](crate::node::report::Failure) as its body.
+
+pub mod client;
+pub mod server;
+pub mod socket;
+
+use crate::node::report::{GetDone, GetRequest, PeerReport, Progress, PutDone, PutRequest, Status};
+use tokio::sync::mpsc;
+
+const STATUS: &str = "/api/v1/status";
+const PEERS: &str = "/api/v1/peers";
+const PUT: &str = "/api/v1/put";
+const GET: &str = "/api/v1/get";
+
+/// The largest request body, and the largest answer that is not a stream: 1 MiB.
+const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// A line of silence on a stream is sent this often, so that either side notices the other's end.
+const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What the API serves: a running node.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// What `quloud status` shows.
+    fn status(&self) -> impl Future<Output = Status> + Send;
+
+    /// What `quloud peers` shows.
+    fn peers(&self) -> impl Future<Output = Vec<PeerReport>> + Send;
+
+    /// Starts to put a file; dropping the receiver stops listening to it.
+    fn put(&self, request: PutRequest) -> mpsc::Receiver<Progress<PutDone>>;
+
+    /// Starts to get a file; dropping the receiver cancels.
+    fn get(&self, request: GetRequest) -> mpsc::Receiver<Progress<GetDone>>;
+}

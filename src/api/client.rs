@@ -1,0 +1,218 @@
+//! The asking half: one connection per request, bounded answers, events as they come.
+
+use super::{BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, socket};
+use crate::node::report::{
+    Failure, FailureKind, GetDone, GetRequest, PeerReport, Progress, PutDone, PutRequest, Status,
+};
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the node may stay silent before it is taken for dead. It answers at once, and streams
+/// a line every [`KEEP_ALIVE`].
+const SILENCE_MAX: Duration = Duration::from_secs(12 * KEEP_ALIVE.as_secs());
+
+/// Why the node did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the folder's socket.
+    #[error("no node listens for {path}", path = data_dir.display())]
+    NotListening {
+        /// The data folder.
+        data_dir: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke, or was silent for too long: the node died.
+    #[error("the node ended in the middle of the work")]
+    Died,
+    /// The node answered that it cannot.
+    #[error("{}", .0.what)]
+    Refused(Failure),
+    /// The answer is not what this version understands.
+    #[error("the node's answer was not understood")]
+    NotUnderstood,
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let what = error.to_string();
+        let failed = |why: String, hint: &str| Self::new(FailureKind::Failed, what, why, hint);
+        match error {
+            ClientError::NotListening { source, .. } => failed(
+                source.to_string(),
+                "if it has only just been started, try again; else stop it and start it again",
+            ),
+            ClientError::Died => failed(
+                "its process was killed, or hangs".to_owned(),
+                "start it again with `quloud up`, then run the command again: nothing that was \
+                 acknowledged is lost",
+            ),
+            ClientError::Refused(failure) => failure,
+            ClientError::NotUnderstood => failed(
+                "the running node is of another version".to_owned(),
+                "stop it and start it again with this version",
+            ),
+        }
+    }
+}
+
+/// The way to the node of one data folder.
+#[derive(Debug, Clone)]
+pub struct Client {
+    data_dir: PathBuf,
+}
+
+impl Client {
+    /// For the node that runs, or will run, in `data_dir`.
+    pub fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned() }
+    }
+
+    /// What `quloud status` shows.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.read(self.request(Method::GET, STATUS, Bytes::new()).await?).await
+    }
+
+    /// What `quloud peers` shows.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn peers(&self) -> Result<Vec<PeerReport>, ClientError> {
+        self.read(self.request(Method::GET, PEERS, Bytes::new()).await?).await
+    }
+
+    /// Puts a file.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn put(&self, request: &PutRequest) -> Result<Events<PutDone>, ClientError> {
+        self.events(PUT, request).await
+    }
+
+    /// Gets a file.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn get(&self, request: &GetRequest) -> Result<Events<GetDone>, ClientError> {
+        self.events(GET, request).await
+    }
+
+    async fn events<T>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<Events<T>, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood)?;
+        let response = self.request(Method::POST, path, body.into()).await?;
+        let unread = BytesMut::new();
+        Ok(Events { body: response.into_body(), unread, scanned: 0, done: PhantomData })
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let stream = socket::connect(&self.data_dir).await.map_err(|source| {
+            ClientError::NotListening { data_dir: self.data_dir.clone(), source }
+        })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|_| ClientError::Died)?;
+        // Ends by itself when the answer is read or dropped.
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "quloud")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|_| ClientError::NotUnderstood)?;
+        let response = in_time(sender.send_request(request)).await?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            _ => Err(ClientError::Refused(self.read(response).await?)),
+        }
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<T, ClientError> {
+        let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect();
+        let body = in_time(body).await?.to_bytes();
+        serde_json::from_slice(&body).map_err(|_| ClientError::NotUnderstood)
+    }
+}
+
+/// The progress of one piece of work. Dropping it hangs up, and the node cancels politely.
+#[derive(Debug)]
+pub struct Events<T> {
+    body: Incoming,
+    unread: BytesMut,
+    /// How many unread bytes are known to hold no end of a line.
+    scanned: usize,
+    done: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> Events<T> {
+    /// The next step. The one after `Done` or `Failed` does not come.
+    ///
+    /// # Errors
+    /// [`ClientError::Died`] where the stream ends before that.
+    pub async fn next(&mut self) -> Result<Progress<T>, ClientError> {
+        loop {
+            while let Some(line) = self.take_line() {
+                // Anything else is a comment, or the empty line behind an event.
+                if let Some(data) = line.strip_prefix(b"data:") {
+                    return serde_json::from_slice(data).map_err(|_| ClientError::NotUnderstood);
+                }
+            }
+            if self.unread.len() > BODY_BYTES_MAX {
+                return Err(ClientError::NotUnderstood);
+            }
+            let frame = tokio::time::timeout(SILENCE_MAX, self.body.frame()).await;
+            let Ok(Some(Ok(frame))) = frame else { return Err(ClientError::Died) };
+            if let Ok(data) = frame.into_data() {
+                self.unread.extend_from_slice(&data);
+            }
+        }
+    }
+
+    /// Cuts the first whole line off, without its end.
+    fn take_line(&mut self) -> Option<BytesMut> {
+        let fresh = self.unread.iter().skip(self.scanned).position(|byte| *byte == b'\n');
+        let Some(end) = fresh.map(|at| self.scanned + at) else {
+            self.scanned = self.unread.len();
+            return None;
+        };
+        let line = self.unread.split_to(end);
+        self.unread.advance(1);
+        self.scanned = 0;
+        Some(line)
+    }
+}
+
+async fn in_time<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, ClientError> {
+    match tokio::time::timeout(SILENCE_MAX, work).await {
+        Ok(Ok(value)) => Ok(value),
+        _ => Err(ClientError::Died),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,223 @@
+//! Both halves over a real socket, with a node that does as the test says.
+
+use super::*;
+use crate::api::Service;
+use crate::api::server::Server;
+use crate::api::socket::Socket;
+use crate::node::report::StoreStatus;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+
+/// Every wait ends: far above what the machine needs, and only reached by a failure.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Hands the sending side of each put to the test.
+#[derive(Clone)]
+struct FakeNode {
+    puts: mpsc::UnboundedSender<mpsc::Sender<Progress<PutDone>>>,
+    asked: Arc<Mutex<Vec<PutRequest>>>,
+}
+
+impl Service for FakeNode {
+    async fn status(&self) -> Status {
+        Status {
+            version: "1".to_owned(),
+            peer_id: "peer".to_owned(),
+            mesh: "quloud".to_owned(),
+            listen: Vec::new(),
+            peers: 3,
+            uptime_s: 7,
+            store: StoreStatus::default(),
+            backups: Vec::new(),
+            rejects: Default::default(),
+            attention: Vec::new(),
+        }
+    }
+
+    async fn peers(&self) -> Vec<PeerReport> {
+        Vec::new()
+    }
+
+    fn put(&self, request: PutRequest) -> mpsc::Receiver<Progress<PutDone>> {
+        self.asked.lock().unwrap().push(request);
+        let (sender, receiver) = mpsc::channel(4);
+        self.puts.send(sender).unwrap();
+        receiver
+    }
+
+    fn get(&self, _request: GetRequest) -> mpsc::Receiver<Progress<GetDone>> {
+        mpsc::channel(1).1
+    }
+}
+
+struct Bench {
+    _folder: TempDir,
+    client: Client,
+    server: Server,
+    node: FakeNode,
+    puts: mpsc::UnboundedReceiver<mpsc::Sender<Progress<PutDone>>>,
+}
+
+fn bench() -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (sender, puts) = mpsc::unbounded_channel();
+    let node = FakeNode { puts: sender, asked: Arc::default() };
+    let server = Server::start(Socket::bind(folder.path()).unwrap(), node.clone());
+    Bench { client: Client::new(folder.path()), _folder: folder, server, node, puts }
+}
+
+fn request() -> PutRequest {
+    PutRequest { path: "/tmp/a \"b\"\n".into(), replicas: 3, timeout_s: 60 }
+}
+
+fn working(bytes: u64) -> Progress<PutDone> {
+    Progress::Working { bytes, total: None, chunks: 1, replicas: Some(1), note: None }
+}
+
+fn done() -> Progress<PutDone> {
+    Progress::Done(PutDone {
+        capability: "quloud1x".to_owned(),
+        bytes: 10,
+        chunks: 1,
+        replicas: 3,
+        seconds: 0.5,
+        holders: vec![("peer".to_owned(), 1)],
+        sealed_bytes: 99,
+    })
+}
+
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, work).await.expect("the deadline is generous")
+}
+
+#[tokio::test]
+async fn status_and_peers_are_answered() {
+    let bench = bench();
+    assert_eq!(soon(bench.client.status()).await.unwrap().peers, 3);
+    assert!(soon(bench.client.peers()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn progress_arrives_in_order_and_ends_with_done() {
+    let mut bench = bench();
+    let mut events = soon(bench.client.put(&request())).await.unwrap();
+    let job = soon(bench.puts.recv()).await.unwrap();
+    assert_eq!(bench.node.asked.lock().unwrap()[0].path, request().path);
+    for bytes in [1, 2] {
+        job.send(working(bytes)).await.unwrap();
+        let step = soon(events.next()).await.unwrap();
+        assert!(matches!(step, Progress::Working { bytes: b, .. } if b == bytes));
+    }
+    job.send(done()).await.unwrap();
+    let Progress::Done(put) = soon(events.next()).await.unwrap() else { panic!("not done") };
+    assert_eq!(put.capability, "quloud1x");
+    assert!(matches!(soon(events.next()).await, Err(ClientError::Died)));
+}
+
+#[tokio::test]
+async fn hanging_up_ends_the_job() {
+    let mut bench = bench();
+    let events = soon(bench.client.put(&request())).await.unwrap();
+    let job = soon(bench.puts.recv()).await.unwrap();
+    drop(events);
+    soon(job.closed()).await;
+}
+
+#[tokio::test]
+async fn stopping_tells_running_clients() {
+    let mut bench = bench();
+    let mut events = soon(bench.client.put(&request())).await.unwrap();
+    let _job = soon(bench.puts.recv()).await.unwrap();
+    let (step, ()) = soon(async { tokio::join!(events.next(), bench.server.stop()) }).await;
+    let Progress::Failed(failure) = step.unwrap() else { panic!("not failed") };
+    assert!(failure.why.contains("told to stop"), "{failure:?}");
+    let refused = soon(bench.client.status()).await.unwrap_err();
+    assert!(matches!(refused, ClientError::NotListening { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn finishing_waits_for_running_jobs() {
+    let mut bench = bench();
+    let mut events = soon(bench.client.put(&request())).await.unwrap();
+    let job = soon(bench.puts.recv()).await.unwrap();
+    let finished = tokio::spawn(bench.server.finish());
+    job.send(working(1)).await.unwrap();
+    assert!(matches!(soon(events.next()).await.unwrap(), Progress::Working { .. }));
+    assert!(!finished.is_finished());
+    job.send(done()).await.unwrap();
+    assert!(matches!(soon(events.next()).await.unwrap(), Progress::Done(_)));
+    soon(finished).await.unwrap();
+}
+
+#[tokio::test]
+async fn job_dropped_by_the_node_is_a_failure() {
+    let mut bench = bench();
+    let mut events = soon(bench.client.put(&request())).await.unwrap();
+    drop(soon(bench.puts.recv()).await.unwrap());
+    assert!(matches!(soon(events.next()).await.unwrap(), Progress::Failed(_)));
+}
+
+#[tokio::test]
+async fn unknown_and_malformed_requests_are_refused() {
+    let bench = bench();
+    for (method, path, body) in [
+        (Method::GET, "/api/v2/status", Bytes::new()),
+        (Method::POST, STATUS, Bytes::new()),
+        (Method::POST, PUT, Bytes::from_static(b"{\"path\":3}")),
+        (Method::POST, PUT, Bytes::from_static(b"\xff")),
+    ] {
+        let refused = soon(bench.client.request(method, path, body)).await.unwrap_err();
+        assert!(matches!(refused, ClientError::Refused(_)), "{path}: {refused:?}");
+    }
+    let huge = Bytes::from(vec![b' '; BODY_BYTES_MAX + 1]);
+    assert!(soon(bench.client.request(Method::POST, PUT, huge)).await.is_err());
+    assert!(bench.node.asked.lock().unwrap().is_empty());
+    assert!(soon(bench.client.status()).await.is_ok());
+}
+
+/// A node that answers these bytes and dies.
+async fn dying_node(answer: &'static [u8]) -> (TempDir, Client) {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("api.sock")).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = [0; 1024];
+        drop(stream.read(&mut heard).await);
+        drop(stream.write_all(answer).await);
+    });
+    let client = Client::new(folder.path());
+    (folder, client)
+}
+
+#[tokio::test]
+async fn node_that_dies_is_reported_as_dead() {
+    let (_folder, client) = dying_node(b"").await;
+    assert!(matches!(soon(client.status()).await, Err(ClientError::Died)));
+    let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\ndata:\r\n";
+    let (_folder, client) = dying_node(head).await;
+    let mut events = soon(client.put(&request())).await.unwrap();
+    assert!(matches!(soon(events.next()).await, Err(ClientError::Died)));
+    let failure = Failure::from(ClientError::Died);
+    assert!(failure.hint.contains("quloud up"));
+}
+
+#[tokio::test]
+async fn endless_lines_are_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("api.sock")).unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        let chunk = [b"1000\r\n".as_slice(), &[b'a'; 0x1000], b"\r\n"].concat();
+        while stream.write_all(&chunk).await.is_ok() {}
+    });
+    let client = Client::new(folder.path());
+    let mut events = soon(client.put(&request())).await.unwrap();
+    assert!(matches!(soon(events.next()).await, Err(ClientError::NotUnderstood)));
+}

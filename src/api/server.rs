@@ -1,0 +1,198 @@
+//! The serving half: routes, limits, and the end of it.
+
+use super::socket::Socket;
+use super::{BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, Service};
+use crate::node::report::{Failure, FailureKind, Progress};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::Stream;
+use futures::stream;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// From the first byte of a request to the first of its answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long streams may take to pass on that the node is stopping.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// The API of a running node.
+#[derive(Debug)]
+pub struct Server {
+    /// No new requests.
+    closing: CancellationToken,
+    /// Running streams end with a failure that says so.
+    stopping: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What every handler is given.
+#[derive(Clone)]
+struct Context<S> {
+    service: S,
+    stopping: CancellationToken,
+}
+
+impl Server {
+    /// Serves `service` on `socket` until [`Self::finish`] or [`Self::stop`].
+    pub fn start(socket: Socket, service: impl Service) -> Self {
+        let (closing, stopping) = (CancellationToken::new(), CancellationToken::new());
+        let app = routes(Context { service, stopping: stopping.clone() });
+        let closed = closing.clone().cancelled_owned();
+        let task = tokio::spawn(async move {
+            let serving = axum::serve(Listener(socket), app).with_graceful_shutdown(closed);
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the API ended");
+            }
+        });
+        Self { closing, stopping, task }
+    }
+
+    /// Takes no new requests and waits for the running ones, however long they take.
+    pub async fn finish(self) {
+        self.closing.cancel();
+        drop(self.task.await);
+    }
+
+    /// Takes no new requests and ends the running ones: their clients are told.
+    pub async fn stop(self) {
+        self.closing.cancel();
+        self.stopping.cancel();
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(STOP_WITHIN, self.task).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+struct Listener(Socket);
+
+impl axum::serve::Listener for Listener {
+    type Io = UnixStream;
+    type Addr = PathBuf;
+
+    async fn accept(&mut self) -> (UnixStream, PathBuf) {
+        (self.0.accept().await, self.0.path().to_owned())
+    }
+
+    fn local_addr(&self) -> io::Result<PathBuf> {
+        Ok(self.0.path().to_owned())
+    }
+}
+
+fn routes<S: Service>(context: Context<S>) -> Router {
+    Router::new()
+        .route(STATUS, get(status::<S>))
+        .route(PEERS, get(peers::<S>))
+        .route(PUT, post(put_file::<S>))
+        .route(GET, post(get_file::<S>))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(answer_in_time))
+        .with_state(context)
+}
+
+async fn status<S: Service>(State(context): State<Context<S>>) -> Response {
+    Json(context.service.status().await).into_response()
+}
+
+async fn peers<S: Service>(State(context): State<Context<S>>) -> Response {
+    Json(context.service.peers().await).into_response()
+}
+
+async fn put_file<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.put(request), context.stopping),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn get_file<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.get(request), context.stopping),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn unknown(request: Request) -> Response {
+    refuse(StatusCode::NOT_FOUND, format!("{} {}", request.method(), request.uri().path()))
+}
+
+async fn answer_in_time(request: Request, next: Next) -> Response {
+    let late = || refuse(StatusCode::REQUEST_TIMEOUT, "the request took too long".to_owned());
+    tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| late())
+}
+
+/// Parse errors of serde name types and fields, never values, but for enum variants: no request
+/// has a secret there.
+#[allow(clippy::result_large_err)] // the refusal is the answer, made once and passed straight on
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+    serde_json::from_slice(body).map_err(|error| refuse(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+fn refuse(status: StatusCode, why: String) -> Response {
+    let hint = "use the `quloud` that belongs to the running node: both have the same version";
+    let what = "the node did not understand the request";
+    let failure = Failure::new(FailureKind::Failed, what, why, hint);
+    (status, Json(failure)).into_response()
+}
+
+fn events<T>(progress: mpsc::Receiver<Progress<T>>, stopping: CancellationToken) -> Response
+where
+    T: Serialize + Send + 'static,
+{
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    Sse::new(event_stream(progress, stopping)).keep_alive(keep_alive).into_response()
+}
+
+/// One event for each step; the last is always `done` or `failed`.
+fn event_stream<T: Serialize>(
+    progress: mpsc::Receiver<Progress<T>>,
+    stopping: CancellationToken,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(Some((progress, stopping)), |state| async {
+        let (mut progress, stopping) = state?;
+        let step = tokio::select! {
+            biased;
+            step = progress.recv() => step.unwrap_or_else(|| Progress::Failed(ended())),
+            () = stopping.cancelled() => Progress::Failed(stopped()),
+        };
+        let more = matches!(step, Progress::Working { .. }).then_some((progress, stopping));
+        let event = Event::default().json_data(&step);
+        // Our own plain data: a map with text keys and numbers always has a JSON form.
+        Some((Ok(event.unwrap_or_default()), more))
+    })
+}
+
+fn stopped() -> Failure {
+    Failure::new(
+        FailureKind::Failed,
+        "the work was not finished",
+        "the node was told to stop",
+        "start it again with `quloud up`: what was queued is resumed",
+    )
+}
+
+fn ended() -> Failure {
+    Failure::new(
+        FailureKind::Failed,
+        "the work was not finished",
+        "the node dropped it without a word, which is a fault in Quloud",
+        "run the command again, and report it with the node's log",
+    )
+}
