@@ -1,5 +1,7 @@
 //! Round trips, the largest legal messages, and everything that must be turned down.
 
+mod rejects;
+
 use super::*;
 use crate::core::message::*;
 use crate::core::types::*;
@@ -224,4 +226,167 @@ proptest! {
         prop_assert!(frame.head.len() <= HEAD_BYTES_MAX);
         prop_assert_eq!(decode_stream(frame), Ok(message));
     }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..600), cut in any::<usize>()) {
+        let _ = decode_topic(&bytes);
+        let _ = decode_answer(&bytes);
+        let at = cut % (bytes.len() + 1);
+        let (head, payload) = bytes.split_at(at);
+        let (head, payload) = (bytes_of(head), bytes_of(payload));
+        let _ = decode_stream(Frame { head, payload });
+    }
+
+    #[test]
+    fn flipped_bytes_never_panic_and_never_leave_the_limits(
+        message in topic_message(),
+        at in any::<usize>(),
+        byte in any::<u8>(),
+    ) {
+        let mut bytes = encode_topic(&message).to_vec();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        if let Ok(message) = decode_topic(&bytes) {
+            prop_assert!(encode_topic(&message).len() <= TOPIC_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn topic_messages_cut_anywhere_are_rejected(message in topic_message(), at in any::<usize>()) {
+        let bytes = encode_topic(&message);
+        prop_assert!(decode_topic(&bytes[..at % bytes.len()]).is_err());
+    }
+
+    #[test]
+    fn stream_frames_cut_anywhere_are_rejected(message in stream_message(), at in any::<usize>()) {
+        let Frame { head, payload } = encode_stream(&message);
+        let cut = head.slice(..at % head.len());
+        let frame = Frame { head: cut, payload: payload.clone() };
+        prop_assert!(decode_stream(frame).is_err());
+        if !payload.is_empty() {
+            let cut = payload.slice(..at % payload.len());
+            let frame = Frame { head, payload: cut };
+            prop_assert!(decode_stream(frame).is_err());
+        }
+    }
+}
+
+fn bytes_of(bytes: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(bytes)
+}
+
+fn largest_hello() -> Hello {
+    Hello {
+        node: NodeId::from_bytes([255; 32]),
+        mesh: MeshId::from_bytes([255; 32]),
+        agreement: AgreementKey([255; 32]),
+        agreement_signature: [255; 64],
+        site: "s".repeat(LABEL_BYTES_MAX),
+        operator: "o".repeat(LABEL_BYTES_MAX),
+    }
+}
+
+const LARGEST_TERMS: LeaseTerms = LeaseTerms {
+    renew_every_s: u32::MAX,
+    keep_after_silence_s: u32::MAX,
+    release_delay_s: u32::MAX,
+};
+
+fn ids_of(count: usize) -> impl Iterator<Item = ChunkId> {
+    (0..count).map(|at| ChunkId::from_bytes([u8::try_from(at).unwrap(); 32]))
+}
+
+fn largest_request() -> StoreRequest {
+    let offer = |id| Offer { id, sealed_bytes: CHUNK_SEALED_BYTES_MAX };
+    StoreRequest {
+        ephemeral: [255; 32],
+        locality: Locality(u16::MAX),
+        attempt: u32::MAX,
+        probability: u16::MAX,
+        quorum: QUORUM_MAX,
+        terms: LARGEST_TERMS,
+        offers: ids_of(OFFERS_MAX).map(offer).collect(),
+        stamp: bytes_of(&[255; STAMP_BYTES_MAX]),
+    }
+}
+
+#[test]
+fn largest_topic_messages_fit_their_cap() {
+    let retrieve = RetrieveRequest {
+        ephemeral: [255; 32],
+        attempt: u32::MAX,
+        nonce: [255; 32],
+        wanted: ids_of(WANTED_MAX).map(|id| (id, [255; 64])).collect(),
+    };
+    for message in
+        [TopicMessage::StoreRequest(largest_request()), TopicMessage::RetrieveRequest(retrieve)]
+    {
+        let bytes = encode_topic(&message);
+        assert!(bytes.len() <= TOPIC_BYTES_MAX, "{} bytes", bytes.len());
+        assert_eq!(decode_topic(&bytes), Ok(message));
+    }
+}
+
+#[test]
+fn largest_answers_fit_their_cap_when_sealed() {
+    let contact =
+        Some(Contact { record: bytes_of(&[255; RECORD_BYTES_MAX]), hello: largest_hello() });
+    let claim = claim(contact.clone(), [255; 32], u64::MAX, u64::MAX);
+    for body in
+        [AnswerBody::Claim(claim), AnswerBody::Offer(RetrieveOffer { contact, holds: u32::MAX })]
+    {
+        let plain = encode_answer(&body);
+        assert_eq!(decode_answer(&plain), Ok(body));
+        let sealed = Bytes::from(vec![255; plain.len() + SEALED_BOX_OVERHEAD_BYTES]);
+        let answer = TopicMessage::Answer(Answer { tag: AnswerTag::from_bytes([255; 8]), sealed });
+        let bytes = encode_topic(&answer);
+        assert!(bytes.len() <= ANSWER_BYTES_MAX, "{} bytes", bytes.len());
+        assert_eq!(decode_topic(&bytes), Ok(answer));
+    }
+}
+
+#[test]
+fn largest_stream_messages_fit_their_cap() {
+    let ack = StoreAck {
+        batch: BatchId::from_bytes([255; 16]),
+        account: Account::from_bytes([255; 32]),
+        epoch: StoreEpoch::from_bytes([255; 16]),
+        terms: LARGEST_TERMS,
+        chunks: ids_of(OFFERS_MAX)
+            .map(|id| AckedChunk {
+                id,
+                lease: LeaseNonce::from_bytes([255; 16]),
+                receipt: [255; 32],
+            })
+            .collect(),
+        signature: [255; 64],
+    };
+    for message in [StreamMessage::StoreAck(ack), StreamMessage::StoreRequest(largest_request())] {
+        let frame = encode_stream(&message);
+        assert!(frame.head.len() <= HEAD_BYTES_MAX, "{} bytes", frame.head.len());
+        assert_eq!(decode_stream(frame), Ok(message));
+    }
+}
+
+#[test]
+fn sealed_bytes_are_not_copied() {
+    let sealed = Bytes::from(vec![7; 4_096]);
+    let data = ChunkData { request: 1, header: header(&sealed), sealed: sealed.clone() };
+    let frame = encode_stream(&StreamMessage::ChunkData(data));
+    assert_eq!(frame.payload.as_ptr(), sealed.as_ptr());
+    let Ok(StreamMessage::ChunkData(data)) = decode_stream(frame) else {
+        panic!("the frame decodes")
+    };
+    assert_eq!(data.sealed.as_ptr(), sealed.as_ptr());
+}
+
+#[test]
+fn frame_lengths_are_checked_before_anything_is_allocated() {
+    let frame = Frame { head: bytes_of(&[1; 258]), payload: bytes_of(&[2; 3]) };
+    assert_eq!(frame.prefix(), [2, 1, 0, 0, 3, 0, 0, 0]);
+    assert_eq!(Frame::lengths(frame.prefix()), Ok((258, 3)));
+    assert_eq!(Frame::lengths([0, 0, 1, 0, 0, 0, 64, 0]), Ok((HEAD_BYTES_MAX, PAYLOAD_BYTES_MAX)));
+    assert_eq!(Frame::lengths([1, 0, 1, 0, 0, 0, 0, 0]), Err(Reject::Oversize));
+    assert_eq!(Frame::lengths([0, 0, 0, 0, 1, 0, 64, 0]), Err(Reject::Oversize));
+    assert_eq!(Frame::lengths([255; 8]), Err(Reject::Oversize));
 }

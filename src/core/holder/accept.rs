@@ -17,7 +17,7 @@ use crate::core::types::{
 use crate::crypto::ack::{AckStatement, AckedChunk, Receipt, receipt};
 use crate::crypto::header::Header;
 use crate::crypto::keys::random;
-use crate::crypto::ownership::{Context, Operation, Verifier, verify};
+use crate::crypto::ownership::{Context, Operation, Verifier, verify_header};
 use rand::RngExt;
 use std::collections::BTreeMap;
 
@@ -236,7 +236,7 @@ impl HolderRole {
             nonce: chunk.nonce,
             body_hash: StoreChunk::body_hash(&chunk.account, &chunk.terms, &chunk.tags),
         };
-        if !verify(&chunk.header.admin, id, &context, &chunk.proof) {
+        if !verify_header(&chunk.header, &context, &chunk.proof) {
             return Err(Reject::BadProof);
         }
         self.proofs_seen.insert(from, key);

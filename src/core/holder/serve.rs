@@ -11,7 +11,9 @@ use crate::core::message::{
 };
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::header::Header;
-use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, verify};
+use crate::crypto::ownership::{
+    Context, Operation, Statement, Verifier, body_hash, verify_batch, verify_header,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -148,7 +150,7 @@ impl HolderRole {
             nonce: retrieve.nonce,
             body_hash: body_hash(&[&retrieve.request.to_le_bytes()]),
         };
-        if !verify(&header.read, &retrieve.id, &context, &retrieve.proof) {
+        if !verify_header(header, &context, &retrieve.proof) {
             return Err(Reject::BadProof);
         }
         self.proofs_seen.insert(from, key);
@@ -202,8 +204,8 @@ impl HolderRole {
         self.find(ids, Lookup::TopicRetrieve { from, request });
     }
 
-    /// Offers what is held and proven. One bad proof spoils the request: no honest asker sends
-    /// one, and so a bad request costs at most one verification.
+    /// Offers what is held and proven. One bad proof spoils the request (no honest asker sends
+    /// one), so that all are checked in one go.
     pub(super) fn answer_with_offer(
         &mut self,
         now: Time,
@@ -236,13 +238,16 @@ impl HolderRole {
             body_hash: body_hash(&[&request.attempt.to_le_bytes()]),
         };
         let mut holds = 0u32;
-        for (at, ((id, proof), header)) in request.wanted.iter().zip(found).take(32).enumerate() {
-            if let Some(header) = header {
-                if !verify(&header.read, id, &context, proof) {
-                    return Err(Reject::BadProof);
-                }
-                holds |= 1 << at;
-            }
+        let mut statements = Vec::new();
+        for (at, ((id, proof), header)) in request.wanted.iter().zip(found).enumerate() {
+            let (Some(header), Some(bit)) = (header, bit(at)) else {
+                continue;
+            };
+            holds |= bit;
+            statements.push(Statement { point: &header.read, id, context: &context, proof });
+        }
+        if !verify_batch(&statements, &mut self.rng) {
+            return Err(Reject::BadProof);
         }
         if holds == 0 || self.record.is_empty() {
             return Ok(None);
@@ -251,6 +256,11 @@ impl HolderRole {
         let sealed = self.sealed(&request.ephemeral, &AnswerBody::Offer(offer));
         sealed.map(Some).ok_or(Reject::Malformed)
     }
+}
+
+/// The bit of the wanted chunk at this place.
+fn bit(at: usize) -> Option<u32> {
+    1u32.checked_shl(u32::try_from(at).ok()?)
 }
 
 /// A disk that fails now may not fail later: the asker tries elsewhere or again.
