@@ -1,1 +1,149 @@
-//! (to be filled)
+//! The command line: one file per command, and what they share.
+//!
+//! A command returns its exit code or a [`Failure`]; only [`main`] turns either into the end of
+//! the process. stdout carries results and nothing else; progress, notes and logs go to stderr.
+//! Doc comments on commands and options are the help text.
+
+mod args;
+mod completions;
+mod config;
+mod error;
+mod init;
+mod output;
+mod secrets;
+mod version;
+
+use crate::node::report::{Failure, FailureKind};
+use args::GlobalOptions;
+use clap::{Parser, Subcommand};
+use output::Output;
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Backup between home NAS boxes that need not trust each other: no server, no broker.
+///
+/// Files are cut into chunks, sealed on this machine, and stored by other nodes of the mesh, who
+/// can neither read them nor tell whose they are. 24 words bring everything back.
+///
+/// Start with `quloud init`, then `quloud up` on each machine; `quloud put FILE` stores a file and
+/// prints the capability that `quloud get` brings it back with.
+#[derive(Debug, Parser)]
+#[command(name = "quloud", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(propagate_version = false, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 done in part or degraded, 4 not enough holders,
+5 keys missing or locked, 6 the store is full or read-only, 10 a proof of damage was found.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Init),
+    #[command(subcommand)]
+    Config(config::Config),
+    Completions(completions::Completions),
+    Version(version::Version),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    harden();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return error::usage(&error, arguments.iter().any(|text| text == "--json")),
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    let result = start_log(&cli).and_then(|()| run(&cli, &output));
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => error::report(&failure, &output),
+    }
+}
+
+fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Init(init) => init.run(global, output),
+        Command::Config(config) => config.run(global, output),
+        Command::Completions(completions) => completions.run(output),
+        Command::Version(version) => version.run(output),
+    }
+}
+
+/// Keys are in this process's memory: no core dumps, and no other process of the user looks in.
+/// Where the system refuses, the rest still holds.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, setrlimit};
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Logs go to stderr, coloured on a terminal only.
+fn start_log(cli: &Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    let text = match &global.log {
+        Some(text) => text.as_str(),
+        None if global.quiet => "error",
+        None => match global.verbose {
+            0 => cli.command.log_default(),
+            1 => "quloud=debug,info",
+            2 => "quloud=trace,debug",
+            _ => "trace",
+        },
+    };
+    let filter = EnvFilter::builder().parse(text).map_err(|error| {
+        Failure::new(
+            FailureKind::Usage,
+            format!("--log cannot be {text:?}"),
+            error.to_string(),
+            "try --log info, or --log quloud=debug,libp2p=warn",
+        )
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && output::colour_wanted())
+        .init();
+    Ok(())
+}
+
+impl Command {
+    /// What is logged where the user does not say: a daemon tells what it does, a command what is
+    /// wrong.
+    fn log_default(&self) -> &'static str {
+        "quloud=warn,error"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_is_explained() {
+        fn explained(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                let name = (command.get_name(), argument.get_id());
+                assert!(argument.get_help().is_some(), "{name:?}");
+            }
+            command.get_subcommands().for_each(explained);
+        }
+        explained(&Cli::command());
+    }
+}

@@ -21,7 +21,7 @@ pub const FILE_NAME: &str = "quloud.toml";
 const ENV_PREFIX: &str = "QULOUD_";
 
 /// Variables with the prefix that are flags of the command line rather than settings.
-const ENV_OTHER: [&str; 2] = ["QULOUD_DIR", "QULOUD_LOG"];
+const ENV_OTHER: [&str; 3] = ["QULOUD_DIR", "QULOUD_LOG", "QULOUD_PASSPHRASE_FILE"];
 
 /// A settings file is a page of text; anything larger is a mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;

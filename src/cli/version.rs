@@ -1,0 +1,24 @@
+//! `quloud version`.
+
+use super::output::Output;
+use crate::node::report::Failure;
+use clap::Args;
+use serde_json::json;
+
+/// Print the versions of the program and of what it speaks
+#[derive(Debug, Args)]
+pub(super) struct Version {}
+
+impl Version {
+    pub(super) fn run(&self, output: &Output) -> Result<u8, Failure> {
+        let version = env!("CARGO_PKG_VERSION");
+        let (protocol, layout, api) = (1, 1, 1);
+        let document = json!({
+            "version": version, "protocol": protocol, "data_dir_layout": layout, "api": api,
+        });
+        output.result(&document, || {
+            format!("quloud {version} (protocol {protocol}, data folder layout {layout})\n")
+        })?;
+        Ok(0)
+    }
+}
