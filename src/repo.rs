@@ -5,7 +5,14 @@
 //! | [`frame`] | what a seal encloses: kind, compression, padding (pure) |
 //! | [`chunker`] | cuts a stream where its content says so (pure) |
 //! | [`listing`] | which chunks make a file: the root that a capability names (pure) |
+//! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
+//! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 
 pub mod chunker;
 pub mod frame;
+pub mod get;
 pub mod listing;
+pub mod put;
+
+#[cfg(test)]
+mod fixture;

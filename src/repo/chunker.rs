@@ -264,8 +264,11 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
         #[test]
-        fn any_stream_is_cut_the_same_in_any_pieces(length in 0..5_000_000_usize, seed in any::<u64>(),
-                                                    piece in 1000..2_000_000_usize) {
+        fn any_stream_is_cut_the_same_in_any_pieces(
+            length in 0..5_000_000_usize,
+            seed in any::<u64>(),
+            piece in 1000..2_000_000_usize,
+        ) {
             let stream = noise(length, seed);
             let chunks = cut(&stream, 9, piece);
             prop_assert_eq!(chunks.concat(), stream.clone());

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The zero bytes are as many as make the *sealed* length (the frame's plus
-//! [`SEAL_OVERHEAD_BYTES`]) a Padme size, and no more: one plaintext and one packing have one frame.
+//! [`SEAL_OVERHEAD_BYTES`]) a Padme size, and no more: one plaintext in one packing has one frame.
 //! Padme is of Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication
 //! with PURBs", PoPETs 2019, section 4.3: at most 12 % overhead, O(log log size) bits leaked.
 //!
@@ -418,8 +418,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_plaintext_comes_back(plaintext in proptest::collection::vec(any::<u8>(), 0..5000),
-                                    repeat in 1..40_usize, listing in any::<bool>()) {
+        fn any_plaintext_comes_back(
+            plaintext in proptest::collection::vec(any::<u8>(), 0..5000),
+            repeat in 1..40_usize,
+            listing in any::<bool>(),
+        ) {
             let plaintext = plaintext.repeat(repeat);
             let kind = if listing { Kind::Listing } else { Kind::File };
             let frame = decode(encoded(kind, &plaintext)).unwrap();
@@ -428,8 +431,11 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_decode_or_fail_cleanly(bytes in proptest::collection::vec(any::<u8>(), 0..200),
-                                            codec in 0..2_u8, declared in 0..4000_u32) {
+        fn any_bytes_decode_or_fail_cleanly(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            codec in 0..2_u8,
+            declared in 0..4000_u32,
+        ) {
             let _ = decode(bytes.clone());
             let _ = decode(handmade(codec, declared, &bytes));
         }

@@ -1,8 +1,8 @@
 //! The listing: which chunks make a file, in order. Pure.
 //!
 //! A capability names one root chunk, and the root is always a listing, also of a file of one chunk
-//! or of none. Layout of the plaintext of a frame of [`Kind::Listing`](super::frame::Kind::Listing),
-//! integers little-endian:
+//! or of none. Layout of the plaintext of a frame of kind
+//! [`Listing`](super::frame::Kind::Listing), integers little-endian:
 //!
 //! ```text
 //! version u8 = 1 | level u8 | scheme u8 = 0 | reserved u8 = 0 | count u32 | total u64
@@ -12,8 +12,8 @@
 //!
 //! `bytes` is how many bytes of the file lie in or below the entry, `total` is their sum. At level
 //! 0 an entry is a piece of the file, at level n it is a listing of level n - 1. `scheme` 0 says
-//! that each entry is one chunk. A writer fills each listing before it begins the next; a file of no
-//! bytes is a listing of level 0 without entries. A listing cannot hold itself: it names the hashes
+//! that each entry is one chunk. A writer fills each listing before it begins the next; a file of
+//! no bytes is a listing of level 0 without entries. A listing cannot hold itself: it names the hashes
 //! of what it lists.
 
 use super::frame::PLAINTEXT_BYTES_MAX;
@@ -468,7 +468,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_file_comes_back_in_order(sizes in proptest::collection::vec(1..4_000_000_u64, 0..82)) {
+        fn any_file_comes_back_in_order(
+            sizes in proptest::collection::vec(1..4_000_000_u64, 0..82),
+        ) {
             let (root, sealed) = build(&sizes, 3);
             let listing = Listing::root(sealed[&root.id].clone()).unwrap();
             prop_assert_eq!(listing.total(), sizes.iter().sum::<u64>());
@@ -478,7 +480,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_parse_or_fail_cleanly(mut bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn any_bytes_parse_or_fail_cleanly(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
             let _ = Listing::root(bytes.clone().into()).map(Iterator::count);
             if let [version, level, scheme, reserved, ..] = bytes.as_mut_slice() {
                 (*version, *scheme, *reserved) = (1, 0, 0);

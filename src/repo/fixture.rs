@@ -1,0 +1,113 @@
+//! For tests: data, keys, and a mesh that is a map.
+
+use super::get::{ChunkSource, FetchError, Fetched, Output, OutputError, Wanted};
+use super::put::{ChunkSink, PutContext, PutError, PutSummary, SinkClosed, put_pieces};
+use crate::core::types::{ChunkId, Locality};
+use crate::crypto::header::Header;
+use crate::crypto::keys::{Master, OwnerKeys};
+use crate::crypto::seal::SealedChunk;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+pub(super) static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// Bytes without structure.
+pub(super) fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut out = vec![0; length];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    out
+}
+
+pub(super) fn owner(number: u8) -> OwnerKeys {
+    OwnerKeys::derive(&Master::from_bytes([number; 32]), 0)
+}
+
+pub(super) fn context(keys: &OwnerKeys) -> PutContext<'_> {
+    PutContext { keys, locality: Locality(0x1234), cancel: &NEVER }
+}
+
+/// Everything that was stored, in order; answers newest request first when told so.
+#[derive(Default)]
+pub(super) struct Mesh {
+    pub(super) chunks: BTreeMap<ChunkId, (Header, Bytes)>,
+    pub(super) order: Vec<(ChunkId, u64)>,
+    pub(super) asked: VecDeque<Wanted>,
+    pub(super) asked_most: usize,
+    pub(super) served: usize,
+    pub(super) backwards: bool,
+    /// After this many answers nothing comes any more.
+    pub(super) serve_at_most: Option<usize>,
+}
+
+impl Mesh {
+    /// Puts `pieces` as one file.
+    pub(super) fn put(&mut self, keys: &OwnerKeys, pieces: &[&[u8]]) -> PutSummary {
+        let pieces = pieces.iter().map(|piece| Ok::<_, PutError>(*piece));
+        put_pieces(pieces, context(keys), self, |_| {}).unwrap()
+    }
+
+    pub(super) fn insert(&mut self, chunk: &SealedChunk) -> ChunkId {
+        self.chunks.insert(chunk.id(), (chunk.header, chunk.sealed.clone()));
+        chunk.id()
+    }
+}
+
+impl ChunkSink for Mesh {
+    fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed> {
+        assert!(chunk.header.certifies(&chunk.sealed));
+        let id = self.insert(&chunk);
+        self.order.push((id, plaintext_bytes));
+        Ok(())
+    }
+}
+
+impl ChunkSource for Mesh {
+    fn request(&mut self, wanted: Wanted) {
+        self.asked.push_back(wanted);
+        self.asked_most = self.asked_most.max(self.asked.len());
+    }
+
+    fn next(&mut self) -> Result<Fetched, FetchError> {
+        if self.serve_at_most == Some(self.served) {
+            return Err(FetchError::Closed);
+        }
+        let next = if self.backwards { self.asked.pop_back() } else { self.asked.pop_front() };
+        let wanted = next.expect("a get waits only for what it asked for");
+        let Some((header, sealed)) = self.chunks.get(&wanted.id) else {
+            let why = "nobody holds it".to_owned();
+            return Err(FetchError::Unavailable { index: wanted.index, why });
+        };
+        assert_eq!(wanted.read.point(), header.read, "the secret is the one that opens this chunk");
+        self.served += 1;
+        Ok(Fetched { index: wanted.index, header: *header, sealed: sealed.clone() })
+    }
+}
+
+/// A file in memory.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) bytes: Vec<u8>,
+    pub(super) held: Option<Range<u64>>,
+    pub(super) begun: bool,
+}
+
+impl Output for Memory {
+    fn begin(&mut self, _: &ChunkId, total: u64) -> Result<(), OutputError> {
+        assert!(!self.begun, "begin is called once");
+        self.begun = true;
+        self.bytes.resize(usize::try_from(total).unwrap(), 0);
+        Ok(())
+    }
+
+    fn holds(&self, range: &Range<u64>) -> bool {
+        self.held.as_ref().is_some_and(|held| held.start <= range.start && range.end <= held.end)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), OutputError> {
+        let start = usize::try_from(offset).unwrap();
+        self.bytes[start..start + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+}

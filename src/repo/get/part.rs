@@ -1,0 +1,428 @@
+//! The partial file of a get, and the journal by which a later run goes on from it.
+//!
+//! While a file is fetched its bytes lie in `<output>.quloud-part`, and
+//! `<output>.quloud-part.journal` says which of them are right. Layout, integers little-endian:
+//!
+//! ```text
+//! "quloud-part" | version u8 = 1 | root id 32 | total u64 | CRC-32 of all before u32
+//! then records: offset u64 | length u32 | BLAKE3 of these bytes 32 | CRC-32 of all before u32
+//! ```
+//!
+//! Nothing is synced before the end, because nothing is believed: a later run hashes what the
+//! records name, and fetches again what does not match.
+
+use super::{Output, OutputError};
+use crate::core::types::ChunkId;
+use crate::repo::frame::PLAINTEXT_BYTES_MAX;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const MAGIC: &[u8; 11] = b"quloud-part";
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 11 + 1 + 32 + 8 + 4;
+const RECORD_BYTES: usize = 8 + 4 + 32 + 4;
+
+/// A partial file. Before [`Output::begin`] nothing is on disk.
+pub(super) struct PartFile<'a> {
+    output: &'a Path,
+    path: PathBuf,
+    journal_path: PathBuf,
+    cancel: &'a AtomicBool,
+    open: Option<Open>,
+}
+
+struct Open {
+    file: File,
+    journal: File,
+    total: u64,
+    ranges: Ranges,
+}
+
+impl<'a> PartFile<'a> {
+    pub(super) fn new(output: &'a Path, cancel: &'a AtomicBool) -> Self {
+        let with = |suffix: &str| {
+            let mut name = output.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let (path, journal_path) = (with(".quloud-part"), with(".quloud-part.journal"));
+        Self { output, path, journal_path, cancel, open: None }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that a later run can go on from.
+    pub(super) fn verified_bytes(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.ranges.bytes())
+    }
+
+    /// Takes the partial file and its journal away.
+    pub(super) fn discard(self) {
+        if self.open.is_some() {
+            // What cannot be removed is taken for what it is by the next run.
+            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(&self.journal_path);
+        }
+    }
+
+    /// Makes the bytes durable and gives the file its name, which must be free unless `replace`.
+    pub(super) fn finish(&mut self, replace: bool) -> Result<(), OutputError> {
+        let failed = |path: &Path, source| OutputError::Io { path: path.to_owned(), source };
+        let open = self.open.as_ref().ok_or_else(|| {
+            failed(&self.path, io::Error::new(ErrorKind::NotFound, "the get never began"))
+        })?;
+        let lacking = open.total - open.ranges.bytes();
+        if lacking > 0 {
+            let what = format!("{lacking} bytes were never written");
+            return Err(failed(&self.path, io::Error::new(ErrorKind::UnexpectedEof, what)));
+        }
+        open.file.sync_all().map_err(|source| failed(&self.path, source))?;
+        let renamed = if replace {
+            std::fs::rename(&self.path, self.output)
+        } else {
+            rename_to_new(&self.path, self.output)
+        };
+        renamed.map_err(|source| match source.kind() {
+            ErrorKind::AlreadyExists => OutputError::Exists { path: self.output.to_owned() },
+            _ => failed(self.output, source),
+        })?;
+        // The file is complete under its name: what is left over is litter, not an error.
+        let _ = std::fs::remove_file(&self.journal_path);
+        let folder = folder_of(self.output);
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|s| failed(folder, s))
+    }
+
+    fn open_both(&self, root: &ChunkId, total: u64) -> Result<Open, OutputError> {
+        let failed = |source| OutputError::Io { path: self.path.clone(), source };
+        let mut file = self.open_ours(&self.path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OutputError::Busy { path: self.path.clone() });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        // Between open and lock another get may have finished and given this very file its name.
+        if !is_still_named(&file, &self.path) {
+            return Err(OutputError::Busy { path: self.path.clone() });
+        }
+        let mut journal = self.open_ours(&self.journal_path)?;
+        let header = encode_header(root, total);
+        let ranges = match self.verified(&mut file, &mut journal, &header, total) {
+            Ok(ranges) => ranges,
+            Err(source) => return Err(failed(source)),
+        };
+        if ranges.bytes() == 0 {
+            let empty = |file: &mut File| file.set_len(0).and_then(|()| file.rewind());
+            empty(&mut file).map_err(failed)?;
+            empty(&mut journal).and_then(|()| journal.write_all(&header)).map_err(failed)?;
+        }
+        Ok(Open { file, journal, total, ranges })
+    }
+
+    /// Opens or makes a file that nobody else can read; what is a link or somebody else's is
+    /// refused.
+    fn open_ours(&self, path: &Path) -> Result<File, OutputError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        {
+            use rustix::fs::OFlags;
+            use std::os::unix::fs::OpenOptionsExt;
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+            options.mode(0o600).custom_flags(flags.bits().cast_signed());
+        }
+        let file = options.open(path).map_err(|source| match source.raw_os_error() {
+            #[cfg(unix)]
+            Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+                OutputError::NotOurs { path: path.to_owned() }
+            }
+            _ => OutputError::Io { path: path.to_owned(), source },
+        })?;
+        if is_ours(&file) { Ok(file) } else { Err(OutputError::NotOurs { path: path.to_owned() }) }
+    }
+
+    /// What an earlier run wrote and what still hashes to what it recorded. Leaves the journal
+    /// open at the end of its last whole record.
+    fn verified(
+        &self,
+        file: &mut File,
+        journal: &mut File,
+        header: &[u8; HEADER_BYTES],
+        total: u64,
+    ) -> io::Result<Ranges> {
+        let mut ranges = Ranges::default();
+        let mut good = HEADER_BYTES as u64;
+        {
+            let mut reader = BufReader::new(&mut *journal);
+            let mut found = [0; HEADER_BYTES];
+            if !read_whole(&mut reader, &mut found)? || found != *header {
+                return Ok(ranges);
+            }
+            let mut record = [0; RECORD_BYTES];
+            let mut buffer = Vec::new();
+            while read_whole(&mut reader, &mut record)? {
+                let Some((range, hash)) = decode_record(&record, total) else {
+                    break;
+                };
+                good += RECORD_BYTES as u64;
+                if hash_of(file, &range, &mut buffer)? == Some(hash) {
+                    ranges.add(&range);
+                }
+                if self.cancel.load(Ordering::Relaxed) {
+                    return Err(ErrorKind::Interrupted.into());
+                }
+            }
+        }
+        journal.set_len(good)?;
+        journal.seek(SeekFrom::Start(good))?;
+        Ok(ranges)
+    }
+}
+
+impl Output for PartFile<'_> {
+    fn begin(&mut self, root: &ChunkId, total: u64) -> Result<(), OutputError> {
+        let open = self.open.insert(self.open_both(root, total)?);
+        reserve(&self.path, &open.file, total)
+    }
+
+    fn holds(&self, range: &Range<u64>) -> bool {
+        self.open.as_ref().is_some_and(|open| open.ranges.contains(range))
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), OutputError> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let range = offset..offset.saturating_add(bytes.len() as u64);
+        let write = |open: &mut Open| {
+            open.file.seek(SeekFrom::Start(offset))?;
+            open.file.write_all(bytes)?;
+            open.journal.write_all(&encode_record(offset, bytes))
+        };
+        write(open).map_err(|source| OutputError::Io { path: self.path.clone(), source })?;
+        open.ranges.add(&range);
+        Ok(())
+    }
+}
+
+/// Refuses what the disk has no room for, before a byte is fetched for it.
+fn reserve(path: &Path, file: &File, total: u64) -> Result<(), OutputError> {
+    let failed = |source| OutputError::Io { path: path.to_owned(), source };
+    let (taken, available) = space(file).map_err(failed)?;
+    let needed = total.saturating_sub(taken);
+    let no_space = || OutputError::Space { path: path.to_owned(), needed, available };
+    if needed > available {
+        return Err(no_space());
+    }
+    allocate(file, total).map_err(|source| match source.kind() {
+        ErrorKind::StorageFull => no_space(),
+        _ => failed(source),
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn is_ours(file: &File) -> bool {
+    let Ok(metadata) = file.metadata() else {
+        return false;
+    };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let mine = metadata.uid() == rustix::process::geteuid().as_raw();
+        metadata.is_file() && metadata.nlink() == 1 && mine
+    }
+    #[cfg(not(unix))]
+    {
+        metadata.is_file()
+    }
+}
+
+#[cfg(unix)]
+fn is_still_named(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let named = std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    let opened = file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+    matches!((named, opened), (Ok(named), Ok(opened)) if named == opened)
+}
+
+#[cfg(not(unix))]
+fn is_still_named(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Bytes that the file takes on disk already, and bytes that are free for us.
+#[cfg(unix)]
+fn space(file: &File) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let taken = file.metadata()?.blocks().saturating_mul(512);
+    let disk = rustix::fs::fstatvfs(file)?;
+    Ok((taken, disk.f_bavail.saturating_mul(disk.f_frsize)))
+}
+
+#[cfg(not(unix))]
+fn space(file: &File) -> io::Result<(u64, u64)> {
+    Ok((file.metadata()?.len(), u64::MAX))
+}
+
+/// Gives the file its length, with blocks behind it where the file system can.
+fn allocate(file: &File, total: u64) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if total > 0 {
+        use rustix::io::Errno;
+        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, total) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    file.set_len(total)
+}
+
+/// Renames without ever replacing something.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // The file system does not know the flag: the way below does the same in two steps.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
+}
+
+/// Whether `buffer` could be filled; false at the end of the file.
+fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn hash_of(
+    file: &mut File,
+    range: &Range<u64>,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<[u8; 32]>> {
+    let length = usize::try_from(range.end - range.start).unwrap_or(PLAINTEXT_BYTES_MAX);
+    buffer.resize(length, 0);
+    file.seek(SeekFrom::Start(range.start))?;
+    let whole = read_whole(file, buffer)?;
+    Ok(whole.then(|| *blake3::hash(buffer).as_bytes()))
+}
+
+fn encode_header(root: &ChunkId, total: u64) -> [u8; HEADER_BYTES] {
+    let parts: [&[u8]; 4] = [MAGIC, &[VERSION], root.as_bytes(), &total.to_le_bytes()];
+    with_checksum(&parts)
+}
+
+fn encode_record(offset: u64, bytes: &[u8]) -> [u8; RECORD_BYTES] {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let hash = blake3::hash(bytes);
+    with_checksum(&[&offset.to_le_bytes(), &length.to_le_bytes(), hash.as_bytes()])
+}
+
+/// Range and hash of a record; `None` where it is torn or damaged.
+fn decode_record(record: &[u8; RECORD_BYTES], total: u64) -> Option<(Range<u64>, [u8; 32])> {
+    let (body, checksum) = record.split_last_chunk::<4>()?;
+    if crc32fast::hash(body).to_le_bytes() != *checksum {
+        return None;
+    }
+    let (offset, rest) = body.split_first_chunk::<8>()?;
+    let (length, hash) = rest.split_first_chunk::<4>()?;
+    let (offset, length) = (u64::from_le_bytes(*offset), u64::from(u32::from_le_bytes(*length)));
+    let end = offset.checked_add(length)?;
+    let sound = length > 0 && length <= PLAINTEXT_BYTES_MAX as u64 && end <= total;
+    sound.then_some((offset..end, hash.try_into().ok()?))
+}
+
+fn with_checksum<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut hash = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| hash.update(part));
+    let checksum = hash.finalize().to_le_bytes();
+    let mut out = [0; N];
+    let bytes = parts.iter().copied().flatten().chain(&checksum);
+    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    out
+}
+
+/// Which bytes of a file are there: disjoint ranges that do not touch, start to end.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    fn add(&mut self, range: &Range<u64>) {
+        let (mut start, mut end) = (range.start, range.end);
+        if let Some((before, before_end)) = self.0.range(..=start).next_back()
+            && *before_end >= start
+        {
+            start = *before;
+            end = end.max(*before_end);
+        }
+        while let Some((next, next_end)) = self.0.range(start..=end).next() {
+            let (next, next_end) = (*next, *next_end);
+            end = end.max(next_end);
+            self.0.remove(&next);
+        }
+        self.0.insert(start, end);
+    }
+
+    fn contains(&self, range: &Range<u64>) -> bool {
+        let before = self.0.range(..=range.start).next_back();
+        before.is_some_and(|(_, end)| *end >= range.end)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(start, end)| end - start).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranges_hold_exactly_what_was_added(
+            added in proptest::collection::vec((0..60_u64, 1..9_u64), 0..30),
+            asked in (0..60_u64, 1..9_u64),
+        ) {
+            let (mut ranges, mut model) = (Ranges::default(), [false; 80]);
+            for (start, length) in added {
+                ranges.add(&(start..start + length));
+                (start..start + length).for_each(|at| model[at as usize] = true);
+            }
+            let (start, length) = asked;
+            let held = (start..start + length).all(|at| model[at as usize]);
+            prop_assert_eq!(ranges.contains(&(start..start + length)), held);
+            prop_assert_eq!(ranges.bytes(), model.iter().filter(|held| **held).count() as u64);
+        }
+
+        #[test]
+        fn any_record_is_sound_or_refused(
+            mut record in any::<[u8; RECORD_BYTES]>(),
+            total in any::<u64>(),
+        ) {
+            prop_assert_eq!(decode_record(&record, total).map(|(range, _)| range), None);
+            let checksum = crc32fast::hash(&record[..RECORD_BYTES - 4]).to_le_bytes();
+            record[RECORD_BYTES - 4..].copy_from_slice(&checksum);
+            if let Some((range, _)) = decode_record(&record, total) {
+                prop_assert!(range.start < range.end && range.end <= total);
+            }
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! Putting a file: pieces in, sealed chunks out, a capability at the end. Pure, but for
+//! [`file`], which reads the disk.
+//!
+//! Memory is bounded whatever the file: a few chunks, one open listing a level, and the ids of the
+//! last 32 to 64 thousand distinct pieces, by which a piece that repeats is sealed and stored once.
+//!
+//! Order of what the sink sees: pieces as the file has them; each listing after all that it names;
+//! the root last of all. So a capability exists only when everything below it was handed over.
+
+#[cfg(feature = "node")]
+pub mod file;
+
+use super::frame::{FrameEncoder, FrameError, Kind};
+use super::listing::{ChunkRef, ClosedListing, ListingBuilder, TooManyChunks};
+use crate::core::types::{ChunkId, Locality};
+use crate::crypto::capability::Capability;
+use crate::crypto::keys::{ChunkKey, OwnerKeys};
+use crate::crypto::seal::SealedChunk;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How many distinct pieces one half of the memory for repeats holds; 5 MiB for both.
+const SEEN_HALF_MAX: usize = 32 << 10;
+
+/// Replicas are not made distinct yet: `variant` of the chunk key's derivation.
+const VARIANT: u8 = 0;
+
+/// Where sealed chunks go: in the node the owner role, behind a bounded channel.
+pub trait ChunkSink {
+    /// Takes one chunk over; blocks while the window is full, which is how backpressure reaches
+    /// the disk. `plaintext_bytes` is how much of the file the chunk holds, 0 for a listing.
+    ///
+    /// A piece that repeats after very many others comes again, with the same id.
+    ///
+    /// # Errors
+    /// [`SinkClosed`] where nobody takes chunks any more; the put then ends.
+    fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed>;
+}
+
+/// Nobody takes chunks any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the put was stopped: nobody takes its chunks any more")]
+pub struct SinkClosed;
+
+/// Under what a file is put.
+#[derive(Debug, Clone, Copy)]
+pub struct PutContext<'a> {
+    /// The owner's keys.
+    pub keys: &'a OwnerKeys,
+    /// Where the topics of all its chunks are.
+    pub locality: Locality,
+    /// Set by another thread to end the put at the next chunk.
+    pub cancel: &'a AtomicBool,
+}
+
+/// How far a put has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PutProgress {
+    /// Bytes of the file that were read and handed over.
+    pub bytes: u64,
+    /// Chunks handed over, listings included, repeats not.
+    pub chunks: u64,
+    /// Their sealed bytes, one copy.
+    pub sealed_bytes: u64,
+}
+
+/// A file of which every chunk was handed over.
+#[derive(Debug)]
+pub struct PutSummary {
+    /// The root, and the right to read it.
+    pub capability: Capability,
+    /// Plaintext bytes of the file.
+    pub bytes: u64,
+    /// Chunks handed over, listings included, repeats not.
+    pub chunks: u64,
+    /// Their sealed bytes, one copy.
+    pub sealed_bytes: u64,
+}
+
+/// Why a put ended without a capability. What was handed over before is of no harm.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// The file cannot be opened.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A folder, a device, a pipe or a socket.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The file cannot be read to its end.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file is not what it was when the put began.
+    #[error("{} changed while it was read", path.display())]
+    Changed {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A piece is longer than a chunk takes: whoever cut it did not use the chunker.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Longer than four levels of listings can name.
+    #[error(transparent)]
+    TooManyChunks(#[from] TooManyChunks),
+    /// See [`SinkClosed`].
+    #[error(transparent)]
+    Closed(#[from] SinkClosed),
+    /// [`PutContext::cancel`] was set.
+    #[error("the put was cancelled")]
+    Cancelled,
+}
+
+/// Puts what `pieces` yields: each 1 to
+/// [`PLAINTEXT_BYTES_MAX`](super::frame::PLAINTEXT_BYTES_MAX) bytes, in order. Runs on the caller's
+/// thread.
+///
+/// # Errors
+/// [`PutError`]: that of `pieces`, or one's own.
+pub fn put_pieces<P: AsRef<[u8]>>(
+    pieces: impl IntoIterator<Item = Result<P, PutError>>,
+    context: PutContext<'_>,
+    sink: &mut impl ChunkSink,
+    mut progress: impl FnMut(PutProgress),
+) -> Result<PutSummary, PutError> {
+    let mut sealer = Sealer::new(context, sink);
+    let mut listing = ListingBuilder::new();
+    let mut seen = Seen::default();
+    for piece in pieces {
+        if context.cancel.load(Ordering::Relaxed) {
+            return Err(PutError::Cancelled);
+        }
+        let entry = sealer.piece(piece?.as_ref(), &mut seen)?;
+        listing.add(&entry, &mut |closed| sealer.listing(&closed))?;
+        progress(sealer.done);
+    }
+    let root = listing.finish(&mut |closed| sealer.listing(&closed))?;
+    progress(sealer.done);
+    let PutProgress { bytes, chunks, sealed_bytes } = sealer.done;
+    let capability = Capability { id: root.id, locality: root.locality, ck: root.ck };
+    Ok(PutSummary { capability, bytes, chunks, sealed_bytes })
+}
+
+/// Makes sealed chunks of plaintexts and hands them over.
+struct Sealer<'a, S> {
+    context: PutContext<'a>,
+    sink: &'a mut S,
+    encoder: FrameEncoder,
+    done: PutProgress,
+}
+
+impl<'a, S: ChunkSink> Sealer<'a, S> {
+    fn new(context: PutContext<'a>, sink: &'a mut S) -> Self {
+        Self { context, sink, encoder: FrameEncoder::new(), done: PutProgress::default() }
+    }
+
+    /// Seals and hands over a piece of the file, unless it was seen before.
+    fn piece(&mut self, plaintext: &[u8], seen: &mut Seen) -> Result<ChunkRef, PutError> {
+        let bytes = plaintext.len() as u64;
+        let ck = ChunkKey::derive(&self.context.keys.dedup, VARIANT, Kind::File as u8, plaintext);
+        let name = Seen::name(&ck);
+        let id = match seen.find(&name) {
+            Some(id) => id,
+            None => {
+                let id = self.seal(&ck, Kind::File, plaintext, bytes)?;
+                seen.add(name, id);
+                id
+            }
+        };
+        self.done.bytes += bytes;
+        Ok(ChunkRef { ck, id, locality: self.context.locality, bytes })
+    }
+
+    fn listing(&mut self, closed: &ClosedListing) -> Result<ChunkRef, PutError> {
+        let plaintext = &closed.plaintext;
+        let ck =
+            ChunkKey::derive(&self.context.keys.dedup, VARIANT, Kind::Listing as u8, plaintext);
+        let id = self.seal(&ck, Kind::Listing, plaintext, 0)?;
+        Ok(ChunkRef { ck, id, locality: self.context.locality, bytes: closed.bytes })
+    }
+
+    fn seal(
+        &mut self,
+        ck: &ChunkKey,
+        kind: Kind,
+        plaintext: &[u8],
+        plaintext_bytes: u64,
+    ) -> Result<ChunkId, PutError> {
+        let frame = self.encoder.encode(kind, plaintext)?;
+        let chunk = SealedChunk::new(self.context.keys, ck, self.context.locality, frame);
+        let id = chunk.id();
+        let sealed_bytes = chunk.sealed.len() as u64;
+        self.sink.store(chunk, plaintext_bytes)?;
+        self.done.chunks += 1;
+        self.done.sealed_bytes += sealed_bytes;
+        Ok(id)
+    }
+}
+
+/// The pieces of this run, by a hash of their keys: the last 32 to 64 thousand distinct ones.
+#[derive(Default)]
+struct Seen {
+    recent: BTreeMap<[u8; 32], ChunkId>,
+    older: BTreeMap<[u8; 32], ChunkId>,
+}
+
+impl Seen {
+    /// Chunk keys themselves are not kept: this memory is not wiped.
+    fn name(ck: &ChunkKey) -> [u8; 32] {
+        *blake3::hash(ck.expose()).as_bytes()
+    }
+
+    fn find(&self, name: &[u8; 32]) -> Option<ChunkId> {
+        self.recent.get(name).or_else(|| self.older.get(name)).copied()
+    }
+
+    fn add(&mut self, name: [u8; 32], id: ChunkId) {
+        if self.recent.len() >= SEEN_HALF_MAX {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(name, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Mesh, context, noise, owner};
+    use super::*;
+
+    #[test]
+    fn the_root_comes_last_and_listings_after_what_they_list() {
+        let (keys, mut mesh) = (owner(1), Mesh::default());
+        let pieces: Vec<[u8; 2]> = (0..8195_u16).map(u16::to_le_bytes).collect();
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_slice()).collect();
+        let summary = mesh.put(&keys, &pieces);
+        assert_eq!(summary.bytes, 2 * 8195);
+        // 8195 pieces, two listings, the root.
+        assert_eq!((summary.chunks, mesh.order.len()), (8198, 8198));
+        assert_eq!(mesh.order.last().map(|(id, _)| *id), Some(summary.capability.id));
+        let listings = mesh.order.iter().enumerate().filter(|(_, (_, bytes))| *bytes == 0);
+        assert_eq!(listings.map(|(at, _)| at).collect::<Vec<_>>(), [8193, 8196, 8197]);
+        let sealed: u64 = mesh.chunks.values().map(|(_, sealed)| sealed.len() as u64).sum();
+        assert_eq!(summary.sealed_bytes, sealed);
+    }
+
+    #[test]
+    fn a_piece_that_repeats_is_handed_over_once() {
+        let (keys, mut mesh) = (owner(1), Mesh::default());
+        let summary = mesh.put(&keys, &[b"same", b"other", b"same", b"same"]);
+        assert_eq!((summary.bytes, summary.chunks), (17, 3));
+    }
+
+    #[test]
+    fn the_same_file_is_the_same_capability_for_one_owner_only() {
+        let file = noise(100_000, 1);
+        let put = |owner_number| {
+            let summary = Mesh::default().put(&owner(owner_number), &[&file]);
+            summary.capability.encode().to_string()
+        };
+        assert_eq!(put(1), put(1));
+        assert_ne!(put(1), put(2));
+    }
+
+    #[test]
+    fn a_closed_sink_ends_the_put() {
+        struct Closed;
+        impl ChunkSink for Closed {
+            fn store(&mut self, _: SealedChunk, _: u64) -> Result<(), SinkClosed> {
+                Err(SinkClosed)
+            }
+        }
+        let keys = owner(1);
+        let outcome = put_pieces([Ok(b"piece")], context(&keys), &mut Closed, |_| {});
+        assert!(matches!(outcome, Err(PutError::Closed(SinkClosed))));
+    }
+
+    #[test]
+    fn a_cancelled_put_hands_over_no_root() {
+        let (keys, mut mesh) = (owner(1), Mesh::default());
+        let cancel = AtomicBool::new(false);
+        let context = PutContext { cancel: &cancel, ..context(&keys) };
+        let pieces = (0..10_u8).map(|byte| Ok([byte; 10]));
+        let outcome = put_pieces(pieces, context, &mut mesh, |progress| {
+            cancel.store(progress.chunks == 3, Ordering::Relaxed);
+        });
+        assert!(matches!(outcome, Err(PutError::Cancelled)));
+        assert_eq!(mesh.order.len(), 3);
+    }
+
+    #[test]
+    fn an_error_of_the_pieces_ends_the_put_without_a_root() {
+        let (keys, mut mesh) = (owner(1), Mesh::default());
+        let pieces = [Ok(b"piece"), Err(PutError::Changed { path: "f".into() })];
+        let outcome = put_pieces(pieces, context(&keys), &mut mesh, |_| {});
+        assert!(matches!(outcome, Err(PutError::Changed { .. })));
+        assert_eq!(mesh.order.len(), 1);
+    }
+
+    #[test]
+    fn sealed_chunks_hold_nothing_of_the_plaintext() {
+        let (keys, mut mesh) = (owner(1), Mesh::default());
+        let file = b"a sentence that anybody would recognise".repeat(10);
+        let summary = mesh.put(&keys, &[&file]);
+        for (_, sealed) in mesh.chunks.values() {
+            assert!(!sealed.windows(8).any(|window| window == &file[..8]));
+            let ck = summary.capability.ck.expose();
+            assert!(!sealed.windows(8).any(|window| window == &ck[..8]));
+        }
+    }
+
+    #[test]
+    fn memory_of_repeats_is_bounded() {
+        let mut seen = Seen::default();
+        for number in 0..(3 * SEEN_HALF_MAX as u64) {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&number.to_le_bytes());
+            seen.add(name, ChunkId::from_bytes(name));
+            assert!(seen.recent.len() + seen.older.len() <= 2 * SEEN_HALF_MAX);
+            assert_eq!(seen.find(&name), Some(ChunkId::from_bytes(name)));
+        }
+    }
+}
