@@ -1,3 +1,7 @@
 //! Tests from outside, against real adapters: one binary, one module a subject.
 //!
 //! Add a module here and in a file beside this one.
+
+#![allow(clippy::unwrap_used)] // the lint knows test functions only, not what they share
+
+mod vectors;
