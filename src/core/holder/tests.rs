@@ -20,6 +20,9 @@ const LEASE: LeaseNonce = LeaseNonce::from_bytes([3; 16]);
 const OWNER: NodeId = NodeId::from_bytes([4; 32]);
 const STRANGER: NodeId = NodeId::from_bytes([5; 32]);
 
+/// What is wrong with a proof, and how it comes to be.
+type WrongProof = (&'static str, fn(&mut Context));
+
 /// A holder with room for a gigabyte, and an owner that is connected to it.
 struct Fixture {
     role: HolderRole,

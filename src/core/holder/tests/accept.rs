@@ -182,7 +182,7 @@ fn relay_proof_to_other_holder_rejected() {
     let mut fixture = Fixture::new();
     let chunk = fixture.chunk(1);
     let mallory = NodeId::from_bytes([77; 32]);
-    let wrong: [(&str, fn(&mut Context)); 6] = [
+    let wrong: [WrongProof; 6] = [
         ("made for another holder", |c| {
             c.verifier = Verifier::Node(NodeId::from_bytes([77; 32]));
         }),
@@ -314,7 +314,7 @@ fn account_above_its_quota_is_told_full() {
 fn terms_above_the_policy_are_refused_and_the_release_delay_only_grows() {
     let mut fixture = Fixture::new();
     let chunk = fixture.chunk(1);
-    let mut store = |fixture: &mut Fixture, terms: LeaseTerms| {
+    let store = |fixture: &mut Fixture, terms: LeaseTerms| {
         let body_hash = StoreChunk::body_hash(&fixture.account(), &terms, &[]);
         let message = fixture.store_with(&chunk, |context| context.body_hash = body_hash);
         let message = Box::new(StoreChunk { terms, ..message });

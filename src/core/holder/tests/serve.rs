@@ -97,7 +97,7 @@ fn unheld_chunk_and_bad_proof_look_alike() {
 #[test]
 fn proof_for_anything_else_reads_nothing() {
     let mut fixture = Fixture::new();
-    let wrong: [(&str, fn(&mut Context)); 6] = [
+    let wrong: [WrongProof; 6] = [
         ("another holder", |c| c.verifier = Verifier::Node(OWNER)),
         ("another asker", |c| c.asker = Some(STRANGER)),
         ("another operation", |c| c.operation = Operation::Store),
