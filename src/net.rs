@@ -21,19 +21,39 @@
 //!   stays up only what exceeds a stated bound is lost, and it is counted in [`Counters`].
 //! - A slow drive loop slows the peers down (their streams are not read on); it loses no frame.
 
+mod address;
+mod address_book;
+mod behaviour;
 mod config;
 mod counters;
+mod discovery;
 mod events;
+mod frame;
+mod ids;
+mod limits;
+mod links;
+mod peers;
+mod queue;
+mod record;
+mod streams;
+mod swarm;
+mod topics;
+mod transport;
 
 pub use config::{NetConfig, NetError, NetLimits};
 pub use counters::Counters;
 pub use events::{NetEvent, NetEvents};
 
+use crate::core::codec;
 use crate::core::message::{StreamMessage, TopicMessage};
 use crate::core::topic::Topic;
 use crate::core::types::NodeId;
 use bytes::Bytes;
+use counters::Ledger;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use streams::Share;
 use tokio::sync::{mpsc, oneshot};
 
 /// Starts the network half of a node; must be called inside a tokio runtime.
@@ -42,28 +62,19 @@ use tokio::sync::{mpsc, oneshot};
 /// [`NetError`]: an address that cannot be parsed or listened on, or an environment in which the
 /// transport would write its secrets to a file.
 pub fn start(config: NetConfig) -> Result<(Net, NetEvents), NetError> {
-    let (commands, mut inbox) = mpsc::channel(config.limits.commands);
+    let (commands, inbox) = mpsc::channel(config.limits.commands);
     let (sender, events) = events::channel(&config.limits);
-    tokio::spawn(async move {
-        let _sender = sender;
-        while let Some(command) = inbox.recv().await {
-            match command {
-                Command::Snapshot(answer) => drop(answer.send(NetSnapshot::default())),
-                Command::Shutdown(answer) => {
-                    drop(answer.send(()));
-                    return;
-                }
-                Command::Publish(..) | Command::Dial(..) | Command::AddAddress(_) => {}
-            }
-        }
-    });
-    Ok((Net { commands }, events))
+    let registry = Registry::default();
+    let driver = swarm::Driver::new(config, sender, registry.clone())?;
+    tokio::spawn(driver.run(inbox));
+    Ok((Net { commands, registry }, events))
 }
 
 /// The handle of a running network half. Cheap to clone; the last one dropped ends it.
 #[derive(Debug, Clone)]
 pub struct Net {
     commands: mpsc::Sender<Command>,
+    registry: Registry,
 }
 
 /// What the handle asks of the swarm task.
@@ -71,9 +82,32 @@ pub struct Net {
 enum Command {
     Publish(Topic, Bytes),
     Dial(NodeId, Bytes),
+    /// A message was sent to a node that is not up.
+    Away(NodeId),
     AddAddress(String),
     Snapshot(oneshot::Sender<NetSnapshot>),
     Shutdown(oneshot::Sender<()>),
+}
+
+/// What the handle and the swarm task share: the peers that are up, and the counters.
+#[derive(Debug, Clone, Default)]
+struct Registry {
+    up: Arc<Mutex<BTreeMap<NodeId, Arc<Share>>>>,
+    ledger: Arc<Ledger>,
+}
+
+impl Registry {
+    fn share(&self, node: &NodeId) -> Option<Arc<Share>> {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).get(node).cloned()
+    }
+
+    fn insert(&self, node: NodeId, share: Arc<Share>) {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).insert(node, share);
+    }
+
+    fn remove(&self, node: &NodeId) {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).remove(node);
+    }
 }
 
 impl Net {
@@ -81,26 +115,34 @@ impl Net {
     ///
     /// Dropped and counted where the message exceeds 4 KiB or the command queue is full.
     pub fn publish(&self, topic: Topic, message: TopicMessage) {
-        let bytes = crate::core::codec::encode_topic(&message);
-        let _ = self.commands.try_send(Command::Publish(topic, bytes));
+        self.command(Command::Publish(topic, codec::encode_topic(&message)));
     }
 
     /// Queues a message to one peer. Never blocks.
     ///
-    /// Where the peer is not connected the message is dropped and [`NetEvent::Down`] answers.
-    /// Where its queue is full (see [`NetLimits`]) the message is dropped and counted: the roles
-    /// bound what they have in flight well below that.
-    pub fn send(&self, _to: NodeId, _message: StreamMessage) {}
+    /// Where the peer is not up the message is dropped and [`NetEvent::Down`] answers. Where its
+    /// queue is full (see [`NetLimits`]) the message is dropped and counted: the roles bound what
+    /// they have in flight well below that.
+    pub fn send(&self, to: NodeId, message: StreamMessage) {
+        match self.registry.share(&to) {
+            None => self.command(Command::Away(to)),
+            Some(share) => {
+                if share.queue.push(codec::encode_stream(&message)).is_err() {
+                    self.registry.ledger.count(|counters| counters.dropped += 1);
+                }
+            }
+        }
+    }
 
     /// Connects to a node, by its signed PeerRecord or (where `record` is empty) by what is known
     /// of it. Answered by [`NetEvent::Up`] or [`NetEvent::Down`]; not at all where it is up.
     pub fn dial(&self, node: NodeId, record: Bytes) {
-        let _ = self.commands.try_send(Command::Dial(node, record));
+        self.command(Command::Dial(node, record));
     }
 
     /// Adds a bootstrap address (text of a multiaddr, with or without `/p2p/PEERID`).
     pub fn add_address(&self, address: String) {
-        let _ = self.commands.try_send(Command::AddAddress(address));
+        self.command(Command::AddAddress(address));
     }
 
     /// What the network looks like now; empty once it has ended.
@@ -112,11 +154,18 @@ impl Net {
         snapshot.await.unwrap_or_default()
     }
 
-    /// Ends it: streams are finished (at most a second is waited), the address book is saved.
+    /// Ends it: what is queued goes out and streams are finished (a second is waited for that at
+    /// most), the address book is saved.
     pub async fn shutdown(&self) {
         let (answer, ended) = oneshot::channel();
         if self.commands.send(Command::Shutdown(answer)).await.is_ok() {
             let _ = ended.await;
+        }
+    }
+
+    fn command(&self, command: Command) {
+        if self.commands.try_send(command).is_err() {
+            self.registry.ledger.count(|counters| counters.dropped += 1);
         }
     }
 }
@@ -177,5 +226,3 @@ pub fn peer_id_of(node: &NodeId) -> String {
 pub fn node_of_peer_id(text: &str) -> Option<NodeId> {
     ids::node(&text.parse().ok()?)
 }
-
-mod ids;

@@ -30,20 +30,6 @@ pub struct NetConfig {
     pub limits: NetLimits,
 }
 
-impl NetConfig {
-    /// TCP and QUIC on every interface, IPv4 and IPv6, ports chosen by the system.
-    pub fn default_listen() -> Vec<String> {
-        [
-            "/ip4/0.0.0.0/tcp/0",
-            "/ip4/0.0.0.0/udp/0/quic-v1",
-            "/ip6/::/tcp/0",
-            "/ip6/::/udp/0/quic-v1",
-        ]
-        .map(String::from)
-        .to_vec()
-    }
-}
-
 /// Bounds and intervals. The defaults are the product's; tests shorten some.
 #[derive(Debug, Clone)]
 pub struct NetLimits {
@@ -124,6 +110,20 @@ impl Default for NetLimits {
             unread_bytes: 32 << 20,
             unsent_frames: 4096,
             unsent_bytes: 64 << 20,
+        }
+    }
+}
+
+impl NetLimits {
+    /// For tests of several nodes on one machine: the same bounds, shorter intervals.
+    pub fn brisk() -> Self {
+        Self {
+            tick: Duration::from_millis(50),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(1),
+            heartbeat: Duration::from_millis(200),
+            walk: Duration::from_secs(1),
+            ..Self::default()
         }
     }
 }

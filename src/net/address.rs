@@ -1,0 +1,229 @@
+//! What a multiaddr is worth: can it be dialled, where does it lead, may it be told to others.
+
+use super::ids;
+use crate::core::effect::Reach;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// At most this many addresses are kept of what a peer says of itself.
+pub(super) const ADDRESSES_PER_PEER_MAX: usize = 16;
+
+/// The address without its `/p2p/PEERID`, and the peer where there is one.
+pub(super) fn split_peer(mut address: Multiaddr) -> (Multiaddr, Option<PeerId>) {
+    let Some(Protocol::P2p(peer)) = address.iter().last() else {
+        return (address, None);
+    };
+    address.pop();
+    (address, Some(peer))
+}
+
+/// The address with `/p2p/PEERID` at its end.
+pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
+    split_peer(address).0.with(Protocol::P2p(peer))
+}
+
+/// Whether our transports can reach it: IP or DNS, then TCP or QUIC, and nothing else.
+pub(super) fn is_dialable(address: &Multiaddr) -> bool {
+    use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, P2p, QuicV1, Tcp, Udp};
+    let mut parts = address.iter();
+    let named = match parts.next() {
+        Some(Ip4(ip)) => !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast(),
+        Some(Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
+        Some(Dns(_) | Dns4(_) | Dns6(_)) => true,
+        _ => false,
+    };
+    let transport = match parts.next() {
+        Some(Tcp(port)) => port != 0,
+        Some(Udp(port)) => port != 0 && parts.next() == Some(QuicV1),
+        _ => false,
+    };
+    let end = match parts.next() {
+        None => true,
+        Some(P2p(peer)) => ids::node(&peer).is_some() && parts.next().is_none(),
+        Some(_) => false,
+    };
+    named && transport && end
+}
+
+/// The IP at the front, IPv4 in IPv6 unwrapped; `None` for a name or a relayed address.
+pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    if address.iter().any(|part| part == Protocol::P2pCircuit) {
+        return None;
+    }
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)),
+        _ => None,
+    }
+}
+
+/// Loopback, private, link-local or shared (RFC 6598): an address that is no failure domain.
+pub(super) fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = matches!(ip.octets(), [100, 64..=127, ..]);
+            ip.is_loopback() || ip.is_private() || ip.is_link_local() || shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// Where a peer at this observed address stands.
+pub(super) fn reach(address: &Multiaddr) -> Reach {
+    match ip(address) {
+        None => Reach::Relayed,
+        Some(ip) if is_local(ip) => Reach::Local,
+        Some(IpAddr::V4(ip)) => Reach::PublicV4(prefix_v4(ip)),
+        Some(IpAddr::V6(ip)) => Reach::PublicV6(prefix_v6(ip)),
+    }
+}
+
+/// The /24.
+fn prefix_v4(ip: Ipv4Addr) -> [u8; 3] {
+    let [a, b, c, _] = ip.octets();
+    [a, b, c]
+}
+
+/// The /48.
+fn prefix_v6(ip: Ipv6Addr) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = ip.octets();
+    [a, b, c, d, e, f]
+}
+
+/// What is kept of the addresses that a peer, observed at `observed`, claims to listen on.
+///
+/// Loopback addresses count only from a peer on this machine, private ones only from a peer that
+/// is on a private network with us: other people's would be somebody else's machines here.
+pub(super) fn claimed(addresses: Vec<Multiaddr>, observed: &Multiaddr) -> Vec<Multiaddr> {
+    let observed = ip(observed);
+    let here = observed.is_some_and(|ip| ip.is_loopback());
+    let near = observed.is_some_and(is_local);
+    let believed = |address: &Multiaddr| match ip(address) {
+        Some(ip) if ip.is_loopback() => here,
+        Some(ip) => near || !is_local(ip),
+        None => true,
+    };
+    let mut kept: Vec<Multiaddr> = Vec::new();
+    for address in addresses.into_iter().take(64) {
+        let (address, _) = split_peer(address);
+        if is_dialable(&address) && believed(&address) && !kept.contains(&address) {
+            kept.push(address);
+        }
+        if kept.len() == ADDRESSES_PER_PEER_MAX {
+            break;
+        }
+    }
+    kept
+}
+
+/// Our own listening addresses, the most useful to others first: public, private, and loopback
+/// only where there is nothing else; TCP before QUIC, which costs both ends more.
+pub(super) fn shareable(addresses: impl IntoIterator<Item = Multiaddr>) -> Vec<Multiaddr> {
+    let rank = |address: &Multiaddr| {
+        let place = match ip(address) {
+            Some(ip) if ip.is_loopback() => 2,
+            Some(ip) if is_local(ip) => 1,
+            _ => 0,
+        };
+        (place, address.iter().any(|part| matches!(part, Protocol::Udp(_))))
+    };
+    // An IPv6 link-local address means nothing without its interface.
+    let unusable = |address: &Multiaddr| match ip(address) {
+        Some(IpAddr::V6(ip)) => ip.is_unicast_link_local(),
+        _ => false,
+    };
+    let mut kept: Vec<Multiaddr> = addresses
+        .into_iter()
+        .map(|address| split_peer(address).0)
+        .filter(|address| is_dialable(address) && !unusable(address))
+        .collect();
+    kept.sort_by_key(|address| (rank(address), address.to_vec()));
+    kept.dedup();
+    if kept.first().is_some_and(|first| rank(first).0 < 2) {
+        kept.retain(|address| rank(address).0 < 2);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+    #[test]
+    fn only_ip_or_dns_over_tcp_or_quic_is_dialled() {
+        for good in [
+            "/ip4/1.2.3.4/tcp/1".to_string(),
+            "/ip6/2001:db8::1/udp/1/quic-v1".to_string(),
+            "/dns4/nas.example/tcp/4001".to_string(),
+            format!("/ip4/1.2.3.4/tcp/1/p2p/{PEER}"),
+        ] {
+            assert!(is_dialable(&address(&good)), "{good}");
+        }
+        for bad in [
+            "/ip4/0.0.0.0/tcp/1".to_string(),
+            "/ip4/224.0.0.251/tcp/1".to_string(),
+            "/ip4/1.2.3.4/tcp/0".to_string(),
+            "/ip4/1.2.3.4/udp/1".to_string(),
+            "/ip4/1.2.3.4/tcp/1/ws".to_string(),
+            "/unix/tmp".to_string(),
+            "/dnsaddr/nas.example".to_string(),
+            format!("/ip4/1.2.3.4/tcp/1/p2p/{PEER}/p2p-circuit"),
+            "/ip4/1.2.3.4/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N".to_string(),
+        ] {
+            assert!(!is_dialable(&address(&bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reach_is_the_domain_of_the_observed_address() {
+        let cases = [
+            ("/ip4/127.0.0.1/tcp/1", Reach::Local),
+            ("/ip4/192.168.1.9/tcp/1", Reach::Local),
+            ("/ip4/100.64.0.1/tcp/1", Reach::Local),
+            ("/ip6/fe80::1/tcp/1", Reach::Local),
+            ("/ip6/::ffff:10.0.0.1/tcp/1", Reach::Local),
+            ("/ip4/203.0.113.7/tcp/1", Reach::PublicV4([203, 0, 113])),
+            ("/ip6/2001:db8:7::1/tcp/1", Reach::PublicV6([0x20, 1, 0x0d, 0xb8, 0, 7])),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(reach(&address(text)), expected, "{text}");
+        }
+        let relayed = format!("/ip4/203.0.113.7/tcp/1/p2p/{PEER}/p2p-circuit");
+        assert_eq!(reach(&address(&relayed)), Reach::Relayed);
+    }
+
+    #[test]
+    fn a_public_peer_cannot_make_us_believe_in_private_addresses() {
+        let said = || {
+            ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/203.0.113.7/tcp/1"]
+                .map(address)
+                .to_vec()
+        };
+        assert_eq!(claimed(said(), &address("/ip4/203.0.113.7/tcp/9")).len(), 1);
+        assert_eq!(claimed(said(), &address("/ip4/10.0.0.1/tcp/9")).len(), 2);
+        assert_eq!(claimed(said(), &address("/ip4/127.0.0.1/tcp/9")).len(), 3);
+    }
+
+    #[test]
+    fn at_most_sixteen_claimed_addresses_are_kept() {
+        let said = (1..2000).map(|port| address(&format!("/ip4/203.0.113.7/tcp/{port}")));
+        let kept = claimed(said.collect(), &address("/ip4/203.0.113.7/tcp/9"));
+        assert_eq!(kept.len(), ADDRESSES_PER_PEER_MAX);
+    }
+
+    #[test]
+    fn loopback_is_shared_only_where_there_is_nothing_else() {
+        let loopback = address("/ip4/127.0.0.1/tcp/1");
+        let private = address("/ip4/10.0.0.1/udp/1/quic-v1");
+        let public = address("/ip4/203.0.113.7/tcp/1");
+        assert_eq!(shareable(vec![loopback.clone()]), vec![loopback.clone()]);
+        assert_eq!(shareable([loopback, private.clone(), public.clone()]), [public, private]);
+    }
+}

@@ -1,0 +1,289 @@
+//! One stream of a peer: the greeting, then frames both ways until one side ends it.
+//!
+//! The first frame in each direction is a Hello; nothing else is read before it was checked, and
+//! no message is handed on before the swarm task has announced the peer ([`Duty::Wait`]). From
+//! then on the reader hands decoded messages to the drive loop and stops reading while the bounds
+//! on what is unread are used up: that is the whole of the backpressure.
+
+use super::counters::Ledger;
+use super::events::Item;
+use super::frame::{self, FrameError};
+use super::queue::{Lane, Queue};
+use super::{NetEvent, NetLimits};
+use crate::core::codec::{self, Frame, Reject};
+use crate::core::effect::Via;
+use crate::core::message::{Hello, Message, StreamMessage};
+use crate::core::types::{MeshId, NodeId};
+use crate::crypto::keys::verify_agreement;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+/// Frames that cannot be decoded but leave the stream intact may be an honest mistake (a newer
+/// version's message); more than this of them on one stream are not.
+const STRIKES_MAX: u32 = 8;
+
+/// Names one stream in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct StreamId(pub(super) u64);
+
+/// What a stream is to do; the swarm task decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// Greet, then neither read nor write: the peer is not announced yet.
+    Wait,
+    /// Read only.
+    Idle,
+    /// Read, and send the frames without payload.
+    Control,
+    /// Read, and send the chunks.
+    Bulk,
+    /// Read, and send everything.
+    Both,
+    /// Finish the frame at hand, end the writing side, read until the peer ends its own.
+    Retire,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Both sides ended it between two frames.
+    Finished,
+    /// The connection broke, the peer was too slow, or the node is ending.
+    Broken,
+    /// The peer did what no honest peer does, or is none of ours.
+    Refused(Reject),
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Io(error) => {
+                tracing::debug!(%error, "stream broken");
+                Self::Broken
+            }
+            FrameError::Stalled => {
+                tracing::debug!("peer too slow");
+                Self::Broken
+            }
+            FrameError::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
+/// What all streams of one peer share.
+#[derive(Debug)]
+pub(super) struct Share {
+    /// What is to be sent to it.
+    pub(super) queue: Queue,
+    /// One frame with a payload is put together at a time, whatever the number of streams.
+    assembling: Semaphore,
+    /// Frames that wait for the drive loop.
+    unread_frames: Arc<Semaphore>,
+}
+
+impl Share {
+    /// For a new peer.
+    pub(super) fn new(limits: &NetLimits) -> Self {
+        Self {
+            queue: Queue::new(limits),
+            assembling: Semaphore::new(1),
+            unread_frames: Arc::new(Semaphore::new(limits.unread_frames)),
+        }
+    }
+}
+
+/// What all streams of the node share.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// Our mesh.
+    pub(super) mesh: MeshId,
+    /// Our Hello.
+    pub(super) greeting: Frame,
+    /// Bounds.
+    pub(super) limits: NetLimits,
+    /// Payload bytes that wait for the drive loop.
+    pub(super) unread_bytes: Arc<Semaphore>,
+    /// To the drive loop.
+    pub(super) events: mpsc::Sender<Item>,
+    /// To the swarm task: this stream's peer said a Hello that holds.
+    pub(super) greeted: mpsc::Sender<(StreamId, Hello)>,
+    /// What is counted.
+    pub(super) ledger: Arc<Ledger>,
+}
+
+/// One stream's task.
+#[derive(Debug)]
+pub(super) struct StreamTask {
+    pub(super) id: StreamId,
+    pub(super) peer: NodeId,
+    pub(super) duty: watch::Receiver<Duty>,
+    pub(super) share: Arc<Share>,
+    pub(super) common: Arc<Common>,
+}
+
+impl StreamTask {
+    /// Runs the stream to its end.
+    pub(super) async fn run(self, io: impl AsyncRead + AsyncWrite + Send + Unpin) -> End {
+        let (mut reader, mut writer) = io.split();
+        let greeting = timeout(self.common.limits.hello, self.greet(&mut reader, &mut writer));
+        let hello = match greeting.await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(end)) => return end,
+            Err(_) => return End::Broken,
+        };
+        if self.common.greeted.send((self.id, hello)).await.is_err() {
+            return End::Broken;
+        }
+        let (reading, peer_ended) = oneshot::channel();
+        let read = async {
+            let result = self.read_frames(&mut reader).await;
+            drop(reading);
+            result
+        };
+        let write = self.write_frames(&mut writer, peer_ended);
+        match tokio::try_join!(read, write) {
+            Ok(((), ())) => End::Finished,
+            Err(end) => end,
+        }
+    }
+
+    /// Both sides speak at once; neither waits for the other.
+    async fn greet(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<Hello, End> {
+        let limits = &self.common.limits;
+        let say = async {
+            frame::write(writer, &self.common.greeting, limits).await?;
+            writer.flush().await.map_err(FrameError::Io)
+        };
+        let hear = async {
+            match frame::read_prefix(reader, limits).await? {
+                None => Err(End::Broken),
+                // A Hello has no payload: nothing large is read of a stranger.
+                Some((_, payload)) if payload > 0 => Err(End::Refused(Reject::Oversize)),
+                Some(lengths) => Ok(frame::read_body(reader, lengths, limits).await?),
+            }
+        };
+        let ((), frame) = tokio::try_join!(async { say.await.map_err(End::from) }, hear)?;
+        match codec::decode_stream(frame) {
+            Ok(StreamMessage::Hello(hello)) => self.check(hello).map_err(End::Refused),
+            Ok(_) => Err(End::Refused(Reject::Unsolicited)),
+            Err(reason) => Err(End::Refused(reason)),
+        }
+    }
+
+    fn check(&self, hello: Hello) -> Result<Hello, Reject> {
+        if hello.node != self.peer {
+            return Err(Reject::WrongPeer);
+        }
+        if hello.mesh != self.common.mesh {
+            return Err(Reject::WrongMesh);
+        }
+        if !verify_agreement(&hello.node, &hello.agreement, &hello.agreement_signature) {
+            return Err(Reject::BadProof);
+        }
+        Ok(hello)
+    }
+
+    async fn read_frames(&self, io: &mut (impl AsyncRead + Unpin)) -> Result<(), End> {
+        let mut duty = self.duty.clone();
+        let announced = duty.wait_for(|duty| *duty != Duty::Wait).await.is_ok();
+        if !announced {
+            return Err(End::Broken);
+        }
+        let limits = &self.common.limits;
+        let mut strikes = 0;
+        while let Some(lengths) = frame::read_prefix(io, limits).await? {
+            // Held until the frame is among the unread ones: a peer has at most one more than those.
+            let assembling = match lengths {
+                (_, 0) => None,
+                _ => Some(self.share.assembling.acquire().await.map_err(|_| End::Broken)?),
+            };
+            let frame = frame::read_body(io, lengths, limits).await?;
+            let permits = self.unread_permits(frame.payload.len()).await?;
+            drop(assembling);
+            self.share.queue.touch();
+            let reason = match codec::decode_stream(frame) {
+                Ok(StreamMessage::Hello(_)) => Reject::Unsolicited,
+                Err(reason) => reason,
+                Ok(message) => {
+                    let message = Message::Stream(message);
+                    let event = NetEvent::Message { from: self.peer, via: Via::Stream, message };
+                    let sent = self.common.events.send(Item { event, permits }).await;
+                    sent.map_err(|_| End::Broken)?;
+                    continue;
+                }
+            };
+            strikes += 1;
+            if strikes > STRIKES_MAX {
+                return Err(End::Refused(reason));
+            }
+            self.common.ledger.reject(&self.common.events, Some(self.peer), reason);
+        }
+        Ok(())
+    }
+
+    /// Waits until the frame fits the bounds on what is unread.
+    async fn unread_permits(&self, payload: usize) -> Result<Vec<OwnedSemaphorePermit>, End> {
+        let frames = self.share.unread_frames.clone().acquire_owned().await;
+        let mut permits = vec![frames.map_err(|_| End::Broken)?];
+        let bytes = u32::try_from(payload.min(self.common.limits.unread_bytes)).unwrap_or(u32::MAX);
+        if bytes > 0 {
+            let unread_bytes = self.common.unread_bytes.clone().acquire_many_owned(bytes).await;
+            permits.push(unread_bytes.map_err(|_| End::Broken)?);
+        }
+        Ok(permits)
+    }
+
+    async fn write_frames(
+        &self,
+        io: &mut (impl AsyncWrite + Unpin),
+        mut peer_ended: oneshot::Receiver<()>,
+    ) -> Result<(), End> {
+        let limits = &self.common.limits;
+        let queue = &self.share.queue;
+        let mut duty = self.duty.clone();
+        loop {
+            let now = *duty.borrow_and_update();
+            let frame = match now {
+                Duty::Retire => break,
+                now => tokio::select! {
+                    biased;
+                    _ = &mut peer_ended => break,
+                    changed = duty.changed() => match changed {
+                        Ok(()) => continue,
+                        Err(_) => break,
+                    },
+                    frame = next(queue, now) => frame,
+                },
+            };
+            frame::write(io, &frame, limits).await?;
+            match timeout(limits.stall, io.flush()).await {
+                Ok(result) => result.map_err(|_| End::Broken)?,
+                Err(_) => return Err(End::Broken),
+            }
+        }
+        match timeout(limits.stall, io.close()).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(End::Broken),
+        }
+    }
+}
+
+/// The next frame that a stream with this duty sends; waits for ever where it sends none.
+async fn next(queue: &Queue, duty: Duty) -> Frame {
+    match duty {
+        Duty::Wait | Duty::Idle | Duty::Retire => std::future::pending().await,
+        Duty::Control => queue.next(Lane::Control).await,
+        Duty::Bulk => queue.next(Lane::Bulk).await,
+        Duty::Both => tokio::select! {
+            biased;
+            frame = queue.next(Lane::Control) => frame,
+            frame = queue.next(Lane::Bulk) => frame,
+        },
+    }
+}

@@ -1,0 +1,73 @@
+//! TCP with Noise and yamux, and QUIC: how bytes get to a peer whose key is proved.
+
+use super::{NetConfig, NetError};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
+use libp2p::core::{Transport, upgrade};
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, dns, noise, quic, tcp, yamux};
+use std::time::Duration;
+
+/// For Noise and yamux to agree, after TCP has connected.
+const TCP_UPGRADE: Duration = Duration::from_secs(10);
+
+/// For QUIC's handshake.
+const QUIC_HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Streams of all protocols on one connection.
+const STREAMS_MAX: u16 = 64;
+
+/// What a QUIC peer may have under way to us on one stream, and in all: 128 connections of this are
+/// 512 MiB.
+const QUIC_WINDOWS_BYTES: (u32, u32) = (2 << 20, 4 << 20);
+
+/// Noise and yamux over TCP, and QUIC, with names resolved where the system can.
+pub(super) fn build(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let noise = noise::Config::new(key);
+    let noise = noise.map_err(|error| NetError::Setup(format!("noise: {error}")))?;
+    let mut muxer = yamux::Config::default();
+    muxer.set_max_num_streams(usize::from(STREAMS_MAX));
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(muxer)
+        .timeout(TCP_UPGRADE)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let mut config = quic::Config::new(key);
+    config.handshake_timeout = QUIC_HANDSHAKE;
+    config.max_concurrent_stream_limit = u32::from(STREAMS_MAX);
+    (config.max_stream_data, config.max_connection_data) = QUIC_WINDOWS_BYTES;
+    let quic = quic::tokio::Transport::new(config)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let both = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    // A machine without a resolver's configuration still has peers with IP addresses.
+    match dns::tokio::Transport::system(()) {
+        Ok(_) => {
+            let resolving = dns::tokio::Transport::system(both);
+            let resolving = resolving.map_err(|error| NetError::Setup(format!("dns: {error}")))?;
+            Ok(resolving.boxed())
+        }
+        Err(error) => {
+            tracing::warn!(%error, "names in addresses cannot be resolved");
+            Ok(both.boxed())
+        }
+    }
+}
+
+/// Refuses an environment that makes the TLS library below QUIC write every connection's secrets to
+/// a file. The variable cannot be removed from a running process soundly, so the user is told.
+pub(super) fn check_environment() -> Result<(), NetError> {
+    match std::env::var_os("SSLKEYLOGFILE") {
+        Some(path) if !path.is_empty() => Err(NetError::KeyLog),
+        _ => Ok(()),
+    }
+}
+
+impl NetConfig {
+    /// TCP and QUIC on every interface, IPv4 and IPv6, ports chosen by the system.
+    pub fn default_listen() -> Vec<String> {
+        let all = ["/ip4/0.0.0.0", "/ip6/::"];
+        let each = |ip: &str| [format!("{ip}/tcp/0"), format!("{ip}/udp/0/quic-v1")];
+        all.iter().flat_map(|ip| each(ip)).collect()
+    }
+}
