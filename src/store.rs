@@ -1,1 +1,49 @@
-//! (to be filled)
+//! The chunk store: append-only segments hold the bytes, a catalogue says where they lie.
+//!
+//! ```text
+//! <dir>/segments/   append-only files of 256 MiB: chunks, tombstones, an index at the end
+//! <dir>/index/      the catalogue (sled); can be made anew from the segments at any time
+//! <dir>/ballast     space set aside for a disk that others fill up
+//! <dir>/lock        held while the store is open
+//! ```
+//!
+//! The log is the truth, the catalogue follows it, and nothing is answered before both are
+//! durable. The order of things is in [`writer`], and it is pure: the simulator runs it over
+//! [`memory`], the daemon over files and sled on threads of its own ([`thread`]).
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`record`] | the layout of the records |
+//! | `log`, `scan` | appending to segments, and reading them without the catalogue |
+//! | [`index`] | what the catalogue knows, and the [`index::Catalogue`] trait |
+//! | [`disk`] | the [`disk::Disk`] trait |
+//! | [`writer`], `tidy` | the order of write, sync, catalogue and answer; giving space back |
+//! | [`recovery`] | opening: replays, rebuilds, torn tails, rot |
+//! | [`reader`] | reads that are verified against the id |
+//! | [`memory`] | disk and catalogue in memory, with power cuts |
+//! | `segments`, `catalogue` | disk and catalogue for real (feature `node`) |
+//! | `thread` | [`ChunkStore`], the handle (feature `node`) |
+
+pub mod disk;
+pub mod index;
+mod log;
+pub mod memory;
+pub mod reader;
+pub mod record;
+pub mod recovery;
+mod scan;
+mod state;
+mod tidy;
+pub mod writer;
+
+#[cfg(feature = "node")]
+pub mod catalogue;
+#[cfg(feature = "node")]
+pub mod segments;
+#[cfg(feature = "node")]
+pub mod thread;
+
+pub use recovery::{Damage, OpenReport, Rebuilt, StoreOpenError};
+#[cfg(feature = "node")]
+pub use thread::{ChunkStore, Completions, StoreConfig};
+pub use writer::{Options, ReadOnly, Request, Writer};

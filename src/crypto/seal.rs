@@ -58,6 +58,15 @@ pub fn wrap(key: &WrapKey, plaintext: &[u8], rng: &mut impl CryptoRng) -> Vec<u8
     secretbox(key.expose(), random(rng), plaintext)
 }
 
+/// [`wrap`] into `out`, which is [`SEAL_OVERHEAD_BYTES`] longer than `plaintext`: the store writes
+/// a record without copying its largest part once more.
+///
+/// # Panics
+/// Where `out` has another length.
+pub(crate) fn wrap_into(key: &WrapKey, plaintext: &[u8], rng: &mut impl CryptoRng, out: &mut [u8]) {
+    secretbox_into(key.expose(), random(rng), plaintext, out);
+}
+
 /// Opens what [`wrap`] made.
 ///
 /// # Errors
@@ -68,11 +77,15 @@ pub fn unwrap(key: &WrapKey, wrapped: &[u8]) -> Result<Vec<u8>, OpenError> {
 
 pub(super) fn secretbox(key: &[u8; 32], nonce: [u8; NONCE_BYTES], plaintext: &[u8]) -> Vec<u8> {
     let mut out = vec![0; plaintext.len() + SEAL_OVERHEAD_BYTES];
+    secretbox_into(key, nonce, plaintext, &mut out);
+    out
+}
+
+fn secretbox_into(key: &[u8; 32], nonce: [u8; NONCE_BYTES], plaintext: &[u8], out: &mut [u8]) {
     let (head, body) = out.split_at_mut(NONCE_BYTES);
     head.copy_from_slice(&nonce);
     crypto_secretbox::crypto_secretbox_easy(body, plaintext, &nonce, key)
         .expect("the output has the plaintext's length and the tag's");
-    out
 }
 
 pub(super) fn secretbox_open(key: &[u8; 32], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {

@@ -4,4 +4,6 @@
 
 #![allow(clippy::unwrap_used)] // the lint knows test functions only, not what they share
 
+mod store_conformance;
+mod store_fixtures;
 mod vectors;

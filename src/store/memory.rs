@@ -1,0 +1,334 @@
+//! A disk and a catalogue in memory, for tests and the simulator, with power cuts.
+//!
+//! What was not synced may be lost in a cut: any subset of it, sector by sector, names included.
+//! A cut is drawn from a generator, so that a run replays from its seed.
+
+use super::disk::{Disk, DiskError, File};
+use super::index::{Catalogue, CatalogueError, Change};
+use rand::{Rng, RngExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What a real disk writes at once: a cut tears between two of these.
+const SECTOR_BYTES: usize = 512;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A disk in memory.
+#[derive(Debug)]
+pub struct MemoryDisk(Mutex<Content>);
+
+#[derive(Debug, Default)]
+struct Content {
+    capacity: u64,
+    holes: bool,
+    files: BTreeMap<File, Body>,
+    /// Created since names were synced last.
+    created: BTreeSet<File>,
+    /// Unlinked since names were synced last.
+    unlinked: BTreeMap<File, Body>,
+}
+
+#[derive(Debug, Default)]
+struct Body {
+    bytes: Vec<u8>,
+    /// Space taken beyond `bytes`, by [`Disk::allocate`].
+    allocated: u64,
+    /// Space given back by holes.
+    punched: u64,
+    /// The length when it was synced last.
+    synced_length: usize,
+    /// What each write since then overwrote, oldest first.
+    undo: Vec<(usize, Vec<u8>, usize)>,
+}
+
+impl MemoryDisk {
+    /// A disk that takes `capacity` bytes.
+    pub fn new(capacity: u64) -> Self {
+        Self(Mutex::new(Content { capacity, holes: true, ..Content::default() }))
+    }
+
+    /// The same without [`Disk::punch_hole`].
+    pub fn without_holes(capacity: u64) -> Self {
+        Self(Mutex::new(Content { capacity, holes: false, ..Content::default() }))
+    }
+
+    /// Changes how many bytes the disk takes: others fill it up, or delete something.
+    pub fn set_capacity(&self, capacity: u64) {
+        lock(&self.0).capacity = capacity;
+    }
+
+    /// Flips one bit at rest; `false` where the file has no such byte.
+    pub fn flip_bit(&self, file: File, at: u64, bit: u8) -> bool {
+        let mut content = lock(&self.0);
+        let at = usize::try_from(at).ok();
+        let byte = at.and_then(|at| content.files.get_mut(&file)?.bytes.get_mut(at));
+        byte.map(|byte| *byte ^= 1 << (bit % 8)).is_some()
+    }
+
+    /// Power fails: of everything that was not synced, a random part is lost.
+    pub fn power_cut(&self, rng: &mut impl Rng) {
+        let mut content = lock(&self.0);
+        let content = &mut *content;
+        for (file, body) in std::mem::take(&mut content.unlinked) {
+            if rng.random() {
+                content.files.insert(file, body);
+            }
+        }
+        for file in std::mem::take(&mut content.created) {
+            if rng.random() {
+                content.files.remove(&file);
+            }
+        }
+        content.files.values_mut().for_each(|body| body.cut(rng));
+    }
+}
+
+impl Body {
+    /// Goes back from the newest write to the oldest; the newest write of a sector decides first.
+    fn cut(&mut self, rng: &mut impl Rng) {
+        let mut kept = BTreeSet::new();
+        // Most cuts come while a whole group is in the air: some lose all of it, some nothing.
+        let chance = *[0.0, 0.1, 0.5, 0.9, 1.0].get(rng.random_range(0..5_usize)).unwrap_or(&0.5);
+        for (offset, old, length) in std::mem::take(&mut self.undo).into_iter().rev() {
+            for at in (offset..offset.saturating_add(length)).step_by(SECTOR_BYTES) {
+                let sector = at / SECTOR_BYTES;
+                if kept.contains(&sector) {
+                    continue;
+                }
+                if rng.random_bool(chance) {
+                    kept.insert(sector);
+                    continue;
+                }
+                let end = at.saturating_add(SECTOR_BYTES).min(offset.saturating_add(length));
+                for at in at..end {
+                    let before = old.get(at - offset).copied().unwrap_or(0);
+                    if let Some(byte) = self.bytes.get_mut(at) {
+                        *byte = before;
+                    }
+                }
+            }
+        }
+        let length = self.bytes.len();
+        if length != self.synced_length && rng.random() {
+            let (short, long) = (length.min(self.synced_length), length.max(self.synced_length));
+            self.bytes.resize(rng.random_range(short..=long), 0);
+        }
+        self.synced_length = self.bytes.len();
+    }
+
+    fn taken(&self) -> u64 {
+        let bytes = u64::try_from(self.bytes.len()).unwrap_or(u64::MAX);
+        bytes.max(self.allocated).saturating_sub(self.punched)
+    }
+}
+
+impl Content {
+    fn body(&mut self, file: File) -> Result<&mut Body, DiskError> {
+        self.files.get_mut(&file).ok_or(DiskError::NotFound)
+    }
+
+    fn free(&self) -> u64 {
+        let taken = self.files.values().map(Body::taken).fold(0, u64::saturating_add);
+        self.capacity.saturating_sub(taken)
+    }
+}
+
+fn index(offset: u64) -> Result<usize, DiskError> {
+    usize::try_from(offset).map_err(|_| DiskError::Io(0))
+}
+
+impl Disk for MemoryDisk {
+    fn segments(&self) -> Result<Vec<u64>, DiskError> {
+        let content = lock(&self.0);
+        let number = |file: &File| match file {
+            File::Segment(number) => Some(*number),
+            File::Ballast => None,
+        };
+        Ok(content.files.keys().filter_map(number).collect())
+    }
+
+    fn len(&self, file: File) -> Result<u64, DiskError> {
+        let mut content = lock(&self.0);
+        let body = content.body(file)?;
+        Ok(u64::try_from(body.bytes.len()).unwrap_or(u64::MAX).max(body.allocated))
+    }
+
+    fn create(&self, file: File) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        content.files.insert(file, Body::default());
+        content.created.insert(file);
+        Ok(())
+    }
+
+    fn write_at(&self, file: File, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        let free = usize::try_from(content.free()).unwrap_or(usize::MAX);
+        let offset = index(offset)?;
+        let body = content.body(file)?;
+        let end = offset.saturating_add(bytes.len());
+        let room = body.bytes.len().saturating_add(free);
+        // A full disk takes what fits.
+        let (end, full) = if end > room { (room.max(offset), true) } else { (end, false) };
+        let length = end.saturating_sub(offset).min(bytes.len());
+        let old = body.bytes.get(offset..end.min(body.bytes.len())).unwrap_or_default().to_vec();
+        if body.bytes.len() < end {
+            body.bytes.resize(end, 0);
+        }
+        let (to, from) = (body.bytes.get_mut(offset..end), bytes.get(..length));
+        if let (Some(to), Some(from)) = (to, from) {
+            to.copy_from_slice(from);
+        }
+        body.undo.push((offset, old, length));
+        if full { Err(DiskError::Full) } else { Ok(()) }
+    }
+
+    fn read_at(&self, file: File, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
+        let mut content = lock(&self.0);
+        let body = content.body(file)?;
+        let from = body.bytes.get(index(offset)?..).unwrap_or_default();
+        bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        Ok(from.len().min(bytes.len()))
+    }
+
+    fn sync_data(&self, file: File) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        let body = content.body(file)?;
+        body.undo.clear();
+        body.synced_length = body.bytes.len();
+        Ok(())
+    }
+
+    fn sync_names(&self) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        content.created.clear();
+        content.unlinked.clear();
+        Ok(())
+    }
+
+    fn truncate(&self, file: File, length: u64) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        let body = content.body(file)?;
+        let length = index(length)?;
+        let removed = body.bytes.get(length..).unwrap_or_default().to_vec();
+        let bytes = removed.len();
+        body.bytes.resize(length, 0);
+        body.undo.push((length, removed, bytes));
+        Ok(())
+    }
+
+    fn unlink(&self, file: File) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        let body = content.files.remove(&file).ok_or(DiskError::NotFound)?;
+        if !content.created.remove(&file) {
+            content.unlinked.insert(file, body);
+        }
+        Ok(())
+    }
+
+    fn punch_hole(&self, file: File, offset: u64, length: u64) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        if !content.holes {
+            return Err(DiskError::Unsupported);
+        }
+        let body = content.body(file)?;
+        let (from, to) = (index(offset)?, index(offset.saturating_add(length))?);
+        let to = to.min(body.bytes.len());
+        if let Some(hole) = body.bytes.get_mut(from..to) {
+            hole.fill(0);
+            body.punched = body.punched.saturating_add(length);
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, file: File, length: u64) -> Result<(), DiskError> {
+        let mut content = lock(&self.0);
+        if content.free() < length {
+            return Err(DiskError::Full);
+        }
+        content.files.entry(file).or_default().allocated = length;
+        Ok(())
+    }
+
+    fn free_space(&self) -> Result<u64, DiskError> {
+        Ok(lock(&self.0).free())
+    }
+}
+
+/// Pairs of a key and the value it had, `None` where it had none.
+type Undo = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// A catalogue in memory.
+#[derive(Debug, Default)]
+pub struct MemoryCatalogue(Mutex<Map>);
+
+#[derive(Debug, Default)]
+struct Map {
+    pairs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What each batch since the last flush changed, oldest first.
+    undo: Vec<Undo>,
+}
+
+impl MemoryCatalogue {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Power fails: a random number of the batches that were not flushed are lost, newest first.
+    pub fn power_cut(&self, rng: &mut impl Rng) {
+        let mut map = lock(&self.0);
+        let lost = rng.random_range(0..=map.undo.len());
+        for _ in 0..lost {
+            for (key, old) in map.undo.pop().unwrap_or_default().into_iter().rev() {
+                match old {
+                    Some(old) => drop(map.pairs.insert(key, old)),
+                    None => drop(map.pairs.remove(&key)),
+                }
+            }
+        }
+        map.undo.clear();
+    }
+}
+
+impl Catalogue for MemoryCatalogue {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, CatalogueError> {
+        Ok(lock(&self.0).pairs.get(key).cloned())
+    }
+
+    fn apply(&self, changes: &[Change]) -> Result<(), CatalogueError> {
+        let mut map = lock(&self.0);
+        let mut undo = Undo::new();
+        for Change { key, value } in changes {
+            let old = match value {
+                Some(value) => map.pairs.insert(key.clone(), value.clone()),
+                None => map.pairs.remove(key),
+            };
+            undo.push((key.clone(), old));
+        }
+        map.undo.push(undo);
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), CatalogueError> {
+        lock(&self.0).undo.clear();
+        Ok(())
+    }
+
+    fn scan(&self, first: u8, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CatalogueError> {
+        let map = lock(&self.0);
+        let pairs = map.pairs.range(vec![first]..);
+        pairs.take_while(|(key, _)| key.first() == Some(&first)).for_each(|(k, v)| visit(k, v));
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<(), CatalogueError> {
+        let mut map = lock(&self.0);
+        let undo = std::mem::take(&mut map.pairs).into_iter();
+        let undo = undo.map(|(key, value)| (key, Some(value))).collect();
+        map.undo.push(undo);
+        Ok(())
+    }
+}

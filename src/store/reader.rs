@@ -1,0 +1,117 @@
+//! Reads chunks, and lets none out that does not match its id.
+//!
+//! Readers run beside the writer without a lock. A record that is deleted or moved while it is
+//! read fails its checks; the catalogue, which the writer changes first, then says what happened.
+
+use super::disk::{Disk, DiskError, File};
+use super::index::{Catalogue, Entry, Index};
+use super::record::{Kind, Prefix};
+use super::scan::open_chunk;
+use super::writer::Request;
+use crate::core::effect::StoreError;
+use crate::core::types::ChunkId;
+use crate::crypto::header::Header;
+use crate::crypto::keys::WrapKey;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// How often a record is looked up anew when it does not hold: it may have been moved twice, and
+/// one bad read is not yet damage.
+const ATTEMPTS: u32 = 3;
+
+/// Reads from a store; cheap to make, one per thread.
+pub struct Reader<D, C> {
+    disk: Arc<D>,
+    index: Index<C>,
+    key: Arc<WrapKey>,
+    /// The record that is being read.
+    buffer: Vec<u8>,
+}
+
+/// What a read came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The header and the sealed bytes, which match the id.
+    pub result: Result<(Header, Bytes), StoreError>,
+    /// What the writer should be told: something in the record is damaged. The sealed bytes are
+    /// handed out all the same where they match the id.
+    pub rot: Option<Request>,
+}
+
+/// What one look at a record shows.
+enum Look {
+    Whole(Header, Bytes),
+    /// The sealed bytes match the id, something beside them does not hold.
+    Marred(Header, Bytes),
+    Broken,
+}
+
+impl<D: Disk, C: Catalogue> Reader<D, C> {
+    pub(super) fn new(disk: Arc<D>, index: Index<C>, key: Arc<WrapKey>) -> Self {
+        Self { disk, index, key, buffer: Vec::new() }
+    }
+
+    /// The header of each chunk that is held and not known to be damaged, in the order of `ids`.
+    /// Reads the catalogue only; what cannot be looked up counts as not held.
+    pub fn find(&self, ids: &[ChunkId]) -> Vec<Option<Header>> {
+        let header = |id| self.index.get(id).ok().flatten().and_then(|entry| entry.held_header());
+        ids.iter().map(header).collect()
+    }
+
+    /// Reads a chunk and verifies it against its id.
+    pub fn read(&mut self, id: &ChunkId) -> Outcome {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let entry = match self.index.get(id) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Outcome { result: Err(StoreError::NotFound), rot: None },
+                Err(_) => return Outcome { result: Err(StoreError::Io), rot: None },
+            };
+            let sequence = entry.sequence;
+            match self.look(id, &entry) {
+                Ok(Look::Whole(header, sealed)) => {
+                    return Outcome { result: Ok((header, sealed)), rot: None };
+                }
+                Ok(Look::Marred(header, sealed)) => last = Some((Ok((header, sealed)), sequence)),
+                Ok(Look::Broken) => last = Some((Err(StoreError::Damaged), sequence)),
+                // Its segment may just have been unlinked.
+                Err(DiskError::NotFound) => last = Some((Err(StoreError::Damaged), sequence)),
+                Err(_) => return Outcome { result: Err(StoreError::Io), rot: None },
+            }
+        }
+        let (result, sequence) = last.unwrap_or((Err(StoreError::NotFound), 0));
+        Outcome { result, rot: Some(Request::Quarantine { id: *id, sequence }) }
+    }
+
+    fn look(&mut self, id: &ChunkId, entry: &Entry) -> Result<Look, DiskError> {
+        let bytes = entry.locator.bytes as usize;
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes, 0);
+        }
+        let (record, _) = self.buffer.split_at_mut(bytes);
+        let file = File::Segment(entry.locator.segment);
+        let read = self.disk.read_at(file, entry.locator.offset, record)?;
+        let Ok(prefix) = Prefix::parse(record) else { return Ok(Look::Broken) };
+        let right = read == bytes
+            && prefix.kind == Kind::Chunk
+            && prefix.locator() == entry.locator
+            && prefix.place.sequence == entry.sequence;
+        if !right {
+            return Ok(Look::Broken);
+        }
+        if prefix.body_holds(record)
+            && let Some(chunk) = open_chunk(&prefix, record, &self.key)
+            && chunk.id == *id
+        {
+            return Ok(Look::Whole(chunk.header, Bytes::from(chunk.sealed)));
+        }
+        // The catalogue knows the header too: the sealed bytes may still be what the id says.
+        let sealed = prefix.open(record, 2, &self.key);
+        Ok(match (Header::decode(&entry.header), sealed) {
+            (Ok(header), Some(sealed)) if header.id() == *id && header.certifies(&sealed) => {
+                Look::Marred(header, Bytes::from(sealed))
+            }
+            _ => Look::Broken,
+        })
+    }
+}

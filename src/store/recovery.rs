@@ -1,0 +1,552 @@
+//! Opening a store: brings the catalogue up to the log, or makes it anew from the log.
+//!
+//! The log is the truth. The catalogue is believed where it belongs to this log, does not reach
+//! beyond it and holds exactly the entries that its position sums up; otherwise it is rebuilt.
+//! Either way, what was written after its position is read to the last byte: after an unclean
+//! stop any part of that may be missing. Such a torn tail is cut, but nothing is cut below the
+//! length of which the catalogue or a later record says that it was durable: what is wrong there
+//! is rot, and is quarantined and reported.
+
+use super::disk::{Disk, DiskError, File};
+use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index, Position};
+use super::log::{Active, Footer, Item, Log, LogError, to_block};
+use super::record::{LAYOUT_VERSION, Place, Tombstone, VOID_BYTES_MAX, void_head};
+use super::scan::{Content, Depth, Found, Scan, read_footer, scan};
+use super::state::State;
+use super::writer::{Options, ReadOnly};
+use crate::core::types::{ChunkId, StoreEpoch};
+use crate::crypto::keys::{WrapKey, random};
+use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Why a store was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreOpenError {
+    /// Another process has it open.
+    #[error("another process uses this store")]
+    InUse,
+    /// It was written by a later version.
+    #[error("the store has layout {found}, this version knows {known}: use a newer version")]
+    Layout {
+        /// What it says.
+        found: u8,
+        /// What this version reads.
+        known: u8,
+    },
+    /// It was written under another node's key.
+    #[error("the store was written under another node key")]
+    WrongKey,
+    /// The disk failed.
+    #[error("cannot {doing}: {source}")]
+    Disk {
+        /// What was tried.
+        doing: &'static str,
+        /// What the disk said.
+        source: DiskError,
+    },
+    /// The catalogue failed, and so did making it anew.
+    #[error("cannot use the store's catalogue")]
+    Catalogue(#[from] CatalogueError),
+}
+
+/// Why the catalogue was made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rebuilt {
+    /// It was empty, and the log was not.
+    #[error("it was missing or empty")]
+    Missing,
+    /// It could not be opened or read.
+    #[error("it could not be read")]
+    Broken,
+    /// It names segments or bytes that do not exist: the log is older, or lost something.
+    #[error("it reached beyond the log")]
+    AheadOfLog,
+    /// It belongs to a store with another epoch.
+    #[error("it belonged to another store")]
+    OtherStore,
+    /// Its entries are not those that its position sums up.
+    #[error("entries were missing or wrong")]
+    Inconsistent,
+}
+
+/// A range of a segment that holds no valid record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// Which segment.
+    pub segment: u64,
+    /// From this byte.
+    pub from: u64,
+    /// Up to this one.
+    pub to: u64,
+}
+
+/// What opening a store came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Names this incarnation of the store.
+    pub epoch: StoreEpoch,
+    /// There was no store before.
+    pub created: bool,
+    /// Chunks in the catalogue, quarantined ones included.
+    pub chunks: u64,
+    /// Chunks that are quarantined.
+    pub quarantined: u64,
+    /// Why the catalogue was made anew, where it was.
+    pub rebuilt: Option<Rebuilt>,
+    /// Records read that the catalogue did not know.
+    pub replayed: u64,
+    /// Bytes of an unfinished write that were cut off.
+    pub cut_bytes: u64,
+    /// Damage below what was durable: the first [`DAMAGE_MAX`] ranges.
+    pub damage: Vec<Damage>,
+    /// Why the store takes no writes, where it does not.
+    pub read_only: Option<ReadOnly>,
+}
+
+/// The most ranges in [`OpenReport::damage`].
+pub const DAMAGE_MAX: usize = 1024;
+
+/// Changes of the catalogue are made in batches of this many.
+const BATCH: usize = 1024;
+
+/// Numbers that are left out where damage may hide some that were used.
+const SEQUENCE_GAP: u64 = 1 << 16;
+
+/// What [`recover`] hands to the writer.
+pub(crate) struct Recovered<D, C> {
+    pub(crate) log: Log<D>,
+    pub(crate) index: Index<C>,
+    pub(crate) state: State,
+    pub(crate) report: OpenReport,
+}
+
+/// Opens the log and the catalogue, and makes them agree.
+pub(crate) fn recover<D: Disk, C: Catalogue>(
+    disk: Arc<D>,
+    catalogue: Arc<C>,
+    key: Arc<WrapKey>,
+    options: &Options,
+    mut rng: ChaCha20Rng,
+) -> Result<Recovered<D, C>, StoreOpenError> {
+    let mut numbers = disk.segments().map_err(failed("list the segments"))?;
+    numbers.sort_unstable();
+    let found = identify(&*disk, &key, &numbers)?;
+    let epoch = found.unwrap_or_else(|| StoreEpoch::from_bytes(random(&mut rng)));
+    let log = Log {
+        disk,
+        key,
+        rng,
+        epoch,
+        segment_bytes: options.segment_bytes,
+        active: None,
+        closed: (0, 0),
+        next_sequence: 1,
+        buffer: Vec::new(),
+    };
+    let report = OpenReport {
+        epoch,
+        created: found.is_none(),
+        chunks: 0,
+        quarantined: 0,
+        rebuilt: None,
+        replayed: 0,
+        cut_bytes: 0,
+        damage: Vec::new(),
+        read_only: None,
+    };
+    let index = Index(catalogue);
+    let mut replay = Replay {
+        log,
+        index,
+        state: State::default(),
+        report,
+        numbers,
+        pending: BTreeMap::new(),
+        changes: Vec::new(),
+        changed: false,
+    };
+    replay.run()?;
+    let Replay { log, index, state, mut report, .. } = replay;
+    report.chunks = state.entries;
+    report.quarantined = state.quarantined;
+    Ok(Recovered { log, index, state, report })
+}
+
+fn failed(doing: &'static str) -> impl Fn(DiskError) -> StoreOpenError {
+    move |source| StoreOpenError::Disk { doing, source }
+}
+
+/// The epoch of the newest segment that says one, and whether we may read this store at all.
+fn identify<D: Disk>(
+    disk: &D,
+    key: &WrapKey,
+    numbers: &[u64],
+) -> Result<Option<StoreEpoch>, StoreOpenError> {
+    for number in numbers.iter().rev() {
+        let first = scan(disk, key, *number, (0, Some(1)), Depth::Heads);
+        if let Some(epoch) = epoch_in(&first.map_err(failed("read a segment"))?)? {
+            return Ok(Some(epoch));
+        }
+    }
+    // Every first block is damaged or was never finished: any other record says the epoch too.
+    for number in numbers.iter().rev() {
+        let all = scan(disk, key, *number, (0, None), Depth::Heads);
+        if let Some(epoch) = epoch_in(&all.map_err(failed("read a segment"))?)? {
+            return Ok(Some(epoch));
+        }
+    }
+    Ok(None)
+}
+
+fn epoch_in(scan: &Scan) -> Result<Option<StoreEpoch>, StoreOpenError> {
+    if let Some(found) = scan.newer {
+        return Err(StoreOpenError::Layout { found, known: LAYOUT_VERSION });
+    }
+    let epoch = scan.found.iter().find_map(|found| match &found.content {
+        Content::Segment(epoch) | Content::Item(_, epoch) => Some(*epoch),
+        Content::Closing | Content::Other | Content::Locked => None,
+    });
+    // The checksum is good, and still the box does not open.
+    if epoch.is_none() && scan.locked > 0 { Err(StoreOpenError::WrongKey) } else { Ok(epoch) }
+}
+
+struct Replay<D, C> {
+    log: Log<D>,
+    index: Index<C>,
+    state: State,
+    report: OpenReport,
+    numbers: Vec<u64>,
+    /// Entries of this batch, not yet in the catalogue.
+    pending: BTreeMap<ChunkId, Option<Entry>>,
+    changes: Vec<Change>,
+    changed: bool,
+}
+
+impl<D: Disk, C: Catalogue> Replay<D, C> {
+    fn run(&mut self) -> Result<(), StoreOpenError> {
+        let start = match self.load() {
+            Ok(position) => position,
+            Err(reason) => {
+                self.reset()?;
+                self.report.rebuilt = Some(reason);
+                None
+            }
+        };
+        if let Some(position) = start {
+            self.log.next_sequence = position.sequence;
+        }
+        for number in &self.numbers {
+            self.state.segments.entry(*number).or_default();
+        }
+        let newest = self.numbers.last().copied();
+        for number in self.numbers.clone() {
+            let from = match start {
+                Some(position) if number < position.segment => continue,
+                Some(position) if number == position.segment => position.offset,
+                _ => 0,
+            };
+            if start.is_none() && Some(number) != newest {
+                self.rebuild_segment(number)?;
+            } else {
+                self.replay_segment(number, from, Some(number) == newest)?;
+            }
+        }
+        if !self.report.damage.is_empty() {
+            self.log.next_sequence = self.log.next_sequence.saturating_add(SEQUENCE_GAP);
+        }
+        if self.report.created {
+            self.create()?;
+        }
+        self.finish(start)
+    }
+
+    /// Reads the catalogue: its position, or why it is of no use.
+    fn load(&mut self) -> Result<Option<Position>, Rebuilt> {
+        let position = self.index.position().map_err(|_| Rebuilt::Broken)?;
+        let Some(position) = position else {
+            return if self.report.created { Ok(None) } else { Err(Rebuilt::Missing) };
+        };
+        if self.report.created {
+            return Err(Rebuilt::AheadOfLog);
+        }
+        if position.epoch != self.log.epoch {
+            return Err(Rebuilt::OtherStore);
+        }
+        let length = self.log.disk.len(File::Segment(position.segment));
+        if length.is_err() || length.is_ok_and(|length| length < position.offset) {
+            return Err(Rebuilt::AheadOfLog);
+        }
+        let mut state = State::default();
+        let all =
+            self.index.for_each_chunk(&mut |id, entry| state.replace(&id, None, Some(&entry)));
+        all.map_err(|_| Rebuilt::Broken)?;
+        if state.entries != position.entries || state.fingerprint != position.fingerprint {
+            return Err(Rebuilt::Inconsistent);
+        }
+        if state.segments.keys().any(|segment| self.numbers.binary_search(segment).is_err()) {
+            return Err(Rebuilt::AheadOfLog);
+        }
+        for number in &self.numbers {
+            state.segments.entry(*number).or_default();
+        }
+        let guards = self.index.for_each_guard(&mut |segment, target| {
+            if state.segments.contains_key(&segment) {
+                state.guard(segment, target);
+            }
+        });
+        guards.map_err(|_| Rebuilt::Broken)?;
+        self.state = state;
+        Ok(Some(position))
+    }
+
+    fn reset(&mut self) -> Result<(), StoreOpenError> {
+        self.state = State::default();
+        self.changed = true;
+        Ok(self.index.0.clear()?)
+    }
+
+    fn create(&mut self) -> Result<(), StoreOpenError> {
+        self.log.closed = (self.numbers.last().copied().unwrap_or(0), 0);
+        self.changed = true;
+        self.log.start_segment().map_err(|error| StoreOpenError::Disk {
+            doing: "make the first segment",
+            source: match error {
+                LogError::Full => DiskError::Full,
+                LogError::Io => DiskError::Io(0),
+                LogError::Broken(error) => error,
+            },
+        })?;
+        let (tip, _) = self.log.tip();
+        self.state.segments.entry(tip).or_default();
+        Ok(())
+    }
+
+    /// Takes over a segment that was closed, or was at least synced before the next was made.
+    fn rebuild_segment(&mut self, number: u64) -> Result<(), StoreOpenError> {
+        let footer = read_footer(&*self.log.disk, &self.log.key, number);
+        if let Some(items) = footer.map_err(failed("read a segment's index"))? {
+            return items.iter().try_for_each(|item| self.take(number, item, true));
+        }
+        let scan = self.scan(number, (0, None), Depth::Heads)?;
+        self.note_damage(number, &scan, u64::MAX);
+        self.take_all(number, &scan, u64::MAX)
+    }
+
+    /// Reads what was written from `from` on to the last byte.
+    fn replay_segment(
+        &mut self,
+        number: u64,
+        from: u64,
+        newest: bool,
+    ) -> Result<(), StoreOpenError> {
+        let file = File::Segment(number);
+        let length = self.log.disk.len(file).map_err(failed("read a segment"))?;
+        if length > from {
+            // What a killed process left in the cache must not be believed before it is durable.
+            if let Err(error) = self.log.disk.sync_data(file) {
+                self.report.read_only = Some(ReadOnly::Sync(error));
+            }
+            self.log.disk.forget_cached(file);
+        }
+        let tail = self.scan(number, (from, None), Depth::Bodies)?;
+        let durable = tail.durable().max(from);
+        self.note_damage(number, &tail, durable);
+        self.take_all(number, &tail, durable)?;
+        if newest { self.adopt(number, from, &tail, durable) } else { Ok(()) }
+    }
+
+    fn scan(
+        &self,
+        number: u64,
+        range: (u64, Option<u64>),
+        depth: Depth,
+    ) -> Result<Scan, StoreOpenError> {
+        let scan = scan(&*self.log.disk, &self.log.key, number, range, depth);
+        let scan = scan.map_err(failed("read a segment"))?;
+        match scan.newer {
+            Some(found) => Err(StoreOpenError::Layout { found, known: LAYOUT_VERSION }),
+            None => Ok(scan),
+        }
+    }
+
+    /// Cuts the torn tail off the newest segment and goes on writing there.
+    fn adopt(
+        &mut self,
+        number: u64,
+        from: u64,
+        tail: &Scan,
+        durable: u64,
+    ) -> Result<(), StoreOpenError> {
+        let head = self.scan(number, (0, Some(from)), Depth::Heads)?;
+        self.note_damage(number, &head, durable);
+        let end = |found: &Found| found.prefix.locator().end();
+        let good = tail.found.iter().filter(|found| found.whole).map(end).max().unwrap_or(from);
+        let keep = good.max(durable.min(tail.end));
+        if self.report.read_only.is_none()
+            && let Err(error) = self.cut(number, tail, keep, durable)
+        {
+            self.report.read_only = Some(ReadOnly::Log(error));
+        }
+        self.log.closed = (number, keep);
+        let found = || head.found.iter().chain(&tail.found);
+        let begun = found().next().is_some_and(|one| matches!(one.content, Content::Segment(_)));
+        let closed = found().any(|one| matches!(one.content, Content::Closing));
+        if !begun || closed {
+            return Ok(());
+        }
+        let mut footer = Footer::default();
+        for one in found().filter(|one| one.whole || end(one) <= durable) {
+            if let Content::Item(item, _) = &one.content {
+                footer.note(item);
+            }
+        }
+        let end = to_block(keep);
+        self.log.active = Some(Active { segment: number, end, synced: end, footer });
+        Ok(())
+    }
+
+    /// Cuts what lies above `keep`, and voids what is torn between `durable` and `keep`: nobody
+    /// was promised anything there, but a later scan must take it neither for a chunk nor for rot.
+    fn cut(&mut self, number: u64, tail: &Scan, keep: u64, durable: u64) -> Result<(), DiskError> {
+        let file = File::Segment(number);
+        let records = tail.found.iter().filter(|found| !found.whole).map(|found| {
+            let locator = found.prefix.locator();
+            (locator.offset, locator.end())
+        });
+        let mut dirty = false;
+        for (from, to) in records.chain(tail.damage.iter().copied()) {
+            let (mut from, to) = (from.max(durable), to.min(keep));
+            while from < to {
+                let length = (to - from).min(VOID_BYTES_MAX);
+                let sequence = self.log.next_sequence;
+                let place = Place { segment: number, offset: from, sequence, durable };
+                self.log.disk.write_at(file, from, &void_head(place, length))?;
+                self.log.next_sequence = sequence.saturating_add(1);
+                from = from.saturating_add(length);
+                dirty = true;
+            }
+        }
+        if keep < tail.end {
+            self.log.disk.truncate(file, keep)?;
+            self.report.cut_bytes = tail.end.saturating_sub(keep);
+            dirty = true;
+        }
+        if dirty { self.log.disk.sync_data(file) } else { Ok(()) }
+    }
+
+    fn note_damage(&mut self, segment: u64, scan: &Scan, durable: u64) {
+        let rot = scan.damage.iter().filter(|(from, _)| *from < durable);
+        for (from, to) in rot {
+            if self.report.damage.len() < DAMAGE_MAX {
+                self.report.damage.push(Damage { segment, from: *from, to: (*to).min(durable) });
+            }
+        }
+    }
+
+    fn take_all(&mut self, number: u64, scan: &Scan, durable: u64) -> Result<(), StoreOpenError> {
+        for found in &scan.found {
+            let sequence = found.prefix.place.sequence;
+            self.log.next_sequence = self.log.next_sequence.max(sequence.saturating_add(1));
+            let below = found.prefix.locator().end() <= durable;
+            if let Content::Item(item, _) = &found.content
+                && (found.whole || below)
+            {
+                self.report.replayed = self.report.replayed.saturating_add(1);
+                self.take(number, item, found.whole)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, segment: u64, item: &Item, whole: bool) -> Result<(), StoreOpenError> {
+        match item {
+            Item::Chunk(id, entry) => {
+                let condition = if whole { entry.condition } else { Condition::Quarantined };
+                self.take_chunk(id, &Entry { condition, ..*entry })?;
+            }
+            Item::Tombstone { sequence, tombstone } => {
+                self.take_tombstone(segment, *sequence, tombstone)?;
+            }
+        }
+        if self.changes.len() + self.pending.len() >= BATCH { self.apply() } else { Ok(()) }
+    }
+
+    fn take_chunk(&mut self, id: &ChunkId, entry: &Entry) -> Result<(), StoreOpenError> {
+        self.log.next_sequence = self.log.next_sequence.max(entry.sequence.saturating_add(1));
+        let old = self.lookup(id)?;
+        if old.is_some_and(|old| old.sequence >= entry.sequence) {
+            return Ok(());
+        }
+        self.state.replace(id, old.as_ref(), Some(entry));
+        self.pending.insert(*id, Some(*entry));
+        if let Some(old) = old {
+            self.guard(entry.locator.segment, old.locator.segment);
+        }
+        Ok(())
+    }
+
+    fn take_tombstone(
+        &mut self,
+        segment: u64,
+        sequence: u64,
+        tombstone: &Tombstone,
+    ) -> Result<(), StoreOpenError> {
+        self.log.next_sequence = self.log.next_sequence.max(sequence.saturating_add(1));
+        let id = &tombstone.id;
+        // Not the records that came after the one it names: a chunk may have been moved or stored
+        // anew before its old record was buried.
+        let old = self.lookup(id)?.filter(|old| old.sequence <= tombstone.sequence);
+        if old.is_some() {
+            self.state.replace(id, old.as_ref(), None);
+            self.pending.insert(*id, None);
+        }
+        self.guard(segment, tombstone.segment);
+        Ok(())
+    }
+
+    fn guard(&mut self, segment: u64, target: u64) {
+        if self.state.guard(segment, target) {
+            self.changes.push(Change::guard(segment, target));
+        }
+    }
+
+    fn lookup(&self, id: &ChunkId) -> Result<Option<Entry>, StoreOpenError> {
+        match self.pending.get(id) {
+            Some(entry) => Ok(*entry),
+            None => Ok(self.index.get(id)?),
+        }
+    }
+
+    fn apply(&mut self) -> Result<(), StoreOpenError> {
+        let entries = std::mem::take(&mut self.pending);
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.extend(entries.iter().map(|(id, entry)| Change::chunk(id, entry.as_ref())));
+        self.changed |= !changes.is_empty();
+        Ok(self.index.0.apply(&changes)?)
+    }
+
+    /// Writes the position last: a rebuild that was interrupted begins anew.
+    fn finish(&mut self, start: Option<Position>) -> Result<(), StoreOpenError> {
+        self.apply()?;
+        let position = position(&self.log, &self.state);
+        if self.report.read_only.is_none() && (self.changed || start != Some(position)) {
+            self.index.0.apply(&[Change::position(&position)])?;
+            self.index.0.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// What the catalogue is told once everything in the log is durable and applied.
+pub(crate) fn position<D: Disk>(log: &Log<D>, state: &State) -> Position {
+    let (segment, offset) = log.tip();
+    Position {
+        segment,
+        offset,
+        sequence: log.next_sequence,
+        epoch: log.epoch,
+        entries: state.entries,
+        fingerprint: state.fingerprint,
+    }
+}

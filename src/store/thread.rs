@@ -1,0 +1,311 @@
+//! The store on threads of its own: one that writes in groups, two that read.
+//!
+//! The drive loop must never wait for a disk: every call here puts a request in a bounded queue
+//! and returns; what became of it arrives through the completions.
+
+use super::catalogue::{Opened, SledCatalogue};
+use super::disk::Disk;
+use super::index::Catalogue;
+use super::reader::Reader;
+use super::recovery::{OpenReport, Rebuilt, StoreOpenError};
+use super::segments::FileDisk;
+use super::tidy::release_ballast_if_low;
+use super::writer::{Options, Request, Writer};
+use crate::core::effect::{Input, StoreError, StoredChunk};
+use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
+use crate::crypto::keys::WrapKey;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Writes and deletes that wait at most; more are [`StoreError::Busy`].
+pub const WRITE_QUEUE_MAX: usize = 256;
+
+/// Bytes of chunks that wait or are being written at most; more are [`StoreError::Busy`]. One
+/// chunk is always taken.
+pub const WRITE_QUEUE_BYTES_MAX: u64 = 96 << 20;
+
+/// Reads and look-ups that wait at most; more are [`StoreError::Busy`].
+pub const READ_QUEUE_MAX: usize = 256;
+
+/// The most chunks in one group.
+pub const GROUP_MAX: usize = 64;
+
+/// A group is not extended above this.
+pub const GROUP_BYTES_MAX: u64 = 64 << 20;
+
+const READERS: usize = 2;
+
+/// Memory for the catalogue's pages: an index of a million chunks has 0.3 GiB, of which inner
+/// pages and the recent leaves fit.
+const CATALOGUE_CACHE_BYTES: u64 = 32 << 20;
+
+/// Where completions go. Called on the store's threads; may wait, but then the store waits too.
+pub type Completions = Box<dyn Fn(Input) + Send + Sync>;
+
+/// Where a store is and how large it may get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Its folder, made where it is missing.
+    pub dir: PathBuf,
+    /// Capacity and reserve.
+    pub options: Options,
+}
+
+/// The handle of a running store. Dropping it closes the store.
+pub struct ChunkStore {
+    writes: Option<SyncSender<Request>>,
+    reads: Option<SyncSender<Query>>,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    epoch: StoreEpoch,
+    /// Bytes of chunks that wait or are being written.
+    queued: AtomicU64,
+    usage: Mutex<BTreeMap<Account, u64>>,
+    completions: Completions,
+}
+
+enum Query {
+    Read(Ticket, ChunkId),
+    Find(Ticket, Vec<ChunkId>),
+}
+
+impl ChunkStore {
+    /// Opens the store in `config.dir`, or makes one, and starts its threads. Blocks: a replay of
+    /// the last writes takes moments, a rebuild of the catalogue seconds to minutes.
+    ///
+    /// The first completion is [`Input::Space`]; another follows each group that changed it.
+    ///
+    /// # Errors
+    /// [`StoreOpenError`].
+    pub fn open(
+        config: &StoreConfig,
+        wrap: WrapKey,
+        seed: [u8; 32],
+        completions: Completions,
+    ) -> Result<(Self, OpenReport), StoreOpenError> {
+        let doing = "open the store's folder";
+        let disk = FileDisk::open(&config.dir)
+            .map_err(|source| StoreOpenError::Disk { doing, source })?
+            .ok_or(StoreOpenError::InUse)?;
+        release_ballast_if_low(&disk, config.options.ballast);
+        let (disk, wrap, index) = (Arc::new(disk), Arc::new(wrap), config.dir.join("index"));
+        let rng = ChaCha20Rng::from_seed(seed);
+        let (catalogue, opened) = SledCatalogue::open(&index, CATALOGUE_CACHE_BYTES)?;
+        let open = |catalogue, rng| {
+            let (disk, wrap) = (Arc::clone(&disk), Arc::clone(&wrap));
+            Writer::open(disk, Arc::new(catalogue), wrap, config.options, rng)
+        };
+        let (writer, mut report) = match open(catalogue, rng.clone()) {
+            // It opened and then failed on a page: once more, from nothing.
+            Err(StoreOpenError::Catalogue(_)) => {
+                let catalogue = SledCatalogue::open_anew(&index, CATALOGUE_CACHE_BYTES)?;
+                let (writer, report) = open(catalogue, rng)?;
+                (writer, OpenReport { rebuilt: Some(Rebuilt::Broken), ..report })
+            }
+            opened => opened?,
+        };
+        if opened == Opened::Anew && report.rebuilt == Some(Rebuilt::Missing) {
+            report.rebuilt = Some(Rebuilt::Broken);
+        }
+        Ok((Self::start(writer, completions), report))
+    }
+
+    /// Starts the threads of an opened writer: for tests that put faults into disk and catalogue.
+    pub fn start<D, C>(writer: Writer<D, C>, completions: Completions) -> Self
+    where
+        D: Disk + Send + Sync + 'static,
+        C: Catalogue + Send + Sync + 'static,
+    {
+        let (writes, write_queue) = sync_channel(WRITE_QUEUE_MAX);
+        let (reads, read_queue) = sync_channel(READ_QUEUE_MAX);
+        let shared = Arc::new(Shared {
+            epoch: writer.epoch(),
+            queued: AtomicU64::new(0),
+            usage: Mutex::new(writer.usage().clone()),
+            completions,
+        });
+        let read_queue = Arc::new(Mutex::new(read_queue));
+        let mut threads = Vec::new();
+        for _ in 0..READERS {
+            let (reader, queue) = (writer.reader(), Arc::clone(&read_queue));
+            let (shared, writes) = (Arc::clone(&shared), writes.clone());
+            threads.push(spawn("store-read", move || serve(reader, &queue, &writes, &shared)));
+        }
+        let shared_with_writer = Arc::clone(&shared);
+        threads
+            .push(spawn("store-write", move || write(writer, &write_queue, &shared_with_writer)));
+        Self { writes: Some(writes), reads: Some(reads), shared, threads }
+    }
+
+    /// Names this incarnation of the store.
+    pub fn epoch(&self) -> StoreEpoch {
+        self.shared.epoch
+    }
+
+    /// Bytes on disk by account, as of the last group.
+    pub fn usage(&self) -> BTreeMap<Account, u64> {
+        self.shared.usage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes a chunk durable; answered by [`Input::ChunksWritten`].
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] where too much waits, [`StoreError::Io`] where the writer is gone.
+    pub fn write(&self, ticket: Ticket, chunk: Box<StoredChunk>) -> Result<(), StoreError> {
+        let bytes = u64::try_from(chunk.sealed.len()).unwrap_or(u64::MAX);
+        let queued = &self.shared.queued;
+        let before = queued.fetch_add(bytes, Ordering::AcqRel);
+        let fits = before == 0 || before.saturating_add(bytes) <= WRITE_QUEUE_BYTES_MAX;
+        let sent = match fits {
+            true => submit(self.writes.as_ref(), Request::Write { ticket, chunk }),
+            false => Err(StoreError::Busy),
+        };
+        sent.inspect_err(|_| {
+            queued.fetch_sub(bytes, Ordering::AcqRel);
+        })
+    }
+
+    /// Deletes a chunk; answered by [`Input::ChunkDeleted`].
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn delete(&self, ticket: Ticket, id: ChunkId) -> Result<(), StoreError> {
+        submit(self.writes.as_ref(), Request::Delete { ticket, id })
+    }
+
+    /// Reads a chunk; answered by [`Input::ChunkRead`].
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] where too much waits, [`StoreError::Io`] where the readers are gone.
+    pub fn read(&self, ticket: Ticket, id: ChunkId) -> Result<(), StoreError> {
+        submit(self.reads.as_ref(), Query::Read(ticket, id))
+    }
+
+    /// Looks headers up; answered by [`Input::ChunksFound`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn find(&self, ticket: Ticket, ids: Vec<ChunkId>) -> Result<(), StoreError> {
+        submit(self.reads.as_ref(), Query::Find(ticket, ids))
+    }
+
+    /// Carries out what is queued and stops. Dropping does the same.
+    pub fn close(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        // The readers hold the writer's queue too: it ends after them.
+        self.writes = None;
+        self.reads = None;
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so already; there is nothing to add to it.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for ChunkStore {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Debug for ChunkStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ChunkStore({})", self.shared.epoch)
+    }
+}
+
+fn submit<T>(queue: Option<&SyncSender<T>>, item: T) -> Result<(), StoreError> {
+    use std::sync::mpsc::TrySendError;
+    queue.ok_or(StoreError::Io)?.try_send(item).map_err(|error| match error {
+        TrySendError::Full(_) => StoreError::Busy,
+        TrySendError::Disconnected(_) => StoreError::Io,
+    })
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(body).expect("the system can start a thread when the program starts")
+}
+
+fn bytes_of(request: &Request) -> u64 {
+    match request {
+        Request::Write { chunk, .. } => u64::try_from(chunk.sealed.len()).unwrap_or(u64::MAX),
+        Request::Delete { .. } | Request::Quarantine { .. } => 0,
+    }
+}
+
+/// The writer's thread: what waits when the last group is done is the next group.
+fn write<D: Disk, C: Catalogue>(
+    mut writer: Writer<D, C>,
+    queue: &Receiver<Request>,
+    shared: &Shared,
+) {
+    let mut space = writer.space();
+    (shared.completions)(Input::Space(space));
+    while let Ok(first) = queue.recv() {
+        let mut bytes = bytes_of(&first);
+        let mut group = vec![first];
+        while group.len() < GROUP_MAX
+            && bytes < GROUP_BYTES_MAX
+            && let Ok(next) = queue.try_recv()
+        {
+            bytes = bytes.saturating_add(bytes_of(&next));
+            group.push(next);
+        }
+        let was_read_only = writer.read_only().is_some();
+        let inputs = writer.commit(group);
+        shared.queued.fetch_sub(bytes, Ordering::AcqRel);
+        inputs.into_iter().for_each(|input| (shared.completions)(input));
+        writer.tidy();
+        if let Some(reason) = writer.read_only().filter(|_| !was_read_only) {
+            tracing::error!(%reason, "the store is read-only until it is opened again");
+        }
+        let now = writer.space();
+        if now != space {
+            space = now;
+            let mut usage = shared.usage.lock().unwrap_or_else(PoisonError::into_inner);
+            usage.clone_from(writer.usage());
+            drop(usage);
+            (shared.completions)(Input::Space(space));
+        }
+    }
+}
+
+fn serve<D: Disk, C: Catalogue>(
+    mut reader: Reader<D, C>,
+    queue: &Mutex<Receiver<Query>>,
+    writes: &SyncSender<Request>,
+    shared: &Shared,
+) {
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match next {
+            Ok(Query::Read(ticket, id)) => {
+                let outcome = reader.read(&id);
+                if let Some(request) = outcome.rot {
+                    tracing::warn!(%id, "a chunk is damaged on disk");
+                    // Where the queue is full the next read finds it again.
+                    let _ = writes.try_send(request);
+                }
+                (shared.completions)(Input::ChunkRead { ticket, result: outcome.result });
+            }
+            Ok(Query::Find(ticket, ids)) => {
+                let found = reader.find(&ids);
+                (shared.completions)(Input::ChunksFound { ticket, found });
+            }
+            Err(_) => return,
+        }
+    }
+}

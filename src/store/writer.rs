@@ -1,0 +1,366 @@
+//! The order of things: what is written, synced, put in the catalogue and answered, and when.
+//!
+//! ```text
+//! records appended -> segment synced -> catalogue applied -> catalogue flushed -> answered
+//! ```
+//! One group of requests goes through that at a time. Whatever fails before the end is not
+//! answered as done. A failed sync or flush is never retried: nobody knows what the disk holds
+//! then, so the store turns read-only until it is opened again, which verifies.
+//!
+//! Pure: over [`Disk`] and [`Catalogue`], with a seeded generator. The daemon runs it on a thread
+//! ([`super::thread`]), the simulator in virtual time.
+
+use super::disk::{Disk, DiskError};
+use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index};
+use super::log::{Log, LogError};
+use super::reader::Reader;
+use super::record::{BLOCK_BYTES, ChunkHead, TAGS_BYTES_MAX};
+use super::recovery::{OpenReport, Recovered, StoreOpenError, position, recover};
+use super::state::State;
+use super::tidy::Ballast;
+use crate::core::effect::{Input, Space, StoreError, StoredChunk, Written};
+use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
+use crate::crypto::keys::WrapKey;
+use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What the user decides about a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// The most bytes of chunks on the disk.
+    pub capacity: u64,
+    /// Bytes of the disk that must stay free: chunks are refused below, deletes are not.
+    pub reserve: u64,
+    /// A segment is closed at this length. 256 MiB; tests make it small.
+    pub segment_bytes: u64,
+    /// Space that is set aside for deletes and the catalogue on a disk that others filled up.
+    pub ballast: u64,
+}
+
+impl Options {
+    /// `capacity` bytes on a disk of `disk_bytes`: the reserve is the larger of 1 GiB and 1 %,
+    /// but never more than a quarter of the disk.
+    pub fn new(capacity: u64, disk_bytes: u64) -> Self {
+        let reserve = (disk_bytes / 100).max(1 << 30).min(disk_bytes / 4);
+        Self::with_reserve(capacity, reserve)
+    }
+
+    /// `capacity` bytes and an explicit reserve.
+    pub fn with_reserve(capacity: u64, reserve: u64) -> Self {
+        let ballast = (reserve / 8).min(64 << 20);
+        Self { capacity, reserve, segment_bytes: 256 << 20, ballast }
+    }
+}
+
+/// Why a store takes no writes until it is opened again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadOnly {
+    /// A sync failed.
+    #[error("a sync failed: {0}")]
+    Sync(DiskError),
+    /// A write failed and could not be undone.
+    #[error("a write failed half-way: {0}")]
+    Log(DiskError),
+    /// The catalogue failed.
+    #[error("the catalogue failed: {0}")]
+    Catalogue(CatalogueError),
+}
+
+/// One thing for the writer to do.
+#[derive(Debug)]
+pub enum Request {
+    /// Make a chunk durable.
+    Write {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// The chunk; whoever sends it has checked it against its header.
+        chunk: Box<StoredChunk>,
+    },
+    /// Delete a chunk.
+    Delete {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// The chunk.
+        id: ChunkId,
+    },
+    /// A reader found this record damaged. No completion.
+    Quarantine {
+        /// The chunk.
+        id: ChunkId,
+        /// The record's number: a chunk written anew since then is not meant.
+        sequence: u64,
+    },
+}
+
+/// The one that writes.
+pub struct Writer<D, C> {
+    pub(super) options: Options,
+    pub(super) log: Log<D>,
+    pub(super) index: Index<C>,
+    pub(super) state: State,
+    pub(super) read_only: Option<ReadOnly>,
+    /// Records whose space can be given back.
+    pub(super) dead: Vec<Entry>,
+    /// The disk can punch holes, as far as is known.
+    pub(super) holes: bool,
+    /// Space is set aside in [`File::Ballast`].
+    pub(super) ballast: Ballast,
+}
+
+/// One group on its way.
+#[derive(Debug, Default)]
+struct Group {
+    /// What became of each chunk, in order: id, before, after.
+    journal: Vec<(ChunkId, Option<Entry>, Option<Entry>)>,
+    /// The last of it by id.
+    now: BTreeMap<ChunkId, Option<Entry>>,
+    changes: Vec<Change>,
+    written: Vec<(Ticket, Result<Written, StoreError>)>,
+    deleted: Vec<(Ticket, Result<(), StoreError>)>,
+    /// Bytes the disk can still take; `None` where it did not say.
+    room: Option<u64>,
+}
+
+impl<D: Disk, C: Catalogue> Writer<D, C> {
+    /// Opens the store, or makes one where there is none; see [`super::recovery`].
+    ///
+    /// # Errors
+    /// [`StoreOpenError`].
+    pub fn open(
+        disk: Arc<D>,
+        catalogue: Arc<C>,
+        key: Arc<WrapKey>,
+        options: Options,
+        rng: ChaCha20Rng,
+    ) -> Result<(Self, OpenReport), StoreOpenError> {
+        let recovered = recover(disk, catalogue, key, &options, rng)?;
+        let Recovered { log, index, state, report } = recovered;
+        let read_only = report.read_only.clone();
+        let ballast = Ballast::of(&*log.disk);
+        let dead = Vec::new();
+        let mut writer = Self { options, log, index, state, read_only, dead, holes: true, ballast };
+        writer.tidy_all();
+        Ok((writer, report))
+    }
+
+    /// A reader of the same store.
+    pub fn reader(&self) -> Reader<D, C> {
+        Reader::new(Arc::clone(&self.log.disk), self.index.clone(), Arc::clone(&self.log.key))
+    }
+
+    /// Names this incarnation of the store.
+    pub fn epoch(&self) -> StoreEpoch {
+        self.log.epoch
+    }
+
+    /// Bytes on disk by account.
+    pub fn usage(&self) -> &BTreeMap<Account, u64> {
+        &self.state.usage
+    }
+
+    /// Number of chunks, quarantined ones included.
+    pub fn chunks(&self) -> u64 {
+        self.state.entries
+    }
+
+    /// Why nothing is written any more, where that is so.
+    pub fn read_only(&self) -> Option<&ReadOnly> {
+        self.read_only.as_ref()
+    }
+
+    /// How full the store is.
+    pub fn space(&self) -> Space {
+        let free = self.log.disk.free_space().unwrap_or(0);
+        Space {
+            capacity: self.options.capacity,
+            used: self.state.used,
+            chunks: self.state.entries,
+            free: free.saturating_sub(self.options.reserve),
+            read_only: self.read_only.is_some(),
+        }
+    }
+
+    /// Carries a group out and returns the completions: one [`Input::ChunksWritten`] for all
+    /// writes, then one [`Input::ChunkDeleted`] per delete. [`Self::tidy`] should follow.
+    pub fn commit(&mut self, requests: Vec<Request>) -> Vec<Input> {
+        let mut group = Group::default();
+        if self.read_only.is_none() {
+            group.room = self.balance();
+        }
+        for request in requests {
+            match request {
+                Request::Write { ticket, chunk } => {
+                    let result = self.write(&mut group, &chunk);
+                    group.written.push((ticket, result));
+                }
+                Request::Delete { ticket, id } => {
+                    let result = self.delete(&mut group, &id);
+                    group.deleted.push((ticket, result));
+                }
+                Request::Quarantine { id, sequence } => {
+                    self.quarantine(&mut group, &id, sequence);
+                }
+            }
+        }
+        self.settle(&mut group);
+        group.into_inputs()
+    }
+
+    fn write(&mut self, group: &mut Group, chunk: &StoredChunk) -> Result<Written, StoreError> {
+        let (id, epoch) = (chunk.id(), self.log.epoch);
+        let current = self.lookup(group, &id)?;
+        if let Some(entry) = &current {
+            if entry.account != chunk.account {
+                return Err(StoreError::OtherAccount);
+            }
+            if entry.condition == Condition::Sound {
+                return Ok(Written { lease: entry.lease, epoch, added_bytes: 0 });
+            }
+        }
+        let right = chunk.sealed.len() == chunk.header.sealed_bytes as usize
+            && chunk.tags.len() <= TAGS_BYTES_MAX;
+        if !right {
+            return Err(StoreError::Damaged);
+        }
+        self.admit(group, chunk)?;
+        let lease = current.map_or(chunk.lease, |entry| entry.lease);
+        let head = ChunkHead::new(chunk, lease, epoch);
+        let entry = self.log.append_chunk(&head, &chunk.tags, &chunk.sealed);
+        let entry = entry.map_err(|error| self.refused(error))?;
+        if let Some(damaged) = &current {
+            self.guard(group, entry.locator.segment, damaged.locator.segment);
+        }
+        self.replace(group, id, current, Some(entry));
+        let added_bytes = u64::from(entry.locator.bytes);
+        group.room = group.room.map(|room| room.saturating_sub(added_bytes));
+        Ok(Written { lease, epoch, added_bytes })
+    }
+
+    /// Whether there is space for the chunk.
+    fn admit(&self, group: &Group, chunk: &StoredChunk) -> Result<(), StoreError> {
+        let bytes = chunk.sealed.len() + chunk.tags.len() + 2 * BLOCK_BYTES;
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let used = self.state.used.saturating_add(bytes);
+        match group.room {
+            None => Err(StoreError::Io),
+            Some(room) if room < bytes => Err(StoreError::Full),
+            Some(_) if used > self.options.capacity => Err(StoreError::Full),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn delete(&mut self, group: &mut Group, id: &ChunkId) -> Result<(), StoreError> {
+        let entry = self.lookup(group, id)?.ok_or(StoreError::NotFound)?;
+        self.bury(group, id, &entry)
+    }
+
+    /// Appends the tombstone of a record.
+    fn bury(&mut self, group: &mut Group, id: &ChunkId, entry: &Entry) -> Result<(), StoreError> {
+        let mut buried = self.log.append_tombstone(id, entry);
+        if buried == Err(LogError::Full) && self.release_ballast() {
+            buried = self.log.append_tombstone(id, entry);
+        }
+        let (segment, _) = buried.map_err(|error| self.refused(error))?;
+        self.replace(group, *id, Some(*entry), None);
+        self.guard(group, segment, entry.locator.segment);
+        Ok(())
+    }
+
+    fn guard(&mut self, group: &mut Group, segment: u64, target: u64) {
+        if self.state.guard(segment, target) {
+            group.changes.push(Change::guard(segment, target));
+        }
+    }
+
+    fn quarantine(&mut self, group: &mut Group, id: &ChunkId, sequence: u64) {
+        if let Ok(Some(entry)) = self.lookup(group, id)
+            && entry.sequence == sequence
+            && entry.condition == Condition::Sound
+        {
+            let marked = Entry { condition: Condition::Quarantined, ..entry };
+            self.replace(group, *id, Some(entry), Some(marked));
+        }
+    }
+
+    fn lookup(&mut self, group: &Group, id: &ChunkId) -> Result<Option<Entry>, StoreError> {
+        if self.read_only.is_some() {
+            return Err(StoreError::ReadOnly);
+        }
+        match group.now.get(id) {
+            Some(entry) => Ok(*entry),
+            None => self.index.get(id).map_err(|error| {
+                self.read_only = Some(ReadOnly::Catalogue(error));
+                StoreError::Io
+            }),
+        }
+    }
+
+    fn replace(&mut self, group: &mut Group, id: ChunkId, old: Option<Entry>, new: Option<Entry>) {
+        self.state.replace(&id, old.as_ref(), new.as_ref());
+        group.journal.push((id, old, new));
+        group.now.insert(id, new);
+    }
+
+    fn refused(&mut self, error: LogError) -> StoreError {
+        match error {
+            LogError::Full => StoreError::Full,
+            LogError::Io => StoreError::Io,
+            LogError::Broken(error) => {
+                self.read_only = Some(ReadOnly::Log(error));
+                StoreError::Io
+            }
+        }
+    }
+
+    /// Makes the group durable, or takes all of it back.
+    fn settle(&mut self, group: &mut Group) {
+        if self.read_only.is_none()
+            && let Err(reason) = self.make_durable(group)
+        {
+            self.read_only = Some(reason);
+        }
+        if self.read_only.is_none() {
+            let gone = group.journal.iter().filter_map(|(_, old, new)| {
+                // A mark leaves the record where it is.
+                old.filter(|old| new.is_none_or(|new| new.sequence != old.sequence))
+            });
+            self.dead.extend(gone);
+            return;
+        }
+        for (id, old, new) in group.journal.iter().rev() {
+            self.state.replace(id, new.as_ref(), old.as_ref());
+        }
+        let results = group.written.iter_mut().filter(|(_, result)| result.is_ok());
+        results.for_each(|(_, result)| *result = Err(StoreError::Io));
+        let results = group.deleted.iter_mut().filter(|(_, result)| result.is_ok());
+        results.for_each(|(_, result)| *result = Err(StoreError::Io));
+    }
+
+    fn make_durable(&mut self, group: &mut Group) -> Result<(), ReadOnly> {
+        self.log.sync().map_err(|error| match error {
+            LogError::Broken(error) => ReadOnly::Sync(error),
+            LogError::Full => ReadOnly::Sync(DiskError::Full),
+            LogError::Io => ReadOnly::Sync(DiskError::Io(0)),
+        })?;
+        let (tip, _) = self.log.tip();
+        self.state.segments.entry(tip).or_default();
+        if group.journal.is_empty() {
+            return Ok(());
+        }
+        let mut changes = std::mem::take(&mut group.changes);
+        changes.extend(group.now.iter().map(|(id, entry)| Change::chunk(id, entry.as_ref())));
+        changes.push(Change::position(&position(&self.log, &self.state)));
+        let applied = self.index.0.apply(&changes).and_then(|()| self.index.0.flush());
+        applied.map_err(ReadOnly::Catalogue)
+    }
+}
+
+impl Group {
+    fn into_inputs(self) -> Vec<Input> {
+        let written = (!self.written.is_empty()).then_some(Input::ChunksWritten(self.written));
+        let deleted = self.deleted.into_iter();
+        let deleted = deleted.map(|(ticket, result)| Input::ChunkDeleted { ticket, result });
+        written.into_iter().chain(deleted).collect()
+    }
+}

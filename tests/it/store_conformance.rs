@@ -1,0 +1,255 @@
+//! What every backend of the store must do, the same for all.
+
+use super::store_fixtures::*;
+use quloud::core::effect::{StoreError, StoredChunk, Written};
+use quloud::core::types::{ChunkId, Ticket};
+use quloud::store::catalogue::SledCatalogue;
+use quloud::store::disk::Disk;
+use quloud::store::index::Catalogue;
+use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
+use quloud::store::segments::FileDisk;
+use quloud::store::{OpenReport, Options, Request, Writer};
+use std::sync::Arc;
+
+/// A place where a store can be opened again and again.
+pub(crate) trait Backend {
+    type Disk: Disk;
+    type Catalogue: Catalogue;
+
+    fn new() -> Self;
+
+    /// Opens disk and catalogue; whatever was opened before is dropped by then.
+    fn open(&self) -> (Arc<Self::Disk>, Arc<Self::Catalogue>);
+}
+
+pub(crate) struct Memory(Arc<MemoryDisk>, Arc<MemoryCatalogue>);
+
+impl Backend for Memory {
+    type Disk = MemoryDisk;
+    type Catalogue = MemoryCatalogue;
+
+    fn new() -> Self {
+        Self(Arc::new(MemoryDisk::new(1 << 30)), Arc::new(MemoryCatalogue::new()))
+    }
+
+    fn open(&self) -> (Arc<MemoryDisk>, Arc<MemoryCatalogue>) {
+        (Arc::clone(&self.0), Arc::clone(&self.1))
+    }
+}
+
+pub(crate) struct MemoryWithoutHoles(Memory);
+
+impl Backend for MemoryWithoutHoles {
+    type Disk = MemoryDisk;
+    type Catalogue = MemoryCatalogue;
+
+    fn new() -> Self {
+        let disk = Arc::new(MemoryDisk::without_holes(1 << 30));
+        Self(Memory(disk, Arc::new(MemoryCatalogue::new())))
+    }
+
+    fn open(&self) -> (Arc<MemoryDisk>, Arc<MemoryCatalogue>) {
+        self.0.open()
+    }
+}
+
+pub(crate) struct Files(tempfile::TempDir);
+
+impl Backend for Files {
+    type Disk = FileDisk;
+    type Catalogue = SledCatalogue;
+
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn open(&self) -> (Arc<FileDisk>, Arc<SledCatalogue>) {
+        let disk = FileDisk::open(self.0.path()).unwrap().expect("nobody else has it");
+        let (catalogue, _) = SledCatalogue::open(&self.0.path().join("index"), 1 << 20).unwrap();
+        (Arc::new(disk), Arc::new(catalogue))
+    }
+}
+
+pub(crate) type Store<B> = Writer<<B as Backend>::Disk, <B as Backend>::Catalogue>;
+
+pub(crate) fn open<B: Backend>(backend: &B, options: Options) -> (Store<B>, OpenReport) {
+    let (disk, catalogue) = backend.open();
+    Writer::open(disk, catalogue, wrap_key(), options, rng(1)).unwrap()
+}
+
+pub(crate) fn put<D: Disk, C: Catalogue>(
+    store: &mut Writer<D, C>,
+    chunks: impl IntoIterator<Item = StoredChunk>,
+) -> Vec<Result<Written, StoreError>> {
+    let writes = chunks.into_iter().zip(0..);
+    let writes = writes.map(|(chunk, n)| Request::Write { ticket: Ticket(n), chunk: chunk.into() });
+    let inputs = store.commit(writes.collect());
+    store.tidy();
+    written(&inputs).into_iter().map(|(_, result)| result).collect()
+}
+
+pub(crate) fn delete<D: Disk, C: Catalogue>(
+    store: &mut Writer<D, C>,
+    id: ChunkId,
+) -> Result<(), StoreError> {
+    let inputs = store.commit(vec![Request::Delete { ticket: Ticket(0), id }]);
+    store.tidy();
+    deleted(&inputs).pop().unwrap().1
+}
+
+fn put_one<D: Disk, C: Catalogue>(store: &mut Writer<D, C>, chunk: StoredChunk) -> Written {
+    put(store, [chunk]).pop().unwrap().unwrap()
+}
+
+pub(crate) fn holds<D: Disk, C: Catalogue>(store: &Writer<D, C>, chunk: &StoredChunk) -> bool {
+    let found = store.reader().find(&[chunk.id()]) == [Some(chunk.header)];
+    let read = store.reader().read(&chunk.id()).result;
+    found && read == Ok((chunk.header, chunk.sealed.clone()))
+}
+
+fn what_was_written_is_read_back<B: Backend>() {
+    let backend = B::new();
+    let (mut store, report) = open(&backend, options());
+    assert!(report.created);
+    let results = put(&mut store, (0..40).map(|n| chunk(n, 3000)));
+    assert!(results.iter().all(|result| result.is_ok_and(|written| written.added_bytes == 4096)));
+    assert!((0..40).all(|n| holds(&store, &chunk(n, 3000))));
+    let epoch = store.epoch();
+    drop(store);
+    let (store, report) = open(&backend, options());
+    assert_eq!((report.created, report.rebuilt, report.replayed), (false, None, 0));
+    assert_eq!((report.chunks, store.epoch()), (40, epoch));
+    assert!((0..40).all(|n| holds(&store, &chunk(n, 3000))));
+}
+
+fn a_second_write_answers_with_the_first_lease<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _) = open(&backend, options());
+    let first = put_one(&mut store, chunk(1, 5000));
+    let again = StoredChunk { lease: lease(77), ..chunk(1, 5000) };
+    let second = put_one(&mut store, again.clone());
+    assert_eq!((second.lease, second.added_bytes), (first.lease, 0));
+    let both =
+        put(&mut store, [chunk(2, 5000), StoredChunk { lease: lease(78), ..chunk(2, 5000) }]);
+    assert_eq!(both[0].unwrap().lease, both[1].unwrap().lease);
+    let other = StoredChunk { account: account(9), ..chunk(1, 5000) };
+    assert_eq!(put(&mut store, [other]), [Err(StoreError::OtherAccount)]);
+    delete(&mut store, again.id()).unwrap();
+    assert_eq!(put_one(&mut store, again).lease, lease(77));
+}
+
+fn a_deleted_chunk_stays_deleted<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _) = open(&backend, options());
+    put(&mut store, (0..60).map(|n| chunk(n, 3000)));
+    assert_eq!(delete(&mut store, id(100, 3000)), Err(StoreError::NotFound));
+    for n in 0..59 {
+        delete(&mut store, id(n, 3000)).unwrap();
+    }
+    let check = |store: &Store<B>| {
+        assert_eq!(store.reader().read(&id(3, 3000)).result, Err(StoreError::NotFound));
+        assert_eq!(store.reader().find(&[id(3, 3000)]), [None]);
+        assert!(holds(store, &chunk(59, 3000)));
+        assert_eq!((store.chunks(), store.space().used), (1, 4096));
+        assert_eq!(store.usage().values().sum::<u64>(), 4096);
+    };
+    check(&store);
+    drop(store);
+    let (store, report) = open(&backend, options());
+    assert_eq!(report.rebuilt, None);
+    check(&store);
+    drop(store);
+    backend.open().1.clear().unwrap();
+    backend.open().1.flush().unwrap();
+    let (store, report) = open(&backend, options());
+    assert!(report.rebuilt.is_some());
+    check(&store);
+}
+
+fn space_comes_back_after_deletes<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _) = open(&backend, options());
+    let mut most = 0;
+    for round in 0..20 {
+        put(&mut store, (0..10).map(|n| chunk(round * 10 + n, 9000)));
+        most = most.max(store.space().used);
+        for n in 0..10 {
+            delete(&mut store, id(round * 10 + n, 9000)).unwrap();
+        }
+    }
+    assert_eq!((store.space().used, store.chunks()), (0, 0));
+    assert!(most <= 10 * 12288);
+    drop(store);
+    assert!(backend.open().0.segments().unwrap().len() <= 3, "dead segments are unlinked");
+}
+
+fn the_catalogue_is_rebuilt_from_the_segments<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _) = open(&backend, options());
+    for n in 0..50 {
+        put_one(&mut store, chunk(n, 4000));
+    }
+    for n in 10..30 {
+        delete(&mut store, id(n, 4000)).unwrap();
+    }
+    let (space, usage, epoch) = (store.space(), store.usage().clone(), store.epoch());
+    drop(store);
+    let (_, catalogue) = backend.open();
+    catalogue.clear().unwrap();
+    catalogue.flush().unwrap();
+    drop(catalogue);
+    let (mut store, report) = open(&backend, options());
+    assert_eq!(report.rebuilt, Some(quloud::store::Rebuilt::Missing));
+    assert!(same_use(store.space(), space));
+    assert_eq!((store.usage(), store.epoch()), (&usage, epoch));
+    for n in 0..50 {
+        assert_eq!(holds(&store, &chunk(n, 4000)), !(10..30).contains(&n), "chunk {n}");
+    }
+    assert_eq!(put_one(&mut store, chunk(5, 4000)).lease, lease(5), "leases are in the records");
+}
+
+fn a_full_store_says_so_and_still_deletes<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _) = open(&backend, Options { capacity: 100_000, ..options() });
+    let results = put(&mut store, (0..40).map(|n| chunk(n, 3000)));
+    let stored = results.iter().filter(|result| result.is_ok()).count();
+    assert!((15..25).contains(&stored));
+    assert!(results[stored..].iter().all(|result| *result == Err(StoreError::Full)));
+    delete(&mut store, id(0, 3000)).unwrap();
+    delete(&mut store, id(1, 3000)).unwrap();
+    put_one(&mut store, chunk(39, 3000));
+}
+
+/// Every test of this file for one backend.
+macro_rules! conformance {
+    ($module:ident, $backend:ty, $($test:ident),+ $(,)?) => {
+        mod $module {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test::<$backend>();
+                }
+            )+
+        }
+    };
+    ($($module:ident: $backend:ty),+ $(,)?) => {
+        $(
+            conformance!(
+                $module,
+                $backend,
+                what_was_written_is_read_back,
+                a_second_write_answers_with_the_first_lease,
+                a_deleted_chunk_stays_deleted,
+                space_comes_back_after_deletes,
+                the_catalogue_is_rebuilt_from_the_segments,
+                a_full_store_says_so_and_still_deletes,
+            );
+        )+
+    };
+}
+
+conformance! {
+    memory: super::Memory,
+    memory_without_holes: super::MemoryWithoutHoles,
+    files_and_sled: super::Files,
+}

@@ -1,0 +1,85 @@
+//! What the store's tests are made of: chunks, options, a store on threads with its completions.
+
+use quloud::core::effect::{Input, Space, StoreError, StoredChunk, Written};
+use quloud::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, Ticket};
+use quloud::crypto::header::Header;
+use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys, WrapKey};
+use quloud::store::Options;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use std::sync::{Arc, LazyLock};
+
+/// The points of every test chunk: only the sealed bytes tell them apart.
+static POINTS: LazyLock<[[u8; 32]; 3]> = LazyLock::new(|| {
+    let keys = OwnerKeys::derive(&Master::from_bytes([1; 32]), 0);
+    keys.points(&ChunkKey::from_bytes([2; 32]))
+});
+
+/// A chunk of `bytes` sealed bytes (at least 41) that depend on `number`.
+pub(crate) fn chunk(number: u64, bytes: usize) -> StoredChunk {
+    let mut sealed = vec![0; bytes];
+    let mut hash = blake3::Hasher::new();
+    hash.update(&number.to_le_bytes());
+    hash.finalize_xof().fill(&mut sealed);
+    StoredChunk {
+        header: Header::new(0, *POINTS, &sealed),
+        proof_nonce: [3; 32],
+        proof: [4; 64],
+        account: account(number % 3),
+        lease: lease(number),
+        terms: LeaseTerms::default(),
+        tags: bytes::Bytes::from(vec![5; usize::from(number % 2 == 1) * 100]),
+        sealed: sealed.into(),
+    }
+}
+
+pub(crate) fn account(number: u64) -> Account {
+    Account::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes())
+}
+
+pub(crate) fn lease(number: u64) -> LeaseNonce {
+    let mut bytes = [7; 16];
+    bytes[..8].copy_from_slice(&number.to_le_bytes());
+    LeaseNonce::from_bytes(bytes)
+}
+
+pub(crate) fn wrap_key() -> Arc<WrapKey> {
+    Arc::new(WrapKey::from_bytes([9; 32]))
+}
+
+pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(seed)
+}
+
+/// A small store: 64 KiB segments, no reserve.
+pub(crate) fn options() -> Options {
+    Options { capacity: 64 << 20, reserve: 0, segment_bytes: 64 << 10, ballast: 0 }
+}
+
+/// The results of all writes in `inputs`, in order.
+pub(crate) fn written(inputs: &[Input]) -> Vec<(Ticket, Result<Written, StoreError>)> {
+    let results = inputs.iter().filter_map(|input| match input {
+        Input::ChunksWritten(results) => Some(results.clone()),
+        _ => None,
+    });
+    results.flatten().collect()
+}
+
+/// The results of all deletes in `inputs`, in order.
+pub(crate) fn deleted(inputs: &[Input]) -> Vec<(Ticket, Result<(), StoreError>)> {
+    let results = inputs.iter().filter_map(|input| match input {
+        Input::ChunkDeleted { ticket, result } => Some((*ticket, *result)),
+        _ => None,
+    });
+    results.collect()
+}
+
+/// Whether two reports of space agree in all that does not depend on the disk.
+pub(crate) fn same_use(a: Space, b: Space) -> bool {
+    (a.used, a.chunks, a.capacity) == (b.used, b.chunks, b.capacity)
+}
+
+/// The id of [`chunk`].
+pub(crate) fn id(number: u64, bytes: usize) -> ChunkId {
+    chunk(number, bytes).id()
+}
