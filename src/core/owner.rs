@@ -37,15 +37,23 @@
 //! per batch and per fetch, answers opened per one-time key, chunks on their way per holder, dials,
 //! remembered nodes.
 
+mod acks;
+mod batch;
+mod claims;
+mod delivery;
+mod grant;
+mod outbox;
 mod peers;
 mod retrieve;
 mod shared;
 mod store;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use super::codec::Reject;
 use super::effect::{Effect, Input, Via};
-use super::message::Message;
+use super::message::{Message, StreamMessage, TopicMessage};
 use super::placement::DomainPolicy;
 use super::types::{
     ChunkId, LeaseNonce, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch, Ticket, Time,
@@ -153,7 +161,7 @@ impl OwnerRole {
     /// Takes one input. Never blocks, and never fails because of a peer.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::Message { from, via, message } => self.on_message(from, via, message),
+            Input::Message { from, via, message } => self.on_message(now, from, via, message),
             Input::Command(command) => self.on_command(now, command),
             Input::PeerUp(peer) => {
                 let node = peer.node;
@@ -209,19 +217,45 @@ impl OwnerRole {
             OwnerCommand::Store(job) => self.store.on_command(now, &mut self.shared, job),
             OwnerCommand::Fetch(job) => self.fetch.on_command(now, &mut self.shared, job),
             OwnerCommand::Cancel(ticket) => {
-                self.store.cancel(now, &mut self.shared, ticket);
+                self.store.cancel(&mut self.shared, ticket);
                 self.fetch.cancel(now, &mut self.shared, ticket);
             }
         }
     }
 
-    fn on_message(&mut self, from: NodeId, via: Via, message: Message) {
+    fn on_message(&mut self, now: Time, from: NodeId, via: Via, message: Message) {
         match (via, message) {
-            (Via::Topic, Message::Topic(_)) | (Via::Stream, Message::Stream(_)) => {}
+            (Via::Topic, Message::Topic(message)) => self.on_topic(now, from, &message),
+            (Via::Stream, Message::Stream(message)) => self.on_stream(now, from, message),
             // An operation runs only on a stream, and an answer for anyone comes only by gossip.
             (Via::Topic, Message::Stream(_)) | (Via::Stream, Message::Topic(_)) => {
                 self.shared.reject(from, Reject::Malformed);
             }
+        }
+    }
+
+    fn on_topic(&mut self, now: Time, from: NodeId, message: &TopicMessage) {
+        match message {
+            TopicMessage::Answer(answer) => {
+                self.store.on_answer(now, &mut self.shared, from, answer);
+            }
+            // The holder role's.
+            TopicMessage::StoreRequest(_) | TopicMessage::RetrieveRequest(_) => {}
+        }
+    }
+
+    fn on_stream(&mut self, now: Time, from: NodeId, message: StreamMessage) {
+        let shared = &mut self.shared;
+        match message {
+            StreamMessage::StoreClaim(claim) => self.store.on_claim(now, shared, from, &claim),
+            StreamMessage::StoreAck(ack) => self.store.on_ack(now, shared, from, ack),
+            StreamMessage::StoreReject(reject) => self.store.on_reject(now, shared, from, reject),
+            StreamMessage::ChunkData(_) | StreamMessage::RetrieveReject(_) => {}
+            // The transport's, and the holder role's.
+            StreamMessage::Hello(_)
+            | StreamMessage::StoreRequest(_)
+            | StreamMessage::StoreChunk(_)
+            | StreamMessage::Retrieve(_) => {}
         }
     }
 
@@ -233,8 +267,13 @@ impl OwnerRole {
     fn on_wake(&mut self, now: Time, wake: Wake) {
         let shared = &mut self.shared;
         match wake {
+            Wake::Gather(locality) => self.store.on_gathered(now, shared, locality),
+            Wake::Settle(batch) => self.store.on_settled(now, shared, batch),
+            Wake::Publish(batch) => self.store.on_publish(now, shared, batch),
+            Wake::Delivery(node) => self.store.on_silence(now, shared, node),
             Wake::Deadline(ticket) => self.store.on_deadline(shared, ticket),
             Wake::Fetch(ticket) => self.fetch.on_wake(now, shared, ticket),
+            Wake::Search(_) | Wake::Requests => {}
             Wake::DialPace => shared.pump_dials(now),
             Wake::Dial(node) => {
                 if shared.dial_over(node) {

@@ -50,6 +50,11 @@ impl Standing {
         self.site = site.trim().to_lowercase();
     }
 
+    /// Whether it was ever connected, so that its places are known.
+    pub fn is_observed(&self) -> bool {
+        !self.reaches.is_empty()
+    }
+
     /// Whether the two may be lost, or may lie, together.
     ///
     /// - The same declared site: yes. A site only ever joins; nobody stands apart by declaring one.

@@ -24,6 +24,8 @@ pub(super) const CLAIM_FRESH: Duration = Duration::from_secs(600);
 /// Where reputation stops: low above, so that good nodes are equals and share the load; deep below.
 const SCORE_BEST: i32 = 8;
 const SCORE_WORST: i32 = -64;
+/// Not asked directly from here down: only when it volunteers anew.
+const SCORE_DOUBTFUL: i32 = -16;
 
 /// What is remembered of a node.
 #[derive(Debug, Default)]
@@ -77,6 +79,11 @@ impl Peers {
         self.known.get(node).map_or(&self.nobody, |known| &known.standing)
     }
 
+    /// Where the node was seen; `None` before it was ever connected.
+    pub(super) fn met(&self, node: &NodeId) -> Option<&Standing> {
+        self.known.get(node).map(|known| &known.standing).filter(|standing| standing.is_observed())
+    }
+
     /// What the node did before: 0 for a stranger.
     pub(super) fn score(&self, node: &NodeId) -> i32 {
         self.known.get(node).map_or(0, |known| known.score)
@@ -108,7 +115,7 @@ impl Peers {
         let is_fresh = |node: &&NodeId| {
             self.known.get(node).is_some_and(|known| {
                 let claimed = known.claimed.is_some_and(|at| now.since(at) <= CLAIM_FRESH);
-                claimed && now >= known.avoid_until && known.score >= 0
+                claimed && now >= known.avoid_until && known.score > SCORE_DOUBTFUL
             })
         };
         self.connected.keys().filter(is_fresh).copied().collect()

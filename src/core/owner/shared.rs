@@ -3,13 +3,14 @@
 use super::peers::{Dials, Peers};
 use super::timers::{Pace, Timers, Wake};
 use super::{OwnerConfig, OwnerEvent, OwnerLimits};
-use crate::core::codec::Reject;
+use crate::core::codec::{self, Reject};
 use crate::core::effect::{Effect, Event, Peer};
-use crate::core::message::{StreamMessage, TopicMessage};
+use crate::core::message::{Answer, AnswerBody, Contact, StreamMessage, TopicMessage};
 use crate::core::placement::DomainPolicy;
-use crate::core::topic::Topic;
-use crate::core::types::{LeaseTerms, MeshId, NodeId, Time};
-use crate::crypto::keys::OwnerKeys;
+use crate::core::topic::{Topic, TopicKind};
+use crate::core::types::{AnswerTag, LeaseTerms, Locality, MeshId, NodeId, Time};
+use crate::crypto::keys::{OwnerKeys, verify_agreement};
+use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -119,6 +120,40 @@ impl Shared {
     pub(super) fn peer_down(&mut self, node: NodeId) {
         self.dial_over(node);
         self.peers.down(node);
+    }
+
+    /// A one-time key whose answers come on the answer topic of this locality's shard, which a
+    /// search by trial finds: 2^b keys on average.
+    pub(super) fn answer_secret(&mut self, locality: Locality) -> AnswerSecret {
+        let wanted = Topic::new(TopicKind::Answer, locality, self.shard_bits);
+        loop {
+            let secret = AnswerSecret::generate(&mut self.rng);
+            if Topic::answer(&AnswerTag::of(&secret.public()), self.shard_bits) == wanted {
+                return secret;
+            }
+        }
+    }
+
+    /// Opens and decodes an answer to one of our requests.
+    pub(super) fn open_answer(
+        &self,
+        secret: &AnswerSecret,
+        answer: &Answer,
+    ) -> Result<AnswerBody, Reject> {
+        let body = secret.open(&answer.sealed).map_err(|_| Reject::BadProof)?;
+        codec::decode_answer(&body)
+    }
+
+    /// Whether this is how to reach a node of our mesh, in that node's own words. The record is
+    /// the transport's to check: whoever is dialed must prove to be the node.
+    pub(super) fn check_contact(&self, contact: &Contact) -> Result<(), Reject> {
+        let hello = &contact.hello;
+        if hello.mesh != self.mesh {
+            return Err(Reject::WrongMesh);
+        }
+        verify_agreement(&hello.node, &hello.agreement, &hello.agreement_signature)
+            .then_some(())
+            .ok_or(Reject::BadProof)
     }
 
     /// A duration between three and five quarters of `about`.

@@ -1,26 +1,129 @@
 //! Store jobs from the command to the quorum, and the window.
+//!
+//! A chunk is one job however many commands want it; a job belongs to one batch. The bytes of a job
+//! are in the window until its quorum is reached or its last command is cancelled.
 
+use super::batch::Batch;
+use super::delivery::Delivery;
+use super::outbox::{Heard, Occasion};
 use super::shared::Shared;
 use super::timers::Wake;
 use super::{OwnerEvent, OwnerLimits, Shortage, StoreJob};
-use crate::core::topic::Topic;
-use crate::core::types::{ChunkId, NodeId, Ticket, Time};
+use crate::core::codec::{OFFERS_MAX, QUORUM_MAX};
+use crate::core::message::{Offer, StoreRefusal};
+use crate::core::quorum::{Collector, NODES_MAX};
+use crate::core::topic::{Topic, TopicKind};
+use crate::core::types::{AnswerTag, BatchId, ChunkId, Locality, NodeId, Ticket, Time};
+use crate::crypto::keys::random;
 use crate::crypto::seal::SealedChunk;
-use std::collections::BTreeMap;
+use rand::Rng;
+use std::collections::{BTreeMap, VecDeque};
 
-/// One chunk that waits for its quorum, and the commands that want it stored.
+/// How many stored chunks are remembered for the acks that still come.
+const FINISHED_MAX: usize = 256;
+
+/// One command.
 #[derive(Debug)]
-struct Job {
-    chunk: SealedChunk,
-    waiters: Vec<Ticket>,
+struct Waiter {
+    ticket: Ticket,
+    replicas: u8,
+}
+
+/// What became of the decision to give one chunk to one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// It has to be connected first.
+    Dialing,
+    /// In its queue.
+    Queued,
+    /// On its way.
+    Sent,
+    /// On its way for too long: somebody else gets the chunk too.
+    Late,
+    /// The connection broke.
+    CutOff,
+    /// It said no.
+    Refused(StoreRefusal),
+    /// Its ack was false; it gets no second chance in this job.
+    Lied,
+}
+
+impl Grant {
+    /// Whether an ack is to be expected from it in time.
+    pub(super) fn is_live(self) -> bool {
+        matches!(self, Self::Dialing | Self::Queued | Self::Sent)
+    }
+}
+
+/// One chunk that waits for its quorum.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) chunk: SealedChunk,
+    waiters: Vec<Waiter>,
+    pub(super) quorum: Collector,
+    pub(super) grants: BTreeMap<NodeId, Grant>,
+    /// Its batch and its position there; `None` while the batch is gathered.
+    pub(super) place: Option<(BatchId, usize)>,
+}
+
+impl Job {
+    pub(super) fn live(&self) -> impl Iterator<Item = &NodeId> {
+        self.grants.iter().filter(|(_, grant)| grant.is_live()).map(|(node, _)| node)
+    }
+
+    /// How many more nodes have to be granted the chunk.
+    pub(super) fn missing(&self) -> usize {
+        let coming = usize::from(self.quorum.replicas()) + self.live().count();
+        usize::from(self.quorum.wanted()).saturating_sub(coming)
+    }
+
+    /// Makes room for a grant where there are as many as the collector knows nodes: the first that
+    /// came to nothing goes.
+    pub(super) fn forget_one_grant(&mut self) {
+        if self.grants.len() >= NODES_MAX {
+            let mut idle = self.grants.iter().filter(|(_, grant)| !grant.is_live());
+            if let Some(node) = idle.next().map(|(node, _)| *node) {
+                self.grants.remove(&node);
+            }
+        }
+    }
+
+    fn refusals(&self, reason: StoreRefusal) -> usize {
+        self.grants.values().filter(|grant| **grant == Grant::Refused(reason)).count()
+    }
+}
+
+/// A stored chunk of which acks are still on their way.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) id: ChunkId,
+    pub(super) tickets: Vec<Ticket>,
+    pub(super) quorum: Collector,
+}
+
+/// Chunks that wait for company.
+#[derive(Debug, Default)]
+struct Gathering {
+    ids: Vec<ChunkId>,
+    bytes: usize,
 }
 
 /// The store flow.
 #[derive(Debug, Default)]
 pub(super) struct StoreFlow {
-    jobs: BTreeMap<ChunkId, Job>,
+    pub(super) jobs: BTreeMap<ChunkId, Job>,
     tickets: BTreeMap<Ticket, ChunkId>,
     window_used: usize,
+    gathering: BTreeMap<Locality, Gathering>,
+    pub(super) batches: BTreeMap<BatchId, Batch>,
+    /// Requests that can still be answered.
+    pub(super) asks: BTreeMap<AnswerTag, BatchId>,
+    /// At most as many as peers are used; those that are away go first.
+    pub(super) deliveries: BTreeMap<NodeId, Delivery>,
+    pub(super) finished: VecDeque<Finished>,
+    pub(super) heard: Heard,
+    /// Until then claims to a gossiped request may come in.
+    pub(super) settling_until: Time,
 }
 
 impl StoreFlow {
@@ -31,37 +134,235 @@ impl StoreFlow {
         limits.window_bytes.saturating_sub(self.window_used)
     }
 
-    pub(super) fn on_command(&mut self, _now: Time, shared: &mut Shared, job: StoreJob) {
-        let id = job.chunk.id();
-        self.tickets.insert(job.ticket, id);
-        shared.timers.set(Wake::Deadline(job.ticket), job.deadline);
-        if let Some(same) = self.jobs.get_mut(&id) {
-            same.waiters.push(job.ticket);
+    pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: StoreJob) {
+        let StoreJob { ticket, chunk, replicas, held_by, deadline } = job;
+        let id = chunk.id();
+        let replicas = replicas.clamp(1, QUORUM_MAX);
+        self.tickets.insert(ticket, id);
+        shared.timers.set(Wake::Deadline(ticket), deadline);
+        let is_new = !self.jobs.contains_key(&id);
+        let bytes = chunk.sealed.len();
+        let locality = chunk.locality;
+        let job = self.jobs.entry(id).or_insert_with(|| Job {
+            chunk,
+            waiters: Vec::new(),
+            quorum: Collector::new(replicas, shared.domains),
+            grants: BTreeMap::new(),
+            place: None,
+        });
+        job.quorum.raise(replicas);
+        job.waiters.push(Waiter { ticket, replicas });
+        for node in held_by.into_iter().filter(|node| *node != shared.node) {
+            job.quorum.earlier(node, shared.peers.standing(&node));
+        }
+        if is_new {
+            self.window_used = self.window_used.saturating_add(bytes);
+        }
+        self.conclude(shared, &id);
+        if !self.jobs.contains_key(&id) {
             return;
         }
-        self.window_used += job.chunk.sealed.len();
-        self.jobs.insert(id, Job { chunk: job.chunk, waiters: vec![job.ticket] });
+        if is_new {
+            self.gather(now, shared, locality, id, bytes);
+        } else {
+            self.place_chunk(now, shared, &id);
+        }
     }
 
-    pub(super) fn cancel(&mut self, _now: Time, shared: &mut Shared, ticket: Ticket) {
-        let Some(id) = self.tickets.remove(&ticket) else { return };
+    fn gather(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        locality: Locality,
+        id: ChunkId,
+        bytes: usize,
+    ) {
+        let waiting = self.gathering.get(&locality).map_or(0, |gathering| gathering.bytes);
+        if waiting > 0 && waiting.saturating_add(bytes) > shared.limits.batch_bytes {
+            self.flush(now, shared, locality);
+        }
+        let gathering = self.gathering.entry(locality).or_default();
+        gathering.ids.push(id);
+        gathering.bytes = gathering.bytes.saturating_add(bytes);
+        if gathering.ids.len() >= OFFERS_MAX || gathering.bytes >= shared.limits.batch_bytes {
+            self.flush(now, shared, locality);
+        } else if gathering.ids.len() == 1 {
+            shared.timers.set(Wake::Gather(locality), now.after(shared.limits.batch_wait));
+        }
+    }
+
+    /// Chunks waited long enough. While a first request is out and no holder is known, they wait
+    /// for its claims: then they can be offered directly instead of being gossiped one by one.
+    pub(super) fn on_gathered(&mut self, now: Time, shared: &mut Shared, locality: Locality) {
+        if now < self.settling_until && shared.peers.fresh_holders(now).is_empty() {
+            shared.timers.set(Wake::Gather(locality), self.settling_until);
+        } else {
+            self.flush(now, shared, locality);
+        }
+    }
+
+    fn flush(&mut self, now: Time, shared: &mut Shared, locality: Locality) {
+        shared.timers.clear(Wake::Gather(locality));
+        let Some(gathering) = self.gathering.remove(&locality) else { return };
+        let batch_id = BatchId::from_bytes(random(&mut shared.rng));
+        let mut offers = Vec::new();
+        for id in gathering.ids {
+            // Cancelled while it waited, or cancelled and given again.
+            let Some(job) = self.jobs.get_mut(&id).filter(|job| job.place.is_none()) else {
+                continue;
+            };
+            job.place = Some((batch_id, offers.len()));
+            offers.push(Offer { id, sealed_bytes: job.chunk.header.sealed_bytes });
+        }
+        if offers.is_empty() {
+            return;
+        }
+        self.batches.insert(batch_id, Batch::new(locality, offers, shared.rng.next_u64()));
+        self.ask_first(now, shared, batch_id);
+    }
+
+    /// Reports the quorums that are reached, and lets go of what nobody waits for any more.
+    pub(super) fn conclude(&mut self, shared: &mut Shared, id: &ChunkId) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let replicas = job.quorum.replicas();
+        let met = |waiter: &mut Waiter| waiter.replicas <= replicas;
+        let met: Vec<Waiter> = job.waiters.extract_if(.., met).collect();
+        for Waiter { ticket, .. } in &met {
+            let holders = job.quorum.holders().copied().collect();
+            shared.report(OwnerEvent::Stored { ticket: *ticket, id: *id, holders });
+            shared.timers.clear(Wake::Deadline(*ticket));
+            self.tickets.remove(ticket);
+        }
+        if !job.waiters.is_empty() {
+            return;
+        }
+        let Some(job) = self.remove(shared, id) else { return };
+        let on_their_way = |grant: &Grant| matches!(grant, Grant::Sent | Grant::Late);
+        if job.grants.values().any(on_their_way) {
+            let tickets = met.into_iter().map(|waiter| waiter.ticket).collect();
+            self.finished.push_back(Finished { id: *id, tickets, quorum: job.quorum });
+            if self.finished.len() > FINISHED_MAX {
+                self.finished.pop_front();
+            }
+        }
+    }
+
+    /// Frees everything that a job holds. What was sent stays on the holders' accounts.
+    fn remove(&mut self, shared: &mut Shared, id: &ChunkId) -> Option<Job> {
+        let job = self.jobs.remove(id)?;
+        self.window_used = self.window_used.saturating_sub(job.chunk.sealed.len());
+        if let Some((batch_id, position)) = job.place
+            && let Some(batch) = self.batches.get_mut(&batch_id)
+        {
+            batch.close(position);
+            if batch.is_over() {
+                self.remove_batch(shared, batch_id);
+            }
+        } else if let Some(gathering) = self.gathering.get_mut(&job.chunk.locality) {
+            gathering.ids.retain(|gathered| gathered != id);
+            gathering.bytes = gathering.bytes.saturating_sub(job.chunk.sealed.len());
+        }
+        Some(job)
+    }
+
+    fn remove_batch(&mut self, shared: &mut Shared, batch_id: BatchId) {
+        shared.timers.clear(Wake::Settle(batch_id));
+        shared.timers.clear(Wake::Publish(batch_id));
+        let Some(batch) = self.batches.remove(&batch_id) else { return };
+        for ask in batch.asks {
+            self.asks.remove(&AnswerTag::of(&ask.ephemeral));
+        }
+    }
+
+    pub(super) fn cancel(&mut self, shared: &mut Shared, ticket: Ticket) {
         shared.timers.clear(Wake::Deadline(ticket));
+        for finished in &mut self.finished {
+            finished.tickets.retain(|other| *other != ticket);
+        }
+        self.finished.retain(|finished| !finished.tickets.is_empty());
+        let Some(id) = self.tickets.remove(&ticket) else { return };
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.waiters.retain(|waiter| *waiter != ticket);
+        job.waiters.retain(|waiter| waiter.ticket != ticket);
         if job.waiters.is_empty() {
-            self.window_used = self.window_used.saturating_sub(job.chunk.sealed.len());
-            self.jobs.remove(&id);
+            self.remove(shared, &id);
+        }
+    }
+
+    /// Reports a verified ack to everyone who waits for the chunk.
+    pub(super) fn report_ack(&self, shared: &mut Shared, ack: &super::acks::Verified) {
+        let (tickets, quorum): (Vec<Ticket>, &Collector) = match self.jobs.get(&ack.id) {
+            Some(job) => (job.waiters.iter().map(|waiter| waiter.ticket).collect(), &job.quorum),
+            None => match self.finished.iter().find(|finished| finished.id == ack.id) {
+                Some(finished) => (finished.tickets.clone(), &finished.quorum),
+                None => return,
+            },
+        };
+        for ticket in tickets {
+            shared.report(OwnerEvent::Acked {
+                ticket,
+                id: ack.id,
+                node: ack.node,
+                lease: ack.lease,
+                epoch: ack.epoch,
+                replicas: quorum.replicas(),
+            });
         }
     }
 
     pub(super) fn on_deadline(&mut self, shared: &mut Shared, ticket: Ticket) {
         let Some(&id) = self.tickets.get(&ticket) else { return };
-        shared.report(OwnerEvent::Short { ticket, id, replicas: 0, why: Shortage::NoPeers });
+        let Some(job) = self.jobs.get(&id) else { return };
+        let replicas = job.quorum.replicas();
+        let why = self.shortage(shared, job);
+        shared.report(OwnerEvent::Short { ticket, id, replicas, why });
     }
 
-    pub(super) fn on_peer_up(&mut self, _now: Time, _shared: &mut Shared, _node: NodeId) {}
+    /// What stands between the job and its quorum. Only where all that is missing is on its way is
+    /// it the acks; one ack on its way must not hide that nobody else would take the chunk.
+    fn shortage(&self, shared: &Shared, job: &Job) -> Shortage {
+        let given = job.grants.values().filter(|grant| grant.is_live() || **grant == Grant::Late);
+        let coming = usize::from(job.quorum.replicas()) + given.count();
+        if coming >= usize::from(job.quorum.wanted()) {
+            return Shortage::AcksOutstanding;
+        }
+        if job.refusals(StoreRefusal::Full) > 0 {
+            return Shortage::HoldersFull;
+        }
+        let batch = job.place.and_then(|(batch_id, _)| self.batches.get(&batch_id));
+        if batch.is_some_and(|batch| self.is_blocked_by_domains(shared, job, batch)) {
+            return Shortage::SharedDomains;
+        }
+        let no_volunteers = batch.is_none_or(|batch| batch.candidates.is_empty());
+        if no_volunteers && shared.peers.none_connected() {
+            return Shortage::NoPeers;
+        }
+        Shortage::TooFewVolunteers
+    }
 
-    pub(super) fn on_peer_down(&mut self, _now: Time, _shared: &mut Shared, _node: NodeId) {}
+    /// A peer connected or subscribed: what waits for volunteers is asked for again soon.
+    pub(super) fn on_occasion(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        topic: Option<Topic>,
+        occasion: Occasion,
+    ) {
+        let ids: Vec<BatchId> = self.batches.keys().copied().collect();
+        for batch_id in ids {
+            let Some(batch) = self.batches.get(&batch_id) else { continue };
+            let own = Topic::new(TopicKind::Store, batch.locality, shared.shard_bits);
+            let concerns = topic.is_none_or(|topic| topic == own);
+            if concerns && batch.settled && self.is_starved(&batch_id) {
+                let at = self.heard.early(now, own, occasion);
+                shared.timers.set_no_later(Wake::Publish(batch_id), at);
+            }
+        }
+    }
 
-    pub(super) fn on_subscribed(&mut self, _now: Time, _shared: &mut Shared, _topic: Topic) {}
+    /// Whether a chunk of the batch lacks somebody to be given to.
+    pub(super) fn is_starved(&self, batch_id: &BatchId) -> bool {
+        let Some(batch) = self.batches.get(batch_id) else { return false };
+        let job = |offer: &Offer| self.jobs.get(&offer.id);
+        batch.open().filter_map(|(_, offer)| job(offer)).any(|job| job.missing() > 0)
+    }
 }

@@ -1,20 +1,33 @@
 //! When the owner role has to wake up, and for what; and how often it may do a thing.
 
-use crate::core::types::{NodeId, Ticket, Time};
+use crate::core::topic::Topic;
+use crate::core::types::{BatchId, Locality, NodeId, Ticket, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What to look at when the time has come. Each is set at most once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wake {
+    /// Chunks of this locality were gathered long enough.
+    Gather(Locality),
+    /// The claims of this batch came in, or something became possible again.
+    Settle(BatchId),
+    /// Ask for this batch again.
+    Publish(BatchId),
     /// A store job's deadline.
     Deadline(Ticket),
+    /// A holder made no progress.
+    Delivery(NodeId),
     /// A dial was not answered.
     Dial(NodeId),
     /// There is room for another dial.
     DialPace,
     /// Something of this fetch is due.
     Fetch(Ticket),
+    /// Wanted chunks were gathered long enough.
+    Search(Topic),
+    /// Old requests are forgotten.
+    Requests,
 }
 
 /// A set of alarms, one per [`Wake`].

@@ -1,0 +1,192 @@
+//! What a holder says to what it was sent.
+
+use super::delivery::{Delivery, Item};
+use super::shared::Shared;
+use super::store::{Grant, StoreFlow};
+use super::timers::Wake;
+use crate::core::codec::Reject;
+use crate::core::message::{StoreAck, StoreRefusal, StoreReject};
+use crate::core::quorum::Recorded;
+use crate::core::types::{ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Time};
+use crate::crypto::ack::{AckStatement, AckedChunk, receipts_match};
+use std::time::Duration;
+
+const SCORE_ACK: i32 = 1;
+const SCORE_BUSY: i32 = -1;
+const SCORE_FAILED: i32 = -4;
+const SCORE_LIED: i32 = -32;
+
+/// A busy holder is asked again after so long.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// A holder that is full, failed or unwilling is not asked directly for so long.
+const FULL_PAUSE: Duration = Duration::from_secs(60);
+
+/// An ack of one chunk after all its checks. Made in this file only.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) id: ChunkId,
+    pub(super) node: NodeId,
+    pub(super) lease: LeaseNonce,
+    pub(super) epoch: StoreEpoch,
+}
+
+impl StoreFlow {
+    /// An ack: everything in it must have been sent to this very node, and be signed by it.
+    pub(super) fn on_ack(&mut self, now: Time, shared: &mut Shared, from: NodeId, ack: StoreAck) {
+        let batch = ack.batch;
+        let Some(delivery) = self.deliveries.get(&from) else {
+            return shared.reject(from, Reject::Unsolicited);
+        };
+        let fresh = match fresh_chunks(delivery, &ack) {
+            Ok(fresh) => fresh,
+            Err(reason) => return shared.reject(from, reason),
+        };
+        if !promises_enough(&ack.terms, &shared.terms) {
+            return shared.reject(from, Reject::Malformed);
+        }
+        let StoreAck { account, epoch, terms, chunks, signature, .. } = ack;
+        let statement = AckStatement { mesh: shared.mesh, account, batch, epoch, terms, chunks };
+        if account != delivery.account || !statement.verify(&from, &signature) {
+            let ids: Vec<ChunkId> = fresh.iter().map(|chunk| chunk.id).collect();
+            return self.on_lie(now, shared, from, batch, &ids);
+        }
+        let matches = |chunk: &AckedChunk| {
+            let expected = delivery.expected(&(batch, chunk.id));
+            expected.is_some_and(|expected| receipts_match(expected, &chunk.receipt))
+        };
+        let (good, bad): (Vec<AckedChunk>, Vec<AckedChunk>) =
+            fresh.into_iter().partition(|chunk| matches(chunk));
+        for chunk in good {
+            let AckedChunk { id, lease, .. } = chunk;
+            self.record(now, shared, (batch, id), Verified { id, node: from, lease, epoch });
+        }
+        if !bad.is_empty() {
+            let ids: Vec<ChunkId> = bad.iter().map(|chunk| chunk.id).collect();
+            self.on_lie(now, shared, from, batch, &ids);
+        }
+        self.pump(now, shared, from);
+    }
+
+    fn record(&mut self, now: Time, shared: &mut Shared, item: Item, ack: Verified) {
+        if let Some(delivery) = self.deliveries.get_mut(&ack.node) {
+            delivery.on_answer(now, &item);
+        }
+        shared.peers.rate(now, ack.node, SCORE_ACK);
+        let standing = shared.peers.standing(&ack.node);
+        let quorum = match self.jobs.get_mut(&ack.id) {
+            Some(job) => {
+                job.grants.remove(&ack.node);
+                Some(&mut job.quorum)
+            }
+            None => {
+                let mut finished = self.finished.iter_mut();
+                finished.find(|finished| finished.id == ack.id).map(|finished| &mut finished.quorum)
+            }
+        };
+        // A job that was given anew knows nothing of what an earlier one sent; the delivery does.
+        let recorded = quorum.map(|quorum| {
+            quorum.sent(ack.node);
+            quorum.ack(ack.node, standing)
+        });
+        match recorded {
+            Some(Recorded::Counted | Recorded::SharedDomain) => {
+                self.report_ack(shared, &ack);
+                self.conclude(shared, &ack.id);
+                // Where it turned out to share a domain, another one is needed after all.
+                self.place_chunk(now, shared, &ack.id);
+            }
+            // Cancelled since, or acknowledged for another batch.
+            Some(Recorded::Again | Recorded::NeverSent) | None => {}
+        }
+    }
+
+    /// A false ack: the node gets no further chance with these chunks.
+    fn on_lie(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        batch: crate::core::types::BatchId,
+        ids: &[ChunkId],
+    ) {
+        shared.reject(from, Reject::BadProof);
+        shared.peers.rate(now, from, SCORE_LIED);
+        for id in ids {
+            let Some(job) = self.jobs.get_mut(id) else { continue };
+            if job.place.is_some_and(|(current, _)| current == batch) {
+                job.grants.insert(from, Grant::Lied);
+                job.quorum.refuse(from);
+            }
+            self.place_chunk(now, shared, id);
+        }
+    }
+
+    /// A refusal: another candidate gets the chunk.
+    pub(super) fn on_reject(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        reject: StoreReject,
+    ) {
+        let StoreReject { batch, id, reason } = reject;
+        let item = (batch, id);
+        let Some(delivery) = self.deliveries.get_mut(&from) else {
+            return shared.reject(from, Reject::Unsolicited);
+        };
+        if delivery.expected(&item).is_none() {
+            let replayed = delivery.is_done(&item);
+            let reason = if replayed { Reject::Replayed } else { Reject::Unsolicited };
+            return shared.reject(from, reason);
+        }
+        delivery.on_answer(now, &item);
+        self.rate_refusal(now, shared, from, reason);
+        if let Some(job) = self.jobs.get_mut(&id)
+            && job.place.is_some_and(|(current, _)| current == batch)
+            && job.grants.get(&from) != Some(&Grant::Lied)
+        {
+            job.grants.insert(from, Grant::Refused(reason));
+            job.quorum.refuse(from);
+            if reason == StoreRefusal::Busy {
+                let again = now.after(BUSY_PAUSE);
+                shared.timers.set_no_later(Wake::Settle(batch), again);
+            }
+        }
+        self.place_chunk(now, shared, &id);
+        self.pump(now, shared, from);
+    }
+
+    fn rate_refusal(&self, now: Time, shared: &mut Shared, node: NodeId, reason: StoreRefusal) {
+        let (score, pause) = match reason {
+            StoreRefusal::Busy => (SCORE_BUSY, BUSY_PAUSE),
+            // Honest, and no fault of the node.
+            StoreRefusal::Full | StoreRefusal::Unwilling => (0, FULL_PAUSE),
+            StoreRefusal::Invalid | StoreRefusal::Failed => (SCORE_FAILED, FULL_PAUSE),
+        };
+        shared.peers.rate(now, node, score);
+        shared.peers.avoid(now, node, pause);
+    }
+}
+
+/// The chunks of the ack that were sent to this holder and are not answered yet.
+fn fresh_chunks(delivery: &Delivery, ack: &StoreAck) -> Result<Vec<AckedChunk>, Reject> {
+    let mut fresh: Vec<AckedChunk> = Vec::new();
+    for chunk in &ack.chunks {
+        let item = (ack.batch, chunk.id);
+        if fresh.iter().any(|other| other.id == chunk.id) {
+            return Err(Reject::Malformed);
+        } else if delivery.expected(&item).is_some() {
+            fresh.push(*chunk);
+        } else if !delivery.is_done(&item) {
+            return Err(Reject::Unsolicited);
+        }
+    }
+    if fresh.is_empty() { Err(Reject::Replayed) } else { Ok(fresh) }
+}
+
+/// Whether a holder promises all that was asked: it may promise more, never less.
+fn promises_enough(promised: &LeaseTerms, asked: &LeaseTerms) -> bool {
+    promised.renew_every_s >= asked.renew_every_s
+        && promised.keep_after_silence_s >= asked.keep_after_silence_s
+        && promised.release_delay_s >= asked.release_delay_s
+}

@@ -1,0 +1,155 @@
+//! One batch of chunks on offer: what was asked for it, and who would take what.
+//!
+//! A batch has at most 64 chunks, so "which of them" is one bit each in a `u64`, by position.
+//! Bounds: [`ASKS_MAX`] requests can still be answered, [`OPENED_MAX`] answers are opened for each,
+//! [`CANDIDATES_MAX`] nodes are candidates.
+
+use super::outbox::Schedule;
+use crate::core::message::Offer;
+use crate::core::placement::Standing;
+use crate::core::types::{AnswerTag, ChunkId, Locality, NodeId};
+use crate::crypto::seal::AnswerSecret;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub(super) const ASKS_MAX: usize = 3;
+pub(super) const OPENED_MAX: u32 = 512;
+pub(super) const CANDIDATES_MAX: usize = 64;
+
+/// A node that would take some of the chunks.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Which it would take.
+    pub(super) wants: u64,
+    /// Which it holds already.
+    pub(super) holds: u64,
+    /// Its signed PeerRecord; empty where it is connected.
+    pub(super) record: Bytes,
+    /// Where it says it stands; what was observed goes before.
+    pub(super) declared: Standing,
+    /// It could not be reached, and did not claim again since.
+    pub(super) unreachable: bool,
+}
+
+/// One request that was sent out for the batch.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// Opens the answers.
+    pub(super) secret: AnswerSecret,
+    /// Names the request.
+    pub(super) ephemeral: [u8; 32],
+    /// Position in the batch of each chunk of the request.
+    positions: Vec<usize>,
+    /// Nodes that were asked over a stream and have not answered.
+    pub(super) asked: BTreeSet<NodeId>,
+    /// Nodes that answered.
+    pub(super) answered: BTreeSet<NodeId>,
+    /// Answers opened so far, good or bad.
+    pub(super) opened: u32,
+    /// It went out on the topic.
+    pub(super) gossip: bool,
+    /// It told everyone to volunteer: on the topic, with probability 1.
+    pub(super) everyone: bool,
+}
+
+impl Ask {
+    /// Bits by position in the request, as bits by position in the batch.
+    pub(super) fn widen(&self, bits: u64) -> u64 {
+        let set = self.positions.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
+        set.fold(0, |wide, (_, position)| wide | 1 << position)
+    }
+}
+
+/// One batch.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) locality: Locality,
+    /// The chunks; a position names one.
+    offers: Vec<Offer>,
+    /// Which of them have not reached their quorum.
+    open: u64,
+    pub(super) candidates: BTreeMap<NodeId, Candidate>,
+    pub(super) asks: VecDeque<Ask>,
+    pub(super) schedule: Schedule,
+    /// Claims had the time to come in: chunks may be placed.
+    pub(super) settled: bool,
+    /// Shuffles equals.
+    pub(super) tie_break: u64,
+}
+
+impl Batch {
+    /// A batch of at most 64 `offers`.
+    pub(super) fn new(locality: Locality, offers: Vec<Offer>, tie_break: u64) -> Self {
+        let open = (0..offers.len().min(64)).fold(0, |bits, at| bits | 1 << at);
+        Self {
+            locality,
+            offers,
+            open,
+            candidates: BTreeMap::new(),
+            asks: VecDeque::new(),
+            schedule: Schedule::default(),
+            settled: false,
+            tie_break,
+        }
+    }
+
+    /// The chunks without a quorum, with their positions.
+    pub(super) fn open(&self) -> impl Iterator<Item = (usize, &Offer)> {
+        self.offers.iter().enumerate().filter(|(at, _)| self.open >> at & 1 == 1)
+    }
+
+    /// The ids of [`Self::open`].
+    pub(super) fn open_ids(&self) -> Vec<ChunkId> {
+        self.open().map(|(_, offer)| offer.id).collect()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.open == 0
+    }
+
+    /// The chunk at this position is done with.
+    pub(super) fn close(&mut self, position: usize) {
+        self.open &= !(1 << position);
+    }
+
+    /// Notes a request for all open chunks; gives back the tag of one that is too old now.
+    pub(super) fn asked(
+        &mut self,
+        secret: AnswerSecret,
+        asked: BTreeSet<NodeId>,
+        gossip: bool,
+        everyone: bool,
+    ) -> Option<AnswerTag> {
+        let ephemeral = secret.public();
+        let positions = self.open().map(|(at, _)| at).collect();
+        let answered = BTreeSet::new();
+        let opened = 0;
+        let ask = Ask { secret, ephemeral, positions, asked, answered, opened, gossip, everyone };
+        self.asks.push_back(ask);
+        let is_old = self.asks.len() > ASKS_MAX;
+        is_old.then(|| self.asks.pop_front()).flatten().map(|ask| AnswerTag::of(&ask.ephemeral))
+    }
+
+    /// The request with this one-time key.
+    pub(super) fn ask(&mut self, ephemeral: &[u8; 32]) -> Option<&mut Ask> {
+        self.asks.iter_mut().find(|ask| ask.ephemeral == *ephemeral)
+    }
+
+    /// Takes a candidate in. At the bound, one that is connected takes the place of one that is
+    /// not and that nothing was given to (`is_idle`); others are turned away.
+    pub(super) fn admit(
+        &mut self,
+        node: NodeId,
+        candidate: Candidate,
+        is_connected: bool,
+        is_idle: impl Fn(&NodeId) -> bool,
+    ) -> bool {
+        if self.candidates.len() >= CANDIDATES_MAX && !self.candidates.contains_key(&node) {
+            let idle = self.candidates.keys().find(|node| is_idle(node)).copied();
+            let Some(idle) = idle.filter(|_| is_connected) else { return false };
+            self.candidates.remove(&idle);
+        }
+        self.candidates.insert(node, candidate);
+        true
+    }
+}

@@ -1,0 +1,292 @@
+//! Asking for holders, and who answers.
+//!
+//! Holders that volunteered lately and are connected are asked over their streams; only where they
+//! are too few does a request go out on the topic. Either way a claim counts only in answer to a
+//! request of ours that is still open, once per node.
+
+use super::batch::{Candidate, OPENED_MAX};
+use super::outbox::Occasion;
+use super::shared::Shared;
+use super::store::{Grant, StoreFlow};
+use super::timers::Wake;
+use crate::core::codec::Reject;
+use crate::core::message::{
+    Answer, AnswerBody, Offer, StoreClaim, StoreRequest, StreamMessage, TopicMessage,
+};
+use crate::core::placement::{self, Standing};
+use crate::core::topic::{Topic, TopicKind};
+use crate::core::types::{AnswerTag, BatchId, NodeId, Time};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Claims come after a jitter of up to 200 ms and their way through the mesh; the choice among
+/// claimers waits for them.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// More holders are asked directly than are needed, so that one refusal costs no time.
+const ASK_SPARE: usize = 2;
+
+/// A node that wants nothing now is not asked directly for so long.
+const UNWILLING_PAUSE: Duration = Duration::from_secs(10);
+
+impl StoreFlow {
+    /// Asks for a new batch: directly where enough holders are known, else everyone.
+    pub(super) fn ask_first(&mut self, now: Time, shared: &mut Shared, batch_id: BatchId) {
+        let direct = self.choose_direct(now, shared, &batch_id);
+        let enough = direct.len() >= self.wanted(&batch_id);
+        let may_publish = if enough { Ok(()) } else { shared.may_publish(now) };
+        match may_publish {
+            Ok(()) => self.ask(now, shared, batch_id, direct, !enough),
+            Err(at) => {
+                if !direct.is_empty() {
+                    self.ask(now, shared, batch_id, direct, false);
+                }
+                shared.timers.set(Wake::Publish(batch_id), at);
+            }
+        }
+    }
+
+    /// The request is due again, unless everything it asked for is on its way.
+    pub(super) fn on_publish(&mut self, now: Time, shared: &mut Shared, batch_id: BatchId) {
+        let Some(batch) = self.batches.get(&batch_id) else { return };
+        if batch.schedule.attempt() > 0 && !self.is_starved(&batch_id) {
+            let again = now.after(Duration::from_secs(1));
+            shared.timers.set(Wake::Publish(batch_id), again);
+            return;
+        }
+        match shared.may_publish(now) {
+            Ok(()) => {
+                let direct = self.choose_direct(now, shared, &batch_id);
+                self.ask(now, shared, batch_id, direct, true);
+            }
+            Err(at) => shared.timers.set(Wake::Publish(batch_id), at),
+        }
+    }
+
+    fn wanted(&self, batch_id: &BatchId) -> usize {
+        let Some(batch) = self.batches.get(batch_id) else { return 0 };
+        let jobs = batch.open().filter_map(|(_, offer)| self.jobs.get(&offer.id));
+        jobs.map(|job| usize::from(job.quorum.wanted())).max().unwrap_or(0)
+    }
+
+    /// Known holders to ask over their streams, in different domains, that are not candidates yet.
+    fn choose_direct(&self, now: Time, shared: &Shared, batch_id: &BatchId) -> Vec<NodeId> {
+        let Some(batch) = self.batches.get(batch_id) else { return Vec::new() };
+        let stalled = |node: &NodeId| self.deliveries.get(node).is_some_and(|d| d.is_stalled());
+        let nodes: Vec<NodeId> = shared
+            .peers
+            .fresh_holders(now)
+            .into_iter()
+            .filter(|node| !batch.candidates.contains_key(node) && !stalled(node))
+            .collect();
+        let candidates: Vec<placement::Candidate<'_>> = nodes
+            .iter()
+            .map(|node| placement::Candidate {
+                node: *node,
+                standing: shared.peers.standing(node),
+                score: shared.peers.score(node),
+                holds: false,
+                connected: true,
+            })
+            .collect();
+        let wanted = self.wanted(batch_id) + ASK_SPARE;
+        placement::place(&candidates, &[], wanted, shared.domains, batch.tie_break)
+    }
+
+    /// Sends one request, under a fresh one-time key and attempt number.
+    fn ask(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        batch_id: BatchId,
+        direct: Vec<NodeId>,
+        gossip: bool,
+    ) {
+        let quorum = u8::try_from(self.wanted(&batch_id)).unwrap_or(u8::MAX);
+        let Some(batch) = self.batches.get_mut(&batch_id) else { return };
+        let secret = shared.answer_secret(batch.locality);
+        let ephemeral = secret.public();
+        let probability = batch.schedule.probability(shared.limits.volunteer);
+        let request = StoreRequest {
+            ephemeral,
+            locality: batch.locality,
+            attempt: batch.schedule.attempt(),
+            probability,
+            quorum,
+            terms: shared.terms,
+            offers: batch.open().map(|(_, offer)| *offer).collect::<Vec<Offer>>(),
+            stamp: Bytes::new(),
+        };
+        for node in &direct {
+            let message = StoreRequest { probability: u16::MAX, ..request.clone() };
+            shared.send(*node, StreamMessage::StoreRequest(message));
+        }
+        if gossip {
+            let topic = Topic::new(TopicKind::Store, batch.locality, shared.shard_bits);
+            if !shared.peers.none_connected() {
+                self.heard.published(now, topic);
+            }
+            shared.publish(topic, TopicMessage::StoreRequest(request));
+            self.settling_until = now.after(SETTLE);
+        }
+        let everyone = gossip && probability == u16::MAX;
+        let pause = batch.schedule.published();
+        let old = batch.asked(secret, direct.into_iter().collect(), gossip, everyone);
+        self.asks.insert(AnswerTag::of(&ephemeral), batch_id);
+        if let Some(old) = old {
+            self.asks.remove(&old);
+        }
+        let pause = shared.jitter(pause);
+        shared.timers.set(Wake::Publish(batch_id), now.after(pause));
+        shared.timers.set_no_later(Wake::Settle(batch_id), now.after(SETTLE));
+    }
+
+    /// Claims had the time to come in, or something is possible again that was not.
+    pub(super) fn on_settled(&mut self, now: Time, shared: &mut Shared, batch_id: BatchId) {
+        let Some(batch) = self.batches.get_mut(&batch_id) else { return };
+        batch.settled = true;
+        let gossiped = batch.asks.iter().any(|ask| ask.gossip);
+        if batch.asks.back().is_some_and(|ask| ask.everyone) {
+            for id in batch.open_ids() {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.quorum.everyone_was_asked();
+                }
+            }
+        }
+        self.place_batch(now, shared, &batch_id);
+        if !gossiped && self.is_starved(&batch_id) {
+            shared.timers.set(Wake::Publish(batch_id), now);
+        }
+    }
+
+    /// A sealed answer, if it is one to us.
+    pub(super) fn on_answer(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        answer: &Answer,
+    ) {
+        let Some(&batch_id) = self.asks.get(&answer.tag) else { return };
+        let Some(batch) = self.batches.get_mut(&batch_id) else { return };
+        let same = |ask: &&mut super::batch::Ask| AnswerTag::of(&ask.ephemeral) == answer.tag;
+        let Some(ask) = batch.asks.iter_mut().find(same) else { return };
+        if ask.opened >= OPENED_MAX {
+            return shared.reject(from, Reject::TableFull);
+        }
+        ask.opened += 1;
+        let claim = match shared.open_answer(&ask.secret, answer) {
+            Ok(AnswerBody::Claim(claim)) => claim,
+            Ok(AnswerBody::Offer(_)) => return shared.reject(from, Reject::Unsolicited),
+            Err(reason) => return shared.reject(from, reason),
+        };
+        let Some(contact) = &claim.contact else {
+            return shared.reject(from, Reject::Malformed);
+        };
+        match shared.check_contact(contact) {
+            Ok(()) if contact.hello.node == shared.node => {}
+            Ok(()) => {
+                let (node, record) = (contact.hello.node, contact.record.clone());
+                let declared = Standing::declared(&contact.hello.site);
+                self.accept(now, shared, from, (batch_id, node), (record, declared), &claim);
+            }
+            Err(reason) => shared.reject(from, reason),
+        }
+    }
+
+    /// A claim over a stream, by a node that was asked over it.
+    pub(super) fn on_claim(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        claim: &StoreClaim,
+    ) {
+        let batch_id = self.asks.get(&AnswerTag::of(&claim.ephemeral)).copied();
+        let Some(batch_id) = batch_id else { return shared.reject(from, Reject::Unsolicited) };
+        let Some(batch) = self.batches.get_mut(&batch_id) else { return };
+        let Some(ask) = batch.ask(&claim.ephemeral) else { return };
+        if !ask.asked.remove(&from) {
+            let replayed = ask.answered.contains(&from);
+            let reason = if replayed { Reject::Replayed } else { Reject::Unsolicited };
+            return shared.reject(from, reason);
+        }
+        let declared = shared.peers.standing(&from).clone();
+        self.accept(now, shared, from, (batch_id, from), (Bytes::new(), declared), claim);
+        // All that were asked have answered: no need to wait for more.
+        let Some(batch) = self.batches.get_mut(&batch_id) else { return };
+        let all = batch.asks.iter().all(|ask| ask.asked.is_empty() && !ask.gossip);
+        if all && !batch.settled {
+            shared.timers.clear(Wake::Settle(batch_id));
+            self.on_settled(now, shared, batch_id);
+        }
+    }
+
+    /// Takes a claim by `node` whose origin was checked, and uses it at once where it is late
+    /// enough for that.
+    fn accept(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        (batch_id, node): (BatchId, NodeId),
+        (record, declared): (Bytes, Standing),
+        claim: &StoreClaim,
+    ) {
+        let Some(batch) = self.batches.get_mut(&batch_id) else { return };
+        let Some(ask) = batch.ask(&claim.ephemeral) else {
+            return shared.reject(from, Reject::Unsolicited);
+        };
+        if !ask.answered.insert(node) {
+            return shared.reject(from, Reject::Replayed);
+        }
+        let (wants, holds) = (ask.widen(claim.wants), ask.widen(claim.holds & claim.wants));
+        let is_up = shared.peers.is_up(&node);
+        if wants == 0 {
+            if is_up {
+                shared.peers.avoid(now, node, UNWILLING_PAUSE);
+            }
+            return;
+        }
+        if is_up {
+            shared.peers.claimed(now, node);
+        }
+        let busy: BTreeSet<NodeId> = batch
+            .open()
+            .filter_map(|(_, offer)| self.jobs.get(&offer.id))
+            .flat_map(|job| job.grants.iter())
+            .filter(|(_, grant)| grant.is_live() || **grant == Grant::Late)
+            .map(|(node, _)| *node)
+            .collect();
+        let is_idle = |node: &NodeId| !busy.contains(node) && !shared.peers.is_up(node);
+        let candidate = Candidate { wants, holds, record, declared, unreachable: false };
+        if !batch.admit(node, candidate, is_up, is_idle) {
+            return shared.reject(from, Reject::TableFull);
+        }
+        let settled = batch.settled;
+        self.forgive(&batch_id, node, wants);
+        if settled {
+            self.place_batch(now, shared, &batch_id);
+        }
+    }
+
+    /// A node that refused, and volunteers again, is taken at its word; one that lied is not.
+    fn forgive(&mut self, batch_id: &BatchId, node: NodeId, wants: u64) {
+        let Some(batch) = self.batches.get(batch_id) else { return };
+        for (position, offer) in batch.open() {
+            let Some(job) = self.jobs.get_mut(&offer.id) else { continue };
+            if wants >> position & 1 == 1 && job.grants.get(&node) != Some(&Grant::Lied) {
+                job.quorum.volunteer(node);
+                if matches!(job.grants.get(&node), Some(Grant::Refused(_))) {
+                    job.grants.remove(&node);
+                }
+            }
+        }
+    }
+
+    /// A peer subscribed to a topic.
+    pub(super) fn on_subscribed(&mut self, now: Time, shared: &mut Shared, topic: Topic) {
+        self.on_occasion(now, shared, Some(topic), Occasion::Subscribed);
+    }
+}

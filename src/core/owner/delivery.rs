@@ -1,0 +1,220 @@
+//! The queue to one holder, and what was sent to it and not answered.
+//!
+//! This is what makes an ack believable: a holder can acknowledge only what stands here, with the
+//! receipt that stands here. Bounds, per holder: [`IN_FLIGHT_MAX`] chunks and
+//! `OwnerLimits::in_flight_bytes` on their way (one chunk always may be); [`CUT_OFF_MAX`] more that
+//! were on their way when the connection broke (of more than that some are forgotten, and their acks
+//! then count as unsolicited); [`DONE_MAX`] answered ones, the oldest forgotten first.
+
+use crate::core::types::{Account, BatchId, ChunkId, Time};
+use crate::crypto::ack::Receipt;
+use crate::crypto::keys::{AgreementKey, PairKey};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+pub(super) const IN_FLIGHT_MAX: usize = 256;
+const CUT_OFF_MAX: usize = 256;
+const DONE_MAX: usize = 512;
+
+/// The slowest holder that is not late moves its largest chunk at this rate, in bytes per second.
+const PACE_SLOWEST: u64 = 256 << 10;
+/// The slowest uplink for which one chunk of many on their way is not overdue.
+const UPLINK_SLOWEST: u64 = 64 << 10;
+
+/// A chunk as one batch sends it.
+pub(super) type Item = (BatchId, ChunkId);
+
+/// What was sent and not answered.
+#[derive(Debug)]
+pub(super) struct Sent {
+    /// Went with the chunk. The same again if the chunk has to go to this holder twice, because
+    /// the ack of the first time may still come.
+    pub(super) seed: [u8; 32],
+    /// What an ack must cite.
+    pub(super) receipt: Receipt,
+    bytes: usize,
+    /// Late from then on, even if other chunks make progress.
+    overdue: Time,
+    state: Flight,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flight {
+    OnTime,
+    Late,
+    /// The connection broke since.
+    CutOff,
+}
+
+/// Everything between us and one holder.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) account: Account,
+    pub(super) agreement: AgreementKey,
+    pub(super) pair: PairKey,
+    queue: VecDeque<Item>,
+    sent: BTreeMap<Item, Sent>,
+    done: VecDeque<Item>,
+    in_flight: usize,
+    in_flight_bytes: usize,
+    progress: Time,
+    stalled: bool,
+}
+
+impl Delivery {
+    pub(super) fn new(account: Account, agreement: AgreementKey, pair: PairKey) -> Self {
+        Self {
+            account,
+            agreement,
+            pair,
+            queue: VecDeque::new(),
+            sent: BTreeMap::new(),
+            done: VecDeque::new(),
+            in_flight: 0,
+            in_flight_bytes: 0,
+            progress: Time::default(),
+            stalled: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, item: Item) {
+        self.queue.push_back(item);
+    }
+
+    pub(super) fn front(&self) -> Option<Item> {
+        self.queue.front().copied()
+    }
+
+    pub(super) fn pop(&mut self) {
+        self.queue.pop_front();
+    }
+
+    /// Whether a chunk of this size may go now.
+    pub(super) fn has_room(&self, bytes: usize, limit: usize) -> bool {
+        self.in_flight == 0
+            || self.in_flight < IN_FLIGHT_MAX && self.in_flight_bytes.saturating_add(bytes) <= limit
+    }
+
+    /// Whether nothing came back from the holder for too long, and has not since.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// What an earlier sending of the same chunk left behind.
+    pub(super) fn earlier(&self, item: &Item) -> Option<([u8; 32], Receipt)> {
+        self.sent.get(item).map(|sent| (sent.seed, sent.receipt))
+    }
+
+    /// The chunk went out.
+    pub(super) fn on_sent(
+        &mut self,
+        now: Time,
+        item: Item,
+        bytes: usize,
+        (seed, receipt): ([u8; 32], Receipt),
+        late_after: Duration,
+    ) {
+        self.answered(&item);
+        self.done.retain(|done| *done != item);
+        if self.in_flight == 0 {
+            self.progress = now;
+        }
+        self.in_flight += 1;
+        self.in_flight_bytes = self.in_flight_bytes.saturating_add(bytes);
+        let crossing = self.in_flight_bytes as u64 / UPLINK_SLOWEST;
+        let patience = 4 * patience(bytes, late_after) + Duration::from_secs(crossing);
+        let overdue = now.after(patience);
+        self.sent.insert(item, Sent { seed, receipt, bytes, overdue, state: Flight::OnTime });
+    }
+
+    /// What an ack of this chunk must cite; `None` where it was never sent, or is answered.
+    pub(super) fn expected(&self, item: &Item) -> Option<&Receipt> {
+        self.sent.get(item).map(|sent| &sent.receipt)
+    }
+
+    /// Whether the chunk was sent and answered.
+    pub(super) fn is_done(&self, item: &Item) -> bool {
+        self.done.contains(item)
+    }
+
+    /// The holder answered for this chunk.
+    pub(super) fn on_answer(&mut self, now: Time, item: &Item) {
+        if self.answered(item) {
+            self.progress = now;
+            self.stalled = false;
+            self.done.push_back(*item);
+            if self.done.len() > DONE_MAX {
+                self.done.pop_front();
+            }
+        }
+    }
+
+    fn answered(&mut self, item: &Item) -> bool {
+        let Some(sent) = self.sent.remove(item) else { return false };
+        if sent.state != Flight::CutOff {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(sent.bytes);
+        }
+        true
+    }
+
+    /// Chunks that are late now and were not before. Where nothing at all came back, what is
+    /// queued is given back too: it goes to somebody else.
+    pub(super) fn late(&mut self, now: Time, late_after: Duration) -> Vec<Item> {
+        let silent = self.silent_at(late_after).is_some_and(|at| at <= now);
+        let mut late = Vec::new();
+        for (item, sent) in &mut self.sent {
+            if sent.state == Flight::OnTime && (silent || sent.overdue <= now) {
+                sent.state = Flight::Late;
+                late.push(*item);
+            }
+        }
+        if silent {
+            self.stalled = true;
+            late.extend(self.queue.drain(..));
+        }
+        late
+    }
+
+    /// When to look for late chunks.
+    pub(super) fn next_late(&self, late_after: Duration) -> Option<Time> {
+        let on_time = self.sent.values().filter(|sent| sent.state == Flight::OnTime);
+        let overdue = on_time.map(|sent| sent.overdue).min();
+        self.silent_at(late_after).into_iter().chain(overdue).min()
+    }
+
+    /// When the holder's silence is too long; `None` where nothing is expected of it on time.
+    fn silent_at(&self, late_after: Duration) -> Option<Time> {
+        let on_time = self.sent.values().filter(|sent| sent.state == Flight::OnTime);
+        let largest = on_time.map(|sent| sent.bytes).max()?;
+        Some(self.progress.after(patience(largest, late_after)))
+    }
+
+    /// The connection broke: gives back everything that was queued or on its way.
+    pub(super) fn cut(&mut self) -> Vec<Item> {
+        let mut back: Vec<Item> = self.queue.drain(..).collect();
+        for (item, sent) in &mut self.sent {
+            if sent.state != Flight::CutOff {
+                sent.state = Flight::CutOff;
+                back.push(*item);
+            }
+        }
+        self.in_flight = 0;
+        self.in_flight_bytes = 0;
+        self.stalled = false;
+        while self.sent.len() > CUT_OFF_MAX {
+            self.sent.pop_first();
+        }
+        back
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+}
+
+/// How long the holder may be silent with a chunk of this size on its way.
+fn patience(bytes: usize, late_after: Duration) -> Duration {
+    late_after + Duration::from_secs(bytes as u64 / PACE_SLOWEST)
+}

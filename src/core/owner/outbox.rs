@@ -1,0 +1,119 @@
+//! When an unmet request is published again.
+//!
+//! Gossip delivers at most once, and a publication that "worked" proves nothing. So a request stays
+//! here until it is met: it goes out after 1, 2, 4 .. 60 s and then every 10 minutes, each time
+//! under the next attempt number (the same bytes would be dropped as a duplicate), and soon after a
+//! peer subscribes, which a cut-off node does when it comes back.
+
+use crate::core::topic::Topic;
+use crate::core::types::Time;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The last of the growing pauses, and the pause after all of them.
+const PAUSE_GROWN_S: u64 = 60;
+const PAUSE_LONG_S: u64 = 600;
+
+/// Subscriptions come in herds: wait this long for the rest of it.
+const AFTER_SUBSCRIPTION: Duration = Duration::from_millis(50);
+/// A new peer subscribes a moment after it connects.
+const AFTER_CONNECTION: Duration = Duration::from_secs(1);
+/// Requests that are published early are at least so far apart.
+const EARLY_APART: Duration = Duration::from_secs(5);
+
+/// How often one request went out.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Schedule {
+    attempt: u32,
+}
+
+impl Schedule {
+    /// The number of the attempt to come: 0 for the first.
+    pub(super) fn attempt(self) -> u32 {
+        self.attempt
+    }
+
+    /// It went out; how long to wait, before jitter, until it goes out again.
+    pub(super) fn published(&mut self) -> Duration {
+        let pause = 1_u64.checked_shl(self.attempt).filter(|pause| *pause < 2 * PAUSE_GROWN_S);
+        self.attempt = self.attempt.saturating_add(1);
+        Duration::from_secs(pause.map_or(PAUSE_LONG_S, |pause| pause.min(PAUSE_GROWN_S)))
+    }
+
+    /// The probability of the attempt to come, in 1/65535: `min(1, p * 2^k)`.
+    pub(super) fn probability(self, first: u16) -> u16 {
+        let doubled = u64::from(first).checked_shl(self.attempt.min(16)).unwrap_or(u64::MAX);
+        u16::try_from(doubled).unwrap_or(u16::MAX)
+    }
+}
+
+/// What makes an early publication worth it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// A peer connected.
+    Connected,
+    /// A peer subscribed.
+    Subscribed,
+}
+
+/// When each topic was last published to with somebody there to hear it. At most one entry per
+/// topic of the mesh profile.
+#[derive(Debug, Default)]
+pub(super) struct Heard(BTreeMap<Topic, Time>);
+
+impl Heard {
+    pub(super) fn published(&mut self, now: Time, topic: Topic) {
+        self.0.insert(topic, now);
+    }
+
+    /// When to publish to `topic` because of what happened now: soon, and not too often.
+    pub(super) fn early(&self, now: Time, topic: Topic, occasion: Occasion) -> Time {
+        let soon = now.after(match occasion {
+            Occasion::Connected => AFTER_CONNECTION,
+            Occasion::Subscribed => AFTER_SUBSCRIPTION,
+        });
+        self.0.get(&topic).map_or(soon, |last| soon.max(last.after(EARLY_APART)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::topic::TopicKind;
+    use crate::core::types::Locality;
+
+    #[test]
+    fn pauses_double_to_a_minute_and_then_are_ten() {
+        let mut schedule = Schedule::default();
+        let pauses: Vec<u64> = (0..10).map(|_| schedule.published().as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 600, 600, 600]);
+        schedule.attempt = u32::MAX;
+        assert_eq!(schedule.published().as_secs(), 600);
+        assert_eq!(schedule.attempt(), u32::MAX);
+    }
+
+    #[test]
+    fn probability_doubles_with_each_attempt_up_to_one() {
+        let mut schedule = Schedule::default();
+        let stated: Vec<u16> = (0..4)
+            .map(|_| {
+                let p = schedule.probability(10_000);
+                schedule.published();
+                p
+            })
+            .collect();
+        assert_eq!(stated, [10_000, 20_000, 40_000, 65_535]);
+        schedule.attempt = u32::MAX;
+        assert_eq!(schedule.probability(1), u16::MAX);
+    }
+
+    #[test]
+    fn early_publications_are_five_seconds_apart() {
+        let topic = Topic::new(TopicKind::Store, Locality(0), 0);
+        let mut heard = Heard::default();
+        assert_eq!(heard.early(Time(100), topic, Occasion::Subscribed), Time(150));
+        heard.published(Time(150), topic);
+        assert_eq!(heard.early(Time(200), topic, Occasion::Subscribed), Time(5_150));
+        assert_eq!(heard.early(Time(6_000), topic, Occasion::Connected), Time(7_000));
+    }
+}
