@@ -329,12 +329,13 @@ fn plain_values(value: &toml::Value) -> Option<Vec<String>> {
 /// What `quloud init` writes: every setting, commented out, with its help.
 pub fn template() -> String {
     let mut text = String::from(
-        "# Settings of this Quloud node. Flags win over QULOUD_<NAME> in the environment, which\n\
-         # wins over this file. `quloud config check` reads it, `quloud config show` explains it.\n",
+        "# Settings of this Quloud node. Flags win over QULOUD_<NAME> in the environment,\n\
+         # which wins over this file. `quloud config check` reads it, and `config show`\n\
+         # explains it.\n",
     );
     for setting in &SETTINGS {
-        let quoted: Vec<String> =
-            setting.default.iter().map(|value| format!("{value:?}")).collect();
+        let quote = |value: &&str| format!("{value:?}");
+        let quoted: Vec<String> = setting.default.iter().map(quote).collect();
         let value = match setting.many {
             true => format!("[{}]", quoted.join(", ")),
             false => quoted.concat(),

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 /// Print a shell's completion script
 ///
-/// For bash, for example: quloud completions bash > ~/.local/share/bash-completion/completions/quloud
+/// For bash, for example, into ~/.local/share/bash-completion/completions/quloud.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
     /// The shell that is to complete `quloud`

@@ -3,12 +3,10 @@
 use super::args::GlobalOptions;
 use super::output::Output;
 use super::secrets::{self, PassphraseOptions};
-use crate::core::types::NodeId;
 use crate::crypto::keyfile::Protection;
 use crate::crypto::keys::{Master, NodeKeys, OwnerKeys};
 use crate::crypto::words::{self, WORD_COUNT};
-use crate::net;
-use crate::node::datadir::{DataDir, write_private};
+use crate::node::datadir::{DataDir, peer_id, write_private};
 use crate::node::report::{Failure, FailureKind};
 use clap::Args;
 use rand::rngs::SysRng;
@@ -67,18 +65,18 @@ impl Init {
         let node = NodeKeys::generate(&mut rng);
         let owner = OwnerKeys::derive(&master, 0);
         dir.write_keys(&node, &owner, protection, &mut rng)?;
-        self.tell(&dir, &node.node_id(), passphrase.is_some(), output)?;
+        self.tell(&dir, &node, passphrase.is_some(), output)?;
         Ok(0)
     }
 
     fn tell(
         &self,
         dir: &DataDir,
-        node: &NodeId,
+        node: &NodeKeys,
         sealed: bool,
         output: &Output,
     ) -> Result<(), Failure> {
-        let peer_id = net::peer_id_of(node);
+        let peer_id = peer_id(node);
         let document = json!({
             "data_dir": dir.path(), "peer_id": peer_id, "words_file": self.words_file,
             "passphrase": sealed,

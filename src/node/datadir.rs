@@ -241,6 +241,11 @@ pub fn check_private(path: &Path, metadata: &std::fs::Metadata) -> Result<(), Da
     Ok(())
 }
 
+/// The PeerId of the node with these keys.
+pub fn peer_id(node: &NodeKeys) -> String {
+    crate::net::peer_id_of(&node.node_id())
+}
+
 /// Where the data folder is if nobody says otherwise: the platform's place for a program's data.
 pub fn default_path() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "quloud").map(|dirs| dirs.data_dir().to_owned())

@@ -6,4 +6,5 @@
 
 mod store_conformance;
 mod store_fixtures;
+mod tidy;
 mod vectors;
