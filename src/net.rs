@@ -179,6 +179,8 @@ pub struct NetSnapshot {
     pub listen: Vec<String>,
     /// The peers that are up.
     pub peers: Vec<PeerSnapshot>,
+    /// Open connections; in the long run one per peer.
+    pub connections: u32,
     /// What was counted since the start.
     pub counters: Counters,
 }

@@ -85,7 +85,7 @@ impl Driver {
         events: mpsc::Sender<Item>,
         registry: Registry,
     ) -> Result<Self, NetError> {
-        transport::check_environment()?;
+        transport::check_key_log(std::env::var_os("SSLKEYLOGFILE").as_deref())?;
         let setup = |what: &str, error: String| NetError::Setup(format!("{what}: {error}"));
         let key = Keypair::ed25519_from_bytes(*config.signing_seed)
             .map_err(|error| setup("key", error.to_string()))?;
@@ -320,19 +320,21 @@ impl Driver {
             return;
         };
         let now = Instant::now();
-        if let End::Refused(reason) = end {
-            tracing::debug!(%peer, ?reason, "stream refused");
+        let observed = self.peers.address(&peer, connection).cloned();
+        let steps = self.peers.ended(id, end, now);
+        // A connection's streams end together: the first to be refused speaks for all.
+        let first = steps.contains(&Step::Close(connection));
+        if let (End::Refused(reason), Some(observed), true) = (end, observed, first) {
+            tracing::debug!(%peer, ?reason, "refused");
             self.registry.ledger.reject(&self.common.events, ids::node(&peer), reason);
             self.registry.ledger.count(|counters| counters.closed += 1);
             let gate = &mut self.swarm.behaviour_mut().gate;
-            match (reason, self.peers.address(&peer, connection)) {
+            match reason {
                 // An honest mistake, if one that repeats itself.
-                (Reject::WrongMesh | Reject::WrongVersion, _) => gate.strange(peer, now),
-                (_, Some(observed)) => gate.violated(peer, observed, now),
-                (_, None) => {}
+                Reject::WrongMesh | Reject::WrongVersion => gate.strange(peer, now),
+                _ => gate.violated(peer, &observed, now),
             }
         }
-        let steps = self.peers.ended(id, end, now);
         self.carry_out(steps);
         self.answer_asked(&peer);
     }
@@ -608,6 +610,7 @@ impl Driver {
             peer_id: local.to_base58(),
             listen: listen.map(|a| address::with_peer(a, local).to_string()).collect(),
             peers: peers.collect(),
+            connections: self.swarm.network_info().connection_counters().num_established(),
             counters: self.registry.ledger.snapshot(),
         }
     }

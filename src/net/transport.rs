@@ -6,6 +6,7 @@ use libp2p::core::transport::Boxed;
 use libp2p::core::{Transport, upgrade};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, dns, noise, quic, tcp, yamux};
+use std::ffi::OsStr;
 use std::time::Duration;
 
 /// For Noise and yamux to agree, after TCP has connected.
@@ -54,10 +55,11 @@ pub(super) fn build(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Ne
     }
 }
 
-/// Refuses an environment that makes the TLS library below QUIC write every connection's secrets to
-/// a file. The variable cannot be removed from a running process soundly, so the user is told.
-pub(super) fn check_environment() -> Result<(), NetError> {
-    match std::env::var_os("SSLKEYLOGFILE") {
+/// Refuses an environment (the value of `SSLKEYLOGFILE`) in which the TLS library below QUIC would
+/// write every connection's secrets to a file. A variable cannot be removed from a running process
+/// soundly, so the user is told.
+pub(super) fn check_key_log(path: Option<&OsStr>) -> Result<(), NetError> {
+    match path {
         Some(path) if !path.is_empty() => Err(NetError::KeyLog),
         _ => Ok(()),
     }
@@ -69,5 +71,17 @@ impl NetConfig {
         let all = ["/ip4/0.0.0.0", "/ip6/::"];
         let each = |ip: &str| [format!("{ip}/tcp/0"), format!("{ip}/udp/0/quic-v1")];
         all.iter().flat_map(|ip| each(ip)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_log_file_in_the_environment_keeps_the_node_from_starting() {
+        assert!(matches!(check_key_log(Some(OsStr::new("/tmp/keys"))), Err(NetError::KeyLog)));
+        assert!(check_key_log(Some(OsStr::new(""))).is_ok());
+        assert!(check_key_log(None).is_ok());
     }
 }

@@ -1,0 +1,339 @@
+//! Real libp2p nodes on loopback: what the network half promises the drive loop.
+
+mod node;
+mod raw;
+
+use bytes::Bytes;
+use node::{Node, all_connected, answer, chunk, reject};
+use quloud::core::codec::Reject;
+use quloud::core::effect::{Reach, Via};
+use quloud::core::message::{Message, StreamMessage};
+use quloud::core::types::NodeId;
+use quloud::net::{Link, NetEvent, NetLimits};
+use raw::Raw;
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_that_know_only_the_first_find_each_other() {
+    let nodes = five().await;
+    for node in &nodes {
+        let snapshot = node.net.snapshot().await;
+        assert!(snapshot.peers.iter().all(|peer| peer.link == Link::Lan));
+        assert!(snapshot.listen[0].ends_with(&format!("/p2p/{}", snapshot.peer_id)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mesh_goes_on_when_its_first_node_dies() {
+    let mut nodes = five().await;
+    let first = nodes.remove(0);
+    let dead = first.id();
+    drop(first);
+    for node in &mut nodes {
+        node.until(|event| matches!(event, NetEvent::Down(node) if *node == dead)).await;
+    }
+    let late = Node::start(9, |config| config.bootstrap = vec![nodes[3].address.clone()]).await;
+    nodes.push(late);
+    all_connected(&nodes).await;
+    gossip_reaches_all(&mut nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gossiped_message_reaches_every_node() {
+    gossip_reaches_all(&mut five().await).await;
+}
+
+/// Five nodes, four of which were given the address of the first.
+async fn five() -> Vec<Node> {
+    let mut nodes = vec![Node::start(0, |_| {}).await];
+    for seed in 1..5 {
+        let first = nodes[0].address.clone();
+        nodes.push(Node::start(seed, |config| config.bootstrap = vec![first]).await);
+    }
+    all_connected(&nodes).await;
+    nodes
+}
+
+/// Published again and again with new bytes, as the outbox does: gossip promises nothing.
+async fn gossip_reaches_all(nodes: &mut [Node]) {
+    let mut waiting: Vec<usize> = (1..nodes.len()).collect();
+    for attempt in 0..100 {
+        let (topic, message) = answer(attempt);
+        nodes[0].net.publish(topic, message);
+        let mut missing = Vec::new();
+        for at in waiting {
+            let got = |event: &NetEvent| {
+                matches!(
+                    event,
+                    NetEvent::Message { via: Via::Topic, message: Message::Topic(_), .. }
+                )
+            };
+            if nodes[at].within(Duration::from_millis(200), got).await.is_none() {
+                missing.push(at);
+            }
+        }
+        waiting = missing;
+        if waiting.is_empty() {
+            return;
+        }
+    }
+    panic!("gossip never reached {waiting:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chunks_of_any_size_arrive_whole_over_tcp_and_over_quic() {
+    for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        let (mut one, mut two) = pair(listen).await;
+        for bytes in [100, 1 << 20, 4 << 20] {
+            let sent = chunk(7, bytes);
+            one.net.send(two.id(), sent.clone());
+            let event = two.until(|event| matches!(event, NetEvent::Message { .. })).await;
+            let NetEvent::Message { from, via: Via::Stream, message: Message::Stream(got) } = event
+            else {
+                panic!("not from a stream: {event:?}");
+            };
+            assert!(from == one.id() && got == sent, "{bytes} bytes over {listen}");
+        }
+        two.net.send(one.id(), reject(3));
+        one.until(|event| matches!(event, NetEvent::Message { .. })).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_on_loopback_is_local_and_its_hello_is_passed_on() {
+    let one = Node::start(1, |config| config.hello.site = "attic".into()).await;
+    let mut two = Node::start(2, |config| config.bootstrap = vec![one.address.clone()]).await;
+    let NetEvent::Up(peer) = two.until(|event| matches!(event, NetEvent::Up(_))).await else {
+        unreachable!("the wait was for it");
+    };
+    assert_eq!((peer.node, peer.reach), (one.id(), Reach::Local));
+    assert_eq!((peer.hello.node, peer.hello.site.as_str()), (one.id(), "attic"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_read_loses_no_frame() {
+    let (one, mut two) = pair("/ip4/127.0.0.1/tcp/0").await;
+    // More than all that may wait unread at the other end.
+    let frames = 14;
+    for number in 0..frames {
+        one.net.send(two.id(), chunk(number, 4 << 20));
+    }
+    for number in 0..frames {
+        let event = two.until(|event| matches!(event, NetEvent::Message { .. })).await;
+        let NetEvent::Message { message: Message::Stream(message), .. } = event else {
+            panic!("not from a stream: {event:?}");
+        };
+        assert!(message == chunk(number, 4 << 20), "frame {number}");
+    }
+    assert_eq!(one.net.snapshot().await.counters.dropped, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_exceeds_the_bound_of_a_peers_queue_is_dropped_and_counted() {
+    let (one, two) = pair("/ip4/127.0.0.1/tcp/0").await;
+    for number in 0..200 {
+        one.net.send(two.id(), chunk(number, 4 << 20));
+    }
+    assert!(one.net.snapshot().await.counters.dropped > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_dials_end_with_one_connection_and_nobody_goes_down() {
+    for round in 0..5 {
+        let mut one = Node::start(10 + round, |_| {}).await;
+        let mut two = Node::start(20 + round, |_| {}).await;
+        one.net.add_address(two.address.clone());
+        two.net.add_address(one.address.clone());
+        one.up(two.id()).await;
+        two.up(one.id()).await;
+        // Sent while the surplus connection, if there is one, is being given up.
+        let numbers = 0..40;
+        for number in numbers.clone() {
+            one.net.send(two.id(), reject(number));
+            one.net.send(two.id(), chunk(number, 64 << 10));
+            two.net.send(one.id(), reject(number));
+        }
+        let is_message = |event: &NetEvent| match event {
+            NetEvent::Down(_) => panic!("down in round {round}"),
+            event => matches!(event, NetEvent::Message { .. }),
+        };
+        for _ in numbers {
+            two.until(is_message).await;
+            two.until(is_message).await;
+            one.until(is_message).await;
+        }
+        for node in [&one, &two] {
+            node.snapshot_until(|snapshot| snapshot.connections == 1).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_another_mesh_is_refused_and_not_dialled_again() {
+    let one = Node::start(1, |_| {}).await;
+    let mut two = Node::start(2, |config| {
+        config.mesh = quloud::core::types::MeshId::from_bytes([9; 32]);
+        config.hello.mesh = config.mesh;
+        config.bootstrap = vec![one.address.clone()];
+    })
+    .await;
+    two.until(|event| match event {
+        NetEvent::Up(_) => panic!("a stranger is up"),
+        event => matches!(event, NetEvent::Rejected { reason: Reject::WrongMesh, .. }),
+    })
+    .await;
+    let snapshot = two.snapshot_until(|snapshot| snapshot.connections == 0).await;
+    assert_eq!(snapshot.counters.rejected[&Reject::WrongMesh], 1);
+    two.net.dial(one.id(), Bytes::new());
+    two.until(|event| matches!(event, NetEvent::Down(node) if *node == one.id())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_found_by_its_signed_record() {
+    let mut one = Node::start(1, |_| {}).await;
+    let mut two = Node::start(2, |_| {}).await;
+    let record = one.record().await;
+    assert!(record.len() <= 512);
+    two.net.dial(one.id(), record.clone());
+    two.up(one.id()).await;
+    one.up(two.id()).await;
+
+    let mut three = Node::start(3, |_| {}).await;
+    let stranger = NodeId::from_bytes([3; 32]);
+    for (node, record) in [(stranger, record), (stranger, Bytes::new()), (three.id(), Bytes::new())]
+    {
+        three.net.dial(node, record);
+        three.until(|event| matches!(event, NetEvent::Down(down) if *down == node)).await;
+    }
+    let rejected = three.net.snapshot().await.counters.rejected;
+    assert_eq!(rejected.into_iter().collect::<Vec<_>>(), [(Reject::WrongPeer, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_to_an_absent_node_is_answered_by_down() {
+    let mut one = Node::start(1, |_| {}).await;
+    let absent = NodeId::from_bytes([3; 32]);
+    one.net.send(absent, reject(0));
+    one.until(|event| matches!(event, NetEvent::Down(node) if *node == absent)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_address_book_brings_a_restarted_node_back_into_its_mesh() {
+    let folder = tempfile::tempdir().unwrap();
+    let book = folder.path().join("peers.json");
+    let one = Node::start(1, |_| {}).await;
+    let mut two = Node::start(2, |config| {
+        config.bootstrap = vec![one.address.clone()];
+        config.address_book = Some(book.clone());
+    })
+    .await;
+    two.up(one.id()).await;
+    two.net.shutdown().await;
+    assert!(two.net.snapshot().await.peers.is_empty());
+    let mut two = Node::start(2, |config| config.address_book = Some(book)).await;
+    two.up(one.id()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_restarts_goes_down_and_comes_up_again() {
+    let mut one = Node::start(1, |_| {}).await;
+    for _ in 0..2 {
+        let mut two = Node::start(2, |config| config.bootstrap = vec![one.address.clone()]).await;
+        one.up(two.id()).await;
+        two.up(one.id()).await;
+        let gone = two.id();
+        drop(two);
+        one.until(|event| matches!(event, NetEvent::Down(node) if *node == gone)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_oversized_frame_closes_the_connection() {
+    let mut node = Node::start(1, |_| {}).await;
+    let mut raw = Raw::connect(&node).await;
+    raw.greet().await;
+    node.up(raw.id()).await;
+    raw.send(&[0xff; 8]).await;
+    let id = raw.id();
+    node.until(|event| matches!(event, NetEvent::Rejected { reason: Reject::Oversize, .. })).await;
+    node.until(|event| matches!(event, NetEvent::Down(node) if *node == id)).await;
+    raw.closed().await;
+    assert_eq!(node.net.snapshot().await.counters.closed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_on_the_stream_protocol_is_counted_and_a_little_of_it_forgiven() {
+    let mut node = Node::start(1, |_| {}).await;
+    let mut raw = Raw::connect(&node).await;
+    raw.greet().await;
+    node.up(raw.id()).await;
+    raw.send(&[3, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff]).await;
+    node.until(|event| matches!(event, NetEvent::Rejected { reason: Reject::Malformed, .. })).await;
+    raw.say(&reject(1)).await;
+    node.until(|event| matches!(event, NetEvent::Message { .. })).await;
+    for _ in 0..9 {
+        raw.send(&[3, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff]).await;
+    }
+    raw.closed().await;
+    node.snapshot_until(|snapshot| snapshot.counters.rejected[&Reject::Malformed] == 9).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_up_who_does_not_begin_with_a_hello_that_holds() {
+    let mut node = Node::start(1, |config| config.limits.hello = Duration::from_millis(500)).await;
+    let impostor = |seed| {
+        let mut hello = node::hello(&node::keys(seed));
+        hello.agreement_signature[0] ^= 1;
+        StreamMessage::Hello(hello)
+    };
+    let other = StreamMessage::Hello(node::hello(&node::keys(77)));
+    let openings = [
+        (30, Some(reject(1)), Some(Reject::Unsolicited)),
+        (31, Some(other), Some(Reject::WrongPeer)),
+        (32, Some(impostor(32)), Some(Reject::BadProof)),
+        (33, Some(chunk(1, 100)), Some(Reject::Oversize)),
+        (34, None, None),
+    ];
+    for (seed, opening, reason) in openings {
+        let mut raw = Raw::connect_as(&node, seed).await;
+        if let Some(message) = opening {
+            raw.say(&message).await;
+        }
+        raw.closed().await;
+        if let Some(reason) = reason {
+            node.until(|event| match event {
+                NetEvent::Up(peer) => panic!("{} is up", peer.node),
+                NetEvent::Rejected { reason: given, .. } => *given == reason,
+                _ => false,
+            })
+            .await;
+        }
+    }
+    assert!(node.net.snapshot().await.peers.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_stops_inside_a_frame_is_dropped() {
+    let limits = NetLimits { stall: Duration::from_millis(300), ..NetLimits::brisk() };
+    let mut node = Node::start(1, |config| config.limits = limits).await;
+    let mut raw = Raw::connect(&node).await;
+    raw.greet().await;
+    node.up(raw.id()).await;
+    raw.send(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 2]).await;
+    let id = raw.id();
+    node.until(|event| matches!(event, NetEvent::Down(node) if *node == id)).await;
+}
+
+/// Two connected nodes.
+async fn pair(listen: &str) -> (Node, Node) {
+    let listen = vec![listen.to_string()];
+    let mut one = Node::start(1, |config| config.listen = listen.clone()).await;
+    let mut two = Node::start(2, |config| {
+        config.listen = listen;
+        config.bootstrap = vec![one.address.clone()];
+    })
+    .await;
+    one.up(two.id()).await;
+    two.up(one.id()).await;
+    (one, two)
+}
