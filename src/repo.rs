@@ -7,7 +7,10 @@
 //! | [`listing`] | which chunks make a file: the root that a capability names (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
+//! | `catalog` | what was put, what is still to be put, who holds which chunk |
 
+#[cfg(feature = "node")]
+pub mod catalog;
 pub mod chunker;
 pub mod frame;
 pub mod get;

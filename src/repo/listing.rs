@@ -13,8 +13,8 @@
 //! `bytes` is how many bytes of the file lie in or below the entry, `total` is their sum. At level
 //! 0 an entry is a piece of the file, at level n it is a listing of level n - 1. `scheme` 0 says
 //! that each entry is one chunk. A writer fills each listing before it begins the next; a file of
-//! no bytes is a listing of level 0 without entries. A listing cannot hold itself: it names the hashes
-//! of what it lists.
+//! no bytes is a listing of level 0 without entries. A listing cannot hold itself: it names the
+//! hashes of what it lists.
 
 use super::frame::PLAINTEXT_BYTES_MAX;
 use crate::core::types::{ChunkId, Locality};

@@ -1,0 +1,284 @@
+//! The owner's catalogue: what was put, what is still to be put, and who holds which chunk.
+//!
+//! It is the durable outbox: a put that has not reached its quorum is in [`Catalog::open_jobs`]
+//! from [`Entry::PutStarted`] until [`Entry::PutDone`] or [`Entry::JobDropped`], through restarts.
+//! It lies in one file, `<data-dir>/owner/catalog`, sealed under a key of the owner's, and is held
+//! in memory whole: about 65 bytes a chunk.
+//!
+//! The caller's duty: hold the data folder's lock, [`record`](Catalog::record) what happened, and
+//! [`commit`](Catalog::commit) before telling anybody of it. Everything here blocks on the disk.
+
+mod entry;
+mod journal;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use entry::{ChunkAcked, Entry, JobId, PutRoot, PutStarted, TooLong, UnknownEntry};
+pub use state::Job;
+
+use crate::core::types::{ChunkId, NodeId};
+use crate::crypto::keys::OwnerKeys;
+use journal::Journal;
+use state::State;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A journal below this is not worth rewriting.
+const COMPACTED_FROM_ENTRIES: u64 = 10_000;
+
+/// Acks that one pass of a compaction holds in memory: about 30 MiB.
+const PASS_ACKS: u64 = 200_000;
+
+/// The catalogue, open.
+pub struct Catalog {
+    path: PathBuf,
+    journal: Journal,
+    state: State,
+    /// Entries in the journal, dead ones included.
+    entries: u64,
+}
+
+/// What reading a journal came upon.
+#[derive(Debug, Default)]
+struct Found {
+    entries: u64,
+    torn_bytes: u64,
+    damaged_bytes: u64,
+}
+
+/// What opening the catalogue came upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OpenReport {
+    /// Entries that were read.
+    pub entries: u64,
+    /// Bytes of an unfinished commit at the end, cut off. Nothing was promised of them, unless the
+    /// disk lost or altered what it had synced.
+    pub torn_bytes: u64,
+    /// Bytes that the disk altered: their entries are lost. The journal as it was is kept beside
+    /// the new one, as `catalog.damaged`.
+    pub damaged_bytes: u64,
+    /// The journal was rewritten without what was dead or damaged.
+    pub compacted: bool,
+}
+
+/// Why the catalogue does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The disk says no.
+    #[error("cannot use the catalogue {}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Made by a newer version of the program.
+    #[error("the catalogue {} is of the newer version {version}", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: u8,
+    },
+    /// Sealed under other keys, or those of another generation.
+    #[error("the catalogue {} belongs to other keys", path.display())]
+    OtherKeys {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Nothing in the file can be read.
+    #[error("{} is not a catalogue, or wholly damaged", path.display())]
+    NotACatalog {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A sound entry that this version does not know.
+    #[error("the catalogue {} holds entries of a newer version", path.display())]
+    UnknownEntry {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// See [`TooLong`].
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+    /// A sync failed before: nothing is recorded until the catalogue is opened again.
+    #[error("the catalogue {} takes nothing more after a failed sync", path.display())]
+    Failed {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+impl CatalogError {
+    fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}
+
+impl Catalog {
+    /// Opens the catalogue below `data_dir`, or makes it. A journal that is mostly dead, or
+    /// damaged, is rewritten.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn open(data_dir: &Path, keys: &OwnerKeys) -> Result<(Self, OpenReport), CatalogError> {
+        let folder = data_dir.join("owner");
+        if !folder.is_dir() {
+            make_private_folder(&folder).map_err(|source| CatalogError::io(&folder, source))?;
+            journal::sync_folder(data_dir)?;
+        }
+        let path = folder.join("catalog");
+        let mut state = State::default();
+        let (journal, found) = Journal::open(&path, keys, &mut |entry| state.apply(entry))?;
+        let Found { entries, torn_bytes, damaged_bytes } = found;
+        let mut catalog = Self { path, journal, state, entries };
+        let mut report = OpenReport { entries, torn_bytes, damaged_bytes, compacted: false };
+        let dead = entries.saturating_sub(catalog.state.entries());
+        let mostly_dead = entries >= COMPACTED_FROM_ENTRIES && dead > entries / 2;
+        if damaged_bytes > 0 || mostly_dead {
+            catalog.compact(damaged_bytes > 0)?;
+            report.compacted = true;
+        }
+        Ok((catalog, report))
+    }
+
+    /// Takes an entry over: queries know it at once, the disk after [`Self::commit`]. About every
+    /// 256 KiB it commits by itself.
+    ///
+    /// # Errors
+    /// [`CatalogError`]; the entry was then not taken.
+    pub fn record(&mut self, entry: Entry) -> Result<(), CatalogError> {
+        if self.journal.is_full() {
+            self.journal.commit()?;
+        }
+        self.journal.add(|out| entry.encode(out))?;
+        self.state.apply(entry);
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// Makes every entry so far durable. Costs one write and one sync, or nothing.
+    ///
+    /// # Errors
+    /// [`CatalogError`]. On a full disk nothing is lost, and a later commit may do; after a failed
+    /// sync all further calls fail.
+    pub fn commit(&mut self) -> Result<(), CatalogError> {
+        self.journal.commit()
+    }
+
+    /// A name for the next put.
+    pub fn next_job(&self) -> JobId {
+        self.state.next_job()
+    }
+
+    /// The outbox: puts that have not reached their quorum, oldest first.
+    pub fn open_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.state.jobs()
+    }
+
+    /// The files on the mesh, newest first.
+    pub fn roots(&self) -> Vec<&PutRoot> {
+        let mut roots: Vec<&PutRoot> = self.state.roots().collect();
+        roots.sort_by_key(|root| std::cmp::Reverse((root.put_at, root.job)));
+        roots
+    }
+
+    /// Who acknowledged this chunk, with the store it has now.
+    pub fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
+        self.state.holders_of(chunk)
+    }
+
+    /// How many chunks this node acknowledged, with the store it has now.
+    pub fn chunks_held_by(&self, node: &NodeId) -> u64 {
+        self.state.chunks_held_by(node)
+    }
+
+    /// How many chunks anybody acknowledged.
+    pub fn chunks(&self) -> u64 {
+        self.state.chunks()
+    }
+
+    /// Rewrites the journal with nothing but what still says something.
+    fn compact(&mut self, keep_old: bool) -> Result<(), CatalogError> {
+        let mut fresh = self.journal.successor()?;
+        for job in self.state.jobs() {
+            append(&mut fresh, |out| job.started.encode(out))?;
+            if let Some(root) = &job.short {
+                append(&mut fresh, |out| root.encode_short(out))?;
+            }
+        }
+        for root in self.state.roots() {
+            append(&mut fresh, |out| root.encode_done(out))?;
+        }
+        self.copy_acks(&mut fresh)?;
+        if keep_old {
+            let aside = self.path.with_extension("damaged");
+            let _ = std::fs::remove_file(&aside); // an older one; where it stays, the link fails
+            let linked = std::fs::hard_link(&self.path, &aside);
+            linked.map_err(|source| CatalogError::io(&aside, source))?;
+        }
+        fresh.put_in_place(&self.path)?;
+        self.journal = fresh;
+        self.entries = self.state.entries();
+        Ok(())
+    }
+
+    /// The last ack of each chunk by each node. Leases are not held in memory, so the old journal
+    /// is read again, a part of the ids at a time.
+    fn copy_acks(&self, fresh: &mut Journal) -> Result<(), CatalogError> {
+        let passes = self.state.entries() / PASS_ACKS + 1;
+        for pass in 0..passes {
+            let mut acks: BTreeMap<(ChunkId, NodeId), ChunkAcked> = BTreeMap::new();
+            self.journal.replay(&mut |entry| {
+                if let Entry::ChunkAcked(acked) = entry
+                    && part_of(&acked.chunk) % passes == pass
+                    && self.state.counts(&acked)
+                {
+                    acks.insert((acked.chunk, acked.node), acked);
+                }
+            })?;
+            for acked in acks.into_values() {
+                append(fresh, |out| Entry::ChunkAcked(acked).encode(out))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut debug = f.debug_struct("Catalog");
+        debug.field("path", &self.path).field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+/// Adds to a journal that is synced later.
+fn append(
+    journal: &mut Journal,
+    encode: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+) -> Result<(), CatalogError> {
+    if journal.is_full() {
+        journal.write()?;
+    }
+    journal.add(encode)
+}
+
+/// Chunk ids are hashes: their first bytes spread them evenly.
+fn part_of(chunk: &ChunkId) -> u64 {
+    let [a, b, ..] = chunk.as_bytes();
+    u64::from(u16::from_le_bytes([*a, *b]))
+}
+
+/// Makes a folder that nobody else can look into.
+fn make_private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}

@@ -1,0 +1,387 @@
+//! What the catalogue remembers, one entry at a time, and its bytes. Pure.
+//!
+//! Layout: a tag byte, then the fields in the order of the types below, integers little-endian,
+//! texts with their length as a `u16` in front. Entries follow each other without a gap; what
+//! encloses them says where they end.
+
+use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};
+use crate::crypto::capability::Capability;
+use crate::crypto::keys::ChunkKey;
+use std::path::{Path, PathBuf};
+
+/// Names one put, for as long as it is in the outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// A put begins: enough to do all of it again, after a restart too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutStarted {
+    /// Its name.
+    pub job: JobId,
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// The file's length when it was opened.
+    pub bytes: u64,
+    /// Its time of change when it was opened: nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// How many nodes shall hold each chunk.
+    pub replicas: u8,
+    /// Where its chunks' topics are: the same in every try, or the listings would differ.
+    pub locality: Locality,
+    /// Seconds since 1970.
+    pub started_at: u64,
+}
+
+/// A node acknowledged a chunk, and its ack was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkAcked {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Who.
+    pub node: NodeId,
+    /// The lease's name there.
+    pub lease: LeaseNonce,
+    /// The store that holds it. One ack under another epoch voids the node's earlier ones: its
+    /// store was made anew.
+    pub epoch: StoreEpoch,
+}
+
+/// A file on the mesh.
+#[derive(Debug)]
+pub struct PutRoot {
+    /// The put that made it.
+    pub job: JobId,
+    /// The file's name.
+    pub name: String,
+    /// The root, and the right to read it.
+    pub capability: Capability,
+    /// Plaintext bytes.
+    pub bytes: u64,
+    /// Chunks, the listings included.
+    pub chunks: u64,
+    /// Their sealed bytes, one copy.
+    pub sealed_bytes: u64,
+    /// How many nodes shall hold each chunk.
+    pub target: u8,
+    /// The smallest number of nodes that acknowledged any chunk.
+    pub replicas: u8,
+    /// Seconds since 1970.
+    pub put_at: u64,
+}
+
+/// One line of the catalogue.
+#[derive(Debug)]
+pub enum Entry {
+    /// A put is in the outbox from now on.
+    PutStarted(PutStarted),
+    /// One more replica of a chunk.
+    ChunkAcked(ChunkAcked),
+    /// Every chunk reached its quorum: the put leaves the outbox, its root is kept.
+    PutDone(PutRoot),
+    /// All was sealed and handed over, some chunks are short: the put stays in the outbox.
+    PutShort(PutRoot),
+    /// The put cannot go on (the file changed or is gone): it leaves the outbox without a root.
+    JobDropped(JobId),
+}
+
+const PUT_STARTED: u8 = 1;
+const CHUNK_ACKED: u8 = 2;
+const PUT_DONE: u8 = 3;
+const PUT_SHORT: u8 = 4;
+const JOB_DROPPED: u8 = 5;
+
+/// A text does not fit its length field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a name of {0} bytes is too long for the catalogue")]
+pub struct TooLong(pub usize);
+
+/// Bytes that are no entry of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the catalogue holds an entry that this version does not know")]
+pub struct UnknownEntry;
+
+impl Entry {
+    /// Appends the entry's bytes; nothing where it fails.
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        match self {
+            Self::PutStarted(started) => started.encode(out),
+            Self::ChunkAcked(acked) => {
+                out.push(CHUNK_ACKED);
+                out.extend_from_slice(acked.chunk.as_bytes());
+                out.extend_from_slice(acked.node.as_bytes());
+                out.extend_from_slice(acked.lease.as_bytes());
+                out.extend_from_slice(acked.epoch.as_bytes());
+                Ok(())
+            }
+            Self::PutDone(root) => root.encode(PUT_DONE, out),
+            Self::PutShort(root) => root.encode(PUT_SHORT, out),
+            Self::JobDropped(job) => {
+                out.push(JOB_DROPPED);
+                out.extend_from_slice(&job.0.to_le_bytes());
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes the next entry off the front.
+    ///
+    /// # Errors
+    /// [`UnknownEntry`], whatever the input.
+    pub fn decode(from: &mut &[u8]) -> Result<Self, UnknownEntry> {
+        let mut fields = Fields(from);
+        let entry = Self::decode_fields(&mut fields).ok_or(UnknownEntry)?;
+        *from = fields.0;
+        Ok(entry)
+    }
+
+    fn decode_fields(from: &mut Fields<'_>) -> Option<Self> {
+        let [tag] = from.array()?;
+        match tag {
+            PUT_STARTED => PutStarted::decode(from).map(Self::PutStarted),
+            CHUNK_ACKED => Some(Self::ChunkAcked(ChunkAcked {
+                chunk: ChunkId::from_bytes(from.array()?),
+                node: NodeId::from_bytes(from.array()?),
+                lease: LeaseNonce::from_bytes(from.array()?),
+                epoch: StoreEpoch::from_bytes(from.array()?),
+            })),
+            PUT_DONE => PutRoot::decode(from).map(Self::PutDone),
+            PUT_SHORT => PutRoot::decode(from).map(Self::PutShort),
+            JOB_DROPPED => Some(Self::JobDropped(JobId(from.number()?))),
+            _ => None,
+        }
+    }
+}
+
+impl PutStarted {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let path = self.path.as_os_str().as_encoded_bytes();
+        let length = text_length(path)?;
+        out.push(PUT_STARTED);
+        out.extend_from_slice(&self.job.0.to_le_bytes());
+        out.extend_from_slice(&length);
+        out.extend_from_slice(path);
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+        out.extend_from_slice(&self.modified_ns.to_le_bytes());
+        out.push(self.replicas);
+        out.extend_from_slice(&self.locality.0.to_le_bytes());
+        out.extend_from_slice(&self.started_at.to_le_bytes());
+        Ok(())
+    }
+
+    fn decode(from: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            job: JobId(from.number()?),
+            path: path_of(from.text()?)?,
+            bytes: from.number()?,
+            modified_ns: i64::from_le_bytes(from.array()?),
+            replicas: from.byte()?,
+            locality: Locality(u16::from_le_bytes(from.array()?)),
+            started_at: from.number()?,
+        })
+    }
+
+    /// The file's name, for people.
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().map_or(self.path.as_path(), Path::new);
+        name.to_string_lossy().into_owned()
+    }
+}
+
+impl PutRoot {
+    pub(super) fn encode(&self, tag: u8, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let length = text_length(self.name.as_bytes())?;
+        out.push(tag);
+        out.extend_from_slice(&self.job.0.to_le_bytes());
+        out.extend_from_slice(&length);
+        out.extend_from_slice(self.name.as_bytes());
+        out.extend_from_slice(self.capability.id.as_bytes());
+        out.extend_from_slice(&self.capability.locality.0.to_le_bytes());
+        out.extend_from_slice(self.capability.ck.expose());
+        out.extend_from_slice(&self.bytes.to_le_bytes());
+        out.extend_from_slice(&self.chunks.to_le_bytes());
+        out.extend_from_slice(&self.sealed_bytes.to_le_bytes());
+        out.extend_from_slice(&[self.target, self.replicas]);
+        out.extend_from_slice(&self.put_at.to_le_bytes());
+        Ok(())
+    }
+
+    pub(super) fn encode_done(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        self.encode(PUT_DONE, out)
+    }
+
+    pub(super) fn encode_short(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        self.encode(PUT_SHORT, out)
+    }
+
+    fn decode(from: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            job: JobId(from.number()?),
+            name: String::from_utf8(from.text()?.to_vec()).ok()?,
+            capability: Capability {
+                id: ChunkId::from_bytes(from.array()?),
+                locality: Locality(u16::from_le_bytes(from.array()?)),
+                ck: ChunkKey::from_bytes(from.array()?),
+            },
+            bytes: from.number()?,
+            chunks: from.number()?,
+            sealed_bytes: from.number()?,
+            target: from.byte()?,
+            replicas: from.byte()?,
+            put_at: from.number()?,
+        })
+    }
+}
+
+fn text_length(text: &[u8]) -> Result<[u8; 2], TooLong> {
+    let length = u16::try_from(text.len()).map_err(|_| TooLong(text.len()))?;
+    Ok(length.to_le_bytes())
+}
+
+#[cfg(unix)]
+fn path_of(bytes: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)))
+}
+
+#[cfg(not(unix))]
+fn path_of(bytes: &[u8]) -> Option<PathBuf> {
+    String::from_utf8(bytes.to_vec()).ok().map(PathBuf::from)
+}
+
+/// Fields of a layout, taken off the front.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, tail) = self.0.split_first_chunk::<N>()?;
+        self.0 = tail;
+        Some(*head)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn text(&mut self) -> Option<&'a [u8]> {
+        let length = u16::from_le_bytes(self.array()?);
+        let (head, tail) = self.0.split_at_checked(length.into())?;
+        self.0 = tail;
+        Some(head)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(in super::super) fn started(job: u64) -> PutStarted {
+        PutStarted {
+            job: JobId(job),
+            path: format!("/home/someone/file {job}").into(),
+            bytes: 1 << 40,
+            modified_ns: -5,
+            replicas: 3,
+            locality: Locality(0xabcd),
+            started_at: 1_800_000_000,
+        }
+    }
+
+    pub(in super::super) fn root(job: u64) -> PutRoot {
+        let id = ChunkId::from_bytes([u8::try_from(job % 256).unwrap(); 32]);
+        let ck = ChunkKey::from_bytes([7; 32]);
+        PutRoot {
+            job: JobId(job),
+            name: format!("file {job}"),
+            capability: Capability { id, locality: Locality(9), ck },
+            bytes: 1 << 41,
+            chunks: 5,
+            sealed_bytes: 1 << 42,
+            target: 3,
+            replicas: 2,
+            put_at: 1_800_000_001,
+        }
+    }
+
+    pub(in super::super) fn acked(chunk: u32, node: u8, epoch: u8) -> ChunkAcked {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&chunk.to_be_bytes());
+        ChunkAcked {
+            chunk: ChunkId::from_bytes(id),
+            node: NodeId::from_bytes([node; 32]),
+            lease: LeaseNonce::from_bytes([1; 16]),
+            epoch: StoreEpoch::from_bytes([epoch; 16]),
+        }
+    }
+
+    fn all() -> Vec<Entry> {
+        vec![
+            Entry::PutStarted(started(1)),
+            Entry::ChunkAcked(acked(2, 3, 4)),
+            Entry::PutShort(root(5)),
+            Entry::PutDone(root(6)),
+            Entry::JobDropped(JobId(7)),
+        ]
+    }
+
+    #[test]
+    fn entries_come_back_as_they_were() {
+        let mut bytes = Vec::new();
+        all().iter().for_each(|entry| entry.encode(&mut bytes).unwrap());
+        let mut rest = bytes.as_slice();
+        for entry in all() {
+            let back = Entry::decode(&mut rest).unwrap();
+            assert_eq!(format!("{back:?}"), format!("{entry:?}"));
+            if let (Entry::PutDone(a), Entry::PutDone(b)) = (&back, &entry) {
+                assert_eq!(a.capability.ck.expose(), b.capability.ck.expose());
+            }
+        }
+        assert!(rest.is_empty());
+    }
+
+    #[test]
+    fn an_entry_cut_short_is_refused() {
+        for entry in all() {
+            let mut bytes = Vec::new();
+            entry.encode(&mut bytes).unwrap();
+            for length in 0..bytes.len() {
+                assert!(Entry::decode(&mut &bytes[..length]).is_err(), "{entry:?} at {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_writes_nothing() {
+        let mut bytes = Vec::new();
+        let long = PutRoot { name: "n".repeat(65_536), ..root(1) };
+        assert_eq!(Entry::PutDone(long).encode(&mut bytes), Err(TooLong(65_536)));
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let text = format!("{:?}", Entry::PutDone(root(1)));
+        assert!(text.contains("ChunkKey(..)") && !text.contains("7, 7"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail_cleanly(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            tag in 0..7_u8,
+        ) {
+            let _ = Entry::decode(&mut bytes.as_slice());
+            if let Some(first) = bytes.first_mut() {
+                *first = tag;
+            }
+            let _ = Entry::decode(&mut bytes.as_slice());
+        }
+    }
+}

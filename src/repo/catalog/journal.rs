@@ -1,0 +1,379 @@
+//! The catalogue's file: an append-only journal of sealed boxes.
+//!
+//! Layout, integers little-endian:
+//!
+//! ```text
+//! "quloud-catalog" | version u8 = 1 | generation u32 | key check 32 | CRC-32 of all before u32
+//! then boxes: "QCAT" | length u32 | CRC-32 of length and box u32 | box
+//! ```
+//!
+//! A box is a secretbox under a random nonce (`nonce 24 || tag 16 || ciphertext`) of one or more
+//! [entries](super::entry). One commit is one or more boxes and one sync. The key is
+//! `HKDF-Expand(dedup key, "quloud/v1/catalog")`; the check is keyed BLAKE3 of
+//! `"quloud/v1/catalog-check"` under it.
+//!
+//! What does not check is passed over up to the next box that does, and said. Where none follows it
+//! is the torn end of an unfinished commit, and cut.
+
+use super::entry::{Entry, TooLong};
+use super::{CatalogError, Found};
+use crate::crypto::keys::{OwnerKeys, WrapKey};
+use crate::crypto::{expand, keyed_hash, seal};
+use rand::SeedableRng;
+use rand::rngs::SysRng;
+use rand_chacha::ChaCha20Rng;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+const MAGIC: &[u8; 14] = b"quloud-catalog";
+const VERSION: u8 = 1;
+pub(super) const HEADER_BYTES: usize = 14 + 1 + 4 + 32 + 4;
+
+const MARKER: &[u8; 4] = b"QCAT";
+const FRAME_BYTES: usize = 4 + 4 + 4;
+
+/// Entries are gathered up to this before they become a box.
+const BOX_PLAINTEXT_BYTES: usize = 256 << 10;
+
+/// Above this no box is ours: the gathered entries, the longest entry, the seal.
+const BOX_BYTES_MAX: u32 = 512 << 10;
+
+/// How much is looked through at once for the next box after damage.
+const SEARCH_BYTES: usize = 64 << 10;
+
+/// The journal, open at its end.
+pub(super) struct Journal {
+    path: PathBuf,
+    file: File,
+    key: WrapKey,
+    generation: u32,
+    rng: ChaCha20Rng,
+    /// Entries that are in no box yet.
+    pending: Zeroizing<Vec<u8>>,
+    /// Length of the file without what a failed write left behind.
+    written: u64,
+    /// A sync failed: what is on disk is unknown until the journal is opened again.
+    failed: bool,
+}
+
+impl Journal {
+    /// Opens the journal, or makes it, and hands every entry to `each` in order.
+    pub(super) fn open(
+        path: &Path,
+        keys: &OwnerKeys,
+        each: &mut impl FnMut(Entry),
+    ) -> Result<(Self, Found), CatalogError> {
+        if !path.exists() {
+            return Ok((Self::create(path, keys)?, Found::default()));
+        }
+        let io = |source| CatalogError::io(path, source);
+        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        if length < HEADER_BYTES as u64 {
+            // Journals are made under another name and renamed when they are whole, so this one
+            // was cut; it can hold no entry any more.
+            let found = Found { torn_bytes: length, ..Found::default() };
+            return Ok((Self::create(path, keys)?, found));
+        }
+        let mut journal = Self::with(path, file, key_of(keys), keys.generation)?;
+        let header_damaged = journal.check_header()?;
+        let (mut found, sound) = journal.scan(length, each)?;
+        if header_damaged {
+            if found.entries == 0 {
+                return Err(CatalogError::NotACatalog { path: path.to_owned() });
+            }
+            found.damaged_bytes += HEADER_BYTES as u64;
+        }
+        if found.torn_bytes > 0 {
+            journal.file.set_len(sound).and_then(|()| journal.file.sync_all()).map_err(io)?;
+        }
+        journal.file.seek(SeekFrom::Start(sound)).map_err(io)?;
+        journal.written = sound;
+        Ok((journal, found))
+    }
+
+    /// A new, empty journal in the place of whatever there is.
+    fn create(path: &Path, keys: &OwnerKeys) -> Result<Self, CatalogError> {
+        let mut journal = Self::create_aside(path, key_of(keys), keys.generation)?;
+        journal.put_in_place(path)?;
+        Ok(journal)
+    }
+
+    /// A new, empty journal under the same key, which does not bear its name yet: see
+    /// [`Self::put_in_place`].
+    pub(super) fn successor(&self) -> Result<Self, CatalogError> {
+        let key = WrapKey::from_bytes(*self.key.expose());
+        Self::create_aside(&self.path, key, self.generation)
+    }
+
+    fn create_aside(path: &Path, key: WrapKey, generation: u32) -> Result<Self, CatalogError> {
+        let aside = path.with_extension("new");
+        let io = |source| CatalogError::io(&aside, source);
+        if let Err(error) = std::fs::remove_file(&aside)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(io(error));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        let file = options.open(&aside).map_err(io)?;
+        let mut journal = Self::with(&aside, file, key, generation)?;
+        journal.file.write_all(&journal.header()).map_err(io)?;
+        journal.written = HEADER_BYTES as u64;
+        Ok(journal)
+    }
+
+    /// Commits, and renames to `path`, durably.
+    pub(super) fn put_in_place(&mut self, path: &Path) -> Result<(), CatalogError> {
+        self.write()?;
+        self.file.sync_all().map_err(|source| CatalogError::io(&self.path, source))?;
+        std::fs::rename(&self.path, path).map_err(|source| CatalogError::io(path, source))?;
+        path.clone_into(&mut self.path);
+        sync_folder(path.parent().unwrap_or(path))
+    }
+
+    fn with(path: &Path, file: File, key: WrapKey, generation: u32) -> Result<Self, CatalogError> {
+        let rng = ChaCha20Rng::try_from_rng(&mut SysRng)
+            .map_err(|error| CatalogError::io(path, io::Error::other(error)))?;
+        let path = path.to_owned();
+        let pending = Zeroizing::default();
+        Ok(Self { path, file, key, generation, rng, pending, written: 0, failed: false })
+    }
+
+    fn header(&self) -> [u8; HEADER_BYTES] {
+        let check = keyed_hash(self.key.expose(), &[b"quloud/v1/catalog-check"]);
+        let parts: [&[u8]; 4] = [MAGIC, &[VERSION], &self.generation.to_le_bytes(), &check];
+        let mut checksum = crc32fast::Hasher::new();
+        parts.iter().for_each(|part| checksum.update(part));
+        let checksum = checksum.finalize().to_le_bytes();
+        let mut out = [0; HEADER_BYTES];
+        let bytes = parts.iter().copied().flatten().chain(&checksum);
+        out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        out
+    }
+
+    /// Whether the header is damaged; a sound one must be ours, and of a version that we know.
+    fn check_header(&mut self) -> Result<bool, CatalogError> {
+        let mut found = [0; HEADER_BYTES];
+        self.file.rewind().map_err(|source| CatalogError::io(&self.path, source))?;
+        self.file.read_exact(&mut found).map_err(|source| CatalogError::io(&self.path, source))?;
+        if found == self.header() {
+            return Ok(false);
+        }
+        let path = || self.path.clone();
+        let (body, checksum) = found.split_last_chunk::<4>().unwrap_or((&[], &[0; 4]));
+        let Some((version, _)) = body.strip_prefix(MAGIC).and_then(|rest| rest.split_first())
+        else {
+            return Ok(true);
+        };
+        let sound = crc32fast::hash(body).to_le_bytes() == *checksum;
+        match (sound, *version) {
+            (false, VERSION) => Ok(true),
+            (true, VERSION) => Err(CatalogError::OtherKeys { path: path() }),
+            // A later version may have another header altogether.
+            (_, version) => Err(CatalogError::Newer { path: path(), version }),
+        }
+    }
+
+    /// Hands every entry of the first `length` bytes to `each`; says what was found, and where the
+    /// last sound box ends.
+    fn scan(
+        &self,
+        length: u64,
+        each: &mut impl FnMut(Entry),
+    ) -> Result<(Found, u64), CatalogError> {
+        let io = |source| CatalogError::io(&self.path, source);
+        let mut found = Found::default();
+        let mut reader = BufReader::with_capacity(SEARCH_BYTES, &self.file);
+        let (mut at, mut sound) = (HEADER_BYTES as u64, HEADER_BYTES as u64);
+        reader.seek(SeekFrom::Start(at)).map_err(io)?;
+        while at < length {
+            let Some(sealed) = read_box(&mut reader).map_err(io)? else {
+                match next_box(&mut reader, at + 1, length).map_err(io)? {
+                    Some(next) => at = next,
+                    None => break,
+                }
+                continue;
+            };
+            let bytes = (FRAME_BYTES + sealed.len()) as u64;
+            found.damaged_bytes += at - sound;
+            at += bytes;
+            sound = at;
+            match seal::unwrap(&self.key, &sealed) {
+                Ok(entries) => found.entries += self.decode(&Zeroizing::new(entries), each)?,
+                Err(_) => found.damaged_bytes += bytes,
+            }
+        }
+        found.torn_bytes = length.saturating_sub(sound);
+        Ok((found, sound))
+    }
+
+    fn decode(&self, entries: &[u8], each: &mut impl FnMut(Entry)) -> Result<u64, CatalogError> {
+        let (mut rest, mut count) = (entries, 0);
+        while !rest.is_empty() {
+            // The box was opened, so it is whole: an entry we do not know comes of a later version.
+            let entry = Entry::decode(&mut rest)
+                .map_err(|_| CatalogError::UnknownEntry { path: self.path.clone() })?;
+            each(entry);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Hands every written entry to `each` once more.
+    pub(super) fn replay(&self, each: &mut impl FnMut(Entry)) -> Result<(), CatalogError> {
+        self.scan(self.written, each)?;
+        (&self.file)
+            .seek(SeekFrom::Start(self.written))
+            .map_err(|source| CatalogError::io(&self.path, source))?;
+        Ok(())
+    }
+
+    /// Gathers what `encode` appends.
+    pub(super) fn add(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), TooLong>,
+    ) -> Result<(), CatalogError> {
+        if self.failed {
+            return Err(CatalogError::Failed { path: self.path.clone() });
+        }
+        encode(&mut self.pending)?;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: File) {
+        self.file = file;
+    }
+
+    /// Whether enough is gathered for a box.
+    pub(super) fn is_full(&self) -> bool {
+        self.pending.len() >= BOX_PLAINTEXT_BYTES
+    }
+
+    /// Makes everything gathered durable.
+    ///
+    /// Where the disk takes no more, nothing of it is kept on disk, it stays gathered, and a later
+    /// commit may do. A failed sync is final.
+    pub(super) fn commit(&mut self) -> Result<(), CatalogError> {
+        if self.pending.is_empty() && !self.failed {
+            return Ok(());
+        }
+        let before = self.written;
+        self.write()?;
+        if let Err(source) = self.file.sync_data() {
+            self.failed = true;
+            self.written = before;
+            return Err(CatalogError::io(&self.path, source));
+        }
+        Ok(())
+    }
+
+    /// Writes everything gathered as one box, not synced.
+    pub(super) fn write(&mut self) -> Result<(), CatalogError> {
+        if self.failed {
+            return Err(CatalogError::Failed { path: self.path.clone() });
+        }
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let sealed = seal::wrap(&self.key, &self.pending, &mut self.rng);
+        if let Err(source) = write_box(&mut self.file, &sealed) {
+            let back = self.file.set_len(self.written);
+            let back = back.and_then(|()| self.file.seek(SeekFrom::Start(self.written)));
+            self.failed = back.is_err();
+            return Err(CatalogError::io(&self.path, source));
+        }
+        self.written += (FRAME_BYTES + sealed.len()) as u64;
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+fn key_of(keys: &OwnerKeys) -> WrapKey {
+    WrapKey::from_bytes(expand(keys.dedup.expose(), &[b"quloud/v1/catalog"]))
+}
+
+fn write_box(file: &mut File, sealed: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(sealed.len()).ok().filter(|length| *length <= BOX_BYTES_MAX);
+    let length = length.ok_or_else(|| io::Error::from(ErrorKind::FileTooLarge))?.to_le_bytes();
+    let checksum = checksum_of(&length, sealed).to_le_bytes();
+    file.write_all(&[MARKER.as_slice(), &length, &checksum, sealed].concat())
+}
+
+fn checksum_of(length: &[u8; 4], sealed: &[u8]) -> u32 {
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(length);
+    checksum.update(sealed);
+    checksum.finalize()
+}
+
+/// The box at the reader's place; `None` where there is no sound one.
+fn read_box(reader: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut frame = [0; FRAME_BYTES];
+    if !read_whole(reader, &mut frame)? {
+        return Ok(None);
+    }
+    let [m0, m1, m2, m3, l0, l1, l2, l3, c0, c1, c2, c3] = frame;
+    let length = [l0, l1, l2, l3];
+    let bytes = u32::from_le_bytes(length);
+    if [m0, m1, m2, m3] != *MARKER || bytes > BOX_BYTES_MAX {
+        return Ok(None);
+    }
+    let Ok(bytes) = usize::try_from(bytes) else {
+        return Ok(None);
+    };
+    let mut sealed = vec![0; bytes];
+    let sound = read_whole(reader, &mut sealed)?
+        && checksum_of(&length, &sealed) == u32::from_le_bytes([c0, c1, c2, c3]);
+    Ok(sound.then_some(sealed))
+}
+
+/// Where the next sound box begins, at or after `from`; the reader is left there.
+fn next_box(reader: &mut (impl Read + Seek), from: u64, end: u64) -> io::Result<Option<u64>> {
+    let mut window = Vec::new();
+    let mut start = from;
+    while start < end {
+        reader.seek(SeekFrom::Start(start))?;
+        window.clear();
+        reader.by_ref().take(SEARCH_BYTES as u64).read_to_end(&mut window)?;
+        for (at, candidate) in window.windows(MARKER.len()).enumerate() {
+            if candidate == MARKER {
+                let place = start + at as u64;
+                reader.seek(SeekFrom::Start(place))?;
+                if read_box(reader)?.is_some() {
+                    reader.seek(SeekFrom::Start(place))?;
+                    return Ok(Some(place));
+                }
+            }
+        }
+        // The last three bytes may begin a marker.
+        let seen = window.len().saturating_sub(MARKER.len() - 1);
+        if seen == 0 {
+            break;
+        }
+        start += seen as u64;
+    }
+    Ok(None)
+}
+
+fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> Result<(), CatalogError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|source| CatalogError::io(folder, source))
+}

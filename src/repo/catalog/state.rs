@@ -1,0 +1,285 @@
+//! What the catalogue's entries come to: the outbox, the roots, and who holds what. Pure.
+//!
+//! Made for a million chunks: a chunk with up to three holders costs 44 bytes and its share of a
+//! tree, about 65 in all.
+
+use super::entry::{ChunkAcked, Entry, JobId, PutRoot, PutStarted};
+use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use std::collections::BTreeMap;
+
+/// A put that has not reached its quorum.
+#[derive(Debug)]
+pub struct Job {
+    /// What it is.
+    pub started: PutStarted,
+    /// Where it stands, once all of it was handed over.
+    pub short: Option<PutRoot>,
+}
+
+/// A store of a node: index into [`State::stores`].
+type StoreIndex = u32;
+
+const NO_STORE: StoreIndex = StoreIndex::MAX;
+
+/// Holders of a chunk that are kept without an allocation of their own.
+const HOLDERS_INLINE: usize = 3;
+
+/// One incarnation of a node's store.
+#[derive(Debug)]
+struct Store {
+    node: NodeId,
+    chunks: u64,
+}
+
+/// Everything that the entries so far say.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    jobs: BTreeMap<JobId, Job>,
+    roots: BTreeMap<(ChunkId, String), PutRoot>,
+    stores: Vec<Store>,
+    index: BTreeMap<(NodeId, StoreEpoch), StoreIndex>,
+    /// The store that each node acknowledged with last: the only one that counts.
+    current: BTreeMap<NodeId, StoreIndex>,
+    holders: BTreeMap<ChunkId, [StoreIndex; HOLDERS_INLINE]>,
+    /// Holders beyond the third.
+    more: BTreeMap<ChunkId, Vec<StoreIndex>>,
+    last_job: u64,
+}
+
+impl State {
+    pub(super) fn apply(&mut self, entry: Entry) {
+        match entry {
+            Entry::PutStarted(started) => {
+                self.saw(started.job);
+                self.jobs.insert(started.job, Job { started, short: None });
+            }
+            Entry::ChunkAcked(acked) => self.on_acked(&acked),
+            Entry::PutDone(root) => {
+                self.saw(root.job);
+                self.jobs.remove(&root.job);
+                self.roots.insert((root.capability.id, root.name.clone()), root);
+            }
+            Entry::PutShort(root) => {
+                self.saw(root.job);
+                if let Some(job) = self.jobs.get_mut(&root.job) {
+                    job.short = Some(root);
+                }
+            }
+            Entry::JobDropped(job) => {
+                self.saw(job);
+                self.jobs.remove(&job);
+            }
+        }
+    }
+
+    pub(super) fn next_job(&self) -> JobId {
+        JobId(self.last_job.saturating_add(1))
+    }
+
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.values()
+    }
+
+    pub(super) fn roots(&self) -> impl Iterator<Item = &PutRoot> {
+        self.roots.values()
+    }
+
+    pub(super) fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
+        let inline = self.holders.get(chunk).into_iter().flatten();
+        let more = self.more.get(chunk).into_iter().flatten();
+        inline.chain(more).filter_map(|index| self.counting(*index)).collect()
+    }
+
+    pub(super) fn chunks_held_by(&self, node: &NodeId) -> u64 {
+        let store = self.current.get(node).and_then(|index| self.store(*index));
+        store.map_or(0, |store| store.chunks)
+    }
+
+    /// Chunks that somebody acknowledged.
+    pub(super) fn chunks(&self) -> u64 {
+        self.holders.len() as u64
+    }
+
+    /// How many entries a journal of nothing but this state has.
+    pub(super) fn entries(&self) -> u64 {
+        let jobs = self.jobs.values().map(|job| 1 + u64::from(job.short.is_some())).sum::<u64>();
+        let acks = self.current.keys().map(|node| self.chunks_held_by(node)).sum::<u64>();
+        jobs + self.roots.len() as u64 + acks
+    }
+
+    /// Whether an ack still says something: made by the store that its node has now.
+    pub(super) fn counts(&self, acked: &ChunkAcked) -> bool {
+        let index = self.index.get(&(acked.node, acked.epoch));
+        index.is_some() && index == self.current.get(&acked.node)
+    }
+
+    fn saw(&mut self, job: JobId) {
+        self.last_job = self.last_job.max(job.0);
+    }
+
+    fn store(&self, index: StoreIndex) -> Option<&Store> {
+        self.stores.get(usize::try_from(index).ok()?)
+    }
+
+    /// The node of this store, where it is the node's current one.
+    fn counting(&self, index: StoreIndex) -> Option<NodeId> {
+        let node = self.store(index)?.node;
+        (self.current.get(&node) == Some(&index)).then_some(node)
+    }
+
+    fn on_acked(&mut self, acked: &ChunkAcked) {
+        let Some(index) = self.index_of(acked) else {
+            return;
+        };
+        self.current.insert(acked.node, index);
+        let mut slots = self.holders.get(&acked.chunk).copied().unwrap_or([NO_STORE; 3]);
+        let mut more = self.more.remove(&acked.chunk).unwrap_or_default();
+        // A stale store's place is taken over: its node may be this one, back with a new store.
+        let place = slots
+            .iter()
+            .chain(&more)
+            .position(|held| *held == index)
+            .or_else(|| {
+                let mut held = slots.iter().chain(&more);
+                held.position(|held| self.counting(*held).is_none())
+            })
+            .unwrap_or(HOLDERS_INLINE + more.len());
+        let before = match slots.get_mut(place) {
+            Some(slot) => std::mem::replace(slot, index),
+            None => match more.get_mut(place - HOLDERS_INLINE) {
+                Some(slot) => std::mem::replace(slot, index),
+                None => {
+                    more.push(index);
+                    NO_STORE
+                }
+            },
+        };
+        self.holders.insert(acked.chunk, slots);
+        if !more.is_empty() {
+            self.more.insert(acked.chunk, more);
+        }
+        self.count(before, |chunks| chunks.saturating_sub(1));
+        self.count(index, |chunks| chunks.saturating_add(1));
+    }
+
+    fn count(&mut self, index: StoreIndex, change: impl FnOnce(u64) -> u64) {
+        let store = usize::try_from(index).ok().and_then(|index| self.stores.get_mut(index));
+        if let Some(store) = store {
+            store.chunks = change(store.chunks);
+        }
+    }
+
+    /// `None` only after four billion stores.
+    fn index_of(&mut self, acked: &ChunkAcked) -> Option<StoreIndex> {
+        let key = (acked.node, acked.epoch);
+        if let Some(index) = self.index.get(&key) {
+            return Some(*index);
+        }
+        let index = StoreIndex::try_from(self.stores.len()).ok().filter(|i| *i != NO_STORE)?;
+        self.stores.push(Store { node: acked.node, chunks: 0 });
+        self.index.insert(key, index);
+        Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::entry::tests::{acked, root, started};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn state(acks: &[ChunkAcked]) -> State {
+        let mut state = State::default();
+        acks.iter().for_each(|ack| state.apply(Entry::ChunkAcked(*ack)));
+        state
+    }
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn a_put_is_in_the_outbox_until_it_is_done_or_dropped() {
+        let mut state = State::default();
+        state.apply(Entry::PutStarted(started(1)));
+        state.apply(Entry::PutStarted(started(2)));
+        state.apply(Entry::PutShort(root(2)));
+        let jobs: Vec<_> =
+            state.jobs().map(|job| (job.started.job.0, job.short.is_some())).collect();
+        assert_eq!(jobs, [(1, false), (2, true)]);
+        assert_eq!(state.roots().count(), 0);
+        state.apply(Entry::PutDone(root(2)));
+        state.apply(Entry::JobDropped(JobId(1)));
+        assert_eq!((state.jobs().count(), state.roots().count()), (0, 1));
+        assert_eq!(state.next_job(), JobId(3));
+    }
+
+    #[test]
+    fn the_same_file_put_twice_is_one_root() {
+        let mut state = State::default();
+        state.apply(Entry::PutDone(root(2)));
+        state.apply(Entry::PutDone(PutRoot { put_at: 5, ..root(2) }));
+        assert_eq!(state.roots().map(|root| root.put_at).collect::<Vec<_>>(), [5]);
+    }
+
+    #[test]
+    fn a_store_made_anew_voids_the_acks_of_the_old_one() {
+        let mut state = state(&[acked(1, 1, 1), acked(2, 1, 1), acked(1, 2, 1)]);
+        assert_eq!(state.chunks_held_by(&node(1)), 2);
+        let stale = acked(2, 1, 1);
+        state.apply(Entry::ChunkAcked(acked(1, 1, 2)));
+        assert_eq!(state.chunks_held_by(&node(1)), 1);
+        assert_eq!(state.holders_of(&acked(1, 1, 1).chunk).len(), 2);
+        assert!(state.holders_of(&stale.chunk).is_empty());
+        assert!(!state.counts(&stale) && state.counts(&acked(9, 1, 2)));
+    }
+
+    #[test]
+    fn holders_beyond_three_are_kept() {
+        let state = state(&(1..=9).map(|node| acked(1, node, 1)).collect::<Vec<_>>());
+        let holders = state.holders_of(&acked(1, 1, 1).chunk);
+        assert_eq!(holders, (1..=9).map(node).collect::<Vec<_>>());
+        assert_eq!((state.chunks(), state.entries()), (1, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn holders_are_those_of_a_plain_model(
+            acks in proptest::collection::vec((0..6_u32, 0..7_u8, 0..3_u8), 0..120),
+        ) {
+            let acks: Vec<_> = acks.into_iter().map(|(c, n, e)| acked(c, n, e)).collect();
+            let state = state(&acks);
+            let mut model: BTreeMap<NodeId, (StoreEpoch, Vec<ChunkId>)> = BTreeMap::new();
+            let mut all: BTreeMap<(NodeId, StoreEpoch), Vec<ChunkId>> = BTreeMap::new();
+            for ack in &acks {
+                let held = all.entry((ack.node, ack.epoch)).or_default();
+                if !held.contains(&ack.chunk) {
+                    held.push(ack.chunk);
+                }
+                model.insert(ack.node, (ack.epoch, Vec::new()));
+            }
+            let mut held_by_all = 0;
+            for chunk in 0..6 {
+                let chunk = acked(chunk, 0, 0).chunk;
+                let mut holders = state.holders_of(&chunk);
+                holders.sort();
+                holders.dedup();
+                prop_assert_eq!(holders.len(), state.holders_of(&chunk).len());
+                for holder in &holders {
+                    let (epoch, _) = &model[holder];
+                    prop_assert!(all[&(*holder, *epoch)].contains(&chunk));
+                }
+                // A store that was never replaced keeps every chunk it acknowledged.
+                for ((node, epoch), held) in &all {
+                    let only = all.keys().filter(|(other, _)| other == node).count() == 1;
+                    let counted = holders.contains(node) || !only || !held.contains(&chunk);
+                    prop_assert!(counted, "{node:?} {epoch:?}");
+                }
+                held_by_all += holders.len() as u64;
+            }
+            let counted: u64 = model.keys().map(|node| state.chunks_held_by(node)).sum();
+            prop_assert_eq!(counted, held_by_all);
+            prop_assert_eq!(state.entries(), held_by_all);
+        }
+    }
+}
