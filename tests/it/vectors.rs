@@ -12,6 +12,8 @@
 mod ack;
 mod capability;
 mod chunk;
+mod file;
+mod frame;
 mod header;
 mod keyfile;
 mod keys;
