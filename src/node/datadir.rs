@@ -246,9 +246,18 @@ pub fn peer_id(node: &NodeKeys) -> String {
     crate::net::peer_id_of(&node.node_id())
 }
 
-/// Where the data folder is if nobody says otherwise: the platform's place for a program's data.
+/// Where the data folder is if nobody says otherwise: the platform's place for a program's data
+/// (`$XDG_DATA_HOME/quloud`, `~/.local/share/quloud`). `None` for a user without a home.
 pub fn default_path() -> Option<PathBuf> {
-    directories::ProjectDirs::from("", "", "quloud").map(|dirs| dirs.data_dir().to_owned())
+    let given = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let data = given.filter(|path| path.is_absolute()).or_else(|| {
+        let beneath = match cfg!(target_os = "macos") {
+            true => "Library/Application Support",
+            false => ".local/share",
+        };
+        std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(beneath))
+    });
+    data.map(|data| data.join("quloud"))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, DataDirError> {
