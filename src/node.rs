@@ -1,4 +1,272 @@
 //! The daemon: owns the drive loop and pumps inputs and effects between roles, store and net.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `drive` | the loop: the one task that touches the roles |
+//! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
+//! | `outbox` | puts that are short of their replicas are taken up again |
+//! | [`handle`] | what the API and in-process commands call |
+//! | [`report`] | what the node tells and is asked, as plain data |
+//! | [`datadir`] | the data folder: layout, lock, keys |
 
 pub mod datadir;
+mod drive;
+mod failures;
+mod get;
+pub mod handle;
+mod inner;
+mod jobs;
+mod outbox;
+mod put;
 pub mod report;
+mod shared;
+
+pub use handle::NodeHandle;
+
+use crate::config::{Config, Domains};
+use crate::core::effect::{Input, Space};
+use crate::core::holder::{HolderConfig, HolderLimits, HolderRole};
+use crate::core::message::Hello;
+use crate::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
+use crate::core::placement::DomainPolicy;
+use crate::core::topic::{Topic, TopicKind};
+use crate::core::types::{LeaseTerms, Locality, MeshId};
+use crate::crypto::keys::{NodeKeys, OwnerKeys, WrapKey};
+use crate::net::{Net, NetConfig, NetEvents, NetLimits};
+use crate::repo::catalog::Catalog;
+use crate::store::{ChunkStore, OpenReport, Options, StoreConfig};
+use datadir::Identity;
+use drive::{Drive, Sources};
+use handle::Tasks;
+use inner::Inner;
+use jobs::COMMANDS_QUEUED_MAX;
+use outbox::Running;
+use report::{BackupStatus, Failure};
+use shared::Shared;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+/// Shard bits of the mesh: one shard until a mesh profile says otherwise.
+const SHARD_BITS: u32 = 0;
+
+/// Store completions that may wait for the drive loop.
+const COMPLETIONS_QUEUED_MAX: usize = 64;
+
+/// No more addresses for so long: that was all of them.
+const LISTEN_QUIET: Duration = Duration::from_millis(50);
+
+/// How long the listening addresses may take.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts a node and waits until it listens. Returns its handle and the addresses, each with
+/// `/p2p/PEERID`. The identity's lock on the data folder is held until the node has ended.
+///
+/// # Errors
+/// A [`Failure`] for the user: the store, the catalogue or the network could not be opened.
+pub async fn start(
+    config: &Config,
+    identity: Identity,
+) -> Result<(NodeHandle, Vec<String>), Failure> {
+    let Identity { node, owner, dir } = identity;
+    let (node, owner) = (Arc::new(node), Arc::new(owner));
+    let mesh = crate::crypto::mesh_id(&config.mesh);
+    let (completions, store_inputs) = mpsc::channel(COMPLETIONS_QUEUED_MAX);
+    let (store, chunks) = open_store(config, dir.path(), node.wrap_key(), completions).await?;
+    let catalog = open_catalog(dir.path(), &owner).await?;
+    let (net, events) = start_net(config, &node, mesh, dir.path())?;
+
+    let space = Space { capacity: config.capacity, chunks, ..Space::default() };
+    let shared = Arc::new(Shared::new(space));
+    let (stores, store_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (fetches, fetch_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (stop, stopped) = mpsc::channel(1);
+    let drive = Drive {
+        owner: owner_role(config, &node, &owner, mesh),
+        holder: holder_role(config, &node, mesh, &store),
+        net: net.clone(),
+        store,
+        shared: Arc::clone(&shared),
+        started: Instant::now(),
+        listeners: BTreeMap::new(),
+        next_ticket: 0,
+        pending: VecDeque::new(),
+        dir,
+    };
+    let sources = Sources {
+        net: events,
+        store: store_inputs,
+        stores: store_jobs,
+        fetches: fetch_jobs,
+        stop: stopped,
+    };
+    let mut listening = shared.watch_listening();
+    let drive = tokio::spawn(drive.run(sources));
+    let inner = Inner::new(owner, config.mesh.clone(), net, shared, [stores, fetches], catalog);
+    let inner = Arc::new(inner);
+    let running = Arc::new(Running::default());
+    let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
+    let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, stop });
+
+    let addresses = first_addresses(&mut listening, config.listen.len().max(1)).await;
+    if addresses.is_empty() {
+        handle.shutdown().await;
+        return Err(failures::not_listening(&config.listen));
+    }
+    Ok((handle, addresses))
+}
+
+/// Waits until there are `wanted` addresses and no more have come for a moment: a wildcard
+/// address comes up as one address for each interface.
+async fn first_addresses(
+    listening: &mut watch::Receiver<Vec<String>>,
+    wanted: usize,
+) -> Vec<String> {
+    let enough = async {
+        let reached = listening.wait_for(|addresses| addresses.len() >= wanted).await;
+        if reached.map(drop).is_err() {
+            return;
+        }
+        while let Ok(Ok(())) = timeout(LISTEN_QUIET, listening.changed()).await {}
+    };
+    // What came up in time is what there is.
+    drop(timeout(LISTEN_PATIENCE, enough).await);
+    listening.borrow().clone()
+}
+
+/// What this data folder put on the mesh, read without starting a node.
+///
+/// # Errors
+/// A [`Failure`] where the catalogue cannot be read.
+pub fn backups_at_rest(dir: &Path, owner: &OwnerKeys) -> Result<Vec<BackupStatus>, Failure> {
+    let (catalog, _) = Catalog::open(dir, owner).map_err(|error| failures::catalog(&error))?;
+    Ok(handle::backups(&catalog))
+}
+
+async fn open_store(
+    config: &Config,
+    dir: &Path,
+    wrap: &WrapKey,
+    completions: mpsc::Sender<Input>,
+) -> Result<(ChunkStore, u64), Failure> {
+    let store = StoreConfig { dir: dir.join("store"), options: options(config, dir)? };
+    let wrap = WrapKey::from_bytes(*wrap.expose());
+    // Called on the store's own threads, which may wait: that is the store's backpressure.
+    let tell = move |completion| drop(completions.blocking_send(completion));
+    let open = move || ChunkStore::open(&store, wrap, rand::random(), Box::new(tell));
+    let opened = tokio::task::spawn_blocking(open).await;
+    let (store, report) = opened
+        .map_err(|error| failures::died("the store", &error))?
+        .map_err(|error| failures::store(&error))?;
+    tell_of(&report);
+    Ok((store, report.chunks))
+}
+
+/// Capacity and reserve: what the user says, else what the disk's size suggests.
+fn options(config: &Config, dir: &Path) -> Result<Options, Failure> {
+    Ok(match config.reserve {
+        Some(reserve) => Options::with_reserve(config.capacity, reserve),
+        None => {
+            let disk = fs4::total_space(dir).map_err(|error| failures::disk(dir, &error))?;
+            Options::new(config.capacity, disk)
+        }
+    })
+}
+
+/// What opening the store came upon, where that is worth a line.
+fn tell_of(report: &OpenReport) {
+    if let Some(why) = &report.rebuilt {
+        tracing::warn!(?why, report.chunks, "the store's catalogue was made anew");
+    }
+    if report.cut_bytes > 0 || report.replayed > 0 {
+        tracing::info!(report.replayed, report.cut_bytes, "the store was not closed cleanly");
+    }
+    if report.quarantined > 0 || !report.damage.is_empty() {
+        tracing::error!(report.quarantined, damage = ?report.damage, "the store is damaged");
+    }
+    if let Some(why) = &report.read_only {
+        tracing::error!(?why, "the store takes no writes");
+    }
+}
+
+async fn open_catalog(dir: &Path, owner: &Arc<OwnerKeys>) -> Result<Catalog, Failure> {
+    let (dir, owner) = (dir.to_owned(), Arc::clone(owner));
+    let opened = tokio::task::spawn_blocking(move || Catalog::open(&dir, &owner)).await;
+    let (catalog, report) = opened
+        .map_err(|error| failures::died("the catalogue", &error))?
+        .map_err(|error| failures::catalog(&error))?;
+    if report.damaged_bytes > 0 {
+        tracing::error!(report.damaged_bytes, "the catalogue was damaged; the old one is kept");
+    }
+    Ok(catalog)
+}
+
+fn start_net(
+    config: &Config,
+    node: &NodeKeys,
+    mesh: MeshId,
+    dir: &Path,
+) -> Result<(Net, NetEvents), Failure> {
+    let topics = TopicKind::ALL.map(|kind| Topic::new(kind, Locality(0), SHARD_BITS));
+    let hello = Hello {
+        node: node.node_id(),
+        mesh,
+        agreement: node.agreement_key(),
+        agreement_signature: node.sign_agreement(),
+        site: config.site.clone(),
+        operator: config.operator.clone(),
+    };
+    let listen = match config.listen.as_slice() {
+        [] => NetConfig::default_listen(),
+        addresses => addresses.to_vec(),
+    };
+    let net = NetConfig {
+        signing_seed: node.signing_seed(),
+        mesh,
+        hello,
+        listen,
+        bootstrap: config.bootstrap.clone(),
+        mdns: config.mdns,
+        topics: topics.to_vec(),
+        address_book: Some(dir.join("peers.json")),
+        limits: NetLimits::default(),
+    };
+    crate::net::start(net).map_err(|error| failures::net(&error))
+}
+
+fn owner_role(config: &Config, node: &NodeKeys, owner: &Arc<OwnerKeys>, mesh: MeshId) -> OwnerRole {
+    OwnerRole::new(OwnerConfig {
+        keys: Arc::clone(owner),
+        node: node.node_id(),
+        mesh,
+        seed: rand::random(),
+        limits: OwnerLimits::default(),
+        shard_bits: SHARD_BITS,
+        domains: match config.domains {
+            Domains::Lan => DomainPolicy::LanCountsEach,
+            Domains::Strict => DomainPolicy::Strict,
+        },
+        terms: LeaseTerms::default(),
+    })
+}
+
+fn holder_role(
+    config: &Config,
+    node: &Arc<NodeKeys>,
+    mesh: MeshId,
+    store: &ChunkStore,
+) -> HolderRole {
+    HolderRole::new(HolderConfig {
+        keys: Arc::clone(node),
+        mesh,
+        limits: HolderLimits::default(),
+        seed: rand::random(),
+        shard_bits: SHARD_BITS,
+        site: config.site.clone(),
+        operator: config.operator.clone(),
+        used_by_account: store.usage(),
+    })
+}

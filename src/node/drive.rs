@@ -1,0 +1,282 @@
+//! The drive loop: one task that owns both roles and is the only one that touches them.
+//!
+//! It feeds each input to the role it concerns and carries out every effect before the next
+//! input. It never waits for the network or the disk: those answer through bounded channels. The
+//! one thing it does wait for is the receiver of a job's events, which by contract never waits
+//! for the drive loop.
+//!
+//! Backpressure: store jobs are taken from their queue only while the owner role's window has
+//! room, so a slow mesh slows the chunker down and nothing piles up in between.
+
+use super::datadir::DataDir;
+use super::jobs::{DriveCommand, JobEvents};
+use super::shared::Shared;
+use crate::core::effect::{Effect, Event, Input, Via};
+use crate::core::holder::HolderRole;
+use crate::core::message::{Message, StreamMessage, TopicMessage};
+use crate::core::owner::{OwnerCommand, OwnerEvent, OwnerRole};
+use crate::core::types::{NodeId, Ticket, Time};
+use crate::net::{Net, NetEvent, NetEvents};
+use crate::store::ChunkStore;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Everything the loop owns.
+pub(super) struct Drive {
+    pub(super) owner: OwnerRole,
+    pub(super) holder: HolderRole,
+    pub(super) net: Net,
+    pub(super) store: ChunkStore,
+    pub(super) shared: Arc<Shared>,
+    pub(super) started: Instant,
+    /// Who hears of a job's events, by the ticket of the job's chunk.
+    pub(super) listeners: BTreeMap<Ticket, JobEvents>,
+    pub(super) next_ticket: u64,
+    /// Inputs that arose while an effect was carried out.
+    pub(super) pending: VecDeque<(Role, Input)>,
+    /// Its lock on the data folder ends with the loop.
+    pub(super) dir: DataDir,
+}
+
+/// Where the loop's inputs come from.
+pub(super) struct Sources {
+    pub(super) net: NetEvents,
+    pub(super) store: mpsc::Receiver<Input>,
+    pub(super) stores: mpsc::Receiver<DriveCommand>,
+    pub(super) fetches: mpsc::Receiver<DriveCommand>,
+    pub(super) stop: mpsc::Receiver<()>,
+}
+
+impl Drive {
+    /// Runs until told to stop or until the network task is gone.
+    pub(super) async fn run(mut self, mut sources: Sources) {
+        loop {
+            let wait = self.time_to_next_timeout();
+            tokio::select! {
+                _ = sources.stop.recv() => break,
+                event = sources.net.recv() => match event {
+                    Some(event) => self.on_net(event).await,
+                    None => {
+                        tracing::error!("the network task ended");
+                        break;
+                    }
+                },
+                Some(completion) = sources.store.recv() => self.on_store(completion).await,
+                Some(command) = sources.stores.recv(), if self.owner.store_window_free() > 0 => {
+                    self.on_command(command).await;
+                }
+                Some(command) = sources.fetches.recv(), if self.owner.fetch_slots_free() > 0 => {
+                    self.on_command(command).await;
+                }
+                () = tokio::time::sleep(wait) => self.on_tick().await,
+            }
+        }
+        self.net.shutdown().await;
+        let store = self.store;
+        // Joins the store's threads: whatever was queued is written or refused by then.
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if closed.is_err() {
+            tracing::error!("the store did not close cleanly");
+        }
+        drop(self.dir);
+    }
+
+    fn now(&self) -> Time {
+        Time::default().after(self.started.elapsed())
+    }
+
+    fn time_to_next_timeout(&self) -> Duration {
+        let next = [self.owner.next_timeout(), self.holder.next_timeout()];
+        let next = next.into_iter().flatten().min();
+        next.map_or(IDLE_TICK, |time| time.since(self.now())).min(IDLE_TICK)
+    }
+
+    async fn on_tick(&mut self) {
+        self.cancel_abandoned();
+        self.feed_owner(Input::Tick).await;
+        self.feed_holder(Input::Tick).await;
+    }
+
+    async fn on_net(&mut self, event: NetEvent) {
+        match event {
+            NetEvent::Up(peer) => {
+                self.shared.peer_up(peer.node, &peer.hello.site);
+                self.feed_holder(Input::PeerUp(peer.clone())).await;
+                self.feed_owner(Input::PeerUp(peer)).await;
+            }
+            NetEvent::Down(node) => {
+                self.shared.peer_down(&node);
+                self.feed_holder(Input::PeerDown(node)).await;
+                self.feed_owner(Input::PeerDown(node)).await;
+            }
+            NetEvent::Subscribed(topic) => self.feed_owner(Input::PeerSubscribed(topic)).await,
+            NetEvent::OwnRecord(record) => self.feed_holder(Input::OwnRecord(record)).await,
+            NetEvent::Listening(address) => self.shared.listening(address),
+            NetEvent::Rejected { from, reason } => self.shared.rejected(from, reason),
+            NetEvent::Message { from, via, message } => self.on_message(from, via, message).await,
+        }
+    }
+
+    async fn on_message(&mut self, from: NodeId, via: Via, message: Message) {
+        let for_owner = match &message {
+            Message::Topic(TopicMessage::Answer(_)) => true,
+            Message::Topic(TopicMessage::StoreRequest(_) | TopicMessage::RetrieveRequest(_)) => {
+                false
+            }
+            Message::Stream(
+                StreamMessage::StoreClaim(_)
+                | StreamMessage::StoreAck(_)
+                | StreamMessage::StoreReject(_)
+                | StreamMessage::ChunkData(_)
+                | StreamMessage::RetrieveReject(_),
+            ) => true,
+            Message::Stream(
+                StreamMessage::StoreRequest(_)
+                | StreamMessage::StoreChunk(_)
+                | StreamMessage::Retrieve(_),
+            ) => false,
+            // The network layer keeps it to itself; a second one means nothing.
+            Message::Stream(StreamMessage::Hello(_)) => return,
+        };
+        let input = Input::Message { from, via, message };
+        if for_owner {
+            self.feed_owner(input).await;
+        } else {
+            self.feed_holder(input).await;
+        }
+    }
+
+    async fn on_store(&mut self, completion: Input) {
+        if let Input::Space(space) = completion {
+            self.shared.space(space);
+        }
+        self.feed_holder(completion).await;
+    }
+
+    async fn on_command(&mut self, command: DriveCommand) {
+        let command = match command {
+            DriveCommand::Store { mut job, events, patience } => {
+                job.ticket = self.ticket();
+                job.deadline = self.now().after(patience);
+                self.listeners.insert(job.ticket, events);
+                OwnerCommand::Store(job)
+            }
+            DriveCommand::Fetch { mut job, events, patience } => {
+                job.ticket = self.ticket();
+                job.deadline = self.now().after(patience);
+                self.listeners.insert(job.ticket, events);
+                OwnerCommand::Fetch(job)
+            }
+        };
+        self.feed_owner(Input::Command(command)).await;
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        Ticket(self.next_ticket)
+    }
+
+    async fn feed_owner(&mut self, input: Input) {
+        self.pending.push_back((Role::Owner, input));
+        self.drain().await;
+    }
+
+    async fn feed_holder(&mut self, input: Input) {
+        self.pending.push_back((Role::Holder, input));
+        self.drain().await;
+    }
+
+    /// Feeds what is pending, one input at a time, each drained of its effects before the next.
+    async fn drain(&mut self) {
+        while let Some((role, input)) = self.pending.pop_front() {
+            let now = self.now();
+            match role {
+                Role::Owner => self.owner.handle(now, input),
+                Role::Holder => self.holder.handle(now, input),
+            }
+            while let Some(effect) = match role {
+                Role::Owner => self.owner.poll_effect(),
+                Role::Holder => self.holder.poll_effect(),
+            } {
+                self.carry_out(effect).await;
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Publish { topic, message } => self.net.publish(topic, message),
+            Effect::Send { to, message } => self.net.send(to, message),
+            Effect::Dial { node, record } => self.net.dial(node, record),
+            Effect::FindChunks { ticket, ids } => {
+                let count = ids.len();
+                if self.store.find(ticket, ids).is_err() {
+                    // Too busy to look: nothing is known to be held, which is a safe answer.
+                    let found = vec![None; count];
+                    self.refused(Input::ChunksFound { ticket, found });
+                }
+            }
+            Effect::WriteChunk { ticket, chunk } => {
+                if let Err(error) = self.store.write(ticket, chunk) {
+                    self.refused(Input::ChunksWritten(vec![(ticket, Err(error))]));
+                }
+            }
+            Effect::ReadChunk { ticket, id } => {
+                if let Err(error) = self.store.read(ticket, id) {
+                    self.refused(Input::ChunkRead { ticket, result: Err(error) });
+                }
+            }
+            Effect::DeleteChunk { ticket, id } => {
+                if let Err(error) = self.store.delete(ticket, id) {
+                    self.refused(Input::ChunkDeleted { ticket, result: Err(error) });
+                }
+            }
+            Effect::Report(Event::Owner(event)) => self.on_owner_event(event).await,
+            Effect::Report(Event::Rejected { from, reason }) => self.shared.rejected(from, reason),
+        }
+    }
+
+    /// The store took the work not on: its answer is an input like any other, after this one.
+    fn refused(&mut self, completion: Input) {
+        self.pending.push_back((Role::Holder, completion));
+    }
+
+    async fn on_owner_event(&mut self, event: OwnerEvent) {
+        let (ticket, last) = match &event {
+            OwnerEvent::Acked { ticket, .. } | OwnerEvent::Short { ticket, .. } => (*ticket, false),
+            OwnerEvent::Stored { ticket, .. }
+            | OwnerEvent::Fetched { ticket, .. }
+            | OwnerEvent::NotFetched { ticket, .. } => (*ticket, true),
+        };
+        let Some(listener) = self.listeners.get(&ticket) else { return };
+        let heard = listener.send(event).await;
+        if last {
+            self.listeners.remove(&ticket);
+        } else if !heard {
+            self.cancel(ticket);
+        }
+    }
+
+    /// Nobody listens to this job any more: its chunk is of no more interest.
+    fn cancel(&mut self, ticket: Ticket) {
+        self.listeners.remove(&ticket);
+        self.pending.push_back((Role::Owner, Input::Command(OwnerCommand::Cancel(ticket))));
+    }
+
+    fn cancel_abandoned(&mut self) {
+        let gone = |(ticket, events): (&Ticket, &JobEvents)| events.is_closed().then_some(*ticket);
+        let abandoned: Vec<Ticket> = self.listeners.iter().filter_map(gone).collect();
+        abandoned.into_iter().for_each(|ticket| self.cancel(ticket));
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    Owner,
+    Holder,
+}
+
+/// How often the roles are woken where they ask for nothing.
+const IDLE_TICK: Duration = Duration::from_secs(1);

@@ -1,0 +1,198 @@
+//! Errors of the parts as three short lines for the user: what happened, why, what to do next.
+
+use super::report::{Failure, FailureKind};
+use crate::core::owner::{FetchFailure, Shortage};
+use crate::core::types::NodeId;
+use crate::crypto::capability::CapabilityError;
+use crate::repo::catalog::{CatalogError, PutStarted};
+use crate::repo::get::file::GetFailed;
+use crate::repo::get::{GetError, OutputError};
+use crate::repo::put::PutError;
+use crate::store::StoreOpenError;
+use std::path::Path;
+use std::time::Duration;
+
+/// A capability that does not parse. Its text is a secret and is not repeated.
+pub(super) fn capability(error: CapabilityError) -> Failure {
+    Failure {
+        kind: FailureKind::Usage,
+        what: "this is not a capability".to_owned(),
+        why: error.to_string(),
+        hint: "copy the whole line that `quloud put` printed, from \"quloud1\" to its end"
+            .to_owned(),
+    }
+}
+
+pub(super) fn put(path: &Path, error: &PutError) -> Failure {
+    let hint = match error {
+        PutError::Changed { .. } => "wait until nothing writes to it, then put it again",
+        PutError::NotAFile { .. } => "name a regular file",
+        PutError::Closed(_) => "start the node again with `quloud up`: it resumes by itself",
+        _ => "check the path and the file's permissions, then put it again",
+    };
+    Failure {
+        kind: FailureKind::Failed,
+        what: format!("{} was not put", path.display()),
+        why: chain(error),
+        hint: hint.to_owned(),
+    }
+}
+
+/// A chunk waited for its quorum as long as it was told to.
+pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Shortage) -> Failure {
+    let why = match why {
+        Shortage::NoPeers => "no other node of the mesh is connected",
+        Shortage::TooFewVolunteers => "too few nodes of the mesh volunteered",
+        Shortage::AcksOutstanding => "holders took the chunk and did not acknowledge it yet",
+        Shortage::SharedDomains => "those who hold it share an address block or a declared site",
+        Shortage::HoldersFull => "the nodes that were asked are full",
+    };
+    Failure {
+        kind: FailureKind::NotEnoughHolders,
+        what: format!(
+            "a chunk of {} has {replicas} of {} replicas after {} s",
+            job.path.display(),
+            job.replicas,
+            patience.as_secs(),
+        ),
+        why: why.to_owned(),
+        hint: "it stays in the outbox: a running node (`quloud up`) goes on trying".to_owned(),
+    }
+}
+
+/// The node was shut down in the middle of a put.
+pub(super) fn stopped() -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: "the node stopped in the middle of the put".to_owned(),
+        why: "it was shut down".to_owned(),
+        hint: "start it again with `quloud up`: it resumes by itself".to_owned(),
+    }
+}
+
+pub(super) fn get(output: &Path, failed: &GetFailed) -> Failure {
+    let (kind, hint) = match &failed.error {
+        GetError::Unavailable { .. } => (
+            FailureKind::NotEnoughHolders,
+            "start more of the mesh's nodes, then run the same command again",
+        ),
+        GetError::Damaged { .. } => (
+            FailureKind::Damage,
+            "the capability and the chunk do not belong together: check the capability",
+        ),
+        GetError::Output(OutputError::Exists { .. }) => {
+            (FailureKind::Failed, "name another file, or say --overwrite")
+        }
+        GetError::Output(OutputError::Space { .. }) => {
+            (FailureKind::Failed, "free some space or name another folder")
+        }
+        GetError::Output(_) => (FailureKind::Failed, "check the folder and its permissions"),
+        GetError::Closed | GetError::Cancelled => {
+            (FailureKind::Failed, "run the same command again")
+        }
+    };
+    let kept = failed.kept.as_ref().map(|kept| {
+        format!("; {} bytes are kept in {} to go on from", kept.bytes, kept.path.display())
+    });
+    Failure {
+        kind,
+        what: format!("{} was not written", output.display()),
+        why: chain(&failed.error),
+        hint: format!("{hint}{}", kept.unwrap_or_default()),
+    }
+}
+
+/// Why nobody served a chunk: how many peers were asked, and what they said.
+pub(super) fn not_fetched(asked: &[(NodeId, FetchFailure)]) -> String {
+    let told = [
+        (FetchFailure::NotHeld, "do not hold it or refused the key"),
+        (FetchFailure::Unreachable, "could not be reached"),
+        (FetchFailure::Late, "did not answer in time"),
+        (FetchFailure::WrongBytes, "sent wrong bytes"),
+        (FetchFailure::Damaged, "said that their copy is damaged"),
+        (FetchFailure::Busy, "were too busy"),
+    ];
+    let count = |wanted: FetchFailure| asked.iter().filter(|(_, why)| *why == wanted).count();
+    let why: Vec<String> = told
+        .iter()
+        .map(|(kind, words)| (count(*kind), words))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, words)| format!("{count} {words}"))
+        .collect();
+    if why.is_empty() {
+        "no node of the mesh said that it holds it for this capability".to_owned()
+    } else {
+        format!("of the nodes asked, {}", why.join(", "))
+    }
+}
+
+/// An error and what it came from, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Transparent errors repeat their source.
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+pub(super) fn catalog(error: &CatalogError) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: "the catalogue of what you stored cannot be used".to_owned(),
+        why: chain(error),
+        hint: "nothing on the mesh is lost; check the disk and the folder `owner`".to_owned(),
+    }
+}
+
+pub(super) fn store(error: &StoreOpenError) -> Failure {
+    Failure {
+        kind: FailureKind::StoreFull,
+        what: "the chunk store cannot be opened".to_owned(),
+        why: chain(error),
+        hint: "check the disk and the permissions of the folder `store`".to_owned(),
+    }
+}
+
+pub(super) fn disk(path: &Path, error: &std::io::Error) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: format!("the size of the disk below {} is not known", path.display()),
+        why: error.to_string(),
+        hint: "set `reserve` in quloud.toml".to_owned(),
+    }
+}
+
+pub(super) fn net(error: &crate::net::NetError) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: "the network could not be started".to_owned(),
+        why: error.to_string(),
+        hint: "check --listen and --bootstrap, and that the port is free".to_owned(),
+    }
+}
+
+/// No address came up in time.
+pub(super) fn not_listening(addresses: &[String]) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: "the node listens nowhere".to_owned(),
+        why: format!("none of {addresses:?} came up"),
+        hint: "check --listen, and that the port is free".to_owned(),
+    }
+}
+
+/// A task of ours ended in a way it must not.
+pub(super) fn died(who: &str, error: &tokio::task::JoinError) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: format!("{who} died"),
+        why: error.to_string(),
+        hint: "this is a fault in Quloud: please report it with the log".to_owned(),
+    }
+}

@@ -1,0 +1,135 @@
+//! `get`: a capability becomes a file again.
+//!
+//! One blocking thread walks the listing, asks the drive loop for a window of chunks and writes
+//! what arrives. It never holds more than that window.
+
+use super::failures;
+use super::inner::Inner;
+use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
+use super::report::{Failure, GetDone, GetRequest, Progress};
+use crate::core::owner::{FetchJob, OwnerEvent};
+use crate::core::types::{NodeId, Ticket, Time};
+use crate::crypto::capability::Capability;
+use crate::net::peer_id_of;
+use crate::repo::get::file::{Existing, get_file};
+use crate::repo::get::{ChunkSource, FetchError, Fetched, GetProgress, Wanted};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// Fetches `request` and tells `progress`.
+pub(super) async fn run(
+    inner: Arc<Inner>,
+    request: GetRequest,
+    progress: mpsc::Sender<Progress<GetDone>>,
+) {
+    let teller = progress.clone();
+    let work = tokio::task::spawn_blocking(move || fetch(inner, &request, &teller)).await;
+    let last = match work {
+        Ok(Ok(done)) => Progress::Done(done),
+        Ok(Err(failure)) => Progress::Failed(failure),
+        Err(error) => Progress::Failed(failures::died("the reader", &error)),
+    };
+    // Nobody need be listening: the file is there, or its part is kept.
+    drop(progress.send(last).await);
+}
+
+fn fetch(
+    inner: Arc<Inner>,
+    request: &GetRequest,
+    progress: &mpsc::Sender<Progress<GetDone>>,
+) -> Result<GetDone, Failure> {
+    let started = Instant::now();
+    let capability = Capability::decode(&request.capability).map_err(failures::capability)?;
+    let (sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
+    let mut source = Source {
+        inner,
+        runtime: Handle::current(),
+        sender,
+        events,
+        patience: Duration::from_secs(request.timeout_s),
+        served: BTreeMap::new(),
+    };
+    let existing = if request.overwrite { Existing::Replace } else { Existing::Keep };
+    let cancel = AtomicBool::new(false);
+    let tell = |now: GetProgress| {
+        // A full queue means that the listener is slow: the next line tells more.
+        drop(progress.try_send(Progress::Working {
+            bytes: now.bytes,
+            total: Some(now.total),
+            chunks: now.chunks,
+            replicas: None,
+            note: None,
+        }));
+        cancel.store(progress.is_closed(), Ordering::Relaxed);
+    };
+    let done = get_file(&capability, &mut source, &request.output, existing, &cancel, tell)
+        .map_err(|failed| failures::get(&request.output, &failed))?;
+    let holders = source.served.iter().map(|(node, count)| (peer_id_of(node), *count));
+    Ok(GetDone {
+        bytes: done.bytes,
+        chunks: done.chunks,
+        seconds: started.elapsed().as_secs_f64(),
+        holders: holders.collect(),
+    })
+}
+
+/// The mesh as a source of chunks.
+struct Source {
+    inner: Arc<Inner>,
+    runtime: Handle,
+    sender: mpsc::Sender<(u64, OwnerEvent)>,
+    events: mpsc::Receiver<(u64, OwnerEvent)>,
+    patience: Duration,
+    served: BTreeMap<NodeId, u64>,
+}
+
+impl ChunkSource for Source {
+    /// Waits for room in the queue into the drive loop at most: the loop always takes fetches up
+    /// in the end, and never waits for this thread, whose events all fit their queue.
+    fn request(&mut self, wanted: Wanted) {
+        let job = FetchJob {
+            // The drive loop sets both.
+            ticket: Ticket(0),
+            deadline: Time::default(),
+            holders: self.inner.catalog().holders_of(&wanted.id),
+            id: wanted.id,
+            locality: wanted.locality,
+            read: wanted.read,
+        };
+        let events = JobEvents::new(self.sender.clone(), wanted.index);
+        let command = DriveCommand::Fetch { job, events, patience: self.patience };
+        // A loop that has ended is noticed by the next look for an answer.
+        drop(self.inner.fetches.blocking_send(command));
+    }
+
+    fn next(&mut self) -> Result<Fetched, FetchError> {
+        loop {
+            let (events, fetches) = (&mut self.events, &self.inner.fetches);
+            let next = self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    event = events.recv() => event,
+                    () = fetches.closed() => None,
+                }
+            });
+            let (index, event) = next.ok_or(FetchError::Closed)?;
+            match event {
+                OwnerEvent::Fetched { header, sealed, from, .. } => {
+                    let count = self.served.entry(from).or_default();
+                    *count = count.saturating_add(1);
+                    return Ok(Fetched { index, header, sealed });
+                }
+                OwnerEvent::NotFetched { asked, .. } => {
+                    let why = failures::not_fetched(&asked);
+                    return Err(FetchError::Unavailable { index, why });
+                }
+                OwnerEvent::Acked { .. } | OwnerEvent::Stored { .. } | OwnerEvent::Short { .. } => {
+                }
+            }
+        }
+    }
+}

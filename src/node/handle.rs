@@ -1,0 +1,222 @@
+//! The handle of a running node: what the API and the in-process commands call.
+
+use super::failures;
+use super::inner::Inner;
+use super::outbox::Running;
+use super::put::{PutRun, seconds_since_1970};
+use super::report::{
+    BackupState, BackupStatus, Failure, GetDone, GetRequest, PeerReport, Progress, PutDone,
+    PutRequest, Status, StoreStatus,
+};
+use crate::core::types::Locality;
+use crate::repo::catalog::{Catalog, Entry, PutRoot, PutStarted};
+use crate::repo::put::file::{SourceFile, Stamp};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Progress lines that may wait for a slow listener.
+const PROGRESS_QUEUED_MAX: usize = 64;
+
+/// A running node. Cheap to clone; [`Self::shutdown`] ends it for all clones.
+#[derive(Clone)]
+pub struct NodeHandle {
+    inner: Arc<Inner>,
+    running: Arc<Running>,
+    tasks: Arc<Mutex<Tasks>>,
+}
+
+/// What has to end before the node has ended.
+pub(super) struct Tasks {
+    pub(super) drive: JoinHandle<()>,
+    pub(super) outbox: JoinHandle<()>,
+    pub(super) stop: mpsc::Sender<()>,
+}
+
+impl NodeHandle {
+    pub(super) fn new(inner: Arc<Inner>, running: Arc<Running>, tasks: Tasks) -> Self {
+        Self { inner, running, tasks: Arc::new(Mutex::new(tasks)) }
+    }
+
+    /// What `quloud status` shows.
+    pub async fn status(&self) -> Status {
+        let net = self.inner.net.snapshot().await;
+        let space = self.inner.shared.current_space();
+        let backups = backups(&self.inner.catalog());
+        let store = StoreStatus {
+            capacity: space.capacity,
+            used: space.used,
+            free: space.free,
+            chunks: space.chunks,
+            read_only: space.read_only,
+        };
+        let attention = attention(&store, &backups, &self.inner.shared.dropped_puts());
+        let rejects = self.inner.shared.rejects();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            peer_id: net.peer_id,
+            mesh: self.inner.mesh_name.clone(),
+            listen: net.listen,
+            peers: net.peers.len(),
+            uptime_s: self.inner.started.elapsed().as_secs(),
+            store,
+            backups,
+            rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
+            attention,
+        }
+    }
+
+    /// What `quloud peers` shows, in the order of the PeerIds.
+    pub async fn peers(&self) -> Vec<PeerReport> {
+        let net = self.inner.net.snapshot().await;
+        let catalog = self.inner.catalog();
+        let mut peers: Vec<PeerReport> = net
+            .peers
+            .into_iter()
+            .map(|peer| PeerReport {
+                holds_chunks: catalog.chunks_held_by(&peer.node),
+                site: self.inner.shared.site(&peer.node),
+                peer_id: peer.peer_id,
+                address: peer.address,
+                link: peer.link.name().to_owned(),
+                round_trip_ms: peer.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+            })
+            .collect();
+        peers.sort_by(|left, right| left.peer_id.cmp(&right.peer_id));
+        peers
+    }
+
+    /// Puts a file on the mesh. The job goes on when the receiver is dropped; what is short of its
+    /// replicas stays in the outbox.
+    pub fn put(&self, request: PutRequest) -> mpsc::Receiver<Progress<PutDone>> {
+        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
+        let handle = self.clone();
+        tokio::spawn(async move {
+            if let Err(failure) = handle.start_put(request, progress.clone()).await {
+                drop(progress.send(Progress::Failed(failure)).await);
+            }
+        });
+        heard
+    }
+
+    async fn start_put(
+        &self,
+        request: PutRequest,
+        progress: mpsc::Sender<Progress<PutDone>>,
+    ) -> Result<(), Failure> {
+        let stamp = stamp(request.path.clone()).await?;
+        let (job, mark) = {
+            let mut catalog = self.inner.catalog();
+            let job = PutStarted {
+                job: catalog.next_job(),
+                path: request.path,
+                bytes: stamp.bytes,
+                modified_ns: stamp.modified_ns,
+                replicas: request.replicas,
+                locality: Locality(rand::random()),
+                started_at: seconds_since_1970(),
+            };
+            let recorded = catalog.record(Entry::PutStarted(job.clone()));
+            recorded.map_err(|error| failures::catalog(&error))?;
+            (job.clone(), self.running.begin(job.job))
+        };
+        // Durable before the first chunk leaves: a crash from here on resumes.
+        self.inner.commit_catalog().await?;
+        let patience = Duration::from_secs(request.timeout_s);
+        PutRun { inner: Arc::clone(&self.inner), job, patience, progress }.run().await;
+        drop(mark);
+        Ok(())
+    }
+
+    /// Gets a file back. Dropping the receiver ends the job and keeps what was fetched.
+    pub fn get(&self, request: GetRequest) -> mpsc::Receiver<Progress<GetDone>> {
+        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
+        tokio::spawn(super::get::run(Arc::clone(&self.inner), request, progress));
+        heard
+    }
+
+    /// Ends the node: streams are closed, the store is synced and closed, the catalogue too.
+    pub async fn shutdown(self) {
+        let (drive, stop) = {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.outbox.abort();
+            let drive = std::mem::replace(&mut tasks.drive, tokio::spawn(async {}));
+            (drive, tasks.stop.clone())
+        };
+        self.inner.begin_stopping();
+        // The loop may have ended by itself: then there is nobody to tell.
+        let _ = stop.send(()).await;
+        if let Err(error) = drive.await {
+            tracing::error!(%error, "the drive loop ended badly");
+        }
+        if let Err(failure) = self.inner.commit_catalog().await {
+            tracing::error!(what = failure.what, why = failure.why, "at shutdown");
+        }
+    }
+}
+
+async fn stamp(path: PathBuf) -> Result<Stamp, Failure> {
+    let open = tokio::task::spawn_blocking(move || {
+        let opened = SourceFile::open(&path).map_err(|error| failures::put(&path, &error));
+        opened.map(|source| source.stamp())
+    });
+    open.await.map_err(|error| failures::died("the reader", &error))?
+}
+
+/// What the catalogue knows of every put, newest first. Also used while no node runs.
+pub(super) fn backups(catalog: &Catalog) -> Vec<BackupStatus> {
+    let open = catalog.open_jobs().map(|job| match &job.short {
+        Some(root) => backup(root, BackupState::Replicating),
+        None => BackupStatus {
+            name: job.started.path.display().to_string(),
+            bytes: job.started.bytes,
+            chunks: 0,
+            target: job.started.replicas,
+            replicas: 0,
+            state: BackupState::Queued,
+            put_at: job.started.started_at,
+        },
+    });
+    let mut backups: Vec<BackupStatus> = open.collect();
+    backups.reverse();
+    backups.extend(catalog.roots().into_iter().map(|root| backup(root, BackupState::Stored)));
+    backups
+}
+
+fn backup(root: &PutRoot, state: BackupState) -> BackupStatus {
+    BackupStatus {
+        name: root.name.clone(),
+        bytes: root.bytes,
+        chunks: root.chunks,
+        target: root.target,
+        replicas: root.replicas,
+        state,
+        put_at: root.put_at,
+    }
+}
+
+fn attention(
+    store: &StoreStatus,
+    backups: &[BackupStatus],
+    dropped: &[(PathBuf, String)],
+) -> Vec<String> {
+    let mut attention = Vec::new();
+    if store.read_only {
+        attention.push(
+            "the store is read-only after a disk error: restart the node to verify it".to_owned(),
+        );
+    }
+    let open = backups.iter().filter(|backup| backup.state != BackupState::Stored).count();
+    if open > 0 {
+        let puts = if open == 1 { "1 put is" } else { &format!("{open} puts are") };
+        attention.push(format!("{puts} short of replicas; the outbox goes on trying"));
+    }
+    attention.extend(
+        dropped
+            .iter()
+            .map(|(path, why)| format!("{} was not stored: {why}; put it again", path.display())),
+    );
+    attention
+}

@@ -1,0 +1,57 @@
+//! Pieces of work that a user starts: the queues into the drive loop and the way back.
+
+use crate::core::owner::{FetchJob, OwnerEvent, StoreJob};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// What a job asks of the drive loop. The loop sets the ticket and the deadline.
+pub(super) enum DriveCommand {
+    /// Store one chunk.
+    Store {
+        /// The chunk and where it shall go.
+        job: StoreJob,
+        /// Who hears of it.
+        events: JobEvents,
+        /// How long until it is reported as short.
+        patience: Duration,
+    },
+    /// Fetch one chunk.
+    Fetch {
+        /// The chunk.
+        job: FetchJob,
+        /// Who hears of it.
+        events: JobEvents,
+        /// How long until it is given up.
+        patience: Duration,
+    },
+}
+
+/// The way back from the drive loop to one job: every event carries the job's own number of the
+/// chunk it is about.
+#[derive(Clone)]
+pub(super) struct JobEvents {
+    sender: mpsc::Sender<(u64, OwnerEvent)>,
+    index: u64,
+}
+
+impl JobEvents {
+    pub(super) fn new(sender: mpsc::Sender<(u64, OwnerEvent)>, index: u64) -> Self {
+        Self { sender, index }
+    }
+
+    /// Whether anybody still listens. The receiver never waits for the drive loop, so this ends.
+    pub(super) async fn send(&self, event: OwnerEvent) -> bool {
+        self.sender.send((self.index, event)).await.is_ok()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Room for events between the drive loop and one job.
+pub(super) const EVENTS_QUEUED_MAX: usize = 256;
+
+/// Room for commands between the jobs and the drive loop, per kind. Small: chunks in this queue
+/// are bytes outside the owner role's window.
+pub(super) const COMMANDS_QUEUED_MAX: usize = 4;

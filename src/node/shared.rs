@@ -1,0 +1,115 @@
+//! What the drive loop tells the rest of the node: small, behind one lock, never awaited under.
+
+use crate::core::codec::Reject;
+use crate::core::effect::Space;
+use crate::core::types::NodeId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// Facts about the running node.
+pub(super) struct Shared {
+    facts: Mutex<Facts>,
+    listening: watch::Sender<Vec<String>>,
+    peers: watch::Sender<BTreeSet<NodeId>>,
+}
+
+#[derive(Default)]
+struct Facts {
+    space: Space,
+    rejects: BTreeMap<Reject, u64>,
+    sites: BTreeMap<NodeId, String>,
+    /// Puts that were given up since the start, oldest first.
+    dropped: VecDeque<(PathBuf, String)>,
+}
+
+/// Given-up puts that are remembered for `status`; the log has all of them.
+const DROPPED_MAX: usize = 32;
+
+impl Shared {
+    pub(super) fn new(space: Space) -> Self {
+        let facts = Facts { space, ..Facts::default() };
+        Self {
+            facts: Mutex::new(facts),
+            listening: watch::Sender::new(Vec::new()),
+            peers: watch::Sender::new(BTreeSet::new()),
+        }
+    }
+
+    pub(super) fn space(&self, space: Space) {
+        self.facts().space = space;
+    }
+
+    pub(super) fn current_space(&self) -> Space {
+        self.facts().space
+    }
+
+    /// Counts a message that was turned down; logged at debug level, because peers cause it.
+    pub(super) fn rejected(&self, from: NodeId, reason: Reject) {
+        tracing::debug!(%from, ?reason, "rejected");
+        let mut facts = self.facts();
+        let count = facts.rejects.entry(reason).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    pub(super) fn rejects(&self) -> BTreeMap<Reject, u64> {
+        self.facts().rejects.clone()
+    }
+
+    pub(super) fn listening(&self, address: String) {
+        self.listening.send_modify(|addresses| {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        });
+    }
+
+    /// The listening addresses, as they come.
+    pub(super) fn watch_listening(&self) -> watch::Receiver<Vec<String>> {
+        self.listening.subscribe()
+    }
+
+    /// Remembers a put that was given up, for the user to see.
+    pub(super) fn dropped(&self, path: &Path, why: &str) {
+        tracing::warn!(path = %path.display(), why, "a put was given up");
+        let mut facts = self.facts();
+        if facts.dropped.len() >= DROPPED_MAX {
+            facts.dropped.pop_front();
+        }
+        facts.dropped.push_back((path.to_owned(), why.to_owned()));
+    }
+
+    pub(super) fn dropped_puts(&self) -> Vec<(PathBuf, String)> {
+        self.facts().dropped.iter().cloned().collect()
+    }
+
+    /// The site that a connected peer declares.
+    pub(super) fn site(&self, node: &NodeId) -> String {
+        self.facts().sites.get(node).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn peer_up(&self, node: NodeId, site: &str) {
+        self.facts().sites.insert(node, site.to_owned());
+        self.peers.send_if_modified(|peers| peers.insert(node));
+    }
+
+    pub(super) fn peer_down(&self, node: &NodeId) {
+        self.facts().sites.remove(node);
+        self.peers.send_if_modified(|peers| peers.remove(node));
+    }
+
+    pub(super) fn is_connected(&self, node: &NodeId) -> bool {
+        self.peers.borrow().contains(node)
+    }
+
+    /// Who is connected, as it changes.
+    pub(super) fn watch_peers(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.peers.subscribe()
+    }
+
+    /// The facts stay true even if a holder of the lock panicked: each update is one assignment.
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
