@@ -1,10 +1,11 @@
 //! The frozen vectors of `tests/vectors/`: what a second implementation is checked against.
 //!
 //! Each file is made again in memory from fixed seeds and compared byte for byte, so that no change
-//! of a layout goes unnoticed. With `QULOUD_WRITE_VECTORS=1` the files are written (then run it once
-//! more without): only for a layout that is meant to change. Besides, each file is read and checked on its own: the good vectors
-//! against [`oracle`], which is written from `proto/PROTOCOL.md` without this crate's code, and the
-//! bad ones (`*-bad.txt`) must fail, each for its reason.
+//! of a layout goes unnoticed. With `QULOUD_WRITE_VECTORS=1` the files are written (then run it
+//! once more without): only for a layout that is meant to change. Besides, each file is read and
+//! checked on its own: the good vectors against [`oracle`], which is written from
+//! `proto/PROTOCOL.md` without this crate's code, and the bad ones (`*-bad.txt`) must fail, each
+//! for its reason.
 //!
 //! The format needs no library: `#` comments, then records of a `[name]` and `field = value` lines.
 //! Bytes are in lower-case hexadecimal, a field that stands several times is a list.
