@@ -16,6 +16,7 @@
 //! | `owner/acks.rs` | what a holder says to what it was sent |
 //! | `owner/outbox.rs` | when an unmet request is published again |
 //! | `owner/retrieve.rs` | fetch jobs |
+//! | `owner/source.rs` | one fetch job: who may have the chunk, who is next |
 //! | `owner/search.rs` | looking for holders of wanted chunks on the topic |
 //! | `owner/peers.rs` | who is connected, what each did before, and dials |
 //! | `owner/timers.rs` | alarms and rates |
@@ -45,7 +46,9 @@ mod grant;
 mod outbox;
 mod peers;
 mod retrieve;
+mod search;
 mod shared;
+mod source;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -238,6 +241,7 @@ impl OwnerRole {
         match message {
             TopicMessage::Answer(answer) => {
                 self.store.on_answer(now, &mut self.shared, from, answer);
+                self.fetch.on_answer(now, &mut self.shared, from, answer);
             }
             // The holder role's.
             TopicMessage::StoreRequest(_) | TopicMessage::RetrieveRequest(_) => {}
@@ -250,7 +254,10 @@ impl OwnerRole {
             StreamMessage::StoreClaim(claim) => self.store.on_claim(now, shared, from, &claim),
             StreamMessage::StoreAck(ack) => self.store.on_ack(now, shared, from, ack),
             StreamMessage::StoreReject(reject) => self.store.on_reject(now, shared, from, reject),
-            StreamMessage::ChunkData(_) | StreamMessage::RetrieveReject(_) => {}
+            StreamMessage::ChunkData(data) => self.fetch.on_data(now, shared, from, data),
+            StreamMessage::RetrieveReject(reject) => {
+                self.fetch.on_reject(now, shared, from, reject);
+            }
             // The transport's, and the holder role's.
             StreamMessage::Hello(_)
             | StreamMessage::StoreRequest(_)
@@ -273,7 +280,8 @@ impl OwnerRole {
             Wake::Delivery(node) => self.store.on_silence(now, shared, node),
             Wake::Deadline(ticket) => self.store.on_deadline(shared, ticket),
             Wake::Fetch(ticket) => self.fetch.on_wake(now, shared, ticket),
-            Wake::Search(_) | Wake::Requests => {}
+            Wake::Search(topic) => self.fetch.on_search(now, shared, topic),
+            Wake::Requests => self.fetch.on_requests(now, shared),
             Wake::DialPace => shared.pump_dials(now),
             Wake::Dial(node) => {
                 if shared.dial_over(node) {

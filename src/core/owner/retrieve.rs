@@ -1,16 +1,59 @@
 //! Fetch jobs: holders known first, the next one where one is slow, wrong or away.
+//!
+//! Bytes are checked against the id before anybody sees them: a liar costs one chunk's transfer and
+//! its reputation. Bounds: `OwnerLimits::fetch_slots` jobs, `OwnerLimits::fetches_per_holder`
+//! requests per holder, [`SOURCES_MAX`] nodes per job, and what [`super::search`] states.
+//!
+//! [`SOURCES_MAX`]: super::source::SOURCES_MAX
 
+use super::outbox::{Heard, Occasion};
+use super::search::{Recent, Search};
 use super::shared::Shared;
+use super::source::{Fetch, Load, State};
 use super::timers::Wake;
-use super::{FetchJob, OwnerEvent, OwnerLimits};
-use crate::core::topic::Topic;
+use super::{FetchFailure, FetchJob, OwnerEvent, OwnerLimits};
+use crate::core::codec::Reject;
+use crate::core::message::{ChunkData, Retrieve, RetrieveRefusal, RetrieveReject, StreamMessage};
+use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{NodeId, Ticket, Time};
-use std::collections::BTreeMap;
+use crate::crypto::keys::random;
+use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
+use bytes::Bytes;
+use rand::Rng;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// A request that was not answered for so long is forgotten, and the holder gets another.
+const REQUEST_LIFE: Duration = Duration::from_secs(60);
+/// When to look again where too many dials are open.
+const AGAIN: Duration = Duration::from_secs(1);
+/// One fetch in so many may be asked of a second holder at the same time (two in any case): on a
+/// slow line everything is slow, and asking twice would only make it slower.
+const HEDGED_SHARE: usize = 8;
+
+const SCORE_SERVED: i32 = 1;
+const SCORE_LATE: i32 = -4;
+const SCORE_WRONG_BYTES: i32 = -32;
+
+/// One request to one holder.
+#[derive(Debug)]
+struct Request {
+    /// `None` once the chunk came from elsewhere.
+    ticket: Option<Ticket>,
+    node: NodeId,
+    since: Time,
+}
 
 /// The fetch flow.
 #[derive(Debug, Default)]
 pub(super) struct FetchFlow {
-    jobs: BTreeMap<Ticket, FetchJob>,
+    pub(super) jobs: BTreeMap<Ticket, Fetch>,
+    requests: BTreeMap<u64, Request>,
+    loads: BTreeMap<NodeId, Load>,
+    pub(super) recent: Recent,
+    pub(super) gathering: BTreeMap<Topic, Vec<Ticket>>,
+    pub(super) searches: VecDeque<Search>,
+    pub(super) heard: Heard,
 }
 
 impl FetchFlow {
@@ -18,25 +61,267 @@ impl FetchFlow {
         limits.fetch_slots.saturating_sub(self.jobs.len())
     }
 
-    pub(super) fn on_command(&mut self, _now: Time, shared: &mut Shared, job: FetchJob) {
-        shared.timers.set(Wake::Fetch(job.ticket), job.deadline);
-        self.jobs.insert(job.ticket, job);
+    pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: FetchJob) {
+        let FetchJob { ticket, id, locality, read, holders, deadline } = job;
+        let mut job = Fetch::new(id, locality, read, deadline);
+        let peers = &shared.peers;
+        let recent = self.recent.of(locality).filter(|node| peers.is_up(node));
+        for node in holders.iter().chain(recent).filter(|node| **node != shared.node) {
+            job.add(now, *node, Bytes::new(), peers);
+        }
+        self.jobs.insert(ticket, job);
+        self.pump(now, shared, ticket);
     }
 
-    pub(super) fn cancel(&mut self, _now: Time, shared: &mut Shared, ticket: Ticket) {
-        shared.timers.clear(Wake::Fetch(ticket));
-        self.jobs.remove(&ticket);
-    }
-
-    pub(super) fn on_wake(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
-        if let Some(job) = self.jobs.remove(&ticket).filter(|job| job.deadline <= now) {
-            shared.report(OwnerEvent::NotFetched { ticket, id: job.id, asked: Vec::new() });
+    pub(super) fn cancel(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        if self.remove(shared, ticket).is_some() {
+            self.pump_all(now, shared);
         }
     }
 
-    pub(super) fn on_peer_up(&mut self, _now: Time, _shared: &mut Shared, _node: NodeId) {}
+    /// Forgets the job; what was asked for it is still expected, and thrown away when it comes.
+    fn remove(&mut self, shared: &mut Shared, ticket: Ticket) -> Option<Fetch> {
+        let job = self.jobs.remove(&ticket)?;
+        shared.timers.clear(Wake::Fetch(ticket));
+        for request in job.requests() {
+            self.requests.entry(request).and_modify(|request| request.ticket = None);
+        }
+        let jobs = &self.jobs;
+        self.searches.retain(|search| search.concerns_any(jobs));
+        Some(job)
+    }
 
-    pub(super) fn on_peer_down(&mut self, _now: Time, _shared: &mut Shared, _node: NodeId) {}
+    pub(super) fn on_wake(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        let Some(job) = self.jobs.get(&ticket) else { return };
+        if now < job.deadline {
+            return self.pump(now, shared, ticket);
+        }
+        let (id, asked) = (job.id, job.asked());
+        self.remove(shared, ticket);
+        shared.report(OwnerEvent::NotFetched { ticket, id, asked });
+        self.pump_all(now, shared);
+    }
 
-    pub(super) fn on_subscribed(&mut self, _now: Time, _shared: &mut Shared, _topic: Topic) {}
+    /// Moves every job on: a holder has room again, or is there again.
+    fn pump_all(&mut self, now: Time, shared: &mut Shared) {
+        let tickets: Vec<Ticket> = self.jobs.keys().copied().collect();
+        for ticket in tickets {
+            self.pump(now, shared, ticket);
+        }
+    }
+
+    /// Moves a job on as far as it goes now, and sets its alarm.
+    pub(super) fn pump(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        self.pass_over_late(now, shared, ticket);
+        while self.wants_another(now, shared, ticket) {
+            let Some(job) = self.jobs.get_mut(&ticket) else { return };
+            let in_flight = |node: &NodeId| self.loads.get(node).map_or(0, |load| load.in_flight);
+            let limit = shared.limits.fetches_per_holder;
+            let Some(node) = job.next(now, &shared.peers, in_flight, limit) else {
+                if !job.has_ready() {
+                    self.search(now, shared, ticket);
+                }
+                break;
+            };
+            if shared.peers.is_up(&node) {
+                self.ask(now, shared, ticket, node);
+                continue;
+            }
+            let Some(source) = job.sources.get_mut(&node) else { break };
+            source.state = if shared.dial(now, node, source.record.clone()) {
+                State::Dialing(now)
+            } else {
+                State::Ready(now.after(AGAIN))
+            };
+        }
+        self.set_alarm(now, shared, ticket);
+    }
+
+    fn pass_over_late(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        let stall = shared.limits.fetch_stall;
+        let is_late = |node: &NodeId, since: Time| {
+            self.loads.get(node).is_some_and(|load| load.late_at(since, stall) <= now)
+        };
+        for node in job.mark_late(is_late) {
+            shared.peers.rate(now, node, SCORE_LATE);
+        }
+    }
+
+    /// Whether to ask one more: nobody is being asked, or the only one is slow.
+    fn wants_another(&self, now: Time, shared: &Shared, ticket: Ticket) -> bool {
+        let Some(job) = self.jobs.get(&ticket) else { return false };
+        let mut active = job.active();
+        let Some((node, since)) = active.next() else { return true };
+        if active.next().is_some() || self.hedge_at(node, since) > now {
+            return false;
+        }
+        let hedged = self.jobs.values().filter(|job| job.active().count() > 1).count();
+        hedged < (shared.limits.fetch_slots / HEDGED_SHARE).max(2)
+    }
+
+    fn hedge_at(&self, node: &NodeId, since: Time) -> Time {
+        self.loads.get(node).copied().unwrap_or_default().hedge_at(since)
+    }
+
+    fn ask(&mut self, now: Time, shared: &mut Shared, ticket: Ticket, node: NodeId) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        let Some(source) = job.sources.get_mut(&node) else { return };
+        let request = shared.rng.next_u64();
+        let nonce = random(&mut shared.rng);
+        let context = Context {
+            operation: Operation::Retrieve,
+            mesh: shared.mesh,
+            verifier: Verifier::Node(node),
+            asker: Some(shared.node),
+            nonce,
+            body_hash: body_hash(&[&request.to_le_bytes()]),
+        };
+        let proof = prove(&job.read, &job.id, &context, &mut shared.rng);
+        source.state = State::Asked(request, now);
+        self.loads.entry(node).or_default().in_flight += 1;
+        self.requests.insert(request, Request { ticket: Some(ticket), node, since: now });
+        shared.timers.set_no_later(Wake::Requests, now.after(REQUEST_LIFE));
+        let message = Retrieve { request, id: job.id, nonce, proof };
+        shared.send(node, StreamMessage::Retrieve(message));
+    }
+
+    /// Sets the alarm for whatever comes first without anything happening.
+    fn set_alarm(&self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        let Some(job) = self.jobs.get(&ticket) else { return };
+        let active = job.active().flat_map(|(node, since)| {
+            let late =
+                self.loads.get(node).map(|load| load.late_at(since, shared.limits.fetch_stall));
+            late.into_iter().chain([self.hedge_at(node, since)])
+        });
+        let searched = job.schedule.attempt() > 0 && !job.gathered;
+        let search = searched.then_some(job.search_at);
+        let times = active.chain(job.next_ready()).chain(search).filter(|at| *at > now);
+        let next = times.min().map_or(job.deadline, |at| at.min(job.deadline));
+        shared.timers.set(Wake::Fetch(ticket), next);
+    }
+
+    /// The request `number` if it went to this node; it is answered now.
+    fn answered(&mut self, now: Time, node: &NodeId, number: u64) -> Option<Request> {
+        self.requests.get(&number).filter(|request| request.node == *node)?;
+        let request = self.requests.remove(&number)?;
+        self.loads.entry(*node).or_default().on_answer(now, now.since(request.since));
+        Some(request)
+    }
+
+    /// A chunk came.
+    pub(super) fn on_data(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        data: ChunkData,
+    ) {
+        let Some(request) = self.answered(now, &from, data.request) else {
+            return shared.reject(from, Reject::Unsolicited);
+        };
+        let ticket = request.ticket;
+        let job = ticket.and_then(|ticket| Some((ticket, self.jobs.get_mut(&ticket)?)));
+        let Some((ticket, job)) = job else { return self.pump_all(now, shared) };
+        let ChunkData { header, sealed, .. } = data;
+        if header.id() != job.id || !header.certifies(&sealed) {
+            job.fail(now, &from, FetchFailure::WrongBytes);
+            shared.reject(from, Reject::WrongBytes);
+            shared.peers.rate(now, from, SCORE_WRONG_BYTES);
+            return self.pump_all(now, shared);
+        }
+        shared.peers.rate(now, from, SCORE_SERVED);
+        let (id, locality) = (job.id, job.locality);
+        self.remove(shared, ticket);
+        shared.report(OwnerEvent::Fetched { ticket, id, header, sealed, from });
+        self.learn(now, shared, locality, from);
+        self.pump_all(now, shared);
+    }
+
+    /// A holder will not serve a chunk.
+    pub(super) fn on_reject(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        reject: RetrieveReject,
+    ) {
+        let Some(request) = self.answered(now, &from, reject.request) else {
+            return shared.reject(from, Reject::Unsolicited);
+        };
+        let failure = match reject.reason {
+            RetrieveRefusal::NotHeld => FetchFailure::NotHeld,
+            RetrieveRefusal::Busy => FetchFailure::Busy,
+            RetrieveRefusal::Damaged => FetchFailure::Damaged,
+        };
+        if let Some(job) = request.ticket.and_then(|ticket| self.jobs.get_mut(&ticket)) {
+            job.fail(now, &from, failure);
+        }
+        self.pump_all(now, shared);
+    }
+
+    /// Forgets requests that nobody will answer any more.
+    pub(super) fn on_requests(&mut self, now: Time, shared: &mut Shared) {
+        let old = |_: &u64, request: &mut Request| now.since(request.since) >= REQUEST_LIFE;
+        let old: Vec<(u64, Request)> = self.requests.extract_if(.., old).collect();
+        for (_, Request { ticket, node, .. }) in old {
+            let load = self.loads.entry(node).or_default();
+            load.in_flight = load.in_flight.saturating_sub(1);
+            if let Some(job) = ticket.and_then(|ticket| self.jobs.get_mut(&ticket)) {
+                job.fail(now, &node, FetchFailure::Late);
+            }
+        }
+        if let Some(oldest) = self.requests.values().map(|request| request.since).min() {
+            shared.timers.set(Wake::Requests, oldest.after(REQUEST_LIFE));
+        }
+        self.pump_all(now, shared);
+    }
+
+    pub(super) fn on_peer_up(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+        for job in self.jobs.values_mut() {
+            let Some(source) = job.sources.get_mut(&node) else { continue };
+            match source.state {
+                State::Dialing(_) => source.state = State::Ready(now),
+                State::Failed if source.failed_in_passing() => source.revive(now),
+                _ => {}
+            }
+        }
+        self.on_occasion(now, shared, None, Occasion::Connected);
+        self.pump_all(now, shared);
+    }
+
+    /// A node went away, or could not be reached: what it was asked for is asked of others.
+    pub(super) fn on_peer_down(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+        self.loads.remove(&node);
+        self.requests.retain(|_, request| request.node != node);
+        for job in self.jobs.values_mut() {
+            let state = job.sources.get(&node).map(|source| source.state);
+            if let Some(State::Dialing(_) | State::Asked(..) | State::Late(_)) = state {
+                job.fail(now, &node, FetchFailure::Unreachable);
+            }
+        }
+        self.pump_all(now, shared);
+    }
+
+    pub(super) fn on_subscribed(&mut self, now: Time, shared: &mut Shared, topic: Topic) {
+        self.on_occasion(now, shared, Some(topic), Occasion::Subscribed);
+        self.pump_all(now, shared);
+    }
+
+    /// A peer connected or subscribed: what nobody is being asked for is searched for again soon.
+    fn on_occasion(
+        &mut self,
+        now: Time,
+        shared: &Shared,
+        topic: Option<Topic>,
+        occasion: Occasion,
+    ) {
+        for job in self.jobs.values_mut() {
+            let own = Topic::new(TopicKind::Retrieve, job.locality, shared.shard_bits);
+            let concerns = topic.is_none_or(|topic| topic == own);
+            if concerns && job.schedule.attempt() > 0 && job.active().next().is_none() {
+                job.search_at = job.search_at.min(self.heard.early(now, own, occasion));
+            }
+        }
+    }
 }

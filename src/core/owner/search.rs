@@ -1,0 +1,207 @@
+//! Looking for holders of wanted chunks on the topic, and remembering who had what.
+//!
+//! Bounds: 32 chunks per request, [`SEARCHES_MAX`] requests that can still be answered (the oldest
+//! forgotten first), [`OPENED_MAX`] answers opened for each, and [`RECENT_MAX`] localities with
+//! [`RECENT_NODES_MAX`] nodes each remembered (the least recently used forgotten first).
+
+use super::batch::OPENED_MAX;
+use super::retrieve::FetchFlow;
+use super::shared::Shared;
+use super::source::Fetch;
+use super::timers::Wake;
+use crate::core::codec::{Reject, WANTED_MAX};
+use crate::core::message::{Answer, AnswerBody, RetrieveRequest, TopicMessage};
+use crate::core::topic::{Topic, TopicKind};
+use crate::core::types::{AnswerTag, Locality, NodeId, Ticket, Time};
+use crate::crypto::keys::random;
+use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
+use crate::crypto::seal::AnswerSecret;
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+pub(super) const SEARCHES_MAX: usize = 64;
+const RECENT_MAX: usize = 64;
+const RECENT_NODES_MAX: usize = 16;
+
+/// How long the first wanted chunk of a request waits for others.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// One request that was sent out.
+#[derive(Debug)]
+pub(super) struct Search {
+    secret: AnswerSecret,
+    tag: AnswerTag,
+    /// The job of each wanted chunk.
+    wanted: Vec<Ticket>,
+    answered: BTreeSet<NodeId>,
+    opened: u32,
+}
+
+impl Search {
+    /// Whether one of the jobs still runs.
+    pub(super) fn concerns_any(&self, jobs: &BTreeMap<Ticket, Fetch>) -> bool {
+        self.wanted.iter().any(|ticket| jobs.contains_key(ticket))
+    }
+}
+
+/// Who served a chunk of which locality: probably has its neighbours too.
+#[derive(Debug, Default)]
+pub(super) struct Recent(VecDeque<(Locality, VecDeque<NodeId>)>);
+
+impl Recent {
+    /// The latest first.
+    pub(super) fn of(&self, locality: Locality) -> impl Iterator<Item = &NodeId> {
+        let found = self.0.iter().find(|(other, _)| *other == locality);
+        found.into_iter().flat_map(|(_, nodes)| nodes)
+    }
+
+    fn learn(&mut self, locality: Locality, node: NodeId) {
+        let at = self.0.iter().position(|(other, _)| *other == locality);
+        let known = at.and_then(|at| self.0.remove(at)).map(|(_, nodes)| nodes);
+        let mut nodes = known.unwrap_or_default();
+        nodes.retain(|other| *other != node);
+        nodes.push_front(node);
+        nodes.truncate(RECENT_NODES_MAX);
+        self.0.push_front((locality, nodes));
+        self.0.truncate(RECENT_MAX);
+    }
+}
+
+impl FetchFlow {
+    /// Notes who served a chunk, and lets jobs of the same locality that have nobody ask there.
+    pub(super) fn learn(&mut self, now: Time, shared: &Shared, locality: Locality, node: NodeId) {
+        self.recent.learn(locality, node);
+        for job in self.jobs.values_mut().filter(|job| job.locality == locality) {
+            if job.active().next().is_none() && !job.sources.contains_key(&node) {
+                job.add(now, node, Bytes::new(), &shared.peers);
+            }
+        }
+    }
+
+    /// Nobody is left to ask for this chunk: it joins the next request on its topic, now or when
+    /// its pause is over.
+    pub(super) fn search(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        if job.gathered || job.schedule.attempt() > 0 && now < job.search_at {
+            return;
+        }
+        job.gathered = true;
+        let topic = Topic::new(TopicKind::Retrieve, job.locality, shared.shard_bits);
+        let gathering = self.gathering.entry(topic).or_default();
+        gathering.push(ticket);
+        let wait = if gathering.len() < WANTED_MAX { GATHER } else { Duration::ZERO };
+        shared.timers.set_no_later(Wake::Search(topic), now.after(wait));
+    }
+
+    /// Wanted chunks were gathered long enough: publishes requests for them.
+    pub(super) fn on_search(&mut self, now: Time, shared: &mut Shared, topic: Topic) {
+        let jobs = &self.jobs;
+        let Some(gathering) = self.gathering.get_mut(&topic) else { return };
+        gathering.retain(|ticket| jobs.contains_key(ticket));
+        let Some(first) = gathering.first() else {
+            self.gathering.remove(&topic);
+            return;
+        };
+        let Some(locality) = jobs.get(first).map(|job| job.locality) else { return };
+        if let Err(at) = shared.may_publish(now) {
+            return shared.timers.set(Wake::Search(topic), at);
+        }
+        let wanted: Vec<Ticket> = gathering.drain(..gathering.len().min(WANTED_MAX)).collect();
+        if !gathering.is_empty() {
+            shared.timers.set(Wake::Search(topic), now);
+        }
+        self.publish(now, shared, topic, locality, wanted);
+    }
+
+    fn publish(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        topic: Topic,
+        locality: Locality,
+        wanted: Vec<Ticket>,
+    ) {
+        let secret = shared.answer_secret(locality);
+        let ephemeral = secret.public();
+        let attempts = wanted.iter().filter_map(|ticket| self.jobs.get(ticket));
+        let attempt = attempts.map(|job| job.schedule.attempt()).max().unwrap_or(0);
+        let nonce = random(&mut shared.rng);
+        let context = Context {
+            operation: Operation::Retrieve,
+            mesh: shared.mesh,
+            verifier: Verifier::Anyone(ephemeral),
+            asker: None,
+            nonce,
+            body_hash: body_hash(&[&attempt.to_le_bytes()]),
+        };
+        let mut proofs = Vec::new();
+        for ticket in &wanted {
+            let Some(job) = self.jobs.get_mut(ticket) else { continue };
+            proofs.push((job.id, prove(&job.read, &job.id, &context, &mut shared.rng)));
+            let pause = job.schedule.published();
+            job.search_at = now.after(shared.jitter(pause));
+            job.gathered = false;
+            // Who was away or slow may be back: a second chance costs less than a search.
+            job.revive(now);
+        }
+        if !shared.peers.none_connected() {
+            self.heard.published(now, topic);
+        }
+        let request = RetrieveRequest { ephemeral, attempt, nonce, wanted: proofs };
+        shared.publish(topic, TopicMessage::RetrieveRequest(request));
+        let tag = AnswerTag::of(&ephemeral);
+        let answered = BTreeSet::new();
+        let tickets = wanted.clone();
+        self.searches.push_back(Search { secret, tag, wanted, answered, opened: 0 });
+        if self.searches.len() > SEARCHES_MAX {
+            self.searches.pop_front();
+        }
+        for ticket in tickets {
+            self.pump(now, shared, ticket);
+        }
+    }
+
+    /// A sealed answer, if it is one to us.
+    pub(super) fn on_answer(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        answer: &Answer,
+    ) {
+        let Some(search) = self.searches.iter_mut().find(|search| search.tag == answer.tag) else {
+            return;
+        };
+        if search.opened >= OPENED_MAX {
+            return shared.reject(from, Reject::TableFull);
+        }
+        search.opened += 1;
+        let offer = match shared.open_answer(&search.secret, answer) {
+            Ok(AnswerBody::Offer(offer)) => offer,
+            Ok(AnswerBody::Claim(_)) => return shared.reject(from, Reject::Unsolicited),
+            Err(reason) => return shared.reject(from, reason),
+        };
+        let Some(contact) = offer.contact else { return shared.reject(from, Reject::Malformed) };
+        if let Err(reason) = shared.check_contact(&contact) {
+            return shared.reject(from, reason);
+        }
+        let node = contact.hello.node;
+        if node == shared.node {
+            return;
+        }
+        if !search.answered.insert(node) {
+            return shared.reject(from, Reject::Replayed);
+        }
+        let held = search.wanted.iter().enumerate().filter(|(at, _)| offer.holds >> at & 1 == 1);
+        let held: Vec<Ticket> = held.map(|(_, ticket)| *ticket).collect();
+        for ticket in held {
+            let Some(job) = self.jobs.get_mut(&ticket) else { continue };
+            if job.add(now, node, contact.record.clone(), &shared.peers) {
+                self.pump(now, shared, ticket);
+            } else {
+                shared.reject(from, Reject::TableFull);
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! One fetch job: who may have the chunk, who was asked, and who is next.
+
+use super::FetchFailure;
+use super::outbox::Schedule;
+use super::peers::Peers;
+use crate::core::types::{ChunkId, Locality, NodeId, Time};
+use crate::crypto::keys::ChunkSecret;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many nodes one job knows. At the bound a connected one takes the place of one that is not
+/// and was not asked yet; others are turned away.
+pub(super) const SOURCES_MAX: usize = 64;
+
+/// A busy node is asked again after so long, then after twice that, up to 16 times that.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// Another one is asked after twice the typical time of the first, within these bounds.
+const HEDGE_MIN: Duration = Duration::from_millis(500);
+const HEDGE_MAX: Duration = Duration::from_secs(3);
+/// A node that delivers other chunks is passed over for this one after so many stalls.
+const STALLS_IN_ALL: u32 = 4;
+
+/// How one node stands to the chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// To be asked, from then on.
+    Ready(Time),
+    /// Being connected since then.
+    Dialing(Time),
+    /// Asked under this number, at that time.
+    Asked(u64, Time),
+    /// Asked under this number, and passed over since; its answer is still welcome.
+    Late(u64),
+    /// No use now; welcome again when it offers or connects.
+    Failed,
+    /// Sent other bytes: not asked again for this chunk.
+    Banned,
+}
+
+/// One node that may have the chunk.
+#[derive(Debug)]
+pub(super) struct Source {
+    rank: u32,
+    /// Its signed PeerRecord, empty where its addresses are known.
+    pub(super) record: Bytes,
+    pub(super) state: State,
+    /// How often it said that it was busy.
+    busy: u32,
+    last: Option<FetchFailure>,
+}
+
+/// How one holder does, over all jobs.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Load {
+    /// Requests it has not answered.
+    pub(super) in_flight: usize,
+    /// When it last answered one.
+    progress: Time,
+    /// Its typical time, in milliseconds, moved by a quarter of each difference; 0 = unknown.
+    typical_ms: u64,
+}
+
+impl Load {
+    /// It answered a request of that age.
+    pub(super) fn on_answer(&mut self, now: Time, age: Duration) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.progress = now;
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.typical_ms = match self.typical_ms {
+            0 => age,
+            typical => (typical / 4 * 3).saturating_add(age / 4).max(1),
+        };
+    }
+
+    /// When a request sent `since` calls for a second one elsewhere. A holder that delivers other
+    /// chunks is busy, not slow: the time counts from its last sign of life.
+    pub(super) fn hedge_at(&self, since: Time) -> Time {
+        let twice = Duration::from_millis(self.typical_ms.saturating_mul(2));
+        since.max(self.progress).after(twice.clamp(HEDGE_MIN, HEDGE_MAX))
+    }
+
+    /// When a request sent `since` is late.
+    pub(super) fn late_at(&self, since: Time, stall: Duration) -> Time {
+        let silent = since.max(self.progress).after(stall);
+        silent.min(since.after(stall * STALLS_IN_ALL))
+    }
+}
+
+/// One fetch job.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) id: ChunkId,
+    pub(super) locality: Locality,
+    pub(super) read: ChunkSecret,
+    pub(super) deadline: Time,
+    pub(super) sources: BTreeMap<NodeId, Source>,
+    next_rank: u32,
+    /// How often it was searched for on the topic.
+    pub(super) schedule: Schedule,
+    /// When it may be searched for again.
+    pub(super) search_at: Time,
+    /// In a request that is about to go out.
+    pub(super) gathered: bool,
+}
+
+impl Fetch {
+    pub(super) fn new(id: ChunkId, locality: Locality, read: ChunkSecret, deadline: Time) -> Self {
+        Self {
+            id,
+            locality,
+            read,
+            deadline,
+            sources: BTreeMap::new(),
+            next_rank: 0,
+            schedule: Schedule::default(),
+            search_at: Time::default(),
+            gathered: false,
+        }
+    }
+
+    /// Takes a node in, or gives one that failed another chance. False where there are too many.
+    pub(super) fn add(&mut self, now: Time, node: NodeId, record: Bytes, peers: &Peers) -> bool {
+        if let Some(source) = self.sources.get_mut(&node) {
+            if !record.is_empty() {
+                source.record = record;
+            }
+            source.revive(now);
+            return true;
+        }
+        if self.sources.len() >= SOURCES_MAX {
+            let idle = |(node, source): &(&NodeId, &Source)| {
+                matches!(source.state, State::Ready(_) | State::Failed) && !peers.is_up(node)
+            };
+            let gone = self.sources.iter().find(idle).map(|(node, _)| *node);
+            let Some(gone) = gone.filter(|_| peers.is_up(&node)) else { return false };
+            self.sources.remove(&gone);
+        }
+        let rank = self.next_rank;
+        self.next_rank = self.next_rank.saturating_add(1);
+        let state = State::Ready(now);
+        self.sources.insert(node, Source { rank, record, state, busy: 0, last: None });
+        true
+    }
+
+    /// The best node to ask or to dial now: connected ones that have room first, of these the
+    /// trusted, then the least loaded, then in the order in which they were named.
+    pub(super) fn next(
+        &self,
+        now: Time,
+        peers: &Peers,
+        in_flight: impl Fn(&NodeId) -> usize,
+        in_flight_max: usize,
+    ) -> Option<NodeId> {
+        let ready = self.sources.iter().filter_map(|(node, source)| {
+            let is_up = peers.is_up(node);
+            let load = in_flight(node);
+            let can = source.is_ready(now) && (!is_up || load < in_flight_max);
+            can.then(|| ((!is_up, peers.score(node) < 0, load, source.rank), *node))
+        });
+        ready.min().map(|(_, node)| node)
+    }
+
+    /// Whether somebody is left to be asked, now or in a moment.
+    pub(super) fn has_ready(&self) -> bool {
+        self.sources.values().any(|source| matches!(source.state, State::Ready(_)))
+    }
+
+    /// Nodes that are being connected or asked, with the time since when, but for the late.
+    pub(super) fn active(&self) -> impl Iterator<Item = (&NodeId, Time)> {
+        self.sources.iter().filter_map(|(node, source)| match source.state {
+            State::Dialing(since) | State::Asked(_, since) => Some((node, since)),
+            State::Ready(_) | State::Late(_) | State::Failed | State::Banned => None,
+        })
+    }
+
+    /// The numbers of all requests that can still be answered.
+    pub(super) fn requests(&self) -> impl Iterator<Item = u64> {
+        self.sources.values().filter_map(|source| match source.state {
+            State::Asked(request, _) | State::Late(request) => Some(request),
+            State::Ready(_) | State::Dialing(_) | State::Failed | State::Banned => None,
+        })
+    }
+
+    /// A node will not serve the chunk.
+    pub(super) fn fail(&mut self, now: Time, node: &NodeId, failure: FetchFailure) {
+        let Some(source) = self.sources.get_mut(node) else { return };
+        source.last = Some(failure);
+        source.state = match failure {
+            FetchFailure::WrongBytes => State::Banned,
+            FetchFailure::Busy => {
+                let pause = BUSY_PAUSE * (1 << source.busy.min(4));
+                source.busy = source.busy.saturating_add(1);
+                State::Ready(now.after(pause))
+            }
+            FetchFailure::Unreachable
+            | FetchFailure::NotHeld
+            | FetchFailure::Late
+            | FetchFailure::Damaged => State::Failed,
+        };
+    }
+
+    /// Passes over whoever is silent for too long; gives back who that is.
+    pub(super) fn mark_late(&mut self, is_late: impl Fn(&NodeId, Time) -> bool) -> Vec<NodeId> {
+        let mut late = Vec::new();
+        for (node, source) in &mut self.sources {
+            if let State::Asked(request, since) = source.state
+                && is_late(node, since)
+            {
+                source.state = State::Late(request);
+                source.last = Some(FetchFailure::Late);
+                late.push(*node);
+            }
+        }
+        late
+    }
+
+    /// Gives everyone another chance who was away or slow.
+    pub(super) fn revive(&mut self, now: Time) {
+        for source in self.sources.values_mut().filter(|source| source.failed_in_passing()) {
+            source.revive(now);
+        }
+    }
+
+    /// When something is to be done without anything happening: a pause is over.
+    pub(super) fn next_ready(&self) -> Option<Time> {
+        let ready = self.sources.values().filter_map(|source| match source.state {
+            State::Ready(at) => Some(at),
+            _ => None,
+        });
+        ready.min()
+    }
+
+    /// Who was asked, and what each said last.
+    pub(super) fn asked(&self) -> Vec<(NodeId, FetchFailure)> {
+        let said = |source: &Source| match source.state {
+            State::Asked(..) | State::Late(_) => Some(FetchFailure::Late),
+            State::Dialing(_) => Some(FetchFailure::Unreachable),
+            State::Ready(_) | State::Failed | State::Banned => source.last,
+        };
+        self.sources.iter().filter_map(|(node, source)| Some((*node, said(source)?))).collect()
+    }
+}
+
+impl Source {
+    fn is_ready(&self, now: Time) -> bool {
+        matches!(self.state, State::Ready(at) if at <= now)
+    }
+
+    /// Whether it was away or slow, which says nothing about the next time.
+    pub(super) fn failed_in_passing(&self) -> bool {
+        matches!(self.last, Some(FetchFailure::Unreachable | FetchFailure::Late))
+    }
+
+    pub(super) fn revive(&mut self, now: Time) {
+        if self.state == State::Failed {
+            self.state = State::Ready(now);
+        }
+    }
+}
