@@ -97,7 +97,7 @@ pub(super) struct World {
     coming: BTreeMap<(Time, u64), Input>,
     count: u64,
     rng: ChaCha20Rng,
-    chunks: u8,
+    chunks: u64,
     /// Gossip reaches nobody.
     pub(super) deaf_mesh: bool,
 }
@@ -194,8 +194,8 @@ impl World {
     /// A fresh chunk of about `bytes` bytes.
     pub(super) fn chunk(&mut self, bytes: usize) -> (SealedChunk, ChunkKey) {
         self.chunks += 1;
-        let mut plaintext = vec![self.chunks; bytes];
-        plaintext.truncate(bytes);
+        let mut plaintext = self.chunks.to_le_bytes().to_vec();
+        plaintext.resize(bytes.max(8), 0);
         let ck = ChunkKey::derive(&self.keys.dedup, 0, 1, &plaintext);
         (SealedChunk::new(&self.keys, &ck, Locality(0), &plaintext), ck)
     }

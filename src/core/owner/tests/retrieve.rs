@@ -1,1 +1,443 @@
 //! Fetch jobs.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A chunk that these nodes hold, and the job that fetches it.
+fn held_by(world: &mut World, bytes: usize, nodes: &[NodeId]) -> (ChunkId, ChunkKey) {
+    let (chunk, ck) = world.chunk(bytes);
+    for node in nodes {
+        world.fake(*node).held.insert(chunk.id(), (chunk.header, chunk.sealed.clone()));
+    }
+    (chunk.id(), ck)
+}
+
+fn fetch(world: &mut World, ticket: u64, (id, ck): (ChunkId, &ChunkKey), holders: &[NodeId]) {
+    let deadline = world.now.after(60 * SECOND);
+    world.command(OwnerCommand::Fetch(FetchJob {
+        ticket: Ticket(ticket),
+        id,
+        locality: Locality(0),
+        read: ck.read_secret(),
+        holders: holders.to_vec(),
+        deadline,
+    }));
+}
+
+fn fetched(world: &World, ticket: u64) -> Option<(Time, NodeId)> {
+    world.events.iter().find_map(|(at, event)| match event {
+        OwnerEvent::Fetched { ticket: of, id, header, sealed, from } if of.0 == ticket => {
+            assert!(header.id() == *id && header.certifies(sealed));
+            Some((*at, *from))
+        }
+        _ => None,
+    })
+}
+
+fn not_fetched(world: &World, ticket: u64) -> Option<BTreeMap<NodeId, FetchFailure>> {
+    world.events.iter().find_map(|(_, event)| match event {
+        OwnerEvent::NotFetched { ticket: of, asked, .. } if of.0 == ticket => {
+            Some(asked.iter().copied().collect())
+        }
+        _ => None,
+    })
+}
+
+fn asked(world: &World) -> Vec<NodeId> {
+    let is_retrieve = |message: &StreamMessage| matches!(message, StreamMessage::Retrieve(_));
+    world.sent.iter().filter(|(_, _, m)| is_retrieve(m)).map(|(_, to, _)| *to).collect()
+}
+
+/// Nothing is left behind by jobs that are over.
+fn assert_idle(world: &mut World) {
+    world.run(200 * SECOND);
+    assert_eq!(world.role.next_timeout(), None);
+    assert_eq!(world.role.fetch_slots_free(), OwnerLimits::default().fetch_slots);
+}
+
+#[test]
+fn known_connected_holder_is_asked_without_gossip() {
+    let mut world = World::new(3);
+    let nodes: Vec<NodeId> = world.up.iter().copied().collect();
+    let (id, ck) = held_by(&mut world, 1_000, &nodes);
+    fetch(&mut world, 1, (id, &ck), &nodes);
+    assert_eq!(world.role.fetch_slots_free(), OwnerLimits::default().fetch_slots - 1);
+    world.run_until(SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(asked(&world), [nodes[0]]);
+    assert!(world.published.is_empty() && world.dials.is_empty() && world.rejects.is_empty());
+    assert_idle(&mut world);
+}
+
+#[test]
+fn known_holder_that_is_away_is_dialed() {
+    let mut world = World::new(0);
+    let node = world.add(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[node]);
+    world.run_until(SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(world.dials.len(), 1);
+    assert!(world.published.is_empty());
+    assert_idle(&mut world);
+}
+
+#[test]
+fn unknown_holders_are_found_on_the_topic_and_dialed() {
+    let mut world = World::new(2);
+    let node = world.add(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[]);
+    world.run_until(SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(fetched(&world, 1).unwrap().1, node);
+    assert_eq!(world.published.len(), 1);
+    assert_eq!(world.dials.iter().map(|(_, node)| *node).collect::<Vec<_>>(), [node]);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn chunks_of_one_locality_gossip_once() {
+    let mut world = World::new(4);
+    let node = world.add(Manners::Honest);
+    let mut wanted = Vec::new();
+    for _ in 0..300 {
+        wanted.push(held_by(&mut world, 500, &[node]));
+    }
+    fetch(&mut world, 0, (wanted[0].0, &wanted[0].1), &[]);
+    world.run_until(SECOND, |world| fetched(world, 0).is_some());
+    let mut next = 1;
+    while fetched(&world, 299).is_none() {
+        while next < 300 && world.role.fetch_slots_free() > 0 {
+            fetch(&mut world, next as u64, (wanted[next].0, &wanted[next].1), &[]);
+            next += 1;
+        }
+        world.run(Duration::from_millis(10));
+    }
+    assert_eq!(world.published.len(), 1);
+    assert!((0..300).all(|ticket| fetched(&world, ticket).is_some()));
+    assert_eq!(world.fakes[&node].requests.len(), 300);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn many_unknown_chunks_share_requests_of_at_most_32() {
+    let mut world = World::new(1);
+    let node = *world.up.first().unwrap();
+    let wanted: Vec<_> = (0..40).map(|_| held_by(&mut world, 300, &[node])).collect();
+    for (ticket, (id, ck)) in (0..).zip(&wanted) {
+        fetch(&mut world, ticket, (*id, ck), &[]);
+    }
+    world.run_until(2 * SECOND, |world| (0..40).all(|ticket| fetched(world, ticket).is_some()));
+    assert_eq!(world.published.len(), 2);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn in_flight_requests_per_holder_are_bounded() {
+    let mut world = World::new(0);
+    let node = world.add_connected(Manners::Silent);
+    for ticket in 0..32 {
+        let (id, ck) = held_by(&mut world, 300, &[node]);
+        fetch(&mut world, ticket, (id, &ck), &[node]);
+    }
+    assert_eq!(world.role.fetch_slots_free(), 0);
+    world.run(5 * SECOND);
+    assert_eq!(asked(&world).len(), OwnerLimits::default().fetches_per_holder);
+}
+
+#[test]
+fn slow_holder_is_hedged() {
+    let mut world = World::new(0);
+    let slow = world.add_connected(Manners::Silent);
+    let good = world.add_connected(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[slow, good]);
+    fetch(&mut world, 1, (id, &ck), &[slow, good]);
+    assert_eq!(asked(&world), [slow]);
+    world.run_until(3 * SECOND, |world| fetched(world, 1).is_some());
+    let (at, from) = fetched(&world, 1).unwrap();
+    assert_eq!(from, good);
+    assert!(at >= Time(1_500), "not before 500 ms");
+    assert_eq!(asked(&world), [slow, good]);
+    // What the slow one says after that is thrown away, and is no offence.
+    let request = world.fakes[&slow].requests[0].request;
+    let (header, sealed) = world.fakes[&slow].held[&id].clone();
+    let data = ChunkData { request, header, sealed };
+    world.stream(slow, StreamMessage::ChunkData(data));
+    assert!(world.rejects.is_empty());
+    assert_eq!(world.events.len(), 1);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn holder_that_delivers_other_chunks_is_busy_and_not_hedged() {
+    let mut load = super::super::source::Load::default();
+    for second in 0..20 {
+        load.on_answer(Time(second * 1_000), SECOND);
+    }
+    let since = Time(10_000);
+    assert!(load.hedge_at(since) > Time(20_000));
+    assert!(load.late_at(since, 10 * SECOND) >= Time(29_000));
+    assert_eq!(load.late_at(Time(0), 4 * SECOND), Time(16_000), "there is an end to it");
+}
+
+#[test]
+fn slow_loris_holder_skipped() {
+    let mut world = World::new(0);
+    let mute: Vec<NodeId> = (0..2).map(|_| world.add_connected(Manners::Silent)).collect();
+    let good = world.add_connected(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[good]);
+    fetch(&mut world, 1, (id, &ck), &[mute[0], mute[1], good]);
+    world.run_until(12 * SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(fetched(&world, 1).unwrap().1, good);
+}
+
+#[test]
+fn late_answer_is_still_welcome() {
+    let mut world = World::new(0);
+    let slow = world.add_connected(Manners::Silent);
+    let (id, ck) = held_by(&mut world, 1_000, &[slow]);
+    fetch(&mut world, 1, (id, &ck), &[slow]);
+    world.run(15 * SECOND);
+    let request = world.fakes[&slow].requests[0].request;
+    let (header, sealed) = world.fakes[&slow].held[&id].clone();
+    world.stream(slow, StreamMessage::ChunkData(ChunkData { request, header, sealed }));
+    assert!(fetched(&world, 1).is_some());
+}
+
+#[test]
+fn liar_holder_costs_le_one_chunk() {
+    let mut world = World::new(0);
+    let liar = world.add_connected(Manners::WrongBytes);
+    let good = world.add_connected(Manners::Honest);
+    for ticket in 0..20 {
+        let (id, ck) = held_by(&mut world, 1_000, &[liar, good]);
+        fetch(&mut world, ticket, (id, &ck), &[liar, good]);
+        world.run_until(SECOND, |world| fetched(world, ticket).is_some());
+        assert_eq!(fetched(&world, ticket).unwrap().1, good);
+    }
+    assert_eq!(world.rejects, [(liar, Reject::WrongBytes)]);
+    assert_eq!(world.fakes[&liar].requests.len(), 1);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn liar_that_offers_again_is_not_asked_again_for_this_chunk() {
+    let mut world = World::new(0);
+    let liar = world.add_connected(Manners::WrongBytes);
+    let (id, ck) = held_by(&mut world, 1_000, &[liar]);
+    fetch(&mut world, 1, (id, &ck), &[liar]);
+    world.run(61 * SECOND);
+    assert!(world.published.len() > 3);
+    assert_eq!(world.fakes[&liar].requests.len(), 1);
+    assert_eq!(not_fetched(&world, 1).unwrap(), [(liar, FetchFailure::WrongBytes)].into());
+    assert_idle(&mut world);
+}
+
+#[test]
+fn another_chunk_under_its_own_true_header_is_not_the_chunk() {
+    let mut world = World::new(0);
+    let node = world.add_connected(Manners::Silent);
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    let (other, _) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[node]);
+    world.run(Duration::from_millis(1));
+    let request = world.fakes[&node].requests[0].request;
+    let (header, sealed) = world.fakes[&node].held[&other].clone();
+    world.stream(node, StreamMessage::ChunkData(ChunkData { request, header, sealed }));
+    assert_eq!(world.rejects, [(node, Reject::WrongBytes)]);
+    assert!(fetched(&world, 1).is_none());
+}
+
+#[test]
+fn data_that_was_not_asked_for_is_unsolicited() {
+    let mut world = World::new(0);
+    let node = world.add_connected(Manners::Silent);
+    let other = world.add_connected(Manners::Silent);
+    let (id, ck) = held_by(&mut world, 1_000, &[node, other]);
+    fetch(&mut world, 1, (id, &ck), &[node]);
+    world.run(Duration::from_millis(1));
+    let request = world.fakes[&node].requests[0].request;
+    let (header, sealed) = world.fakes[&node].held[&id].clone();
+    let data = |request| {
+        let sealed = sealed.clone();
+        StreamMessage::ChunkData(ChunkData { request, header, sealed })
+    };
+    world.stream(other, data(request));
+    world.stream(node, data(request ^ 1));
+    let reason = RetrieveRefusal::NotHeld;
+    world.stream(other, StreamMessage::RetrieveReject(RetrieveReject { request, reason }));
+    assert_eq!(world.rejects, [other, node, other].map(|node| (node, Reject::Unsolicited)));
+    assert!(world.events.is_empty());
+    world.stream(node, data(request));
+    assert!(fetched(&world, 1).is_some());
+    world.stream(node, data(request));
+    assert_eq!(world.rejects.len(), 4, "a second time it is unsolicited");
+}
+
+#[test]
+fn refusal_leads_to_the_next_holder() {
+    for refusal in [RetrieveRefusal::NotHeld, RetrieveRefusal::Busy, RetrieveRefusal::Damaged] {
+        let mut world = World::new(0);
+        let refuses = world.add_connected(Manners::Withholds(refusal));
+        let good = world.add_connected(Manners::Honest);
+        let (id, ck) = held_by(&mut world, 1_000, &[refuses, good]);
+        fetch(&mut world, 1, (id, &ck), &[refuses, good]);
+        world.run_until(SECOND, |world| fetched(world, 1).is_some());
+        assert_eq!(asked(&world), [refuses, good]);
+        assert!(world.published.is_empty());
+        assert_idle(&mut world);
+    }
+}
+
+#[test]
+fn busy_holder_is_asked_again() {
+    let mut world = World::new(0);
+    let node = world.add_connected(Manners::Withholds(RetrieveRefusal::Busy));
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[node]);
+    world.run(5 * SECOND);
+    assert!((3..6).contains(&world.fakes[&node].requests.len()));
+    world.fake(node).manners = Manners::Honest;
+    world.run_until(10 * SECOND, |world| fetched(world, 1).is_some());
+}
+
+#[test]
+fn peer_that_dies_is_replaced_at_once_and_welcome_when_it_returns() {
+    let mut world = World::new(0);
+    let dies = world.add_connected(Manners::Silent);
+    let next = world.add_connected(Manners::Silent);
+    let (id, ck) = held_by(&mut world, 1_000, &[dies, next]);
+    fetch(&mut world, 1, (id, &ck), &[dies, next]);
+    world.run(Duration::from_millis(100));
+    world.disconnect(dies);
+    assert_eq!(asked(&world), [dies, next]);
+    world.fake(dies).manners = Manners::Honest;
+    world.disconnect(next);
+    world.fake(next).reachable = false;
+    world.connect(dies);
+    world.run_until(SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(fetched(&world, 1).unwrap().1, dies);
+}
+
+#[test]
+fn not_fetched_says_who_was_asked_and_why_not() {
+    let mut world = World::new(0);
+    let silent = world.add_connected(Manners::Silent);
+    let lost = world.add_connected(Manners::Withholds(RetrieveRefusal::NotHeld));
+    let rotten = world.add_connected(Manners::Withholds(RetrieveRefusal::Damaged));
+    let away = world.add(Manners::Honest);
+    world.fake(away).reachable = false;
+    let (id, ck) = held_by(&mut world, 1_000, &[]);
+    fetch(&mut world, 1, (id, &ck), &[silent, lost, rotten, away]);
+    world.run_until(61 * SECOND, |world| not_fetched(world, 1).is_some());
+    let expected = [
+        (silent, FetchFailure::Late),
+        (lost, FetchFailure::NotHeld),
+        (rotten, FetchFailure::Damaged),
+        (away, FetchFailure::Unreachable),
+    ];
+    assert_eq!(not_fetched(&world, 1).unwrap(), expected.into());
+    assert!(world.published.len() >= 4);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn search_goes_on_until_a_holder_appears() {
+    let mut world = World::new(1);
+    let (id, ck) = held_by(&mut world, 1_000, &[]);
+    fetch(&mut world, 1, (id, &ck), &[]);
+    world.run(10 * SECOND);
+    let attempts: Vec<u32> = world
+        .published
+        .iter()
+        .map(|(_, message)| match message {
+            TopicMessage::RetrieveRequest(request) => request.attempt,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(attempts, [0, 1, 2, 3]);
+    let node = *world.up.first().unwrap();
+    world.chunks -= 1;
+    assert_eq!(held_by(&mut world, 1_000, &[node]).0, id, "the same chunk");
+    world.run_until(30 * SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(world.published.len(), 5);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn subscription_brings_the_search_forward() {
+    let mut world = World::new(0);
+    let (id, ck) = held_by(&mut world, 1_000, &[]);
+    fetch(&mut world, 1, (id, &ck), &[]);
+    world.run(20 * SECOND);
+    let before = world.published.len();
+    let topic = Topic::new(TopicKind::Retrieve, Locality(0), 0);
+    world.input(Input::PeerSubscribed(topic));
+    world.input(Input::PeerSubscribed(Topic { kind: TopicKind::Store, ..topic }));
+    world.run(Duration::from_millis(200));
+    assert_eq!(world.published.len(), before + 1);
+}
+
+#[test]
+fn offers_are_used_only_if_they_are_true_and_fresh() {
+    let mut world = World::new(1);
+    world.deaf_mesh = true;
+    let node = world.add(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[]);
+    world.run(Duration::from_millis(50));
+    let TopicMessage::RetrieveRequest(request) = world.published[0].1.clone() else { panic!() };
+    let offer = RetrieveOffer { contact: Some(world.fakes[&node].contact()), holds: 1 };
+    let mut bad = Vec::new();
+    bad.push(RetrieveOffer { contact: None, ..offer.clone() });
+    for spoil in [
+        (|contact: &mut Contact| contact.hello.mesh = MeshId::from_bytes([0; 32])) as fn(&mut _),
+        |contact| contact.hello.agreement.0[0] ^= 1,
+        |contact| contact.hello.agreement_signature[0] ^= 1,
+    ] {
+        let mut offer = offer.clone();
+        offer.contact.as_mut().map(spoil).unwrap();
+        bad.push(offer);
+    }
+    let forwarder = *world.up.first().unwrap();
+    for offer in bad {
+        let answer = world.seal(&request.ephemeral, &AnswerBody::Offer(offer));
+        world.input(answered(forwarder, answer));
+    }
+    // Our own holder role's offer, a box that does not open, an answer to somebody else.
+    let mut own = offer.clone();
+    own.contact.as_mut().unwrap().hello.node = world.owner.node_id();
+    own.contact.as_mut().unwrap().hello.agreement = world.owner.agreement_key();
+    own.contact.as_mut().unwrap().hello.agreement_signature = world.owner.sign_agreement();
+    let answer = world.seal(&request.ephemeral, &AnswerBody::Offer(own));
+    world.input(answered(forwarder, answer));
+    let mut foreign = world.seal(&[8; 32], &AnswerBody::Offer(offer.clone()));
+    world.input(answered(forwarder, foreign.clone()));
+    foreign.tag = AnswerTag::of(&request.ephemeral);
+    world.input(answered(forwarder, foreign));
+    let reasons: Vec<Reject> = world.rejects.iter().map(|(_, reason)| *reason).collect();
+    use Reject::{BadProof, Malformed, WrongMesh};
+    assert_eq!(reasons, [Malformed, WrongMesh, BadProof, BadProof, BadProof]);
+    assert!(world.dials.is_empty());
+    let answer = world.seal(&request.ephemeral, &AnswerBody::Offer(offer));
+    world.input(answered(forwarder, answer.clone()));
+    world.input(answered(forwarder, answer));
+    assert_eq!(world.rejects.last().unwrap().1, Reject::Replayed);
+    assert_eq!(world.dials.len(), 1);
+    world.run_until(SECOND, |world| fetched(world, 1).is_some());
+}
+
+#[test]
+fn cancelled_fetch_reports_nothing_and_frees_its_slot() {
+    let mut world = World::new(0);
+    let node = world.add_connected(Manners::Silent);
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[node]);
+    world.run(SECOND);
+    world.command(OwnerCommand::Cancel(Ticket(1)));
+    assert_eq!(world.role.fetch_slots_free(), OwnerLimits::default().fetch_slots);
+    let request = world.fakes[&node].requests[0].request;
+    let (header, sealed) = world.fakes[&node].held[&id].clone();
+    world.stream(node, StreamMessage::ChunkData(ChunkData { request, header, sealed }));
+    assert_idle(&mut world);
+    assert!(world.events.is_empty() && world.rejects.is_empty());
+}
