@@ -12,8 +12,8 @@
 //! because the queue belongs to the peer.
 //!
 //! A second connection that comes long after the first is something else: the peer has lost the
-//! first (a restart, a pulled plug) and we have not noticed. Then both sides keep the newer one, and
-//! the roles hear `Down` and `Up`.
+//! first (a restart, a pulled plug) and we have not noticed. Then both sides keep the newer one,
+//! and the roles hear `Down` and `Up`.
 
 use super::NetLimits;
 use super::address;

@@ -198,7 +198,7 @@ impl StreamTask {
         let limits = &self.common.limits;
         let mut strikes = 0;
         while let Some(lengths) = frame::read_prefix(io, limits).await? {
-            // Held until the frame is among the unread ones: a peer has at most one more than those.
+            // Held until the frame is among the unread ones: a peer has one more than those.
             let assembling = match lengths {
                 (_, 0) => None,
                 _ => Some(self.share.assembling.acquire().await.map_err(|_| End::Broken)?),

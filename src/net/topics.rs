@@ -91,8 +91,10 @@ fn message_id(topic: &TopicHash, data: &[u8]) -> MessageId {
 ///
 /// - Time in the mesh (P1) earns nothing: with it, a peer that forwards nothing is liked for ever.
 /// - First deliveries (P2) earn at most 5 per topic.
-/// - Missing deliveries (P3, P3b) cost nothing: our topics are quiet, honest peers would be convicted.
-/// - Three invalid messages (P4) within an hour graylist, whatever was earned: 3^2 * 12 - 4 * 5 > 80.
+/// - Missing deliveries (P3, P3b) cost nothing: our topics are quiet, and honest peers would be
+///   convicted.
+/// - Three invalid messages (P4) within an hour graylist, whatever was earned:
+///   3^2 * 12 - 4 * 5 > 80.
 /// - Colocation (P6) is left to the application score, which can tell a household from a data
 ///   centre by the address; the router only knows single addresses.
 fn scoring(topics: impl Iterator<Item = TopicHash>) -> (PeerScoreParams, PeerScoreThresholds) {

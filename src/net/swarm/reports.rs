@@ -1,0 +1,242 @@
+//! What libp2p reports, and what follows from it.
+
+use super::Driver;
+use crate::core::codec::Reject;
+use crate::core::effect::Via;
+use crate::core::message::Message;
+use crate::net::behaviour::BehaviourEvent;
+use crate::net::discovery::Source;
+use crate::net::events::Item;
+use crate::net::links::LinkEvent;
+use crate::net::peers::Step;
+use crate::net::streams::{End, StreamTask};
+use crate::net::topics::Verdict;
+use crate::net::{NetEvent, address, ids, record};
+use libp2p::core::ConnectedPoint;
+use libp2p::gossipsub;
+use libp2p::kad::{self, QueryResult};
+use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
+use libp2p::{PeerId, identify, mdns, ping};
+use std::time::Instant;
+
+impl Driver {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let now = Instant::now();
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event, now),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                let address = address::with_peer(address, *self.swarm.local_peer_id());
+                self.outbox.push_back(NetEvent::Listening(address.to_string()));
+                self.renew_record();
+            }
+            SwarmEvent::ExpiredListenAddr { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. } => self.renew_record(),
+            SwarmEvent::ListenerClosed { reason, addresses, .. } => {
+                tracing::warn!(?reason, ?addresses, "no longer listening");
+                self.renew_record();
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, endpoint, now);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                if num_established == 0 {
+                    self.topics.disconnected(&peer_id);
+                    self.claimed.remove(&peer_id);
+                }
+                let steps = self.peers.disconnected(peer_id, connection_id, now);
+                self.carry_out(steps);
+                self.answer_asked(&peer_id);
+            }
+            SwarmEvent::IncomingConnectionError { error: ListenError::Denied { .. }, .. } => {
+                self.registry.ledger.count(|counters| counters.refused += 1);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                tracing::debug!(peer = ?peer_id, %error, "not connected");
+                if let DialError::LocalPeerId { .. } = error {
+                    self.discovery.was_ourselves(connection_id);
+                }
+                peer_id.iter().for_each(|peer| self.answer_asked(peer));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connected(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        endpoint: ConnectedPoint,
+        now: Instant,
+    ) {
+        let Some(node) = ids::node(&peer) else {
+            self.swarm.close_connection(connection);
+            return;
+        };
+        let dialled = endpoint.is_dialer();
+        let address = endpoint.get_remote_address().clone();
+        let (address, _) = address::split_peer(address);
+        self.topics.connected(peer, address::reach(&address), now);
+        self.discovery.connected(peer, connection);
+        self.peers.connected((peer, node), connection, dialled, address, now);
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent, now: Instant) {
+        match event {
+            BehaviourEvent::Links(event) => self.on_link_event(event, now),
+            BehaviourEvent::Gossip(event) => self.on_gossip_event(event, now),
+            BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                connection_id,
+                info,
+            }) => {
+                let Some(observed) = self.peers.address(&peer_id, connection_id) else {
+                    return;
+                };
+                if !info.protocols.contains(&self.kad_protocol) {
+                    return;
+                }
+                let addresses = address::claimed(info.listen_addrs, observed);
+                for address in &addresses {
+                    self.swarm.behaviour_mut().kad.add_address(&peer_id, address.clone());
+                }
+                self.claimed.insert(peer_id, addresses);
+                if let Some(node) = ids::node(&peer_id).filter(|_| self.peers.is_up(&peer_id)) {
+                    self.remember(&peer_id, node, now);
+                }
+            }
+            BehaviourEvent::Ping(ping::Event { peer, connection, result }) => match result {
+                Ok(round_trip) => {
+                    let entry = self.peers.entry_mut(&peer);
+                    entry.into_iter().for_each(|entry| entry.round_trip = Some(round_trip));
+                }
+                Err(ping::Failure::Unsupported) => {}
+                Err(_) => {
+                    self.swarm.close_connection(connection);
+                }
+            },
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
+                result: QueryResult::GetClosestPeers(result),
+                ..
+            }) => {
+                let peers = match result {
+                    Ok(found) => found.peers,
+                    Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+                };
+                for peer in peers {
+                    self.discovery.heard_of(peer.peer_id, peer.addrs, Source::Routing, now);
+                }
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                for (peer, address) in found {
+                    self.discovery.heard_of(peer, vec![address], Source::Mdns, now);
+                }
+                self.look_for_peers(now);
+            }
+            BehaviourEvent::Mdns(mdns::Event::Expired(gone)) => {
+                gone.iter().for_each(|(peer, _)| self.discovery.lost(peer));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_link_event(&mut self, event: LinkEvent, now: Instant) {
+        match event {
+            LinkEvent::Stream { peer, connection, stream } => {
+                let Some((id, node, duty, share)) = self.peers.opened(peer, connection) else {
+                    return;
+                };
+                let common = self.common.clone();
+                let task = StreamTask { id, peer: node, duty, share, common };
+                let task = self.tasks.spawn(task.run(stream)).id();
+                self.streams.insert(task, (id, peer, connection));
+            }
+            LinkEvent::Failed { peer, connection, foreign } => {
+                if foreign {
+                    self.swarm.behaviour_mut().gate.strange(peer, now);
+                }
+                self.swarm.close_connection(connection);
+            }
+        }
+    }
+
+    fn on_gossip_event(&mut self, event: gossipsub::Event, now: Instant) {
+        match event {
+            gossipsub::Event::Message { propagation_source: source, message_id, message } => {
+                let mut verdict = self.topics.judge(&source, &message.topic, &message.data, now);
+                let node = ids::node(&source);
+                verdict = match (verdict, node, self.common.events.try_reserve()) {
+                    (Verdict::Accept(message), Some(from), Ok(permit)) => {
+                        let accepted = Verdict::Accept(message.clone());
+                        let message = Message::Topic(message);
+                        let event = NetEvent::Message { from, via: Via::Topic, message };
+                        permit.send(Item { event, permits: Vec::new() });
+                        accepted
+                    }
+                    (Verdict::Accept(_), ..) => {
+                        self.registry.ledger.count(|counters| counters.ignored += 1);
+                        Verdict::Ignore(Reject::RateLimited)
+                    }
+                    (verdict, ..) => {
+                        if let Verdict::Ignore(reason) | Verdict::Reject(reason) = verdict {
+                            self.registry.ledger.reject(&self.common.events, node, reason);
+                        }
+                        verdict
+                    }
+                };
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                let acceptance = verdict.acceptance();
+                gossip.report_message_validation_result(&message_id, &source, acceptance);
+            }
+            gossipsub::Event::Subscribed { topic, .. } => {
+                let Some(topic) = self.topics.topic(&topic) else {
+                    return;
+                };
+                let same =
+                    |event: &NetEvent| matches!(event, NetEvent::Subscribed(t) if *t == topic);
+                if !self.outbox.iter().any(same) {
+                    self.outbox.push_back(NetEvent::Subscribed(topic));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_stream_end(&mut self, task: tokio::task::Id, end: End) {
+        let Some((id, peer, connection)) = self.streams.remove(&task) else {
+            return;
+        };
+        let now = Instant::now();
+        let observed = self.peers.address(&peer, connection).cloned();
+        let steps = self.peers.ended(id, end, now);
+        // A connection's streams end together: the first to be refused speaks for all.
+        let first = steps.contains(&Step::Close(connection));
+        if let (End::Refused(reason), Some(observed), true) = (end, observed, first) {
+            tracing::debug!(%peer, ?reason, "refused");
+            self.registry.ledger.reject(&self.common.events, ids::node(&peer), reason);
+            self.registry.ledger.count(|counters| counters.closed += 1);
+            let gate = &mut self.swarm.behaviour_mut().gate;
+            match reason {
+                // An honest mistake, if one that repeats itself.
+                Reject::WrongMesh | Reject::WrongVersion => gate.strange(peer, now),
+                _ => gate.violated(peer, &observed, now),
+            }
+        }
+        self.carry_out(steps);
+        self.answer_asked(&peer);
+    }
+
+    /// Signs a new record where the addresses worth telling have changed.
+    pub(super) fn renew_record(&mut self) {
+        let own = self.swarm.external_addresses().chain(self.swarm.listeners()).cloned();
+        let addresses = address::shareable(own);
+        if addresses == self.shared_addresses {
+            return;
+        }
+        self.shared_addresses.clone_from(&addresses);
+        if let Some(record) = record::make(&self.key, addresses) {
+            self.outbox.retain(|event| !matches!(event, NetEvent::OwnRecord(_)));
+            self.outbox.push_back(NetEvent::OwnRecord(record));
+        }
+    }
+}
