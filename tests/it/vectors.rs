@@ -13,6 +13,7 @@
 mod ack;
 mod capability;
 mod chunk;
+mod domains;
 mod file;
 mod frame;
 mod header;
