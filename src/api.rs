@@ -46,3 +46,21 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Starts to get a file; dropping the receiver cancels.
     fn get(&self, request: GetRequest) -> mpsc::Receiver<Progress<GetDone>>;
 }
+
+impl Service for crate::node::NodeHandle {
+    async fn status(&self) -> Status {
+        self.status().await
+    }
+
+    async fn peers(&self) -> Vec<PeerReport> {
+        self.peers().await
+    }
+
+    fn put(&self, request: PutRequest) -> mpsc::Receiver<Progress<PutDone>> {
+        self.put(request)
+    }
+
+    fn get(&self, request: GetRequest) -> mpsc::Receiver<Progress<GetDone>> {
+        self.get(request)
+    }
+}

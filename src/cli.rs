@@ -8,9 +8,17 @@ mod args;
 mod completions;
 mod config;
 mod error;
+mod get;
 mod init;
 mod output;
+mod peers;
+mod progress;
+mod put;
 mod secrets;
+mod session;
+mod signals;
+mod status;
+mod up;
 mod version;
 
 use crate::node::report::{Failure, FailureKind};
@@ -20,6 +28,7 @@ use output::Output;
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 /// Backup between home NAS boxes that need not trust each other: no server, no broker.
@@ -43,9 +52,17 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 done in part or degraded, 4 not enough holders,
 5 keys missing or locked, 6 the store is full or read-only, 10 a proof of damage was found.";
 
+/// How long threads may take to end after a command is done.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Init),
+    Up(up::Up),
+    Status(status::Status),
+    Peers(peers::Peers),
+    Put(put::Put),
+    Get(get::Get),
     #[command(subcommand)]
     Config(config::Config),
     Completions(completions::Completions),
@@ -72,10 +89,31 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Init(init) => init.run(global, output),
+        Command::Up(up) => block_on(up.run(global, output)),
+        Command::Status(status) => block_on(status.run(global, output)),
+        Command::Peers(peers) => block_on(peers.run(global, output)),
+        Command::Put(put) => block_on(put.run(global, output)),
+        Command::Get(get) => block_on(get.run(global, output)),
         Command::Config(config) => config.run(global, output),
         Command::Completions(completions) => completions.run(output),
         Command::Version(version) => version.run(output),
     }
+}
+
+/// Runs a command that works with a node.
+fn block_on(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| {
+        Failure::new(
+            FailureKind::Failed,
+            "the program could not start its threads",
+            error.to_string(),
+            "check the limits of this user and try again",
+        )
+    })?;
+    let result = runtime.block_on(command);
+    // Whatever still runs has been told to end; a blocked thread must not keep the process.
+    runtime.shutdown_timeout(SHUTDOWN_WITHIN);
+    result
 }
 
 /// Keys are in this process's memory: no core dumps, and no other process of the user looks in.
@@ -120,7 +158,10 @@ impl Command {
     /// What is logged where the user does not say: a daemon tells what it does, a command what is
     /// wrong.
     fn log_default(&self) -> &'static str {
-        "quloud=warn,error"
+        match self {
+            Self::Up(_) => "quloud=info,warn",
+            _ => "quloud=warn,error",
+        }
     }
 }
 

@@ -29,7 +29,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The effective settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to listen on, as multiaddresses.
+    /// Addresses to listen on, as multiaddresses; empty = every interface, any free port.
     pub listen: Vec<String>,
     /// Addresses of nodes to join through, as multiaddresses; may be empty.
     pub bootstrap: Vec<String>,
@@ -203,6 +203,11 @@ impl Effective {
             effective.apply(&name, flag, values, Origin::Flag(flag))?;
         }
         Ok(effective)
+    }
+
+    /// Whether nobody said anything about this setting.
+    pub fn is_default(&self, name: &str) -> bool {
+        !self.origins.contains_key(name)
     }
 
     /// Every setting with its effective value, in the order of the table.

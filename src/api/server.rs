@@ -62,10 +62,14 @@ impl Server {
         Self { closing, stopping, task }
     }
 
-    /// Takes no new requests and waits for the running ones, however long they take.
-    pub async fn finish(self) {
+    /// Takes no new requests and waits for the running ones, however long they take, but no
+    /// longer than `hurry`: then their clients are told.
+    pub async fn finish(mut self, hurry: impl Future<Output = ()>) {
         self.closing.cancel();
-        drop(self.task.await);
+        tokio::select! {
+            ended = &mut self.task => drop(ended),
+            () = hurry => self.stop().await,
+        }
     }
 
     /// Takes no new requests and ends the running ones: their clients are told.

@@ -48,3 +48,44 @@ pub(super) fn settings(global: &GlobalOptions, flags: Flags) -> Result<Effective
         .map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()));
     Ok(Effective::load(&global.data_dir()?, environment, flags)?)
 }
+
+/// How a node that this command starts is set up. A node that runs already keeps its settings.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Node (a node that runs already keeps its settings)")]
+pub(super) struct NodeOptions {
+    /// Address to listen on; repeatable
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Address of a node to join the mesh through; repeatable
+    #[arg(long, value_name = "ADDR")]
+    bootstrap: Vec<String>,
+    /// Look for nodes on the local network
+    #[arg(long, value_name = "on|off")]
+    mdns: Option<String>,
+    /// Name of the mesh
+    #[arg(long, value_name = "NAME")]
+    mesh: Option<String>,
+    /// Disk space given to others, such as 500GB or 1TiB
+    #[arg(long, value_name = "SIZE")]
+    capacity: Option<String>,
+    /// Where the node stands; replicas are spread over sites
+    #[arg(long, value_name = "LABEL")]
+    site: Option<String>,
+}
+
+impl NodeOptions {
+    /// Those that were given, as the settings take them.
+    pub(super) fn flags(&self) -> Flags {
+        let mut flags = Flags::new();
+        let lists = [("--listen", &self.listen), ("--bootstrap", &self.bootstrap)];
+        flags.extend(lists.into_iter().filter(|(_, v)| !v.is_empty()).map(|(f, v)| (f, v.clone())));
+        let singles = [
+            ("--mdns", &self.mdns),
+            ("--mesh", &self.mesh),
+            ("--capacity", &self.capacity),
+            ("--site", &self.site),
+        ];
+        flags.extend(singles.into_iter().filter_map(|(f, v)| Some((f, vec![v.clone()?]))));
+        flags
+    }
+}

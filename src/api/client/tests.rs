@@ -145,7 +145,7 @@ async fn finishing_waits_for_running_jobs() {
     let mut bench = bench();
     let mut events = soon(bench.client.put(&request())).await.unwrap();
     let job = soon(bench.puts.recv()).await.unwrap();
-    let finished = tokio::spawn(bench.server.finish());
+    let finished = tokio::spawn(bench.server.finish(std::future::pending()));
     job.send(working(1)).await.unwrap();
     assert!(matches!(soon(events.next()).await.unwrap(), Progress::Working { .. }));
     assert!(!finished.is_finished());

@@ -1,0 +1,175 @@
+//! `quloud status`: one screen.
+
+use super::args::{GlobalOptions, settings};
+use super::output::{Output, duration, printable};
+use super::secrets::PassphraseOptions;
+use super::session::Folder;
+use crate::config::size::human;
+use crate::node::datadir::{DataDir, Identity, peer_id};
+use crate::node::report::{
+    BackupState, BackupStatus, Failure, FailureKind, Status as Report, StoreStatus,
+};
+use clap::Args;
+use serde::Serialize;
+
+/// Most backups on the screen; `--json` lists all.
+const BACKUPS_SHOWN: usize = 20;
+
+/// What is said of a node that does not run.
+const NOT_RUNNING: &str = "the node is not running: nobody can fetch what it holds for others; \
+                           start it with `quloud up`";
+
+/// Show what this node stored, what it gives, and what needs attention
+///
+/// Exit code 0 when all is well, 3 when something needs attention.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    passphrase: PassphraseOptions,
+}
+
+/// What is known, from a node that runs or from the folder of one that does not.
+#[derive(Serialize)]
+struct Document {
+    running: bool,
+    #[serde(flatten)]
+    report: Report,
+}
+
+impl Status {
+    pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
+        let document = match Folder::open(&global.data_dir()?).await? {
+            Folder::Running(client) => Document { running: true, report: client.status().await? },
+            Folder::Ours(dir) => Document { running: false, report: self.at_rest(global, dir)? },
+        };
+        output.result(&document, || screen(&document))?;
+        match document.report.attention.is_empty() {
+            true => Ok(0),
+            false => Ok(FailureKind::Partial.exit_code()),
+        }
+    }
+
+    /// What the folder tells without a node: no network, and the store stays closed.
+    fn at_rest(&self, global: &GlobalOptions, dir: DataDir) -> Result<Report, Failure> {
+        let config = settings(global, Vec::new())?.config;
+        let identity = Identity::load(dir, || self.passphrase.read_or_ask())?;
+        let backups = crate::node::backups_at_rest(identity.dir.path(), &identity.owner)?;
+        Ok(Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            peer_id: peer_id(&identity.node),
+            mesh: config.mesh,
+            listen: Vec::new(),
+            peers: 0,
+            uptime_s: 0,
+            store: StoreStatus { capacity: config.capacity, ..StoreStatus::default() },
+            backups,
+            rejects: Default::default(),
+            attention: vec![NOT_RUNNING.to_owned()],
+        })
+    }
+}
+
+fn screen(document: &Document) -> String {
+    let Document { running, report } = document;
+    let mut text = format!("node       {}\n", printable(&report.peer_id));
+    let mut line = |name: &str, value: String| text.push_str(&format!("{name:<10} {value}\n"));
+    line("mesh", printable(&report.mesh));
+    if *running {
+        line("running", format!("{} ({})", duration(report.uptime_s), report.version));
+        line("peers", report.peers.to_string());
+        for address in &report.listen {
+            line("listening", printable(address));
+        }
+        line("store", store(&report.store));
+    } else {
+        line("running", "no".to_owned());
+    }
+    line("backups", report.backups.len().to_string());
+    for backup in report.backups.iter().take(BACKUPS_SHOWN) {
+        line("", self::backup(backup));
+    }
+    if let Some(more) = report.backups.len().checked_sub(BACKUPS_SHOWN).filter(|more| *more > 0) {
+        line("", format!("and {more} more, with --json"));
+    }
+    for (number, matter) in report.attention.iter().enumerate() {
+        line(if number == 0 { "attention" } else { "" }, printable(matter));
+    }
+    text
+}
+
+fn store(store: &StoreStatus) -> String {
+    let StoreStatus { capacity, used, free, chunks, read_only } = store;
+    let (capacity, used, free) = (human(*capacity), human(*used), human(*free));
+    let read_only = if *read_only { ", read-only" } else { "" };
+    format!("{used} of {capacity} used, {chunks} chunks; {free} free on the disk{read_only}")
+}
+
+fn backup(backup: &BackupStatus) -> String {
+    let state = match backup.state {
+        BackupState::Queued => "queued".to_owned(),
+        BackupState::Replicating => format!("replicating {} of {}", backup.replicas, backup.target),
+        BackupState::Stored => format!("stored {} of {}", backup.replicas, backup.target),
+    };
+    format!("{state:<20} {:>8}  {}", human(backup.bytes), printable(&backup.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            version: "0.1.0".to_owned(),
+            peer_id: "12D3Koo".to_owned(),
+            mesh: "quloud".to_owned(),
+            listen: vec!["/ip4/127.0.0.1/tcp/1/p2p/12D3Koo".to_owned()],
+            peers: 4,
+            uptime_s: 7500,
+            store: StoreStatus {
+                capacity: 10_000_000_000,
+                used: 1_500_000_000,
+                free: 90_000_000_000,
+                chunks: 1200,
+                read_only: false,
+            },
+            backups: vec![BackupStatus {
+                name: "evil\u{1b}[2J.txt".to_owned(),
+                bytes: 1000,
+                chunks: 2,
+                target: 3,
+                replicas: 3,
+                state: BackupState::Stored,
+                put_at: 0,
+            }],
+            rejects: Default::default(),
+            attention: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn screen_of_a_healthy_node() {
+        let text = screen(&Document { running: true, report: report() });
+        assert_eq!(
+            text,
+            "node       12D3Koo\n\
+             mesh       quloud\n\
+             running    2 h 5 min (0.1.0)\n\
+             peers      4\n\
+             listening  /ip4/127.0.0.1/tcp/1/p2p/12D3Koo\n\
+             store      1.50 GB of 10.0 GB used, 1200 chunks; 90.0 GB free on the disk\n\
+             backups    1\n\
+             \x20          stored 3 of 3         1.00 kB  evil\\u{1b}[2J.txt\n"
+        );
+    }
+
+    #[test]
+    fn screen_is_one_screen() {
+        let mut report = report();
+        report.backups = vec![report.backups[0].clone(); 100];
+        report.attention = vec!["first".to_owned(), "second".to_owned()];
+        let text = screen(&Document { running: false, report });
+        assert!(text.lines().count() < 30);
+        assert!(text.contains("and 80 more"));
+        assert!(text.ends_with("attention  first\n           second\n"));
+    }
+}
