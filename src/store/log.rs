@@ -9,6 +9,7 @@ use super::record::{
     BLOCK_BYTES, ChunkHead, Draft, Fields, FieldsMut, Kind, Place, Prefix, Tombstone,
     encode_segment, relocate,
 };
+use super::writer::ReadOnly;
 use crate::core::types::{ChunkId, StoreEpoch};
 use crate::crypto::keys::WrapKey;
 use rand_chacha::ChaCha20Rng;
@@ -18,14 +19,20 @@ use std::sync::Arc;
 pub(crate) const SEGMENT_RECORDS_MAX: u32 = 16_384;
 
 /// Why a record was not appended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LogError {
     /// No space; the log is as it was before.
     Full,
     /// The disk failed; the log is as it was before.
     Io,
     /// It is not known what the disk holds: nothing may be written any more.
-    Broken(DiskError),
+    Broken(ReadOnly),
+}
+
+impl From<ReadOnly> for LogError {
+    fn from(reason: ReadOnly) -> Self {
+        Self::Broken(reason)
+    }
 }
 
 impl From<DiskError> for LogError {
@@ -121,11 +128,11 @@ impl<D: Disk> Log<D> {
     }
 
     /// Everything appended is durable on return. A failure is final.
-    pub(crate) fn sync(&mut self) -> Result<(), LogError> {
+    pub(crate) fn sync(&mut self) -> Result<(), ReadOnly> {
         match &mut self.active {
             Some(active) if active.end != active.synced => {
                 let synced = self.disk.sync_data(File::Segment(active.segment));
-                synced.map_err(LogError::Broken)?;
+                synced.map_err(ReadOnly::Sync)?;
                 active.synced = active.end;
                 Ok(())
             }
@@ -176,7 +183,7 @@ impl<D: Disk> Log<D> {
     fn write(&mut self, record: &[u8], place: Place) -> Result<Locator, LogError> {
         let file = File::Segment(place.segment);
         if let Err(error) = self.disk.write_at(file, place.offset, record) {
-            self.disk.truncate(file, place.offset).map_err(LogError::Broken)?;
+            self.disk.truncate(file, place.offset).map_err(ReadOnly::Log)?;
             return Err(error.into());
         }
         let bytes = u32::try_from(record.len()).map_err(|_| LogError::Io)?;
@@ -191,8 +198,8 @@ impl<D: Disk> Log<D> {
     /// Ends the segment with its index. A rebuild is only slower without one, so that no space
     /// for it is no reason to fail; a sync that fails is.
     fn close_segment(&mut self) -> Result<(), LogError> {
-        if let Err(LogError::Broken(error)) = self.append_footer() {
-            return Err(LogError::Broken(error));
+        if let Err(LogError::Broken(reason)) = self.append_footer() {
+            return Err(LogError::Broken(reason));
         }
         self.sync()?;
         self.closed = self.tip();
@@ -228,7 +235,7 @@ impl<D: Disk> Log<D> {
             return Err(error);
         }
         self.sync()?;
-        self.disk.sync_names().map_err(LogError::Broken)
+        Ok(self.disk.sync_names().map_err(ReadOnly::Sync)?)
     }
 }
 

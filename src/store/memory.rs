@@ -41,7 +41,17 @@ struct Body {
     /// The length when it was synced last.
     synced_length: usize,
     /// What each write since then overwrote, oldest first.
-    undo: Vec<(usize, Vec<u8>, usize)>,
+    undo: Vec<Overwritten>,
+    /// The same of writes that a failed sync lost, while the cache still shows them.
+    lost: Vec<Overwritten>,
+}
+
+#[derive(Debug)]
+struct Overwritten {
+    offset: usize,
+    /// May be shorter than `length`, where the file was.
+    old: Vec<u8>,
+    length: usize,
 }
 
 impl MemoryDisk {
@@ -68,6 +78,15 @@ impl MemoryDisk {
         byte.map(|byte| *byte ^= 1 << (bit % 8)).is_some()
     }
 
+    /// A sync fails as Linux does it: what was not synced never reaches the medium, but is read
+    /// back from the cache until [`Disk::forget_cached`], and the next sync succeeds.
+    pub fn lose_unsynced(&self, file: File) {
+        if let Some(body) = lock(&self.0).files.get_mut(&file) {
+            let undo = std::mem::take(&mut body.undo);
+            body.lost.extend(undo);
+        }
+    }
+
     /// Power fails: of everything that was not synced, a random part is lost.
     pub fn power_cut(&self, rng: &mut impl Rng) {
         let mut content = lock(&self.0);
@@ -89,10 +108,12 @@ impl MemoryDisk {
 impl Body {
     /// Goes back from the newest write to the oldest; the newest write of a sector decides first.
     fn cut(&mut self, rng: &mut impl Rng) {
+        self.drop_lost();
         let mut kept = BTreeSet::new();
         // Most cuts come while a whole group is in the air: some lose all of it, some nothing.
         let chance = *[0.0, 0.1, 0.5, 0.9, 1.0].get(rng.random_range(0..5_usize)).unwrap_or(&0.5);
-        for (offset, old, length) in std::mem::take(&mut self.undo).into_iter().rev() {
+        for Overwritten { offset, old, length } in std::mem::take(&mut self.undo).into_iter().rev()
+        {
             for at in (offset..offset.saturating_add(length)).step_by(SECTOR_BYTES) {
                 let sector = at / SECTOR_BYTES;
                 if kept.contains(&sector) {
@@ -117,6 +138,19 @@ impl Body {
             self.bytes.resize(rng.random_range(short..=long), 0);
         }
         self.synced_length = self.bytes.len();
+    }
+
+    /// The cache is dropped: what a failed sync lost is gone.
+    fn drop_lost(&mut self) {
+        for Overwritten { offset, old, length } in std::mem::take(&mut self.lost).into_iter().rev()
+        {
+            for at in offset..offset.saturating_add(length) {
+                let before = old.get(at - offset).copied().unwrap_or(0);
+                if let Some(byte) = self.bytes.get_mut(at) {
+                    *byte = before;
+                }
+            }
+        }
     }
 
     fn taken(&self) -> u64 {
@@ -181,7 +215,7 @@ impl Disk for MemoryDisk {
         if let (Some(to), Some(from)) = (to, from) {
             to.copy_from_slice(from);
         }
-        body.undo.push((offset, old, length));
+        body.undo.push(Overwritten { offset, old, length });
         if full { Err(DiskError::Full) } else { Ok(()) }
     }
 
@@ -189,8 +223,11 @@ impl Disk for MemoryDisk {
         let mut content = lock(&self.0);
         let body = content.body(file)?;
         let from = body.bytes.get(index(offset)?..).unwrap_or_default();
-        bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-        Ok(from.len().min(bytes.len()))
+        let length = from.len().min(bytes.len());
+        if let (Some(to), Some(from)) = (bytes.get_mut(..length), from.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        Ok(length)
     }
 
     fn sync_data(&self, file: File) -> Result<(), DiskError> {
@@ -213,9 +250,9 @@ impl Disk for MemoryDisk {
         let body = content.body(file)?;
         let length = index(length)?;
         let removed = body.bytes.get(length..).unwrap_or_default().to_vec();
-        let bytes = removed.len();
+        let cut = removed.len();
         body.bytes.resize(length, 0);
-        body.undo.push((length, removed, bytes));
+        body.undo.push(Overwritten { offset: length, old: removed, length: cut });
         Ok(())
     }
 
@@ -254,6 +291,12 @@ impl Disk for MemoryDisk {
 
     fn free_space(&self) -> Result<u64, DiskError> {
         Ok(lock(&self.0).free())
+    }
+
+    fn forget_cached(&self, file: File) {
+        if let Some(body) = lock(&self.0).files.get_mut(&file) {
+            body.drop_lost();
+        }
     }
 }
 

@@ -287,7 +287,9 @@ impl Draft<'_> {
             }
         }
         let [_, two, three] = prefix.ranges();
-        record.iter_mut().skip(three.end).for_each(|byte| *byte = 0);
+        if let Some(padding) = record.get_mut(three.end..) {
+            padding.fill(0);
+        }
         prefix.body_crc = crc32fast::hash(record.get(two.start..).unwrap_or_default());
         prefix.seal(record);
         record

@@ -10,7 +10,7 @@
 use super::disk::{Disk, DiskError, File};
 use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index, Position};
 use super::log::{Active, Footer, Item, Log, LogError, to_block};
-use super::record::{LAYOUT_VERSION, Place, Tombstone, VOID_BYTES_MAX, void_head};
+use super::record::{Kind, LAYOUT_VERSION, Place, Tombstone, VOID_BYTES_MAX, void_head};
 use super::scan::{Content, Depth, Found, Scan, read_footer, scan};
 use super::state::State;
 use super::writer::{Options, ReadOnly};
@@ -112,6 +112,8 @@ const BATCH: usize = 1024;
 
 /// Numbers that are left out where damage may hide some that were used.
 const SEQUENCE_GAP: u64 = 1 << 16;
+
+const MAKE: &str = "make the first segment";
 
 /// What [`recover`] hands to the writer.
 pub(crate) struct Recovered<D, C> {
@@ -309,13 +311,11 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
     fn create(&mut self) -> Result<(), StoreOpenError> {
         self.log.closed = (self.numbers.last().copied().unwrap_or(0), 0);
         self.changed = true;
-        self.log.start_segment().map_err(|error| StoreOpenError::Disk {
-            doing: "make the first segment",
-            source: match error {
-                LogError::Full => DiskError::Full,
-                LogError::Io => DiskError::Io(0),
-                LogError::Broken(error) => error,
-            },
+        self.log.start_segment().map_err(|error| match error {
+            LogError::Full => failed(MAKE)(DiskError::Full),
+            LogError::Broken(ReadOnly::Sync(error) | ReadOnly::Log(error)) => failed(MAKE)(error),
+            LogError::Broken(ReadOnly::Catalogue(error)) => StoreOpenError::Catalogue(error),
+            LogError::Io => failed(MAKE)(DiskError::Io(0)),
         })?;
         let (tip, _) = self.log.tip();
         self.state.segments.entry(tip).or_default();
@@ -436,10 +436,14 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
     }
 
     fn note_damage(&mut self, segment: u64, scan: &Scan, durable: u64) {
-        let rot = scan.damage.iter().filter(|(from, _)| *from < durable);
-        for (from, to) in rot {
-            if self.report.damage.len() < DAMAGE_MAX {
-                self.report.damage.push(Damage { segment, from: *from, to: (*to).min(durable) });
+        // A damaged chunk is quarantined, where it is not deleted anyway.
+        let records =
+            scan.found.iter().filter(|found| !found.whole && found.prefix.kind != Kind::Chunk);
+        let records = records.map(|found| found.prefix.locator());
+        let records = records.map(|locator| (locator.offset, locator.end()));
+        for (from, to) in records.chain(scan.damage.iter().copied()) {
+            if from < durable && self.report.damage.len() < DAMAGE_MAX {
+                self.report.damage.push(Damage { segment, from, to: to.min(durable) });
             }
         }
     }

@@ -13,7 +13,8 @@ use crate::crypto::sha256;
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// At the first block of each record: what was durable needs no more until it is read.
+    /// At the first block of each record (and the index): what was durable needs no more until it
+    /// is read.
     Heads,
     /// At every byte: after an unclean stop any part of a record may be missing.
     Bodies,
@@ -83,9 +84,11 @@ pub(crate) fn scan<D: Disk>(
         match prefix {
             Ok(prefix) if place(&prefix) => {
                 let next = prefix.locator().end();
+                let one_block = prefix.record_bytes() == BLOCK_BYTES && prefix.kind != Kind::Void;
                 let whole = match depth {
-                    Depth::Heads => next <= length,
-                    Depth::Bodies => holds(disk, key, &prefix, &mut body)?,
+                    Depth::Heads if one_block => prefix.body_holds(&block),
+                    Depth::Heads if prefix.kind != Kind::Footer => next <= length,
+                    _ => holds(disk, key, &prefix, &mut body)?,
                 };
                 let content = content(&prefix, &block, key);
                 scan.locked += u64::from(matches!(content, Content::Locked));

@@ -146,16 +146,13 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             };
             match self.move_record(&found.prefix, &id, &current) {
                 Ok(new) => moved.push((id, current, new)),
-                Err(Some(LogError::Broken(error))) => return Err(ReadOnly::Log(error)),
+                Err(Some(LogError::Broken(reason))) => return Err(reason),
                 // No space for the copy: what was moved so far is a beginning.
                 Err(Some(LogError::Full | LogError::Io)) => break,
                 Err(None) => self.stick(segment),
             }
         }
-        self.log.sync().map_err(|error| match error {
-            LogError::Broken(error) => ReadOnly::Sync(error),
-            LogError::Full | LogError::Io => ReadOnly::Sync(DiskError::Io(0)),
-        })?;
+        self.log.sync()?;
         let mut changes = Vec::with_capacity(moved.len().saturating_add(1));
         for (id, old, new) in &moved {
             self.state.replace(id, Some(old), Some(new));

@@ -306,8 +306,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         match error {
             LogError::Full => StoreError::Full,
             LogError::Io => StoreError::Io,
-            LogError::Broken(error) => {
-                self.read_only = Some(ReadOnly::Log(error));
+            LogError::Broken(reason) => {
+                self.read_only = Some(reason);
                 StoreError::Io
             }
         }
@@ -338,11 +338,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     }
 
     fn make_durable(&mut self, group: &mut Group) -> Result<(), ReadOnly> {
-        self.log.sync().map_err(|error| match error {
-            LogError::Broken(error) => ReadOnly::Sync(error),
-            LogError::Full => ReadOnly::Sync(DiskError::Full),
-            LogError::Io => ReadOnly::Sync(DiskError::Io(0)),
-        })?;
+        self.log.sync()?;
         let (tip, _) = self.log.tip();
         self.state.segments.entry(tip).or_default();
         if group.journal.is_empty() {

@@ -7,6 +7,8 @@
 mod cli;
 mod mesh;
 mod store_conformance;
+mod store_faults;
 mod store_fixtures;
+mod store_power;
 mod tidy;
 mod vectors;
