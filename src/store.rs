@@ -20,6 +20,7 @@
 //! | [`writer`], `tidy` | the order of write, sync, catalogue and answer; giving space back |
 //! | [`recovery`] | opening: replays, rebuilds, torn tails, rot |
 //! | [`reader`] | reads that are verified against the id |
+//! | [`scrub`] | reading everything in turn, so that rot is found |
 //! | [`memory`] | disk and catalogue in memory, with power cuts |
 //! | `segments`, `catalogue` | disk and catalogue for real (feature `node`) |
 //! | `thread` | [`ChunkStore`], the handle (feature `node`) |
@@ -32,6 +33,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 mod scan;
+pub mod scrub;
 mod state;
 mod tidy;
 pub mod writer;

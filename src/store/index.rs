@@ -9,11 +9,13 @@
 //! 'g' || segment u64 be || target u64 be  -> nothing: `segment` guards `target`: a tombstone or a
 //!                                            newer record there keeps an old record in `target`
 //!                                            from coming back, so it must outlive `target`
+//! 's'                                     -> where the scrub stands: segment u64, offset u64
 //! ```
 //! Integers in values are little-endian. The position counts and sums up the entries: a map that
 //! lost some of them, or came back older or empty, is noticed when it is opened.
 
 use super::record::{Fields, FieldsMut};
+use super::scrub::Cursor;
 use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch};
 use crate::crypto::header::{HEADER_BYTES, Header};
 use std::sync::Arc;
@@ -211,6 +213,7 @@ impl Position {
 const CHUNK: u8 = b'c';
 const POSITION: u8 = b'p';
 const GUARD: u8 = b'g';
+const SCRUB: u8 = b's';
 
 impl Change {
     /// Sets or removes the entry of `id`.
@@ -264,6 +267,20 @@ impl<C: Catalogue> Index<C> {
     pub(crate) fn position(&self) -> Result<Option<Position>, CatalogueError> {
         let value = self.0.get(&[POSITION])?;
         value.map(|value| Position::decode(&value).ok_or(CatalogueError::Malformed)).transpose()
+    }
+
+    pub(crate) fn cursor(&self) -> Result<Option<Cursor>, CatalogueError> {
+        let value = self.0.get(&[SCRUB])?;
+        Ok(value.and_then(|value| {
+            let mut fields = Fields(&value);
+            Some(Cursor { segment: fields.u64()?, offset: fields.u64()? })
+        }))
+    }
+
+    pub(crate) fn keep_cursor(&self, cursor: Cursor) -> Result<(), CatalogueError> {
+        let mut value = Vec::with_capacity(16);
+        value.u64(cursor.segment).u64(cursor.offset);
+        self.0.apply(&[Change { key: vec![SCRUB], value: Some(value) }])
     }
 
     pub(crate) fn for_each_chunk(

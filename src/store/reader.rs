@@ -21,9 +21,9 @@ const ATTEMPTS: u32 = 3;
 
 /// Reads from a store; cheap to make, one per thread.
 pub struct Reader<D, C> {
-    disk: Arc<D>,
-    index: Index<C>,
-    key: Arc<WrapKey>,
+    pub(super) disk: Arc<D>,
+    pub(super) index: Index<C>,
+    pub(super) key: Arc<WrapKey>,
     /// The record that is being read.
     buffer: Vec<u8>,
 }

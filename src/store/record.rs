@@ -13,17 +13,22 @@
 //! only damaged.
 //!
 //! Each box that is not empty is a secretbox under the node's wrap key (nonce 24, tag 16 in
-//! front). By kind:
+//! front):
 //!
-//! | kind | box 1 | box 2 | box 3 |
-//! |---|---|---|---|
-//! | 1 segment | layout u8, epoch 16 | | |
-//! | 2 chunk | id 32, header 137, proof nonce 32, proof 64, account 32, lease 16, terms 12, epoch 16, SHA-256(tags) 32 | tags | sealed bytes |
-//! | 3 tombstone | id 32, place of the dead record 3 x u64 (segment, offset, sequence), epoch 16 | | |
-//! | 4 footer | epoch 16, number of items u32 | | items |
-//! | 5 trailer | offset of the footer u64, epoch 16 | | |
-//! | 8 void: to be skipped; no box is really there, and the body CRC is 0 | | | |
-//!
+//! ```text
+//! kind 1 segment    box 1: layout u8, epoch 16
+//! kind 2 chunk      box 1: id 32, header 137, proof nonce 32, proof 64, account 32, lease 16,
+//!                          terms 12, epoch 16, SHA-256(tags) 32
+//!                   box 2: audit tags
+//!                   box 3: the owner's sealed bytes
+//! kind 3 tombstone  box 1: id 32, the record that ends here: segment u64, offset u64,
+//!                          sequence u64, epoch 16
+//! kind 4 footer     box 1: epoch 16, number of items u32
+//!                   box 3: items, one for each chunk and tombstone of the segment
+//! kind 5 trailer    box 1: offset of the footer u64, epoch 16
+//! kind 8 void       to be skipped; no box is really there, and the body CRC is 0
+//! ```
+//! A tombstone ends the record that it names and older ones of the same chunk, not newer ones.
 //! Kinds 6 (lease) and 7 (head) are reserved.
 
 use super::index::{Condition, Entry, Locator};

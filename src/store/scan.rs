@@ -51,6 +51,8 @@ pub(crate) struct Scan {
     pub(crate) damage: Vec<(u64, u64)>,
     /// Where the range ends.
     pub(crate) end: u64,
+    /// Where the last record of the range ends, which may be beyond it.
+    pub(crate) next: u64,
     /// Something of a later layout was seen.
     pub(crate) newer: Option<u8>,
     /// Heads with a good checksum that the wrap key does not open.
@@ -108,6 +110,7 @@ pub(crate) fn scan<D: Disk>(
             }
         }
     }
+    scan.next = at;
     Ok(scan)
 }
 

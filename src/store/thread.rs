@@ -1,4 +1,4 @@
-//! The store on threads of its own: one that writes in groups, two that read.
+//! The store on threads of its own: one that writes in groups, two that read, one that scrubs.
 //!
 //! The drive loop must never wait for a disk: every call here puts a request in a bounded queue
 //! and returns; what became of it arrives through the completions.
@@ -8,6 +8,7 @@ use super::disk::Disk;
 use super::index::Catalogue;
 use super::reader::Reader;
 use super::recovery::{OpenReport, Rebuilt, StoreOpenError};
+use super::scrub::{self, Cursor};
 use super::segments::FileDisk;
 use super::tidy::release_ballast_if_low;
 use super::writer::{Options, Request, Writer};
@@ -19,7 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -41,6 +42,9 @@ pub const GROUP_BYTES_MAX: u64 = 64 << 20;
 
 const READERS: usize = 2;
 
+/// What the scrub reads at once.
+const SCRUB_BYTES: u64 = 1 << 20;
+
 /// Memory for the catalogue's pages: an index of a million chunks has 0.3 GiB, of which inner
 /// pages and the recent leaves fit.
 const CATALOGUE_CACHE_BYTES: u64 = 32 << 20;
@@ -61,6 +65,8 @@ pub struct StoreConfig {
 pub struct ChunkStore {
     writes: Option<SyncSender<Request>>,
     reads: Option<SyncSender<Query>>,
+    /// Dropped to stop the scrub.
+    scrub: Option<SyncSender<()>>,
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -70,6 +76,7 @@ struct Shared {
     /// Bytes of chunks that wait or are being written.
     queued: AtomicU64,
     usage: Mutex<BTreeMap<Account, u64>>,
+    used: AtomicU64,
     completions: Completions,
 }
 
@@ -131,6 +138,7 @@ impl ChunkStore {
             epoch: writer.epoch(),
             queued: AtomicU64::new(0),
             usage: Mutex::new(writer.usage().clone()),
+            used: AtomicU64::new(writer.space().used),
             completions,
         });
         let read_queue = Arc::new(Mutex::new(read_queue));
@@ -140,10 +148,16 @@ impl ChunkStore {
             let (shared, writes) = (Arc::clone(&shared), writes.clone());
             threads.push(spawn("store-read", move || serve(reader, &queue, &writes, &shared)));
         }
+        let (scrub, stop) = sync_channel(0);
+        let (reader, requests) = (writer.reader(), writes.clone());
+        let shared_with_scrub = Arc::clone(&shared);
+        threads.push(spawn("store-scrub", move || {
+            run_scrub(&reader, &stop, &requests, &shared_with_scrub);
+        }));
         let shared_with_writer = Arc::clone(&shared);
         threads
             .push(spawn("store-write", move || write(writer, &write_queue, &shared_with_writer)));
-        Self { writes: Some(writes), reads: Some(reads), shared, threads }
+        Self { writes: Some(writes), reads: Some(reads), scrub: Some(scrub), shared, threads }
     }
 
     /// Names this incarnation of the store.
@@ -204,9 +218,10 @@ impl ChunkStore {
     }
 
     fn stop(&mut self) {
-        // The readers hold the writer's queue too: it ends after them.
+        // The others hold the writer's queue too: it ends after them.
         self.writes = None;
         self.reads = None;
+        self.scrub = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so already; there is nothing to add to it.
             let _ = thread.join();
@@ -278,6 +293,7 @@ fn write<D: Disk, C: Catalogue>(
             let mut usage = shared.usage.lock().unwrap_or_else(PoisonError::into_inner);
             usage.clone_from(writer.usage());
             drop(usage);
+            shared.used.store(space.used, Ordering::Release);
             (shared.completions)(Input::Space(space));
         }
     }
@@ -306,6 +322,41 @@ fn serve<D: Disk, C: Catalogue>(
                 (shared.completions)(Input::ChunksFound { ticket, found });
             }
             Err(_) => return,
+        }
+    }
+}
+
+/// The scrub's thread: a little at a time, all of it within [`scrub::ROUND`].
+fn run_scrub<D: Disk, C: Catalogue>(
+    reader: &Reader<D, C>,
+    stop: &Receiver<()>,
+    writes: &SyncSender<Request>,
+    shared: &Shared,
+) {
+    let mut cursor = reader.scrub_cursor();
+    loop {
+        let pause = scrub::pause(SCRUB_BYTES, shared.used.load(Ordering::Acquire));
+        if stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        match reader.scrub(cursor, SCRUB_BYTES) {
+            Ok(scrubbed) => {
+                cursor = scrubbed.next;
+                for damage in scrubbed.damage {
+                    tracing::warn!(?damage, "the scrub found damage");
+                }
+                // Waits where the writer is busy: rot must not be forgotten.
+                let told = scrubbed.rotten.into_iter().try_for_each(|rot| writes.send(rot));
+                if told.is_err() {
+                    return;
+                }
+                // Where the catalogue fails the writer finds out too, and says so.
+                let _ = reader.keep_scrub_cursor(cursor);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the scrub could not read");
+                cursor = Cursor { segment: cursor.segment.saturating_add(1), offset: 0 };
+            }
         }
     }
 }

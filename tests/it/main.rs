@@ -10,5 +10,6 @@ mod store_conformance;
 mod store_faults;
 mod store_fixtures;
 mod store_power;
+mod store_rot;
 mod tidy;
 mod vectors;
