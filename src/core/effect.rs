@@ -235,6 +235,7 @@ pub enum Effect {
 
 /// What a role reports.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one per chunk, and drained at once")]
 pub enum Event {
     /// From the owner role.
     Owner(OwnerEvent),

@@ -119,7 +119,7 @@ pub struct OwnerLimits {
     pub fetch_stall: Duration,
     /// Dials per second, 1 to 1,000.
     pub dials_per_second: u32,
-    /// Publications per second, 1 to 1,000.
+    /// Store requests published per second, and as many retrieve requests; 1 to 1,000.
     pub publishes_per_second: u32,
 }
 

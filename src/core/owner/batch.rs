@@ -7,7 +7,7 @@
 use super::outbox::Schedule;
 use crate::core::message::Offer;
 use crate::core::placement::Standing;
-use crate::core::types::{AnswerTag, ChunkId, Locality, NodeId};
+use crate::core::types::{AnswerTag, ChunkId, Locality, NodeId, Time};
 use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -73,6 +73,8 @@ pub(super) struct Batch {
     pub(super) schedule: Schedule,
     /// Claims had the time to come in: chunks may be placed.
     pub(super) settled: bool,
+    /// When its turn to be published is.
+    pub(super) turn: Option<Time>,
     /// Shuffles equals.
     pub(super) tie_break: u64,
 }
@@ -89,8 +91,16 @@ impl Batch {
             asks: VecDeque::new(),
             schedule: Schedule::default(),
             settled: false,
+            turn: None,
             tie_break,
         }
+    }
+
+    /// What a node's reputation is worth to this batch. In one batch of four a good one is worth no
+    /// more than none: else the first that served well would get everything, and nobody new could
+    /// ever prove itself.
+    pub(super) fn trust(&self, score: i32) -> i32 {
+        if self.tie_break.is_multiple_of(4) { score.min(0) } else { score }
     }
 
     /// The chunks without a quorum, with their positions.

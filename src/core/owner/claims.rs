@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// Claims come after a jitter of up to 200 ms and their way through the mesh; the choice among
 /// claimers waits for them.
-const SETTLE: Duration = Duration::from_millis(300);
+pub(super) const SETTLE: Duration = Duration::from_millis(300);
 
 /// More holders are asked directly than are needed, so that one refusal costs no time.
 const ASK_SPARE: usize = 2;
@@ -34,17 +34,22 @@ impl StoreFlow {
     /// Asks for a new batch: directly where enough holders are known, else everyone.
     pub(super) fn ask_first(&mut self, now: Time, shared: &mut Shared, batch_id: BatchId) {
         let direct = self.choose_direct(now, shared, &batch_id);
-        let enough = direct.len() >= self.wanted(&batch_id);
-        let may_publish = if enough { Ok(()) } else { shared.may_publish(now) };
-        match may_publish {
-            Ok(()) => self.ask(now, shared, batch_id, direct, !enough),
-            Err(at) => {
-                if !direct.is_empty() {
-                    self.ask(now, shared, batch_id, direct, false);
-                }
-                shared.timers.set(Wake::Publish(batch_id), at);
-            }
+        if direct.len() >= self.wanted(&batch_id) {
+            self.ask(now, shared, batch_id, direct, false);
+        } else if self.is_its_turn(now, shared, &batch_id) {
+            self.ask(now, shared, batch_id, direct, true);
         }
+    }
+
+    /// Whether the batch may be published now. Otherwise it is woken when it may.
+    fn is_its_turn(&mut self, now: Time, shared: &mut Shared, batch_id: &BatchId) -> bool {
+        let Some(batch) = self.batches.get_mut(batch_id) else { return false };
+        let turn = batch.turn.take().unwrap_or_else(|| shared.request_turn(now));
+        if turn > now {
+            batch.turn = Some(turn);
+            shared.timers.set(Wake::Publish(*batch_id), turn);
+        }
+        turn <= now
     }
 
     /// The request is due again, unless everything it asked for is on its way.
@@ -55,12 +60,9 @@ impl StoreFlow {
             shared.timers.set(Wake::Publish(batch_id), again);
             return;
         }
-        match shared.may_publish(now) {
-            Ok(()) => {
-                let direct = self.choose_direct(now, shared, &batch_id);
-                self.ask(now, shared, batch_id, direct, true);
-            }
-            Err(at) => shared.timers.set(Wake::Publish(batch_id), at),
+        if self.is_its_turn(now, shared, &batch_id) {
+            let direct = self.choose_direct(now, shared, &batch_id);
+            self.ask(now, shared, batch_id, direct, true);
         }
     }
 
@@ -85,7 +87,7 @@ impl StoreFlow {
             .map(|node| placement::Candidate {
                 node: *node,
                 standing: shared.peers.standing(node),
-                score: shared.peers.score(node),
+                score: batch.trust(shared.peers.score(node)),
                 holds: false,
                 connected: true,
             })

@@ -3,8 +3,8 @@
 //! This is what makes an ack believable: a holder can acknowledge only what stands here, with the
 //! receipt that stands here. Bounds, per holder: [`IN_FLIGHT_MAX`] chunks and
 //! `OwnerLimits::in_flight_bytes` on their way (one chunk always may be); [`CUT_OFF_MAX`] more that
-//! were on their way when the connection broke (of more than that some are forgotten, and their acks
-//! then count as unsolicited); [`DONE_MAX`] answered ones, the oldest forgotten first.
+//! were given up or cut off (of more than that some are forgotten, and their acks then count as
+//! unsolicited); [`DONE_MAX`] answered ones, the oldest forgotten first.
 
 use crate::core::types::{Account, BatchId, ChunkId, Time};
 use crate::crypto::ack::Receipt;
@@ -18,6 +18,8 @@ const DONE_MAX: usize = 512;
 
 /// The slowest holder that is not late moves its largest chunk at this rate, in bytes per second.
 const PACE_SLOWEST: u64 = 256 << 10;
+/// An overdue chunk is given up after so long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// The slowest uplink for which one chunk of many on their way is not overdue.
 const UPLINK_SLOWEST: u64 = 64 << 10;
 
@@ -42,7 +44,7 @@ pub(super) struct Sent {
 enum Flight {
     OnTime,
     Late,
-    /// The connection broke since.
+    /// Given up, or the connection broke since. An ack is good all the same.
     CutOff,
 }
 
@@ -176,11 +178,31 @@ impl Delivery {
         late
     }
 
-    /// When to look for late chunks.
+    /// Chunks that are late for so long that the holder must have lost them. They make room for
+    /// others, and for themselves if the holder volunteers anew.
+    pub(super) fn give_up(&mut self, now: Time) -> Vec<Item> {
+        let mut lost = Vec::new();
+        for (item, sent) in &mut self.sent {
+            if sent.state == Flight::Late && sent.lost_at() <= now {
+                sent.state = Flight::CutOff;
+                self.in_flight = self.in_flight.saturating_sub(1);
+                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(sent.bytes);
+                lost.push(*item);
+            }
+        }
+        self.stalled &= self.in_flight > 0;
+        self.forget_old();
+        lost
+    }
+
+    /// When to look for late and lost chunks.
     pub(super) fn next_late(&self, late_after: Duration) -> Option<Time> {
-        let on_time = self.sent.values().filter(|sent| sent.state == Flight::OnTime);
-        let overdue = on_time.map(|sent| sent.overdue).min();
-        self.silent_at(late_after).into_iter().chain(overdue).min()
+        let times = self.sent.values().filter_map(|sent| match sent.state {
+            Flight::OnTime => Some(sent.overdue),
+            Flight::Late => Some(sent.lost_at()),
+            Flight::CutOff => None,
+        });
+        self.silent_at(late_after).into_iter().chain(times).min()
     }
 
     /// When the holder's silence is too long; `None` where nothing is expected of it on time.
@@ -202,15 +224,22 @@ impl Delivery {
         self.in_flight = 0;
         self.in_flight_bytes = 0;
         self.stalled = false;
-        while self.sent.len() > CUT_OFF_MAX {
-            self.sent.pop_first();
-        }
+        self.forget_old();
         back
     }
 
-    #[cfg(test)]
-    pub(super) fn in_flight_bytes(&self) -> usize {
-        self.in_flight_bytes
+    fn forget_old(&mut self) {
+        while self.sent.len() > IN_FLIGHT_MAX + CUT_OFF_MAX {
+            let cut_off = |(_, sent): &(&Item, &Sent)| sent.state == Flight::CutOff;
+            let Some(item) = self.sent.iter().find(cut_off).map(|(item, _)| *item) else { return };
+            self.sent.remove(&item);
+        }
+    }
+}
+
+impl Sent {
+    fn lost_at(&self) -> Time {
+        self.overdue.after(GIVE_UP_AFTER)
     }
 }
 

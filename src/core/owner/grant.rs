@@ -70,7 +70,7 @@ impl StoreFlow {
             .map(|(node, candidate)| placement::Candidate {
                 node: *node,
                 standing: shared.peers.met(node).unwrap_or(&candidate.declared),
-                score: shared.peers.score(node),
+                score: batch.trust(shared.peers.score(node)),
                 holds: candidate.holds >> position & 1 == 1,
                 connected: shared.peers.is_up(node),
             })
@@ -219,7 +219,15 @@ impl StoreFlow {
         if !late.is_empty() {
             shared.peers.rate(now, node, SCORE_LATE);
         }
+        let lost = delivery.give_up(now);
         self.take_back(&late, node, Grant::Late);
+        self.take_back(&lost, node, Grant::CutOff);
+        // What it lost it gets again only if it volunteers anew, which the outbox's pauses limit.
+        for (batch_id, _) in &lost {
+            if let Some(batch) = self.batches.get_mut(batch_id) {
+                batch.candidates.remove(&node);
+            }
+        }
         self.watch(shared, node);
         self.place_again(now, shared, &late);
     }

@@ -22,7 +22,7 @@ pub(super) const DIALS_MAX: usize = 64;
 pub(super) const CLAIM_FRESH: Duration = Duration::from_secs(600);
 
 /// Where reputation stops: low above, so that good nodes are equals and share the load; deep below.
-const SCORE_BEST: i32 = 8;
+const SCORE_BEST: i32 = 3;
 const SCORE_WORST: i32 = -64;
 /// Not asked directly from here down: only when it volunteers anew.
 const SCORE_DOUBTFUL: i32 = -16;
@@ -178,5 +178,77 @@ impl Dials {
     /// Whether a dial to the node was open; it is over now.
     pub(super) fn over(&mut self, node: &NodeId) -> bool {
         self.open.remove(node).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::effect::Reach;
+    use crate::core::types::MeshId;
+    use crate::crypto::keys::AgreementKey;
+
+    fn node(name: usize) -> NodeId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&(name as u64).to_be_bytes());
+        NodeId::from_bytes(bytes)
+    }
+
+    fn peer(name: usize) -> Peer {
+        let hello = Hello {
+            node: node(name),
+            mesh: MeshId::from_bytes([0; 32]),
+            agreement: AgreementKey([0; 32]),
+            agreement_signature: [0; 64],
+            site: String::new(),
+            operator: String::new(),
+        };
+        Peer { node: node(name), hello, reach: Reach::Local }
+    }
+
+    #[test]
+    fn remembered_nodes_are_bounded_and_connected_ones_stay() {
+        let mut peers = Peers::default();
+        assert!(peers.up(Time(0), peer(0)));
+        peers.rate(Time(0), node(0), -5);
+        for name in 1..3_000 {
+            peers.rate(Time(name as u64), node(name), -1);
+        }
+        assert_eq!(peers.known.len(), KNOWN_MAX);
+        assert_eq!(peers.score(&node(0)), -5);
+        assert_eq!(peers.score(&node(1)), 0, "the longest unheard of is forgotten");
+        assert_eq!(peers.score(&node(2_999)), -1);
+    }
+
+    #[test]
+    fn peers_above_the_bound_are_not_used() {
+        let mut peers = Peers::default();
+        let used = (0..300).filter(|name| peers.up(Time(0), peer(*name))).count();
+        assert_eq!(used, CONNECTED_MAX);
+        assert!(peers.up(Time(1), peer(0)), "a second report of one is not one more");
+        peers.down(node(0));
+        assert!(peers.up(Time(2), peer(299)));
+    }
+
+    #[test]
+    fn reputation_has_a_low_top_and_a_deep_bottom() {
+        let mut peers = Peers::default();
+        for _ in 0..1_000 {
+            peers.rate(Time(0), node(1), 1);
+            peers.rate(Time(0), node(2), -1);
+        }
+        assert_eq!((peers.score(&node(1)), peers.score(&node(2))), (SCORE_BEST, SCORE_WORST));
+    }
+
+    #[test]
+    fn dials_are_bounded_and_one_per_node() {
+        let mut dials = Dials::new(1_000);
+        let asked = (0..100).filter(|name| dials.ask(node(*name), Bytes::new())).count();
+        assert_eq!(asked, DIALS_MAX);
+        assert!(dials.ask(node(0), Bytes::new()), "open already");
+        let made = std::iter::from_fn(|| dials.next(Time(10_000))).filter(Result::is_ok).count();
+        assert_eq!(made, DIALS_MAX);
+        assert!(dials.over(&node(0)) && !dials.over(&node(0)));
+        assert!(dials.ask(node(99), Bytes::new()));
     }
 }

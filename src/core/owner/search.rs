@@ -104,7 +104,7 @@ impl FetchFlow {
             return;
         };
         let Some(locality) = jobs.get(first).map(|job| job.locality) else { return };
-        if let Err(at) = shared.may_publish(now) {
+        if let Err(at) = shared.may_search(now) {
             return shared.timers.set(Wake::Search(topic), at);
         }
         let wanted: Vec<Ticket> = gathering.drain(..gathering.len().min(WANTED_MAX)).collect();

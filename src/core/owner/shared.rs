@@ -1,7 +1,7 @@
 //! What both flows of the owner role use: its configuration, randomness, alarms, peers, effects.
 
 use super::peers::{Dials, Peers};
-use super::timers::{Pace, Timers, Wake};
+use super::timers::{Pace, Timers, Turns, Wake};
 use super::{OwnerConfig, OwnerEvent, OwnerLimits};
 use crate::core::codec::{self, Reject};
 use crate::core::effect::{Effect, Event, Peer};
@@ -37,7 +37,8 @@ pub(super) struct Shared {
     pub(super) peers: Peers,
     pub(super) effects: VecDeque<Effect>,
     dials: Dials,
-    publications: Pace,
+    searches: Pace,
+    requests: Turns,
 }
 
 impl Shared {
@@ -46,7 +47,8 @@ impl Shared {
         Self {
             rng: ChaCha20Rng::from_seed(seed),
             dials: Dials::new(limits.dials_per_second),
-            publications: Pace::new(limits.publishes_per_second),
+            searches: Pace::new(limits.publishes_per_second),
+            requests: Turns::new(limits.publishes_per_second),
             timers: Timers::default(),
             peers: Peers::default(),
             effects: VecDeque::new(),
@@ -68,9 +70,14 @@ impl Shared {
         self.effects.push_back(Effect::Publish { topic, message });
     }
 
-    /// Whether one more publication may go out now; otherwise when.
-    pub(super) fn may_publish(&mut self, now: Time) -> Result<(), Time> {
-        self.publications.take(now)
+    /// Whether one more search may go out now; otherwise when.
+    pub(super) fn may_search(&mut self, now: Time) -> Result<(), Time> {
+        self.searches.take(now)
+    }
+
+    /// When the next store request may go out.
+    pub(super) fn request_turn(&mut self, now: Time) -> Time {
+        self.requests.take(now)
     }
 
     pub(super) fn report(&mut self, event: OwnerEvent) {

@@ -4,6 +4,7 @@
 //! are in the window until its quorum is reached or its last command is cancelled.
 
 use super::batch::Batch;
+use super::claims::SETTLE;
 use super::delivery::Delivery;
 use super::outbox::{Heard, Occasion};
 use super::shared::Shared;
@@ -104,6 +105,7 @@ pub(super) struct Finished {
 /// Chunks that wait for company.
 #[derive(Debug, Default)]
 struct Gathering {
+    since: Time,
     ids: Vec<ChunkId>,
     bytes: usize,
 }
@@ -181,7 +183,8 @@ impl StoreFlow {
         if waiting > 0 && waiting.saturating_add(bytes) > shared.limits.batch_bytes {
             self.flush(now, shared, locality);
         }
-        let gathering = self.gathering.entry(locality).or_default();
+        let empty = Gathering { since: now, ..Gathering::default() };
+        let gathering = self.gathering.entry(locality).or_insert(empty);
         gathering.ids.push(id);
         gathering.bytes = gathering.bytes.saturating_add(bytes);
         if gathering.ids.len() >= OFFERS_MAX || gathering.bytes >= shared.limits.batch_bytes {
@@ -194,8 +197,10 @@ impl StoreFlow {
     /// Chunks waited long enough. While a first request is out and no holder is known, they wait
     /// for its claims: then they can be offered directly instead of being gossiped one by one.
     pub(super) fn on_gathered(&mut self, now: Time, shared: &mut Shared, locality: Locality) {
-        if now < self.settling_until && shared.peers.fresh_holders(now).is_empty() {
-            shared.timers.set(Wake::Gather(locality), self.settling_until);
+        let since = self.gathering.get(&locality).map_or(now, |gathering| gathering.since);
+        let wait_until = self.settling_until.min(since.after(SETTLE));
+        if now < wait_until && shared.peers.fresh_holders(now).is_empty() {
+            shared.timers.set(Wake::Gather(locality), wait_until);
         } else {
             self.flush(now, shared, locality);
         }

@@ -1,5 +1,7 @@
 //! A world of one owner role and fake holders in virtual time, and the tests that run in it.
 
+mod acks;
+mod chaos;
 mod retrieve;
 mod store;
 
@@ -98,6 +100,8 @@ pub(super) struct World {
     count: u64,
     rng: ChaCha20Rng,
     chunks: u64,
+    /// Who truly acknowledged what: by a true ack, or as the catalogue says.
+    truly_acked: BTreeSet<(NodeId, ChunkId)>,
     /// Gossip reaches nobody.
     pub(super) deaf_mesh: bool,
 }
@@ -140,6 +144,7 @@ impl World {
             count: 0,
             rng,
             chunks: 0,
+            truly_acked: BTreeSet::new(),
             deaf_mesh: false,
         };
         for _ in 0..honest {
@@ -227,6 +232,7 @@ impl World {
 
     /// Hands an input in now and carries the effects out.
     pub(super) fn input(&mut self, input: Input) {
+        self.note_truth(&input);
         self.role.handle(self.now, input);
         while let Some(effect) = self.role.poll_effect() {
             self.carry_out(effect);
@@ -307,9 +313,47 @@ impl World {
                     None => self.later(20, Input::PeerDown(node)),
                 }
             }
-            Effect::Report(Event::Owner(event)) => self.events.push((self.now, event)),
+            Effect::Report(Event::Owner(event)) => {
+                self.check_truth(&event);
+                self.events.push((self.now, event));
+            }
             Effect::Report(Event::Rejected { from, reason }) => self.rejects.push((from, reason)),
             other => panic!("not an effect of an owner: {other:?}"),
+        }
+    }
+
+    fn note_truth(&mut self, input: &Input) {
+        match input {
+            Input::Command(OwnerCommand::Store(job)) => {
+                let id = job.chunk.id();
+                self.truly_acked.extend(job.held_by.iter().map(|node| (*node, id)));
+            }
+            Input::Message {
+                from,
+                via: Via::Stream,
+                message: Message::Stream(StreamMessage::StoreAck(ack)),
+            } => {
+                let Some(fake) = self.fakes.get(from) else { return };
+                for acked in &ack.chunks {
+                    if fake.received.iter().any(|chunk| fake.is_true(self.mesh, chunk, ack, acked))
+                    {
+                        self.truly_acked.insert((*from, acked.id));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Status is never ahead of truth: whoever is said to hold a chunk has said so itself.
+    fn check_truth(&self, event: &OwnerEvent) {
+        let true_ack = |node: &NodeId, id: &ChunkId| self.truly_acked.contains(&(*node, *id));
+        match event {
+            OwnerEvent::Acked { node, id, .. } => assert!(true_ack(node, id), "{event:?}"),
+            OwnerEvent::Stored { holders, id, .. } => {
+                assert!(holders.iter().all(|node| true_ack(node, id)), "{event:?}");
+            }
+            _ => {}
         }
     }
 
@@ -490,6 +534,25 @@ impl Fake {
         let signature = signer.sign(&statement.encode(&self.keys.node_id()));
         let AckStatement { account, batch, epoch, terms, chunks, .. } = statement;
         StoreAck { batch, account, epoch, terms, chunks, signature }
+    }
+
+    /// Whether this part of the ack is what an honest holder says to this chunk.
+    fn is_true(
+        &self,
+        mesh: MeshId,
+        chunk: &StoreChunk,
+        ack: &StoreAck,
+        acked: &AckedChunk,
+    ) -> bool {
+        let StoreAck { batch, account, epoch, terms, chunks, signature } = ack.clone();
+        let statement = AckStatement { mesh, account, batch, epoch, terms, chunks };
+        let id = chunk.header.id();
+        let expected = |pair| receipt(&pair, &chunk.seed, &id, &chunk.sealed);
+        batch == chunk.batch
+            && account == chunk.account
+            && acked.id == id
+            && self.keys.pair_key(&account).map(expected) == Some(acked.receipt)
+            && statement.verify(&self.keys.node_id(), &signature)
     }
 
     fn on_retrieve(

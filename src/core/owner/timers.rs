@@ -107,6 +107,32 @@ impl Pace {
     }
 }
 
+/// A rate for many that wait for their turns: everyone gets one, in the order of asking.
+#[derive(Debug)]
+pub(super) struct Turns {
+    cost: Duration,
+    burst: Duration,
+    /// When everything that was given out would be used up at the even rate (the theoretical
+    /// arrival time of the generic cell rate algorithm, ITU-T I.371).
+    used_until: Time,
+}
+
+impl Turns {
+    /// `per_second` (1 to 1,000) turns a second, and as many at once after a pause.
+    pub(super) fn new(per_second: u32) -> Self {
+        let per_second = per_second.clamp(1, 1_000);
+        let cost = Duration::from_millis(1_000 / u64::from(per_second));
+        Self { cost, burst: cost * per_second, used_until: Time::default() }
+    }
+
+    /// When the turn of the one that asks now is: now, or later.
+    pub(super) fn take(&mut self, now: Time) -> Time {
+        self.used_until = self.used_until.max(now).after(self.cost);
+        let ahead = self.used_until.since(now);
+        now.after(ahead.saturating_sub(self.burst))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +153,16 @@ mod tests {
         let rung: Vec<_> = std::iter::from_fn(|| timers.due(Time(100))).collect();
         assert_eq!(rung, [b, c, a]);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn turns_come_in_order_after_a_burst_at_their_rate() {
+        let mut turns = Turns::new(10);
+        let given: Vec<u64> = (0..30).map(|_| turns.take(Time(5_000)).0).collect();
+        assert_eq!(given[..10], [5_000; 10]);
+        assert_eq!(given[10..13], [5_100, 5_200, 5_300]);
+        assert_eq!(given[29], 7_000);
+        assert_eq!(turns.take(Time(20_000)).0, 20_000);
     }
 
     #[test]
