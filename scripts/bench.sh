@@ -66,14 +66,16 @@ cpu_all() {
 
 rows=()
 json=()
-# figure NAME VALUE UNIT TARGET MORE|LESS: the ratio is above 1 where the target is met.
+# figure NAME VALUE UNIT [TARGET MORE|LESS]: the ratio is above 1 where the target is met.
 figure() {
-    local ratio
-    ratio=$(awk -v v="$2" -v t="$4" -v k="$5" \
-        'BEGIN {r = (k == "MORE") ? v / t : (v > 0 ? t / v : 99); printf "%.2f", r}')
-    rows+=("$(printf '%-34s %9.2f %-8s %8s  x%s' "$1" "$2" "$3" "$4" "$ratio")")
+    local target=${4:-null} ratio=null
+    if [ $# -gt 3 ]; then
+        ratio=$(awk -v v="$2" -v t="$4" -v k="$5" \
+            'BEGIN {r = (k == "MORE") ? v / t : (v > 0 ? t / v : 99); printf "%.2f", r}')
+    fi
+    rows+=("$(printf '%-28s %9.2f %-6s %8s %8s' "$1" "$2" "$3" "${4:--}" "${ratio/null/-}")")
     json+=("$(printf '{"name":"%s","value":%s,"unit":"%s","target":%s,"ratio":%s}' \
-        "$1" "$2" "$3" "$4" "$ratio")")
+        "$1" "$2" "$3" "$target" "$ratio")")
 }
 
 # per_gib BEFORE AFTER: CPU seconds per GiB, one for each process.
@@ -123,13 +125,10 @@ largest() {
 
 figure "put, three durable replicas" "$(rate "$(printf '%s' "$put" | value seconds)")" MB/s 80 MORE
 figure "get" "$(rate "$(printf '%s' "$get" | value seconds)")" MB/s 220 MORE
-figure "put, share of the disk's own rate" \
-    "$(awk -v p="$(rate "$(printf '%s' "$put" | value seconds)")" -v d="$disk" -v n=$HOLDERS \
-        'BEGIN {printf "%.2f", p * n / d}')" ratio 0.8 MORE
 figure "put, owner CPU" "${put_cpu[0]}" s/GiB 8 LESS
 figure "put, holder CPU (largest)" "$(largest "${put_cpu[@]:1}")" s/GiB 3.5 LESS
-figure "get, owner CPU" "${get_cpu[0]}" s/GiB 8 LESS
-figure "get, holder CPU (largest)" "$(largest "${get_cpu[@]:1}")" s/GiB 3.5 LESS
+figure "get, owner CPU" "${get_cpu[0]}" s/GiB
+figure "get, holder CPU (largest)" "$(largest "${get_cpu[@]:1}")" s/GiB
 peaks=()
 for pid in "${pids[@]}"; do
     peaks+=("$(peak "$pid")")
@@ -139,7 +138,7 @@ figure "holder memory (largest)" "$(largest "${peaks[@]:1}")" MiB 250 LESS
 
 printf '\n%s cores; %s MiB of random bytes; the disk alone takes %s MB/s (one copy, synced)\n\n' \
     "$(nproc)" "$MIB" "$disk"
-printf '%-34s %9s %-8s %8s  %s\n' figure value unit target ratio
+printf '%-28s %9s %-6s %8s %8s\n' figure value unit target ratio
 printf '%s\n' "${rows[@]}"
 printf '\n'
 printf '%s\n' "${json[@]}"

@@ -159,7 +159,7 @@ impl Command {
     /// wrong.
     fn log_default(&self) -> &'static str {
         match self {
-            Self::Up(_) => "quloud=info,warn",
+            Self::Up(_) => "quloud=info,libp2p_kad=error,warn",
             _ => "quloud=warn,error",
         }
     }

@@ -30,6 +30,7 @@ mod discovery;
 mod events;
 mod frame;
 mod ids;
+mod lan_only;
 mod limits;
 mod links;
 mod peers;

@@ -232,7 +232,7 @@ fn start_net(
         mdns: config.mdns,
         topics: topics.to_vec(),
         address_book: Some(dir.join("peers.json")),
-        limits: NetLimits::default(),
+        limits: NetLimits { lan_only: config.lan_only, ..NetLimits::default() },
     };
     crate::net::start(net).map_err(|error| failures::net(&error))
 }

@@ -105,6 +105,11 @@ impl OwnNode {
         }
     }
 
+    /// Returns if it ends without being asked to.
+    pub(super) async fn ended(&self) {
+        self.handle.ended().await;
+    }
+
     /// Ends it at once; clients are told.
     pub(super) async fn stop(self) {
         self.server.stop().await;

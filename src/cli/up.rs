@@ -6,7 +6,7 @@ use super::secrets::PassphraseOptions;
 use super::session::OwnNode;
 use super::signals::Interrupt;
 use crate::node::datadir::{DataDir, Identity};
-use crate::node::report::Failure;
+use crate::node::report::{Failure, FailureKind};
 use clap::Args;
 use serde_json::json;
 use std::os::linux::net::SocketAddrExt;
@@ -43,18 +43,30 @@ impl Up {
             () = interrupt.wait() => return Ok(0),
         };
         let document = json!({ "listen": node.listen });
-        let told = output.result(&document, || {
+        let mut result = output.result(&document, || {
             node.listen.iter().map(|address| format!("{address}\n")).collect()
         });
-        if told.is_ok() {
+        if result.is_ok() {
             notify_service_manager("READY=1");
             output.note("The node is ready. Ctrl-C ends it.");
-            interrupt.wait().await;
+            tokio::select! {
+                () = interrupt.wait() => {}
+                () = node.ended() => result = Err(died()),
+            }
             notify_service_manager("STOPPING=1");
         }
         node.stop().await;
-        told.map(|()| 0)
+        result.map(|()| 0)
     }
+}
+
+fn died() -> Failure {
+    Failure::new(
+        FailureKind::Failed,
+        "the node has ended",
+        "a part of it failed, which is a fault in Quloud; the log says which",
+        "start it again, and report it with the log: nothing that was acknowledged is lost",
+    )
 }
 
 /// Tells systemd (sd_notify) where it asked to be told; elsewhere does nothing.

@@ -36,7 +36,12 @@ pub static SETTINGS: [Setting; 10] = [
     Setting {
         name: "listen",
         unit: "multiaddress, repeatable",
-        default: &["/ip4/0.0.0.0/tcp/4747", "/ip4/0.0.0.0/udp/4747/quic-v1"],
+        default: &[
+            "/ip4/0.0.0.0/tcp/4747",
+            "/ip4/0.0.0.0/udp/4747/quic-v1",
+            "/ip6/::/tcp/4747",
+            "/ip6/::/udp/4747/quic-v1",
+        ],
         many: true,
         help: "Addresses to listen on; port 0 lets the system choose.",
         set: |config, values| addresses(values).map(|value| config.listen = value),

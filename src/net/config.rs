@@ -33,6 +33,8 @@ pub struct NetConfig {
 /// Bounds and intervals. The defaults are the product's; tests shorten some.
 #[derive(Debug, Clone)]
 pub struct NetLimits {
+    /// Talk to loopback, private and link-local addresses only.
+    pub lan_only: bool,
     /// Connections being accepted at once.
     pub pending_in: u32,
     /// Connections being dialled at once.
@@ -86,6 +88,7 @@ pub struct NetLimits {
 impl Default for NetLimits {
     fn default() -> Self {
         Self {
+            lan_only: false,
             pending_in: 16,
             pending_out: 32,
             established_in: 96,

@@ -92,7 +92,8 @@ impl Driver {
         let swarm_config = libp2p::swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(config.limits.idle)
             .with_max_negotiating_inbound_streams(32);
-        let mut swarm = Swarm::new(transport::build(&key)?, behaviour, local, swarm_config);
+        let transport = transport::build(&key, config.limits.lan_only)?;
+        let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
         listen_on(&mut swarm, listen)?;
 
         let now = Instant::now();

@@ -1,5 +1,6 @@
 //! TCP with Noise and yamux, and QUIC: how bytes get to a peer whose key is proved.
 
+use super::lan_only::LanOnly;
 use super::{NetConfig, NetError};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -23,7 +24,10 @@ const STREAMS_MAX: u16 = 64;
 const QUIC_WINDOWS_BYTES: (u32, u32) = (2 << 20, 4 << 20);
 
 /// Noise and yamux over TCP, and QUIC, with names resolved where the system can.
-pub(super) fn build(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+pub(super) fn build(
+    key: &Keypair,
+    lan_only: bool,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let noise = noise::Config::new(key);
     let noise = noise.map_err(|error| NetError::Setup(format!("noise: {error}")))?;
     let mut muxer = yamux::Config::default();
@@ -40,7 +44,8 @@ pub(super) fn build(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Ne
     (config.max_stream_data, config.max_connection_data) = QUIC_WINDOWS_BYTES;
     let quic = quic::tokio::Transport::new(config)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let both = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    let both = tcp.or_transport(quic).map(|either, _| either.into_inner()).boxed();
+    let both = if lan_only { LanOnly(both).boxed() } else { both };
     // A machine without a resolver's configuration still has peers with IP addresses.
     match dns::tokio::Transport::system(()) {
         Ok(_) => {
@@ -50,7 +55,7 @@ pub(super) fn build(key: &Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Ne
         }
         Err(error) => {
             tracing::warn!(%error, "names in addresses cannot be resolved");
-            Ok(both.boxed())
+            Ok(both)
         }
     }
 }

@@ -137,6 +137,12 @@ impl NodeHandle {
         heard
     }
 
+    /// Returns when the node has ended, asked or not.
+    pub async fn ended(&self) {
+        let stop = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).stop.clone();
+        stop.closed().await;
+    }
+
     /// Ends the node: streams are closed, the store is synced and closed, the catalogue too.
     pub async fn shutdown(self) {
         let (drive, stop) = {

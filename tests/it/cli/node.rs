@@ -35,7 +35,7 @@ impl Node {
         arguments.extend(OFFLINE);
         arguments.extend(["--capacity", "1GB"]);
         if let Some(first) = bootstrap {
-            arguments.extend(["--bootstrap", &first.address]);
+            arguments.extend(["--bootstrap", &first.address, "--lan-only"]);
         }
         let mut child =
             home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
