@@ -188,7 +188,7 @@ pub struct StoreChunk {
     pub terms: LeaseTerms,
     /// The proof's nonce.
     pub nonce: [u8; 32],
-    /// Under Z: operation Store, verifier this holder, body [`StoreChunk::body`].
+    /// Under Z: operation Store, verifier this holder, body hash [`StoreChunk::body_hash`].
     pub proof: Proof,
     /// Fresh: the receipt is over it.
     pub seed: [u8; 32],
