@@ -25,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) roles: Option<Roles>,
     /// Counts its starts: what an earlier life asked of the disk is never answered.
     pub(crate) life: u64,
+    /// It never comes back.
+    pub(crate) gone: bool,
     keys: Arc<NodeKeys>,
 }
 
@@ -54,6 +56,7 @@ impl Node {
             owner_keys: Arc::new(OwnerKeys::derive(&master, 0)),
             roles: None,
             life: 0,
+            gone: false,
             keys,
         }
     }

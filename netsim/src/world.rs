@@ -52,6 +52,11 @@ enum Next {
         from: usize,
         to: usize,
     },
+    /// The transport looks for a peer it lost.
+    Redial {
+        a: usize,
+        b: usize,
+    },
     /// Both ends notice that their connection is gone.
     LinkGone {
         a: usize,
@@ -87,6 +92,7 @@ enum Next {
 struct Original {
     id: ChunkId,
     ck: ChunkKey,
+    locality: Locality,
     sealed: Bytes,
     holders: Vec<NodeId>,
     stored: bool,
@@ -176,16 +182,18 @@ impl<'a> World<'a> {
 
     fn make_chunks(&mut self) {
         let keys = self.nodes[WRITER].owner_keys.clone();
+        let locality = Locality(self.rng.random());
         for number in 0..self.plan.chunks {
             let length = self.rng.random_range(1..=20_000);
             let mut plaintext = vec![0; length];
             self.rng.fill(plaintext.as_mut_slice());
             plaintext.extend(number.to_le_bytes());
             let ck = ChunkKey::derive(&keys.dedup, 0, 1, &plaintext);
-            let chunk = SealedChunk::new(&keys, &ck, Locality(self.rng.random()), &plaintext);
+            let chunk = SealedChunk::new(&keys, &ck, locality, &plaintext);
             self.originals.push(Original {
                 id: chunk.id(),
                 ck,
+                locality,
                 sealed: chunk.sealed.clone(),
                 holders: Vec::new(),
                 stored: false,
@@ -219,8 +227,8 @@ impl<'a> World<'a> {
         self.agenda.retain(|_, next| !matches!(next, Next::Crash { .. }));
         for _ in 0..self.plan.kills {
             let node = self.rng.random_range(1..=self.plan.holders);
-            self.agenda.retain(|_, next| !matches!(next, Next::Start { node: n } if *n == node));
             self.crash(node);
+            self.nodes[node].gone = true;
             self.log(&format!("{node} is gone for ever"));
         }
         self.start(self.reader());
@@ -238,7 +246,7 @@ impl<'a> World<'a> {
             let job = FetchJob {
                 ticket: Ticket(number as u64),
                 id: original.id,
-                locality: Locality(0),
+                locality: original.locality,
                 read: original.ck.read_secret(),
                 holders,
                 deadline,
@@ -291,15 +299,21 @@ impl<'a> World<'a> {
                 }
             }
             Next::Dialled { from, to } => self.dialled(from, to),
+            Next::Redial { a, b } => {
+                let both_up = self.nodes[a].is_up() && self.nodes[b].is_up();
+                if both_up && !self.net.loses() {
+                    self.connect(a, b);
+                } else {
+                    self.redial(a, b);
+                }
+            }
             Next::LinkGone { a, b } => {
                 if self.net.disconnect(a, b) {
                     self.log(&format!("{a} and {b} lose their connection"));
                     let (left, right) = (self.nodes[a].id, self.nodes[b].id);
                     self.feed_both(a, || Input::PeerDown(right));
                     self.feed_both(b, || Input::PeerDown(left));
-                    // The transport looks for its peers again.
-                    let at = self.soon(1_000, 20_000);
-                    self.at(at, Next::Dialled { from: a, to: b });
+                    self.redial(a, b);
                 }
             }
             Next::Away { node, peer } => {
@@ -334,7 +348,7 @@ impl<'a> World<'a> {
 
     /// Starts a node that is down and connects it to some that are up: at least to one.
     fn start(&mut self, node: usize) {
-        if self.nodes[node].is_up() {
+        if self.nodes[node].is_up() || self.nodes[node].gone {
             return;
         }
         self.log(&format!("{node} starts"));
@@ -362,6 +376,13 @@ impl<'a> World<'a> {
         for peer in self.net.break_all(node) {
             let at = self.soon(0, 5_000);
             self.at(at, Next::LinkGone { a: node, b: peer });
+        }
+    }
+
+    fn redial(&mut self, a: usize, b: usize) {
+        if !self.nodes[a].gone && !self.nodes[b].gone {
+            let at = self.soon(1_000, 20_000);
+            self.at(at, Next::Redial { a, b });
         }
     }
 
