@@ -337,14 +337,10 @@ fn oversize_is_seen_before_anything_is_parsed() {
     assert_eq!(topic(proto::topic_message::Body::Answer(answer)), Err(Reject::Oversize));
 }
 
-/// Kind, outcome, head, payload and name of each line; see the file's own head.
+/// Records of a `[name]` line and `field = value` lines; see the file's own head.
 const VECTORS: &str = include_str!("../../../../tests/vectors/messages.txt");
 
-fn unhex(text: &str) -> Bytes {
-    if text == "-" { Bytes::new() } else { hex::decode(text).unwrap().into() }
-}
-
-/// What a line's bytes come to, and the same message's bytes again where it is good.
+/// What a record's bytes come to, and the same message's bytes again where it is good.
 fn outcome(kind: &str, head: &Bytes, payload: Bytes) -> Result<Bytes, Reject> {
     match kind {
         "topic" => decode_topic(head).map(|message| encode_topic(&message)),
@@ -361,19 +357,20 @@ fn outcome(kind: &str, head: &Bytes, payload: Bytes) -> Result<Bytes, Reject> {
 
 #[test]
 fn frozen_vectors_come_to_what_is_written() {
-    let mut lines = 0;
-    for line in VECTORS.lines().filter(|line| !line.starts_with('#')) {
-        let mut fields = line.splitn(5, ' ');
-        let mut field = || fields.next().unwrap();
-        let (kind, expected) = (field(), field());
-        let (head, payload, name) = (unhex(field()), unhex(field()), field());
-        let (outcome, again) = match outcome(kind, &head, payload) {
+    let records: Vec<&str> = VECTORS.split("\n[").skip(1).collect();
+    assert!(records.len() > 100, "the vectors are there");
+    for record in records {
+        let field = |name: &str| {
+            let value = |line: &str| line.strip_prefix(name)?.strip_prefix(" = ").map(String::from);
+            record.lines().find_map(value)
+        };
+        let hex_field = |name| Bytes::from(hex::decode(field(name).unwrap_or_default()).unwrap());
+        let (head, payload) = (hex_field("head"), hex_field("payload"));
+        let (outcome, again) = match outcome(&field("kind").unwrap(), &head, payload) {
             Ok(again) => ("ok", again),
             Err(reason) => (reason.name(), head.clone()),
         };
-        assert_eq!(outcome, expected, "{kind} {name}");
-        assert_eq!(again, head, "{kind} {name}");
-        lines += 1;
+        assert_eq!(outcome, field("outcome").unwrap(), "{record}");
+        assert_eq!(again, head, "{record}");
     }
-    assert!(lines > 100, "the vectors are there");
 }

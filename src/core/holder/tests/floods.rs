@@ -132,8 +132,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u16>().prop_map(Step::Pass),
         2 => (peer.clone(), any::<u32>()).prop_map(|(peer, number)| Step::Request(peer, number)),
         2 => (peer.clone(), any::<u32>()).prop_map(|(peer, number)| Step::Direct(peer, number)),
-        4 => (peer.clone(), tag.clone(), any::<bool>()).prop_map(|(p, t, ok)| Step::Store(p, t, ok)),
-        4 => (peer, tag, any::<bool>()).prop_map(|(p, t, ok)| Step::Retrieve(p, t, ok)),
+        4 => (peer.clone(), tag.clone(), any::<bool>())
+            .prop_map(|(peer, tag, honest)| Step::Store(peer, tag, honest)),
+        4 => (peer, tag, any::<bool>())
+            .prop_map(|(peer, tag, honest)| Step::Retrieve(peer, tag, honest)),
         8 => any::<bool>().prop_map(Step::Complete),
         1 => (any::<u32>(), any::<bool>()).prop_map(|(used, full)| Step::Space(used, full)),
     ]
@@ -257,8 +259,8 @@ proptest! {
             ..HolderLimits::default()
         };
         let fixture = Fixture::with(limits.clone());
-        let mut driven =
-            Driven { fixture, open: VecDeque::new(), durable: BTreeSet::new() };
+        let (open, durable) = (VecDeque::new(), BTreeSet::new());
+        let mut driven = Driven { fixture, open, durable };
         for step in steps {
             driven.run(step);
             check_bounds(&driven.fixture.role.load(), &limits);
@@ -273,8 +275,8 @@ proptest! {
             driven.complete(true);
         }
         let load = driven.fixture.role.load();
-        let idle = HolderLoad { peers: load.peers, seen: load.seen, accounts: load.accounts,
-            ..HolderLoad::default() };
+        let HolderLoad { peers, seen, accounts, .. } = load;
+        let idle = HolderLoad { peers, seen, accounts, ..HolderLoad::default() };
         prop_assert_eq!(load, idle);
     }
 }
