@@ -236,7 +236,11 @@ impl Driven {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_order_of_events_stays_within_the_bounds(steps in prop::collection::vec(step(), 1..150)) {
