@@ -9,6 +9,7 @@ mod mesh;
 mod store_conformance;
 mod store_faults;
 mod store_fixtures;
+mod store_kill;
 mod store_model;
 mod store_power;
 mod store_rot;

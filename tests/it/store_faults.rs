@@ -29,6 +29,8 @@ pub(crate) enum Verdict {
     Lie,
     /// It fails; a write fails half-way.
     Fail(DiskError),
+    /// The process is gone; a write is done half-way.
+    Abort,
 }
 
 type Decide = Box<dyn FnMut(u64, Call) -> Verdict + Send>;
@@ -68,6 +70,7 @@ impl Plan {
         match self.ask(call) {
             Verdict::Fail(error) => Err(error),
             Verdict::Do | Verdict::Lie => Ok(()),
+            Verdict::Abort => std::process::abort(),
         }
     }
 
@@ -99,10 +102,13 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     fn write_at(&self, file: File, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         match self.1.ask(Call::Write) {
             Verdict::Do | Verdict::Lie => self.0.write_at(file, offset, bytes),
-            Verdict::Fail(error) => {
+            verdict => {
                 let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
                 self.0.write_at(file, offset, half)?;
-                Err(error)
+                match verdict {
+                    Verdict::Fail(error) => Err(error),
+                    _ => std::process::abort(),
+                }
             }
         }
     }
@@ -116,6 +122,7 @@ impl<D: Disk> Disk for FaultyDisk<D> {
             Verdict::Do => self.0.sync_data(file),
             Verdict::Lie => Ok(()),
             Verdict::Fail(error) => Err(error),
+            Verdict::Abort => std::process::abort(),
         }
     }
 
@@ -124,6 +131,7 @@ impl<D: Disk> Disk for FaultyDisk<D> {
             Verdict::Do => self.0.sync_names(),
             Verdict::Lie => Ok(()),
             Verdict::Fail(error) => Err(error),
+            Verdict::Abort => std::process::abort(),
         }
     }
 
@@ -171,6 +179,7 @@ impl<C: Catalogue> Catalogue for FaultyCatalogue<C> {
             Verdict::Do => self.0.flush(),
             Verdict::Lie => Ok(()),
             Verdict::Fail(error) => Err(CatalogueError::Failed(error.to_string())),
+            Verdict::Abort => std::process::abort(),
         }
     }
 

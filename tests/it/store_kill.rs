@@ -1,0 +1,136 @@
+//! kill -9 between every two durability steps of a real store: files and sled.
+//!
+//! The test starts itself again as a child, which carries groups of writes and deletes out, says
+//! when each was answered, and aborts at step n. The parent opens the store and checks. What a
+//! kill cannot show, a missing sync, is shown by `store_power` and by `scripts/powercut.sh`.
+
+use super::store_conformance::holds;
+use super::store_faults::{FaultyCatalogue, FaultyDisk, Plan, Verdict};
+use super::store_fixtures::*;
+use quloud::core::effect::{Input, StoreError};
+use quloud::core::types::Ticket;
+use quloud::store::catalogue::SledCatalogue;
+use quloud::store::segments::FileDisk;
+use quloud::store::{Options, Request, Writer};
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+const STEP: &str = "QULOUD_TEST_KILL_STEP";
+const FOLDER: &str = "QULOUD_TEST_KILL_DIR";
+const LENGTH: usize = 9000;
+
+/// Each a number and whether it is written or deleted. Enough for two closed segments, one of
+/// which is unlinked.
+const GROUPS: [&[(u64, bool)]; 6] = [
+    &[(0, true), (1, true)],
+    &[(2, true), (3, true), (4, true), (5, true), (6, true)],
+    &[(0, false), (1, false), (2, false), (3, false), (4, false), (5, false)],
+    &[(7, true), (8, true), (6, false)],
+    &[(0, true)],
+    &[(9, true), (10, true), (11, true)],
+];
+
+fn adapters(dir: &Path) -> (Arc<FileDisk>, Arc<SledCatalogue>) {
+    let disk = FileDisk::open(dir).unwrap().expect("nobody else has it");
+    let (catalogue, _) = SledCatalogue::open(&dir.join("index"), 1 << 20).unwrap();
+    (Arc::new(disk), Arc::new(catalogue))
+}
+
+fn small() -> Options {
+    Options { segment_bytes: 64 << 10, ..options() }
+}
+
+/// The child's life; a test that passes at once where it is not a child.
+#[test]
+fn child() {
+    let (Ok(step), Ok(dir)) = (std::env::var(STEP), std::env::var(FOLDER)) else { return };
+    let step: u64 = step.parse().unwrap();
+    let plan = Plan::new(move |n, _| if n == step { Verdict::Abort } else { Verdict::Do });
+    let (disk, catalogue) = adapters(Path::new(&dir));
+    let disk = Arc::new(FaultyDisk(disk, Arc::clone(&plan)));
+    let catalogue = Arc::new(FaultyCatalogue(catalogue, Arc::clone(&plan)));
+    let (mut store, _) = Writer::open(disk, catalogue, wrap_key(), small(), rng(1)).unwrap();
+    for (group, number) in GROUPS.iter().zip(1..) {
+        let requests = group.iter().map(|(n, write)| match write {
+            true => Request::Write { ticket: Ticket(*n), chunk: Box::new(chunk(*n, LENGTH)) },
+            false => Request::Delete { ticket: Ticket(*n), id: id(*n, LENGTH) },
+        });
+        for input in store.commit(requests.collect()) {
+            match input {
+                Input::ChunksWritten(results) => assert!(results.iter().all(|r| r.1.is_ok())),
+                Input::ChunkDeleted { result, .. } => result.unwrap(),
+                other => panic!("not a completion of a group: {other:?}"),
+            }
+        }
+        say(&format!("answered {number}"));
+        store.tidy();
+    }
+    say(&format!("steps {}", plan.calls()));
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\nkill: {line}").unwrap();
+    out.flush().unwrap();
+}
+
+/// Runs the child: how many groups it answered, and how many steps there were if it came so far.
+fn run(dir: &Path, step: u64) -> (usize, Option<u64>) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["store_kill::child", "--exact", "--nocapture"])
+        .env(STEP, step.to_string())
+        .env(FOLDER, dir)
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    let said =
+        |word| out.lines().filter_map(move |line| line.strip_prefix("kill: ")?.strip_prefix(word));
+    let answered = said("answered ").last().map_or(0, |number| number.parse().unwrap());
+    (answered, said("steps ").last().map(|number| number.parse().unwrap()))
+}
+
+fn check(dir: &Path, answered: usize, what: &str) {
+    let (done, rest) = GROUPS.split_at(answered);
+    let mut held = BTreeSet::new();
+    for (n, write) in done.iter().copied().flatten() {
+        if *write {
+            held.insert(*n)
+        } else {
+            held.remove(n)
+        };
+    }
+    // A group that was under way may be done and not answered: what it touches is open.
+    let open: BTreeSet<u64> =
+        rest.first().into_iter().copied().flatten().map(|one| one.0).collect();
+    let (disk, catalogue) = adapters(dir);
+    let (store, report) = Writer::open(disk, catalogue, wrap_key(), small(), rng(2)).unwrap();
+    assert!(report.damage.is_empty(), "{what}: {report:?}");
+    for n in 0..12 {
+        let chunk = chunk(n, LENGTH);
+        let whole = holds(&store, &chunk);
+        let read = store.reader().read(&chunk.id()).result;
+        assert!(whole || read == Err(StoreError::NotFound), "{what}: {n} is half there");
+        assert!(open.contains(&n) || whole == held.contains(&n), "{what}: {n}, held: {whole}");
+    }
+}
+
+#[test]
+fn killed_between_every_two_durability_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = dir.path().join("whole");
+    let (answered, steps) = run(&whole, u64::MAX);
+    assert_eq!(answered, GROUPS.len());
+    check(&whole, answered, "not killed");
+    let steps = steps.unwrap();
+    assert!(steps > 40, "the script has {steps} steps");
+    for step in 0..steps {
+        let dir = dir.path().join(step.to_string());
+        let (answered, finished) = run(&dir, step);
+        assert_eq!(finished, None, "step {step} kills");
+        check(&dir, answered, &format!("killed at step {step}"));
+    }
+}
