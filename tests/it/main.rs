@@ -12,6 +12,7 @@ mod store_fixtures;
 mod store_kill;
 mod store_model;
 mod store_power;
+mod store_powercut;
 mod store_rot;
 mod store_threads;
 mod tidy;
