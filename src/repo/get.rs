@@ -1,4 +1,5 @@
-//! Getting a file: a capability in, its bytes out. Pure, but for [`mod@file`], which writes the disk.
+//! Getting a file: a capability in, its bytes out. Pure, but for the module
+//! [`file`](mod@file), which writes the disk.
 //!
 //! The listings are walked lazily, one open listing a level, so memory does not grow with the file:
 //! at most 2.4 MB of listings and [`GetLimits`] of chunks. Chunks come in any order and are written

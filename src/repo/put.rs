@@ -1,5 +1,5 @@
 //! Putting a file: pieces in, sealed chunks out, a capability at the end. Pure, but for
-//! [`mod@file`], which reads the disk.
+//! the module [`file`](mod@file), which reads the disk.
 //!
 //! Memory is bounded whatever the file: a few chunks, one open listing a level, and the ids of the
 //! last 32 to 64 thousand distinct pieces, by which a piece that repeats is sealed and stored once.

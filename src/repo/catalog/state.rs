@@ -87,11 +87,12 @@ impl State {
     pub(super) fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
         let inline = self.holders.get(chunk).into_iter().flatten();
         let more = self.more.get(chunk).into_iter().flatten();
-        inline.chain(more).filter_map(|index| self.counting(*index)).collect()
+        let held = inline.chain(more);
+        held.filter_map(|index| counting(&self.stores, &self.current, *index)).collect()
     }
 
     pub(super) fn chunks_held_by(&self, node: &NodeId) -> u64 {
-        let store = self.current.get(node).and_then(|index| self.store(*index));
+        let store = self.current.get(node).and_then(|index| store(&self.stores, *index));
         store.map_or(0, |store| store.chunks)
     }
 
@@ -117,55 +118,44 @@ impl State {
         self.last_job = self.last_job.max(job.0);
     }
 
-    fn store(&self, index: StoreIndex) -> Option<&Store> {
-        self.stores.get(usize::try_from(index).ok()?)
-    }
-
-    /// The node of this store, where it is the node's current one.
-    fn counting(&self, index: StoreIndex) -> Option<NodeId> {
-        let node = self.store(index)?.node;
-        (self.current.get(&node) == Some(&index)).then_some(node)
-    }
-
     fn on_acked(&mut self, acked: &ChunkAcked) {
         let Some(index) = self.index_of(acked) else {
             return;
         };
         self.current.insert(acked.node, index);
-        let mut slots = self.holders.get(&acked.chunk).copied().unwrap_or([NO_STORE; 3]);
-        let mut more = self.more.remove(&acked.chunk).unwrap_or_default();
-        // A stale store's place is taken over: its node may be this one, back with a new store.
-        let place = slots
-            .iter()
-            .chain(&more)
-            .position(|held| *held == index)
-            .or_else(|| {
-                let mut held = slots.iter().chain(&more);
-                held.position(|held| self.counting(*held).is_none())
-            })
-            .unwrap_or(HOLDERS_INLINE + more.len());
-        let before = match slots.get_mut(place) {
-            Some(slot) => std::mem::replace(slot, index),
-            None => match more.get_mut(place - HOLDERS_INLINE) {
-                Some(slot) => std::mem::replace(slot, index),
-                None => {
-                    more.push(index);
-                    NO_STORE
-                }
-            },
-        };
-        self.holders.insert(acked.chunk, slots);
-        if !more.is_empty() {
-            self.more.insert(acked.chunk, more);
+        let Self { stores, current, holders, more, .. } = self;
+        let slots = holders.entry(acked.chunk).or_insert([NO_STORE; HOLDERS_INLINE]);
+        if slots.contains(&index) {
+            return;
         }
-        self.count(before, |chunks| chunks.saturating_sub(1));
-        self.count(index, |chunks| chunks.saturating_add(1));
+        // While a slot is free there are no others.
+        if let Some(free) = slots.iter_mut().find(|held| **held == NO_STORE) {
+            *free = index;
+            return self.count(index, 1);
+        }
+        let others = more.get(&acked.chunk).map_or(&[][..], Vec::as_slice);
+        if others.contains(&index) {
+            return;
+        }
+        // A stale store's place is taken over: its node may be this one, back with a new store.
+        let stale = |held: &StoreIndex| counting(stores, current, *held).is_none();
+        if let Some(place) = slots.iter_mut().find(|held| stale(held)) {
+            let before = std::mem::replace(place, index);
+            self.count(before, -1);
+        } else {
+            let others = more.remove(&acked.chunk).unwrap_or_default();
+            let (gone, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(stale);
+            others.push(index);
+            more.insert(acked.chunk, others);
+            gone.into_iter().for_each(|held| self.count(held, -1));
+        }
+        self.count(index, 1);
     }
 
-    fn count(&mut self, index: StoreIndex, change: impl FnOnce(u64) -> u64) {
+    fn count(&mut self, index: StoreIndex, change: i64) {
         let store = usize::try_from(index).ok().and_then(|index| self.stores.get_mut(index));
         if let Some(store) = store {
-            store.chunks = change(store.chunks);
+            store.chunks = store.chunks.saturating_add_signed(change);
         }
     }
 
@@ -180,6 +170,20 @@ impl State {
         self.index.insert(key, index);
         Some(index)
     }
+}
+
+fn store(stores: &[Store], index: StoreIndex) -> Option<&Store> {
+    stores.get(usize::try_from(index).ok()?)
+}
+
+/// The node of this store, where it is the node's current one.
+fn counting(
+    stores: &[Store],
+    current: &BTreeMap<NodeId, StoreIndex>,
+    index: StoreIndex,
+) -> Option<NodeId> {
+    let node = store(stores, index)?.node;
+    (current.get(&node) == Some(&index)).then_some(node)
 }
 
 #[cfg(test)]
