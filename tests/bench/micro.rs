@@ -4,11 +4,13 @@
 //! some of them: `cargo bench --bench micro -- seal`.
 
 mod crypto;
+mod files;
 
 use criterion::Criterion;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     crypto::all(&mut criterion);
+    files::all(&mut criterion);
     criterion.final_summary();
 }

@@ -116,7 +116,8 @@ pub fn put_file(
     put(reader, &source.path, context, sink, progress, |bytes| source.check_unchanged(bytes))
 }
 
-/// Puts whatever `reader` yields, under `name` in errors. Blocks, like [`put_file`].
+/// Puts whatever `reader` yields, under `name` in errors. Blocks, like [`put_file`]; a put that
+/// fails returns only when the reader's current read does.
 ///
 /// # Errors
 /// [`PutError`].
