@@ -52,12 +52,11 @@ impl Behaviour {
             .with_agent_version(AGENT.to_owned())
             .with_push_listen_addr_updates(true)
             .with_cache_size(0);
-        let mdns = if config.mdns {
-            let mdns = mdns::tokio::Behaviour::new(mdns::Config::default(), peer);
-            Some(mdns.map_err(|error| NetError::Setup(format!("mdns: {error}")))?)
-        } else {
-            None
-        };
+        let mdns = config.mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), peer));
+        // A convenience: a system that does not allow it still has a network.
+        let mdns = mdns.and_then(|mdns| {
+            mdns.inspect_err(|error| tracing::warn!(%error, "no mDNS on this system")).ok()
+        });
         Ok(Self {
             gate: limits::Behaviour::new(Instant::now()),
             numbers: connection_limits::Behaviour::new(numbers),

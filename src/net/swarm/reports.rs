@@ -16,7 +16,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub;
 use libp2p::kad::{self, QueryResult};
 use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
-use libp2p::{PeerId, identify, mdns, ping};
+use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
 use std::time::Instant;
 
 impl Driver {
@@ -36,6 +36,7 @@ impl Driver {
                 tracing::warn!(?reason, ?addresses, "no longer listening");
                 self.renew_record();
             }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener"),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_connected(peer_id, connection_id, endpoint, now);
             }
@@ -90,19 +91,8 @@ impl Driver {
                 connection_id,
                 info,
             }) => {
-                let Some(observed) = self.peers.address(&peer_id, connection_id) else {
-                    return;
-                };
-                if !info.protocols.contains(&self.kad_protocol) {
-                    return;
-                }
-                let addresses = address::claimed(info.listen_addrs, observed);
-                for address in &addresses {
-                    self.swarm.behaviour_mut().kad.add_address(&peer_id, address.clone());
-                }
-                self.claimed.insert(peer_id, addresses);
-                if let Some(node) = ids::node(&peer_id).filter(|_| self.peers.is_up(&peer_id)) {
-                    self.remember(&peer_id, node, now);
+                if info.protocols.contains(&self.kad_protocol) {
+                    self.on_claimed(peer_id, connection_id, info.listen_addrs, now);
                 }
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => match result {
@@ -137,6 +127,32 @@ impl Driver {
                 gone.iter().for_each(|(peer, _)| self.discovery.lost(peer));
             }
             _ => {}
+        }
+    }
+
+    /// A member has said where it listens: the routing table keeps what is believed of it, and only
+    /// the latest, since a peer may say something else every second.
+    fn on_claimed(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        addresses: Vec<Multiaddr>,
+        now: Instant,
+    ) {
+        let Some(observed) = self.peers.address(&peer, connection) else {
+            return;
+        };
+        let addresses = address::claimed(addresses, observed);
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for address in &addresses {
+            kad.add_address(&peer, address.clone());
+        }
+        let before = self.claimed.insert(peer, addresses.clone()).unwrap_or_default();
+        for address in before.iter().filter(|address| !addresses.contains(address)) {
+            kad.remove_address(&peer, address);
+        }
+        if let Some(node) = ids::node(&peer).filter(|_| self.peers.is_up(&peer)) {
+            self.remember(&peer, node, now);
         }
     }
 
