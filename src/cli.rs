@@ -7,6 +7,7 @@
 mod args;
 mod completions;
 mod config;
+pub mod demo;
 mod error;
 mod get;
 mod init;

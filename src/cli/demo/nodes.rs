@@ -1,0 +1,239 @@
+//! The demo's nodes: child processes of this binary, driven through the command line alone.
+
+use super::failed;
+use crate::node::report::{Failure, GetDone, PutDone, Status};
+use serde::de::DeserializeOwned;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// How long a node may take to come up or to see its peers.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a node is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NodeRole {
+    Owner,
+    Holder,
+    Reader,
+}
+
+/// One child process with its data folder. Killed when dropped.
+pub(super) struct DemoNode {
+    name: String,
+    role: NodeRole,
+    folder: PathBuf,
+    program: PathBuf,
+    peer_id: String,
+    address: String,
+    child: Option<Child>,
+}
+
+impl DemoNode {
+    /// `init`, then `up`, and waits for the line that says it is ready.
+    pub(super) fn start(
+        parent: &Path,
+        number: usize,
+        role: NodeRole,
+        bootstrap: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let program = std::env::current_exe()
+            .map_err(|error| failed("this program cannot find itself", &error.to_string()))?;
+        let name = match role {
+            NodeRole::Owner => "owner".to_owned(),
+            NodeRole::Holder => format!("holder {number}"),
+            NodeRole::Reader => "reader".to_owned(),
+        };
+        let folder = parent.join(format!("node-{number}"));
+        let mut node = Self {
+            name,
+            role,
+            folder,
+            program,
+            peer_id: String::new(),
+            address: String::new(),
+            child: None,
+        };
+        let words = node.words_file();
+        let words = words.to_string_lossy();
+        let init = node.run(&["init", "--yes", "--words-file", &words])?;
+        node.expect_success(&init, "init")?;
+        node.up(bootstrap)?;
+        Ok(node)
+    }
+
+    fn up(&mut self, bootstrap: Option<&str>) -> Result<(), Failure> {
+        let capacity = if self.role == NodeRole::Holder { "10GB" } else { "0" };
+        let mut command = self.command();
+        command.args(["up", "--listen", "/ip4/127.0.0.1/tcp/0", "--mdns", "off"]);
+        command.args(["--capacity", capacity]);
+        if let Some(address) = bootstrap {
+            command.args(["--bootstrap", address]);
+        }
+        command.stdout(Stdio::piped()).stderr(self.log()?);
+        let mut child = command.spawn().map_err(|error| self.failed("up", &error.to_string()))?;
+        let stdout = child.stdout.take();
+        self.child = Some(child);
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || {
+            let lines = stdout.into_iter().flat_map(|out| BufReader::new(out).lines());
+            for line in lines.map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let line = receiver
+            .recv_timeout(PATIENCE)
+            .map_err(|_| self.failed("up", "it did not print its address in time"))?;
+        let peer_id = line.rsplit_once("/p2p/").map(|(_, peer_id)| peer_id.to_owned());
+        self.peer_id = peer_id.ok_or_else(|| self.failed("up", &format!("it printed {line:?}")))?;
+        self.address = line;
+        Ok(())
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn role(&self) -> NodeRole {
+        self.role
+    }
+
+    pub(super) fn peer_id(&self) -> &str {
+        &self.peer_id
+    }
+
+    /// A listening address with `/p2p/PEERID`.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(super) fn words_file(&self) -> PathBuf {
+        self.folder.with_extension("words")
+    }
+
+    /// What a thief of the disk would carry away.
+    pub(super) fn store_folder(&self) -> PathBuf {
+        self.folder.join("store")
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// SIGKILL: no goodbye, nothing flushed.
+    pub(super) fn kill(&mut self) -> Result<(), Failure> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill().and_then(|()| child.wait()).map(drop).map_err(|error| {
+            self.failed("kill", &error.to_string())
+        })
+    }
+
+    pub(super) fn status(&self) -> Result<Status, Failure> {
+        let output = self.run(&["status", "--json"])?;
+        self.parse(&output, "status")
+    }
+
+    /// Waits until at least `count` members of the mesh are connected.
+    pub(super) fn wait_for_peers(&self, count: usize) -> Result<(), Failure> {
+        self.wait(&format!("at least {count} peers"), |peers| peers >= count)
+    }
+
+    /// Waits until the dead are noticed and the living are all there.
+    pub(super) fn wait_for_peers_exactly(&self, count: usize) -> Result<(), Failure> {
+        self.wait(&format!("{count} peers"), |peers| peers == count)
+    }
+
+    fn wait(&self, what: &str, enough: impl Fn(usize) -> bool) -> Result<(), Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = self.status()?.peers;
+        while !enough(seen) {
+            if Instant::now() > deadline {
+                let why = format!("wanted {what}, sees {seen}");
+                return Err(self.failed("peers", &why));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            seen = self.status()?.peers;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put(&self, path: &Path, replicas: usize) -> Result<PutDone, Failure> {
+        let mut command = self.command();
+        command.arg("put").arg(path).args(["--replicas", &replicas.to_string(), "--json"]);
+        let output = self.finish(command)?;
+        self.expect_success(&output, "put")?;
+        self.parse(&output, "put")
+    }
+
+    pub(super) fn get(&self, capability: &str, target: &Path) -> Result<GetDone, Failure> {
+        let mut command = self.command();
+        command.args(["get", capability, "--json", "-o"]).arg(target);
+        let output = self.finish(command)?;
+        self.expect_success(&output, "get")?;
+        self.parse(&output, "get")
+    }
+
+    /// Whether `get` was refused (rather than done, or failed for a reason of its own).
+    pub(super) fn get_refused(&self, capability: &str, target: &Path) -> Result<bool, Failure> {
+        let mut command = self.command();
+        command.args(["get", capability, "--timeout", "5s", "--json", "-o"]).arg(target);
+        let output = self.finish(command)?;
+        Ok(output.status.code() == Some(4))
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<Output, Failure> {
+        let mut command = self.command();
+        command.args(arguments);
+        self.finish(command)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--data-dir").arg(&self.folder).stdin(Stdio::null());
+        command
+    }
+
+    fn finish(&self, mut command: Command) -> Result<Output, Failure> {
+        command.output().map_err(|error| self.failed("run", &error.to_string()))
+    }
+
+    fn expect_success(&self, output: &Output, step: &str) -> Result<(), Failure> {
+        if output.status.success() {
+            return Ok(());
+        }
+        let told = [output.stdout.as_slice(), b" ", &output.stderr].concat();
+        Err(self.failed(step, String::from_utf8_lossy(&told).trim()))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, output: &Output, step: &str) -> Result<T, Failure> {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        serde_json::from_str(last).or_else(|_| serde_json::from_str(&text)).map_err(|error| {
+            self.failed(step, &format!("{error}: {}", text.trim()))
+        })
+    }
+
+    /// The node's log goes to the terminal only where the user asked for logs.
+    fn log(&self) -> Result<Stdio, Failure> {
+        if std::env::var_os("QULOUD_LOG").is_some() {
+            return Ok(Stdio::inherit());
+        }
+        let file = std::fs::File::create(self.folder.with_extension("log"));
+        file.map(Stdio::from).map_err(|error| self.failed("log", &error.to_string()))
+    }
+
+    fn failed(&self, step: &str, why: &str) -> Failure {
+        failed(&format!("{step} of the {} went wrong", self.name), why)
+    }
+}
+
+impl Drop for DemoNode {
+    fn drop(&mut self) {
+        // Nobody is left to tell; the folder goes with its parent.
+        drop(self.kill());
+    }
+}
