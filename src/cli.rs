@@ -7,7 +7,7 @@
 mod args;
 mod completions;
 mod config;
-pub mod demo;
+mod demo;
 mod error;
 mod get;
 mod init;
@@ -64,6 +64,7 @@ enum Command {
     Peers(peers::Peers),
     Put(put::Put),
     Get(get::Get),
+    Demo(demo::Demo),
     #[command(subcommand)]
     Config(config::Config),
     Completions(completions::Completions),
@@ -95,6 +96,7 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
         Command::Peers(peers) => block_on(peers.run(global, output)),
         Command::Put(put) => block_on(put.run(global, output)),
         Command::Get(get) => block_on(get.run(global, output)),
+        Command::Demo(demo) => block_on(demo.run(output)),
         Command::Config(config) => config.run(global, output),
         Command::Completions(completions) => completions.run(output),
         Command::Version(version) => version.run(output),

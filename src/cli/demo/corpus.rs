@@ -34,7 +34,8 @@ impl Corpus {
     }
 
     fn read(path: &Path, title: String) -> Result<Self, Failure> {
-        let why = |error: std::io::Error| failed(&format!("cannot read {title}"), &error.to_string());
+        let why =
+            |error: std::io::Error| failed(&format!("cannot read {title}"), &error.to_string());
         let root = fs::canonicalize(path).map_err(why)?;
         let mut corpus = Self { title: title.clone(), root, files: Vec::new(), bytes: 0 };
         let root = corpus.root.clone();
@@ -47,7 +48,10 @@ impl Corpus {
         corpus.files.sort();
         if corpus.files.is_empty() || corpus.files.len() > FILES_MAX {
             let found = format!("it has {} regular files", corpus.files.len());
-            return Err(failed(&format!("{title} makes no demo of 1 to {FILES_MAX} files"), &found));
+            return Err(failed(
+                &format!("{title} makes no demo of 1 to {FILES_MAX} files"),
+                &found,
+            ));
         }
         Ok(corpus)
     }

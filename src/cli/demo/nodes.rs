@@ -1,5 +1,6 @@
 //! The demo's nodes: child processes of this binary, driven through the command line alone.
 
+use super::account::Account;
 use super::failed;
 use crate::node::report::{Failure, GetDone, PutDone, Status};
 use serde::de::DeserializeOwned;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// How long a node may take to come up or to see its peers.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Lines of a node's log that a failure shows.
+const LOG_LINES: usize = 8;
 
 /// What a node is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,9 +131,11 @@ impl DemoNode {
     /// SIGKILL: no goodbye, nothing flushed.
     pub(super) fn kill(&mut self) -> Result<(), Failure> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.kill().and_then(|()| child.wait()).map(drop).map_err(|error| {
-            self.failed("kill", &error.to_string())
-        })
+        child
+            .kill()
+            .and_then(|()| child.wait())
+            .map(drop)
+            .map_err(|error| self.failed("kill", &error.to_string()))
     }
 
     pub(super) fn status(&self) -> Result<Status, Failure> {
@@ -137,28 +143,21 @@ impl DemoNode {
         self.parse(&output, "status")
     }
 
-    /// Waits until at least `count` members of the mesh are connected.
-    pub(super) fn wait_for_peers(&self, count: usize) -> Result<(), Failure> {
-        self.wait(&format!("at least {count} peers"), |peers| peers >= count)
-    }
-
-    /// Waits until the dead are noticed and the living are all there.
-    pub(super) fn wait_for_peers_exactly(&self, count: usize) -> Result<(), Failure> {
-        self.wait(&format!("{count} peers"), |peers| peers == count)
-    }
-
-    fn wait(&self, what: &str, enough: impl Fn(usize) -> bool) -> Result<(), Failure> {
+    /// Waits until exactly `count` members of the mesh are connected: the living all there, the
+    /// dead noticed.
+    pub(super) fn wait_for_peers(&self, count: usize, account: &Account) -> Result<(), Failure> {
         let deadline = Instant::now() + PATIENCE;
-        let mut seen = self.status()?.peers;
-        while !enough(seen) {
-            if Instant::now() > deadline {
-                let why = format!("wanted {what}, sees {seen}");
-                return Err(self.failed("peers", &why));
+        loop {
+            let seen = self.status()?.peers;
+            if seen == count {
+                return Ok(());
             }
+            if Instant::now() > deadline {
+                return Err(self.failed("peers", &format!("wanted {count} peers, sees {seen}")));
+            }
+            account.progress(&format!("{} sees {seen} of {count} peers", self.name))?;
             std::thread::sleep(Duration::from_millis(50));
-            seen = self.status()?.peers;
         }
-        Ok(())
     }
 
     pub(super) fn put(&self, path: &Path, replicas: usize) -> Result<PutDone, Failure> {
@@ -180,7 +179,7 @@ impl DemoNode {
     /// Whether `get` was refused (rather than done, or failed for a reason of its own).
     pub(super) fn get_refused(&self, capability: &str, target: &Path) -> Result<bool, Failure> {
         let mut command = self.command();
-        command.args(["get", capability, "--timeout", "5s", "--json", "-o"]).arg(target);
+        command.args(["get", capability, "--timeout", "5", "--json", "-o"]).arg(target);
         let output = self.finish(command)?;
         Ok(output.status.code() == Some(4))
     }
@@ -212,22 +211,24 @@ impl DemoNode {
     fn parse<T: DeserializeOwned>(&self, output: &Output, step: &str) -> Result<T, Failure> {
         let text = String::from_utf8_lossy(&output.stdout);
         let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        serde_json::from_str(last).or_else(|_| serde_json::from_str(&text)).map_err(|error| {
-            self.failed(step, &format!("{error}: {}", text.trim()))
-        })
+        serde_json::from_str(last)
+            .or_else(|_| serde_json::from_str(&text))
+            .map_err(|error| self.failed(step, &format!("{error}: {}", text.trim())))
     }
 
-    /// The node's log goes to the terminal only where the user asked for logs.
+    /// A node's log lies beside its folder.
     fn log(&self) -> Result<Stdio, Failure> {
-        if std::env::var_os("QULOUD_LOG").is_some() {
-            return Ok(Stdio::inherit());
-        }
         let file = std::fs::File::create(self.folder.with_extension("log"));
         file.map(Stdio::from).map_err(|error| self.failed("log", &error.to_string()))
     }
 
+    /// What went wrong, with the end of the node's log: the folder is gone when the user reads it.
     fn failed(&self, step: &str, why: &str) -> Failure {
-        failed(&format!("{step} of the {} went wrong", self.name), why)
+        let log = std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines.get(lines.len().saturating_sub(LOG_LINES)..).unwrap_or_default();
+        let log = if tail.is_empty() { String::new() } else { format!("\n{}", tail.join("\n")) };
+        failed(&format!("{step} of the {} went wrong", self.name), &format!("{why}{log}"))
     }
 }
 
