@@ -6,6 +6,7 @@
 
 mod cli;
 mod mesh;
+mod processes;
 mod store_conformance;
 mod store_faults;
 mod store_fixtures;
@@ -15,5 +16,6 @@ mod store_power;
 mod store_powercut;
 mod store_rot;
 mod store_threads;
+mod story;
 mod tidy;
 mod vectors;
