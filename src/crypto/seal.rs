@@ -6,6 +6,7 @@
 //! - **Wrap**: `E_holder(anything)` under the node's wrap key with a random nonce in front.
 //! - **Sealed box**: libsodium's `crypto_box_seal`, for answers to an anonymous asker.
 
+use super::expand;
 use super::header::Header;
 use super::keyed_hash;
 use super::keys::{ChunkKey, ChunkSecret, OwnerKeys, WrapKey, random};
@@ -67,7 +68,22 @@ pub(crate) fn wrap_into(key: &WrapKey, plaintext: &[u8], rng: &mut impl CryptoRn
     secretbox_into(key.expose(), random(rng), plaintext, out);
 }
 
-/// Opens what [`wrap`] made.
+/// [`wrap`] without randomness: the nonce is the first 24 bytes of a keyed BLAKE3 hash of
+/// `context` (its length as a `u64` in front) and the plaintext, under a key of its own. Equal
+/// input gives equal output, which is all it shows.
+pub fn wrap_synthetic(key: &WrapKey, context: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let nonce_key = zeroize::Zeroizing::new(expand::<32>(key.expose(), &[b"quloud/v1/wrap-nonce"]));
+    let mut hash = blake3::Hasher::new_keyed(&nonce_key);
+    hash.update(&(context.len() as u64).to_le_bytes());
+    hash.update(context);
+    hash.update(plaintext);
+    let mut nonce = [0; NONCE_BYTES];
+    nonce.iter_mut().zip(hash.finalize().as_bytes()).for_each(|(to, from)| *to = *from);
+    zeroize::Zeroize::zeroize(&mut hash);
+    secretbox(key.expose(), nonce, plaintext)
+}
+
+/// Opens what [`wrap`] and [`wrap_synthetic`] made.
 ///
 /// # Errors
 /// [`OpenError`].

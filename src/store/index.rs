@@ -4,7 +4,7 @@
 //! [`super::memory`]); `Index` is what the store keeps in it:
 //!
 //! ```text
-//! 'c' || chunk id 32                      -> entry, 226 bytes
+//! 'c' || chunk id 32                      -> entry, 226 bytes, wrapped: 266
 //! 'p'                                     -> position, 56 bytes
 //! 'g' || segment u64 be || target u64 be  -> nothing: `segment` guards `target`: a tombstone or a
 //!                                            newer record there keeps an old record in `target`
@@ -18,6 +18,8 @@ use super::record::{Fields, FieldsMut};
 use super::scrub::Cursor;
 use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch};
 use crate::crypto::header::{HEADER_BYTES, Header};
+use crate::crypto::keys::WrapKey;
+use crate::crypto::seal::{unwrap, wrap_synthetic};
 use std::sync::Arc;
 
 /// Why the catalogue did not do it. The store turns read-only; opening it again rebuilds.
@@ -249,28 +251,64 @@ fn guard_key(segment: u64, target: u64) -> Vec<u8> {
     key
 }
 
-/// The typed view of a catalogue, shared by the writer and the readers.
-pub(crate) struct Index<C>(pub(crate) Arc<C>);
+/// The typed view of a catalogue, shared by the writer and the readers. Entries are wrapped on
+/// their way in: a thief of the disk without the node's key learns ids and nothing of headers,
+/// accounts and leases.
+pub(crate) struct Index<C> {
+    map: Arc<C>,
+    key: Arc<WrapKey>,
+}
 
 impl<C> Clone for Index<C> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { map: Arc::clone(&self.map), key: Arc::clone(&self.key) }
     }
 }
 
 impl<C: Catalogue> Index<C> {
+    pub(crate) fn new(map: Arc<C>, key: Arc<WrapKey>) -> Self {
+        Self { map, key }
+    }
+
     pub(crate) fn get(&self, id: &ChunkId) -> Result<Option<Entry>, CatalogueError> {
-        let value = self.0.get(&chunk_key(id))?;
-        value.map(|value| Entry::decode(&value).ok_or(CatalogueError::Malformed)).transpose()
+        let value = self.map.get(&chunk_key(id))?;
+        value.map(|value| self.open(&value).ok_or(CatalogueError::Malformed)).transpose()
+    }
+
+    /// See [`Catalogue::apply`].
+    pub(crate) fn apply(&self, changes: &[Change]) -> Result<(), CatalogueError> {
+        let wrap = |change: &Change| {
+            let is_entry = change.key.first() == Some(&CHUNK);
+            let wrapped = |value: &Vec<u8>| match is_entry {
+                true => wrap_synthetic(&self.key, &change.key, value),
+                false => value.clone(),
+            };
+            Change { key: change.key.clone(), value: change.value.as_ref().map(wrapped) }
+        };
+        self.map.apply(&changes.iter().map(wrap).collect::<Vec<_>>())
+    }
+
+    /// See [`Catalogue::flush`].
+    pub(crate) fn flush(&self) -> Result<(), CatalogueError> {
+        self.map.flush()
+    }
+
+    /// See [`Catalogue::clear`].
+    pub(crate) fn clear(&self) -> Result<(), CatalogueError> {
+        self.map.clear()
+    }
+
+    fn open(&self, value: &[u8]) -> Option<Entry> {
+        Entry::decode(&unwrap(&self.key, value).ok()?)
     }
 
     pub(crate) fn position(&self) -> Result<Option<Position>, CatalogueError> {
-        let value = self.0.get(&[POSITION])?;
+        let value = self.map.get(&[POSITION])?;
         value.map(|value| Position::decode(&value).ok_or(CatalogueError::Malformed)).transpose()
     }
 
     pub(crate) fn cursor(&self) -> Result<Option<Cursor>, CatalogueError> {
-        let value = self.0.get(&[SCRUB])?;
+        let value = self.map.get(&[SCRUB])?;
         Ok(value.and_then(|value| {
             let mut fields = Fields(&value);
             Some(Cursor { segment: fields.u64()?, offset: fields.u64()? })
@@ -280,7 +318,7 @@ impl<C: Catalogue> Index<C> {
     pub(crate) fn keep_cursor(&self, cursor: Cursor) -> Result<(), CatalogueError> {
         let mut value = Vec::with_capacity(16);
         value.u64(cursor.segment).u64(cursor.offset);
-        self.0.apply(&[Change { key: vec![SCRUB], value: Some(value) }])
+        self.map.apply(&[Change { key: vec![SCRUB], value: Some(value) }])
     }
 
     pub(crate) fn for_each_chunk(
@@ -288,9 +326,9 @@ impl<C: Catalogue> Index<C> {
         visit: &mut dyn FnMut(ChunkId, Entry),
     ) -> Result<(), CatalogueError> {
         let mut malformed = false;
-        self.0.scan(CHUNK, &mut |key, value| {
+        self.map.scan(CHUNK, &mut |key, value| {
             let id = key.get(1..).and_then(ChunkId::from_slice);
-            match (id, Entry::decode(value)) {
+            match (id, self.open(value)) {
                 (Some(id), Some(entry)) => visit(id, entry),
                 _ => malformed = true,
             }
@@ -304,7 +342,7 @@ impl<C: Catalogue> Index<C> {
         visit: &mut dyn FnMut(u64, u64),
     ) -> Result<(), CatalogueError> {
         let mut malformed = false;
-        self.0.scan(GUARD, &mut |key, _| {
+        self.map.scan(GUARD, &mut |key, _| {
             let mut fields = Fields(key.get(1..).unwrap_or_default());
             match (fields.take(), fields.take()) {
                 (Some(segment), Some(target)) if fields.0.is_empty() => {

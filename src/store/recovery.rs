@@ -157,7 +157,7 @@ pub(crate) fn recover<D: Disk, C: Catalogue>(
         damage: Vec::new(),
         read_only: None,
     };
-    let index = Index(catalogue);
+    let index = Index::new(catalogue, Arc::clone(&log.key));
     let mut replay = Replay {
         log,
         index,
@@ -305,7 +305,7 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
     fn reset(&mut self) -> Result<(), StoreOpenError> {
         self.state = State::default();
         self.changed = true;
-        Ok(self.index.0.clear()?)
+        Ok(self.index.clear()?)
     }
 
     fn create(&mut self) -> Result<(), StoreOpenError> {
@@ -527,7 +527,7 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         let mut changes = std::mem::take(&mut self.changes);
         changes.extend(entries.iter().map(|(id, entry)| Change::chunk(id, entry.as_ref())));
         self.changed |= !changes.is_empty();
-        Ok(self.index.0.apply(&changes)?)
+        Ok(self.index.apply(&changes)?)
     }
 
     /// Writes the position last: a rebuild that was interrupted begins anew.
@@ -535,8 +535,8 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         self.apply()?;
         let position = position(&self.log, &self.state);
         if self.report.read_only.is_none() && (self.changed || start != Some(position)) {
-            self.index.0.apply(&[Change::position(&position)])?;
-            self.index.0.flush()?;
+            self.index.apply(&[Change::position(&position)])?;
+            self.index.flush()?;
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 changes.extend(freed.map(|segment| Change::unguard(segment, number)));
             }
             // Need not be durable: a note about a segment that is gone is ignored.
-            if let Err(error) = self.index.0.apply(&changes) {
+            if let Err(error) = self.index.apply(&changes) {
                 self.read_only = Some(ReadOnly::Catalogue(error));
                 return;
             }
@@ -162,7 +162,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             }
         }
         changes.push(Change::position(&position(&self.log, &self.state)));
-        let applied = self.index.0.apply(&changes).and_then(|()| self.index.0.flush());
+        let applied = self.index.apply(&changes).and_then(|()| self.index.flush());
         applied.map_err(ReadOnly::Catalogue)
     }
 

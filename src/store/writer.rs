@@ -347,7 +347,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let mut changes = std::mem::take(&mut group.changes);
         changes.extend(group.now.iter().map(|(id, entry)| Change::chunk(id, entry.as_ref())));
         changes.push(Change::position(&position(&self.log, &self.state)));
-        let applied = self.index.0.apply(&changes).and_then(|()| self.index.0.flush());
+        let applied = self.index.apply(&changes).and_then(|()| self.index.flush());
         applied.map_err(ReadOnly::Catalogue)
     }
 }
