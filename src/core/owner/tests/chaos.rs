@@ -49,7 +49,8 @@ fn live_through(seed: u64) -> World {
     for ticket in 0..CHUNKS {
         let (chunk, ck) = world.chunk(dice.random_range(10..8_000));
         keys.push((chunk.id(), ck));
-        world.store(ticket, chunk, dice.random_range(1..=4));
+        // Three at least: one honest holder beside the two that may send wrong bytes.
+        world.store(ticket, chunk, dice.random_range(3..=5));
         for _ in 0..dice.random_range(0..4_u32) {
             trouble(&mut world, &mut dice, &nodes);
         }
