@@ -28,8 +28,8 @@
 //! - No [`OwnerCommand::Store`] while [`OwnerRole::store_window_free`] is 0, no
 //!   [`OwnerCommand::Fetch`] while [`OwnerRole::fetch_slots_free`] is 0. What is fed all the same
 //!   is taken: a window may be overshot by one chunk.
-//! - Room for [`OwnerLimits::in_flight_bytes`] of messages to each peer: that much may be on its way
-//!   to one holder, and another holder must not wait for it.
+//! - Room for [`OwnerLimits::in_flight_bytes`] of messages to each peer: that much may be on its
+//!   way to one holder, and another holder must not wait for it.
 //!
 //! # Bounds
 //!

@@ -1,4 +1,4 @@
-//! Which of the nodes that volunteered get a chunk: one per failure domain, better reputation first.
+//! Which of the nodes that volunteered get a chunk: one per failure domain, the better ones first.
 //!
 //! Pure functions over plain facts; who volunteered and what became of a grant is the owner role's
 //! business. "Domain" is not a label but a relation between two nodes: whether one event, or one
