@@ -1,7 +1,7 @@
 //! `quloud get`: a capability in, the file out.
 
 use super::args::{GlobalOptions, NodeOptions};
-use super::output::{Output, printable};
+use super::output::{Output, count, printable};
 use super::progress::{Meter, follow, rate};
 use super::secrets::PassphraseOptions;
 use super::session::Session;
@@ -126,10 +126,10 @@ fn read_stdin() -> Result<Zeroizing<String>, Failure> {
 fn summary(name: &str, done: &GetDone) -> String {
     let elapsed = Duration::try_from_secs_f64(done.seconds).unwrap_or_default();
     format!(
-        "{name}: {} in {} chunks from {} nodes, in {:.1} s ({})",
+        "{name}: {} in {} from {}, in {:.1} s ({})",
         human(done.bytes),
-        done.chunks,
-        done.holders.len(),
+        count(done.chunks, "chunk"),
+        count(u64::try_from(done.holders.len()).unwrap_or(u64::MAX), "node"),
         done.seconds,
         rate(done.bytes, elapsed),
     )

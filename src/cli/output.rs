@@ -89,6 +89,12 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
+/// `1 chunk`, `2 chunks`.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
 /// A duration for people: `7 s`, `3 min`, `2 h 5 min`, `4 d 3 h`.
 pub(super) fn duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);

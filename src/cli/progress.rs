@@ -1,6 +1,6 @@
 //! Progress on stderr: a bar on a terminal, a line now and then elsewhere, nothing when quiet.
 
-use super::output::Output;
+use super::output::{Output, count, printable};
 use super::signals::{Interrupt, interrupted};
 use crate::api::client::{ClientError, Events};
 use crate::config::size::human;
@@ -79,8 +79,9 @@ impl Drop for Meter {
     }
 }
 
-const SPINNER: &str = "{msg}  {bytes}  {bytes_per_sec}{prefix}  {elapsed}";
-const BAR: &str = "{msg} [{bar:24}] {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}{prefix}";
+const SPINNER: &str = "{msg}  {decimal_bytes}  {decimal_bytes_per_sec}{prefix}";
+const BAR: &str = "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes}  \
+                   {decimal_bytes_per_sec}  ETA {eta}{prefix}";
 
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("both templates are ours");
@@ -107,12 +108,12 @@ pub(super) async fn follow<T: DeserializeOwned>(
         loop {
             match events.next().await? {
                 Progress::Working { bytes, total, chunks, replicas, note } => {
-                    let mut detail = format!("  {chunks} chunks");
+                    let mut detail = format!("  {}", count(chunks, "chunk"));
                     if let Some(replicas) = replicas {
-                        detail.push_str(&format!("  {replicas} replicas"));
+                        detail.push_str(&format!("  {}", count(replicas.into(), "replica")));
                     }
                     if let Some(note) = note {
-                        detail.push_str(&format!("  {}", super::output::printable(&note)));
+                        detail.push_str(&format!("  {}", printable(&note)));
                     }
                     meter.step(bytes, total, &detail);
                 }

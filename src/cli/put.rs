@@ -1,7 +1,7 @@
 //! `quloud put`: one file in, a capability out.
 
 use super::args::{GlobalOptions, NodeOptions};
-use super::output::{Output, printable};
+use super::output::{Output, count, printable};
 use super::progress::{Meter, follow, rate};
 use super::secrets::PassphraseOptions;
 use super::session::Session;
@@ -74,10 +74,10 @@ impl Put {
 fn summary(name: &str, done: &PutDone) -> String {
     let elapsed = Duration::try_from_secs_f64(done.seconds).unwrap_or_default();
     format!(
-        "{name}: {} in {} chunks, at least {} replicas of each, in {:.1} s ({})",
+        "{name}: {} in {}, at least {} of each, in {:.1} s ({})",
         human(done.bytes),
-        done.chunks,
-        done.replicas,
+        count(done.chunks, "chunk"),
+        count(done.replicas.into(), "replica"),
         done.seconds,
         rate(done.bytes, elapsed),
     )

@@ -1,7 +1,7 @@
 //! `quloud status`: one screen.
 
 use super::args::{GlobalOptions, settings};
-use super::output::{Output, duration, printable};
+use super::output::{Output, count, duration, printable};
 use super::secrets::PassphraseOptions;
 use super::session::Folder;
 use crate::config::size::human;
@@ -101,7 +101,8 @@ fn store(store: &StoreStatus) -> String {
     let StoreStatus { capacity, used, free, chunks, read_only } = store;
     let (capacity, used, free) = (human(*capacity), human(*used), human(*free));
     let read_only = if *read_only { ", read-only" } else { "" };
-    format!("{used} of {capacity} used, {chunks} chunks; {free} free on the disk{read_only}")
+    let chunks = count(*chunks, "chunk");
+    format!("{used} of {capacity} used, {chunks}; {free} free on the disk{read_only}")
 }
 
 fn backup(backup: &BackupStatus) -> String {
