@@ -57,7 +57,7 @@ loop=$(losetup --find --show "$work/image") || skip "no loop device"
 mount -o commit=600 "$loop" "$work/disk" || skip "cannot mount"
 
 QULOUD_TEST_DIR=$work/disk/store QULOUD_TEST_LOG=$work/log \
-    "$binary" --ignored --exact store_powercut::load >"$work/load.out" 2>&1 &
+    "$binary" --exact store_powercut::load >"$work/load.out" 2>&1 &
 load=$!
 
 losses=0
@@ -79,7 +79,7 @@ for cut in $(seq "$cuts"); do
     copy_loop=$(losetup --find --show "$work/image.copy")
     mount "$copy_loop" "$work/copy"
     if QULOUD_TEST_DIR=$work/copy/store QULOUD_TEST_LOG=$work/answered \
-        "$binary" --ignored --exact --nocapture store_powercut::check >"$work/check.out" 2>&1; then
+        "$binary" --exact --nocapture store_powercut::check >"$work/check.out" 2>&1; then
         echo "cut $cut: $(sed -n 's/^powercut: //p' "$work/check.out" | cut -c1-150)"
     else
         echo "cut $cut: $(grep -m1 -E 'lost|damage|panicked|Err' "$work/check.out" | cut -c1-150)"
