@@ -20,6 +20,14 @@ pub(super) fn noise(length: usize, seed: u64) -> Vec<u8> {
     out
 }
 
+/// A folder in memory where there is one: these tests sync thousands of times, and none of them
+/// cuts the power.
+#[cfg(feature = "node")]
+pub(super) fn scratch() -> tempfile::TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 pub(super) fn owner(number: u8) -> OwnerKeys {
     OwnerKeys::derive(&Master::from_bytes([number; 32]), 0)
 }

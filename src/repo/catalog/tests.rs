@@ -1,9 +1,9 @@
-//! The catalogue as a whole, on a real disk.
+//! The catalogue as a whole, on real files.
 
 use super::entry::tests::{acked, root, started};
 use super::journal::HEADER_BYTES;
 use super::*;
-use crate::repo::fixture::owner;
+use crate::repo::fixture::{owner, scratch};
 use std::fs;
 use tempfile::TempDir;
 
@@ -13,7 +13,7 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: scratch() }
     }
 
     fn open(&self) -> (Catalog, OpenReport) {

@@ -101,7 +101,7 @@ fn check_free(output: &Path, existing: Existing) -> Result<(), OutputError> {
 mod tests {
     use super::*;
     use crate::crypto::keys::OwnerKeys;
-    use crate::repo::fixture::{Mesh, NEVER, noise, owner};
+    use crate::repo::fixture::{Mesh, NEVER, noise, owner, scratch};
     use crate::repo::put::PutSummary;
     use std::fs;
     use tempfile::TempDir;
@@ -124,7 +124,7 @@ mod tests {
         fn of(keys: &OwnerKeys, file: Vec<u8>) -> Self {
             let mut mesh = Mesh::default();
             let put = mesh.put(keys, &file.chunks(PIECE).collect::<Vec<_>>());
-            Self { folder: tempfile::tempdir().unwrap(), file, mesh, put }
+            Self { folder: scratch(), file, mesh, put }
         }
 
         fn output(&self) -> PathBuf {

@@ -70,7 +70,7 @@ fn an_empty_file_comes_back() {
 #[test]
 fn a_tree_of_listings_is_walked_and_the_window_kept() {
     let mut mesh = Mesh { backwards: true, ..Mesh::default() };
-    let pieces: Vec<[u8; 2]> = (0..20_000_u16).map(u16::to_le_bytes).collect();
+    let pieces: Vec<[u8; 2]> = (0..8200_u16).map(u16::to_le_bytes).collect();
     let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_slice()).collect();
     let summary = mesh.put(&owner(1), &pieces);
     let (outcome, memory) = get(&summary.capability, &mut mesh);
