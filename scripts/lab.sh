@@ -92,6 +92,9 @@ run_mdns() {
     local started=$SECONDS
     until all_met; do
         [ $((SECONDS - started)) -lt "$PATIENCE_S" ] || fail "not all met within $PATIENCE_S s"
+        for pid in "${pids[@]}"; do
+            kill -0 "$pid" 2>/dev/null || fail "a node has ended"
+        done
         sleep 0.2
     done
     echo "PASS mdns: $NODES nodes met within $((SECONDS - started + 1)) s"
@@ -103,6 +106,7 @@ scenario="${1:-mdns}"
 command -v ip >/dev/null || skip "no ip command"
 if [ -n "${QULOUD_BIN:-}" ]; then
     binary="$QULOUD_BIN"
+    unset QULOUD_BIN # the node takes every such variable for a setting
 else
     cargo build --quiet --bin quloud
     binary="$PWD/${CARGO_TARGET_DIR:-target}/debug/quloud"

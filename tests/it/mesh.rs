@@ -1,11 +1,13 @@
 //! Real libp2p nodes on loopback: what the network half promises the drive loop.
 
+mod gossiper;
 mod node;
 mod raw;
 
 use bytes::Bytes;
+use gossiper::Gossiper;
 use node::{Node, all_connected, answer, chunk, reject};
-use quloud::core::codec::Reject;
+use quloud::core::codec::{self, Reject};
 use quloud::core::effect::{Reach, Via};
 use quloud::core::message::{Message, StreamMessage};
 use quloud::core::types::NodeId;
@@ -322,6 +324,43 @@ async fn a_peer_that_stops_inside_a_frame_is_dropped() {
     raw.send(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 2]).await;
     let id = raw.id();
     node.until(|event| matches!(event, NetEvent::Down(node) if *node == id)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_gossips_garbage_is_soon_not_heard_any_more() {
+    let mut node = Node::start(1, |_| {}).await;
+    let gossiper = Gossiper::connect(&node);
+    let (topic, good) = answer(0);
+    gossiper.publish(topic, codec::encode_topic(&good).to_vec()).await;
+    node.until(|event| matches!(event, NetEvent::Message { via: Via::Topic, .. })).await;
+    let bad = [vec![0xff; 50], vec![0xfe; 50], vec![0; 5000]];
+    for bytes in bad {
+        gossiper.publish(topic, bytes).await;
+        node.until(|event| matches!(event, NetEvent::Rejected { .. })).await;
+    }
+    let rejected = node.net.snapshot().await.counters.rejected;
+    let reasons = [(Reject::Oversize, 1), (Reject::Malformed, 2)];
+    assert_eq!(rejected.into_iter().collect::<Vec<_>>(), reasons);
+
+    // An honest neighbour is heard; what the other one said before is not.
+    let (_, unheard) = answer(1);
+    gossiper.publish(topic, codec::encode_topic(&unheard).to_vec()).await;
+    let honest = Node::start(2, |config| config.bootstrap = vec![node.address.clone()]).await;
+    node.up(honest.id()).await;
+    for attempt in 2..100 {
+        honest.net.publish(topic, answer(attempt).1);
+        let heard = |event: &NetEvent| match event {
+            NetEvent::Message { from, .. } => {
+                assert_eq!(*from, honest.id());
+                true
+            }
+            _ => false,
+        };
+        if node.within(Duration::from_millis(200), heard).await.is_some() {
+            return;
+        }
+    }
+    panic!("the honest neighbour was never heard");
 }
 
 /// Two connected nodes.
