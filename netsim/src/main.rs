@@ -15,6 +15,7 @@ mod node;
 mod plan;
 mod world;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use world::Outcome;
 
@@ -116,21 +117,24 @@ fn report(outcome: &Outcome, json: bool) {
 
 /// One line of JSON. All texts in it are ours and hold no control characters.
 fn as_json(outcome: &Outcome) -> String {
-    let Outcome { seed, plan, violations, trace, events, elapsed_ms, rejects } = outcome;
+    let Outcome { seed, plan, violations, trace, events, elapsed_ms, rejects, faults } = outcome;
     let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let violations: Vec<String> = violations.iter().map(|text| quoted(text)).collect();
-    let rejects: Vec<String> =
-        rejects.iter().map(|(reason, count)| format!("{}:{count}", quoted(reason))).collect();
+    let counts = |counts: &BTreeMap<&str, u64>| {
+        let one = |(name, count): (&&str, &u64)| format!("{}:{count}", quoted(name));
+        format!("{{{}}}", counts.iter().map(one).collect::<Vec<_>>().join(","))
+    };
     format!(
         "{{\"seed\":{seed},\"good\":{},\"holders\":{},\"replicas\":{},\"chunks\":{},\
-         \"events\":{events},\"elapsed_ms\":{elapsed_ms},\"trace\":{},\"rejects\":{{{}}},\
-         \"violations\":[{}]}}",
+         \"events\":{events},\"elapsed_ms\":{elapsed_ms},\"trace\":{},\"rejects\":{},\
+         \"faults\":{},\"violations\":[{}]}}",
         violations.is_empty(),
         plan.holders,
         plan.replicas,
         plan.chunks,
         quoted(trace),
-        rejects.join(","),
+        counts(rejects),
+        counts(faults),
         violations.join(","),
     )
 }
@@ -179,9 +183,16 @@ mod tests {
 
     #[test]
     fn nothing_acknowledged_is_lost_in_fifty_worlds() {
+        let mut faults = BTreeMap::new();
         for seed in 0..50 {
             let outcome = world::run(seed, &mut |_| {});
             assert_eq!(outcome.violations, Vec::<String>::new(), "replay {seed}");
+            for (fault, count) in outcome.faults {
+                *faults.entry(fault).or_insert(0) += count;
+            }
         }
+        let kinds = ["crashed", "cut", "doubled", "late", "lost", "write failed"];
+        assert_eq!(faults.keys().copied().collect::<Vec<_>>(), kinds);
+        assert!(faults.values().all(|count| *count >= 5), "too kind: {faults:?}");
     }
 }

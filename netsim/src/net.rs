@@ -26,6 +26,8 @@ pub(crate) struct Net {
     plan: Plan,
     links: BTreeMap<Pair, Link>,
     next_epoch: u64,
+    /// What was lost, doubled, cut, and how often.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
 }
 
 /// What became of a frame.
@@ -42,24 +44,30 @@ pub(crate) enum Sent {
 
 impl Net {
     pub(crate) fn new(rng: ChaCha20Rng, plan: Plan) -> Self {
-        Self { rng, plan, links: BTreeMap::new(), next_epoch: 0 }
+        Self { rng, plan, links: BTreeMap::new(), next_epoch: 0, faults: BTreeMap::new() }
     }
 
     /// How long something is on its way.
     pub(crate) fn delay_ms(&mut self) -> u64 {
         let (shortest, longest) = self.plan.delay_ms;
         let delay = self.rng.random_range(shortest..=longest);
-        if happens(&mut self.rng, self.plan.slow) { delay * 10 } else { delay }
+        let slow = happens(&mut self.rng, self.plan.slow);
+        self.count("late", slow);
+        if slow { delay * 10 } else { delay }
     }
 
     /// Whether a gossip copy or a dial is lost.
     pub(crate) fn loses(&mut self) -> bool {
-        happens(&mut self.rng, self.plan.loss)
+        let loses = happens(&mut self.rng, self.plan.loss);
+        self.count("lost", loses);
+        loses
     }
 
     /// When the copies of a gossiped message arrive at one node: none, one or two.
     pub(crate) fn gossip(&mut self, now: Time) -> Vec<Time> {
-        let copies = if happens(&mut self.rng, self.plan.duplicate) { 2 } else { 1 };
+        let twice = happens(&mut self.rng, self.plan.duplicate);
+        self.count("doubled", twice);
+        let copies = if twice { 2 } else { 1 };
         let mut arrivals = Vec::new();
         for _ in 0..copies {
             let at = Time(now.0 + self.delay_ms());
@@ -82,6 +90,7 @@ impl Net {
         }
         if breaks {
             link.broken = true;
+            self.count("cut", true);
             return Sent::Breaks;
         }
         let last = link.last.entry(from).or_insert(now);
@@ -103,6 +112,10 @@ impl Net {
     /// Ends a connection; `false` where there is none.
     pub(crate) fn disconnect(&mut self, a: usize, b: usize) -> bool {
         self.links.remove(&pair(a, b)).is_some()
+    }
+
+    pub(crate) fn count(&mut self, fault: &'static str, happened: bool) {
+        *self.faults.entry(fault).or_insert(0) += u64::from(happened);
     }
 
     /// Marks all connections of a node that died as broken; the peers they lead to.

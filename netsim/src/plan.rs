@@ -27,7 +27,9 @@ pub(crate) struct Plan {
     pub(crate) slow: u32,
     /// Writes that fail.
     pub(crate) write_error: u32,
-    /// Holders that crash while chunks are put, and come back with what was durable.
+    /// Over how many milliseconds the chunks come to the writer.
+    pub(crate) put_ms: u64,
+    /// Holders that crash in that time, and come back with what was durable.
     pub(crate) crashes: u32,
     /// Holders that are gone for ever before chunks are fetched: fewer than the replicas.
     pub(crate) kills: usize,
@@ -49,6 +51,7 @@ impl Plan {
             delay_ms: (shortest, shortest + rng.random_range(0..=400)),
             slow: fault(rng, 100),
             write_error: fault(rng, 50),
+            put_ms: rng.random_range(1..=30_000),
             crashes: fault(rng, 6),
             kills: rng.random_range(0..replicas),
         }

@@ -76,6 +76,8 @@ enum Next {
         life: u64,
         input: Box<Input>,
     },
+    /// The writer's user has one more chunk.
+    Put,
     Wake {
         node: usize,
     },
@@ -113,6 +115,8 @@ pub(crate) struct Outcome {
     pub(crate) elapsed_ms: u64,
     /// Messages turned down, by reason.
     pub(crate) rejects: BTreeMap<&'static str, u64>,
+    /// What was done to the nodes, by kind.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
 }
 
 /// A world in the middle of its run.
@@ -128,6 +132,8 @@ pub(crate) struct World<'a> {
     originals: Vec<Original>,
     /// Chunks that the writer has not been told to store yet.
     to_store: VecDeque<SealedChunk>,
+    /// How many of them there are already.
+    ready: usize,
     violations: Vec<String>,
     rejects: BTreeMap<&'static str, u64>,
     trace: blake3::Hasher,
@@ -150,6 +156,7 @@ pub(crate) fn run(seed: u64, observer: &mut dyn FnMut(&str)) -> Outcome {
         events: world.events,
         elapsed_ms: world.now.0,
         rejects: world.rejects,
+        faults: world.net.faults,
     }
 }
 
@@ -170,6 +177,7 @@ impl<'a> World<'a> {
             events: 0,
             originals: Vec::new(),
             to_store: VecDeque::new(),
+            ready: 0,
             violations: Vec::new(),
             rejects: BTreeMap::new(),
             trace: blake3::Hasher::new(),
@@ -214,10 +222,13 @@ impl<'a> World<'a> {
         }
         for _ in 0..self.plan.crashes {
             let node = self.rng.random_range(1..=self.plan.holders);
-            let at = Time(self.rng.random_range(0..60_000));
+            let at = self.soon(0, self.plan.put_ms);
             self.at(at, Next::Crash { node });
         }
-        self.pump_writer();
+        for _ in 0..self.plan.chunks {
+            let at = self.soon(0, self.plan.put_ms);
+            self.at(at, Next::Put);
+        }
         self.run_until("put", |world| world.originals.iter().all(|chunk| chunk.stored));
         self.check_stored();
     }
@@ -326,6 +337,7 @@ impl<'a> World<'a> {
                     self.feed(node, Role::Holder, *input);
                 }
             }
+            Next::Put => self.ready += 1,
             Next::Wake { node } => {
                 if let Some(roles) = &mut self.nodes[node].roles {
                     roles.wake = None;
@@ -372,6 +384,7 @@ impl<'a> World<'a> {
             return;
         }
         self.log(&format!("{node} crashes"));
+        self.net.count("crashed", true);
         self.nodes[node].crash();
         for peer in self.net.break_all(node) {
             let at = self.soon(0, 5_000);
@@ -415,12 +428,16 @@ impl<'a> World<'a> {
     }
 
     fn synced(&mut self, node: usize, life: u64) {
-        let (rng, rate) = (&mut self.rng, self.plan.write_error);
+        let (rng, net, rate) = (&mut self.rng, &mut self.net, self.plan.write_error);
         let node_state = &mut self.nodes[node];
         if node_state.life != life || !node_state.is_up() {
             return;
         }
-        let results = node_state.disk.sync(|| happens(rng, rate));
+        let results = node_state.disk.sync(|| {
+            let fails = happens(rng, rate);
+            net.count("write failed", fails);
+            fails
+        });
         let space = node_state.disk.space();
         self.log(&format!("{node} syncs {results:?}"));
         self.feed(node, Role::Holder, Input::ChunksWritten(results));
@@ -555,8 +572,10 @@ impl<'a> World<'a> {
     fn pump_writer(&mut self) {
         while let Some(roles) = &self.nodes[WRITER].roles
             && roles.owner.store_window_free() > 0
+            && self.ready > 0
             && let Some(chunk) = self.to_store.pop_front()
         {
+            self.ready -= 1;
             let number = self.originals.len() - self.to_store.len() - 1;
             let job = StoreJob {
                 ticket: Ticket(number as u64),
