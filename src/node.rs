@@ -56,6 +56,9 @@ const SHARD_BITS: u32 = 0;
 /// Store completions that may wait for the drive loop.
 const COMPLETIONS_QUEUED_MAX: usize = 64;
 
+/// Acks above the quorum that may wait for the catalogue.
+const LATE_ACKS_QUEUED_MAX: usize = 256;
+
 /// No more addresses for so long: that was all of them.
 const LISTEN_QUIET: Duration = Duration::from_millis(50);
 
@@ -84,6 +87,7 @@ pub async fn start(
     let (stores, store_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (fetches, fetch_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (stop, stopped) = mpsc::channel(1);
+    let (late_acks, acks) = mpsc::channel(LATE_ACKS_QUEUED_MAX);
     let drive = Drive {
         owner: owner_role(config, &node, &owner, mesh),
         holder: holder_role(config, &node, mesh, &store),
@@ -94,6 +98,9 @@ pub async fn start(
         listeners: BTreeMap::new(),
         next_ticket: 0,
         pending: VecDeque::new(),
+        node: node.node_id(),
+        local: BTreeMap::new(),
+        late_acks,
         dir,
     };
     let sources = Sources {
@@ -108,7 +115,7 @@ pub async fn start(
     let inner = Inner::new(owner, config.mesh.clone(), net, shared, [stores, fetches], catalog);
     let inner = Arc::new(inner);
     let running = Arc::new(Running::default());
-    let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
+    let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running), acks));
     let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, stop });
 
     let addresses = first_addresses(&mut listening, config.listen.len().max(1)).await;

@@ -11,13 +11,16 @@
 use super::datadir::DataDir;
 use super::jobs::{DriveCommand, JobEvents};
 use super::shared::Shared;
-use crate::core::effect::{Effect, Event, Input, Via};
+use crate::core::effect::{Effect, Event, Input, StoreError, Via};
 use crate::core::holder::HolderRole;
 use crate::core::message::{Message, StreamMessage, TopicMessage};
-use crate::core::owner::{OwnerCommand, OwnerEvent, OwnerRole};
+use crate::core::owner::{FetchJob, OwnerCommand, OwnerEvent, OwnerRole};
 use crate::core::types::{NodeId, Ticket, Time};
+use crate::crypto::header::Header;
 use crate::net::{Net, NetEvent, NetEvents};
+use crate::repo::catalog::ChunkAcked;
 use crate::store::ChunkStore;
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,6 +39,12 @@ pub(super) struct Drive {
     pub(super) next_ticket: u64,
     /// Inputs that arose while an effect was carried out.
     pub(super) pending: VecDeque<(Role, Input)>,
+    /// This node: whoever is served from its own store is served by it.
+    pub(super) node: NodeId,
+    /// Fetches that wait for a look into the own store.
+    pub(super) local: BTreeMap<Ticket, FetchJob>,
+    /// Acks that came after their job was done.
+    pub(super) late_acks: mpsc::Sender<ChunkAcked>,
     /// Its lock on the data folder ends with the loop.
     pub(super) dir: DataDir,
 }
@@ -149,28 +158,59 @@ impl Drive {
     }
 
     async fn on_store(&mut self, completion: Input) {
-        if let Input::Space(space) = completion {
-            self.shared.space(space);
+        match completion {
+            Input::ChunkRead { ticket, result } if self.local.contains_key(&ticket) => {
+                self.on_local_read(ticket, result).await;
+            }
+            Input::Space(space) => {
+                self.shared.space(space);
+                self.feed_holder(completion).await;
+            }
+            completion => self.feed_holder(completion).await,
         }
-        self.feed_holder(completion).await;
+    }
+
+    /// This node may hold the very chunk its user wants, as anybody's holder; the owner role only
+    /// ever asks others. Most chunks are not here: one look at the index tells.
+    async fn fetch(&mut self, job: FetchJob) {
+        let (ticket, id) = (Ticket(job.ticket.0 | LOCAL_TICKET), job.id);
+        match self.store.read(ticket, id) {
+            Ok(()) => {
+                self.local.insert(ticket, job);
+            }
+            Err(_) => self.feed_owner(Input::Command(OwnerCommand::Fetch(job))).await,
+        }
+    }
+
+    async fn on_local_read(&mut self, ticket: Ticket, result: Result<(Header, Bytes), StoreError>) {
+        let Some(job) = self.local.remove(&ticket) else { return };
+        match result {
+            Ok((header, sealed)) => {
+                let FetchJob { ticket, id, .. } = job;
+                let from = self.node;
+                let fetched = OwnerEvent::Fetched { ticket, id, header, sealed, from };
+                self.on_owner_event(fetched).await;
+            }
+            // Not here, or not sound: then from the mesh.
+            Err(_) => self.feed_owner(Input::Command(OwnerCommand::Fetch(job))).await,
+        }
     }
 
     async fn on_command(&mut self, command: DriveCommand) {
-        let command = match command {
+        match command {
             DriveCommand::Store { mut job, events, patience } => {
                 job.ticket = self.ticket();
                 job.deadline = self.now().after(patience);
                 self.listeners.insert(job.ticket, events);
-                OwnerCommand::Store(job)
+                self.feed_owner(Input::Command(OwnerCommand::Store(job))).await;
             }
             DriveCommand::Fetch { mut job, events, patience } => {
                 job.ticket = self.ticket();
                 job.deadline = self.now().after(patience);
                 self.listeners.insert(job.ticket, events);
-                OwnerCommand::Fetch(job)
+                self.fetch(job).await;
             }
-        };
-        self.feed_owner(Input::Command(command)).await;
+        }
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -250,12 +290,24 @@ impl Drive {
             | OwnerEvent::Fetched { ticket, .. }
             | OwnerEvent::NotFetched { ticket, .. } => (*ticket, true),
         };
-        let Some(listener) = self.listeners.get(&ticket) else { return };
+        let Some(listener) = self.listeners.get(&ticket) else {
+            self.record_late(&event);
+            return;
+        };
         let heard = listener.send(event).await;
         if last {
             self.listeners.remove(&ticket);
         } else if !heard {
             self.cancel(ticket);
+        }
+    }
+
+    /// An ack above the quorum, after its job was done: recorded all the same.
+    fn record_late(&self, event: &OwnerEvent) {
+        if let OwnerEvent::Acked { id, node, lease, epoch, .. } = event {
+            let acked = ChunkAcked { chunk: *id, node: *node, lease: *lease, epoch: *epoch };
+            // Where the queue is full the copy is not lost, only not known until it is asked for.
+            let _ = self.late_acks.try_send(acked);
         }
     }
 
@@ -277,6 +329,9 @@ pub(super) enum Role {
     Owner,
     Holder,
 }
+
+/// Tells the loop's own reads from the holder role's, which counts from zero.
+const LOCAL_TICKET: u64 = 1 << 63;
 
 /// How often the roles are woken where they ask for nothing.
 const IDLE_TICK: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@
 use super::inner::Inner;
 use super::put::PutRun;
 use super::report::{FailureKind, Progress};
-use crate::repo::catalog::{JobId, PutStarted};
+use crate::repo::catalog::{ChunkAcked, Entry, JobId, PutStarted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,7 +50,11 @@ struct Retry {
 }
 
 /// Runs for the node's life.
-pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
+pub(super) async fn run(
+    inner: Arc<Inner>,
+    running: Arc<Running>,
+    mut late_acks: mpsc::Receiver<ChunkAcked>,
+) {
     let mut retries: BTreeMap<JobId, Retry> = BTreeMap::new();
     let mut peers = inner.shared.watch_peers();
     loop {
@@ -74,6 +78,8 @@ pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
         let next = next.unwrap_or_else(|| now + IDLE);
         tokio::select! {
             () = tokio::time::sleep_until(next.min(now + IDLE)) => {}
+            // Durable with the next commit: nobody was told of it.
+            Some(acked) = late_acks.recv() => inner.record(Entry::ChunkAcked(acked)),
             changed = peers.changed() => {
                 if changed.is_err() {
                     return;

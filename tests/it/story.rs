@@ -130,3 +130,45 @@ fn a_node_ends_cleanly_on_sigterm_and_serves_again_after_a_restart() {
     nodes[0].get(&put, &back);
     assert_equal_files(&file, &back);
 }
+
+#[test]
+fn the_last_holder_serves_itself() {
+    let mut lab = Lab::new();
+    let mut nodes = lab.mesh(2);
+    let file = lab.file("alone", 2 << 20);
+    let put = nodes[0].put(&file, 1);
+    nodes[0].kill();
+    let back = lab.path().join("back");
+    let got = nodes[1].get(&put, &back);
+    assert_equal_files(&file, &back);
+    assert_eq!(got["holders"][0][0], nodes[1].peer_id.as_str());
+}
+
+#[test]
+fn a_file_that_changed_in_the_outbox_is_dropped_and_said() {
+    let mut lab = Lab::new();
+    let nodes = lab.mesh(2);
+    let file = lab.file("draft", 1 << 20);
+    let path = file.to_str().unwrap();
+    let short = nodes[0].run(&["put", path, "--replicas", "2", "--timeout", "2", "--json"]);
+    assert_eq!(short.status.code(), Some(4), "{short:?}");
+    std::fs::write(&file, "another text").unwrap();
+    nodes[0].wait_for("the change to be noticed", |status| {
+        let attention = status["attention"].to_string();
+        attention.contains("changed") && status["backups"] == serde_json::json!([])
+    });
+}
+
+#[test]
+fn an_interrupted_put_is_taken_up_after_a_restart() {
+    let mut lab = Lab::new();
+    let mut nodes = lab.mesh(2);
+    let file = lab.file("resumed", 4 << 20);
+    let path = file.to_str().unwrap();
+    let short = nodes[0].run(&["put", path, "--replicas", "2", "--timeout", "2", "--json"]);
+    assert_eq!(short.status.code(), Some(4), "{short:?}");
+    nodes[0].kill();
+    let _third = lab.node(Some(&nodes[1].address));
+    nodes[0].up();
+    nodes[0].wait_for("the outbox", |status| status["backups"][0]["state"] == "stored");
+}
