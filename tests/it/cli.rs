@@ -240,8 +240,19 @@ fn help_shows_what_exists_and_nothing_else() {
         .filter_map(|line| line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')))
         .filter_map(|line| line.split(' ').next())
         .collect();
-    let expected =
-        ["init", "up", "status", "peers", "put", "get", "config", "completions", "version", "help"];
+    let expected = [
+        "init",
+        "up",
+        "status",
+        "peers",
+        "put",
+        "get",
+        "demo",
+        "config",
+        "completions",
+        "version",
+        "help",
+    ];
     assert_eq!(commands, expected);
     assert!(help.stdout.contains("Exit codes:"));
 }

@@ -89,8 +89,8 @@ fn run(dir: &Path, step: u64) -> (usize, Option<u64>) {
     let out = String::from_utf8(output.stdout).unwrap();
     let said =
         |word| out.lines().filter_map(move |line| line.strip_prefix("kill: ")?.strip_prefix(word));
-    let answered = said("answered ").last().map_or(0, |number| number.parse().unwrap());
-    (answered, said("steps ").last().map(|number| number.parse().unwrap()))
+    let answered = said("answered ").next_back().map_or(0, |number| number.parse().unwrap());
+    (answered, said("steps ").next_back().map(|number| number.parse().unwrap()))
 }
 
 fn check(dir: &Path, answered: usize, what: &str) {

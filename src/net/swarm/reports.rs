@@ -90,10 +90,8 @@ impl Driver {
                 peer_id,
                 connection_id,
                 info,
-            }) => {
-                if info.protocols.contains(&self.kad_protocol) {
-                    self.on_claimed(peer_id, connection_id, info.listen_addrs, now);
-                }
+            }) if info.protocols.contains(&self.kad_protocol) => {
+                self.on_claimed(peer_id, connection_id, info.listen_addrs, now);
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => match result {
                 Ok(round_trip) => {
