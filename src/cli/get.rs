@@ -97,6 +97,9 @@ impl Get {
         };
         let path = std::path::absolute(&output)
             .map_err(|error| failed(error.to_string(), "name another file with -o"))?;
+        if path.to_str().is_none() {
+            return Err(failed("its path is not UTF-8 text".into(), "name another file with -o"));
+        }
         if !self.overwrite && path.symlink_metadata().is_ok() {
             return Err(failed(
                 "it exists".into(),

@@ -67,6 +67,9 @@ impl Put {
         }
         drop(std::fs::File::open(&self.file).map_err(unreadable)?);
         let path = std::path::absolute(&self.file).map_err(unreadable)?;
+        if path.to_str().is_none() {
+            return Err(failed("its path is not UTF-8 text".to_owned(), "rename it first"));
+        }
         Ok(PutRequest { path, replicas: self.replicas, timeout_s: self.timeout })
     }
 }

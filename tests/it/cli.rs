@@ -276,3 +276,16 @@ fn reader_that_goes_away_is_no_error() {
     let Transcript { code, stderr, .. } = home.run_closed_stdout(&["completions", "zsh"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
 }
+
+#[test]
+fn paths_that_are_not_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::initialised();
+    let odd = home.file("").join(std::ffi::OsStr::from_bytes(b"odd-\xff"));
+    fs::write(&odd, "x").unwrap();
+    let done = Transcript::from(home.command(&["put"]).arg(&odd).output().unwrap());
+    done.fails(1, "cannot be put", "rename it");
+    let mut get = home.command(&["get", &capability(), "--overwrite", "-o"]);
+    let done = Transcript::from(get.arg(&odd).output().unwrap());
+    done.fails(1, "cannot be written", "another file");
+}
