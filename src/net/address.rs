@@ -23,13 +23,14 @@ pub(super) fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
     split_peer(address).0.with(Protocol::P2p(peer))
 }
 
-/// Whether our transports can reach it: IP or DNS, then TCP or QUIC, and nothing else.
+/// Whether our transports can reach it: IP or DNS, then TCP or QUIC, and nothing else. An IPv6
+/// link-local address means nothing without its interface.
 pub(super) fn is_dialable(address: &Multiaddr) -> bool {
     use Protocol::{Dns, Dns4, Dns6, Ip4, Ip6, P2p, QuicV1, Tcp, Udp};
     let mut parts = address.iter();
     let named = match parts.next() {
         Some(Ip4(ip)) => !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast(),
-        Some(Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast(),
+        Some(Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
         Some(Dns(_) | Dns4(_) | Dns6(_)) => true,
         _ => false,
     };
@@ -128,16 +129,8 @@ pub(super) fn shareable(addresses: impl IntoIterator<Item = Multiaddr>) -> Vec<M
         };
         (place, address.iter().any(|part| matches!(part, Protocol::Udp(_))))
     };
-    // An IPv6 link-local address means nothing without its interface.
-    let unusable = |address: &Multiaddr| match ip(address) {
-        Some(IpAddr::V6(ip)) => ip.is_unicast_link_local(),
-        _ => false,
-    };
-    let mut kept: Vec<Multiaddr> = addresses
-        .into_iter()
-        .map(|address| split_peer(address).0)
-        .filter(|address| is_dialable(address) && !unusable(address))
-        .collect();
+    let mut kept: Vec<Multiaddr> =
+        addresses.into_iter().map(|address| split_peer(address).0).filter(is_dialable).collect();
     kept.sort_by_key(|address| (rank(address), address.to_vec()));
     kept.dedup();
     if kept.first().is_some_and(|first| rank(first).0 < 2) {
@@ -170,6 +163,7 @@ mod tests {
             "/ip4/0.0.0.0/tcp/1".to_string(),
             "/ip4/224.0.0.251/tcp/1".to_string(),
             "/ip4/1.2.3.4/tcp/0".to_string(),
+            "/ip6/fe80::1/tcp/1".to_string(),
             "/ip4/1.2.3.4/udp/1".to_string(),
             "/ip4/1.2.3.4/tcp/1/ws".to_string(),
             "/unix/tmp".to_string(),
