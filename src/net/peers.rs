@@ -262,11 +262,17 @@ impl Peers {
         steps
     }
 
-    /// Lets go of the least recently used peers above `NetLimits::peers_high`, but of none that was
-    /// used or came in the last minute.
+    /// Lets go of the least recently used peers above [`NetLimits::peers_high`], but of none that
+    /// was used or came in the last minute. A quarter of the connections that may be dialled is
+    /// kept free in the same way: the roles must be able to reach the holder that they need.
     pub(super) fn prune(&mut self, now: Instant) -> Vec<Step> {
         const SPARED: Duration = Duration::from_secs(60);
-        let surplus = self.up_count().saturating_sub(self.limits.peers_high);
+        let mut surplus = self.up_count().saturating_sub(self.limits.peers_high);
+        let dialled_max =
+            usize::try_from(self.limits.established_out / 4 * 3).unwrap_or(usize::MAX);
+        let connections = self.table.values().flat_map(|entry| &entry.connections);
+        let dialled = connections.filter(|c| c.dialled && !c.closed).count();
+        let mut surplus_dialled = dialled.saturating_sub(dialled_max);
         let mut idle: Vec<_> = self
             .table
             .values_mut()
@@ -278,7 +284,13 @@ impl Peers {
             .collect();
         idle.sort_by_key(|(used, _)| *used);
         let mut steps = Vec::new();
-        for (_, entry) in idle.into_iter().take(surplus) {
+        for (_, entry) in idle {
+            let dialled = entry.connections.iter().any(|c| c.dialled);
+            if surplus == 0 && (surplus_dialled == 0 || !dialled) {
+                continue;
+            }
+            surplus = surplus.saturating_sub(1);
+            surplus_dialled = surplus_dialled.saturating_sub(usize::from(dialled));
             for connection in entry.connections.iter_mut().filter(|c| !c.closed) {
                 connection.closed = true;
                 steps.push(Step::Close(connection.id));

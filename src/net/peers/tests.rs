@@ -221,3 +221,15 @@ fn idle_peers_above_the_bound_are_let_go_and_fresh_ones_are_not() {
     let later = world.now + D::from_secs(61);
     assert_eq!(world.peers.prune(later), [World::close(1)]);
 }
+
+#[test]
+fn some_of_the_dialled_connections_are_kept_free_for_the_roles() {
+    for dialled in [true, false] {
+        let mut world = World::new(true);
+        world.peers.limits.established_out = 0;
+        world.link(1, dialled);
+        let later = world.now + D::from_secs(61);
+        let closed: &[Step] = if dialled { &[World::close(1)] } else { &[] };
+        assert_eq!(world.peers.prune(later), closed);
+    }
+}
