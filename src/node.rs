@@ -100,6 +100,7 @@ pub async fn start(
         pending: VecDeque::new(),
         node: node.node_id(),
         local: BTreeMap::new(),
+        look_ups: VecDeque::new(),
         late_acks,
         dir,
     };

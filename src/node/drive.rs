@@ -15,7 +15,7 @@ use crate::core::effect::{Effect, Event, Input, StoreError, Via};
 use crate::core::holder::HolderRole;
 use crate::core::message::{Message, StreamMessage, TopicMessage};
 use crate::core::owner::{FetchJob, OwnerCommand, OwnerEvent, OwnerRole};
-use crate::core::types::{NodeId, Ticket, Time};
+use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::header::Header;
 use crate::net::{Net, NetEvent, NetEvents};
 use crate::repo::catalog::ChunkAcked;
@@ -43,6 +43,8 @@ pub(super) struct Drive {
     pub(super) node: NodeId,
     /// Fetches that wait for a look into the own store.
     pub(super) local: BTreeMap<Ticket, FetchJob>,
+    /// Look-ups that found the store busy.
+    pub(super) look_ups: VecDeque<(Ticket, Vec<ChunkId>)>,
     /// Acks that came after their job was done.
     pub(super) late_acks: mpsc::Sender<ChunkAcked>,
     /// Its lock on the data folder ends with the loop.
@@ -158,6 +160,9 @@ impl Drive {
     }
 
     async fn on_store(&mut self, completion: Input) {
+        for (ticket, ids) in std::mem::take(&mut self.look_ups) {
+            self.find(ticket, ids);
+        }
         match completion {
             Input::ChunkRead { ticket, result } if self.local.contains_key(&ticket) => {
                 self.on_local_read(ticket, result).await;
@@ -250,14 +255,7 @@ impl Drive {
             Effect::Publish { topic, message } => self.net.publish(topic, message),
             Effect::Send { to, message } => self.net.send(to, message),
             Effect::Dial { node, record } => self.net.dial(node, record),
-            Effect::FindChunks { ticket, ids } => {
-                let count = ids.len();
-                if self.store.find(ticket, ids).is_err() {
-                    // Too busy to look: nothing is known to be held, which is a safe answer.
-                    let found = vec![None; count];
-                    self.refused(Input::ChunksFound { ticket, found });
-                }
-            }
+            Effect::FindChunks { ticket, ids } => self.find(ticket, ids),
             Effect::WriteChunk { ticket, chunk } => {
                 if let Err(error) = self.store.write(ticket, chunk) {
                     self.refused(Input::ChunksWritten(vec![(ticket, Err(error))]));
@@ -275,6 +273,17 @@ impl Drive {
             }
             Effect::Report(Event::Owner(event)) => self.on_owner_event(event).await,
             Effect::Report(Event::Rejected { from, reason }) => self.shared.rejected(from, reason),
+        }
+    }
+
+    /// Looks chunks up now or, where the store is too busy, after its next completion: "not held"
+    /// would be a lie. The holder role bounds how many look-ups it has open.
+    fn find(&mut self, ticket: Ticket, ids: Vec<ChunkId>) {
+        match self.store.find(ticket, ids.clone()) {
+            Ok(()) => {}
+            Err(StoreError::Busy) => self.look_ups.push_back((ticket, ids)),
+            // The readers are gone, and with them every answer.
+            Err(_) => self.refused(Input::ChunksFound { ticket, found: vec![None; ids.len()] }),
         }
     }
 
