@@ -102,7 +102,6 @@ pub async fn start(
         local: BTreeMap::new(),
         look_ups: VecDeque::new(),
         late_acks,
-        dir,
     };
     let sources = Sources {
         net: events,
@@ -113,10 +112,12 @@ pub async fn start(
     };
     let mut listening = shared.watch_listening();
     let drive = tokio::spawn(drive.run(sources));
-    let inner = Inner::new(owner, config.mesh.clone(), net, shared, [stores, fetches], catalog);
+    let inner =
+        Inner::new(owner, config.mesh.clone(), net, shared, [stores, fetches], catalog, dir);
     let inner = Arc::new(inner);
     let running = Arc::new(Running::default());
-    let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running), acks));
+    let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
+    tokio::spawn(outbox::record_late_acks(Arc::downgrade(&inner), acks));
     let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, stop });
 
     let addresses = first_addresses(&mut listening, config.listen.len().max(1)).await;

@@ -151,7 +151,11 @@ fn put_all(
         }
         account.progress(&file.display().to_string())?;
         let relative = file.clone();
-        stored.push(Stored { relative, capability: done.capability, chunks: done.chunks });
+        stored.push(Stored {
+            relative,
+            capability: done.capability.expose().to_owned(),
+            chunks: done.chunks,
+        });
     }
     account.step(
         "put",

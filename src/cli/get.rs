@@ -8,7 +8,7 @@ use super::session::Session;
 use super::signals::Interrupt;
 use crate::config::size::human;
 use crate::crypto::capability::Capability;
-use crate::node::report::{Failure, FailureKind, GetDone, GetRequest};
+use crate::node::report::{CapabilityText, Failure, FailureKind, GetDone, GetRequest};
 use clap::Args;
 use serde::Serialize;
 use std::io::Read;
@@ -107,7 +107,7 @@ impl Get {
             ));
         }
         Ok(GetRequest {
-            capability: text.as_str().to_owned(),
+            capability: CapabilityText::new(text.as_str().to_owned()),
             output: path,
             overwrite: self.overwrite,
             timeout_s: self.timeout,

@@ -8,7 +8,6 @@
 //! Backpressure: store jobs are taken from their queue only while the owner role's window has
 //! room, so a slow mesh slows the chunker down and nothing piles up in between.
 
-use super::datadir::DataDir;
 use super::jobs::{DriveCommand, JobEvents};
 use super::shared::Shared;
 use crate::core::effect::{Effect, Event, Input, StoreError, Via};
@@ -47,8 +46,6 @@ pub(super) struct Drive {
     pub(super) look_ups: VecDeque<(Ticket, Vec<ChunkId>)>,
     /// Acks that came after their job was done.
     pub(super) late_acks: mpsc::Sender<ChunkAcked>,
-    /// Its lock on the data folder ends with the loop.
-    pub(super) dir: DataDir,
 }
 
 /// Where the loop's inputs come from.
@@ -63,9 +60,11 @@ pub(super) struct Sources {
 impl Drive {
     /// Runs until told to stop or until the network task is gone.
     pub(super) async fn run(mut self, mut sources: Sources) {
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             let wait = self.time_to_next_timeout();
             tokio::select! {
+                _ = sweep.tick() => self.cancel_abandoned().await,
                 _ = sources.stop.recv() => break,
                 event = sources.net.recv() => match event {
                     Some(event) => self.on_net(event).await,
@@ -84,6 +83,8 @@ impl Drive {
                 () = tokio::time::sleep(wait) => self.on_tick().await,
             }
         }
+        // The store's threads may be waiting for somebody to hear their completions.
+        drop(sources);
         self.net.shutdown().await;
         let store = self.store;
         // Joins the store's threads: whatever was queued is written or refused by then.
@@ -91,7 +92,6 @@ impl Drive {
         if closed.is_err() {
             tracing::error!("the store did not close cleanly");
         }
-        drop(self.dir);
     }
 
     fn now(&self) -> Time {
@@ -105,7 +105,6 @@ impl Drive {
     }
 
     async fn on_tick(&mut self) {
-        self.cancel_abandoned();
         self.feed_owner(Input::Tick).await;
         self.feed_holder(Input::Tick).await;
     }
@@ -326,10 +325,11 @@ impl Drive {
         self.pending.push_back((Role::Owner, Input::Command(OwnerCommand::Cancel(ticket))));
     }
 
-    fn cancel_abandoned(&mut self) {
+    async fn cancel_abandoned(&mut self) {
         let gone = |(ticket, events): (&Ticket, &JobEvents)| events.is_closed().then_some(*ticket);
         let abandoned: Vec<Ticket> = self.listeners.iter().filter_map(gone).collect();
         abandoned.into_iter().for_each(|ticket| self.cancel(ticket));
+        self.drain().await;
     }
 }
 
@@ -341,6 +341,9 @@ pub(super) enum Role {
 
 /// Tells the loop's own reads from the holder role's, which counts from zero.
 const LOCAL_TICKET: u64 = 1 << 63;
+
+/// How often jobs that nobody listens to any more are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the roles are woken where they ask for nothing.
 const IDLE_TICK: Duration = Duration::from_secs(1);

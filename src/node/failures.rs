@@ -9,6 +9,7 @@ use crate::repo::get::file::GetFailed;
 use crate::repo::get::{GetError, OutputError};
 use crate::repo::put::PutError;
 use crate::store::StoreOpenError;
+use crate::store::disk::DiskError;
 use std::path::Path;
 use std::time::Duration;
 
@@ -57,6 +58,21 @@ pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Sho
         ),
         why: why.to_owned(),
         hint: "it stays in the outbox: a running node (`quloud up`) goes on trying".to_owned(),
+    }
+}
+
+/// Whether a put that failed so can never do what it promised: the file is another one now. What
+/// may pass (a disk that is away, a node that ends) leaves it in the outbox.
+pub(super) fn is_final(error: &PutError) -> bool {
+    match error {
+        PutError::Changed { .. }
+        | PutError::NotAFile { .. }
+        | PutError::Frame(_)
+        | PutError::TooManyChunks(_) => true,
+        PutError::Open { .. }
+        | PutError::Read { .. }
+        | PutError::Closed(_)
+        | PutError::Cancelled => false,
     }
 }
 
@@ -151,11 +167,25 @@ pub(super) fn catalog(error: &CatalogError) -> Failure {
 }
 
 pub(super) fn store(error: &StoreOpenError) -> Failure {
+    let (kind, hint) = match error {
+        StoreOpenError::InUse => (FailureKind::Failed, "end the other process first"),
+        StoreOpenError::Layout { .. } => (FailureKind::Failed, "install that version of quloud"),
+        StoreOpenError::WrongKey => (
+            FailureKind::KeysMissing,
+            "bring back the node.key that belongs to this store, or move the folder `store` away",
+        ),
+        StoreOpenError::Disk { source: DiskError::Full, .. } => {
+            (FailureKind::StoreFull, "free some space on the disk of the data folder")
+        }
+        StoreOpenError::Disk { .. } | StoreOpenError::Catalogue(_) => {
+            (FailureKind::Failed, "check the disk and the permissions of the folder `store`")
+        }
+    };
     Failure {
-        kind: FailureKind::StoreFull,
+        kind,
         what: "the chunk store cannot be opened".to_owned(),
         why: chain(error),
-        hint: "check the disk and the permissions of the folder `store`".to_owned(),
+        hint: hint.to_owned(),
     }
 }
 

@@ -43,7 +43,8 @@ fn fetch(
     progress: &mpsc::Sender<Progress<GetDone>>,
 ) -> Result<GetDone, Failure> {
     let started = Instant::now();
-    let capability = Capability::decode(&request.capability).map_err(failures::capability)?;
+    let capability =
+        Capability::decode(request.capability.expose()).map_err(failures::capability)?;
     let (sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
     let mut source = Source {
         inner,
@@ -95,7 +96,7 @@ impl ChunkSource for Source {
             // The drive loop sets both.
             ticket: Ticket(0),
             deadline: Time::default(),
-            holders: self.inner.catalog().holders_of(&wanted.id),
+            holders: self.inner.with_catalog(|catalog| catalog.holders_of(&wanted.id)),
             id: wanted.id,
             locality: wanted.locality,
             read: wanted.read,

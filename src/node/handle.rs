@@ -8,7 +8,7 @@ use super::report::{
     BackupState, BackupStatus, Failure, GetDone, GetRequest, PeerReport, Progress, PutDone,
     PutRequest, Status, StoreStatus,
 };
-use crate::core::types::Locality;
+use crate::core::types::{Locality, NodeId};
 use crate::repo::catalog::{Catalog, Entry, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
 use std::path::PathBuf;
@@ -44,7 +44,7 @@ impl NodeHandle {
     pub async fn status(&self) -> Status {
         let net = self.inner.net.snapshot().await;
         let space = self.inner.shared.current_space();
-        let backups = backups(&self.inner.catalog());
+        let backups = self.inner.with_catalog(|catalog| backups(catalog));
         let store = StoreStatus {
             capacity: space.capacity,
             used: space.used,
@@ -71,12 +71,12 @@ impl NodeHandle {
     /// What `quloud peers` shows, in the order of the PeerIds.
     pub async fn peers(&self) -> Vec<PeerReport> {
         let net = self.inner.net.snapshot().await;
-        let catalog = self.inner.catalog();
+        let holds = |node: &NodeId| self.inner.with_catalog(|all| all.chunks_held_by(node));
         let mut peers: Vec<PeerReport> = net
             .peers
             .into_iter()
             .map(|peer| PeerReport {
-                holds_chunks: catalog.chunks_held_by(&peer.node),
+                holds_chunks: holds(&peer.node),
                 site: self.inner.shared.site(&peer.node),
                 peer_id: peer.peer_id,
                 address: peer.address,
@@ -107,8 +107,7 @@ impl NodeHandle {
         progress: mpsc::Sender<Progress<PutDone>>,
     ) -> Result<(), Failure> {
         let stamp = stamp(request.path.clone()).await?;
-        let (job, mark) = {
-            let mut catalog = self.inner.catalog();
+        let started = self.inner.with_catalog(|catalog| {
             let job = PutStarted {
                 job: catalog.next_job(),
                 path: request.path,
@@ -118,10 +117,11 @@ impl NodeHandle {
                 locality: Locality(rand::random()),
                 started_at: seconds_since_1970(),
             };
-            let recorded = catalog.record(Entry::PutStarted(job.clone()));
-            recorded.map_err(|error| failures::catalog(&error))?;
-            (job.clone(), self.running.begin(job.job))
-        };
+            // Marked before anybody else can see it in the catalogue.
+            let mark = self.running.begin(job.job);
+            catalog.record(Entry::PutStarted(job.clone())).map(|()| (job, mark))
+        });
+        let (job, mark) = started.map_err(|error| failures::catalog(&error))?;
         // Durable before the first chunk leaves: a crash from here on resumes.
         self.inner.commit_catalog().await?;
         let patience = Duration::from_secs(request.timeout_s);
@@ -151,7 +151,6 @@ impl NodeHandle {
             let drive = std::mem::replace(&mut tasks.drive, tokio::spawn(async {}));
             (drive, tasks.stop.clone())
         };
-        self.inner.begin_stopping();
         // The loop may have ended by itself: then there is nobody to tell.
         let _ = stop.send(()).await;
         if let Err(error) = drive.await {

@@ -1,5 +1,6 @@
 //! What all parts of a running node share: keys, queues into the drive loop, the catalogue.
 
+use super::datadir::DataDir;
 use super::jobs::DriveCommand;
 use super::report::Failure;
 use super::shared::Shared;
@@ -7,9 +8,9 @@ use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::keys::OwnerKeys;
 use crate::net::Net;
 use crate::repo::catalog::{Catalog, Entry};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 /// The node, as its jobs and its API see it.
@@ -22,7 +23,8 @@ pub(super) struct Inner {
     pub(super) fetches: mpsc::Sender<DriveCommand>,
     pub(super) started: Instant,
     catalog: Mutex<Catalog>,
-    stopping: AtomicBool,
+    /// Its lock on the folder ends when nobody is left who could write there.
+    _dir: DataDir,
 }
 
 impl Inner {
@@ -33,30 +35,27 @@ impl Inner {
         shared: Arc<Shared>,
         queues: [mpsc::Sender<DriveCommand>; 2],
         catalog: Catalog,
+        dir: DataDir,
     ) -> Self {
         let [stores, fetches] = queues;
         let started = Instant::now();
-        let (catalog, stopping) = (Mutex::new(catalog), AtomicBool::new(false));
-        Self { keys, mesh_name, net, shared, stores, fetches, started, catalog, stopping }
+        let catalog = Mutex::new(catalog);
+        Self { keys, mesh_name, net, shared, stores, fetches, started, catalog, _dir: dir }
     }
 
-    /// The node is about to end: puts that end with it stay in the outbox.
-    pub(super) fn begin_stopping(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// The catalogue; never held across an await, and only for look-ups and buffered appends.
-    pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {
-        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The catalogue, for a look-up or an append. Either may wait for a sync of the disk that
+    /// somebody else asked for, so a worker of the runtime lets its other tasks go meanwhile.
+    pub(super) fn with_catalog<T>(&self, work: impl FnOnce(&mut Catalog) -> T) -> T {
+        let work = || work(&mut self.catalog.lock().unwrap_or_else(PoisonError::into_inner));
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+            _ => work(),
+        }
     }
 
     /// Appends to the catalogue's journal. Durable after [`Self::commit_catalog`].
     pub(super) fn record(&self, entry: Entry) {
-        if let Err(error) = self.catalog().record(entry) {
+        if let Err(error) = self.with_catalog(|catalog| catalog.record(entry)) {
             // The commit that follows fails too, and its failure reaches the user.
             tracing::error!(%error, "the catalogue could not be written");
         }
@@ -65,7 +64,8 @@ impl Inner {
     /// Makes everything recorded so far durable.
     pub(super) async fn commit_catalog(self: &Arc<Self>) -> Result<(), Failure> {
         let inner = Arc::clone(self);
-        let committed = tokio::task::spawn_blocking(move || inner.catalog().commit()).await;
+        let committed =
+            tokio::task::spawn_blocking(move || inner.with_catalog(Catalog::commit)).await;
         match committed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(super::failures::catalog(&error)),
@@ -76,7 +76,7 @@ impl Inner {
     /// The holders of `id` that acknowledged it earlier and are connected now. Others still have
     /// it, perhaps; until audits can tell, only those that are here count.
     pub(super) fn connected_holders(&self, id: &ChunkId) -> Vec<NodeId> {
-        let mut holders = self.catalog().holders_of(id);
+        let mut holders = self.with_catalog(|catalog| catalog.holders_of(id));
         holders.retain(|node| self.shared.is_connected(node));
         holders
     }

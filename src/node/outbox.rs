@@ -1,22 +1,27 @@
 //! The durable outbox: puts that are still short of their replicas are taken up again.
 //!
 //! The catalogue remembers each put by its path until every chunk reached its quorum. While the
-//! node runs, open puts are tried again one after another: when peers have joined, and otherwise
+//! node runs, open puts are tried again, two at a time: when peers have joined, and otherwise
 //! after 1, 2, 4 .. 60 s and then every 10 minutes. A try skips what connected nodes hold already.
 //! A file that changed in the meantime is not the file that was promised: it is dropped and said.
 
 use super::inner::Inner;
 use super::put::PutRun;
-use super::report::{FailureKind, Progress};
+use super::report::Progress;
 use crate::repo::catalog::{ChunkAcked, Entry, JobId, PutStarted};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// How long one chunk may wait for its quorum in a retry.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Puts that are tried again at once. Each may hold a part of the owner role's window for as long
+/// as it waits, so that few leave room for the puts of a user who waits too.
+const TRIES_AT_ONCE: usize = 2;
 
 /// The jobs that run now, so that the outbox does not start one twice.
 #[derive(Default)]
@@ -50,36 +55,34 @@ struct Retry {
 }
 
 /// Runs for the node's life.
-pub(super) async fn run(
-    inner: Arc<Inner>,
-    running: Arc<Running>,
-    mut late_acks: mpsc::Receiver<ChunkAcked>,
-) {
+pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
     let mut retries: BTreeMap<JobId, Retry> = BTreeMap::new();
+    let mut tries: JoinSet<JobId> = JoinSet::new();
     let mut peers = inner.shared.watch_peers();
     loop {
-        let open: Vec<PutStarted> =
-            inner.catalog().open_jobs().map(|job| job.started.clone()).collect();
+        let open: Vec<PutStarted> = inner
+            .with_catalog(|catalog| catalog.open_jobs().map(|job| job.started.clone()).collect());
         retries.retain(|job, _| open.iter().any(|open| open.job == *job));
         let now = Instant::now();
-        let due =
-            open.iter().find(|open| retries.get(&open.job).is_none_or(|retry| retry.due <= now));
-        if let Some(open) = due {
-            if let Some(mark) = running.begin(open.job) {
-                try_again(&inner, open).await;
-                drop(mark);
+        for open in open {
+            let due = retries.get(&open.job).is_none_or(|retry| retry.due <= now);
+            if !due || tries.len() >= TRIES_AT_ONCE {
+                continue;
             }
-            let retry = retries.entry(open.job).or_insert(Retry { tries: 0, due: now });
-            retry.due = Instant::now() + backoff(retry.tries);
-            retry.tries = retry.tries.saturating_add(1);
-            continue;
+            // A put that a user waits for runs already.
+            if let Some(mark) = running.begin(open.job) {
+                tries.spawn(try_again(Arc::clone(&inner), open, mark));
+            }
         }
-        let next = retries.values().map(|retry| retry.due).min();
-        let next = next.unwrap_or_else(|| now + IDLE);
+        let next = retries.values().map(|retry| retry.due).filter(|due| *due > now).min();
+        let next = next.unwrap_or(now + IDLE).min(now + IDLE);
         tokio::select! {
-            () = tokio::time::sleep_until(next.min(now + IDLE)) => {}
-            // Durable with the next commit: nobody was told of it.
-            Some(acked) = late_acks.recv() => inner.record(Entry::ChunkAcked(acked)),
+            () = tokio::time::sleep_until(next) => {}
+            Some(Ok(job)) = tries.join_next() => {
+                let retry = retries.entry(job).or_insert(Retry { tries: 0, due: now });
+                retry.due = Instant::now() + backoff(retry.tries);
+                retry.tries = retry.tries.saturating_add(1);
+            }
             changed = peers.changed() => {
                 if changed.is_err() {
                     return;
@@ -92,20 +95,27 @@ pub(super) async fn run(
     }
 }
 
-async fn try_again(inner: &Arc<Inner>, open: &PutStarted) {
+/// Records acks that came after their put was done; ends with the drive loop.
+pub(super) async fn record_late_acks(inner: Weak<Inner>, mut acks: mpsc::Receiver<ChunkAcked>) {
+    while let Some(acked) = acks.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        // Durable with the next commit: nobody was told of it.
+        inner.record(Entry::ChunkAcked(acked));
+    }
+}
+
+async fn try_again(inner: Arc<Inner>, job: PutStarted, mark: RunningJob) -> JobId {
     let (progress, mut heard) = mpsc::channel(16);
-    let put = PutRun { inner: Arc::clone(inner), job: open.clone(), patience: PATIENCE, progress };
+    let (id, path) = (job.job, job.path.clone());
+    let put = PutRun { inner, job, patience: PATIENCE, progress };
     let put = tokio::spawn(put.run());
     while let Some(progress) = heard.recv().await {
         match progress {
             Progress::Done(done) => {
-                tracing::info!(path = %open.path.display(), done.replicas, "put completed");
-            }
-            Progress::Failed(failure) if failure.kind == FailureKind::NotEnoughHolders => {
-                tracing::debug!(path = %open.path.display(), why = failure.why, "put still short");
+                tracing::info!(path = %path.display(), done.replicas, "put completed");
             }
             Progress::Failed(failure) => {
-                tracing::warn!(path = %open.path.display(), why = failure.why, "put given up");
+                tracing::info!(path = %path.display(), why = failure.why, "put is not complete");
             }
             Progress::Working { .. } => {}
         }
@@ -113,6 +123,8 @@ async fn try_again(inner: &Arc<Inner>, open: &PutStarted) {
     if let Err(error) = put.await {
         tracing::error!(%error, "a put ended badly");
     }
+    drop(mark);
+    id
 }
 
 /// 1, 2, 4 .. 60 s, then 10 minutes.

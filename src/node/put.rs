@@ -8,7 +8,7 @@
 use super::failures;
 use super::inner::Inner;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
-use super::report::{Failure, FailureKind, Progress, PutDone};
+use super::report::{CapabilityText, Failure, Progress, PutDone};
 use crate::core::owner::{OwnerEvent, StoreJob};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::seal::SealedChunk;
@@ -76,21 +76,24 @@ impl PutRun {
                 self.record(Entry::PutDone(root)).await?;
                 return Ok(done);
             }
-            (outcome, root) => (outcome.err().unwrap_or_else(failures::stopped), root),
+            (outcome, root) => (outcome.err().unwrap_or_else(Ended::stopped), root),
         };
-        match (failure.kind, root) {
-            // Still wanted: the outbox takes it up again.
-            (FailureKind::NotEnoughHolders, Some(root)) => {
-                self.record(Entry::PutShort(root)).await?;
-            }
-            (FailureKind::NotEnoughHolders, None) => self.inner.commit_catalog().await?,
-            _ if self.inner.is_stopping() => self.inner.commit_catalog().await?,
-            _ => {
+        match (failure, root) {
+            (Ended::ForGood(failure), _) => {
                 self.inner.shared.dropped(&self.job.path, &failure.why);
                 self.record(Entry::JobDropped(self.job.job)).await?;
+                Err(failure)
+            }
+            // Still wanted: the outbox takes it up again.
+            (Ended::ForNow(failure), Some(root)) => {
+                self.record(Entry::PutShort(root)).await?;
+                Err(failure)
+            }
+            (Ended::ForNow(failure), None) => {
+                self.inner.commit_catalog().await?;
+                Err(failure)
             }
         }
-        Err(failure)
     }
 
     /// The blocking half: reads, seals and hands over; gives how many chunks it handed over.
@@ -144,13 +147,27 @@ impl PutRun {
 
 fn done(root: &PutRoot, holders: &BTreeMap<NodeId, u64>, started: Instant) -> PutDone {
     PutDone {
-        capability: root.capability.encode().to_string(),
+        capability: CapabilityText::new(root.capability.encode().to_string()),
         bytes: root.bytes,
         chunks: root.chunks,
         replicas: root.replicas,
         seconds: started.elapsed().as_secs_f64(),
         holders: holders.iter().map(|(node, count)| (peer_id_of(node), *count)).collect(),
         sealed_bytes: root.sealed_bytes,
+    }
+}
+
+/// How a run ended short of its aim.
+enum Ended {
+    /// Another try may do.
+    ForNow(Failure),
+    /// No other try ever will.
+    ForGood(Failure),
+}
+
+impl Ended {
+    fn stopped() -> Self {
+        Self::ForNow(failures::stopped())
     }
 }
 
@@ -176,21 +193,21 @@ impl Tally<'_> {
         &mut self,
         mut events: mpsc::Receiver<(u64, OwnerEvent)>,
         mut sealing: Sealing,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), Ended> {
         let mut handed_over = None;
         while handed_over != Some(self.done) {
             tokio::select! {
                 result = &mut sealing, if handed_over.is_none() => {
-                    let result = result.map_err(|error| failures::died("the sealer", &error))?;
-                    let path = &self.run.job.path;
-                    let (summary, all) = result.map_err(|error| failures::put(path, &error))?;
+                    let result = result
+                        .map_err(|error| Ended::ForNow(failures::died("the sealer", &error)))?;
+                    let (summary, all) = result.map_err(|error| self.unsealed(&error))?;
                     self.summary = Some(summary);
                     handed_over = Some(all);
                 }
                 // The sink and the drive loop hold the other end: none of them is left.
                 event = events.recv() => match event {
                     Some((index, event)) => self.on_event(index, event)?,
-                    None if handed_over.is_some() => return Err(failures::stopped()),
+                    None if handed_over.is_some() => return Err(Ended::stopped()),
                     None => tokio::task::yield_now().await,
                 },
             }
@@ -198,7 +215,7 @@ impl Tally<'_> {
         Ok(())
     }
 
-    fn on_event(&mut self, index: u64, event: OwnerEvent) -> Result<(), Failure> {
+    fn on_event(&mut self, index: u64, event: OwnerEvent) -> Result<(), Ended> {
         match event {
             OwnerEvent::Acked { id: chunk, node, lease, epoch, .. } => {
                 let acked = ChunkAcked { chunk, node, lease, epoch };
@@ -207,11 +224,17 @@ impl Tally<'_> {
             OwnerEvent::Stored { holders, .. } => self.on_stored(index, &holders),
             OwnerEvent::Short { replicas, why, .. } => {
                 self.fewest = Some(self.fewest.map_or(replicas, |fewest| fewest.min(replicas)));
-                return Err(failures::short(&self.run.job, self.run.patience, replicas, why));
+                let run = self.run;
+                return Err(Ended::ForNow(failures::short(&run.job, run.patience, replicas, why)));
             }
             OwnerEvent::Fetched { .. } | OwnerEvent::NotFetched { .. } => {}
         }
         Ok(())
+    }
+
+    fn unsealed(&self, error: &PutError) -> Ended {
+        let failure = failures::put(&self.run.job.path, error);
+        if failures::is_final(error) { Ended::ForGood(failure) } else { Ended::ForNow(failure) }
     }
 
     fn on_stored(&mut self, index: u64, holders: &[NodeId]) {

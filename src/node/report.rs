@@ -104,11 +104,41 @@ pub struct PutRequest {
     pub timeout_s: u64,
 }
 
+/// A capability's text on its way between a command and the node: as JSON a plain string, wiped
+/// when it is dropped, and never printed by a log or a failed assertion.
+#[derive(Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct CapabilityText(String);
+
+impl CapabilityText {
+    /// Takes the text over.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself: whoever has it can read the file.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for CapabilityText {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+impl std::fmt::Debug for CapabilityText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CapabilityText(..)")
+    }
+}
+
 /// What `quloud get` asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GetRequest {
     /// The capability's text.
-    pub capability: String,
+    pub capability: CapabilityText,
     /// Absolute path of the file to make.
     pub output: PathBuf,
     /// Replace an existing file.
@@ -144,7 +174,7 @@ pub enum Progress<T> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PutDone {
     /// The read capability: whoever has it can read the file.
-    pub capability: String,
+    pub capability: CapabilityText,
     /// Plaintext bytes.
     pub bytes: u64,
     /// Chunks, the listing included.

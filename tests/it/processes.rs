@@ -182,6 +182,14 @@ impl Node {
         }
     }
 
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "waited for {text:?} in\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     pub(crate) fn put(&self, file: &Path, replicas: u8) -> Value {
         let replicas = replicas.to_string();
         self.json(&["put", file.to_str().unwrap(), "--replicas", &replicas, "--json"])

@@ -172,3 +172,19 @@ fn an_interrupted_put_is_taken_up_after_a_restart() {
     nodes[0].up();
     nodes[0].wait_for("the outbox", |status| status["backups"][0]["state"] == "stored");
 }
+
+#[test]
+fn a_source_that_is_away_during_a_retry_keeps_its_place_in_the_outbox() {
+    let mut lab = Lab::new();
+    let nodes = lab.mesh(2);
+    let file = lab.file("unplugged", 1 << 20);
+    let path = file.to_str().unwrap();
+    let short = nodes[0].run(&["put", path, "--replicas", "2", "--timeout", "2", "--json"]);
+    assert_eq!(short.status.code(), Some(4), "{short:?}");
+    let aside = file.with_extension("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    let _third = lab.node(Some(&nodes[0].address));
+    nodes[0].wait_for_log("put is not complete");
+    std::fs::rename(&aside, &file).unwrap();
+    nodes[0].wait_for("the outbox", |status| status["backups"][0]["state"] == "stored");
+}

@@ -4,6 +4,7 @@ use super::*;
 use crate::api::Service;
 use crate::api::server::Server;
 use crate::api::socket::Socket;
+use crate::node::report::CapabilityText;
 use crate::node::report::StoreStatus;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
@@ -81,7 +82,7 @@ fn working(bytes: u64) -> Progress<PutDone> {
 
 fn done() -> Progress<PutDone> {
     Progress::Done(PutDone {
-        capability: "quloud1x".to_owned(),
+        capability: CapabilityText::new("quloud1x".to_owned()),
         bytes: 10,
         chunks: 1,
         replicas: 3,
@@ -115,7 +116,7 @@ async fn progress_arrives_in_order_and_ends_with_done() {
     }
     job.send(done()).await.unwrap();
     let Progress::Done(put) = soon(events.next()).await.unwrap() else { panic!("not done") };
-    assert_eq!(put.capability, "quloud1x");
+    assert_eq!(put.capability.expose(), "quloud1x");
     assert!(matches!(soon(events.next()).await, Err(ClientError::Died)));
 }
 
