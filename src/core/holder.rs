@@ -123,6 +123,7 @@ struct RateTables {
     topics: Bucket,
     direct: Rates,
     unproven: Rates,
+    put_off: Rates,
 }
 
 /// Topic work that waits for its jitter. `from` is the forwarder, whose budget it counts against.
@@ -179,6 +180,7 @@ impl HolderRole {
             topics: Bucket::new(limits.topic_requests, Time(0)),
             direct: Rates::new(limits.direct_requests_per_peer, sources_max),
             unproven: Rates::new(limits.unproven_per_peer, sources_max),
+            put_off: Rates::new(limits.put_off_per_peer, sources_max),
         };
         Self {
             hello,

@@ -17,6 +17,7 @@
 //! | `owner/outbox.rs` | when an unmet request is published again |
 //! | `owner/retrieve.rs` | fetch jobs |
 //! | `owner/source.rs` | one fetch job: who may have the chunk, who is next |
+//! | `owner/guess.rs` | who may have a chunk because it served its neighbours |
 //! | `owner/search.rs` | looking for holders of wanted chunks on the topic |
 //! | `owner/peers.rs` | who is connected, what each did before, and dials |
 //! | `owner/timers.rs` | alarms and rates |
@@ -43,6 +44,7 @@ mod batch;
 mod claims;
 mod delivery;
 mod grant;
+mod guess;
 mod outbox;
 mod peers;
 mod retrieve;

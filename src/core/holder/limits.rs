@@ -27,8 +27,11 @@ pub struct HolderLimits {
     /// Store requests on a stream, by peer. Above: dropped (`RateLimited`).
     pub direct_requests_per_peer: Rate,
     /// Retrieves and chunks on a stream whose proof has not verified (yet), by peer; what verifies
-    /// does not count. Above: dropped (`RateLimited`).
+    /// does not count. Above: a retrieve is answered `Busy`, a chunk dropped (`RateLimited`).
     pub unproven_per_peer: Rate,
+    /// Retrieves that are put off with a `Busy` before anything was looked up, by peer. Above:
+    /// dropped (`RateLimited` or `TableFull`).
+    pub put_off_per_peer: Rate,
     /// Topic requests remembered, so that each is handled once, by forwarder. Above: the oldest is
     /// forgotten.
     pub requests_seen_per_forwarder: usize,
@@ -77,6 +80,7 @@ impl Default for HolderLimits {
             topic_requests: Rate { per_s: 200, burst: 1_000 },
             direct_requests_per_peer: Rate { per_s: 20, burst: 200 },
             unproven_per_peer: Rate { per_s: 5, burst: 64 },
+            put_off_per_peer: Rate { per_s: 20, burst: 256 },
             requests_seen_per_forwarder: 2_048,
             requests_seen: 8_192,
             proofs_seen_per_peer: 4_096,

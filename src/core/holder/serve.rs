@@ -95,13 +95,12 @@ impl Reads {
 impl HolderRole {
     pub(super) fn on_retrieve(&mut self, now: Time, from: NodeId, retrieve: Retrieve) {
         if !self.stream_work.take(from, 1) {
-            self.reject(from, Reject::TableFull);
-            return self.decline(from, retrieve.request, RetrieveRefusal::Busy);
+            return self.put_off(now, from, retrieve.request, Reject::TableFull);
         }
         // Taken here, and given back once the proof has verified.
         if let Err(reason) = self.rates.unproven.take(now, from) {
             self.stream_work.give_back(from, 1);
-            return self.reject(from, reason);
+            return self.put_off(now, from, retrieve.request, reason);
         }
         self.find(vec![retrieve.id], Lookup::StreamRetrieve { from, retrieve });
     }
@@ -181,6 +180,14 @@ impl HolderRole {
             Err(error) => self.decline(from, request, refusal_of(error)),
         }
         self.begin_reads();
+    }
+
+    /// Tells a peer that asks too much to come back later; one that does not stop is told nothing.
+    fn put_off(&mut self, now: Time, from: NodeId, request: u64, reason: Reject) {
+        self.reject(from, reason);
+        if self.rates.put_off.take(now, from).is_ok() {
+            self.decline(from, request, RetrieveRefusal::Busy);
+        }
     }
 
     fn decline(&mut self, to: NodeId, request: u64, reason: RetrieveRefusal) {

@@ -1,13 +1,15 @@
 //! Fetch jobs: holders known first, the next one where one is slow, wrong or away.
 //!
 //! Bytes are checked against the id before anybody sees them: a liar costs one chunk's transfer and
-//! its reputation. Bounds: `OwnerLimits::fetch_slots` jobs, `OwnerLimits::fetches_per_holder`
+//! its reputation. A node that served neighbours of a chunk is guessed to have it too, but only
+//! where nobody is said to have it: see [`super::guess`]. Bounds: `OwnerLimits::fetch_slots` jobs, `OwnerLimits::fetches_per_holder`
 //! requests per holder, [`SOURCES_MAX`] nodes per job, and what [`super::search`] states.
 //!
 //! [`SOURCES_MAX`]: super::source::SOURCES_MAX
 
+use super::guess::{Guess, Guesses};
 use super::outbox::{Heard, Occasion};
-use super::search::{Recent, Search};
+use super::search::Search;
 use super::shared::Shared;
 use super::source::{Fetch, Load, State};
 use super::timers::Wake;
@@ -49,8 +51,8 @@ struct Request {
 pub(super) struct FetchFlow {
     pub(super) jobs: BTreeMap<Ticket, Fetch>,
     requests: BTreeMap<u64, Request>,
-    loads: BTreeMap<NodeId, Load>,
-    pub(super) recent: Recent,
+    pub(super) loads: BTreeMap<NodeId, Load>,
+    pub(super) guesses: Guesses,
     pub(super) gathering: BTreeMap<Topic, Vec<Ticket>>,
     pub(super) searches: VecDeque<Search>,
     pub(super) heard: Heard,
@@ -64,10 +66,8 @@ impl FetchFlow {
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: FetchJob) {
         let FetchJob { ticket, id, locality, read, holders, deadline } = job;
         let mut job = Fetch::new(id, locality, read, deadline);
-        let peers = &shared.peers;
-        let recent = self.recent.of(locality).filter(|node| peers.is_up(node));
-        for node in holders.iter().chain(recent).filter(|node| **node != shared.node) {
-            job.add(now, *node, Bytes::new(), peers);
+        for node in holders.into_iter().filter(|node| *node != shared.node) {
+            job.add(now, node, Bytes::new(), &shared.peers);
         }
         self.jobs.insert(ticket, job);
         self.pump(now, shared, ticket);
@@ -83,8 +83,8 @@ impl FetchFlow {
     fn remove(&mut self, shared: &mut Shared, ticket: Ticket) -> Option<Fetch> {
         let job = self.jobs.remove(&ticket)?;
         shared.timers.clear(Wake::Fetch(ticket));
-        for request in job.requests() {
-            self.requests.entry(request).and_modify(|request| request.ticket = None);
+        for request in self.requests.values_mut().filter(|open| open.ticket == Some(ticket)) {
+            request.ticket = None;
         }
         let jobs = &self.jobs;
         self.searches.retain(|search| search.concerns_any(jobs));
@@ -117,12 +117,15 @@ impl FetchFlow {
             let Some(job) = self.jobs.get_mut(&ticket) else { return };
             let in_flight = |node: &NodeId| self.loads.get(node).map_or(0, |load| load.in_flight);
             let limit = shared.limits.fetches_per_holder;
-            let Some(node) = job.next(now, &shared.peers, in_flight, limit) else {
-                if !job.has_ready() {
+            let next = job.next(now, &shared.peers, in_flight, limit);
+            let Some(node) = next.or_else(|| self.guess(now, shared, ticket)) else {
+                let waits = |job: &Fetch| job.has_ready() || job.wait_until > now;
+                if !self.jobs.get(&ticket).is_some_and(waits) {
                     self.search(now, shared, ticket);
                 }
                 break;
             };
+            let Some(job) = self.jobs.get_mut(&ticket) else { return };
             if shared.peers.is_up(&node) {
                 self.ask(now, shared, ticket, node);
                 continue;
@@ -135,6 +138,29 @@ impl FetchFlow {
             };
         }
         self.set_alarm(now, shared, ticket);
+    }
+
+    /// Takes in a node that is worth a guess, where one may be made. Where such a node has no room
+    /// just now but delivers, the job waits for it a moment.
+    fn guess(&mut self, now: Time, shared: &Shared, ticket: Ticket) -> Option<NodeId> {
+        let job = self.jobs.get_mut(&ticket)?;
+        job.wait_until = Time::default();
+        if !job.may_guess(now) {
+            return None;
+        }
+        let limit = shared.limits.fetches_per_holder;
+        let load = |node: &NodeId| self.loads.get(node).copied().unwrap_or_default();
+        let is_open = |node: &NodeId| {
+            let can = shared.peers.is_up(node) && shared.peers.score(node) >= 0;
+            can && !job.sources.contains_key(node)
+        };
+        match self.guesses.next(now, job.locality, is_open, |node| load(node).room(limit))? {
+            Guess::Ask(node) => job.guess(now, node, &shared.peers).then_some(node),
+            Guess::Wait(until) => {
+                job.wait_until = until;
+                None
+            }
+        }
     }
 
     fn pass_over_late(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
@@ -197,7 +223,8 @@ impl FetchFlow {
         let searched = job.schedule.attempt() > 0 && !job.gathered;
         let search = searched.then_some(job.search_at);
         let times = active.chain(job.next_ready()).chain(search).filter(|at| *at > now);
-        let next = times.min().map_or(job.deadline, |at| at.min(job.deadline));
+        let waiting = (job.wait_until > now).then_some(job.wait_until);
+        let next = times.chain(waiting).min().map_or(job.deadline, |at| at.min(job.deadline));
         shared.timers.set(Wake::Fetch(ticket), next);
     }
 
@@ -234,7 +261,7 @@ impl FetchFlow {
         let (id, locality) = (job.id, job.locality);
         self.remove(shared, ticket);
         shared.report(OwnerEvent::Fetched { ticket, id, header, sealed, from });
-        self.learn(now, shared, locality, from);
+        self.guesses.served(locality, from);
         self.pump_all(now, shared);
     }
 
@@ -254,7 +281,12 @@ impl FetchFlow {
             RetrieveRefusal::Busy => FetchFailure::Busy,
             RetrieveRefusal::Damaged => FetchFailure::Damaged,
         };
-        if let Some(job) = request.ticket.and_then(|ticket| self.jobs.get_mut(&ticket)) {
+        if let Some(job) = request.ticket.and_then(|ticket| self.jobs.get_mut(&ticket))
+            && job.is_asked(&from, reject.request)
+        {
+            if job.is_guess(&from) {
+                self.guesses.missed(now, job.locality, from);
+            }
             job.fail(now, &from, failure);
         }
         self.pump_all(now, shared);
@@ -264,10 +296,12 @@ impl FetchFlow {
     pub(super) fn on_requests(&mut self, now: Time, shared: &mut Shared) {
         let old = |_: &u64, request: &mut Request| now.since(request.since) >= REQUEST_LIFE;
         let old: Vec<(u64, Request)> = self.requests.extract_if(.., old).collect();
-        for (_, Request { ticket, node, .. }) in old {
+        for (number, Request { ticket, node, .. }) in old {
             let load = self.loads.entry(node).or_default();
             load.in_flight = load.in_flight.saturating_sub(1);
-            if let Some(job) = ticket.and_then(|ticket| self.jobs.get_mut(&ticket)) {
+            if let Some(job) = ticket.and_then(|ticket| self.jobs.get_mut(&ticket))
+                && job.is_asked(&node, number)
+            {
                 job.fail(now, &node, FetchFailure::Late);
             }
         }
@@ -293,6 +327,7 @@ impl FetchFlow {
     /// A node went away, or could not be reached: what it was asked for is asked of others.
     pub(super) fn on_peer_down(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
         self.loads.remove(&node);
+        self.guesses.forget(&node);
         self.requests.retain(|_, request| request.node != node);
         for job in self.jobs.values_mut() {
             let state = job.sources.get(&node).map(|source| source.state);

@@ -1,8 +1,7 @@
-//! Looking for holders of wanted chunks on the topic, and remembering who had what.
+//! Looking for holders of wanted chunks on the topic.
 //!
 //! Bounds: 32 chunks per request, [`SEARCHES_MAX`] requests that can still be answered (the oldest
-//! forgotten first), [`OPENED_MAX`] answers opened for each, and [`RECENT_MAX`] localities with
-//! [`RECENT_NODES_MAX`] nodes each remembered (the least recently used forgotten first).
+//! forgotten first), [`OPENED_MAX`] answers opened for each.
 
 use super::batch::OPENED_MAX;
 use super::retrieve::FetchFlow;
@@ -16,13 +15,10 @@ use crate::core::types::{AnswerTag, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
 use crate::crypto::seal::AnswerSecret;
-use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(super) const SEARCHES_MAX: usize = 64;
-const RECENT_MAX: usize = 64;
-const RECENT_NODES_MAX: usize = 16;
 
 /// How long the first wanted chunk of a request waits for others.
 const GATHER: Duration = Duration::from_millis(20);
@@ -45,40 +41,7 @@ impl Search {
     }
 }
 
-/// Who served a chunk of which locality: probably has its neighbours too.
-#[derive(Debug, Default)]
-pub(super) struct Recent(VecDeque<(Locality, VecDeque<NodeId>)>);
-
-impl Recent {
-    /// The latest first.
-    pub(super) fn of(&self, locality: Locality) -> impl Iterator<Item = &NodeId> {
-        let found = self.0.iter().find(|(other, _)| *other == locality);
-        found.into_iter().flat_map(|(_, nodes)| nodes)
-    }
-
-    fn learn(&mut self, locality: Locality, node: NodeId) {
-        let at = self.0.iter().position(|(other, _)| *other == locality);
-        let known = at.and_then(|at| self.0.remove(at)).map(|(_, nodes)| nodes);
-        let mut nodes = known.unwrap_or_default();
-        nodes.retain(|other| *other != node);
-        nodes.push_front(node);
-        nodes.truncate(RECENT_NODES_MAX);
-        self.0.push_front((locality, nodes));
-        self.0.truncate(RECENT_MAX);
-    }
-}
-
 impl FetchFlow {
-    /// Notes who served a chunk, and lets jobs of the same locality that have nobody ask there.
-    pub(super) fn learn(&mut self, now: Time, shared: &Shared, locality: Locality, node: NodeId) {
-        self.recent.learn(locality, node);
-        for job in self.jobs.values_mut().filter(|job| job.locality == locality) {
-            if job.active().next().is_none() && !job.sources.contains_key(&node) {
-                job.add(now, node, Bytes::new(), &shared.peers);
-            }
-        }
-    }
-
     /// Nobody is left to ask for this chunk: it joins the next request on its topic, now or when
     /// its pause is over.
     pub(super) fn search(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {

@@ -42,6 +42,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Source {
     rank: u32,
+    /// Nobody said that it has the chunk: it served a neighbour of it.
+    guessed: bool,
     /// Its signed PeerRecord, empty where its addresses are known.
     pub(super) record: Bytes,
     pub(super) state: State,
@@ -80,6 +82,12 @@ impl Load {
         since.max(self.progress).after(twice.clamp(HEDGE_MIN, HEDGE_MAX))
     }
 
+    /// Whether one more request may go there now; otherwise until when it is worth waiting for
+    /// that, which is no time at all where nothing comes from there.
+    pub(super) fn room(&self, in_flight_max: usize) -> Result<(), Time> {
+        if self.in_flight < in_flight_max { Ok(()) } else { Err(self.hedge_at(self.progress)) }
+    }
+
     /// When a request sent `since` is late.
     pub(super) fn late_at(&self, since: Time, stall: Duration) -> Time {
         let silent = since.max(self.progress).after(stall);
@@ -102,6 +110,8 @@ pub(super) struct Fetch {
     pub(super) search_at: Time,
     /// In a request that is about to go out.
     pub(super) gathered: bool,
+    /// Until then it waits for room at a node that is worth a guess.
+    pub(super) wait_until: Time,
 }
 
 impl Fetch {
@@ -116,18 +126,63 @@ impl Fetch {
             schedule: Schedule::default(),
             search_at: Time::default(),
             gathered: false,
+            wait_until: Time::default(),
         }
     }
 
-    /// Takes a node in, or gives one that failed another chance. False where there are too many.
+    /// Takes in a node that is said to have the chunk, or gives one that failed or is late another
+    /// chance. False where there are too many.
     pub(super) fn add(&mut self, now: Time, node: NodeId, record: Bytes, peers: &Peers) -> bool {
         if let Some(source) = self.sources.get_mut(&node) {
             if !record.is_empty() {
                 source.record = record;
             }
-            source.revive(now);
+            source.guessed = false;
+            // What a late one was asked for may never come: it offers, so it is asked anew.
+            if let State::Failed | State::Late(_) = source.state {
+                source.state = State::Ready(now);
+            }
             return true;
         }
+        self.insert(now, node, record, peers, false)
+    }
+
+    /// Takes in a connected node that may have the chunk. False where there are too many.
+    pub(super) fn guess(&mut self, now: Time, node: NodeId, peers: &Peers) -> bool {
+        self.insert(now, node, Bytes::new(), peers, true)
+    }
+
+    /// Whether the chunk may be asked of a node that is only guessed to have it: nobody who is said
+    /// to have it can be asked, and no other guess is open.
+    pub(super) fn may_guess(&self, now: Time) -> bool {
+        self.sources.values().all(|source| match source.state {
+            State::Asked(..) | State::Late(_) => !source.guessed,
+            State::Ready(_) => !source.is_ready(now),
+            State::Dialing(_) | State::Failed | State::Banned => true,
+        })
+    }
+
+    /// Whether the node was asked under this number, and for nothing since.
+    pub(super) fn is_asked(&self, node: &NodeId, request: u64) -> bool {
+        self.sources.get(node).is_some_and(|source| match source.state {
+            State::Asked(number, _) | State::Late(number) => number == request,
+            State::Ready(_) | State::Dialing(_) | State::Failed | State::Banned => false,
+        })
+    }
+
+    /// Whether the node was asked on a guess.
+    pub(super) fn is_guess(&self, node: &NodeId) -> bool {
+        self.sources.get(node).is_some_and(|source| source.guessed)
+    }
+
+    fn insert(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        record: Bytes,
+        peers: &Peers,
+        guessed: bool,
+    ) -> bool {
         if self.sources.len() >= SOURCES_MAX {
             let idle = |(node, source): &(&NodeId, &Source)| {
                 matches!(source.state, State::Ready(_) | State::Failed) && !peers.is_up(node)
@@ -139,12 +194,13 @@ impl Fetch {
         let rank = self.next_rank;
         self.next_rank = self.next_rank.saturating_add(1);
         let state = State::Ready(now);
-        self.sources.insert(node, Source { rank, record, state, busy: 0, last: None });
+        self.sources.insert(node, Source { rank, guessed, record, state, busy: 0, last: None });
         true
     }
 
-    /// The best node to ask or to dial now: connected ones that have room first, of these the
-    /// trusted, then the least loaded, then in the order in which they were named.
+    /// The best node to ask or to dial now: those that are said to have the chunk first, of these
+    /// the connected ones that have room, of these the trusted, then the least loaded, then in the
+    /// order in which they were named.
     pub(super) fn next(
         &self,
         now: Time,
@@ -156,7 +212,7 @@ impl Fetch {
             let is_up = peers.is_up(node);
             let load = in_flight(node);
             let can = source.is_ready(now) && (!is_up || load < in_flight_max);
-            can.then(|| ((!is_up, peers.score(node) < 0, load, source.rank), *node))
+            can.then(|| ((source.guessed, !is_up, peers.score(node) < 0, load, source.rank), *node))
         });
         ready.min().map(|(_, node)| node)
     }
@@ -174,20 +230,14 @@ impl Fetch {
         })
     }
 
-    /// The numbers of all requests that can still be answered.
-    pub(super) fn requests(&self) -> impl Iterator<Item = u64> {
-        self.sources.values().filter_map(|source| match source.state {
-            State::Asked(request, _) | State::Late(request) => Some(request),
-            State::Ready(_) | State::Dialing(_) | State::Failed | State::Banned => None,
-        })
-    }
-
     /// A node will not serve the chunk.
     pub(super) fn fail(&mut self, now: Time, node: &NodeId, failure: FetchFailure) {
         let Some(source) = self.sources.get_mut(node) else { return };
         source.last = Some(failure);
         source.state = match failure {
             FetchFailure::WrongBytes => State::Banned,
+            // A guess is not worth waiting for.
+            FetchFailure::Busy if source.guessed => State::Failed,
             FetchFailure::Busy => {
                 let pause = BUSY_PAUSE * (1 << source.busy.min(4));
                 source.busy = source.busy.saturating_add(1);
@@ -247,9 +297,9 @@ impl Source {
         matches!(self.state, State::Ready(at) if at <= now)
     }
 
-    /// Whether it was away or slow, which says nothing about the next time.
+    /// Whether it was away or slow, which says nothing about the next time. A guess is made once.
     pub(super) fn failed_in_passing(&self) -> bool {
-        matches!(self.last, Some(FetchFailure::Unreachable | FetchFailure::Late))
+        !self.guessed && matches!(self.last, Some(FetchFailure::Unreachable | FetchFailure::Late))
     }
 
     pub(super) fn revive(&mut self, now: Time) {

@@ -2,6 +2,7 @@
 
 mod acks;
 mod chaos;
+mod flow;
 mod retrieve;
 mod store;
 

@@ -92,11 +92,21 @@ impl Pace {
         Self { cost, saved: cost * per_second, burst: cost * per_second, at: Time::default() }
     }
 
-    /// Takes one token; otherwise says when there will be one.
-    pub(super) fn take(&mut self, now: Time) -> Result<(), Time> {
+    /// Whether there is a token.
+    pub(super) fn has(&mut self, now: Time) -> bool {
+        self.refill(now);
+        self.saved >= self.cost
+    }
+
+    fn refill(&mut self, now: Time) {
         let passed = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
         self.saved = self.saved.saturating_add(passed).min(self.burst);
         self.at = self.at.max(now);
+    }
+
+    /// Takes one token; otherwise says when there will be one.
+    pub(super) fn take(&mut self, now: Time) -> Result<(), Time> {
+        self.refill(now);
         match self.saved.checked_sub(self.cost) {
             Some(rest) => {
                 self.saved = rest;

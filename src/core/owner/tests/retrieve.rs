@@ -301,6 +301,60 @@ fn busy_holder_is_asked_again() {
 }
 
 #[test]
+fn offer_revives_a_holder_that_was_passed_over() {
+    let mut world = World::new(0);
+    world.deaf_mesh = true;
+    let slow = world.add_connected(Manners::Silent);
+    let (id, ck) = held_by(&mut world, 1_000, &[slow]);
+    fetch(&mut world, 1, (id, &ck), &[slow]);
+    world.run(15 * SECOND);
+    assert_eq!(asked(&world), [slow]);
+    world.fake(slow).manners = Manners::Honest;
+    world.deaf_mesh = false;
+    world.run_until(30 * SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(asked(&world), [slow, slow]);
+    // The first request stays unanswered, and harms nothing.
+    assert_idle(&mut world);
+}
+
+#[test]
+fn busy_holder_is_no_fault_and_keeps_its_name() {
+    let mut world = World::new(0);
+    let node = world.add_connected(Manners::Withholds(RetrieveRefusal::Busy));
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[node]);
+    world.run(20 * SECOND);
+    assert_eq!(world.role.shared.peers.score(&node), 0);
+    assert!(world.rejects.is_empty());
+}
+
+#[test]
+fn one_wrong_guess_at_a_time_and_three_in_a_row_per_node() {
+    let mut world = World::new(4);
+    let nodes: Vec<NodeId> = world.up.iter().copied().collect();
+    for (ticket, node) in (0..).zip(&nodes) {
+        let (id, ck) = held_by(&mut world, 300, &[*node]);
+        fetch(&mut world, ticket, (id, &ck), &[*node]);
+        world.run_until(SECOND, |world| fetched(world, ticket).is_some());
+    }
+    let before = asked(&world).len();
+    let hidden = world.add(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 300, &[hidden]);
+    fetch(&mut world, 100, (id, &ck), &[]);
+    assert_eq!(asked(&world).len(), before + 1);
+    world.run_until(SECOND, |world| fetched(world, 100).is_some());
+    for ticket in 101..120 {
+        let (id, ck) = held_by(&mut world, 300, &[]);
+        fetch(&mut world, ticket, (id, &ck), &[]);
+        world.run(SECOND);
+    }
+    let of_node = |node: &NodeId| asked(&world).iter().filter(|asked| *asked == node).count();
+    for node in &nodes {
+        assert_eq!(of_node(node), 1 + 3);
+    }
+}
+
+#[test]
 fn peer_that_dies_is_replaced_at_once_and_welcome_when_it_returns() {
     let mut world = World::new(0);
     let dies = world.add_connected(Manners::Silent);
