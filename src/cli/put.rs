@@ -43,7 +43,8 @@ impl Put {
         let interrupt = Interrupt::listen()?;
         let session = Session::open(global, &self.node, &self.passphrase).await?;
         let meter = Meter::new(&format!("put {name}"), output);
-        let resume = "what is queued is sent as soon as `quloud up` runs";
+        let resume = "what is queued is sent as soon as `quloud up` runs; \
+                      `quloud status --json` shows the capability once it is stored";
         let result = follow(session.client.put(&request), meter, &interrupt, resume).await;
         session.close(&interrupt).await;
         let done = result?;

@@ -21,7 +21,8 @@ const NOT_RUNNING: &str = "the node is not running: nobody can fetch what it hol
 
 /// Show what this node stored, what it gives, and what needs attention
 ///
-/// Exit code 0 when all is well, 3 when something needs attention.
+/// Exit code 0 when all is well, 3 when something needs attention. `--json` also shows the
+/// capability of each file.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
@@ -117,6 +118,7 @@ fn backup(backup: &BackupStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::report::CapabilityText;
 
     fn report() -> Report {
         Report {
@@ -141,6 +143,7 @@ mod tests {
                 replicas: 3,
                 state: BackupState::Stored,
                 put_at: 0,
+                capability: Some(CapabilityText::new("quloud1secret".to_owned())),
             }],
             rejects: Default::default(),
             attention: Vec::new(),

@@ -57,7 +57,9 @@ pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Sho
             patience.as_secs(),
         ),
         why: why.to_owned(),
-        hint: "it stays in the outbox: a running node (`quloud up`) goes on trying".to_owned(),
+        hint: "it stays in the outbox: a running node (`quloud up`) goes on trying; \
+               `quloud status --json` shows the capability once it is stored"
+            .to_owned(),
     }
 }
 

@@ -5,8 +5,8 @@ use super::inner::Inner;
 use super::outbox::Running;
 use super::put::{PutRun, seconds_since_1970};
 use super::report::{
-    BackupState, BackupStatus, Failure, GetDone, GetRequest, PeerReport, Progress, PutDone,
-    PutRequest, Status, StoreStatus,
+    BackupState, BackupStatus, CapabilityText, Failure, GetDone, GetRequest, PeerReport, Progress,
+    PutDone, PutRequest, Status, StoreStatus,
 };
 use crate::core::types::{Locality, NodeId};
 use crate::repo::catalog::{Catalog, Entry, PutRoot, PutStarted};
@@ -182,6 +182,7 @@ pub(super) fn backups(catalog: &Catalog) -> Vec<BackupStatus> {
             replicas: 0,
             state: BackupState::Queued,
             put_at: job.started.started_at,
+            capability: None,
         },
     });
     let mut backups: Vec<BackupStatus> = open.collect();
@@ -199,6 +200,7 @@ fn backup(root: &PutRoot, state: BackupState) -> BackupStatus {
         replicas: root.replicas,
         state,
         put_at: root.put_at,
+        capability: Some(CapabilityText::new(root.capability.encode().to_string())),
     }
 }
 

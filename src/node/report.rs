@@ -62,6 +62,8 @@ pub struct BackupStatus {
     pub state: BackupState,
     /// Seconds since 1970 when it was put.
     pub put_at: u64,
+    /// What `quloud get` brings it back with; `None` until the whole file was sealed.
+    pub capability: Option<CapabilityText>,
 }
 
 /// How far a file has come. *Safe* needs audits and does not exist yet.

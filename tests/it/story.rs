@@ -82,9 +82,15 @@ fn a_put_that_is_short_exits_with_4_and_the_outbox_completes_it() {
     assert_eq!(output.status.code(), Some(4), "{output:?}");
     let error = last_object(&output);
     assert_eq!(error["error"]["kind"], "not-enough-holders", "{error}");
+    assert!(error["error"]["hint"].as_str().unwrap().contains("quloud status --json"), "{error}");
 
-    let _third = lab.node(Some(&nodes[0].address));
+    let third = lab.node(Some(&nodes[0].address));
     nodes[0].wait_for("the outbox", |status| status["backups"][0]["state"] == "stored");
+    // The put printed no capability: the status is where it is.
+    let backup = nodes[0].status()["backups"][0].clone();
+    let back = lab.path().join("back");
+    third.get(&backup, &back);
+    assert_equal_files(&file, &back);
 }
 
 #[test]
