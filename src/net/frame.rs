@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Bytes are read and written in steps of this: large enough to cost nothing, small enough that
 /// memory is only taken as bytes arrive.
-const STEP_BYTES: usize = 64 << 10;
+const STEP_BYTES: usize = 256 << 10;
 
 /// Why a stream can no longer be used.
 #[derive(Debug)]
