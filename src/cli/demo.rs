@@ -288,20 +288,21 @@ fn search_the_stolen_store(
     let owner = find(nodes, NodeRole::Owner)?;
     let node = nodes.get(stolen).ok_or_else(|| failed("a node is missing", ""))?;
     let report = scan::search(corpus, &owner.words_file(), &node.store_folder())?;
+    let plaintext = match report.plaintext {
+        0 => "no plaintext (the files are too short to search for)".to_owned(),
+        count => format!("{count} pieces of plaintext (each found in the originals)"),
+    };
     account.step(
         "thief",
         clock,
         &format!(
-            "{} of {}'s store searched for {} pieces of plaintext, of owner ciphertext and of \
-             the points that proofs are made for: none there (the same search finds {} in the \
-             originals)",
+            "{} of {}'s store searched for {plaintext} and {} pieces of the owner's ciphertext and \
+             of the points that proofs are made for: none there",
             human(report.searched_bytes),
             node.name(),
-            report.needles,
-            report.found_in_originals,
+            report.sealed,
         ),
-    )?;
-    Ok(())
+    )
 }
 
 fn find(nodes: &[DemoNode], role: NodeRole) -> Result<&DemoNode, Failure> {

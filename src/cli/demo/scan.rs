@@ -12,20 +12,26 @@ use crate::repo::put::file::{SourceFile, put_file};
 use crate::repo::put::{ChunkSink, PutContext, PutError, SinkClosed};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 /// Length of one needle. 16 bytes do not occur by chance in gigabytes of ciphertext.
 const NEEDLE_BYTES: usize = 16;
 
-/// A needle for each stretch of this many plaintext bytes.
-const STRIDE_BYTES: usize = 64;
+/// About how many needles of each kind are searched for, spread evenly over the corpus.
+const NEEDLES: u64 = 100_000;
 
-/// What the search came to.
+/// What is read at once; neighbours overlap, so that no needle is cut in two.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// What the search came to: nothing was found, or there would be no report.
 pub(super) struct ScanReport {
     pub(super) searched_bytes: u64,
-    pub(super) needles: usize,
-    pub(super) found_in_originals: usize,
+    /// Pieces of plaintext; each was found in the originals. 0 where all files are too short.
+    pub(super) plaintext: usize,
+    /// Pieces of the owner's ciphertext, and of the points that proofs are made for.
+    pub(super) sealed: usize,
 }
 
 /// The capability's root chunk with a key that is not its own.
@@ -44,28 +50,24 @@ pub(super) fn with_another_key(capability: &str) -> Result<String, Failure> {
 /// A [`Failure`] if anything is found there, or if the same search is blind to the originals.
 pub(super) fn search(corpus: &Corpus, words: &Path, store: &Path) -> Result<ScanReport, Failure> {
     let keys = owner_keys(words)?;
-    let mut needles = Needles::default();
+    let stride = usize::try_from(corpus.bytes() / NEEDLES).unwrap_or(usize::MAX).max(64);
+    let (mut plaintext, mut sealed) = (Needles::new(stride), Needles::new(stride));
     for file in corpus.files() {
         let path = corpus.absolute(file);
-        needles.add_plaintext(&read(&path)?);
+        plaintext.add_file(&path)?;
+        sealed.add_chunks(&path, &keys)?;
     }
-    let plaintext = needles.clone();
+    let mut originals = Found::new();
     for file in corpus.files() {
-        needles.add_chunks(&corpus.absolute(file), &keys)?;
+        plaintext.search_file(&corpus.absolute(file), &mut originals)?;
     }
-    let found_in_originals = {
-        let mut found = BTreeSet::new();
-        for file in corpus.files() {
-            plaintext.find(&read(&corpus.absolute(file))?, &mut found);
-        }
-        found.len()
-    };
-    if found_in_originals < plaintext.len() {
-        let why = format!("{found_in_originals} of {} pieces found", plaintext.len());
+    if originals.len() < plaintext.len() {
+        let why = format!("{} of {} pieces found", originals.len(), plaintext.len());
         return Err(failed("the search does not see the originals", &why));
     }
-    let mut found = BTreeSet::new();
-    let searched_bytes = needles.search_folder(store, &mut found)?;
+    let mut found = Found::new();
+    let searched_bytes = plaintext.search_folder(store, &mut found)?;
+    sealed.search_folder(store, &mut found)?;
     if !found.is_empty() {
         let why = format!("{} pieces", found.len());
         return Err(failed("a stolen store shows what it must not", &why));
@@ -74,7 +76,7 @@ pub(super) fn search(corpus: &Corpus, words: &Path, store: &Path) -> Result<Scan
         let why = format!("only {searched_bytes} bytes in {}", store.display());
         return Err(failed("the stolen store is too small to hold the corpus", &why));
     }
-    Ok(ScanReport { searched_bytes, needles: needles.len(), found_in_originals })
+    Ok(ScanReport { searched_bytes, plaintext: plaintext.len(), sealed: sealed.len() })
 }
 
 fn owner_keys(path: &Path) -> Result<OwnerKeys, Failure> {
@@ -90,15 +92,23 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         .map_err(|error| failed(&format!("cannot read {}", path.display()), &error.to_string()))
 }
 
+/// Needles that a search came upon.
+type Found = BTreeSet<[u8; NEEDLE_BYTES]>;
+
 /// Needles of 16 bytes, found at any offset.
-#[derive(Clone, Default)]
 struct Needles {
+    /// One needle for so many bytes of what they are taken from.
+    stride: usize,
     exact: BTreeSet<[u8; NEEDLE_BYTES]>,
     /// One bit for each value of the first three bytes: rules nearly every offset out at once.
     filter: Vec<u64>,
 }
 
 impl Needles {
+    fn new(stride: usize) -> Self {
+        Self { stride, exact: BTreeSet::new(), filter: vec![0; 1 << 18] }
+    }
+
     fn len(&self) -> usize {
         self.exact.len()
     }
@@ -109,7 +119,6 @@ impl Needles {
         if needle.iter().collect::<BTreeSet<_>>().len() < NEEDLE_BYTES / 2 {
             return;
         }
-        self.filter.resize(1 << 18, 0);
         let (word, bit) = place(needle);
         if let Some(word) = self.filter.get_mut(word) {
             *word |= bit;
@@ -117,8 +126,12 @@ impl Needles {
         self.exact.insert(*needle);
     }
 
-    fn add_plaintext(&mut self, bytes: &[u8]) {
-        bytes.chunks(STRIDE_BYTES).for_each(|piece| self.add(piece));
+    fn add_pieces(&mut self, bytes: &[u8]) {
+        bytes.chunks(self.stride).for_each(|piece| self.add(piece));
+    }
+
+    fn add_file(&mut self, path: &Path) -> Result<(), Failure> {
+        windows(path, |window| self.add_pieces(window)).map(drop)
     }
 
     /// Seals the file again, which gives the very chunks that were stored, and takes from each
@@ -132,35 +145,54 @@ impl Needles {
         Ok(())
     }
 
-    fn find(&self, bytes: &[u8], found: &mut BTreeSet<[u8; NEEDLE_BYTES]>) {
-        for window in bytes.windows(NEEDLE_BYTES) {
-            let Some(window) = window.first_chunk::<NEEDLE_BYTES>() else { continue };
-            let (word, bit) = place(window);
-            let maybe = self.filter.get(word).is_some_and(|word| word & bit != 0);
-            if maybe && self.exact.contains(window) {
-                found.insert(*window);
+    fn search_file(&self, path: &Path, found: &mut Found) -> Result<u64, Failure> {
+        windows(path, |window| {
+            for bytes in window.windows(NEEDLE_BYTES) {
+                let Some(bytes) = bytes.first_chunk::<NEEDLE_BYTES>() else { continue };
+                let (word, bit) = place(bytes);
+                let maybe = self.filter.get(word).is_some_and(|word| word & bit != 0);
+                if maybe && self.exact.contains(bytes) {
+                    found.insert(*bytes);
+                }
             }
-        }
+        })
     }
 
-    fn search_folder(
-        &self,
-        folder: &Path,
-        found: &mut BTreeSet<[u8; NEEDLE_BYTES]>,
-    ) -> Result<u64, Failure> {
+    fn search_folder(&self, folder: &Path, found: &mut Found) -> Result<u64, Failure> {
         let why = |error: std::io::Error| failed("the store cannot be read", &error.to_string());
-        let mut searched = 0;
+        let mut searched = 0_u64;
         for entry in fs::read_dir(folder).map_err(why)? {
             let path = entry.map_err(why)?.path();
-            if path.is_dir() {
-                searched += self.search_folder(&path, found)?;
+            let bytes = if path.is_dir() {
+                self.search_folder(&path, found)?
             } else if path.file_name().is_some_and(|name| name != "ballast") {
-                let bytes = read(&path)?;
-                self.find(&bytes, found);
-                searched += bytes.len() as u64;
-            }
+                self.search_file(&path, found)?
+            } else {
+                0
+            };
+            searched = searched.saturating_add(bytes);
         }
         Ok(searched)
+    }
+}
+
+/// Shows `visit` all of a file in windows that overlap by a needle; gives the file's length.
+fn windows(path: &Path, mut visit: impl FnMut(&[u8])) -> Result<u64, Failure> {
+    let why = |error: std::io::Error| {
+        failed(&format!("cannot read {}", path.display()), &error.to_string())
+    };
+    let mut file = fs::File::open(path).map_err(why)?;
+    let (mut window, mut length) = (Vec::with_capacity(WINDOW_BYTES), 0_u64);
+    loop {
+        let room = u64::try_from(WINDOW_BYTES.saturating_sub(window.len())).unwrap_or(0);
+        let read = file.by_ref().take(room).read_to_end(&mut window).map_err(why)?;
+        if read == 0 {
+            return Ok(length);
+        }
+        length = length.saturating_add(read as u64);
+        visit(&window);
+        let keep = window.len().saturating_sub(NEEDLE_BYTES - 1);
+        window.drain(..keep);
     }
 }
 
@@ -180,7 +212,7 @@ impl ChunkSink for Collect<'_> {
             self.0.add(point);
         }
         self.0.add(&chunk.header.sealed_hash);
-        chunk.sealed.chunks(STRIDE_BYTES * 64).for_each(|piece| self.0.add(piece));
+        self.0.add_pieces(&chunk.sealed);
         Ok(())
     }
 }
