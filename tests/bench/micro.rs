@@ -5,6 +5,7 @@
 
 mod crypto;
 mod files;
+mod store;
 
 use criterion::Criterion;
 
@@ -12,5 +13,6 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     crypto::all(&mut criterion);
     files::all(&mut criterion);
+    store::all(&mut criterion);
     criterion.final_summary();
 }
