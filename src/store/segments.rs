@@ -5,6 +5,8 @@ use rustix::fs::{Advice, FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,7 +36,13 @@ struct Handle {
     used: u64,
     /// A sync through another descriptor could miss an error of these writes.
     unsynced: bool,
+    /// Written, and the kernel was not yet asked to begin with it.
+    waiting: Range<u64>,
 }
+
+/// The kernel is asked to begin writing after this many bytes: the disk then works while the next
+/// chunks are wrapped, and the sync at the end of a group has less left to wait for.
+const WRITE_BEHIND_BYTES: u64 = 4 << 20;
 
 impl FileDisk {
     /// Opens `dir`, making it where it is missing, and locks it. `None`: another process has it.
@@ -79,7 +87,7 @@ impl FileDisk {
             return Ok(Arc::clone(&handle.file));
         }
         let opened = Arc::new(open(&self.path(file), OFlags::RDWR)?);
-        let handle = Handle { file: Arc::clone(&opened), used, unsynced: false };
+        let handle = Handle { file: Arc::clone(&opened), used, unsynced: false, waiting: 0..0 };
         open_files.files.insert(file, handle);
         open_files.close_oldest();
         Ok(opened)
@@ -89,6 +97,19 @@ impl FileDisk {
         if let Some(handle) = self.files().files.get_mut(&file) {
             handle.unsynced = unsynced;
         }
+    }
+}
+
+impl FileDisk {
+    /// Notes a write; the range to begin with, once that is long enough.
+    fn write_behind(&self, file: File, range: Range<u64>) -> Option<Range<u64>> {
+        let mut files = self.files();
+        let handle = files.files.get_mut(&file)?;
+        let from =
+            if handle.waiting.end == range.start { handle.waiting.start } else { range.start };
+        handle.waiting = from..range.end;
+        let enough = range.end.saturating_sub(from) >= WRITE_BEHIND_BYTES;
+        enough.then(|| std::mem::replace(&mut handle.waiting, range.end..range.end))
     }
 }
 
@@ -148,14 +169,22 @@ impl Disk for FileDisk {
         let opened = Arc::new(open(&self.path(file), flags)?);
         let mut open_files = self.files();
         let used = open_files.uses;
-        open_files.files.insert(file, Handle { file: opened, used, unsynced: true });
+        let handle = Handle { file: opened, used, unsynced: true, waiting: 0..0 };
+        open_files.files.insert(file, handle);
         Ok(())
     }
 
     fn write_at(&self, file: File, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let handle = self.handle(file)?;
         self.mark(file, true);
-        handle.write_all_at(bytes, offset).map_err(io)
+        handle.write_all_at(bytes, offset).map_err(io)?;
+        let end = offset.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if let Some(range) = self.write_behind(file, offset..end) {
+            // On Linux this advice begins to write what is dirty. Advice only: the sync decides.
+            let length = NonZeroU64::new(range.end.saturating_sub(range.start));
+            let _ = rustix::fs::fadvise(&*handle, range.start, length, Advice::DontNeed);
+        }
+        Ok(())
     }
 
     fn read_at(&self, file: File, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
