@@ -314,7 +314,8 @@ pub struct StoreJob {
     pub chunk: SealedChunk,
     /// How many distinct nodes shall hold it, 1 to 32.
     pub replicas: u8,
-    /// Nodes that acknowledged it earlier and still count.
+    /// Nodes that acknowledged it earlier. Those that are connected are asked first; one counts
+    /// only if it says that it holds the chunk still, and is an ordinary candidate otherwise.
     pub held_by: Vec<NodeId>,
     /// When to report that it is short; the job goes on after that.
     pub deadline: Time,

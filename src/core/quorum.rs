@@ -107,7 +107,8 @@ impl Collector {
         }
     }
 
-    /// The node acknowledged in an earlier life of this job.
+    /// The node acknowledged in an earlier life of this job, and said just now that it holds the
+    /// chunk still.
     pub fn earlier(&mut self, node: NodeId, standing: &Standing) {
         self.sent(node);
         self.ack(node, standing);

@@ -77,7 +77,8 @@ impl HolderRole {
             self.reject(from, reason);
             return;
         }
-        if self.willing(&request) && self.stream_work.take(from, 1) {
+        // One that is only overloaded just now says at least what it holds.
+        if self.agrees(&request) && self.stream_work.take(from, 1) {
             let ids = request.offers.iter().map(|offer| offer.id).collect();
             self.find(ids, Lookup::StreamClaim { from, request });
         } else {
@@ -87,12 +88,15 @@ impl HolderRole {
         }
     }
 
-    /// Whether this node takes chunks on these terms at all now: the store takes writes, the terms
-    /// are within the policy, and the writes on their way leave half of their bound free.
+    /// Whether this node takes chunks on these terms at all: the store takes writes, and the terms
+    /// are within the policy.
+    fn agrees(&self, request: &StoreRequest) -> bool {
+        self.admission.available().is_some() && promise(&request.terms, &self.limits).is_some()
+    }
+
+    /// Whether it takes them now: the writes on their way leave half of their bound free.
     fn willing(&self, request: &StoreRequest) -> bool {
-        self.admission.available().is_some()
-            && promise(&request.terms, &self.limits).is_some()
-            && self.writing_bytes.total() <= self.limits.writing_bytes / 2
+        self.agrees(request) && self.writing_bytes.total() <= self.limits.writing_bytes / 2
     }
 
     /// The claim for a request: what is held already, and of the rest what there is room for.
@@ -136,7 +140,10 @@ impl HolderRole {
         request: &StoreRequest,
         found: &[Option<Header>],
     ) {
-        let claim = self.claim(request, found);
+        let mut claim = self.claim(request, found);
+        if !self.willing(request) {
+            claim.wants = claim.holds;
+        }
         self.send(from, StreamMessage::StoreClaim(claim));
     }
 

@@ -1,7 +1,7 @@
 //! Asking for holders, and who answers.
 //!
-//! Holders that volunteered lately and are connected are asked over their streams; only where they
-//! are too few does a request go out on the topic. Either way a claim counts only in answer to a
+//! Connected nodes that acknowledged one of the chunks earlier, or volunteered lately, are asked over
+//! their streams; only where they are too few does a request go out on the topic. Either way a claim counts only in answer to a
 //! request of ours that is still open, once per node.
 
 use super::batch::{Candidate, OPENED_MAX};
@@ -15,7 +15,7 @@ use crate::core::message::{
 };
 use crate::core::placement::{self, Standing};
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, BatchId, NodeId, Time};
+use crate::core::types::{AnswerTag, BatchId, ChunkId, NodeId, Time};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -72,15 +72,23 @@ impl StoreFlow {
         jobs.map(|job| usize::from(job.quorum.wanted())).max().unwrap_or(0)
     }
 
-    /// Known holders to ask over their streams, in different domains, that are not candidates yet.
+    /// Known holders to ask over their streams, that are not candidates yet: all that acknowledged
+    /// a chunk earlier, and enough others in different domains.
     fn choose_direct(&self, now: Time, shared: &Shared, batch_id: &BatchId) -> Vec<NodeId> {
         let Some(batch) = self.batches.get(batch_id) else { return Vec::new() };
         let stalled = |node: &NodeId| self.deliveries.get(node).is_some_and(|d| d.is_stalled());
+        let is_new = |node: &NodeId| !batch.candidates.contains_key(node);
+        let jobs = batch.open().filter_map(|(_, offer)| self.jobs.get(&offer.id));
+        let mut direct: BTreeSet<NodeId> = jobs
+            .flat_map(|job| &job.held_by)
+            .filter(|node| is_new(node) && shared.peers.is_up(node))
+            .copied()
+            .collect();
         let nodes: Vec<NodeId> = shared
             .peers
             .fresh_holders(now)
             .into_iter()
-            .filter(|node| !batch.candidates.contains_key(node) && !stalled(node))
+            .filter(|node| is_new(node) && !stalled(node) && !direct.contains(node))
             .collect();
         let candidates: Vec<placement::Candidate<'_>> = nodes
             .iter()
@@ -92,8 +100,11 @@ impl StoreFlow {
                 connected: true,
             })
             .collect();
-        let wanted = self.wanted(batch_id) + ASK_SPARE;
-        placement::place(&candidates, &[], wanted, shared.domains, batch.tie_break)
+        let taken: Vec<&Standing> = direct.iter().map(|node| shared.peers.standing(node)).collect();
+        let others = (self.wanted(batch_id) + ASK_SPARE).saturating_sub(direct.len());
+        let others = placement::place(&candidates, &taken, others, shared.domains, batch.tie_break);
+        direct.extend(others);
+        direct.into_iter().collect()
     }
 
     /// Sends one request, under a fresh one-time key and attempt number.
@@ -214,6 +225,11 @@ impl StoreFlow {
             let reason = if replayed { Reject::Replayed } else { Reject::Unsolicited };
             return shared.reject(from, reason);
         }
+        let holds = ask.widen(claim.holds);
+        if claim.wants != 0 {
+            shared.peers.claimed(now, from);
+        }
+        self.count_held(shared, &batch_id, from, holds);
         let declared = shared.peers.standing(&from).clone();
         self.accept(now, shared, from, (batch_id, from), (Bytes::new(), declared), claim);
         // All that were asked have answered: no need to wait for more.
@@ -222,6 +238,25 @@ impl StoreFlow {
         if all && !batch.settled {
             shared.timers.clear(Wake::Settle(batch_id));
             self.on_settled(now, shared, batch_id);
+        }
+    }
+
+    /// Counts the chunks that the node acknowledged earlier and says to hold still. It is not sent
+    /// them again. Where they are on their way to it already, its ack will count.
+    fn count_held(&mut self, shared: &mut Shared, batch_id: &BatchId, node: NodeId, holds: u64) {
+        let Some(batch) = self.batches.get(batch_id) else { return };
+        let held = batch.open().filter(|(position, _)| holds >> position & 1 == 1);
+        let held: Vec<ChunkId> = held.map(|(_, offer)| offer.id).collect();
+        for id in held {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let was_given =
+                matches!(job.grants.get(&node), Some(Grant::Sent | Grant::Late | Grant::Lied));
+            if was_given || !job.held_by.contains(&node) {
+                continue;
+            }
+            job.grants.remove(&node);
+            job.quorum.earlier(node, shared.peers.standing(&node));
+            self.conclude(shared, &id);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::core::types::{AnswerTag, BatchId, ChunkId, Locality, NodeId, Ticket, 
 use crate::crypto::keys::random;
 use crate::crypto::seal::SealedChunk;
 use rand::Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many stored chunks are remembered for the acks that still come.
 const FINISHED_MAX: usize = 256;
@@ -63,6 +63,8 @@ pub(super) struct Job {
     waiters: Vec<Waiter>,
     pub(super) quorum: Collector,
     pub(super) grants: BTreeMap<NodeId, Grant>,
+    /// Who acknowledged it before this job, at most [`NODES_MAX`]: to be asked, not to be believed.
+    pub(super) held_by: BTreeSet<NodeId>,
     /// Its batch and its position there; `None` while the batch is gathered.
     pub(super) place: Option<(BatchId, usize)>,
 }
@@ -150,23 +152,23 @@ impl StoreFlow {
             waiters: Vec::new(),
             quorum: Collector::new(replicas, shared.domains),
             grants: BTreeMap::new(),
+            held_by: BTreeSet::new(),
             place: None,
         });
         job.quorum.raise(replicas);
         job.waiters.push(Waiter { ticket, replicas });
-        for node in held_by.into_iter().filter(|node| *node != shared.node) {
-            job.quorum.earlier(node, shared.peers.standing(&node));
+        job.held_by.extend(held_by.into_iter().filter(|node| *node != shared.node));
+        while job.held_by.len() > NODES_MAX {
+            job.held_by.pop_last();
         }
         if is_new {
             self.window_used = self.window_used.saturating_add(bytes);
         }
-        self.conclude(shared, &id);
-        if !self.jobs.contains_key(&id) {
-            return;
-        }
         if is_new {
             self.gather(now, shared, locality, id, bytes);
         } else {
+            // It may have all that the new command wants already.
+            self.conclude(shared, &id);
             self.place_chunk(now, shared, &id);
         }
     }
@@ -199,7 +201,10 @@ impl StoreFlow {
     pub(super) fn on_gathered(&mut self, now: Time, shared: &mut Shared, locality: Locality) {
         let since = self.gathering.get(&locality).map_or(now, |gathering| gathering.since);
         let wait_until = self.settling_until.min(since.after(SETTLE));
-        if now < wait_until && shared.peers.fresh_holders(now).is_empty() {
+        let ids = self.gathering.get(&locality).into_iter().flat_map(|gathering| &gathering.ids);
+        let mut jobs = ids.filter_map(|id| self.jobs.get(id));
+        let is_known = jobs.any(|job| job.held_by.iter().any(|node| shared.peers.is_up(node)));
+        if now < wait_until && !is_known && shared.peers.fresh_holders(now).is_empty() {
             shared.timers.set(Wake::Gather(locality), wait_until);
         } else {
             self.flush(now, shared, locality);

@@ -101,7 +101,7 @@ pub(super) struct World {
     count: u64,
     rng: ChaCha20Rng,
     chunks: u64,
-    /// Who truly acknowledged what: by a true ack, or as the catalogue says.
+    /// Who truly acknowledged what: by a true ack, or as the catalogue says and it still holds.
     truly_acked: BTreeSet<(NodeId, ChunkId)>,
     /// Gossip reaches nobody.
     pub(super) deaf_mesh: bool,
@@ -327,7 +327,11 @@ impl World {
         match input {
             Input::Command(OwnerCommand::Store(job)) => {
                 let id = job.chunk.id();
-                self.truly_acked.extend(job.held_by.iter().map(|node| (*node, id)));
+                let holds = |node: &&NodeId| {
+                    self.fakes.get(*node).is_some_and(|fake| fake.held.contains_key(&id))
+                };
+                let still = job.held_by.iter().filter(holds).map(|node| (*node, id));
+                self.truly_acked.extend(still);
             }
             Input::Message {
                 from,
@@ -368,7 +372,7 @@ impl World {
             let (ephemeral, body) = match message {
                 TopicMessage::StoreRequest(request) => {
                     assert_eq!(topic.kind, TopicKind::Store);
-                    let mut claim = claim(request);
+                    let mut claim = fake.claim(request);
                     claim.contact = Some(fake.contact());
                     (request.ephemeral, AnswerBody::Claim(claim))
                 }
@@ -414,7 +418,7 @@ impl World {
         let answer = match message {
             _ if fake.manners == Manners::Deaf => None,
             StreamMessage::StoreRequest(request) => {
-                Some(StreamMessage::StoreClaim(claim(&request)))
+                Some(StreamMessage::StoreClaim(fake.claim(&request)))
             }
             StreamMessage::StoreChunk(chunk) => fake.on_chunk(mesh, owner, *chunk),
             StreamMessage::Retrieve(retrieve) => fake.on_retrieve(mesh, owner, retrieve),
@@ -478,6 +482,13 @@ fn claim(request: &StoreRequest) -> StoreClaim {
 }
 
 impl Fake {
+    fn claim(&self, request: &StoreRequest) -> StoreClaim {
+        let offers = request.offers.iter().enumerate();
+        let held = offers.filter(|(_, offer)| self.held.contains_key(&offer.id));
+        let holds = held.fold(0, |bits, (at, _)| bits | 1 << at);
+        StoreClaim { holds, ..claim(request) }
+    }
+
     fn on_chunk(
         &mut self,
         mesh: MeshId,

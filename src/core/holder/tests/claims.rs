@@ -178,6 +178,23 @@ fn direct_request_gets_a_no_as_well() {
 }
 
 #[test]
+fn busy_holder_still_says_what_it_holds_to_a_peer() {
+    let chunk_bytes = u64::from(Fixture::new().chunk(0).header.sealed_bytes);
+    let limits = HolderLimits { writing_bytes: chunk_bytes, ..HolderLimits::default() };
+    let mut fixture = Fixture::with(limits);
+    let chunk = fixture.chunk(0);
+    let message = fixture.store(&chunk);
+    fixture.begin_write(message);
+    let (request, _) = fixture.request(0..3);
+    let effects = fixture.stream(OWNER, StreamMessage::StoreRequest(request.clone()));
+    let held = Some(fixture.chunk(1).header);
+    let effects = fixture.found(lookup_of(effects).0, vec![None, held, None]);
+    let ephemeral = request.ephemeral;
+    let claim = StoreClaim { contact: None, ephemeral, wants: 0b010, holds: 0b010 };
+    assert_eq!(sent(effects), (OWNER, StreamMessage::StoreClaim(claim)));
+}
+
+#[test]
 fn busy_holder_does_not_volunteer() {
     let chunk_bytes = u64::from(Fixture::new().chunk(0).header.sealed_bytes);
     let limits = HolderLimits { writing_bytes: chunk_bytes, ..HolderLimits::default() };

@@ -319,30 +319,88 @@ fn domain_that_shows_only_when_connected_is_respected() {
     assert_eq!(world.short(1), Some((1, Shortage::SharedDomains)));
 }
 
+/// Stores a chunk that these nodes acknowledged earlier, three times. The first `held` of them hold
+/// it still.
+fn store_again(world: &mut World, ticket: u64, acked: &[NodeId], held: usize) -> ChunkId {
+    let (chunk, _) = world.chunk(1_000);
+    let id = chunk.id();
+    for node in &acked[..held] {
+        world.fake(*node).held.insert(id, (chunk.header, chunk.sealed.clone()));
+    }
+    world.command(OwnerCommand::Store(StoreJob {
+        ticket: Ticket(ticket),
+        chunk,
+        replicas: 3,
+        held_by: acked.to_vec(),
+        deadline: world.now.after(60 * SECOND),
+    }));
+    id
+}
+
+fn asked_directly(world: &World) -> BTreeSet<NodeId> {
+    let asks = |message: &StreamMessage| matches!(message, StreamMessage::StoreRequest(_));
+    world.sent.iter().filter(|(_, _, message)| asks(message)).map(|(_, to, _)| *to).collect()
+}
+
 #[test]
-fn held_by_counts_and_full_quorum_is_reported_at_once() {
-    let mut world = World::new(4);
+fn a_chunk_that_is_still_held_is_not_sent_again() {
+    let mut world = World::new(6);
     let nodes: Vec<NodeId> = world.up.iter().copied().collect();
-    let held = |world: &mut World, ticket, held_by: &[NodeId]| {
-        let (chunk, _) = world.chunk(1_000);
-        let id = chunk.id();
-        world.command(OwnerCommand::Store(StoreJob {
-            ticket: Ticket(ticket),
-            chunk,
-            replicas: 3,
-            held_by: held_by.to_vec(),
-            deadline: Time(u64::MAX),
-        }));
-        id
-    };
-    held(&mut world, 1, &nodes[..3]);
-    assert_eq!(world.stored(1).unwrap(), &nodes[..3]);
+    let id = store_again(&mut world, 1, &nodes[3..], 3);
+    assert!(world.stored(1).is_none(), "nobody was asked yet");
+    world.run_until(SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.stored(1).unwrap(), &nodes[3..]);
+    assert_eq!(asked_directly(&world), nodes[3..].iter().copied().collect());
+    assert!(world.receivers(&id).is_empty() && world.published.is_empty());
     assert_eq!(world.role.store_window_free(), WINDOW);
-    assert_eq!(world.role.next_timeout(), None);
-    let id = held(&mut world, 2, &nodes[..2]);
+    let id = store_again(&mut world, 2, &nodes[..2], 2);
     world.run_until(SECOND, |world| world.stored(2).is_some());
-    assert_eq!(world.receivers(&id).len(), 1);
+    assert_eq!(world.receivers(&id).len(), 1, "one more");
     assert!(!nodes[..2].contains(&world.receivers(&id)[0]));
+}
+
+#[test]
+fn amnesia_node_never_counted() {
+    let mut world = World::new(3);
+    let nodes: Vec<NodeId> = world.up.iter().copied().collect();
+    // One lost its store, and is sent the chunk anew.
+    let id = store_again(&mut world, 1, &nodes, 2);
+    world.run_until(SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.receivers(&id), [nodes[2]]);
+    assert_eq!(world.acked(1), [(nodes[2], 3)]);
+    assert!(world.published.is_empty());
+    // One says nothing: it may be anything.
+    world.fake(nodes[2]).manners = Manners::Deaf;
+    store_again(&mut world, 2, &nodes, 3);
+    world.run(61 * SECOND);
+    assert!(world.stored(2).is_none());
+    assert_eq!(world.short(2).map(|(replicas, _)| replicas), Some(2));
+}
+
+#[test]
+fn earlier_holder_that_is_away_is_not_counted() {
+    let mut world = World::new(4);
+    let away = *world.up.first().unwrap();
+    world.disconnect(away);
+    world.fake(away).manners = Manners::Deaf;
+    let up: Vec<NodeId> = world.up.iter().copied().collect();
+    let id = store_again(&mut world, 1, &[up[0], up[1], away], 3);
+    world.run_until(2 * SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.stored(1).unwrap(), &up);
+    assert_eq!(world.receivers(&id), [up[2]]);
+}
+
+#[test]
+fn claim_to_hold_a_chunk_without_an_earlier_ack_counts_for_nothing() {
+    let mut world = World::new(3);
+    let (chunk, _) = world.chunk(1_000);
+    let id = chunk.id();
+    for fake in world.fakes.values_mut() {
+        fake.held.insert(id, (chunk.header, chunk.sealed.clone()));
+    }
+    world.store(1, chunk, 3);
+    world.run_until(SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.receivers(&id).len(), 3);
 }
 
 #[test]
