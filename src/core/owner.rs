@@ -362,7 +362,9 @@ pub enum OwnerEvent {
         ticket: Ticket,
         /// The chunk.
         id: ChunkId,
-        /// Who holds it.
+        /// How many replicas count: one per failure domain.
+        replicas: u8,
+        /// Who acknowledged it, counted or not.
         holders: Vec<NodeId>,
     },
     /// The deadline passed and the quorum is not reached; the job goes on.

@@ -221,7 +221,9 @@ impl Tally<'_> {
                 let acked = ChunkAcked { chunk, node, lease, epoch };
                 self.run.inner.record(Entry::ChunkAcked(acked));
             }
-            OwnerEvent::Stored { holders, .. } => self.on_stored(index, &holders),
+            OwnerEvent::Stored { replicas, holders, .. } => {
+                self.on_stored(index, replicas, &holders)
+            }
             OwnerEvent::Short { replicas, why, .. } => {
                 self.fewest = Some(self.fewest.map_or(replicas, |fewest| fewest.min(replicas)));
                 let run = self.run;
@@ -237,8 +239,7 @@ impl Tally<'_> {
         if failures::is_final(error) { Ended::ForGood(failure) } else { Ended::ForNow(failure) }
     }
 
-    fn on_stored(&mut self, index: u64, holders: &[NodeId]) {
-        let replicas = u8::try_from(holders.len()).unwrap_or(u8::MAX);
+    fn on_stored(&mut self, index: u64, replicas: u8, holders: &[NodeId]) {
         self.fewest = Some(self.fewest.map_or(replicas, |fewest| fewest.min(replicas)));
         for node in holders {
             let count = self.holders.entry(*node).or_default();

@@ -30,12 +30,14 @@ impl World<'_> {
         self.log(&format!("{node} reports {}", brief(&event)));
         match event {
             OwnerEvent::Acked { id, node: holder, .. } => self.check_holds(&id, &holder),
-            OwnerEvent::Stored { ticket, id, holders } => {
+            OwnerEvent::Stored { ticket, id, replicas, holders } => {
                 let wanted = usize::from(self.plan.replicas);
                 let mut distinct = holders.clone();
                 distinct.sort_unstable();
                 distinct.dedup();
-                if distinct.len() < wanted || distinct.contains(&self.nodes[WRITER].id) {
+                let replicas = usize::from(replicas);
+                let enough = (wanted..=distinct.len()).contains(&replicas);
+                if !enough || distinct.contains(&self.nodes[WRITER].id) {
                     self.violation(format!("{id:?} is called stored at {holders:?}"));
                 }
                 for holder in &distinct {

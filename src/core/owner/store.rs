@@ -239,7 +239,7 @@ impl StoreFlow {
         let met: Vec<Waiter> = job.waiters.extract_if(.., met).collect();
         for Waiter { ticket, .. } in &met {
             let holders = job.quorum.holders().copied().collect();
-            shared.report(OwnerEvent::Stored { ticket: *ticket, id: *id, holders });
+            shared.report(OwnerEvent::Stored { ticket: *ticket, id: *id, replicas, holders });
             shared.timers.clear(Wake::Deadline(*ticket));
             self.tickets.remove(ticket);
         }

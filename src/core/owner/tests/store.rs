@@ -404,6 +404,27 @@ fn claim_to_hold_a_chunk_without_an_earlier_ack_counts_for_nothing() {
 }
 
 #[test]
+fn holders_of_a_shared_domain_are_named_and_not_counted() {
+    let mut world = World::new(0);
+    let mut nodes = Vec::new();
+    for name in 0..4 {
+        let node = world.add(Manners::Honest);
+        world.fake(node).reach = Reach::PublicV4([203, 0, [1, 1, 2, 3][name]]);
+        world.connect(node);
+        nodes.push(node);
+    }
+    store_again(&mut world, 1, &nodes, 4);
+    world.run_until(SECOND, |world| world.stored(1).is_some());
+    let stored = world.events.iter().find_map(|(_, event)| match event {
+        OwnerEvent::Stored { replicas, holders, .. } => Some((*replicas, holders.clone())),
+        _ => None,
+    });
+    let (replicas, holders) = stored.unwrap();
+    assert_eq!(replicas, 3);
+    assert!(holders.len() >= 3 && holders.iter().all(|node| nodes.contains(node)));
+}
+
+#[test]
 fn same_chunk_twice_is_one_job_with_two_tickets() {
     let mut world = World::new(4);
     let (chunk, _) = world.chunk(100_000);
