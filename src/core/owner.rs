@@ -18,6 +18,7 @@
 //! | `owner/retrieve.rs` | fetch jobs |
 //! | `owner/source.rs` | one fetch job: who may have the chunk, who is next |
 //! | `owner/guess.rs` | who may have a chunk because it served its neighbours |
+//! | `owner/opened.rs` | how many answers are opened for one request |
 //! | `owner/search.rs` | looking for holders of wanted chunks on the topic |
 //! | `owner/peers.rs` | who is connected, what each did before, and dials |
 //! | `owner/timers.rs` | alarms and rates |
@@ -45,6 +46,7 @@ mod claims;
 mod delivery;
 mod grant;
 mod guess;
+mod opened;
 mod outbox;
 mod peers;
 mod retrieve;

@@ -1,9 +1,11 @@
 //! One batch of chunks on offer: what was asked for it, and who would take what.
 //!
 //! A batch has at most 64 chunks, so "which of them" is one bit each in a `u64`, by position.
-//! Bounds: [`ASKS_MAX`] requests can still be answered, [`OPENED_MAX`] answers are opened for each,
-//! [`CANDIDATES_MAX`] nodes are candidates.
+//! Bounds: [`ASKS_MAX`] requests can still be answered, each as often as `owner/opened.rs` says;
+//! [`CANDIDATES_MAX`] nodes are candidates, of which [`CANDIDATES_PER_FORWARDER`] that are not
+//! connected may have come through one neighbour.
 
+use super::opened::Opened;
 use super::outbox::Schedule;
 use crate::core::message::Offer;
 use crate::core::placement::Standing;
@@ -13,8 +15,9 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) const ASKS_MAX: usize = 3;
-pub(super) const OPENED_MAX: u32 = 512;
 pub(super) const CANDIDATES_MAX: usize = 64;
+/// As many as the largest quorum: one neighbour may be all there is.
+pub(super) const CANDIDATES_PER_FORWARDER: usize = 32;
 
 /// A node that would take some of the chunks.
 #[derive(Debug)]
@@ -29,6 +32,8 @@ pub(super) struct Candidate {
     pub(super) declared: Standing,
     /// It could not be reached, and did not claim again since.
     pub(super) unreachable: bool,
+    /// The neighbour through which its claim came; `None` where it claimed on a stream.
+    pub(super) via: Option<NodeId>,
 }
 
 /// One request that was sent out for the batch.
@@ -44,8 +49,8 @@ pub(super) struct Ask {
     pub(super) asked: BTreeSet<NodeId>,
     /// Nodes that answered.
     pub(super) answered: BTreeSet<NodeId>,
-    /// Answers opened so far, good or bad.
-    pub(super) opened: u32,
+    /// Answers opened so far.
+    pub(super) opened: Opened,
     /// It went out on the topic.
     pub(super) gossip: bool,
     /// It told everyone to volunteer: on the topic, with probability 1.
@@ -133,7 +138,7 @@ impl Batch {
         let ephemeral = secret.public();
         let positions = self.open().map(|(at, _)| at).collect();
         let answered = BTreeSet::new();
-        let opened = 0;
+        let opened = Opened::default();
         let ask = Ask { secret, ephemeral, positions, asked, answered, opened, gossip, everyone };
         self.asks.push_back(ask);
         let is_old = self.asks.len() > ASKS_MAX;
@@ -145,8 +150,9 @@ impl Batch {
         self.asks.iter_mut().find(|ask| ask.ephemeral == *ephemeral)
     }
 
-    /// Takes a candidate in. At the bound, one that is connected takes the place of one that is
-    /// not and that nothing was given to (`is_idle`); others are turned away.
+    /// Takes a candidate in. At a bound it takes the place of one that could not be reached; one that
+    /// is connected also the place of one that is not. Nobody that was given something (not
+    /// `is_idle`) has to go. Others are turned away.
     pub(super) fn admit(
         &mut self,
         node: NodeId,
@@ -154,10 +160,21 @@ impl Batch {
         is_connected: bool,
         is_idle: impl Fn(&NodeId) -> bool,
     ) -> bool {
-        if self.candidates.len() >= CANDIDATES_MAX && !self.candidates.contains_key(&node) {
-            let idle = self.candidates.keys().find(|node| is_idle(node)).copied();
-            let Some(idle) = idle.filter(|_| is_connected) else { return false };
-            self.candidates.remove(&idle);
+        let same_way = |other: &Candidate| other.via.is_some() && other.via == candidate.via;
+        let through = self.candidates.values().filter(|other| same_way(other)).count();
+        let is_crowded = !is_connected && through >= CANDIDATES_PER_FORWARDER;
+        let is_full = self.candidates.len() >= CANDIDATES_MAX;
+        if (is_crowded || is_full) && !self.candidates.contains_key(&node) {
+            let mut idle = self.candidates.iter().filter(|(node, _)| is_idle(node));
+            let gone = if is_crowded {
+                idle.find(|(_, other)| other.unreachable && same_way(other))
+            } else {
+                let order = |(node, other): &(&NodeId, &Candidate)| (!other.unreachable, **node);
+                let worst = idle.min_by_key(order);
+                worst.filter(|(_, other)| other.unreachable || is_connected)
+            };
+            let Some(gone) = gone.map(|(node, _)| *node) else { return false };
+            self.candidates.remove(&gone);
         }
         self.candidates.insert(node, candidate);
         true

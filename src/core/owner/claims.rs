@@ -4,18 +4,19 @@
 //! their streams; only where they are too few does a request go out on the topic. Either way a claim counts only in answer to a
 //! request of ours that is still open, once per node.
 
-use super::batch::{Candidate, OPENED_MAX};
+use super::batch::Candidate;
 use super::outbox::Occasion;
 use super::shared::Shared;
 use super::store::{Grant, StoreFlow};
 use super::timers::Wake;
 use crate::core::codec::Reject;
 use crate::core::message::{
-    Answer, AnswerBody, Offer, StoreClaim, StoreRequest, StreamMessage, TopicMessage,
+    Answer, AnswerBody, Contact, Offer, StoreClaim, StoreRequest, StreamMessage, TopicMessage,
 };
 use crate::core::placement::{self, Standing};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, BatchId, ChunkId, NodeId, Time};
+use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -185,26 +186,18 @@ impl StoreFlow {
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
         let same = |ask: &&mut super::batch::Ask| AnswerTag::of(&ask.ephemeral) == answer.tag;
         let Some(ask) = batch.asks.iter_mut().find(same) else { return };
-        if ask.opened >= OPENED_MAX {
+        if !ask.opened.may_open(&from) {
             return shared.reject(from, Reject::TableFull);
         }
-        ask.opened += 1;
-        let claim = match shared.open_answer(&ask.secret, answer) {
-            Ok(AnswerBody::Claim(claim)) => claim,
-            Ok(AnswerBody::Offer(_)) => return shared.reject(from, Reject::Unsolicited),
+        let opened = open_claim(shared, &ask.secret, answer);
+        ask.opened.note(from, opened.is_ok());
+        let (Contact { hello, record }, claim) = match opened {
+            Ok(opened) => opened,
             Err(reason) => return shared.reject(from, reason),
         };
-        let Some(contact) = &claim.contact else {
-            return shared.reject(from, Reject::Malformed);
-        };
-        match shared.check_contact(contact) {
-            Ok(()) if contact.hello.node == shared.node => {}
-            Ok(()) => {
-                let (node, record) = (contact.hello.node, contact.record.clone());
-                let declared = Standing::declared(&contact.hello.site);
-                self.accept(now, shared, from, (batch_id, node), (record, declared), &claim);
-            }
-            Err(reason) => shared.reject(from, reason),
+        if hello.node != shared.node {
+            let origin = (record, Standing::declared(&hello.site), Some(from));
+            self.accept(now, shared, from, (batch_id, hello.node), origin, &claim);
         }
     }
 
@@ -231,7 +224,7 @@ impl StoreFlow {
         }
         self.count_held(shared, &batch_id, from, holds);
         let declared = shared.peers.standing(&from).clone();
-        self.accept(now, shared, from, (batch_id, from), (Bytes::new(), declared), claim);
+        self.accept(now, shared, from, (batch_id, from), (Bytes::new(), declared, None), claim);
         // All that were asked have answered: no need to wait for more.
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
         let all = batch.asks.iter().all(|ask| ask.asked.is_empty() && !ask.gossip);
@@ -268,7 +261,7 @@ impl StoreFlow {
         shared: &mut Shared,
         from: NodeId,
         (batch_id, node): (BatchId, NodeId),
-        (record, declared): (Bytes, Standing),
+        (record, declared, via): (Bytes, Standing, Option<NodeId>),
         claim: &StoreClaim,
     ) {
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
@@ -297,7 +290,7 @@ impl StoreFlow {
             .map(|(node, _)| *node)
             .collect();
         let is_idle = |node: &NodeId| !busy.contains(node) && !shared.peers.is_up(node);
-        let candidate = Candidate { wants, holds, record, declared, unreachable: false };
+        let candidate = Candidate { wants, holds, record, declared, unreachable: false, via };
         if !batch.admit(node, candidate, is_up, is_idle) {
             return shared.reject(from, Reject::TableFull);
         }
@@ -326,4 +319,18 @@ impl StoreFlow {
     pub(super) fn on_subscribed(&mut self, now: Time, shared: &mut Shared, topic: Topic) {
         self.on_occasion(now, shared, Some(topic), Occasion::Subscribed);
     }
+}
+
+/// Opens a sealed claim, and checks who sent it.
+fn open_claim(
+    shared: &Shared,
+    secret: &AnswerSecret,
+    answer: &Answer,
+) -> Result<(Contact, StoreClaim), Reject> {
+    let AnswerBody::Claim(mut claim) = shared.open_answer(secret, answer)? else {
+        return Err(Reject::Unsolicited);
+    };
+    let contact = claim.contact.take().ok_or(Reject::Malformed)?;
+    shared.check_contact(&contact)?;
+    Ok((contact, claim))
 }

@@ -67,7 +67,7 @@ impl FetchFlow {
         let FetchJob { ticket, id, locality, read, holders, deadline } = job;
         let mut job = Fetch::new(id, locality, read, deadline);
         for node in holders.into_iter().filter(|node| *node != shared.node) {
-            job.add(now, node, Bytes::new(), &shared.peers);
+            job.add(now, node, Bytes::new(), None, &shared.peers);
         }
         self.jobs.insert(ticket, job);
         self.pump(now, shared, ticket);

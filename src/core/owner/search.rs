@@ -1,15 +1,15 @@
 //! Looking for holders of wanted chunks on the topic.
 //!
 //! Bounds: 32 chunks per request, [`SEARCHES_MAX`] requests that can still be answered (the oldest
-//! forgotten first), [`OPENED_MAX`] answers opened for each.
+//! forgotten first), and each is answered as often as `owner/opened.rs` says.
 
-use super::batch::OPENED_MAX;
+use super::opened::Opened;
 use super::retrieve::FetchFlow;
 use super::shared::Shared;
 use super::source::Fetch;
 use super::timers::Wake;
 use crate::core::codec::{Reject, WANTED_MAX};
-use crate::core::message::{Answer, AnswerBody, RetrieveRequest, TopicMessage};
+use crate::core::message::{Answer, AnswerBody, Contact, RetrieveRequest, TopicMessage};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::random;
@@ -31,7 +31,7 @@ pub(super) struct Search {
     /// The job of each wanted chunk.
     wanted: Vec<Ticket>,
     answered: BTreeSet<NodeId>,
-    opened: u32,
+    opened: Opened,
 }
 
 impl Search {
@@ -116,7 +116,13 @@ impl FetchFlow {
         let tag = AnswerTag::of(&ephemeral);
         let answered = BTreeSet::new();
         let tickets = wanted.clone();
-        self.searches.push_back(Search { secret, tag, wanted, answered, opened: 0 });
+        self.searches.push_back(Search {
+            secret,
+            tag,
+            wanted,
+            answered,
+            opened: Opened::default(),
+        });
         if self.searches.len() > SEARCHES_MAX {
             self.searches.pop_front();
         }
@@ -136,19 +142,15 @@ impl FetchFlow {
         let Some(search) = self.searches.iter_mut().find(|search| search.tag == answer.tag) else {
             return;
         };
-        if search.opened >= OPENED_MAX {
+        if !search.opened.may_open(&from) {
             return shared.reject(from, Reject::TableFull);
         }
-        search.opened += 1;
-        let offer = match shared.open_answer(&search.secret, answer) {
-            Ok(AnswerBody::Offer(offer)) => offer,
-            Ok(AnswerBody::Claim(_)) => return shared.reject(from, Reject::Unsolicited),
+        let opened = open_offer(shared, &search.secret, answer);
+        search.opened.note(from, opened.is_ok());
+        let (contact, holds) = match opened {
+            Ok(opened) => opened,
             Err(reason) => return shared.reject(from, reason),
         };
-        let Some(contact) = offer.contact else { return shared.reject(from, Reject::Malformed) };
-        if let Err(reason) = shared.check_contact(&contact) {
-            return shared.reject(from, reason);
-        }
         let node = contact.hello.node;
         if node == shared.node {
             return;
@@ -156,15 +158,29 @@ impl FetchFlow {
         if !search.answered.insert(node) {
             return shared.reject(from, Reject::Replayed);
         }
-        let held = search.wanted.iter().enumerate().filter(|(at, _)| offer.holds >> at & 1 == 1);
+        let held = search.wanted.iter().enumerate().filter(|(at, _)| holds >> at & 1 == 1);
         let held: Vec<Ticket> = held.map(|(_, ticket)| *ticket).collect();
         for ticket in held {
             let Some(job) = self.jobs.get_mut(&ticket) else { continue };
-            if job.add(now, node, contact.record.clone(), &shared.peers) {
+            if job.add(now, node, contact.record.clone(), Some(from), &shared.peers) {
                 self.pump(now, shared, ticket);
             } else {
                 shared.reject(from, Reject::TableFull);
             }
         }
     }
+}
+
+/// Opens a sealed offer, and checks who sent it; with what it offers.
+fn open_offer(
+    shared: &Shared,
+    secret: &AnswerSecret,
+    answer: &Answer,
+) -> Result<(Contact, u32), Reject> {
+    let AnswerBody::Offer(offer) = shared.open_answer(secret, answer)? else {
+        return Err(Reject::Unsolicited);
+    };
+    let contact = offer.contact.ok_or(Reject::Malformed)?;
+    shared.check_contact(&contact)?;
+    Ok((contact, offer.holds))
 }

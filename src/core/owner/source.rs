@@ -9,9 +9,12 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How many nodes one job knows. At the bound a connected one takes the place of one that is not
-/// and was not asked yet; others are turned away.
+/// How many nodes one job knows. At the bound a new one takes the place of one that could not be
+/// reached; one that is connected also the place of one that is not and was not asked yet. Others are
+/// turned away.
 pub(super) const SOURCES_MAX: usize = 64;
+/// How many of them, not connected, may have come through one neighbour; the bound works likewise.
+const SOURCES_PER_FORWARDER: usize = 32;
 
 /// A busy node is asked again after so long, then after twice that, up to 16 times that.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
@@ -44,6 +47,8 @@ pub(super) struct Source {
     rank: u32,
     /// Nobody said that it has the chunk: it served a neighbour of it.
     guessed: bool,
+    /// The neighbour through which its offer came; `None` where it was named.
+    via: Option<NodeId>,
     /// Its signed PeerRecord, empty where its addresses are known.
     pub(super) record: Bytes,
     pub(super) state: State,
@@ -132,7 +137,14 @@ impl Fetch {
 
     /// Takes in a node that is said to have the chunk, or gives one that failed or is late another
     /// chance. False where there are too many.
-    pub(super) fn add(&mut self, now: Time, node: NodeId, record: Bytes, peers: &Peers) -> bool {
+    pub(super) fn add(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        record: Bytes,
+        via: Option<NodeId>,
+        peers: &Peers,
+    ) -> bool {
         if let Some(source) = self.sources.get_mut(&node) {
             if !record.is_empty() {
                 source.record = record;
@@ -144,12 +156,13 @@ impl Fetch {
             }
             return true;
         }
-        self.insert(now, node, record, peers, false)
+        let source = Source::new(now, record, via, false);
+        self.insert(node, source, peers)
     }
 
     /// Takes in a connected node that may have the chunk. False where there are too many.
     pub(super) fn guess(&mut self, now: Time, node: NodeId, peers: &Peers) -> bool {
-        self.insert(now, node, Bytes::new(), peers, true)
+        self.insert(node, Source::new(now, Bytes::new(), None, true), peers)
     }
 
     /// Whether the chunk may be asked of a node that is only guessed to have it: nobody who is said
@@ -175,26 +188,27 @@ impl Fetch {
         self.sources.get(node).is_some_and(|source| source.guessed)
     }
 
-    fn insert(
-        &mut self,
-        now: Time,
-        node: NodeId,
-        record: Bytes,
-        peers: &Peers,
-        guessed: bool,
-    ) -> bool {
-        if self.sources.len() >= SOURCES_MAX {
-            let idle = |(node, source): &(&NodeId, &Source)| {
-                matches!(source.state, State::Ready(_) | State::Failed) && !peers.is_up(node)
+    fn insert(&mut self, node: NodeId, source: Source, peers: &Peers) -> bool {
+        let is_up = peers.is_up(&node);
+        let same_way = |other: &Source| other.via.is_some() && other.via == source.via;
+        let through = self.sources.values().filter(|other| same_way(other)).count();
+        let is_crowded = !is_up && through >= SOURCES_PER_FORWARDER;
+        if is_crowded || self.sources.len() >= SOURCES_MAX {
+            let mut idle = self.sources.iter().filter(|(node, other)| {
+                matches!(other.state, State::Ready(_) | State::Failed) && !peers.is_up(node)
+            });
+            let gone = if is_crowded {
+                idle.find(|(_, other)| other.is_unreachable() && same_way(other))
+            } else {
+                let worst = idle.min_by_key(|(node, other)| (!other.is_unreachable(), **node));
+                worst.filter(|(_, other)| other.is_unreachable() || is_up)
             };
-            let gone = self.sources.iter().find(idle).map(|(node, _)| *node);
-            let Some(gone) = gone.filter(|_| peers.is_up(&node)) else { return false };
+            let Some(gone) = gone.map(|(node, _)| *node) else { return false };
             self.sources.remove(&gone);
         }
         let rank = self.next_rank;
         self.next_rank = self.next_rank.saturating_add(1);
-        let state = State::Ready(now);
-        self.sources.insert(node, Source { rank, guessed, record, state, busy: 0, last: None });
+        self.sources.insert(node, Source { rank, ..source });
         true
     }
 
@@ -293,6 +307,15 @@ impl Fetch {
 }
 
 impl Source {
+    fn new(now: Time, record: Bytes, via: Option<NodeId>, guessed: bool) -> Self {
+        let state = State::Ready(now);
+        Self { rank: 0, guessed, via, record, state, busy: 0, last: None }
+    }
+
+    fn is_unreachable(&self) -> bool {
+        self.last == Some(FetchFailure::Unreachable)
+    }
+
     fn is_ready(&self, now: Time) -> bool {
         matches!(self.state, State::Ready(at) if at <= now)
     }

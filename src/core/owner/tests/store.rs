@@ -627,7 +627,7 @@ fn publications_are_paced() {
 }
 
 #[test]
-fn answers_opened_per_request_are_bounded() {
+fn answers_that_do_not_open_use_up_their_forwarders_share_only() {
     let mut world = World::new(1);
     world.deaf_mesh = true;
     store_one(&mut world, 1, 1);
@@ -640,7 +640,43 @@ fn answers_opened_per_request_are_bounded() {
         world.input(answered(forwarder, answer.clone()));
     }
     let full = world.rejects.iter().filter(|(_, reason)| *reason == Reject::TableFull).count();
-    assert_eq!((full, world.rejects.len()), (600 - 512, 600));
+    assert_eq!((full, world.rejects.len()), (600 - 256, 600));
+    let other = world.add_connected(Manners::Honest);
+    let holder = world.add(Manners::Honest);
+    let claim = world.fakes[&holder].claim(&request);
+    let claim = StoreClaim { contact: Some(world.fakes[&holder].contact()), ..claim };
+    let answer = world.seal(&request.ephemeral, &AnswerBody::Claim(claim));
+    world.input(answered(other, answer));
+    world.run_until(SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.stored(1).unwrap(), &[holder]);
+}
+
+#[test]
+fn made_up_nodes_of_one_forwarder_leave_room_and_go_first() {
+    let mut world = World::new(0);
+    world.deaf_mesh = true;
+    let hostile = world.add_connected(Manners::Deaf);
+    let neighbour = world.add_connected(Manners::Deaf);
+    store_one(&mut world, 1, 1);
+    world.run(Duration::from_millis(50));
+    let request = offers(&world.published[0].1).clone();
+    let claims = |world: &mut World, from: NodeId, reachable: bool| {
+        let node = world.add(Manners::Honest);
+        world.fake(node).reachable = reachable;
+        let contact = Some(world.fakes[&node].contact());
+        let claim = StoreClaim { contact, ..claim(&request) };
+        let answer = world.seal(&request.ephemeral, &AnswerBody::Claim(claim));
+        let before = world.rejects.len();
+        world.input(answered(from, answer));
+        world.rejects.len() == before
+    };
+    assert_eq!((0..100).filter(|_| claims(&mut world, hostile, false)).count(), 32);
+    assert_eq!((0..100).filter(|_| claims(&mut world, neighbour, false)).count(), 32);
+    // Each one that could not be reached makes room, whoever comes.
+    world.run(Duration::from_millis(400));
+    let late = world.add_connected(Manners::Deaf);
+    assert!(claims(&mut world, late, true));
+    world.run_until(30 * SECOND, |world| world.stored(1).is_some());
 }
 
 #[test]
@@ -663,7 +699,7 @@ fn flood_of_strangers_claims_does_not_shut_out_connected_peers() {
         world.input(answered(good, answer));
     }
     let full = world.rejects.iter().filter(|(_, reason)| *reason == Reject::TableFull).count();
-    assert_eq!(full, 100 - 64);
+    assert_eq!(full, 100 - 32);
     world.run_until(SECOND, |world| world.stored(1).is_some());
 }
 
