@@ -32,10 +32,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-/// Backup between home NAS boxes that need not trust each other: no server, no broker.
+/// Store files between home NAS boxes that need not trust each other: no server, no broker.
 ///
 /// Files are cut into chunks, sealed on this machine, and stored by other nodes of the mesh, who
-/// can neither read them nor tell whose they are. 24 words bring everything back.
+/// can neither read them nor tell whose they are. Every key of the owner derives from 24 words,
+/// which are shown once: write them on paper.
 ///
 /// Start with `quloud init`, then `quloud up` on each machine; `quloud put FILE` stores a file and
 /// prints the capability that `quloud get` brings it back with.

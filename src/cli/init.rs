@@ -21,10 +21,10 @@ use zeroize::Zeroizing;
 /// How many of the words are asked for.
 const ASKED: usize = 3;
 
-/// Make the keys of this node and its owner, and show the 24 recovery words once
+/// Make the keys of this node and its owner, and show the owner's 24 words once
 ///
-/// The words are the only way back when this machine is lost: write them on paper. They are shown
-/// once and stored nowhere. Keys that exist are never overwritten.
+/// Every key of the owner derives from the words. They are shown once and stored nowhere: write
+/// them on paper. Keys that exist are never overwritten.
 #[derive(Debug, Args)]
 pub(super) struct Init {
     /// Ask nothing: for scripts, together with --words-file
@@ -44,7 +44,7 @@ impl Init {
             return Err(Failure::new(
                 FailureKind::Usage,
                 "`init` needs a terminal",
-                "it shows the recovery words once and asks for three of them back",
+                "it shows the owner's 24 words once and asks for three of them back",
                 "run it on a terminal, or as `init --yes --words-file FILE`",
             ));
         }

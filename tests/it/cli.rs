@@ -255,6 +255,17 @@ fn help_shows_what_exists_and_nothing_else() {
     ];
     assert_eq!(commands, expected);
     assert!(help.stdout.contains("Exit codes:"));
+    let planned = ["recover", "restor", "audit", "backup", "back up", "backing up", "snapshot"];
+    let settings = [["config", "show"], ["config", "check"]];
+    let every = commands.iter().filter(|name| **name != "help").map(std::slice::from_ref);
+    for command in every.chain(settings.iter().map(|both| &both[..])).chain([&[][..]]) {
+        let help = home.run(&[command, &["--help"]].concat());
+        help.succeeds();
+        let help = help.stdout.to_lowercase();
+        for word in planned {
+            assert!(!help.contains(word), "{command:?} promises {word:?}:\n{help}");
+        }
+    }
 }
 
 #[test]
