@@ -43,9 +43,8 @@ impl Put {
         let interrupt = Interrupt::listen()?;
         let session = Session::open(global, &self.node, &self.passphrase).await?;
         let meter = Meter::new(&format!("put {name}"), output);
-        let resume = "what is queued is sent as soon as `quloud up` runs; \
-                      `quloud status --json` shows the capability once it is stored";
-        let result = follow(session.client.put(&request), meter, &interrupt, resume).await;
+        let resume = resume(session.is_own());
+        let result = follow(session.client.put(&request), meter, &interrupt, &resume).await;
         session.close(&interrupt).await;
         let done = result?;
         output.result(&done, || format!("{}\n", done.capability.expose()))?;
@@ -73,6 +72,15 @@ impl Put {
         }
         Ok(PutRequest { path, replicas: self.replicas, timeout_s: self.timeout })
     }
+}
+
+/// How a put goes on that its command no longer waits for.
+fn resume(node_ends_too: bool) -> String {
+    let goes_on = match node_ends_too {
+        true => "what is queued is sent as soon as `quloud up` runs",
+        false => "the running node goes on with it",
+    };
+    format!("{goes_on}; `quloud status --json` shows the capability once it is stored")
 }
 
 fn summary(name: &str, done: &PutDone) -> String {

@@ -104,11 +104,15 @@ fn finish(mut child: Child) -> Transcript {
 /// A put at a node without peers: queued, and waiting for holders.
 fn waiting_put(owner: &Node, file: &str) -> Child {
     let put = spawn(owner.home.command(&["put", file]));
-    wait_until(|| {
-        let status = owner.home.run(&["status", "--json"]).json();
-        status["backups"].as_array().is_some_and(|backups| !backups.is_empty())
-    });
+    wait_until(|| queued(&owner.home));
     put
+}
+
+/// Whether a put is in the catalogue of the node that runs.
+fn queued(home: &Home) -> bool {
+    let status = home.run(&["status", "--json"]).json();
+    let backups = status["backups"].as_array();
+    status["running"] == true && backups.is_some_and(|backups| !backups.is_empty())
 }
 
 /// Bytes that no compressor shortens, different for each seed.
@@ -236,8 +240,18 @@ fn interrupted_put_ends_and_leaves_the_node_running() {
     let file = write_data(&owner.home, "data", 100_000, 5);
     let put = waiting_put(&owner, &file);
     send(&put, Signal::INT);
-    finish(put).fails(1, "interrupted", "quloud up");
+    finish(put).fails(1, "interrupted", "the running node goes on with it; `quloud status --json`");
     assert_eq!(owner.home.run(&["status", "--json"]).json()["running"], true);
+}
+
+#[test]
+fn interrupted_put_with_a_node_of_its_own_says_what_sends_the_rest() {
+    let home = Home::initialised();
+    let file = write_data(&home, "data", 100_000, 7);
+    let put = spawn(home.command(&[&["put", &file][..], &OFFLINE].concat()));
+    wait_until(|| queued(&home));
+    send(&put, Signal::INT);
+    finish(put).fails(1, "interrupted", "as soon as `quloud up` runs; `quloud status --json`");
 }
 
 #[test]
