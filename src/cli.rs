@@ -78,7 +78,7 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return error::usage(&error, arguments.iter().any(|text| text == "--json")),
+        Err(error) => return error::usage(&error, &arguments),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
     let result = start_log(&cli).and_then(|()| run(&cli, &output));

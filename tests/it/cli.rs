@@ -96,6 +96,21 @@ fn failures_are_objects_under_json() {
     }
     let document = home.run(&["frobnicate", "--json"]).json();
     assert_eq!((&document["exit_code"], &document["error"]["kind"]), (&2.into(), &"usage".into()));
+    let document = home.run(&["--json", "init", "--yes"]).json();
+    assert_eq!(document["error"]["what"], "`--words-file <FILE>` is missing");
+    let document = home.run(&["--json", "config"]).json();
+    assert_eq!(document["error"]["why"], "`quloud config` needs one after it");
+}
+
+#[test]
+fn misuse_is_told_like_any_failure() {
+    let home = Home::new();
+    home.run(&["frobnicate"]).fails(2, "no command `frobnicate`", "`quloud --help`");
+    home.run(&["init", "--yes"]).fails(2, "`--words-file <FILE>` is missing", "init --help");
+    home.run(&[]).fails(2, "the command is missing", "`quloud --help`");
+    let bare = home.run(&["config"]);
+    assert_eq!(bare.code, 2);
+    assert!(bare.stderr.contains("Commands:"), "without a command, the help: {}", bare.stderr);
 }
 
 #[test]
