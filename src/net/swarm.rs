@@ -168,6 +168,8 @@ impl Driver {
             }
         };
         self.stop().await;
+        // Before the answer: whoever waits for it may listen on the same ports next.
+        drop(self);
         if let Some(answer) = answer {
             let _: Result<(), ()> = answer.send(());
         }
@@ -327,6 +329,8 @@ fn addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NetError> {
 
 /// Listens on every address. A system without IPv6 does not keep a node from listening on IPv4.
 fn listen_on(swarm: &mut Swarm<Behaviour>, listen: Vec<Multiaddr>) -> Result<(), NetError> {
+    // All before the first: our own sockets may well overlap.
+    listen.iter().try_for_each(transport::check_port)?;
     let mut listening = false;
     let mut refused = None;
     for address in listen {

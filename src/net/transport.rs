@@ -7,8 +7,11 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::core::{Transport, upgrade};
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, dns, noise, quic, tcp, yamux};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -122,6 +125,34 @@ pub(super) fn check_key_log(path: Option<&OsStr>) -> Result<(), NetError> {
     }
 }
 
+/// Refuses a TCP port that somebody listens on already.
+///
+/// libp2p lets several sockets share a port (it dials from the port it listens on), so a second
+/// node would start without an error, and the kernel would hand each of the two identities some of
+/// the other's connections. A plain socket does not share: it is bound here and dropped at once.
+/// What a node that has ended left in TIME_WAIT is no obstacle to it.
+pub(super) fn check_port(address: &Multiaddr) -> Result<(), NetError> {
+    let mut protocols = address.iter();
+    let ip = match protocols.next() {
+        Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
+        // A plain socket on `::` takes the port of IPv4 too, which may be somebody else's by right.
+        Some(Protocol::Ip6(ip)) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
+        _ => return Ok(()),
+    };
+    let Some(Protocol::Tcp(port @ 1..)) = protocols.next() else {
+        return Ok(());
+    };
+    match TcpListener::bind((ip, port)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Err(NetError::Listen {
+            address: address.to_string(),
+            reason: format!("TCP port {port} is in use, perhaps by another node on this machine"),
+        }),
+        // Whatever else is wrong with it, listening will tell.
+        _ => Ok(()),
+    }
+}
+
 impl NetConfig {
     /// TCP and QUIC on every interface, IPv4 and IPv6, ports chosen by the system.
     pub fn default_listen() -> Vec<String> {
@@ -140,5 +171,24 @@ mod tests {
         assert!(matches!(check_key_log(Some(OsStr::new("/tmp/keys"))), Err(NetError::KeyLog)));
         assert!(check_key_log(Some(OsStr::new(""))).is_ok());
         assert!(check_key_log(None).is_ok());
+    }
+
+    #[test]
+    fn a_tcp_port_is_refused_only_while_somebody_listens_on_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let check = |ip: &str| check_port(&format!("{ip}/tcp/{port}").parse().unwrap());
+        for ip in ["/ip4/127.0.0.1", "/ip4/0.0.0.0"] {
+            let Err(NetError::Listen { reason, .. }) = check(ip) else {
+                panic!("{ip} is free");
+            };
+            assert!(reason.contains(&format!("port {port} is in use")), "{reason}");
+        }
+        assert!(check("/ip6/::").is_ok());
+        drop(taken);
+        assert!(check("/ip4/0.0.0.0").is_ok());
+        for free in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/1/quic-v1", "/dns/a/tcp/1"] {
+            assert!(check_port(&free.parse().unwrap()).is_ok(), "{free}");
+        }
     }
 }

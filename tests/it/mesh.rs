@@ -250,6 +250,22 @@ async fn a_peer_that_restarts_goes_down_and_comes_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_port_belongs_to_one_node_until_that_node_ends() {
+    let mut one = Node::start(1, |_| {}).await;
+    let listen = vec![one.address.split("/p2p/").next().unwrap().to_string()];
+    let second = Node::try_start(2, |config| config.listen = listen.clone());
+    let error = second.err().expect("the port is taken").to_string();
+    assert!(error.contains("in use"), "{error}");
+
+    // The peer's connection leaves the port in TIME_WAIT behind: we are who ends it.
+    let two = Node::start(2, |config| config.bootstrap = vec![one.address.clone()]).await;
+    one.up(two.id()).await;
+    one.net.shutdown().await;
+    let mut one = Node::start(1, |config| config.listen = listen).await;
+    one.up(two.id()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_oversized_frame_closes_the_connection() {
     let mut node = Node::start(1, |_| {}).await;
     let mut raw = Raw::connect(&node).await;

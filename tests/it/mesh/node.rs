@@ -8,7 +8,7 @@ use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::{AnswerTag, Locality, MeshId, NodeId};
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::NodeKeys;
-use quloud::net::{self, Net, NetConfig, NetEvent, NetEvents, NetLimits, NetSnapshot};
+use quloud::net::{self, Net, NetConfig, NetError, NetEvent, NetEvents, NetLimits, NetSnapshot};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,6 +45,19 @@ pub(crate) fn hello(keys: &NodeKeys) -> Hello {
 impl Node {
     /// Starts node `seed` on a loopback port and waits until it listens.
     pub(crate) async fn start(seed: u8, change: impl FnOnce(&mut NetConfig)) -> Self {
+        let mut node = Self::try_start(seed, change).unwrap();
+        let listening = node.until(|event| matches!(event, NetEvent::Listening(_))).await;
+        if let NetEvent::Listening(address) = listening {
+            node.address = address;
+        }
+        node
+    }
+
+    /// Starts node `seed`, or tells why it cannot; its address is not known yet.
+    pub(crate) fn try_start(
+        seed: u8,
+        change: impl FnOnce(&mut NetConfig),
+    ) -> Result<Self, NetError> {
         let keys = keys(seed);
         let hello = hello(&keys);
         let mut config = NetConfig {
@@ -59,13 +72,8 @@ impl Node {
             limits: NetLimits::brisk(),
         };
         change(&mut config);
-        let (net, events) = net::start(config).unwrap();
-        let mut node = Self { net, events, address: String::new(), keys, record: None };
-        let listening = node.until(|event| matches!(event, NetEvent::Listening(_))).await;
-        if let NetEvent::Listening(address) = listening {
-            node.address = address;
-        }
-        node
+        let (net, events) = net::start(config)?;
+        Ok(Self { net, events, address: String::new(), keys, record: None })
     }
 
     /// Its id.
