@@ -18,6 +18,8 @@ const SOURCES_PER_FORWARDER: usize = 32;
 
 /// A busy node is asked again after so long, then after twice that, up to 16 times that.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// When a node was busy so often for one chunk, others are searched for too.
+const BUSY_OFTEN: u32 = 2;
 /// Another one is asked after twice the typical time of the first, within these bounds.
 const HEDGE_MIN: Duration = Duration::from_millis(500);
 const HEDGE_MAX: Duration = Duration::from_secs(3);
@@ -231,9 +233,12 @@ impl Fetch {
         ready.min().map(|(_, node)| node)
     }
 
-    /// Whether somebody is left to be asked, now or in a moment.
+    /// Whether somebody is left to be asked, now or in a moment. Who was busy before is not waited
+    /// for alone.
     pub(super) fn has_ready(&self) -> bool {
-        self.sources.values().any(|source| matches!(source.state, State::Ready(_)))
+        let is_left =
+            |source: &Source| matches!(source.state, State::Ready(_)) && source.busy < BUSY_OFTEN;
+        self.sources.values().any(is_left)
     }
 
     /// Nodes that are being connected or asked, with the time since when, but for the late.
