@@ -214,7 +214,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             if entry.account != chunk.account {
                 return Err(StoreError::OtherAccount);
             }
-            if entry.condition == Condition::Sound {
+            let held = entry.condition == Condition::Sound;
+            if held && (group.now.contains_key(&id) || self.is_whole(&id)?) {
                 return Ok(Written { lease: entry.lease, epoch, added_bytes: 0 });
             }
         }
@@ -235,6 +236,17 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let added_bytes = u64::from(entry.locator.bytes);
         group.room = group.room.map(|room| room.saturating_sub(added_bytes));
         Ok(Written { lease, epoch, added_bytes })
+    }
+
+    /// Whether the bytes of a held chunk are still there. A second ack is as good a promise as a
+    /// first one: it is given for what was read, not for what the catalogue says.
+    fn is_whole(&self, id: &ChunkId) -> Result<bool, StoreError> {
+        let outcome = self.reader().read(id);
+        match (outcome.result, outcome.rot) {
+            (Ok(_), None) => Ok(true),
+            (Ok(_), Some(_)) | (Err(StoreError::Damaged), _) => Ok(false),
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// Whether there is space for the chunk.

@@ -159,6 +159,21 @@ fn rot_is_quarantined_and_healed_by_a_new_write() {
 }
 
 #[test]
+fn a_second_ack_is_given_for_bytes_that_were_read() {
+    let backend = filled();
+    let (disk, _) = backend.open();
+    let (mut store, _) = open(&backend, options());
+    let (sound, rotten) = (chunk(20, LENGTH), chunk(21, LENGTH));
+    let record = records(&disk).into_iter().filter(|record| record.kind == Kind::Chunk).nth(21);
+    let place = record.unwrap().place;
+    disk.flip_bit(File::Segment(place.segment), place.offset + 1000, 1);
+    let written = put(&mut store, [sound, rotten.clone()]);
+    let added: Vec<u64> = written.iter().map(|one| one.unwrap().added_bytes).collect();
+    assert_eq!(added, [0, 4096], "nobody had noticed the rot before");
+    assert!(holds(&store, &rotten));
+}
+
+#[test]
 fn sealed_bytes_that_match_are_served_though_something_beside_them_rotted() {
     let backend = filled();
     let (disk, _) = backend.open();
