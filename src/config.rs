@@ -101,12 +101,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{path} is not valid TOML: {message}", path = path.display())]
+    #[error("{path} is not valid TOML", path = path.display())]
     NotToml {
         /// The file.
         path: PathBuf,
-        /// Where and what, in the parser's words.
-        message: String,
+        /// Where and what is wrong.
+        why: String,
     },
     /// There is no such setting.
     #[error("there is no setting `{key}`")]
@@ -139,10 +139,9 @@ impl From<ConfigError> for Failure {
             ConfigError::Unreadable { source, .. } => {
                 (source.to_string(), "make the file readable for this user, or remove it".into())
             }
-            ConfigError::NotToml { .. } => (
-                "the settings file is TOML: one `name = \"value\"` per line".into(),
-                "correct the line, then run `quloud config check`".into(),
-            ),
+            ConfigError::NotToml { why, .. } => {
+                (why, "correct the line, then run `quloud config check`".into())
+            }
             ConfigError::Unknown { origin, nearest, .. } => {
                 let hint = match nearest {
                     Some(name) => format!("did you mean `{name}`?"),
@@ -182,6 +181,15 @@ pub struct SettingReport {
     pub origin: String,
     /// One line of help.
     pub help: &'static str,
+}
+
+/// An error of the parser in one line, beginning with its place in `text`.
+fn where_and_what(text: &str, error: &toml::de::Error) -> String {
+    let what = error.message().trim_end().replace('\n', "; ");
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return what };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {what}")
 }
 
 impl Effective {
@@ -235,8 +243,7 @@ impl Effective {
         }
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let message = error.to_string().trim_end().replace('\n', " ");
-            ConfigError::NotToml { path: path.to_owned(), message }
+            ConfigError::NotToml { path: path.to_owned(), why: where_and_what(&text, &error) }
         })?;
         for (key, value) in table {
             let origin = Origin::File(path.to_owned());

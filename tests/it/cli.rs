@@ -108,7 +108,9 @@ fn misuse_is_told_like_any_failure() {
     home.run(&["frobnicate"]).fails(2, "no command `frobnicate`", "`quloud --help`");
     home.run(&["init", "--yes"]).fails(2, "`--words-file <FILE>` is missing", "init --help");
     home.run(&[]).fails(2, "the command is missing", "`quloud --help`");
-    let bare = home.run(&["config"]);
+    home.run(&["config"]).fails(2, "the command is missing", "`quloud config --help`");
+    let bare = home.command(&[]).env_remove("QULOUD_DIR").output().unwrap();
+    let bare = Transcript::from(bare);
     assert_eq!(bare.code, 2);
     assert!(bare.stderr.contains("Commands:"), "without a command, the help: {}", bare.stderr);
 }
@@ -155,8 +157,10 @@ fn unknown_settings_suggest_the_nearest() {
     for command in [&["config", "check"][..], &["config", "show"], &["up"]] {
         home.run(command).fails(2, "no setting `capcity`", "did you mean `capacity`?");
     }
-    fs::write(home.file("node/quloud.toml"), "mesh = \n").unwrap();
-    home.run(&["config", "check"]).fails(2, "not valid TOML", "config check");
+    fs::write(home.file("node/quloud.toml"), "site = \"ü\"\nmesh = @\n").unwrap();
+    let refused = home.run(&["config", "check"]);
+    refused.fails(2, "quloud.toml is not valid TOML", "config check");
+    assert!(refused.stderr.contains("why: line 2, column 8: "), "{}", refused.stderr);
     fs::write(home.file("node/quloud.toml"), "").unwrap();
     let done = home.run_with(&["config", "check"], &[("QULOUD_MESS", "x")]);
     done.fails(2, "no setting `QULOUD_MESS`", "`QULOUD_MESH`");
