@@ -209,7 +209,7 @@ fn get_all_back(
 ) -> Result<(), Failure> {
     let clock = Instant::now();
     let reader = find(nodes, NodeRole::Reader)?;
-    if reader.status()?.store.chunks != 0 {
+    if reader.status()?.store.is_some_and(|store| store.chunks != 0) {
         return Err(failed("the reader holds chunks", "it was started with no capacity"));
     }
     let output = folder.join("restored");

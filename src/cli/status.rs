@@ -62,12 +62,18 @@ impl Status {
             listen: Vec::new(),
             peers: 0,
             uptime_s: 0,
-            store: StoreStatus { capacity: config.capacity, ..StoreStatus::default() },
+            store: None,
+            attention: attention_at_rest(&backups),
             backups,
             rejects: Default::default(),
-            attention: vec![NOT_RUNNING.to_owned()],
         })
     }
+}
+
+fn attention_at_rest(backups: &[BackupStatus]) -> Vec<String> {
+    let open = BackupStatus::short_of_replicas(backups);
+    let open = open.map(|open| format!("{open}; `quloud up` goes on trying"));
+    std::iter::once(NOT_RUNNING.to_owned()).chain(open).collect()
 }
 
 fn screen(document: &Document) -> String {
@@ -81,9 +87,11 @@ fn screen(document: &Document) -> String {
         for address in &report.listen {
             line("listening", printable(address));
         }
-        line("store", store(&report.store));
     } else {
         line("running", "no".to_owned());
+    }
+    if let Some(store) = &report.store {
+        line("store", self::store(store));
     }
     line("backups", report.backups.len().to_string());
     for backup in report.backups.iter().take(BACKUPS_SHOWN) {
@@ -128,13 +136,13 @@ mod tests {
             listen: vec!["/ip4/127.0.0.1/tcp/1/p2p/12D3Koo".to_owned()],
             peers: 4,
             uptime_s: 7500,
-            store: StoreStatus {
+            store: Some(StoreStatus {
                 capacity: 10_000_000_000,
                 used: 1_500_000_000,
                 free: 90_000_000_000,
                 chunks: 1200,
                 read_only: false,
-            },
+            }),
             backups: vec![BackupStatus {
                 name: "evil\u{1b}[2J.txt".to_owned(),
                 bytes: 1000,

@@ -11,7 +11,7 @@ use super::report::{
 use crate::core::types::{Locality, NodeId};
 use crate::repo::catalog::{Catalog, Entry, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -61,7 +61,7 @@ impl NodeHandle {
             listen: net.listen,
             peers: net.peers.len(),
             uptime_s: self.inner.started.elapsed().as_secs(),
-            store,
+            store: Some(store),
             backups,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,
@@ -175,7 +175,7 @@ pub(super) fn backups(catalog: &Catalog) -> Vec<BackupStatus> {
     let open = catalog.open_jobs().map(|job| match &job.short {
         Some(root) => backup(root, BackupState::Replicating),
         None => BackupStatus {
-            name: job.started.path.display().to_string(),
+            name: file_name(&job.started.path),
             bytes: job.started.bytes,
             chunks: 0,
             target: job.started.replicas,
@@ -189,6 +189,11 @@ pub(super) fn backups(catalog: &Catalog) -> Vec<BackupStatus> {
     backups.reverse();
     backups.extend(catalog.roots().into_iter().map(|root| backup(root, BackupState::Stored)));
     backups
+}
+
+/// As a stored file has it in the catalogue.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn backup(root: &PutRoot, state: BackupState) -> BackupStatus {
@@ -215,10 +220,8 @@ fn attention(
             "the store is read-only after a disk error: restart the node to verify it".to_owned(),
         );
     }
-    let open = backups.iter().filter(|backup| backup.state != BackupState::Stored).count();
-    if open > 0 {
-        let puts = if open == 1 { "1 put is" } else { &format!("{open} puts are") };
-        attention.push(format!("{puts} short of replicas; the outbox goes on trying"));
+    if let Some(open) = BackupStatus::short_of_replicas(backups) {
+        attention.push(format!("{open}; the outbox goes on trying"));
     }
     attention.extend(
         dropped

@@ -20,8 +20,8 @@ pub struct Status {
     pub peers: usize,
     /// Seconds since the node started.
     pub uptime_s: u64,
-    /// Its chunk store.
-    pub store: StoreStatus,
+    /// Its chunk store; `None` where it is not open, because the node does not run.
+    pub store: Option<StoreStatus>,
     /// What it put on the mesh, newest first.
     pub backups: Vec<BackupStatus>,
     /// Messages turned down since the start, by reason.
@@ -64,6 +64,17 @@ pub struct BackupStatus {
     pub put_at: u64,
     /// What `quloud get` brings it back with; `None` until the whole file was sealed.
     pub capability: Option<CapabilityText>,
+}
+
+impl BackupStatus {
+    /// How many of `backups` are short of replicas, in words; `None` where all are stored.
+    pub fn short_of_replicas(backups: &[Self]) -> Option<String> {
+        match backups.iter().filter(|backup| backup.state != BackupState::Stored).count() {
+            0 => None,
+            1 => Some("1 put is short of replicas".to_owned()),
+            open => Some(format!("{open} puts are short of replicas")),
+        }
+    }
 }
 
 /// How far a file has come. *Safe* needs audits and does not exist yet.

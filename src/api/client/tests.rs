@@ -32,7 +32,7 @@ impl Service for FakeNode {
             listen: Vec::new(),
             peers: 3,
             uptime_s: 7,
-            store: StoreStatus::default(),
+            store: Some(StoreStatus::default()),
             backups: Vec::new(),
             rejects: Default::default(),
             attention: Vec::new(),

@@ -252,6 +252,15 @@ fn interrupted_put_with_a_node_of_its_own_says_what_sends_the_rest() {
     wait_until(|| queued(&home));
     send(&put, Signal::INT);
     finish(put).fails(1, "interrupted", "as soon as `quloud up` runs; `quloud status --json`");
+    let status = home.run(&["status", "--json"]).json();
+    assert_eq!(status["running"], false);
+    assert_eq!(status["store"], serde_json::Value::Null, "it is not open");
+    let attention: Vec<&str> =
+        status["attention"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let [not_running, short] = attention[..] else { panic!("{attention:?}") };
+    assert!(not_running.contains("not running"), "{not_running}");
+    assert_eq!(short, "1 put is short of replicas; `quloud up` goes on trying");
+    assert_eq!(status["backups"][0]["name"], "data");
 }
 
 #[test]
