@@ -76,14 +76,7 @@ impl Get {
             "-" => read_stdin()?,
             text => Zeroizing::new(text.trim().to_owned()),
         };
-        let capability = Capability::decode(&text).map_err(|error| {
-            Failure::new(
-                FailureKind::Usage,
-                "this is not a capability",
-                error.to_string(),
-                "copy the whole line that `quloud put` printed, from \"quloud1\" to its end",
-            )
-        })?;
+        let capability = Capability::decode(&text)?;
         let output = match &self.output {
             Some(path) => path.clone(),
             None => {
@@ -99,6 +92,9 @@ impl Get {
             .map_err(|error| failed(error.to_string(), "name another file with -o"))?;
         if path.to_str().is_none() {
             return Err(failed("its path is not UTF-8 text".into(), "name another file with -o"));
+        }
+        if path.is_dir() && !path.is_symlink() {
+            return Err(failed("it is a folder".into(), "name the file to make in that folder"));
         }
         if !self.overwrite && path.symlink_metadata().is_ok() {
             return Err(failed(

@@ -13,14 +13,18 @@ use crate::store::disk::DiskError;
 use std::path::Path;
 use std::time::Duration;
 
+/// Why neither a put nor a get comes far.
+const NOBODY: &str = "no other node of the mesh is connected";
+
 /// A capability that does not parse. Its text is a secret and is not repeated.
-pub(super) fn capability(error: CapabilityError) -> Failure {
-    Failure {
-        kind: FailureKind::Usage,
-        what: "this is not a capability".to_owned(),
-        why: error.to_string(),
-        hint: "copy the whole line that `quloud put` printed, from \"quloud1\" to its end"
-            .to_owned(),
+impl From<CapabilityError> for Failure {
+    fn from(error: CapabilityError) -> Self {
+        Self::new(
+            FailureKind::Usage,
+            "this is not a capability",
+            error.to_string(),
+            "copy the whole line that `quloud put` printed, from \"quloud1\" to its end",
+        )
     }
 }
 
@@ -42,7 +46,7 @@ pub(super) fn put(path: &Path, error: &PutError) -> Failure {
 /// A chunk waited for its quorum as long as it was told to.
 pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Shortage) -> Failure {
     let why = match why {
-        Shortage::NoPeers => "no other node of the mesh is connected",
+        Shortage::NoPeers => NOBODY,
         Shortage::TooFewVolunteers => "too few nodes of the mesh volunteered",
         Shortage::AcksOutstanding => "holders took the chunk and did not acknowledge it yet",
         Shortage::SharedDomains => "those who hold it share an address block or a declared site",
@@ -101,6 +105,9 @@ pub(super) fn get(output: &Path, failed: &GetFailed) -> Failure {
         GetError::Output(OutputError::Exists { .. }) => {
             (FailureKind::Failed, "name another file, or say --overwrite")
         }
+        GetError::Output(OutputError::IsFolder { .. }) => {
+            (FailureKind::Failed, "name the file to make in that folder")
+        }
         GetError::Output(OutputError::Space { .. }) => {
             (FailureKind::Failed, "free some space or name another folder")
         }
@@ -120,8 +127,12 @@ pub(super) fn get(output: &Path, failed: &GetFailed) -> Failure {
     }
 }
 
-/// Why nobody served a chunk: how many peers were asked, and what they said.
-pub(super) fn not_fetched(asked: &[(NodeId, FetchFailure)]) -> String {
+/// Why nobody served a chunk: how many nodes were asked, and what they said, or that there is
+/// nobody to ask. `peers` counts the members that are connected now.
+pub(super) fn not_fetched(asked: &[(NodeId, FetchFailure)], peers: usize) -> String {
+    if peers == 0 && asked.iter().all(|(_, why)| *why == FetchFailure::Unreachable) {
+        return NOBODY.to_owned();
+    }
     let told = [
         (FetchFailure::NotHeld, "do not hold it or refused the key"),
         (FetchFailure::Unreachable, "could not be reached"),

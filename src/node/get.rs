@@ -43,8 +43,7 @@ fn fetch(
     progress: &mpsc::Sender<Progress<GetDone>>,
 ) -> Result<GetDone, Failure> {
     let started = Instant::now();
-    let capability =
-        Capability::decode(request.capability.expose()).map_err(failures::capability)?;
+    let capability = Capability::decode(request.capability.expose())?;
     let (sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
     let mut source = Source {
         inner,
@@ -125,7 +124,8 @@ impl ChunkSource for Source {
                     return Ok(Fetched { index, header, sealed });
                 }
                 OwnerEvent::NotFetched { asked, .. } => {
-                    let why = failures::not_fetched(&asked);
+                    let net = self.runtime.block_on(self.inner.net.snapshot());
+                    let why = failures::not_fetched(&asked, net.peers.len());
                     return Err(FetchError::Unavailable { index, why });
                 }
                 OwnerEvent::Acked { .. } | OwnerEvent::Stored { .. } | OwnerEvent::Short { .. } => {

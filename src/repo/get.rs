@@ -109,6 +109,12 @@ pub enum OutputError {
         /// Which file.
         path: PathBuf,
     },
+    /// There is a folder of that name, which is never replaced.
+    #[error("{} is a folder", path.display())]
+    IsFolder {
+        /// Which.
+        path: PathBuf,
+    },
     /// Another get writes it.
     #[error("another get writes {}", path.display())]
     Busy {

@@ -213,6 +213,10 @@ fn get_does_not_overwrite() {
     let refused = home.run(&["get", &capability(), "-o", &home.path("out")]);
     refused.fails(1, "cannot be written", "--overwrite");
     assert_eq!(fs::read_to_string(home.file("out")).unwrap(), "mine");
+    for overwrite in [&[][..], &["--overwrite"]] {
+        let refused = home.run(&[&["get", &capability(), "-o", "."][..], overwrite].concat());
+        refused.fails(1, "cannot be written", "name the file to make in that folder");
+    }
 }
 
 #[test]

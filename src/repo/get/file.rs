@@ -92,9 +92,11 @@ pub fn get_file(
 
 /// Says early what the rename at the end would say.
 fn check_free(output: &Path, existing: Existing) -> Result<(), OutputError> {
-    let found = std::fs::symlink_metadata(output);
-    let refused = found.is_ok_and(|found| existing == Existing::Keep || found.is_dir());
-    if refused { Err(OutputError::Exists { path: output.to_owned() }) } else { Ok(()) }
+    match std::fs::symlink_metadata(output) {
+        Ok(found) if found.is_dir() => Err(OutputError::IsFolder { path: output.to_owned() }),
+        Ok(_) if existing == Existing::Keep => Err(OutputError::Exists { path: output.to_owned() }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -280,8 +282,10 @@ mod tests {
     fn a_folder_is_never_replaced() {
         let mut setup = Setup::new();
         fs::create_dir(setup.output()).unwrap();
-        let failed = setup.get(Existing::Replace).unwrap_err();
-        assert!(matches!(failed.error, GetError::Output(OutputError::Exists { .. })));
+        for existing in [Existing::Replace, Existing::Keep] {
+            let failed = setup.get(existing).unwrap_err();
+            assert!(matches!(failed.error, GetError::Output(OutputError::IsFolder { .. })));
+        }
     }
 
     #[cfg(unix)]

@@ -226,6 +226,15 @@ fn capability_of_nothing_gets_nothing() {
 }
 
 #[test]
+fn get_with_nobody_connected_says_so() {
+    let alone = Node::start(None);
+    let out = alone.home.path("out");
+    let get = alone.home.run(&["get", &super::capability(), "-o", &out, "--timeout", "2"]);
+    get.fails(4, "was not written", "start more of the mesh's nodes");
+    assert!(get.stderr.contains("no other node of the mesh is connected"), "{}", get.stderr);
+}
+
+#[test]
 fn node_killed_in_mid_command_gives_a_clear_error() {
     let owner = Node::start(None);
     let file = write_data(&owner.home, "data", 100_000, 4);
