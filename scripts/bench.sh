@@ -97,7 +97,6 @@ until [ "$("${owner[@]}" status | value peers)" -ge $HOLDERS ]; do
 done
 
 # The disk alone, for comparison: one copy, written and synced once.
-started=$(date +%s.%N)
 head -c "${MIB}M" /dev/urandom >"$work/random"
 sync
 started=$(date +%s.%N)

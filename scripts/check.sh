@@ -85,7 +85,7 @@ deny() {
 # Apart from deny: the database has to be fetched.
 advisories() {
     cargo deny --version >/dev/null 2>&1 || { skip "cargo-deny is missing"; return; }
-    local told code last
+    local told code
     told=$(timeout 300 cargo deny --locked check advisories 2>&1)
     code=$?
     printf '%s\n' "$told"
