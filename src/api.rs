@@ -21,10 +21,20 @@ pub mod socket;
 use crate::node::report::{GetDone, GetRequest, PeerReport, Progress, PutDone, PutRequest, Status};
 use tokio::sync::mpsc;
 
-const STATUS: &str = "/api/v1/status";
-const PEERS: &str = "/api/v1/peers";
-const PUT: &str = "/api/v1/put";
-const GET: &str = "/api/v1/get";
+/// A literal, for it is part of the paths.
+macro_rules! version {
+    () => {
+        1
+    };
+}
+
+/// The version of this API.
+pub const API_VERSION: u32 = version!();
+
+const STATUS: &str = concat!("/api/v", version!(), "/status");
+const PEERS: &str = concat!("/api/v", version!(), "/peers");
+const PUT: &str = concat!("/api/v", version!(), "/put");
+const GET: &str = concat!("/api/v", version!(), "/get");
 
 /// The largest request body, and the largest answer that is not a stream: 1 MiB.
 const BODY_BYTES_MAX: usize = 1 << 20;

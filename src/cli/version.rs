@@ -1,6 +1,9 @@
 //! `quloud version`.
 
 use super::output::Output;
+use crate::api::API_VERSION;
+use crate::core::types::PROTOCOL_VERSION;
+use crate::node::datadir::LAYOUT_VERSION;
 use crate::node::report::Failure;
 use clap::Args;
 use serde_json::json;
@@ -12,7 +15,7 @@ pub(super) struct Version {}
 impl Version {
     pub(super) fn run(&self, output: &Output) -> Result<u8, Failure> {
         let version = env!("CARGO_PKG_VERSION");
-        let (protocol, layout, api) = (1, 1, 1);
+        let (protocol, layout, api) = (PROTOCOL_VERSION, LAYOUT_VERSION, API_VERSION);
         let document = json!({
             "version": version, "protocol": protocol, "data_dir_layout": layout, "api": api,
         });

@@ -4,7 +4,7 @@
 //! `<shard>` = the first b bits of the locality as four hexadecimal digits. b is 0 today, so there
 //! is one shard, `0000`; a mesh profile of above 100 nodes will raise it.
 
-use super::types::{AnswerTag, Locality, MeshId};
+use super::types::{AnswerTag, Locality, MeshId, PROTOCOL_VERSION};
 
 /// What a topic is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,6 @@ impl Topic {
     /// The topic's full name in `mesh`.
     pub fn name(&self, mesh: &MeshId) -> String {
         let mesh: String = mesh.to_string().chars().take(16).collect();
-        format!("/quloud/1/{mesh}/{:04x}/{}", self.shard, self.kind.name())
+        format!("/quloud/{PROTOCOL_VERSION}/{mesh}/{:04x}/{}", self.shard, self.kind.name())
     }
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// The version of what nodes say to each other; it stands in the names of streams and topics.
+pub const PROTOCOL_VERSION: u32 = 1;
+
 /// The largest number of sealed bytes in one chunk, seal and padding included: 4 MiB.
 pub const CHUNK_SEALED_BYTES_MAX: u32 = 4 << 20;
 

@@ -2,7 +2,7 @@
 
 use super::topics::{self, Gossip, Topics};
 use super::{NetConfig, NetError, limits, links};
-use crate::core::types::MeshId;
+use crate::core::types::{MeshId, PROTOCOL_VERSION};
 use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -48,7 +48,7 @@ impl Behaviour {
             .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER));
         let quarter = memory_connection_limits::Behaviour::with_max_percentage(0.25);
         let memory = quarter.max_allowed_bytes().min(limits.memory_bytes);
-        let identify = identify::Config::new("/quloud/1".to_owned(), key.public())
+        let identify = identify::Config::new(format!("/quloud/{PROTOCOL_VERSION}"), key.public())
             .with_agent_version(AGENT.to_owned())
             .with_push_listen_addr_updates(true)
             .with_cache_size(0);
@@ -74,8 +74,8 @@ impl Behaviour {
 /// The name under which a mesh's members keep their routing table.
 pub(super) fn kad_protocol(mesh: &MeshId) -> StreamProtocol {
     let mesh: String = mesh.to_string().chars().take(16).collect();
-    StreamProtocol::try_from_owned(format!("/quloud/1/kad/{mesh}"))
-        .unwrap_or(StreamProtocol::new("/quloud/1/kad"))
+    let name = format!("/quloud/{PROTOCOL_VERSION}/kad/{mesh}");
+    StreamProtocol::try_from_owned(name).expect("it begins with a slash")
 }
 
 /// A routing table and nothing else: always a server, no records, peers entered by us only.

@@ -6,6 +6,7 @@
 //! connection of the peer, drops streams that arrive together, and keeps a sender for every
 //! connection there ever was.
 
+use crate::core::types::PROTOCOL_VERSION;
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::core::{Endpoint, transport::PortUse};
 use libp2p::swarm::handler::{
@@ -22,7 +23,10 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 /// The protocol of streams between members.
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/quloud/1/stream");
+fn protocol() -> StreamProtocol {
+    let name = format!("/quloud/{PROTOCOL_VERSION}/stream");
+    StreamProtocol::try_from_owned(name).expect("it begins with a slash")
+}
 
 /// One stream for messages without a payload and one for chunks.
 const STREAMS_OPENED: usize = 2;
@@ -130,7 +134,7 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = ();
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
-        SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
+        SubstreamProtocol::new(ReadyUpgrade::new(protocol()), ())
     }
 
     fn poll(
@@ -142,7 +146,7 @@ impl ConnectionHandler for Handler {
         }
         if self.to_open > 0 {
             self.to_open -= 1;
-            let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ());
+            let protocol = SubstreamProtocol::new(ReadyUpgrade::new(protocol()), ());
             return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
         }
         Poll::Pending

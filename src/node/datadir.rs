@@ -30,9 +30,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// What `layout` says of a folder that this version made.
-const LAYOUT: &str = "quloud 1\n";
-const LAYOUT_VERSION: u32 = 1;
+/// The version of the data folder's layout, which the file `layout` in it tells.
+pub const LAYOUT_VERSION: u32 = 1;
 const LAYOUT_NAME: &str = "layout";
 const LOCK_NAME: &str = "lock";
 const NODE_KEY_NAME: &str = "node.key";
@@ -158,7 +157,7 @@ impl DataDir {
         if !self.path.join(config::FILE_NAME).exists() {
             self.write_new(config::FILE_NAME, config::template().as_bytes())?;
         }
-        self.write_new(LAYOUT_NAME, LAYOUT.as_bytes())
+        self.write_new(LAYOUT_NAME, layout().as_bytes())
     }
 
     fn read_keys(&self, passphrase: Option<&str>) -> Result<(NodeKeys, OwnerKeys), DataDirError> {
@@ -283,12 +282,17 @@ fn refuse_exposed(path: &Path) -> Result<(), DataDirError> {
     }
 }
 
+/// What `layout` says of a folder that this version made.
+fn layout() -> String {
+    format!("quloud {LAYOUT_VERSION}\n")
+}
+
 fn check_layout(path: &Path) -> Result<(), DataDirError> {
     let file = path.join(LAYOUT_NAME);
     let mut text = String::new();
     let read = File::open(&file).and_then(|file| file.take(64).read_to_string(&mut text));
     match read {
-        Ok(_) if text == LAYOUT => Ok(()),
+        Ok(_) if text == layout() => Ok(()),
         Ok(_) => {
             let number = text.strip_prefix("quloud ").and_then(|rest| rest.trim_end().parse().ok());
             Err(match number {

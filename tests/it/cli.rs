@@ -296,7 +296,11 @@ fn version_and_completions_are_printed() {
     let home = Home::new();
     let version = env!("CARGO_PKG_VERSION");
     assert!(home.run(&["version"]).stdout.starts_with(&format!("quloud {version}")));
-    assert_eq!(home.run(&["version", "--json"]).json()["version"], version);
+    let document = home.run(&["version", "--json"]).json();
+    assert_eq!(document["version"], version);
+    assert_eq!(document["protocol"], quloud::core::types::PROTOCOL_VERSION);
+    assert_eq!(document["data_dir_layout"], quloud::node::datadir::LAYOUT_VERSION);
+    assert_eq!(document["api"], quloud::api::API_VERSION);
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = home.run(&["completions", shell]);
         script.succeeds();
