@@ -309,7 +309,7 @@ fn a_copy_that_stays_behind_never_comes_back() {
     let rot = store.reader().read(&id(0, LENGTH)).rot;
     put(&mut store, (20..24).map(|n| chunk(n, LENGTH)));
     store.commit(vec![rot.unwrap()]);
-    let mut gone = |store: &mut Store<MemoryWithoutHoles>, n| {
+    let gone = |store: &mut Store<MemoryWithoutHoles>, n| {
         delete(store, id(n, LENGTH)).unwrap();
     };
     // Most of the first segment dies; what lives and can be moved is moved.

@@ -150,8 +150,8 @@ impl Batch {
         self.asks.iter_mut().find(|ask| ask.ephemeral == *ephemeral)
     }
 
-    /// Takes a candidate in. At a bound it takes the place of one that could not be reached; one that
-    /// is connected also the place of one that is not. Nobody that was given something (not
+    /// Takes a candidate in. At a bound it takes the place of one that could not be reached; one
+    /// that is connected also the place of one that is not. Nobody that was given something (not
     /// `is_idle`) has to go. Others are turned away.
     pub(super) fn admit(
         &mut self,

@@ -1,8 +1,8 @@
 //! Asking for holders, and who answers.
 //!
-//! Connected nodes that acknowledged one of the chunks earlier, or volunteered lately, are asked over
-//! their streams; only where they are too few does a request go out on the topic. Either way a claim counts only in answer to a
-//! request of ours that is still open, once per node.
+//! Connected nodes that acknowledged one of the chunks earlier, or volunteered lately, are asked
+//! over their streams; only where they are too few does a request go out on the topic. Either way a
+//! claim counts only in answer to a request of ours that is still open, once per node.
 
 use super::batch::Candidate;
 use super::outbox::Occasion;

@@ -1,9 +1,9 @@
 //! How many answers are opened for one request.
 //!
-//! To open a sealed box costs a scalar multiplication, and anybody may send one. What does not open,
-//! or says nothing of use, counts apart from what is good, and both count by the neighbour that
-//! forwarded it: one that sends rubbish, or answers of nodes that it made up, uses up its own share
-//! and nobody else's.
+//! To open a sealed box costs a scalar multiplication, and anybody may send one. What does not
+//! open, or says nothing of use, counts apart from what is good, and both count by the neighbour
+//! that forwarded it: one that sends rubbish, or answers of nodes that it made up, uses up its own
+//! share and nobody else's.
 
 use super::peers::CONNECTED_MAX;
 use crate::core::types::NodeId;

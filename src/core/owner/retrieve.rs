@@ -2,8 +2,9 @@
 //!
 //! Bytes are checked against the id before anybody sees them: a liar costs one chunk's transfer and
 //! its reputation. A node that served neighbours of a chunk is guessed to have it too, but only
-//! where nobody is said to have it: see [`super::guess`]. Bounds: `OwnerLimits::fetch_slots` jobs, `OwnerLimits::fetches_per_holder`
-//! requests per holder, [`SOURCES_MAX`] nodes per job, and what [`super::search`] states.
+//! where nobody is said to have it: see [`super::guess`]. Bounds: `OwnerLimits::fetch_slots` jobs,
+//! `OwnerLimits::fetches_per_holder` requests per holder, [`SOURCES_MAX`] nodes per job, and what
+//! [`super::search`] states.
 //!
 //! [`SOURCES_MAX`]: super::source::SOURCES_MAX
 

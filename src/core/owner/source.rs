@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How many nodes one job knows. At the bound a new one takes the place of one that could not be
-/// reached; one that is connected also the place of one that is not and was not asked yet. Others are
-/// turned away.
+/// reached; one that is connected also the place of one that is not and was not asked yet. Others
+/// are turned away.
 pub(super) const SOURCES_MAX: usize = 64;
 /// How many of them, not connected, may have come through one neighbour; the bound works likewise.
 const SOURCES_PER_FORWARDER: usize = 32;
