@@ -3,10 +3,12 @@
 //! HTTP/1.1 with JSON on a Unix socket that only this user and root can reach; see [`socket`].
 //! Long work answers with server-sent events, one [`Progress`] in each, and ends with `done` or
 //! `failed`. Hanging up cancels the work politely: nothing that was acknowledged is lost.
+//! A list without a bound goes as lines of JSON, one item in each: bounded is the line, never how
+//! many there are. Without `backups`, all of them are listed.
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /api/v1/status` | [`Status`] |
+//! | `GET /api/v1/status?backups=N` | lines: [`Status`] without its backups, then the N newest |
 //! | `GET /api/v1/peers` | a list of [`PeerReport`] |
 //! | `POST /api/v1/put` with a [`PutRequest`] | events with a [`PutDone`] at the end |
 //! | `POST /api/v1/get` with a [`GetRequest`] | events with a [`GetDone`] at the end |
@@ -36,7 +38,8 @@ const PEERS: &str = concat!("/api/v", version!(), "/peers");
 const PUT: &str = concat!("/api/v", version!(), "/put");
 const GET: &str = concat!("/api/v", version!(), "/get");
 
-/// The largest request body, and the largest answer that is not a stream: 1 MiB.
+/// The largest request body, the largest answer that is not a stream, and the largest line of one
+/// that is: 1 MiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// A line of silence on a stream is sent this often, so that either side notices the other's end.
@@ -44,8 +47,8 @@ const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the API serves: a running node.
 pub trait Service: Clone + Send + Sync + 'static {
-    /// What `quloud status` shows.
-    fn status(&self) -> impl Future<Output = Status> + Send;
+    /// What `quloud status` shows, with the `newest` backups of all there are.
+    fn status(&self, newest: usize) -> impl Future<Output = Status> + Send;
 
     /// What `quloud peers` shows.
     fn peers(&self) -> impl Future<Output = Vec<PeerReport>> + Send;
@@ -58,8 +61,8 @@ pub trait Service: Clone + Send + Sync + 'static {
 }
 
 impl Service for crate::node::NodeHandle {
-    async fn status(&self) -> Status {
-        self.status().await
+    async fn status(&self, newest: usize) -> Status {
+        self.status(newest).await
     }
 
     async fn peers(&self) -> Vec<PeerReport> {

@@ -37,7 +37,7 @@ use crate::repo::catalog::Catalog;
 use crate::store::{ChunkStore, OpenReport, Options, StoreConfig};
 use datadir::Identity;
 use drive::{Drive, Sources};
-use handle::Tasks;
+use handle::{BackupCount, Tasks};
 use inner::Inner;
 use jobs::COMMANDS_QUEUED_MAX;
 use outbox::Running;
@@ -146,13 +146,18 @@ async fn first_addresses(
     listening.borrow().clone()
 }
 
-/// What this data folder put on the mesh, read without starting a node.
+/// The `newest` of what this data folder put on the mesh, and how much there is, read without
+/// starting a node.
 ///
 /// # Errors
 /// A [`Failure`] where the catalogue cannot be read.
-pub fn backups_at_rest(dir: &Path, owner: &OwnerKeys) -> Result<Vec<BackupStatus>, Failure> {
+pub fn backups_at_rest(
+    dir: &Path,
+    owner: &OwnerKeys,
+    newest: usize,
+) -> Result<(Vec<BackupStatus>, BackupCount), Failure> {
     let (catalog, _) = Catalog::open(dir, owner).map_err(|error| failures::catalog(&error))?;
-    Ok(handle::backups(&catalog))
+    Ok((handle::backups(&catalog, newest), handle::count(&catalog)))
 }
 
 async fn open_store(

@@ -79,12 +79,21 @@ impl Client {
         Self { data_dir: data_dir.to_owned() }
     }
 
-    /// What `quloud status` shows.
+    /// What `quloud status` shows, with the `newest` backups; `None` = all of them, however many.
     ///
     /// # Errors
     /// [`ClientError`], as for every request.
-    pub async fn status(&self) -> Result<Status, ClientError> {
-        self.read(self.request(Method::GET, STATUS, Bytes::new()).await?).await
+    pub async fn status(&self, newest: Option<usize>) -> Result<Status, ClientError> {
+        let asked = newest.map(|newest| format!("{STATUS}?backups={newest}"));
+        let path = asked.as_deref().unwrap_or(STATUS);
+        let response = self.request(Method::GET, path, Bytes::new()).await?;
+        let mut lines = Lines::of(response);
+        let first = lines.next().await?.ok_or(ClientError::NotUnderstood)?;
+        let mut status: Status = parse(&first)?;
+        while let Some(backup) = lines.next().await? {
+            status.backups.push(parse(&backup)?);
+        }
+        Ok(status)
     }
 
     /// What `quloud peers` shows.
@@ -118,8 +127,7 @@ impl Client {
     ) -> Result<Events<T>, ClientError> {
         let body = serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood)?;
         let response = self.request(Method::POST, path, body.into()).await?;
-        let unread = BytesMut::new();
-        Ok(Events { body: response.into_body(), unread, scanned: 0, done: PhantomData })
+        Ok(Events { lines: Lines::of(response), done: PhantomData })
     }
 
     async fn request(
@@ -155,17 +163,18 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect();
         let body = in_time(body).await?.to_bytes();
-        serde_json::from_slice(&body).map_err(|_| ClientError::NotUnderstood)
+        parse(&body)
     }
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(json).map_err(|_| ClientError::NotUnderstood)
 }
 
 /// The progress of one piece of work. Dropping it hangs up, and the node cancels politely.
 #[derive(Debug)]
 pub struct Events<T> {
-    body: Incoming,
-    unread: BytesMut,
-    /// How many unread bytes are known to hold no end of a line.
-    scanned: usize,
+    lines: Lines,
     done: PhantomData<fn() -> T>,
 }
 
@@ -175,20 +184,46 @@ impl<T: DeserializeOwned> Events<T> {
     /// # Errors
     /// [`ClientError::Died`] where the stream ends before that.
     pub async fn next(&mut self) -> Result<Progress<T>, ClientError> {
+        while let Some(line) = self.lines.next().await? {
+            // Anything else is a comment, or the empty line behind an event.
+            if let Some(data) = line.strip_prefix(b"data:") {
+                return parse(data);
+            }
+        }
+        Err(ClientError::Died)
+    }
+}
+
+/// An answer that comes line by line, as many as there are.
+#[derive(Debug)]
+struct Lines {
+    body: Incoming,
+    unread: BytesMut,
+    /// How many unread bytes are known to hold no end of a line.
+    scanned: usize,
+}
+
+impl Lines {
+    fn of(response: Response<Incoming>) -> Self {
+        Self { body: response.into_body(), unread: BytesMut::new(), scanned: 0 }
+    }
+
+    /// The next line without its end; `None` after the last. A line that is cut short, or breaks
+    /// off with the connection, is an error.
+    async fn next(&mut self) -> Result<Option<BytesMut>, ClientError> {
         loop {
-            while let Some(line) = self.take_line() {
-                // Anything else is a comment, or the empty line behind an event.
-                if let Some(data) = line.strip_prefix(b"data:") {
-                    return serde_json::from_slice(data).map_err(|_| ClientError::NotUnderstood);
-                }
+            if let Some(line) = self.take_line() {
+                return Ok(Some(line));
             }
             if self.unread.len() > BODY_BYTES_MAX {
                 return Err(ClientError::NotUnderstood);
             }
-            let frame = tokio::time::timeout(SILENCE_MAX, self.body.frame()).await;
-            let Ok(Some(Ok(frame))) = frame else { return Err(ClientError::Died) };
-            if let Ok(data) = frame.into_data() {
-                self.unread.extend_from_slice(&data);
+            match tokio::time::timeout(SILENCE_MAX, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    frame.into_data().iter().for_each(|data| self.unread.extend_from_slice(data));
+                }
+                Ok(None) if self.unread.is_empty() => return Ok(None),
+                _ => return Err(ClientError::Died),
             }
         }
     }

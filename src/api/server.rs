@@ -3,9 +3,10 @@
 use super::socket::Socket;
 use super::{BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, Service};
 use crate::node::report::{Failure, FailureKind, Progress};
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -13,8 +14,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::Stream;
 use futures::stream;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
@@ -111,8 +112,33 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .with_state(context)
 }
 
-async fn status<S: Service>(State(context): State<Context<S>>) -> Response {
-    Json(context.service.status().await).into_response()
+/// What may stand behind `?` in a request for the status.
+#[derive(Deserialize)]
+struct StatusQuery {
+    /// How many backups are listed; all where it is missing.
+    backups: Option<usize>,
+}
+
+async fn status<S: Service>(
+    State(context): State<Context<S>>,
+    query: Result<Query<StatusQuery>, QueryRejection>,
+) -> Response {
+    let Query(query) = match query {
+        Ok(query) => query,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    let mut status = context.service.status(query.backups.unwrap_or(usize::MAX)).await;
+    let backups = std::mem::take(&mut status.backups);
+    let lines = std::iter::once(line(&status)).chain(backups.into_iter().map(|item| line(&item)));
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (kind, Body::from_stream(stream::iter(lines))).into_response()
+}
+
+/// One item of a list, with the end of its line. JSON has none inside.
+fn line(item: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(item)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 async fn peers<S: Service>(State(context): State<Context<S>>) -> Response {

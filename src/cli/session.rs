@@ -137,7 +137,7 @@ impl Folder {
                 Err(error) => return Err(error.into()),
             };
             let client = Client::new(path);
-            match client.status().await {
+            match client.status(Some(0)).await {
                 Ok(_) => return Ok(Self::Running(client)),
                 Err(error) if Instant::now() >= deadline => return Err(silent(in_use, &error)),
                 Err(_) => sleep(TURNING_PAUSE).await,

@@ -12,7 +12,7 @@ use crate::node::report::{
 use clap::Args;
 use serde::Serialize;
 
-/// Most backups on the screen; `--json` lists all.
+/// Most backups on the screen unless `--all` asks for all; `--json` always lists all.
 const BACKUPS_SHOWN: usize = 20;
 
 /// What is said of a node that does not run.
@@ -25,6 +25,9 @@ const NOT_RUNNING: &str = "the node is not running: nobody can fetch what it hol
 /// capability of each file.
 #[derive(Debug, Args)]
 pub(super) struct Status {
+    /// List every backup, not only the newest
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     passphrase: PassphraseOptions,
 }
@@ -39,9 +42,14 @@ struct Document {
 
 impl Status {
     pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
+        let newest = (!self.all && !output.json).then_some(BACKUPS_SHOWN);
         let document = match Folder::open(&global.data_dir()?).await? {
-            Folder::Running(client) => Document { running: true, report: client.status().await? },
-            Folder::Ours(dir) => Document { running: false, report: self.at_rest(global, dir)? },
+            Folder::Running(client) => {
+                Document { running: true, report: client.status(newest).await? }
+            }
+            Folder::Ours(dir) => {
+                Document { running: false, report: self.at_rest(global, dir, newest)? }
+            }
         };
         output.result(&document, || screen(&document))?;
         match document.report.attention.is_empty() {
@@ -51,10 +59,17 @@ impl Status {
     }
 
     /// What the folder tells without a node: no network, and the store stays closed.
-    fn at_rest(&self, global: &GlobalOptions, dir: DataDir) -> Result<Report, Failure> {
+    fn at_rest(
+        &self,
+        global: &GlobalOptions,
+        dir: DataDir,
+        newest: Option<usize>,
+    ) -> Result<Report, Failure> {
         let config = settings(global, Vec::new())?.config;
         let identity = Identity::load(dir, || self.passphrase.read_or_ask())?;
-        let backups = crate::node::backups_at_rest(identity.dir.path(), &identity.owner)?;
+        let newest = newest.unwrap_or(usize::MAX);
+        let (backups, count) =
+            crate::node::backups_at_rest(identity.dir.path(), &identity.owner, newest)?;
         Ok(Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             peer_id: peer_id(&identity.node),
@@ -63,15 +78,16 @@ impl Status {
             peers: 0,
             uptime_s: 0,
             store: None,
-            attention: attention_at_rest(&backups),
+            attention: attention_at_rest(count.open),
             backups,
+            backups_total: count.total,
             rejects: Default::default(),
         })
     }
 }
 
-fn attention_at_rest(backups: &[BackupStatus]) -> Vec<String> {
-    let open = BackupStatus::short_of_replicas(backups);
+fn attention_at_rest(open: u64) -> Vec<String> {
+    let open = BackupStatus::short_of_replicas(open);
     let open = open.map(|open| format!("{open}; `quloud up` goes on trying"));
     std::iter::once(NOT_RUNNING.to_owned()).chain(open).collect()
 }
@@ -93,12 +109,13 @@ fn screen(document: &Document) -> String {
     if let Some(store) = &report.store {
         line("store", self::store(store));
     }
-    line("backups", report.backups.len().to_string());
-    for backup in report.backups.iter().take(BACKUPS_SHOWN) {
+    line("backups", report.backups_total.to_string());
+    for backup in &report.backups {
         line("", self::backup(backup));
     }
-    if let Some(more) = report.backups.len().checked_sub(BACKUPS_SHOWN).filter(|more| *more > 0) {
-        line("", format!("and {more} more, with --json"));
+    let more = report.backups_total.saturating_sub(report.backups.len() as u64);
+    if more > 0 {
+        line("", format!("and {more} older, with --all"));
     }
     for (number, matter) in report.attention.iter().enumerate() {
         line(if number == 0 { "attention" } else { "" }, printable(matter));
@@ -153,6 +170,7 @@ mod tests {
                 put_at: 0,
                 capability: Some(CapabilityText::new("quloud1secret".to_owned())),
             }],
+            backups_total: 1,
             rejects: Default::default(),
             attention: Vec::new(),
         }
@@ -177,11 +195,12 @@ mod tests {
     #[test]
     fn screen_is_one_screen() {
         let mut report = report();
-        report.backups = vec![report.backups[0].clone(); 100];
+        report.backups = vec![report.backups[0].clone(); BACKUPS_SHOWN];
+        report.backups_total = 100;
         report.attention = vec!["first".to_owned(), "second".to_owned()];
         let text = screen(&Document { running: false, report });
         assert!(text.lines().count() < 30);
-        assert!(text.contains("and 80 more"));
+        assert!(text.contains("and 80 older, with --all"));
         assert!(text.ends_with("attention  first\n           second\n"));
     }
 }

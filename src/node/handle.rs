@@ -9,7 +9,7 @@ use super::report::{
     PutDone, PutRequest, Status, StoreStatus,
 };
 use crate::core::types::{Locality, NodeId};
-use crate::repo::catalog::{Catalog, Entry, PutRoot, PutStarted};
+use crate::repo::catalog::{Catalog, Entry, Job, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,11 +40,12 @@ impl NodeHandle {
         Self { inner, running, tasks: Arc::new(Mutex::new(tasks)) }
     }
 
-    /// What `quloud status` shows.
-    pub async fn status(&self) -> Status {
+    /// What `quloud status` shows, with the `newest` backups of all there are.
+    pub async fn status(&self, newest: usize) -> Status {
         let net = self.inner.net.snapshot().await;
         let space = self.inner.shared.current_space();
-        let backups = self.inner.with_catalog(|catalog| backups(catalog));
+        let (found, backups) =
+            self.inner.with_catalog(|catalog| (count(catalog), backups(catalog, newest)));
         let store = StoreStatus {
             capacity: space.capacity,
             used: space.used,
@@ -52,7 +53,7 @@ impl NodeHandle {
             chunks: space.chunks,
             read_only: space.read_only,
         };
-        let attention = attention(&store, &backups, &self.inner.shared.dropped_puts());
+        let attention = attention(&store, found.open, &self.inner.shared.dropped_puts());
         let rejects = self.inner.shared.rejects();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -63,6 +64,7 @@ impl NodeHandle {
             uptime_s: self.inner.started.elapsed().as_secs(),
             store: Some(store),
             backups,
+            backups_total: found.total,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,
         }
@@ -170,9 +172,25 @@ async fn stamp(path: PathBuf) -> Result<Stamp, Failure> {
     open.await.map_err(|error| failures::died("the reader", &error))?
 }
 
-/// What the catalogue knows of every put, newest first. Also used while no node runs.
-pub(super) fn backups(catalog: &Catalog) -> Vec<BackupStatus> {
-    let open = catalog.open_jobs().map(|job| match &job.short {
+/// How many puts the catalogue knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupCount {
+    /// All of them.
+    pub total: u64,
+    /// Those that are short of replicas.
+    pub open: u64,
+}
+
+/// Also used while no node runs.
+pub(super) fn count(catalog: &Catalog) -> BackupCount {
+    let open = catalog.open_jobs().count() as u64;
+    BackupCount { total: open + catalog.roots().len() as u64, open }
+}
+
+/// What the catalogue knows of the `newest` puts, newest first. Also used while no node runs.
+pub(super) fn backups(catalog: &Catalog, newest: usize) -> Vec<BackupStatus> {
+    let open: Vec<&Job> = catalog.open_jobs().collect();
+    let open = open.into_iter().rev().map(|job| match &job.short {
         Some(root) => backup(root, BackupState::Replicating),
         None => BackupStatus {
             name: file_name(&job.started.path),
@@ -185,10 +203,8 @@ pub(super) fn backups(catalog: &Catalog) -> Vec<BackupStatus> {
             capability: None,
         },
     });
-    let mut backups: Vec<BackupStatus> = open.collect();
-    backups.reverse();
-    backups.extend(catalog.roots().into_iter().map(|root| backup(root, BackupState::Stored)));
-    backups
+    let stored = catalog.roots().into_iter().map(|root| backup(root, BackupState::Stored));
+    open.chain(stored).take(newest).collect()
 }
 
 /// As a stored file has it in the catalogue.
@@ -209,18 +225,14 @@ fn backup(root: &PutRoot, state: BackupState) -> BackupStatus {
     }
 }
 
-fn attention(
-    store: &StoreStatus,
-    backups: &[BackupStatus],
-    dropped: &[(PathBuf, String)],
-) -> Vec<String> {
+fn attention(store: &StoreStatus, open: u64, dropped: &[(PathBuf, String)]) -> Vec<String> {
     let mut attention = Vec::new();
     if store.read_only {
         attention.push(
             "the store is read-only after a disk error: restart the node to verify it".to_owned(),
         );
     }
-    if let Some(open) = BackupStatus::short_of_replicas(backups) {
+    if let Some(open) = BackupStatus::short_of_replicas(open) {
         attention.push(format!("{open}; the outbox goes on trying"));
     }
     attention.extend(

@@ -22,8 +22,10 @@ pub struct Status {
     pub uptime_s: u64,
     /// Its chunk store; `None` where it is not open, because the node does not run.
     pub store: Option<StoreStatus>,
-    /// What it put on the mesh, newest first.
+    /// What it put on the mesh, newest first: all of it, or as many as were asked for.
     pub backups: Vec<BackupStatus>,
+    /// How many there are in all.
+    pub backups_total: u64,
     /// Messages turned down since the start, by reason.
     pub rejects: std::collections::BTreeMap<String, u64>,
     /// What needs the user's attention; empty = healthy.
@@ -67,9 +69,9 @@ pub struct BackupStatus {
 }
 
 impl BackupStatus {
-    /// How many of `backups` are short of replicas, in words; `None` where all are stored.
-    pub fn short_of_replicas(backups: &[Self]) -> Option<String> {
-        match backups.iter().filter(|backup| backup.state != BackupState::Stored).count() {
+    /// `open` puts are short of replicas, in words; `None` where all are stored.
+    pub fn short_of_replicas(open: u64) -> Option<String> {
+        match open {
             0 => None,
             1 => Some("1 put is short of replicas".to_owned()),
             open => Some(format!("{open} puts are short of replicas")),

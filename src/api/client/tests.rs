@@ -4,8 +4,7 @@ use super::*;
 use crate::api::Service;
 use crate::api::server::Server;
 use crate::api::socket::Socket;
-use crate::node::report::CapabilityText;
-use crate::node::report::StoreStatus;
+use crate::node::report::{BackupState, BackupStatus, CapabilityText, StoreStatus};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -16,6 +15,9 @@ use tokio::sync::mpsc;
 /// Every wait ends: far above what the machine needs, and only reached by a failure.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Files that the node put: more than fit into one bounded answer.
+const BACKUPS: usize = 8_000;
+
 /// Hands the sending side of each put to the test.
 #[derive(Clone)]
 struct FakeNode {
@@ -24,7 +26,8 @@ struct FakeNode {
 }
 
 impl Service for FakeNode {
-    async fn status(&self) -> Status {
+    async fn status(&self, newest: usize) -> Status {
+        let backup = |number: usize| BackupStatus { bytes: number as u64, ..backup() };
         Status {
             version: "1".to_owned(),
             peer_id: "peer".to_owned(),
@@ -33,7 +36,8 @@ impl Service for FakeNode {
             peers: 3,
             uptime_s: 7,
             store: Some(StoreStatus::default()),
-            backups: Vec::new(),
+            backups: (0..BACKUPS.min(newest)).map(backup).collect(),
+            backups_total: BACKUPS as u64,
             rejects: Default::default(),
             attention: Vec::new(),
         }
@@ -72,6 +76,20 @@ fn bench() -> Bench {
     Bench { client: Client::new(folder.path()), _folder: folder, server, node, puts }
 }
 
+/// A file as it is listed: about 330 bytes of JSON.
+fn backup() -> BackupStatus {
+    BackupStatus {
+        name: "a \"b\"\n".to_owned(),
+        bytes: 0,
+        chunks: 2,
+        target: 3,
+        replicas: 3,
+        state: BackupState::Stored,
+        put_at: 1_700_000_000,
+        capability: Some(CapabilityText::new("q".repeat(200))),
+    }
+}
+
 fn request() -> PutRequest {
     PutRequest { path: "/tmp/a \"b\"\n".into(), replicas: 3, timeout_s: 60 }
 }
@@ -99,8 +117,34 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn status_and_peers_are_answered() {
     let bench = bench();
-    assert_eq!(soon(bench.client.status()).await.unwrap().peers, 3);
+    assert_eq!(soon(bench.client.status(None)).await.unwrap().peers, 3);
     assert!(soon(bench.client.peers()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn status_lists_any_number_of_backups() {
+    let bench = bench();
+    let all = soon(bench.client.status(None)).await.unwrap();
+    assert!(serde_json::to_vec(&all).unwrap().len() > 2 * BODY_BYTES_MAX);
+    assert!(all.backups.iter().map(|backup| backup.bytes).eq(0..BACKUPS as u64));
+    let newest = soon(bench.client.status(Some(20))).await.unwrap();
+    assert_eq!((newest.backups.len(), newest.backups_total), (20, BACKUPS as u64));
+    let path = "/api/v1/status?backups=x";
+    let refused = soon(bench.client.request(Method::GET, path, Bytes::new())).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn status_that_breaks_off_is_not_shown() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let status = soon(bench().client.status(Some(0))).await.unwrap();
+    let line = serde_json::to_string(&status).unwrap() + "\n";
+    let chunk = format!("{head}{:x}\r\n{line}\r\n", line.len());
+    for (end, broken) in [("0\r\n\r\n", false), ("", true), ("2\r\n{\"\r\n0\r\n\r\n", true)] {
+        let (_folder, client) = dying_node((chunk.clone() + end).leak().as_bytes()).await;
+        let shown = soon(client.status(None)).await;
+        assert_eq!(matches!(shown, Err(ClientError::Died)), broken, "{end:?}: {shown:?}");
+    }
 }
 
 #[tokio::test]
@@ -137,7 +181,7 @@ async fn stopping_tells_running_clients() {
     let (step, ()) = soon(async { tokio::join!(events.next(), bench.server.stop()) }).await;
     let Progress::Failed(failure) = step.unwrap() else { panic!("not failed") };
     assert!(failure.why.contains("told to stop"), "{failure:?}");
-    let refused = soon(bench.client.status()).await.unwrap_err();
+    let refused = soon(bench.client.status(None)).await.unwrap_err();
     assert!(matches!(refused, ClientError::NotListening { .. }), "{refused:?}");
 }
 
@@ -178,7 +222,7 @@ async fn unknown_and_malformed_requests_are_refused() {
     let huge = Bytes::from(vec![b' '; BODY_BYTES_MAX + 1]);
     assert!(soon(bench.client.request(Method::POST, PUT, huge)).await.is_err());
     assert!(bench.node.asked.lock().unwrap().is_empty());
-    assert!(soon(bench.client.status()).await.is_ok());
+    assert!(soon(bench.client.status(None)).await.is_ok());
 }
 
 /// A node that answers these bytes and dies.
@@ -198,7 +242,7 @@ async fn dying_node(answer: &'static [u8]) -> (TempDir, Client) {
 #[tokio::test]
 async fn node_that_dies_is_reported_as_dead() {
     let (_folder, client) = dying_node(b"").await;
-    assert!(matches!(soon(client.status()).await, Err(ClientError::Died)));
+    assert!(matches!(soon(client.status(None)).await, Err(ClientError::Died)));
     let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\ndata:\r\n";
     let (_folder, client) = dying_node(head).await;
     let mut events = soon(client.put(&request())).await.unwrap();
