@@ -186,15 +186,17 @@ impl StoreFlow {
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
         let same = |ask: &&mut super::batch::Ask| AnswerTag::of(&ask.ephemeral) == answer.tag;
         let Some(ask) = batch.asks.iter_mut().find(same) else { return };
-        if !ask.opened.may_open(&from) {
-            return shared.reject(from, Reject::TableFull);
+        if let Err(reason) = ask.opened.admit(from, &answer.sealed) {
+            return shared.reject(from, reason);
         }
-        let opened = open_claim(shared, &ask.secret, answer);
-        ask.opened.note(from, opened.is_ok());
-        let (Contact { hello, record }, claim) = match opened {
+        let (Contact { hello, record }, claim) = match open_claim(shared, &ask.secret, answer) {
             Ok(opened) => opened,
-            Err(reason) => return shared.reject(from, reason),
+            Err(reason) => {
+                ask.opened.note_bad(from);
+                return shared.reject(from, reason);
+            }
         };
+        ask.opened.note_good(from, &answer.sealed);
         if hello.node != shared.node {
             let origin = (record, Standing::declared(&hello.site), Some(from));
             self.accept(now, shared, from, (batch_id, hello.node), origin, &claim);
@@ -268,8 +270,10 @@ impl StoreFlow {
         let Some(ask) = batch.ask(&claim.ephemeral) else {
             return shared.reject(from, Reject::Unsolicited);
         };
-        if !ask.answered.insert(node) {
-            return shared.reject(from, Reject::Replayed);
+        // A node that is asked on its stream and on the topic answers both. The first sealed
+        // answer counts, and the one on the stream: only that is surely the node's own.
+        if !ask.answered.insert(node) && via.is_some() {
+            return;
         }
         let (wants, holds) = (ask.widen(claim.wants), ask.widen(claim.holds & claim.wants));
         let is_up = shared.peers.is_up(&node);

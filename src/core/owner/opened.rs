@@ -3,11 +3,15 @@
 //! To open a sealed box costs a scalar multiplication, and anybody may send one. What does not
 //! open, or says nothing of use, counts apart from what is good, and both count by the neighbour
 //! that forwarded it: one that sends rubbish, or answers of nodes that it made up, uses up its own
-//! share and nobody else's.
+//! share and nobody else's. An answer whose very bytes were opened before is a replay and not
+//! opened again; a second answer in other bytes may well be honest (a node that was asked on its
+//! stream and on the topic answers both).
 
 use super::peers::CONNECTED_MAX;
+use crate::core::codec::Reject;
 use crate::core::types::NodeId;
-use std::collections::BTreeMap;
+use crate::crypto::sha256;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Answers of no use that are opened, by forwarder.
 pub(super) const BAD_PER_FORWARDER: u32 = 256;
@@ -27,11 +31,27 @@ struct Count {
 pub(super) struct Opened {
     good: u32,
     by: BTreeMap<NodeId, Count>,
+    /// SHA-256 of each good answer's box.
+    seen: BTreeSet<[u8; 32]>,
 }
 
 impl Opened {
-    /// Whether one more answer is opened that came from there.
-    pub(super) fn may_open(&self, forwarder: &NodeId) -> bool {
+    /// Whether this answer is opened, which came from there.
+    ///
+    /// # Errors
+    /// [`Reject::TableFull`] or [`Reject::Replayed`].
+    pub(super) fn admit(&mut self, forwarder: NodeId, sealed: &[u8]) -> Result<(), Reject> {
+        if !self.may_open(&forwarder) {
+            return Err(Reject::TableFull);
+        }
+        if self.seen.contains(&sha256(&[sealed])) {
+            self.note_bad(forwarder);
+            return Err(Reject::Replayed);
+        }
+        Ok(())
+    }
+
+    fn may_open(&self, forwarder: &NodeId) -> bool {
         let has_room = self.by.len() < CONNECTED_MAX;
         self.good < GOOD_MAX
             && self.by.get(forwarder).map_or(has_room, |count| {
@@ -39,15 +59,18 @@ impl Opened {
             })
     }
 
-    /// One was opened.
-    pub(super) fn note(&mut self, forwarder: NodeId, is_good: bool) {
+    /// One was opened, and good.
+    pub(super) fn note_good(&mut self, forwarder: NodeId, sealed: &[u8]) {
         let count = self.by.entry(forwarder).or_default();
-        if is_good {
-            self.good = self.good.saturating_add(1);
-            count.good = count.good.saturating_add(1);
-        } else {
-            count.bad = count.bad.saturating_add(1);
-        }
+        count.good = count.good.saturating_add(1);
+        self.good = self.good.saturating_add(1);
+        self.seen.insert(sha256(&[sealed]));
+    }
+
+    /// One was opened in vain.
+    pub(super) fn note_bad(&mut self, forwarder: NodeId) {
+        let count = self.by.entry(forwarder).or_default();
+        count.bad = count.bad.saturating_add(1);
     }
 }
 
@@ -57,8 +80,12 @@ mod tests {
 
     fn fill(opened: &mut Opened, forwarder: NodeId, is_good: bool) -> u32 {
         let mut count = 0;
-        while opened.may_open(&forwarder) {
-            opened.note(forwarder, is_good);
+        let box_of = |count: u32| [forwarder.as_bytes().as_slice(), &count.to_le_bytes()].concat();
+        while opened.admit(forwarder, &box_of(count)).is_ok() {
+            match is_good {
+                true => opened.note_good(forwarder, &box_of(count)),
+                false => opened.note_bad(forwarder),
+            }
             count += 1;
         }
         count
@@ -83,11 +110,22 @@ mod tests {
             NodeId::from_bytes(bytes)
         };
         for name in (0..1_000).filter(|name| *name % 2 == 0) {
-            if opened.may_open(&node(name)) {
-                opened.note(node(name), false);
+            if opened.admit(node(name), b"box").is_ok() {
+                opened.note_bad(node(name));
             }
         }
         assert_eq!(opened.by.len(), CONNECTED_MAX);
         assert!(opened.may_open(&node(0)));
+    }
+
+    #[test]
+    fn same_bytes_are_opened_once_and_cost_their_forwarder_its_share() {
+        let (mut opened, node) = (Opened::default(), NodeId::from_bytes([1; 32]));
+        opened.note_good(node, b"box");
+        for _ in 0..BAD_PER_FORWARDER {
+            assert_eq!(opened.admit(node, b"box"), Err(Reject::Replayed));
+        }
+        assert_eq!(opened.admit(node, b"another"), Err(Reject::TableFull));
+        assert_eq!(opened.seen.len(), 1);
     }
 }

@@ -142,21 +142,21 @@ impl FetchFlow {
         let Some(search) = self.searches.iter_mut().find(|search| search.tag == answer.tag) else {
             return;
         };
-        if !search.opened.may_open(&from) {
-            return shared.reject(from, Reject::TableFull);
+        if let Err(reason) = search.opened.admit(from, &answer.sealed) {
+            return shared.reject(from, reason);
         }
-        let opened = open_offer(shared, &search.secret, answer);
-        search.opened.note(from, opened.is_ok());
-        let (contact, holds) = match opened {
+        let (contact, holds) = match open_offer(shared, &search.secret, answer) {
             Ok(opened) => opened,
-            Err(reason) => return shared.reject(from, reason),
+            Err(reason) => {
+                search.opened.note_bad(from);
+                return shared.reject(from, reason);
+            }
         };
+        search.opened.note_good(from, &answer.sealed);
         let node = contact.hello.node;
-        if node == shared.node {
+        // A second answer of the same node adds nothing, and is no misbehaviour.
+        if node == shared.node || !search.answered.insert(node) {
             return;
-        }
-        if !search.answered.insert(node) {
-            return shared.reject(from, Reject::Replayed);
         }
         let held = search.wanted.iter().enumerate().filter(|(at, _)| holds >> at & 1 == 1);
         let held: Vec<Ticket> = held.map(|(_, ticket)| *ticket).collect();

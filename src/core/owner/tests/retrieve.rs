@@ -472,10 +472,14 @@ fn offers_are_used_only_if_they_are_true_and_fresh() {
     use Reject::{BadProof, Malformed, WrongMesh};
     assert_eq!(reasons, [Malformed, WrongMesh, BadProof, BadProof, BadProof]);
     assert!(world.dials.is_empty());
+    world.rejects.clear();
+    let once_more = world.seal(&request.ephemeral, &AnswerBody::Offer(offer.clone()));
     let answer = world.seal(&request.ephemeral, &AnswerBody::Offer(offer));
     world.input(answered(forwarder, answer.clone()));
+    world.input(answered(forwarder, once_more));
+    assert_eq!(world.rejects, [], "a second answer adds nothing, and is no misbehaviour");
     world.input(answered(forwarder, answer));
-    assert_eq!(world.rejects.last().unwrap().1, Reject::Replayed);
+    assert_eq!(world.rejects, [(forwarder, Reject::Replayed)]);
     assert_eq!(world.dials.len(), 1);
     world.run_until(SECOND, |world| fetched(world, 1).is_some());
 }

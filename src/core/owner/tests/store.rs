@@ -124,6 +124,37 @@ fn too_few_known_holders_are_asked_and_the_mesh_too() {
 }
 
 #[test]
+fn node_that_answers_on_its_stream_and_on_the_topic_does_nothing_wrong() {
+    let mut world = World::new(3);
+    store_one(&mut world, 0, 3);
+    world.run(SECOND);
+    store_one(&mut world, 1, 4);
+    world.run(5 * SECOND);
+    assert!(world.requests_published() > 2, "it is one short, and asked for again");
+    assert_eq!(world.acked(1).len(), 3);
+    assert_eq!(world.rejects, []);
+}
+
+#[test]
+fn claim_that_somebody_else_made_up_does_not_silence_the_node_itself() {
+    let mut world = World::new(3);
+    store_one(&mut world, 0, 3);
+    world.run(SECOND);
+    world.deaf_mesh = true;
+    store_one(&mut world, 1, 4);
+    world.run(Duration::from_millis(22));
+    let nodes: Vec<NodeId> = world.up.iter().copied().collect();
+    let request = offers(&world.published.last().unwrap().1).clone();
+    for node in &nodes {
+        let contact = Some(world.fakes[node].contact());
+        let nothing = StoreClaim { contact, wants: 0, ..claim(&request) };
+        let answer = world.seal(&request.ephemeral, &AnswerBody::Claim(nothing));
+        world.input(answered(nodes[0], answer));
+    }
+    world.run_until(SECOND, |world| world.acked(1).len() == 3);
+}
+
+#[test]
 fn silent_known_holder_costs_one_settling_time() {
     let mut world = World::new(3);
     store_one(&mut world, 0, 3);
@@ -248,10 +279,14 @@ fn claims_are_used_only_if_they_are_true_and_fresh() {
     world.input(answered(forwarder, answer));
     assert_eq!(world.rejects.pop(), Some((forwarder, Reject::Unsolicited)));
     assert!(world.dials.is_empty());
+    let once_more = good.clone();
     let answer = world.seal(&request.ephemeral, &AnswerBody::Claim(good));
     world.input(answered(forwarder, answer.clone()));
     world.input(answered(forwarder, answer));
     assert_eq!(world.rejects.pop(), Some((forwarder, Reject::Replayed)));
+    let answer = world.seal(&request.ephemeral, &AnswerBody::Claim(once_more));
+    world.input(answered(forwarder, answer));
+    assert_eq!(world.rejects, [], "the same in another box is no replay");
     world.run_until(SECOND, |world| world.stored(1).is_some());
 }
 
