@@ -157,7 +157,12 @@ impl HolderRole {
         // Taken here, and given back once the chunk has proven itself.
         if let Err(reason) = self.rates.unproven.take(now, from) {
             self.writing_bytes.give_back(from, bytes);
-            return self.reject(from, reason);
+            self.reject(from, reason);
+            // A refusal is smaller than any chunk, so nobody is made to send more than it sent.
+            if self.rates.put_off.take(now, from).is_ok() {
+                self.refuse(from, batch, id, StoreRefusal::Busy);
+            }
+            return;
         }
         let Some(promised) = promise(&chunk.terms, &self.limits) else {
             self.writing_bytes.give_back(from, bytes);

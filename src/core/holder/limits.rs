@@ -27,10 +27,10 @@ pub struct HolderLimits {
     /// Store requests on a stream, by peer. Above: dropped (`RateLimited`).
     pub direct_requests_per_peer: Rate,
     /// Retrieves and chunks on a stream whose proof has not verified (yet), by peer; what verifies
-    /// does not count. Above: a retrieve is answered `Busy`, a chunk dropped (`RateLimited`).
+    /// does not count. Above: `Busy`, as long as [`Self::put_off_per_peer`] lasts.
     pub unproven_per_peer: Rate,
-    /// Retrieves that are put off with a `Busy` before anything was looked up, by peer. Above:
-    /// dropped (`RateLimited` or `TableFull`).
+    /// Retrieves and chunks that are put off with a `Busy` before anything was looked up or
+    /// checked, by peer. Above: dropped (`RateLimited` or `TableFull`).
     pub put_off_per_peer: Rate,
     /// Topic requests remembered, so that each is handled once, by forwarder. Above: the oldest is
     /// forgotten.

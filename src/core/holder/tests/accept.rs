@@ -1,7 +1,8 @@
 //! Chunks on their way in, and their acknowledgement.
 
 use super::*;
-use crate::core::message::StoreAck;
+use crate::core::codec::encode_stream;
+use crate::core::message::{StoreAck, StoreReject};
 use crate::crypto::ack::{AckStatement, receipt};
 use crate::crypto::keys::ChunkSecret;
 
@@ -363,20 +364,40 @@ fn unproven_chunks_are_rate_limited_and_proven_ones_are_not() {
     let mut fixture = Fixture::new();
     let chunk = fixture.chunk(1);
     let bad = fixture.store_with(&chunk, |context| context.mesh = MeshId::from_bytes([1; 32]));
-    let mut reasons = BTreeMap::new();
-    for _ in 0..200 {
-        let (_, reason) = fixture.refused(bad.clone());
-        *reasons.entry(reason).or_insert(0) += 1;
+    let mut answers = BTreeMap::new();
+    for _ in 0..500 {
+        *answers.entry(fixture.refused(bad.clone())).or_insert(0) += 1;
     }
-    let burst = HolderLimits::default().unproven_per_peer.burst;
-    assert_eq!(reasons[&vec![Reject::BadProof]], burst);
-    assert_eq!(reasons[&vec![Reject::RateLimited]], 200 - burst);
+    let HolderLimits { unproven_per_peer, put_off_per_peer, .. } = HolderLimits::default();
+    let (checked, put_off) = (unproven_per_peer.burst, put_off_per_peer.burst);
+    let expected = [
+        ((vec![StoreRefusal::Invalid], vec![Reject::BadProof]), checked),
+        ((vec![StoreRefusal::Busy], vec![Reject::RateLimited]), put_off),
+        // Whoever does not stop is told nothing.
+        ((vec![], vec![Reject::RateLimited]), 500 - checked - put_off),
+    ];
+    assert_eq!(answers, BTreeMap::from(expected));
     fixture.now = Time(fixture.now.0 + 1_000);
     for _ in 0..300 {
         let message = fixture.store(&chunk);
         let ticket = fixture.begin_write(message);
         fixture.written(vec![done(ticket)]);
     }
+}
+
+#[test]
+fn refusal_is_shorter_than_the_shortest_chunk() {
+    let mut fixture = Fixture::new();
+    let chunk = fixture.chunk(1);
+    let message = StoreChunk { sealed: Bytes::new(), ..fixture.store(&chunk) };
+    let (batch, id) = (message.batch, chunk.id());
+    let refusal = StoreReject { batch, id, reason: StoreRefusal::Busy };
+    let length = |message: StreamMessage| {
+        let frame = encode_stream(&message);
+        frame.head.len() + frame.payload.len()
+    };
+    let asked = length(StreamMessage::StoreChunk(Box::new(message)));
+    assert!(length(StreamMessage::StoreReject(refusal)) < asked / 4);
 }
 
 #[test]
