@@ -51,6 +51,7 @@ use crate::core::topic::Topic;
 use crate::core::types::NodeId;
 use bytes::Bytes;
 use counters::Ledger;
+use queue::Pushed;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -122,16 +123,17 @@ impl Net {
     /// Queues a message to one peer. Never blocks.
     ///
     /// Where the peer is not up the message is dropped and [`NetEvent::Down`] answers. Where its
-    /// queue is full (see [`NetLimits`]) the message is dropped and counted: the roles bound what
-    /// they have in flight well below that.
+    /// queue is full (see [`NetLimits`]) a chunk that the peer asked for is replaced by the answer
+    /// Busy, so that it asks again later or elsewhere. Any other message is dropped; both are
+    /// counted. The owner role bounds what it has in flight well below that.
     pub fn send(&self, to: NodeId, message: StreamMessage) {
         match self.registry.share(&to) {
             None => self.command(Command::Away(to)),
-            Some(share) => {
-                if share.queue.push(codec::encode_stream(&message)).is_err() {
-                    self.registry.ledger.count(|counters| counters.dropped += 1);
-                }
-            }
+            Some(share) => match share.queue.push(&message) {
+                Pushed::Queued => {}
+                Pushed::Declined => self.registry.ledger.count(|counters| counters.busy += 1),
+                Pushed::Dropped => self.registry.ledger.count(|counters| counters.dropped += 1),
+            },
         }
     }
 

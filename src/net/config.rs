@@ -79,10 +79,18 @@ pub struct NetLimits {
     pub unread_frames: usize,
     /// Payload bytes of all peers that may wait for the drive loop.
     pub unread_bytes: usize,
-    /// Frames that may wait to be sent to one peer.
+    /// Frames that may wait to be sent to one peer, with a payload and without. Above: dropped and
+    /// counted.
     pub unsent_frames: usize,
-    /// Payload bytes that may wait to be sent to one peer.
+    /// Payload bytes on their way to one peer, of our own chunks and of those it asked for alike:
+    /// so many of each. Above: an own chunk is dropped and counted, and one asked for is answered
+    /// with Busy. The owner role has half of this in flight at most, and asks for as much.
     pub unsent_bytes: usize,
+    /// Payload bytes of chunks that peers asked for on their way to all of them; see
+    /// [`super::Net::send`]. Above: Busy, and for a peer that has some under way already as soon as
+    /// it would have more than half of what is left, so that slow readers leave room for others.
+    /// Own chunks do not count: they are the owner role's window, however many holders share them.
+    pub unsent_served_bytes: usize,
 }
 
 impl Default for NetLimits {
@@ -112,7 +120,8 @@ impl Default for NetLimits {
             unread_frames: 32,
             unread_bytes: 32 << 20,
             unsent_frames: 4096,
-            unsent_bytes: 64 << 20,
+            unsent_bytes: 32 << 20,
+            unsent_served_bytes: 128 << 20,
         }
     }
 }

@@ -15,6 +15,9 @@ pub struct Counters {
     pub rejected: BTreeMap<Reject, u64>,
     /// Own messages dropped because a queue was full: commands, or one peer's frames.
     pub dropped: u64,
+    /// Chunks that peers asked for and that were answered with Busy, because too much was on its
+    /// way already.
+    pub busy: u64,
     /// Own gossip that no neighbour took: nobody is subscribed, or all their queues were full.
     pub unpublished: u64,
     /// Gossip not handed on because the drive loop was busy.

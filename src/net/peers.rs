@@ -26,7 +26,7 @@ use libp2p::{Multiaddr, PeerId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Connections that come to be within this of each other were dialled at the same moment.
 const SIMULTANEOUS: Duration = Duration::from_secs(30);
@@ -53,6 +53,8 @@ pub(super) enum Step {
 pub(super) struct Peers {
     local: PeerId,
     limits: NetLimits,
+    /// What is left of [`NetLimits::unsent_served_bytes`].
+    served_to_all: Arc<Semaphore>,
     table: BTreeMap<PeerId, Entry>,
     next_stream: u64,
 }
@@ -122,7 +124,8 @@ fn set(duty: &watch::Sender<Duty>, to: Duty) {
 impl Peers {
     /// Nobody is connected.
     pub(super) fn new(local: PeerId, limits: NetLimits) -> Self {
-        Self { local, limits, table: BTreeMap::new(), next_stream: 0 }
+        let served_to_all = Arc::new(Semaphore::new(limits.unsent_served_bytes));
+        Self { local, limits, served_to_all, table: BTreeMap::new(), next_stream: 0 }
     }
 
     /// A connection was established.
@@ -134,10 +137,10 @@ impl Peers {
         address: Multiaddr,
         now: Instant,
     ) {
-        let limits = &self.limits;
+        let (limits, served_to_all) = (&self.limits, &self.served_to_all);
         let entry = self.table.entry(peer).or_insert_with(|| Entry {
             node,
-            share: Arc::new(Share::new(limits)),
+            share: Arc::new(Share::new(limits, served_to_all.clone())),
             connections: Vec::new(),
             up: None,
             round_trip: None,

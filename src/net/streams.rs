@@ -8,7 +8,7 @@
 use super::counters::Ledger;
 use super::events::Item;
 use super::frame::{self, FrameError};
-use super::queue::{Lane, Queue};
+use super::queue::{Lane, Queue, Sending};
 use super::{NetEvent, NetLimits};
 use crate::core::codec::{self, Frame, Reject};
 use crate::core::effect::Via;
@@ -84,10 +84,10 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// For a new peer.
-    pub(super) fn new(limits: &NetLimits) -> Self {
+    /// For a new peer; `served_to_all` as in [`Queue::new`].
+    pub(super) fn new(limits: &NetLimits, served_to_all: Arc<Semaphore>) -> Self {
         Self {
-            queue: Queue::new(limits),
+            queue: Queue::new(limits, served_to_all),
             assembling: Semaphore::new(1),
             unread_frames: Arc::new(Semaphore::new(limits.unread_frames)),
         }
@@ -249,7 +249,7 @@ impl StreamTask {
         let mut duty = self.duty.clone();
         loop {
             let now = *duty.borrow_and_update();
-            let frame = match now {
+            let sending = match now {
                 Duty::Retire => break,
                 now => tokio::select! {
                     biased;
@@ -258,10 +258,10 @@ impl StreamTask {
                         Ok(()) => continue,
                         Err(_) => break,
                     },
-                    frame = next(queue, now) => frame,
+                    sending = next(queue, now) => sending,
                 },
             };
-            frame::write(io, &frame, limits).await?;
+            frame::write(io, &sending.frame, limits).await?;
             match timeout(limits.stall, io.flush()).await {
                 Ok(result) => result.map_err(|_| End::Broken)?,
                 Err(_) => return Err(End::Broken),
@@ -275,15 +275,15 @@ impl StreamTask {
 }
 
 /// The next frame that a stream with this duty sends; waits for ever where it sends none.
-async fn next(queue: &Queue, duty: Duty) -> Frame {
+async fn next(queue: &Queue, duty: Duty) -> Sending {
     match duty {
         Duty::Wait | Duty::Idle | Duty::Retire => std::future::pending().await,
         Duty::Control => queue.next(Lane::Control).await,
         Duty::Bulk => queue.next(Lane::Bulk).await,
         Duty::Both => tokio::select! {
             biased;
-            frame = queue.next(Lane::Control) => frame,
-            frame = queue.next(Lane::Bulk) => frame,
+            sending = queue.next(Lane::Control) => sending,
+            sending = queue.next(Lane::Bulk) => sending,
         },
     }
 }

@@ -9,7 +9,7 @@ use gossiper::Gossiper;
 use node::{Node, all_connected, answer, chunk, reject};
 use quloud::core::codec::{self, Reject};
 use quloud::core::effect::{Reach, Via};
-use quloud::core::message::{Message, StreamMessage};
+use quloud::core::message::{Message, RetrieveRefusal, StreamMessage};
 use quloud::core::types::NodeId;
 use quloud::net::{Link, NetEvent, NetLimits};
 use raw::Raw;
@@ -114,8 +114,14 @@ async fn a_peer_on_loopback_is_local_and_its_hello_is_passed_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_does_not_read_loses_no_frame() {
-    let (one, mut two) = pair("/ip4/127.0.0.1/tcp/0").await;
-    // More than all that may wait unread at the other end.
+    // Much may wait to be sent, and less than that unread at the other end.
+    let limits = NetLimits {
+        unsent_bytes: 64 << 20,
+        unsent_served_bytes: 256 << 20,
+        unread_bytes: 16 << 20,
+        ..NetLimits::brisk()
+    };
+    let (one, mut two) = pair_with("/ip4/127.0.0.1/tcp/0", &limits).await;
     let frames = 14;
     for number in 0..frames {
         one.net.send(two.id(), chunk(number, 4 << 20));
@@ -131,12 +137,35 @@ async fn a_node_that_does_not_read_loses_no_frame() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_exceeds_the_bound_of_a_peers_queue_is_dropped_and_counted() {
-    let (one, two) = pair("/ip4/127.0.0.1/tcp/0").await;
-    for number in 0..200 {
-        one.net.send(two.id(), chunk(number, 4 << 20));
+async fn every_request_is_answered_though_the_asker_reads_slowly() {
+    let limits = NetLimits { unsent_bytes: 8 << 20, unread_bytes: 4 << 20, ..NetLimits::brisk() };
+    let (one, mut two) = pair_with("/ip4/127.0.0.1/tcp/0", &limits).await;
+    let requests = 20;
+    for request in 0..requests {
+        one.net.send(two.id(), chunk(request, 4 << 20));
     }
-    assert!(one.net.snapshot().await.counters.dropped > 0);
+    let mut waiting: Vec<u64> = (0..requests).collect();
+    let mut declined = 0;
+    while !waiting.is_empty() {
+        let event = two.until(|event| matches!(event, NetEvent::Message { .. })).await;
+        let request = match event {
+            NetEvent::Message { message: Message::Stream(message), .. } => match message {
+                StreamMessage::ChunkData(data) => data.request,
+                StreamMessage::RetrieveReject(reject) => {
+                    assert_eq!(reject.reason, RetrieveRefusal::Busy);
+                    declined += 1;
+                    reject.request
+                }
+                message => panic!("{message:?}"),
+            },
+            event => panic!("{event:?}"),
+        };
+        let at = waiting.iter().position(|waits| *waits == request);
+        waiting.swap_remove(at.expect("each is answered once"));
+    }
+    let counters = one.net.snapshot().await.counters;
+    assert!(declined > 0 && declined < requests);
+    assert_eq!((counters.busy, counters.dropped), (declined, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -381,10 +410,20 @@ async fn a_peer_that_gossips_garbage_is_soon_not_heard_any_more() {
 
 /// Two connected nodes.
 async fn pair(listen: &str) -> (Node, Node) {
+    pair_with(listen, &NetLimits::brisk()).await
+}
+
+/// Likewise, both with these limits.
+async fn pair_with(listen: &str, limits: &NetLimits) -> (Node, Node) {
     let listen = vec![listen.to_string()];
-    let mut one = Node::start(1, |config| config.listen = listen.clone()).await;
+    let mut one = Node::start(1, |config| {
+        config.listen = listen.clone();
+        config.limits = limits.clone();
+    })
+    .await;
     let mut two = Node::start(2, |config| {
         config.listen = listen;
+        config.limits = limits.clone();
         config.bootstrap = vec![one.address.clone()];
     })
     .await;
