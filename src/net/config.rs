@@ -75,9 +75,12 @@ pub struct NetLimits {
     pub commands: usize,
     /// Events that may wait for the drive loop.
     pub events: usize,
-    /// Frames of one peer that may wait for the drive loop.
+    /// Frames of one peer that are being read or wait for the drive loop. Above: its streams are not
+    /// read on.
     pub unread_frames: usize,
-    /// Payload bytes of all peers that may wait for the drive loop.
+    /// Payload bytes of all peers' frames that are being read or wait for the drive loop. A frame
+    /// counts in full before its payload is read. Above: no further payload is read; a peer that
+    /// keeps others waiting with a frame it does not send is dropped, see `stall` and `frame`.
     pub unread_bytes: usize,
     /// Frames that may wait to be sent to one peer, with a payload and without. Above: dropped and
     /// counted.
@@ -118,7 +121,7 @@ impl Default for NetLimits {
             commands: 1024,
             events: 256,
             unread_frames: 32,
-            unread_bytes: 32 << 20,
+            unread_bytes: 128 << 20,
             unsent_frames: 4096,
             unsent_bytes: 32 << 20,
             unsent_served_bytes: 128 << 20,

@@ -103,7 +103,7 @@ pub(super) struct Common {
     pub(super) greeting: Frame,
     /// Bounds.
     pub(super) limits: NetLimits,
-    /// Payload bytes that wait for the drive loop.
+    /// What is left of [`NetLimits::unread_bytes`].
     pub(super) unread_bytes: Arc<Semaphore>,
     /// To the drive loop.
     pub(super) events: mpsc::Sender<Item>,
@@ -198,13 +198,16 @@ impl StreamTask {
         let limits = &self.common.limits;
         let mut strikes = 0;
         while let Some(lengths) = frame::read_prefix(io, limits).await? {
-            // Held until the frame is among the unread ones: a peer has one more than those.
+            // Held until the body is there: of the node's bytes a peer that is slow with it takes
+            // those of one frame.
             let assembling = match lengths {
                 (_, 0) => None,
                 _ => Some(self.share.assembling.acquire().await.map_err(|_| End::Broken)?),
             };
+            // Before the body, which counts from its first byte on. A peer that is slow with it is
+            // dropped by its pace, and its permits with it.
+            let permits = self.unread_permits(lengths.1).await?;
             let frame = frame::read_body(io, lengths, limits).await?;
-            let permits = self.unread_permits(frame.payload.len()).await?;
             drop(assembling);
             self.share.queue.touch();
             let reason = match codec::decode_stream(frame) {
@@ -227,7 +230,8 @@ impl StreamTask {
         Ok(())
     }
 
-    /// Waits until the frame fits the bounds on what is unread.
+    /// Waits until the frame fits the bounds on what is unread. The peer's own bound comes first:
+    /// who waits for that keeps nothing from others.
     async fn unread_permits(&self, payload: usize) -> Result<Vec<OwnedSemaphorePermit>, End> {
         let frames = self.share.unread_frames.clone().acquire_owned().await;
         let mut permits = vec![frames.map_err(|_| End::Broken)?];

@@ -279,6 +279,45 @@ async fn a_peer_that_restarts_goes_down_and_comes_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_payload_takes_its_room_before_it_is_read() {
+    let limits = NetLimits { unread_bytes: 512 << 10, ..NetLimits::brisk() };
+    let mut node = Node::start(1, |config| config.limits = limits).await;
+    let (mut begun, rest) = Raw::half_a_frame(&mut node, 40, &chunk(1, 512 << 10)).await;
+    let mut whole = Raw::connect_as(&node, 41).await;
+    whole.greet().await;
+    node.up(whole.id()).await;
+    let second = whole.id();
+    let saying = tokio::spawn(async move { whole.say(&chunk(2, 512 << 10)).await });
+    let message = |event: &NetEvent| matches!(event, NetEvent::Message { .. });
+    assert!(node.within(Duration::from_millis(300), message).await.is_none());
+
+    begun.send(&rest).await;
+    for expected in [begun.id(), second] {
+        let event = node.until(message).await;
+        assert!(matches!(event, NetEvent::Message { from, .. } if from == expected), "{event:?}");
+    }
+    saying.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_stops_inside_a_payload_gives_its_room_back() {
+    let stall = Duration::from_secs(1);
+    let limits = NetLimits { unread_bytes: 512 << 10, stall, stall_bytes: 1, ..NetLimits::brisk() };
+    let mut node = Node::start(1, |config| config.limits = limits).await;
+    let _stopped = Raw::half_a_frame(&mut node, 40, &chunk(1, 512 << 10)).await;
+    let mut whole = Raw::connect_as(&node, 41).await;
+    whole.greet().await;
+    let second = whole.id();
+    let saying = tokio::spawn(async move {
+        whole.say(&chunk(2, 512 << 10)).await;
+        whole
+    });
+    let event = node.until(|event| matches!(event, NetEvent::Message { .. })).await;
+    assert!(matches!(event, NetEvent::Message { from, .. } if from == second), "{event:?}");
+    saying.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tcp_port_belongs_to_one_node_until_that_node_ends() {
     let mut one = Node::start(1, |_| {}).await;
     let listen = vec![one.address.split("/p2p/").next().unwrap().to_string()];

@@ -52,6 +52,22 @@ impl Raw {
         Self { keys, stream }
     }
 
+    /// A peer that has sent the first half of a message, and the other half.
+    pub(crate) async fn half_a_frame(
+        to: &mut Node,
+        seed: u8,
+        message: &StreamMessage,
+    ) -> (Self, Vec<u8>) {
+        let mut raw = Self::connect_as(to, seed).await;
+        raw.greet().await;
+        to.up(raw.id()).await;
+        let frame = codec::encode_stream(message);
+        let mut bytes = [&frame.prefix(), frame.head.as_ref(), &frame.payload].concat();
+        let rest = bytes.split_off(bytes.len() / 2);
+        raw.send(&bytes).await;
+        (raw, rest)
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> NodeId {
         self.keys.node_id()
