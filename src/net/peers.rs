@@ -6,10 +6,13 @@
 //!
 //! When two nodes dial each other at the same moment, two connections come to be. The node with the
 //! smaller PeerId decides, as soon as it has heard a Hello on both (so both are established at both
-//! ends): it keeps the one that it dialled and *retires* the other. Its streams finish the frame at
-//! hand and end their writing side; the other node sees that, does the same, and the connection is
-//! closed with nothing of it lost. What was not sent yet goes out on the connection that stays,
-//! because the queue belongs to the peer.
+//! ends): it keeps the one that it dialled and *retires* the other, which it *leads* to its end. Its
+//! streams finish the frame at hand and end their writing side. The other node follows: it sends
+//! nothing more there, and ends its side of each stream when it has read that stream's end. So the
+//! leader knows, when it has read all ends, that nothing is under way any more, and closes; were it
+//! the follower that closes, its own last frames could be lost (QUIC drops what was not delivered).
+//! What was not sent yet goes out on the connection that stays, because the queue belongs to the
+//! peer.
 //!
 //! A second connection that comes long after the first is something else: the peer has lost the
 //! first (a restart, a pulled plug) and we have not noticed. Then both sides keep the newer one,
@@ -77,9 +80,17 @@ struct Connection {
     address: Multiaddr,
     since: Instant,
     streams: Vec<Stream>,
-    /// When it is closed if its streams have not ended by then.
-    retired: Option<Instant>,
+    retired: Option<Retired>,
     closed: bool,
+}
+
+/// A connection that is being given up.
+#[derive(Debug, Clone, Copy)]
+struct Retired {
+    /// When it is closed if its streams have not ended by then.
+    deadline: Instant,
+    /// Whether we end our streams first, and close; else we follow.
+    leads: bool,
 }
 
 #[derive(Debug)]
@@ -109,11 +120,9 @@ impl Connection {
         self.streams.iter().find_map(|stream| stream.hello.as_ref())
     }
 
-    fn retire(&mut self, now: Instant) {
-        self.retired.get_or_insert(now + RETIREMENT);
-        for stream in &self.streams {
-            set(&stream.duty, Duty::Retire);
-        }
+    /// Begins its end; [`Entry::assign`] tells the streams.
+    fn retire(&mut self, leads: bool, now: Instant) {
+        self.retired.get_or_insert(Retired { deadline: now + RETIREMENT, leads });
     }
 }
 
@@ -157,21 +166,21 @@ impl Peers {
         entry.connections.push(connection);
     }
 
-    /// A stream was opened; `None` where its connection is no longer wanted.
+    /// A stream was opened; `None` where its connection is closed. On a connection that was given up
+    /// in the meantime it says Hello and ends in good order: a stream cut off would look like a
+    /// broken connection to the other side.
     pub(super) fn opened(
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
     ) -> Option<(StreamId, NodeId, watch::Receiver<Duty>, Arc<Share>)> {
         let entry = self.table.get_mut(&peer)?;
-        let connection = entry.connections.iter_mut().find(|c| c.id == connection)?;
-        if !connection.is_usable() {
-            return None;
-        }
+        let connection = entry.connections.iter_mut().find(|c| c.id == connection && !c.closed)?;
         let id = StreamId(self.next_stream);
         self.next_stream = self.next_stream.wrapping_add(1);
         let (duty, receiver) = watch::channel(Duty::Wait);
         connection.streams.push(Stream { id, hello: None, duty });
+        entry.assign();
         Some((id, entry.node, receiver, entry.share.clone()))
     }
 
@@ -204,12 +213,17 @@ impl Peers {
             return Vec::new();
         };
         let mut steps = Vec::new();
-        let torn = end != End::Finished;
+        let never_up = entry.up.is_none();
         if let Some(connection) = entry.connections.get_mut(at) {
+            // Before the Hello no frame can have been lost.
+            let greeted = connection.streams.iter().any(|s| s.id == id && s.hello.is_some());
+            let torn = greeted && end != End::Finished;
             connection.streams.retain(|stream| stream.id != id);
             // The streams of a connection live and end together.
-            connection.retire(now);
-            if !connection.closed && (torn || connection.streams.is_empty()) {
+            connection.retire(end != End::Finished, now);
+            let done = connection.streams.is_empty() && connection.retired.is_some_and(|r| r.leads);
+            let at_once = torn || never_up || done || matches!(end, End::Refused(_));
+            if at_once && !connection.closed {
                 connection.closed = true;
                 steps.push(Step::Close(connection.id));
             }
@@ -220,6 +234,23 @@ impl Peers {
         }
         steps.extend(entry.settle(now));
         self.sweep(&peer);
+        steps
+    }
+
+    /// A stream could not be opened: the connection is given up.
+    pub(super) fn failed(&mut self, peer: PeerId, id: ConnectionId, now: Instant) -> Vec<Step> {
+        let Some(entry) = self.table.get_mut(&peer) else {
+            return Vec::new();
+        };
+        let mut steps = Vec::new();
+        for connection in entry.connections.iter_mut().filter(|c| c.id == id && !c.closed) {
+            connection.retire(true, now);
+            if connection.streams.is_empty() {
+                connection.closed = true;
+                steps.push(Step::Close(id));
+            }
+        }
+        steps.extend(entry.settle(now));
         steps
     }
 
@@ -235,7 +266,9 @@ impl Peers {
         };
         if let Some(connection) = entry.connections.iter_mut().find(|c| c.id == id) {
             connection.closed = true;
-            connection.retire(now);
+            // Nobody is there to be followed.
+            connection.retired = None;
+            connection.retire(true, now);
         }
         let steps = entry.settle(now);
         self.sweep(&peer);
@@ -254,7 +287,7 @@ impl Peers {
                 steps.extend(entry.resolve(true, now));
             }
             for connection in &mut entry.connections {
-                let overdue = connection.retired.is_some_and(|deadline| deadline <= now);
+                let overdue = connection.retired.is_some_and(|r| r.deadline <= now);
                 let silent = connection.streams.is_empty() && connection.since + SILENT < now;
                 if (overdue || silent) && !connection.closed {
                     connection.closed = true;
@@ -304,8 +337,11 @@ impl Peers {
 
     /// Ends every stream in good order: the node is stopping.
     pub(super) fn retire_all(&mut self, now: Instant) {
-        let entries = self.table.values_mut();
-        entries.flat_map(|entry| &mut entry.connections).for_each(|c| c.retire(now));
+        for connection in self.table.values_mut().flat_map(|entry| &mut entry.connections) {
+            connection.retire(true, now);
+            // Whether announced or not.
+            connection.streams.iter().for_each(|stream| set(&stream.duty, Duty::Retire));
+        }
     }
 
     /// Whether frames wait to be sent to any peer that is up.
@@ -420,16 +456,20 @@ impl Entry {
         steps
     }
 
-    /// Gives each stream its duty.
+    /// Gives each stream its duty. None is read before `Up` was handed over, unless it was closed.
     fn assign(&self) {
-        let Some(up) = self.up.as_ref().filter(|up| up.announced) else {
-            return;
-        };
-        for connection in self.connections.iter().filter(|c| c.is_usable()) {
+        let announced = self.up.as_ref().is_some_and(|up| up.announced);
+        let carrier = self.up.as_ref().and_then(|up| up.carrier);
+        for connection in self.connections.iter().filter(|c| announced || c.closed) {
+            if let Some(Retired { leads, .. }) = connection.retired {
+                let duty = if leads { Duty::Retire } else { Duty::Idle };
+                connection.streams.iter().for_each(|stream| set(&stream.duty, duty));
+                continue;
+            }
             let greeted = connection.streams.iter().filter(|stream| stream.hello.is_some());
             let single = greeted.clone().count() == 1;
             for (at, stream) in greeted.enumerate() {
-                let duty = match (Some(connection.id) == up.carrier, at) {
+                let duty = match (Some(connection.id) == carrier, at) {
                     (true, 0) if single => Duty::Both,
                     (true, 0) => Duty::Control,
                     (true, 1) => Duty::Bulk,
@@ -459,7 +499,7 @@ impl Entry {
             (false, false) => return Vec::new(),
         };
         let others = self.connections.iter_mut().filter(|c| c.id != keep && c.is_usable());
-        others.for_each(|connection| connection.retire(now));
+        others.for_each(|connection| connection.retire(true, now));
         if restarted {
             self.up.iter_mut().filter(|up| up.carrier != Some(keep)).for_each(|up| up.torn = true);
         }

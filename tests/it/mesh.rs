@@ -170,9 +170,11 @@ async fn every_request_is_answered_though_the_asker_reads_slowly() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn simultaneous_dials_end_with_one_connection_and_nobody_goes_down() {
-    for round in 0..5 {
-        let mut one = Node::start(10 + round, |_| {}).await;
-        let mut two = Node::start(20 + round, |_| {}).await;
+    for round in 0..6 {
+        let transport = if round % 2 == 0 { "tcp/0" } else { "udp/0/quic-v1" };
+        let listen = vec![format!("/ip4/127.0.0.1/{transport}")];
+        let mut one = Node::start(10 + round, |config| config.listen = listen.clone()).await;
+        let mut two = Node::start(20 + round, |config| config.listen = listen).await;
         one.net.add_address(two.address.clone());
         two.net.add_address(one.address.clone());
         one.up(two.id()).await;
@@ -366,7 +368,7 @@ async fn garbage_on_the_stream_protocol_is_counted_and_a_little_of_it_forgiven()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_up_who_does_not_begin_with_a_hello_that_holds() {
-    let mut node = Node::start(1, |config| config.limits.hello = Duration::from_millis(500)).await;
+    let mut node = Node::start(1, |_| {}).await;
     let impostor = |seed| {
         let mut hello = node::hello(&node::keys(seed));
         hello.agreement_signature[0] ^= 1;
@@ -374,27 +376,28 @@ async fn nobody_is_up_who_does_not_begin_with_a_hello_that_holds() {
     };
     let other = StreamMessage::Hello(node::hello(&node::keys(77)));
     let openings = [
-        (30, Some(reject(1)), Some(Reject::Unsolicited)),
-        (31, Some(other), Some(Reject::WrongPeer)),
-        (32, Some(impostor(32)), Some(Reject::BadProof)),
-        (33, Some(chunk(1, 100)), Some(Reject::Oversize)),
-        (34, None, None),
+        (30, reject(1), Reject::Unsolicited),
+        (31, other, Reject::WrongPeer),
+        (32, impostor(32), Reject::BadProof),
+        (33, chunk(1, 100), Reject::Oversize),
     ];
     for (seed, opening, reason) in openings {
         let mut raw = Raw::connect_as(&node, seed).await;
-        if let Some(message) = opening {
-            raw.say(&message).await;
-        }
+        raw.say(&opening).await;
         raw.closed().await;
-        if let Some(reason) = reason {
-            node.until(|event| match event {
-                NetEvent::Up(peer) => panic!("{} is up", peer.node),
-                NetEvent::Rejected { reason: given, .. } => *given == reason,
-                _ => false,
-            })
-            .await;
-        }
+        node.until(|event| match event {
+            NetEvent::Up(peer) => panic!("{} is up", peer.node),
+            NetEvent::Rejected { reason: given, .. } => *given == reason,
+            _ => false,
+        })
+        .await;
     }
+    assert!(node.net.snapshot().await.peers.is_empty());
+
+    let limit = Duration::from_millis(500);
+    let node = Node::start(2, |config| config.limits.hello = limit).await;
+    let mut silent = Raw::connect_as(&node, 34).await;
+    silent.closed().await;
     assert!(node.net.snapshot().await.peers.is_empty());
 }
 

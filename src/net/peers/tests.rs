@@ -155,8 +155,12 @@ fn the_larger_side_waits_and_follows_without_going_down() {
     assert_eq!(second.map(|id| world.duty(id)), [Duty::Idle; 2]);
     assert_eq!(world.end(first[0], End::Finished), []);
     assert_eq!(second.map(|id| world.duty(id)), [Duty::Control, Duty::Bulk]);
-    assert_eq!(world.end(first[1], End::Finished), [World::close(1)]);
+    // The other stream sends nothing more, and does not end before the decider's half of it does.
+    assert_eq!(world.duty(first[1]), Duty::Idle);
+    assert_eq!(world.end(first[1], End::Finished), []);
     assert!(world.peers.is_up(&world.remote));
+    // The decider closes; if it never does, we do.
+    assert_eq!(world.peers.tick(world.now + RETIREMENT), [World::close(1)]);
 }
 
 #[test]
@@ -232,4 +236,40 @@ fn some_of_the_dialled_connections_are_kept_free_for_the_roles() {
         let closed: &[Step] = if dialled { &[World::close(1)] } else { &[] };
         assert_eq!(world.peers.prune(later), closed);
     }
+}
+
+#[test]
+fn a_stream_that_comes_after_its_connection_was_given_up_ends_in_good_order() {
+    let mut world = World::new(true);
+    world.link(1, true);
+    world.connect(2, false);
+    let early = world.open(2);
+    assert_eq!(world.greet(early), []);
+    let late = world.open(2);
+    assert_eq!([early, late].map(|id| world.duty(id)), [Duty::Retire; 2]);
+    assert_eq!(world.greet(late), []);
+    assert_eq!(world.end(early, End::Finished), []);
+    assert_eq!(world.end(late, End::Finished), [World::close(2)]);
+}
+
+#[test]
+fn a_stream_that_breaks_before_its_hello_tears_nothing() {
+    let mut world = World::new(false);
+    world.connect(1, true);
+    let (carrier, late) = (world.open(1), world.open(1));
+    world.greet(carrier);
+    world.peers.announced(&world.remote);
+    let (other, _) = world.link(2, false);
+    assert_eq!(world.end(late, End::Broken), []);
+    assert_eq!(world.duty(carrier), Duty::Retire);
+    assert_eq!(other.map(|id| world.duty(id)), [Duty::Control, Duty::Bulk]);
+    assert_eq!(world.end(carrier, End::Finished), [World::close(1)]);
+}
+
+#[test]
+fn a_connection_on_which_no_stream_opens_is_closed() {
+    let mut world = World::new(true);
+    world.connect(1, true);
+    let id = ConnectionId::new_unchecked(1);
+    assert_eq!(world.peers.failed(world.remote, id, world.now), [World::close(1)]);
 }

@@ -169,7 +169,9 @@ impl Driver {
                 if foreign {
                     self.swarm.behaviour_mut().gate.strange(peer, now);
                 }
-                self.swarm.close_connection(connection);
+                let steps = self.peers.failed(peer, connection, now);
+                self.carry_out(steps);
+                self.answer_asked(&peer);
             }
         }
     }
