@@ -30,8 +30,8 @@ use std::time::Duration;
 const REQUEST_LIFE: Duration = Duration::from_secs(60);
 /// When to look again where too many dials are open.
 const AGAIN: Duration = Duration::from_secs(1);
-/// One fetch in so many may be asked of a second holder at the same time (two in any case): on a
-/// slow line everything is slow, and asking twice would only make it slower.
+/// One fetch in so many may wait for one more holder at the same time (two in any case): on a slow
+/// line everything is slow, and asking twice would only make it slower.
 const HEDGED_SHARE: usize = 8;
 
 const SCORE_SERVED: i32 = 1;
@@ -116,11 +116,12 @@ impl FetchFlow {
         self.pass_over_late(now, shared, ticket);
         while self.wants_another(now, shared, ticket) {
             let Some(job) = self.jobs.get_mut(&ticket) else { return };
-            let in_flight = |node: &NodeId| self.loads.get(node).map_or(0, |load| load.in_flight);
+            let load = |node: &NodeId| self.loads.get(node).copied().unwrap_or_default();
             let limit = shared.limits.fetches_per_holder;
-            let next = job.next(now, &shared.peers, in_flight, limit);
+            let next = job.next(now, &shared.peers, load, limit);
             let Some(node) = next.or_else(|| self.guess(now, shared, ticket)) else {
-                let waits = |job: &Fetch| job.has_ready() || job.wait_until > now;
+                let load = |node: &NodeId| self.load(node);
+                let waits = |job: &Fetch| job.has_ready(now, load) || job.wait_until > now;
                 if !self.jobs.get(&ticket).is_some_and(waits) {
                     self.search(now, shared, ticket);
                 }
@@ -155,7 +156,7 @@ impl FetchFlow {
             let can = shared.peers.is_up(node) && shared.peers.score(node) >= 0;
             can && !job.sources.contains_key(node)
         };
-        match self.guesses.next(now, job.locality, is_open, |node| load(node).room(limit))? {
+        match self.guesses.next(now, job.locality, is_open, |node| load(node).room(now, limit))? {
             Guess::Ask(node) => job.guess(now, node, &shared.peers).then_some(node),
             Guess::Wait(until) => {
                 job.wait_until = until;
@@ -175,20 +176,29 @@ impl FetchFlow {
         }
     }
 
-    /// Whether to ask one more: nobody is being asked, or the only one is slow.
+    /// Whether to ask one more: nobody is being asked, or all that are have been slow.
     fn wants_another(&self, now: Time, shared: &Shared, ticket: Ticket) -> bool {
         let Some(job) = self.jobs.get(&ticket) else { return false };
-        let mut active = job.active();
-        let Some((node, since)) = active.next() else { return true };
-        if active.next().is_some() || self.hedge_at(node, since) > now {
-            return false;
+        let slow = |job: &Fetch| {
+            let at = job.active().map(|(node, since)| self.hedge_at(node, since));
+            at.fold((0, 0), |(all, slow), at| (all + 1, slow + usize::from(at <= now)))
+        };
+        // Whoever was slow does not count: else a few silent holders would use the share up.
+        let is_hedged = |job: &&Fetch| matches!(slow(job), (all, slow) if slow > 0 && slow < all);
+        let share = (shared.limits.fetch_slots / HEDGED_SHARE).max(2);
+        match slow(job) {
+            (0, _) => true,
+            (all, slow) if slow < all => false,
+            _ => self.jobs.values().filter(is_hedged).count() < share,
         }
-        let hedged = self.jobs.values().filter(|job| job.active().count() > 1).count();
-        hedged < (shared.limits.fetch_slots / HEDGED_SHARE).max(2)
     }
 
     fn hedge_at(&self, node: &NodeId, since: Time) -> Time {
-        self.loads.get(node).copied().unwrap_or_default().hedge_at(since)
+        self.load(node).hedge_at(since)
+    }
+
+    fn load(&self, node: &NodeId) -> Load {
+        self.loads.get(node).copied().unwrap_or_default()
     }
 
     fn ask(&mut self, now: Time, shared: &mut Shared, ticket: Ticket, node: NodeId) {
@@ -206,7 +216,7 @@ impl FetchFlow {
         };
         let proof = prove(&job.read, &job.id, &context, &mut shared.rng);
         source.state = State::Asked(request, now);
-        self.loads.entry(node).or_default().in_flight += 1;
+        self.loads.entry(node).or_default().on_asked(now);
         self.requests.insert(request, Request { ticket: Some(ticket), node, since: now });
         shared.timers.set_no_later(Wake::Requests, now.after(REQUEST_LIFE));
         let message = Retrieve { request, id: job.id, nonce, proof };
@@ -223,7 +233,9 @@ impl FetchFlow {
         });
         let searched = job.schedule.attempt() > 0 && !job.gathered;
         let search = searched.then_some(job.search_at);
-        let times = active.chain(job.next_ready()).chain(search).filter(|at| *at > now);
+        let silent = job.ready(now).filter_map(|node| self.load(node).silent_at());
+        let times = active.chain(job.next_ready()).chain(search).chain(silent);
+        let times = times.filter(|at| *at > now);
         let waiting = (job.wait_until > now).then_some(job.wait_until);
         let next = times.chain(waiting).min().map_or(job.deadline, |at| at.min(job.deadline));
         shared.timers.set(Wake::Fetch(ticket), next);
@@ -298,8 +310,7 @@ impl FetchFlow {
         let old = |_: &u64, request: &mut Request| now.since(request.since) >= REQUEST_LIFE;
         let old: Vec<(u64, Request)> = self.requests.extract_if(.., old).collect();
         for (number, Request { ticket, node, .. }) in old {
-            let load = self.loads.entry(node).or_default();
-            load.in_flight = load.in_flight.saturating_sub(1);
+            self.loads.entry(node).or_default().on_forgotten();
             if let Some(job) = ticket.and_then(|ticket| self.jobs.get_mut(&ticket))
                 && job.is_asked(&node, number)
             {

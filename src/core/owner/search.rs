@@ -158,6 +158,9 @@ impl FetchFlow {
         if node == shared.node || !search.answered.insert(node) {
             return;
         }
+        if let Some(load) = self.loads.get_mut(&node) {
+            load.on_offer(now);
+        }
         let held = search.wanted.iter().enumerate().filter(|(at, _)| holds >> at & 1 == 1);
         let held: Vec<Ticket> = held.map(|(_, ticket)| *ticket).collect();
         for ticket in held {

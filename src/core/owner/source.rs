@@ -63,18 +63,44 @@ pub(super) struct Source {
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Load {
     /// Requests it has not answered.
-    pub(super) in_flight: usize,
+    in_flight: usize,
     /// When it last answered one.
     progress: Time,
+    /// Since when it owes an answer: its last one, or the first request after a pause.
+    owes_since: Time,
+    /// It left a request unanswered until that was forgotten, and answered none since.
+    mute: bool,
     /// Its typical time, in milliseconds, moved by a quarter of each difference; 0 = unknown.
     typical_ms: u64,
 }
 
 impl Load {
+    /// It was asked.
+    pub(super) fn on_asked(&mut self, now: Time) {
+        if self.in_flight == 0 {
+            self.owes_since = now;
+        }
+        self.in_flight += 1;
+    }
+
+    /// A request is forgotten that it never answered.
+    pub(super) fn on_forgotten(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.mute = true;
+    }
+
+    /// It offers a chunk: a sign of life, and worth one more patience.
+    pub(super) fn on_offer(&mut self, now: Time) {
+        self.owes_since = now;
+        self.mute = false;
+    }
+
     /// It answered a request of that age.
     pub(super) fn on_answer(&mut self, now: Time, age: Duration) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.progress = now;
+        self.owes_since = now;
+        self.mute = false;
         let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).max(1);
         self.typical_ms = match self.typical_ms {
             0 => age,
@@ -85,14 +111,37 @@ impl Load {
     /// When a request sent `since` calls for a second one elsewhere. A holder that delivers other
     /// chunks is busy, not slow: the time counts from its last sign of life.
     pub(super) fn hedge_at(&self, since: Time) -> Time {
+        since.max(self.progress).after(self.patience())
+    }
+
+    fn patience(&self) -> Duration {
         let twice = Duration::from_millis(self.typical_ms.saturating_mul(2));
-        since.max(self.progress).after(twice.clamp(HEDGE_MIN, HEDGE_MAX))
+        twice.clamp(HEDGE_MIN, HEDGE_MAX)
+    }
+
+    /// From when on it counts as silent: it owes an answer, and nothing at all came for too long.
+    pub(super) fn silent_at(&self) -> Option<Time> {
+        match self.mute {
+            true => Some(Time::default()),
+            false => (self.in_flight > 0).then(|| self.owes_since.after(self.patience())),
+        }
+    }
+
+    pub(super) fn is_silent(&self, now: Time) -> bool {
+        self.silent_at().is_some_and(|at| at <= now)
     }
 
     /// Whether one more request may go there now; otherwise until when it is worth waiting for
-    /// that, which is no time at all where nothing comes from there.
-    pub(super) fn room(&self, in_flight_max: usize) -> Result<(), Time> {
-        if self.in_flight < in_flight_max { Ok(()) } else { Err(self.hedge_at(self.progress)) }
+    /// that, which is no time at all where nothing comes from there. A silent holder has one
+    /// request at a time until it answers.
+    pub(super) fn room(&self, now: Time, in_flight_max: usize) -> Result<(), Time> {
+        let max = if self.is_silent(now) { 1 } else { in_flight_max };
+        if self.in_flight < max { Ok(()) } else { Err(self.hedge_at(self.progress)) }
+    }
+
+    /// Whether there is nothing to wait for: it is silent, and was asked enough.
+    pub(super) fn is_stuck(&self, now: Time) -> bool {
+        self.in_flight > 0 && self.is_silent(now)
     }
 
     /// When a request sent `since` is late.
@@ -215,30 +264,40 @@ impl Fetch {
     }
 
     /// The best node to ask or to dial now: those that are said to have the chunk first, of these
-    /// the connected ones that have room, of these the trusted, then the least loaded, then in the
-    /// order in which they were named.
+    /// whoever is not silent, of these the connected ones that have room, of these the trusted,
+    /// then the least loaded, then in the order in which they were named.
     pub(super) fn next(
         &self,
         now: Time,
         peers: &Peers,
-        in_flight: impl Fn(&NodeId) -> usize,
+        load: impl Fn(&NodeId) -> Load,
         in_flight_max: usize,
     ) -> Option<NodeId> {
         let ready = self.sources.iter().filter_map(|(node, source)| {
             let is_up = peers.is_up(node);
-            let load = in_flight(node);
-            let can = source.is_ready(now) && (!is_up || load < in_flight_max);
-            can.then(|| ((source.guessed, !is_up, peers.score(node) < 0, load, source.rank), *node))
+            let load = load(node);
+            let can = source.is_ready(now) && (!is_up || load.room(now, in_flight_max).is_ok());
+            let doubts = (source.guessed, load.is_silent(now), !is_up, peers.score(node) < 0);
+            can.then_some(((doubts, load.in_flight, source.rank), *node))
         });
         ready.min().map(|(_, node)| node)
     }
 
-    /// Whether somebody is left to be asked, now or in a moment. Who was busy before is not waited
-    /// for alone.
-    pub(super) fn has_ready(&self) -> bool {
-        let is_left =
-            |source: &Source| matches!(source.state, State::Ready(_)) && source.busy < BUSY_OFTEN;
-        self.sources.values().any(is_left)
+    /// Whether somebody is left to be asked, now or in a moment. Who was busy before, or is
+    /// silent, is not waited for alone.
+    pub(super) fn has_ready(&self, now: Time, load: impl Fn(&NodeId) -> Load) -> bool {
+        let is_left = |(node, source): (&NodeId, &Source)| {
+            matches!(source.state, State::Ready(_))
+                && source.busy < BUSY_OFTEN
+                && !load(node).is_stuck(now)
+        };
+        self.sources.iter().any(is_left)
+    }
+
+    /// Who may be asked, if there is room.
+    pub(super) fn ready(&self, now: Time) -> impl Iterator<Item = &NodeId> {
+        let ready = self.sources.iter().filter(move |(_, source)| source.is_ready(now));
+        ready.map(|(node, _)| node)
     }
 
     /// Nodes that are being connected or asked, with the time since when, but for the late.

@@ -191,6 +191,56 @@ fn slow_loris_holder_skipped() {
 }
 
 #[test]
+fn silent_holders_cost_a_short_patience_and_lose_their_slots() {
+    let mut world = World::new(0);
+    let silent: Vec<NodeId> = (0..3).map(|_| world.add_connected(Manners::Silent)).collect();
+    let good = world.add_connected(Manners::Honest);
+    let all = [silent[0], silent[1], silent[2], good];
+    let start = world.now;
+    for ticket in 0..32 {
+        let (id, ck) = held_by(&mut world, 300, &all);
+        fetch(&mut world, ticket, (id, &ck), &all);
+    }
+    world.run_until(60 * SECOND, |world| (0..32).all(|ticket| fetched(world, ticket).is_some()));
+    assert!(world.now.since(start) < 3 * SECOND, "{:?}", world.now.since(start));
+    let slots = OwnerLimits::default().fetches_per_holder;
+    let asked_of = |world: &World, node| asked(world).iter().filter(|to| **to == node).count();
+    assert!(silent.iter().all(|node| asked_of(&world, *node) <= slots));
+    // What they were asked for is forgotten in the end; they get one request to answer, not eight.
+    world.run(120 * SECOND);
+    let before = asked(&world).len();
+    for ticket in 100..132 {
+        let (id, ck) = held_by(&mut world, 300, &silent[..1]);
+        fetch(&mut world, ticket, (id, &ck), &silent[..1]);
+    }
+    assert_eq!(asked(&world)[before..], silent[..1]);
+    // It answers that one, and is one of us again.
+    let request = world.fakes[&silent[0]].requests.last().unwrap().request;
+    let reason = RetrieveRefusal::NotHeld;
+    world.fake(silent[0]).manners = Manners::Honest;
+    world.stream(silent[0], StreamMessage::RetrieveReject(RetrieveReject { request, reason }));
+    let to_it = asked(&world)[before..].iter().filter(|node| **node == silent[0]).count();
+    assert_eq!(to_it, 1 + slots);
+    world.run(Duration::from_millis(100));
+    assert!((101..132).all(|ticket| fetched(&world, ticket).is_some()));
+}
+
+#[test]
+fn chunks_named_with_a_silent_holder_only_are_searched_for() {
+    let mut world = World::new(0);
+    let silent = world.add_connected(Manners::Silent);
+    let hidden = world.add(Manners::Honest);
+    for ticket in 0..32 {
+        let (id, ck) = held_by(&mut world, 300, &[hidden]);
+        fetch(&mut world, ticket, (id, &ck), &[silent]);
+    }
+    world.run_until(12 * SECOND, |world| (0..32).all(|ticket| fetched(world, ticket).is_some()));
+    // But for the eight that it was asked for, which wait as long as a slow holder may take.
+    let soon = (0..32).filter(|ticket| fetched(&world, *ticket).unwrap().0 < Time(4_000));
+    assert!(soon.count() >= 24);
+}
+
+#[test]
 fn late_answer_is_still_welcome() {
     let mut world = World::new(0);
     let slow = world.add_connected(Manners::Silent);
