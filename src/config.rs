@@ -41,6 +41,8 @@ pub struct Config {
     pub mesh: String,
     /// Bytes given to others.
     pub capacity: u64,
+    /// Bytes that one owner may have of them; `None` = half of the capacity.
+    pub account_quota: Option<u64>,
     /// Bytes of the disk to leave free; `None` leaves it to the store.
     pub reserve: Option<u64>,
     /// Where the node stands, at most 32 bytes; empty where undeclared.
@@ -312,6 +314,7 @@ impl Default for Config {
             lan_only: false,
             mesh: String::new(),
             capacity: 0,
+            account_quota: None,
             reserve: None,
             site: String::new(),
             operator: String::new(),

@@ -267,6 +267,14 @@ fn owner_role(config: &Config, node: &NodeKeys, owner: &Arc<OwnerKeys>, mesh: Me
     })
 }
 
+/// What one owner may use here. Half of the capacity where the user does not say otherwise: one
+/// owner, or one device of it that runs away, cannot use up what is given to all, and a mesh of two
+/// or three households still holds what each of them has. It is no bound for somebody who makes up
+/// account after account; that is what admission and leases are for.
+fn account_quota(config: &Config) -> u64 {
+    config.account_quota.unwrap_or(config.capacity / 2)
+}
+
 fn holder_role(
     config: &Config,
     node: &Arc<NodeKeys>,
@@ -276,11 +284,23 @@ fn holder_role(
     HolderRole::new(HolderConfig {
         keys: Arc::clone(node),
         mesh,
-        limits: HolderLimits::default(),
+        limits: HolderLimits { account_bytes_max: account_quota(config), ..Default::default() },
         seed: rand::random(),
         shard_bits: SHARD_BITS,
         site: config.site.clone(),
         operator: config.operator.clone(),
         used_by_account: store.usage(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_gets_half_unless_the_user_says_otherwise() {
+        let half = Config { capacity: 1_001, ..Config::default() };
+        assert_eq!(account_quota(&half), 500);
+        assert_eq!(account_quota(&Config { account_quota: Some(7), ..half }), 7);
+    }
 }

@@ -32,7 +32,7 @@ const LABEL_BYTES_MAX: usize = 32;
 const ADDRESSES_MAX: usize = 64;
 
 /// Every setting, in the order in which they are shown.
-pub static SETTINGS: [Setting; 10] = [
+pub static SETTINGS: [Setting; 11] = [
     Setting {
         name: "listen",
         unit: "multiaddress, repeatable",
@@ -93,12 +93,21 @@ pub static SETTINGS: [Setting; 10] = [
         show: |config| vec![size::exact(config.capacity)],
     },
     Setting {
+        name: "account_quota",
+        unit: "size, or auto: half of the capacity",
+        default: &["auto"],
+        many: false,
+        help: "Disk space that a single owner may use of the capacity.",
+        set: |config, values| size_or_auto(values).map(|value| config.account_quota = value),
+        show: |config| vec![config.account_quota.map_or("auto".to_owned(), size::exact)],
+    },
+    Setting {
         name: "reserve",
         unit: "size, or auto: the larger of 1GiB and 1 % of the disk",
         default: &["auto"],
         many: false,
         help: "Space on the disk that is left free, whatever the capacity.",
-        set: |config, values| reserve(values).map(|value| config.reserve = value),
+        set: |config, values| size_or_auto(values).map(|value| config.reserve = value),
         show: |config| vec![config.reserve.map_or("auto".to_owned(), size::exact)],
     },
     Setting {
@@ -171,7 +180,7 @@ fn capacity(values: &[String]) -> Result<u64, String> {
     size::parse(one(values)?).map_err(|error| error.to_string())
 }
 
-fn reserve(values: &[String]) -> Result<Option<u64>, String> {
+fn size_or_auto(values: &[String]) -> Result<Option<u64>, String> {
     match one(values)? {
         "auto" => Ok(None),
         text => size::parse(text).map(Some).map_err(|error| error.to_string()),

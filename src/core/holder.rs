@@ -28,8 +28,8 @@ pub use limits::HolderLimits;
 use super::codec::{RECORD_BYTES_MAX, Reject};
 use super::effect::{Effect, Event, Input, Via};
 use super::message::{
-    Answer, AnswerBody, Contact, Hello, Message, RetrieveRequest, StoreRequest, StreamMessage,
-    TopicMessage,
+    Answer, AnswerBody, Contact, Hello, Message, RetrieveRequest, StoreRefusal, StoreRequest,
+    StreamMessage, TopicMessage,
 };
 use super::topic::Topic;
 use super::types::{Account, AnswerTag, ChunkId, MeshId, NodeId, Ticket, Time};
@@ -150,6 +150,8 @@ enum Lookup {
     Short {
         from: NodeId,
         arrival: Box<accept::Arrival>,
+        /// What it is told otherwise.
+        refusal: StoreRefusal,
     },
     TopicRetrieve {
         from: NodeId,
@@ -340,9 +342,9 @@ impl HolderRole {
                 self.stream_work.give_back(from, 1);
                 self.send_claim(from, &request, &found);
             }
-            Some(Lookup::Short { from, arrival }) => {
+            Some(Lookup::Short { from, arrival, refusal }) => {
                 self.stream_work.give_back(from, 1);
-                self.on_short_found(from, *arrival, &found);
+                self.on_short_found(from, *arrival, refusal, &found);
             }
             Some(Lookup::TopicRetrieve { from, request }) => {
                 self.answer_with_offer(now, from, &request, &found);

@@ -227,7 +227,7 @@ pub struct StoreAck {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum StoreRefusal {
-    /// No room, or the account's quota is used up.
+    /// No room.
     Full = 1,
     /// Too many at once: try again later.
     Busy = 2,
@@ -237,6 +237,8 @@ pub enum StoreRefusal {
     Failed = 4,
     /// This node does not hold chunks for this owner (policy).
     Unwilling = 5,
+    /// The account has as much here as one account may have.
+    OverQuota = 6,
 }
 
 /// Not stored.

@@ -282,7 +282,7 @@ impl OwnerRole {
             Wake::Settle(batch) => self.store.on_settled(now, shared, batch),
             Wake::Publish(batch) => self.store.on_publish(now, shared, batch),
             Wake::Delivery(node) => self.store.on_silence(now, shared, node),
-            Wake::Deadline(ticket) => self.store.on_deadline(shared, ticket),
+            Wake::Deadline(ticket) => self.store.on_deadline(now, shared, ticket),
             Wake::Fetch(ticket) => self.fetch.on_wake(now, shared, ticket),
             Wake::Search(topic) => self.fetch.on_search(now, shared, topic),
             Wake::Requests => self.fetch.on_requests(now, shared),
@@ -415,6 +415,8 @@ pub enum Shortage {
     AcksOutstanding,
     /// Holders refused: full.
     HoldersFull,
+    /// Holders take no more chunks of this owner.
+    OverQuota,
     /// Nodes volunteered that share a failure domain with a holder that counts already.
     SharedDomains,
 }

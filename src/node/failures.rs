@@ -51,6 +51,10 @@ pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Sho
         Shortage::AcksOutstanding => "holders took the chunk and did not acknowledge it yet",
         Shortage::SharedDomains => "those who hold it share an address block or a declared site",
         Shortage::HoldersFull => "the nodes that were asked are full",
+        Shortage::OverQuota => {
+            "nodes that were asked hold as much for this owner as they give to one; their \
+             `account_quota` sets it"
+        }
     };
     Failure {
         kind: FailureKind::NotEnoughHolders,

@@ -170,6 +170,7 @@ fn store_refusal(reason: u32) -> Result<StoreRefusal, Reject> {
         3 => StoreRefusal::Invalid,
         4 => StoreRefusal::Failed,
         5 => StoreRefusal::Unwilling,
+        6 => StoreRefusal::OverQuota,
         _ => return Err(Reject::Malformed),
     })
 }

@@ -124,6 +124,7 @@ fn stream_message() -> impl Strategy<Value = StreamMessage> {
         Just(StoreRefusal::Invalid),
         Just(StoreRefusal::Failed),
         Just(StoreRefusal::Unwilling),
+        Just(StoreRefusal::OverQuota),
     ];
     let retrieve_refusal = prop_oneof![
         Just(RetrieveRefusal::NotHeld),

@@ -173,11 +173,15 @@ impl HolderRole {
         match room {
             Room::Enough => self.verify_and_write(from, arrival),
             Room::Closed => self.turn_down(from, &arrival, StoreRefusal::Failed, None),
-            Room::Short if self.stream_work.take(from, 1) => {
+            Room::Short | Room::OverQuota if self.stream_work.take(from, 1) => {
+                let refusal = match room {
+                    Room::OverQuota => StoreRefusal::OverQuota,
+                    _ => StoreRefusal::Full,
+                };
                 let arrival = Box::new(arrival);
-                self.find(vec![id], Lookup::Short { from, arrival });
+                self.find(vec![id], Lookup::Short { from, arrival, refusal });
             }
-            Room::Short => {
+            Room::Short | Room::OverQuota => {
                 self.turn_down(from, &arrival, StoreRefusal::Busy, Some(Reject::TableFull));
             }
         }
@@ -188,12 +192,13 @@ impl HolderRole {
         &mut self,
         from: NodeId,
         arrival: Arrival,
+        refusal: StoreRefusal,
         found: &[Option<Header>],
     ) {
         if found.first().is_some_and(Option::is_some) {
             self.verify_and_write(from, arrival);
         } else {
-            self.turn_down(from, &arrival, StoreRefusal::Full, None);
+            self.turn_down(from, &arrival, refusal, None);
         }
     }
 

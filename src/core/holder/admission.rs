@@ -15,6 +15,8 @@ pub(super) enum Room {
     Enough,
     /// Not for a chunk that is new here.
     Short,
+    /// There would be, but this account has its share.
+    OverQuota,
     /// The store takes no writes at all, or has not said yet how full it is.
     Closed,
 }
@@ -70,10 +72,13 @@ impl Admission {
         let used = self.used.get(account).copied().unwrap_or(0).saturating_add(reserved);
         let known = self.used.contains_key(account) || self.reserved_by.contains_key(account);
         let accounts = self.used.len() + self.reserved_by.len();
-        let fits = new <= available
-            && used.saturating_add(new) <= limits.account_bytes_max
-            && (known || accounts < limits.accounts_max);
-        if fits { Room::Enough } else { Room::Short }
+        if new > available || !known && accounts >= limits.accounts_max {
+            Room::Short
+        } else if used.saturating_add(new) > limits.account_bytes_max {
+            Room::OverQuota
+        } else {
+            Room::Enough
+        }
     }
 
     /// Sets bytes aside for a chunk that was let in.
@@ -170,7 +175,7 @@ mod tests {
             added_bytes: 12 << 10,
         };
         admission.settle(ACCOUNT, 10 << 10, Some(&written));
-        assert_eq!(admission.room(&ACCOUNT, 10 << 10, &limits), Room::Short);
+        assert_eq!(admission.room(&ACCOUNT, 10 << 10, &limits), Room::OverQuota);
         assert_eq!(admission.room(&OTHER, 10 << 10, &limits), Room::Enough);
     }
 

@@ -9,8 +9,9 @@ const MIB: u64 = 1 << 20;
 /// How much a holder lets others make it do. What happens at a bound stands at each.
 #[derive(Debug, Clone)]
 pub struct HolderLimits {
-    /// Bytes that one account may have here. Above: [`Full`](crate::core::message::StoreRefusal),
-    /// but for chunks that are held already.
+    /// Bytes that one account may have here. Above:
+    /// [`OverQuota`](crate::core::message::StoreRefusal), but for chunks that are held already.
+    /// No bound by default: what is fair depends on the capacity, which whoever sets it up knows.
     pub account_bytes_max: u64,
     /// Accounts with chunks here. Above: a new account is told `Full`.
     pub accounts_max: usize,

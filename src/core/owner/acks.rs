@@ -20,6 +20,9 @@ const SCORE_LIED: i32 = -32;
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// A holder that is full, failed or unwilling is not asked directly for so long.
 const FULL_PAUSE: Duration = Duration::from_secs(60);
+/// A holder that takes no more of this owner is given nothing new for so long: each try costs the
+/// transfer of what is on its way, and frees nothing.
+const QUOTA_PAUSE: Duration = Duration::from_secs(600);
 
 /// An ack of one chunk after all its checks. Made in this file only.
 #[derive(Debug)]
@@ -161,6 +164,10 @@ impl StoreFlow {
             StoreRefusal::Busy => (SCORE_BUSY, BUSY_PAUSE),
             // Honest, and no fault of the node.
             StoreRefusal::Full | StoreRefusal::Unwilling => (0, FULL_PAUSE),
+            StoreRefusal::OverQuota => {
+                shared.peers.over_quota(now, node, QUOTA_PAUSE);
+                (0, QUOTA_PAUSE)
+            }
             StoreRefusal::Invalid | StoreRefusal::Failed => (SCORE_FAILED, FULL_PAUSE),
         };
         shared.peers.rate(now, node, score);

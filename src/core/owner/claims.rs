@@ -299,14 +299,25 @@ impl StoreFlow {
             return shared.reject(from, Reject::TableFull);
         }
         let settled = batch.settled;
-        self.forgive(&batch_id, node, wants);
+        self.forgive(now, shared, &batch_id, node, wants);
         if settled {
             self.place_batch(now, shared, &batch_id);
         }
     }
 
-    /// A node that refused, and volunteers again, is taken at its word; one that lied is not.
-    fn forgive(&mut self, batch_id: &BatchId, node: NodeId, wants: u64) {
+    /// A node that refused, and volunteers again, is taken at its word; one that lied is not, and
+    /// one that takes no more of ours did not know whose chunk it is.
+    fn forgive(
+        &mut self,
+        now: Time,
+        shared: &Shared,
+        batch_id: &BatchId,
+        node: NodeId,
+        wants: u64,
+    ) {
+        if shared.peers.is_over_quota(now, &node) {
+            return;
+        }
         let Some(batch) = self.batches.get(batch_id) else { return };
         for (position, offer) in batch.open() {
             let Some(job) = self.jobs.get_mut(&offer.id) else { continue };

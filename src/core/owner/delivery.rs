@@ -87,6 +87,10 @@ impl Delivery {
         self.queue.front().copied()
     }
 
+    pub(super) fn queued(&self) -> Vec<Item> {
+        self.queue.iter().copied().collect()
+    }
+
     pub(super) fn pop(&mut self) {
         self.queue.pop_front();
     }

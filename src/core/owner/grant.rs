@@ -53,7 +53,7 @@ impl StoreFlow {
         let Some(batch) = self.batches.get(&batch_id) else { return Vec::new() };
         let may = |node: &NodeId| {
             let open = match job.grants.get(node) {
-                None => true,
+                None => self.may_be_given(now, shared, (batch_id, position), node),
                 Some(Grant::CutOff) => shared.peers.is_up(node),
                 Some(Grant::Refused(StoreRefusal::Busy)) => !shared.peers.is_avoided(now, node),
                 Some(_) => false,
@@ -77,6 +77,20 @@ impl StoreFlow {
             .collect();
         let taken: Vec<&Standing> = self.taken(shared, job, None);
         placement::place(&candidates, &taken, missing, shared.domains, batch.tie_break)
+    }
+
+    /// Whether the node takes something new of ours, or holds this already.
+    fn may_be_given(
+        &self,
+        now: Time,
+        shared: &Shared,
+        (batch_id, position): (BatchId, usize),
+        node: &NodeId,
+    ) -> bool {
+        let batch = self.batches.get(&batch_id);
+        let candidate = batch.and_then(|batch| batch.candidates.get(node));
+        let holds = candidate.is_some_and(|candidate| candidate.holds >> position & 1 == 1);
+        holds || !shared.peers.is_over_quota(now, node)
     }
 
     /// Where the replicas stand that count or are on their way, `but` for one node's.
@@ -178,6 +192,7 @@ impl StoreFlow {
     /// Sends what the holder has room for.
     pub(super) fn pump(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
         let limits = (shared.limits.in_flight_bytes, shared.limits.late_after);
+        self.refuse_queued(now, shared, node);
         let Some(delivery) = self.deliveries.get_mut(&node) else { return };
         while let Some(item) = delivery.front() {
             let wanted = |job: &&mut Job| {
@@ -201,6 +216,29 @@ impl StoreFlow {
             shared.send(node, StreamMessage::StoreChunk(Box::new(message)));
         }
         self.watch(shared, node);
+    }
+
+    /// Where the holder takes nothing new of ours, what is queued for it is as good as refused.
+    fn refuse_queued(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+        if !shared.peers.is_over_quota(now, &node) {
+            return;
+        }
+        let queued = self.deliveries.get(&node).map(Delivery::queued).unwrap_or_default();
+        let mut refused = Vec::new();
+        for (batch_id, id) in queued {
+            let place = self.jobs.get(&id).and_then(|job| job.place);
+            let Some(place) = place.filter(|(current, _)| *current == batch_id) else { continue };
+            if self.may_be_given(now, shared, place, &node) {
+                continue;
+            }
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            if job.grants.get(&node) == Some(&Grant::Queued) {
+                job.grants.insert(node, Grant::Refused(StoreRefusal::OverQuota));
+                job.quorum.refuse(node);
+                refused.push((batch_id, id));
+            }
+        }
+        self.place_again(now, shared, &refused);
     }
 
     /// Sets the alarm for a holder that is silent.

@@ -34,6 +34,8 @@ struct Known {
     score: i32,
     claimed: Option<Time>,
     avoid_until: Time,
+    /// Until then it gets nothing new of ours.
+    over_quota_until: Time,
     heard: Time,
 }
 
@@ -104,6 +106,16 @@ impl Peers {
     pub(super) fn avoid(&mut self, now: Time, node: NodeId, pause: Duration) {
         let known = self.remember(now, node);
         known.avoid_until = known.avoid_until.max(now.after(pause));
+    }
+
+    /// The node has as much of ours as it takes. On the topic, where nobody is named, it volunteers
+    /// all the same.
+    pub(super) fn over_quota(&mut self, now: Time, node: NodeId, pause: Duration) {
+        self.remember(now, node).over_quota_until = now.after(pause);
+    }
+
+    pub(super) fn is_over_quota(&self, now: Time, node: &NodeId) -> bool {
+        self.known.get(node).is_some_and(|known| now < known.over_quota_until)
     }
 
     pub(super) fn is_avoided(&self, now: Time, node: &NodeId) -> bool {

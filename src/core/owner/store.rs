@@ -319,26 +319,30 @@ impl StoreFlow {
         }
     }
 
-    pub(super) fn on_deadline(&mut self, shared: &mut Shared, ticket: Ticket) {
+    pub(super) fn on_deadline(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
         let Some(&id) = self.tickets.get(&ticket) else { return };
         let Some(job) = self.jobs.get(&id) else { return };
         let replicas = job.quorum.replicas();
-        let why = self.shortage(shared, job);
+        let why = self.shortage(now, shared, job);
         shared.report(OwnerEvent::Short { ticket, id, replicas, why });
     }
 
     /// What stands between the job and its quorum. Only where all that is missing is on its way is
     /// it the acks; one ack on its way must not hide that nobody else would take the chunk.
-    fn shortage(&self, shared: &Shared, job: &Job) -> Shortage {
+    fn shortage(&self, now: Time, shared: &Shared, job: &Job) -> Shortage {
         let given = job.grants.values().filter(|grant| grant.is_live() || **grant == Grant::Late);
         let coming = usize::from(job.quorum.replicas()) + given.count();
         if coming >= usize::from(job.quorum.wanted()) {
             return Shortage::AcksOutstanding;
         }
+        let batch = job.place.and_then(|(batch_id, _)| self.batches.get(&batch_id));
+        let mut candidates = batch.iter().flat_map(|batch| batch.candidates.keys());
+        if candidates.any(|node| shared.peers.is_over_quota(now, node)) {
+            return Shortage::OverQuota;
+        }
         if job.refusals(StoreRefusal::Full) > 0 {
             return Shortage::HoldersFull;
         }
-        let batch = job.place.and_then(|(batch_id, _)| self.batches.get(&batch_id));
         if batch.is_some_and(|batch| self.is_blocked_by_domains(shared, job, batch)) {
             return Shortage::SharedDomains;
         }

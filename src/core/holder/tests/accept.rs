@@ -293,7 +293,7 @@ fn read_only_store_takes_no_chunk() {
 }
 
 #[test]
-fn account_above_its_quota_is_told_full() {
+fn account_above_its_quota_is_told_so_and_keeps_what_it_has() {
     let limits = HolderLimits { account_bytes_max: 20_000, ..HolderLimits::default() };
     let mut fixture = Fixture::with(limits);
     for tag in 0..2 {
@@ -305,10 +305,16 @@ fn account_above_its_quota_is_told_full() {
         fixture.written(vec![(ticket, Ok(written))]);
     }
     let chunk = fixture.chunk(3);
-    let message = fixture.store(&chunk);
-    let effects = fixture.stream(OWNER, StreamMessage::StoreChunk(Box::new(message)));
-    let (ticket, _) = lookup_of(effects);
-    assert_eq!(refusals(&fixture.found(ticket, vec![None])), [StoreRefusal::Full]);
+    for held in [None, Some(chunk.header)] {
+        let message = fixture.store(&chunk);
+        let effects = fixture.stream(OWNER, StreamMessage::StoreChunk(Box::new(message)));
+        let (ticket, _) = lookup_of(effects);
+        let effects = fixture.found(ticket, vec![held]);
+        match held {
+            None => assert_eq!(refusals(&effects), [StoreRefusal::OverQuota]),
+            Some(_) => assert_eq!(writes(&effects), 1, "a renewal takes no space"),
+        }
+    }
 }
 
 #[test]

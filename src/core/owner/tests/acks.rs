@@ -245,9 +245,38 @@ fn chunk_lost_by_its_only_holder_goes_there_again_when_it_volunteers_anew() {
 }
 
 #[test]
+fn holder_over_quota_is_not_sent_one_chunk_after_the_other() {
+    let mut world = World::new(0);
+    let over = world.add_connected(Manners::Refuses(StoreRefusal::OverQuota));
+    let good = world.add_connected(Manners::Honest);
+    let limits = OwnerLimits::default();
+    for ticket in 0..40 {
+        let (chunk, _) = world.chunk(1 << 20);
+        world.store(ticket, chunk, 1);
+    }
+    world.run_until(10 * SECOND, |world| (0..40).all(|ticket| world.stored(ticket).is_some()));
+    let at_once = limits.in_flight_bytes >> 20;
+    let sent = world.fakes[&over].received.len();
+    assert!((1..=at_once).contains(&sent), "{sent} chunks went to it in vain");
+    // It volunteers on the topic, where it does not know for whom; it gets nothing.
+    for ticket in 40..50 {
+        let (chunk, _) = world.chunk(1 << 20);
+        world.store(ticket, chunk, 2);
+    }
+    world.run(61 * SECOND);
+    assert_eq!(world.fakes[&over].received.len(), sent);
+    assert_eq!(world.short(45), Some((1, Shortage::OverQuota)));
+    assert!(world.acked(45).iter().all(|(node, _)| *node == good));
+    // In the end it is tried again.
+    world.fake(over).manners = Manners::Honest;
+    world.run(1_300 * SECOND);
+    assert!((40..50).all(|ticket| world.stored(ticket).is_some()));
+}
+
+#[test]
 fn refusal_leads_to_the_next_candidate() {
-    use StoreRefusal::{Busy, Failed, Full, Invalid, Unwilling};
-    for reason in [Busy, Failed, Full, Invalid, Unwilling] {
+    use StoreRefusal::{Busy, Failed, Full, Invalid, OverQuota, Unwilling};
+    for reason in [Busy, Failed, Full, Invalid, OverQuota, Unwilling] {
         let mut world = World::new(0);
         let refuses = world.add_connected(Manners::Refuses(reason));
         let other = world.add_connected(Manners::Refuses(reason));
