@@ -207,8 +207,8 @@ pub(super) fn backups(catalog: &Catalog, newest: usize) -> Vec<BackupStatus> {
     open.chain(stored).take(newest).collect()
 }
 
-/// As a stored file has it in the catalogue.
-fn file_name(path: &Path) -> String {
+/// A file's name in the catalogue and in `quloud status`.
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

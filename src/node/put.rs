@@ -6,6 +6,7 @@
 //! ([`super::outbox`]) takes it up again while the node runs, and skips what is held already.
 
 use super::failures;
+use super::handle::file_name;
 use super::inner::Inner;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use super::report::{CapabilityText, Failure, Progress, PutDone};
@@ -118,10 +119,9 @@ impl PutRun {
     }
 
     fn root(&self, summary: PutSummary, replicas: u8) -> PutRoot {
-        let name = self.job.path.file_name().unwrap_or_default();
         PutRoot {
             job: self.job.job,
-            name: name.to_string_lossy().into_owned(),
+            name: file_name(&self.job.path),
             capability: summary.capability,
             bytes: summary.bytes,
             chunks: summary.chunks,
