@@ -17,7 +17,8 @@
 //! | `log`, `scan` | appending to segments, and reading them without the catalogue |
 //! | [`index`] | what the catalogue knows, and the [`index::Catalogue`] trait |
 //! | [`disk`] | the [`disk::Disk`] trait |
-//! | [`writer`], `tidy` | the order of write, sync, catalogue and answer; giving space back |
+//! | [`writer`] | the order of write, sync, catalogue and answer |
+//! | `tidy`, `compact`, `state` | giving space back, and the bound on what is not given back |
 //! | [`recovery`] | opening: replays, rebuilds, torn tails, rot |
 //! | [`reader`] | reads that are verified against the id |
 //! | [`scrub`] | reading everything in turn, so that rot is found |
@@ -25,6 +26,7 @@
 //! | `segments`, `catalogue` | disk and catalogue for real (feature `node`) |
 //! | `thread` | [`ChunkStore`], the handle (feature `node`) |
 
+mod compact;
 pub mod disk;
 pub mod index;
 mod log;

@@ -44,6 +44,12 @@ pub trait Disk {
     /// [`DiskError::NotFound`] and others.
     fn len(&self, file: File) -> Result<u64, DiskError>;
 
+    /// The space that a file takes in bytes: its length without the holes.
+    ///
+    /// # Errors
+    /// As [`Self::len`].
+    fn taken(&self, file: File) -> Result<u64, DiskError>;
+
     /// Makes an empty file; its name is durable after [`Self::sync_names`].
     ///
     /// # Errors

@@ -6,9 +6,10 @@
 //! ```text
 //! 'c' || chunk id 32                      -> entry, 226 bytes, wrapped: 266
 //! 'p'                                     -> position, 56 bytes
-//! 'g' || segment u64 be || target u64 be  -> nothing: `segment` guards `target`: a tombstone or a
-//!                                            newer record there keeps an old record in `target`
-//!                                            from coming back, so it must outlive `target`
+//! 't' || segment u64 be || target u64 be  -> u64: so many tombstones in `segment` end records in
+//!                                            `target` and are needed as long as that exists
+//! 'n' || segment u64 be || target u64 be  -> 1 u64: `segment` holds newer records of chunks that
+//!                                            have an older one in `target`: it must outlive it
 //! 's'                                     -> where the scrub stands: segment u64, offset u64
 //! ```
 //! Integers in values are little-endian. The position counts and sums up the entries: a map that
@@ -98,7 +99,7 @@ impl Locator {
 pub enum Condition {
     /// Nothing is known against it.
     Sound,
-    /// A read found it damaged: it no longer counts as held, and its bytes are left alone.
+    /// A read found it damaged: it no longer counts as held, and its bytes are kept as they are.
     Quarantined,
 }
 
@@ -214,7 +215,8 @@ impl Position {
 
 const CHUNK: u8 = b'c';
 const POSITION: u8 = b'p';
-const GUARD: u8 = b'g';
+const TOMBSTONES: u8 = b't';
+const NEWER: u8 = b'n';
 const SCRUB: u8 = b's';
 
 impl Change {
@@ -228,14 +230,31 @@ impl Change {
         Self { key: vec![POSITION], value: Some(position.encode()) }
     }
 
-    /// Notes that `segment` must outlive `target`.
-    pub fn guard(segment: u64, target: u64) -> Self {
-        Self { key: guard_key(segment, target), value: Some(Vec::new()) }
+    /// Sets or removes a note about two segments.
+    pub fn note(note: Note, segment: u64, target: u64, count: Option<u64>) -> Self {
+        let value = count.map(|count| count.to_le_bytes().to_vec());
+        Self { key: note_key(note, segment, target), value }
     }
+}
 
-    /// Forgets [`Self::guard`].
-    pub fn unguard(segment: u64, target: u64) -> Self {
-        Self { key: guard_key(segment, target), value: None }
+/// What one segment has to do with another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// It holds this many tombstones of records there.
+    Tombstones,
+    /// It holds a newer record of a chunk that has an older one there.
+    Newer,
+}
+
+impl Note {
+    /// Both kinds.
+    pub(crate) const ALL: [Self; 2] = [Self::Tombstones, Self::Newer];
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Tombstones => TOMBSTONES,
+            Self::Newer => NEWER,
+        }
     }
 }
 
@@ -245,9 +264,9 @@ fn chunk_key(id: &ChunkId) -> Vec<u8> {
     key
 }
 
-fn guard_key(segment: u64, target: u64) -> Vec<u8> {
+fn note_key(note: Note, segment: u64, target: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(17);
-    key.put(&[GUARD]).put(&segment.to_be_bytes()).put(&target.to_be_bytes());
+    key.put(&[note.code()]).put(&segment.to_be_bytes()).put(&target.to_be_bytes());
     key
 }
 
@@ -336,17 +355,18 @@ impl<C: Catalogue> Index<C> {
         if malformed { Err(CatalogueError::Malformed) } else { Ok(()) }
     }
 
-    /// Visits every (segment, target) that [`Change::guard`] noted.
-    pub(crate) fn for_each_guard(
+    /// Visits every (segment, target, count) that [`Change::note`] noted.
+    pub(crate) fn for_each_note(
         &self,
-        visit: &mut dyn FnMut(u64, u64),
+        note: Note,
+        visit: &mut dyn FnMut(u64, u64, u64),
     ) -> Result<(), CatalogueError> {
         let mut malformed = false;
-        self.map.scan(GUARD, &mut |key, _| {
-            let mut fields = Fields(key.get(1..).unwrap_or_default());
-            match (fields.take(), fields.take()) {
-                (Some(segment), Some(target)) if fields.0.is_empty() => {
-                    visit(u64::from_be_bytes(segment), u64::from_be_bytes(target));
+        self.map.scan(note.code(), &mut |key, value| {
+            let (mut fields, mut value) = (Fields(key.get(1..).unwrap_or_default()), Fields(value));
+            match (fields.take(), fields.take(), value.u64()) {
+                (Some(segment), Some(target), Some(count)) if fields.0.is_empty() => {
+                    visit(u64::from_be_bytes(segment), u64::from_be_bytes(target), count);
                 }
                 _ => malformed = true,
             }

@@ -89,28 +89,28 @@ impl<D: Disk> Log<D> {
         Ok(entry)
     }
 
-    /// Appends a tombstone; returns its segment and its number.
-    pub(crate) fn append_tombstone(
-        &mut self,
-        id: &ChunkId,
-        dead: &Entry,
-    ) -> Result<(u64, u64), LogError> {
-        let tombstone = Tombstone {
+    /// The tombstone that ends a record.
+    pub(crate) fn tombstone(&self, id: &ChunkId, dead: &Entry) -> Tombstone {
+        Tombstone {
             id: *id,
             segment: dead.locator.segment,
             offset: dead.locator.offset,
             sequence: dead.sequence,
             epoch: self.epoch,
-        };
+        }
+    }
+
+    /// Appends a tombstone, a new one or one that lay elsewhere; returns its segment.
+    pub(crate) fn append_tombstone(&mut self, tombstone: &Tombstone) -> Result<u64, LogError> {
         let box_1 = tombstone.encode();
         let draft = Draft { kind: Kind::Tombstone, boxes: [&box_1, &[], &[]] };
         self.make_room(draft.record_bytes())?;
         let (locator, sequence) = self.append(&draft)?;
-        self.note(|footer| footer.tombstone(sequence, &tombstone));
-        Ok((locator.segment, sequence))
+        self.note(|footer| footer.tombstone(sequence, tombstone));
+        Ok(locator.segment)
     }
 
-    /// Appends a whole record that lay elsewhere, boxes and all.
+    /// Appends a whole chunk record that lay elsewhere, boxes and all.
     pub(crate) fn append_moved(
         &mut self,
         record: &mut [u8],
@@ -246,6 +246,9 @@ pub(crate) struct Footer {
     count: u32,
 }
 
+/// The longest item of a footer, a chunk's.
+pub(crate) const ITEM_BYTES_MAX: u64 = 1 + 32 + super::index::ENTRY_BYTES as u64;
+
 const CHUNK_ITEM: u8 = 1;
 const TOMBSTONE_ITEM: u8 = 2;
 
@@ -254,6 +257,16 @@ const TOMBSTONE_ITEM: u8 = 2;
 pub(crate) enum Item {
     Chunk(ChunkId, Entry),
     Tombstone { sequence: u64, tombstone: Tombstone },
+}
+
+impl Item {
+    /// The number of its record.
+    pub(crate) fn sequence(&self) -> u64 {
+        match self {
+            Self::Chunk(_, entry) => entry.sequence,
+            Self::Tombstone { sequence, .. } => *sequence,
+        }
+    }
 }
 
 impl Footer {

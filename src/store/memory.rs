@@ -190,6 +190,10 @@ impl Disk for MemoryDisk {
         Ok(u64::try_from(body.bytes.len()).unwrap_or(u64::MAX).max(body.allocated))
     }
 
+    fn taken(&self, file: File) -> Result<u64, DiskError> {
+        Ok(lock(&self.0).body(file)?.taken())
+    }
+
     fn create(&self, file: File) -> Result<(), DiskError> {
         let mut content = lock(&self.0);
         content.files.insert(file, Body::default());

@@ -29,6 +29,8 @@
 //! kind 8 void       to be skipped; no box is really there, and the body CRC is 0
 //! ```
 //! A tombstone ends the record that it names and older ones of the same chunk, not newer ones.
+//! Chunks and tombstones may be moved to a later place, boxes and all; a chunk's record then has a
+//! new number.
 //! Kinds 6 (lease) and 7 (head) are reserved.
 
 use super::index::{Condition, Entry, Locator};

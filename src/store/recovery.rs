@@ -8,7 +8,7 @@
 //! is rot, and is quarantined and reported.
 
 use super::disk::{Disk, DiskError, File};
-use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index, Position};
+use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index, Note, Position};
 use super::log::{Active, Footer, Item, Log, LogError, to_block};
 use super::record::{Kind, LAYOUT_VERSION, Place, Tombstone, VOID_BYTES_MAX, void_head};
 use super::scan::{Content, Depth, Found, Scan, read_footer, scan};
@@ -292,18 +292,27 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         for number in &self.numbers {
             state.segments.entry(*number).or_default();
         }
-        let guards = self.index.for_each_guard(&mut |segment, target| {
-            if state.segments.contains_key(&segment) {
-                state.guard(segment, target);
-            }
-        });
-        guards.map_err(|_| Rebuilt::Broken)?;
+        let mut stale = Vec::new();
+        for note in Note::ALL {
+            let notes = self.index.for_each_note(note, &mut |segment, target, count| {
+                let both = [segment, target].iter().all(|one| state.segments.contains_key(one));
+                match note {
+                    // Its segment went, and the news of that was lost.
+                    _ if !both => stale.push(Change::note(note, segment, target, None)),
+                    Note::Tombstones => drop(state.bury(segment, target, count)),
+                    Note::Newer => drop(state.supersede(segment, target)),
+                }
+            });
+            notes.map_err(|_| Rebuilt::Broken)?;
+        }
+        self.changes = stale;
         self.state = state;
         Ok(Some(position))
     }
 
     fn reset(&mut self) -> Result<(), StoreOpenError> {
         self.state = State::default();
+        self.changes.clear();
         self.changed = true;
         Ok(self.index.clear()?)
     }
@@ -485,7 +494,8 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         self.state.replace(id, old.as_ref(), Some(entry));
         self.pending.insert(*id, Some(*entry));
         if let Some(old) = old {
-            self.guard(entry.locator.segment, old.locator.segment);
+            let change = self.state.supersede(entry.locator.segment, old.locator.segment);
+            self.changes.extend(change);
         }
         Ok(())
     }
@@ -501,18 +511,18 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         // Not the records that came after the one it names: a chunk may have been moved or stored
         // anew before its old record was buried.
         let old = self.lookup(id)?.filter(|old| old.sequence <= tombstone.sequence);
-        if old.is_some() {
-            self.state.replace(id, old.as_ref(), None);
+        if let Some(old) = old {
+            self.state.replace(id, Some(&old), None);
             self.pending.insert(*id, None);
+            // The record that it names is lost, and an older one turned up: that stays dead as
+            // long as the segment is there by which this tombstone is kept.
+            let named = self.state.segments.contains_key(&tombstone.segment);
+            let keeper = if named { tombstone.segment } else { segment };
+            let change = self.state.supersede(keeper, old.locator.segment);
+            self.changes.extend(change);
         }
-        self.guard(segment, tombstone.segment);
+        self.changes.extend(self.state.bury(segment, tombstone.segment, 1));
         Ok(())
-    }
-
-    fn guard(&mut self, segment: u64, target: u64) {
-        if self.state.guard(segment, target) {
-            self.changes.push(Change::guard(segment, target));
-        }
     }
 
     fn lookup(&self, id: &ChunkId) -> Result<Option<Entry>, StoreOpenError> {
@@ -530,12 +540,18 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         Ok(self.index.apply(&changes)?)
     }
 
-    /// Writes the position last: a rebuild that was interrupted begins anew.
+    /// Writes the position last: a rebuild that was interrupted begins anew. With what is left of
+    /// the changes: a replay must not count a tombstone twice.
     fn finish(&mut self, start: Option<Position>) -> Result<(), StoreOpenError> {
-        self.apply()?;
         let position = position(&self.log, &self.state);
-        if self.report.read_only.is_none() && (self.changed || start != Some(position)) {
-            self.index.apply(&[Change::position(&position)])?;
+        let news = !self.pending.is_empty() || !self.changes.is_empty();
+        let news = self.changed || news || start != Some(position);
+        let write = news && self.report.read_only.is_none();
+        if write {
+            self.changes.push(Change::position(&position));
+        }
+        self.apply()?;
+        if write {
             self.index.flush()?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroU64;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,6 +43,9 @@ struct Handle {
 /// The kernel is asked to begin writing after this many bytes: the disk then works while the next
 /// chunks are wrapped, and the sync at the end of a group has less left to wait for.
 const WRITE_BEHIND_BYTES: u64 = 4 << 20;
+
+/// What `st_blocks` counts in, whatever the file system's blocks are.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 impl FileDisk {
     /// Opens `dir`, making it where it is missing, and locks it. `None`: another process has it.
@@ -162,6 +165,11 @@ impl Disk for FileDisk {
 
     fn len(&self, file: File) -> Result<u64, DiskError> {
         fs::symlink_metadata(self.path(file)).map(|metadata| metadata.len()).map_err(io)
+    }
+
+    fn taken(&self, file: File) -> Result<u64, DiskError> {
+        let metadata = fs::symlink_metadata(self.path(file)).map_err(io)?;
+        Ok(metadata.blocks().saturating_mul(STAT_BLOCK_BYTES))
     }
 
     fn create(&self, file: File) -> Result<(), DiskError> {

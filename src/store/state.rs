@@ -1,8 +1,17 @@
 //! What the writer counts: space, entries, and which segments are still needed.
 
-use super::index::{Condition, Entry};
+use super::index::{Change, Condition, Entry, Note};
+use super::log::ITEM_BYTES_MAX;
+use super::record::BLOCK_BYTES;
 use crate::core::types::{Account, ChunkId};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What a segment takes besides its items: its first record, its last one, and what a footer has
+/// around its items, rounded up.
+pub(crate) const FRAME_BYTES: u64 = 3 * BLOCK_BYTES as u64 + 256;
+
+/// What a tombstone takes, its item in the footer included.
+const TOMBSTONE_BYTES: u64 = BLOCK_BYTES as u64 + ITEM_BYTES_MAX;
 
 /// What is known of one segment.
 #[derive(Debug, Clone, Default)]
@@ -11,11 +20,44 @@ pub(crate) struct Segment {
     pub(crate) live: u64,
     /// The length of their records.
     pub(crate) live_bytes: u64,
-    /// Segments that this one must outlive: something here keeps an old record there from coming
-    /// back in a rebuild.
-    pub(crate) guards: BTreeSet<u64>,
-    /// It holds a record that cannot be moved.
-    pub(crate) stuck: bool,
+    /// Segments that this one must outlive, because it holds a newer record of a chunk that has
+    /// an older one there.
+    pub(crate) newer: BTreeSet<u64>,
+    /// Its tombstones that are still needed, by the segment whose records they end.
+    tombstones: BTreeMap<u64, u64>,
+    /// The sum of these.
+    needed: u64,
+    /// Tombstones elsewhere that end records in it, and are needed only as long as it is there.
+    named: u64,
+    /// All that is needed of it lies elsewhere too.
+    pub(crate) emptied: bool,
+    /// The number of a record in it that cannot be moved; 0 where that is not known.
+    pub(crate) stuck: Option<u64>,
+    /// The space it takes on the disk; `None` where that changed since it was asked for.
+    pub(crate) taken: Option<u64>,
+}
+
+impl Segment {
+    /// What its content would take if it were written anew.
+    pub(crate) fn useful_bytes(&self) -> u64 {
+        let chunks = self.live.saturating_mul(ITEM_BYTES_MAX).saturating_add(self.live_bytes);
+        let tombstones = self.needed.saturating_mul(TOMBSTONE_BYTES);
+        chunks.saturating_add(tombstones).saturating_add(FRAME_BYTES)
+    }
+
+    /// What emptying it gives back, and out of how much: its own waste, and the tombstones
+    /// elsewhere that become waste without it. `None` where its space is not known.
+    pub(crate) fn gain(&self) -> Option<(u64, u64)> {
+        let taken = self.taken?;
+        let named = self.named.saturating_mul(TOMBSTONE_BYTES);
+        let waste = taken.saturating_sub(self.useful_bytes());
+        Some((waste.saturating_add(named), taken.saturating_add(named)))
+    }
+
+    fn is_needed(&self) -> bool {
+        let holds_something = self.live > 0 || (self.needed > 0 && !self.emptied);
+        holds_something || !self.newer.is_empty()
+    }
 }
 
 /// Sums over all entries of the catalogue.
@@ -68,31 +110,70 @@ impl State {
         let segment = self.segments.entry(entry.locator.segment).or_default();
         segment.live = segment.live.saturating_sub(1);
         segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
+        segment.taken = None;
+        if segment.stuck == Some(entry.sequence) {
+            segment.stuck = None;
+        }
     }
 
-    /// A tombstone or newer record in `segment` overrules a record in `target`: returns whether
-    /// that is news that the catalogue must keep. Within one segment both vanish together.
-    pub(crate) fn guard(&mut self, segment: u64, target: u64) -> bool {
-        segment != target
+    /// Counts tombstones in `segment` of records in `target`, and returns the change of the
+    /// catalogue. `None` where they are not needed: a record and its tombstone vanish together
+    /// where they share a segment, and a record that is gone needs none.
+    pub(crate) fn bury(&mut self, segment: u64, target: u64, count: u64) -> Option<Change> {
+        if segment == target {
+            return None;
+        }
+        let named = &mut self.segments.get_mut(&target)?.named;
+        *named = named.saturating_add(count);
+        let holder = self.segments.entry(segment).or_default();
+        holder.needed = holder.needed.saturating_add(count);
+        let sum = holder.tombstones.entry(target).or_default();
+        *sum = sum.saturating_add(count);
+        Some(Change::note(Note::Tombstones, segment, target, Some(*sum)))
+    }
+
+    /// A newer record in `segment` overrules one in `target`: returns the change of the
+    /// catalogue where that is news.
+    pub(crate) fn supersede(&mut self, segment: u64, target: u64) -> Option<Change> {
+        let news = segment != target
             && self.segments.contains_key(&target)
-            && self.segments.entry(segment).or_default().guards.insert(target)
+            && self.segments.entry(segment).or_default().newer.insert(target);
+        news.then(|| Change::note(Note::Newer, segment, target, Some(1)))
     }
 
-    /// Segments that nothing needs any more: no chunk lives there, and they guard nothing.
+    /// Segments that nothing needs any more.
     pub(crate) fn dead_segments(&self, tip: u64) -> Vec<u64> {
         let dead = |(number, segment): (&u64, &Segment)| {
-            let needed = *number == tip || segment.live > 0 || !segment.guards.is_empty();
-            (!needed).then_some(*number)
+            (*number != tip && !segment.is_needed()).then_some(*number)
         };
         self.segments.iter().filter_map(dead).collect()
     }
 
-    /// `number` is gone for good: returns the segments that guarded it.
-    pub(crate) fn forget_segment(&mut self, number: u64) -> Vec<u64> {
-        self.segments.remove(&number);
-        let had = |(other, segment): (&u64, &mut Segment)| {
-            segment.guards.remove(&number).then_some(*other)
-        };
-        self.segments.iter_mut().filter_map(had).collect()
+    /// Segments of which newer records lie elsewhere, where nothing but their end makes that
+    /// known: they keep others from going.
+    pub(crate) fn superseded(&self) -> BTreeSet<u64> {
+        self.segments.values().flat_map(|segment| segment.newer.iter().copied()).collect()
+    }
+
+    /// `number` is gone for good: returns the changes that forget the notes about it.
+    pub(crate) fn forget_segment(&mut self, number: u64) -> Vec<Change> {
+        let gone = self.segments.remove(&number).unwrap_or_default();
+        let mut changes = Vec::new();
+        for (target, count) in gone.tombstones {
+            if let Some(target) = self.segments.get_mut(&target) {
+                target.named = target.named.saturating_sub(count);
+            }
+            changes.push(Change::note(Note::Tombstones, number, target, None));
+        }
+        for (other, segment) in &mut self.segments {
+            if segment.newer.remove(&number) {
+                changes.push(Change::note(Note::Newer, *other, number, None));
+            }
+            if let Some(count) = segment.tombstones.remove(&number) {
+                segment.needed = segment.needed.saturating_sub(count);
+                changes.push(Change::note(Note::Tombstones, *other, number, None));
+            }
+        }
+        changes
     }
 }

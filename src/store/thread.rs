@@ -20,7 +20,7 @@ use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -261,6 +261,20 @@ fn bytes_of(request: &Request) -> u64 {
     }
 }
 
+/// One group of what waits, and the bytes of its chunks.
+fn gather(first: Request, queue: &Receiver<Request>) -> (Vec<Request>, u64) {
+    let mut bytes = bytes_of(&first);
+    let mut group = vec![first];
+    while group.len() < GROUP_MAX
+        && bytes < GROUP_BYTES_MAX
+        && let Ok(next) = queue.try_recv()
+    {
+        bytes = bytes.saturating_add(bytes_of(&next));
+        group.push(next);
+    }
+    (group, bytes)
+}
+
 /// The writer's thread: what waits when the last group is done is the next group.
 fn write<D: Disk, C: Catalogue>(
     mut writer: Writer<D, C>,
@@ -269,21 +283,25 @@ fn write<D: Disk, C: Catalogue>(
 ) {
     let mut space = writer.space();
     (shared.completions)(Input::Space(space));
-    while let Ok(first) = queue.recv() {
-        let mut bytes = bytes_of(&first);
-        let mut group = vec![first];
-        while group.len() < GROUP_MAX
-            && bytes < GROUP_BYTES_MAX
-            && let Ok(next) = queue.try_recv()
-        {
-            bytes = bytes.saturating_add(bytes_of(&next));
-            group.push(next);
-        }
+    let mut untidy = true;
+    loop {
+        let first = match untidy {
+            true => queue.try_recv(),
+            false => queue.recv().map_err(|_| TryRecvError::Disconnected),
+        };
         let was_read_only = writer.read_only().is_some();
-        let inputs = writer.commit(group);
-        shared.queued.fetch_sub(bytes, Ordering::AcqRel);
-        inputs.into_iter().for_each(|input| (shared.completions)(input));
-        writer.tidy();
+        match first {
+            Ok(first) => {
+                let (group, bytes) = gather(first, queue);
+                let inputs = writer.commit(group);
+                shared.queued.fetch_sub(bytes, Ordering::AcqRel);
+                inputs.into_iter().for_each(|input| (shared.completions)(input));
+            }
+            // Nobody waits: there is time for what is left to reclaim.
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return,
+        }
+        untidy = writer.tidy();
         if let Some(reason) = writer.read_only().filter(|_| !was_read_only) {
             tracing::error!(%reason, "the store is read-only until it is opened again");
         }

@@ -1,16 +1,19 @@
 //! What the writer does between groups: gives space back, and sets some aside.
 //!
+//! A deleted record is punched out but for its first block, which a scan needs; a segment that
+//! nothing needs is unlinked; and one with too much waste in it is emptied ([`super::compact`]).
+//!
 //! Nothing here is promised to anybody, so that an error leaves things as they are until the next
 //! time; only a failed sync or flush turns the store read-only, as everywhere.
 
+use super::compact::MOVED_PER_DEAD;
 use super::disk::{Disk, DiskError, File};
-use super::index::{Catalogue, Change, Condition, Entry};
-use super::log::{Item, LogError};
-use super::record::{BLOCK_BYTES, Prefix};
-use super::recovery::position;
-use super::scan::{Content, Depth, scan};
+use super::index::{Catalogue, Entry};
+use super::record::BLOCK_BYTES;
 use super::writer::{ReadOnly, Writer};
-use crate::core::types::ChunkId;
+
+/// One call moves at least this part of a segment where something is worth moving.
+const STEPS_PER_SEGMENT: u64 = 16;
 
 /// A file that takes space, so that there is some to give back on a disk that others filled up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,38 +41,32 @@ pub(super) fn release_ballast_if_low<D: Disk>(disk: &D, needed: u64) {
 
 impl<D: Disk, C: Catalogue> Writer<D, C> {
     /// Gives the space of deleted chunks back and sets the ballast aside. To be called after
-    /// [`Self::commit`], when its completions are on their way.
-    pub fn tidy(&mut self) {
+    /// [`Self::commit`], when its completions are on their way, and when there is nothing else to
+    /// do as long as it returns `true`: then there is more to give back.
+    pub fn tidy(&mut self) -> bool {
         if self.read_only.is_some() {
-            return;
+            return false;
         }
         self.set_ballast();
-        if self.dead.is_empty() {
-            return;
+        let (tip, _) = self.log.tip();
+        if self.dead.is_empty() && self.reclaimed == Some(tip) {
+            return false;
         }
+        let mut died = 0_u64;
         for dead in std::mem::take(&mut self.dead) {
             self.punch(&dead);
+            // Its head and its tombstone become waste in any case.
+            let rest = if self.holes { BLOCK_BYTES as u64 } else { dead.locator.bytes.into() };
+            died = died.saturating_add(rest).saturating_add(BLOCK_BYTES as u64);
         }
-        self.reclaim();
+        let least = (self.options.segment_bytes / STEPS_PER_SEGMENT).max(BLOCK_BYTES as u64);
+        self.reclaim(died.saturating_mul(MOVED_PER_DEAD).saturating_add(least))
     }
 
-    /// [`Self::tidy`] when the store is opened, where all that was left over is looked at.
-    pub(super) fn tidy_all(&mut self) {
+    /// What must not wait when the store is opened: the rest is for the first [`Self::tidy`].
+    pub(super) fn tidy_opened(&mut self) {
         if self.read_only.is_none() {
             self.set_ballast();
-            self.reclaim();
-        }
-    }
-
-    fn reclaim(&mut self) {
-        self.sweep();
-        if !self.holes
-            && let Some(segment) = self.half_empty_segment()
-        {
-            if let Err(reason) = self.compact(segment) {
-                self.read_only = Some(reason);
-                return;
-            }
             self.sweep();
         }
     }
@@ -88,7 +85,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
 
     /// Unlinks segments that nothing needs. A name must be gone for good before what guards
     /// it may go.
-    fn sweep(&mut self) {
+    pub(super) fn sweep(&mut self) {
         loop {
             let (tip, _) = self.log.tip();
             let dead = self.state.dead_segments(tip);
@@ -106,8 +103,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             }
             let mut changes = Vec::new();
             for number in gone {
-                let freed = self.state.forget_segment(number).into_iter();
-                changes.extend(freed.map(|segment| Change::unguard(segment, number)));
+                changes.extend(self.state.forget_segment(number));
             }
             // Need not be durable: a note about a segment that is gone is ignored.
             if let Err(error) = self.index.apply(&changes) {
@@ -115,78 +111,6 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 return;
             }
         }
-    }
-
-    /// A closed segment of which less than half lives.
-    fn half_empty_segment(&self) -> Option<u64> {
-        let (tip, _) = self.log.tip();
-        let half_empty = |(number, segment): &(&u64, &super::state::Segment)| {
-            let length = self.log.disk.len(File::Segment(**number)).unwrap_or(0);
-            let worth = segment.live > 0 && segment.live_bytes < length / 2;
-            **number != tip && !segment.stuck && worth
-        };
-        self.state.segments.iter().find(half_empty).map(|(number, _)| *number)
-    }
-
-    /// Moves the chunks that live in `segment` to the end of the log. What cannot be moved stays,
-    /// and so does the segment.
-    fn compact(&mut self, segment: u64) -> Result<(), ReadOnly> {
-        let found = scan(&*self.log.disk, &self.log.key, segment, (0, None), Depth::Heads);
-        let Ok(found) = found else {
-            self.stick(segment);
-            return Ok(());
-        };
-        let mut moved = Vec::new();
-        for found in &found.found {
-            let Content::Item(item, _) = &found.content else { continue };
-            let Item::Chunk(id, entry) = **item else { continue };
-            let current = self.index.get(&id).map_err(ReadOnly::Catalogue)?;
-            let Some(current) = current.filter(|now| now.sequence == entry.sequence) else {
-                continue;
-            };
-            match self.move_record(&found.prefix, &id, &current) {
-                Ok(new) => moved.push((id, current, new)),
-                Err(Some(LogError::Broken(reason))) => return Err(reason),
-                // No space for the copy: what was moved so far is a beginning.
-                Err(Some(LogError::Full | LogError::Io)) => break,
-                Err(None) => self.stick(segment),
-            }
-        }
-        self.log.sync()?;
-        let mut changes = Vec::with_capacity(moved.len().saturating_add(1));
-        for (id, old, new) in &moved {
-            self.state.replace(id, Some(old), Some(new));
-            changes.push(Change::chunk(id, Some(new)));
-            if self.state.guard(new.locator.segment, segment) {
-                changes.push(Change::guard(new.locator.segment, segment));
-            }
-        }
-        changes.push(Change::position(&position(&self.log, &self.state)));
-        let applied = self.index.apply(&changes).and_then(|()| self.index.flush());
-        applied.map_err(ReadOnly::Catalogue)
-    }
-
-    fn stick(&mut self, segment: u64) {
-        self.state.segments.entry(segment).or_default().stuck = true;
-    }
-
-    /// Copies one record; `Err(None)` where it is damaged or cannot be read.
-    fn move_record(
-        &mut self,
-        prefix: &Prefix,
-        id: &ChunkId,
-        entry: &Entry,
-    ) -> Result<Entry, Option<LogError>> {
-        let mut record = vec![0; prefix.record_bytes()];
-        let file = File::Segment(entry.locator.segment);
-        let read = self.log.disk.read_at(file, entry.locator.offset, &mut record);
-        let sound = read == Ok(record.len())
-            && prefix.body_holds(&record)
-            && entry.condition == Condition::Sound;
-        if !sound {
-            return Err(None);
-        }
-        self.log.append_moved(&mut record, prefix, id, entry).map_err(Some)
     }
 
     /// Looks at the free space: gives the ballast back where it is needed, and returns how much a

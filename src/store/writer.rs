@@ -10,6 +10,7 @@
 //! Pure: over [`Disk`] and [`Catalogue`], with a seeded generator. The daemon runs it on a thread
 //! ([`super::thread`]), the simulator in virtual time.
 
+use super::compact::Job;
 use super::disk::{Disk, DiskError};
 use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index};
 use super::log::{Log, LogError};
@@ -106,6 +107,10 @@ pub struct Writer<D, C> {
     pub(super) holes: bool,
     /// Space is set aside in [`File::Ballast`].
     pub(super) ballast: Ballast,
+    /// The segment that is being emptied.
+    pub(super) job: Option<Job>,
+    /// The newest segment when there was nothing left to reclaim; `None` where there may be.
+    pub(super) reclaimed: Option<u64>,
 }
 
 /// One group on its way.
@@ -138,9 +143,19 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let Recovered { log, index, state, report } = recovered;
         let read_only = report.read_only.clone();
         let ballast = Ballast::of(&*log.disk);
-        let dead = Vec::new();
-        let mut writer = Self { options, log, index, state, read_only, dead, holes: true, ballast };
-        writer.tidy_all();
+        let mut writer = Self {
+            options,
+            log,
+            index,
+            state,
+            read_only,
+            dead: Vec::new(),
+            holes: true,
+            ballast,
+            job: None,
+            reclaimed: None,
+        };
+        writer.tidy_opened();
         Ok((writer, report))
     }
 
@@ -230,7 +245,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let entry = self.log.append_chunk(&head, &chunk.tags, &chunk.sealed);
         let entry = entry.map_err(|error| self.refused(error))?;
         if let Some(damaged) = &current {
-            self.guard(group, entry.locator.segment, damaged.locator.segment);
+            let (segment, target) = (entry.locator.segment, damaged.locator.segment);
+            group.changes.extend(self.state.supersede(segment, target));
         }
         self.replace(group, id, current, Some(entry));
         let added_bytes = u64::from(entry.locator.bytes);
@@ -269,20 +285,15 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
 
     /// Appends the tombstone of a record.
     fn bury(&mut self, group: &mut Group, id: &ChunkId, entry: &Entry) -> Result<(), StoreError> {
-        let mut buried = self.log.append_tombstone(id, entry);
+        let tombstone = self.log.tombstone(id, entry);
+        let mut buried = self.log.append_tombstone(&tombstone);
         if buried == Err(LogError::Full) && self.release_ballast() {
-            buried = self.log.append_tombstone(id, entry);
+            buried = self.log.append_tombstone(&tombstone);
         }
-        let (segment, _) = buried.map_err(|error| self.refused(error))?;
+        let segment = buried.map_err(|error| self.refused(error))?;
         self.replace(group, *id, Some(*entry), None);
-        self.guard(group, segment, entry.locator.segment);
+        group.changes.extend(self.state.bury(segment, tombstone.segment, 1));
         Ok(())
-    }
-
-    fn guard(&mut self, group: &mut Group, segment: u64, target: u64) {
-        if self.state.guard(segment, target) {
-            group.changes.push(Change::guard(segment, target));
-        }
     }
 
     fn quarantine(&mut self, group: &mut Group, id: &ChunkId, sequence: u64) {

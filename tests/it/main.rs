@@ -7,6 +7,8 @@
 mod cli;
 mod mesh;
 mod processes;
+mod store_churn;
+mod store_compact;
 mod store_conformance;
 mod store_faults;
 mod store_fixtures;

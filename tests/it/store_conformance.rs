@@ -64,7 +64,7 @@ impl Backend for Files {
     }
 
     fn open(&self) -> (Arc<FileDisk>, Arc<SledCatalogue>) {
-        let disk = FileDisk::open(self.0.path()).unwrap().expect("nobody else has it");
+        let disk = file_disk(self.0.path());
         let (catalogue, _) = SledCatalogue::open(&self.0.path().join("index"), 1 << 20).unwrap();
         (Arc::new(disk), Arc::new(catalogue))
     }

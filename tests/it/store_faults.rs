@@ -94,6 +94,10 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.0.len(file)
     }
 
+    fn taken(&self, file: File) -> Result<u64, DiskError> {
+        self.0.taken(file)
+    }
+
     fn create(&self, file: File) -> Result<(), DiskError> {
         self.1.allow(Call::Create)?;
         self.0.create(file)

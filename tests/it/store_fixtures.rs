@@ -4,10 +4,15 @@ use quloud::core::effect::{Input, Space, StoreError, StoredChunk, Written};
 use quloud::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, Ticket};
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys, WrapKey};
-use quloud::store::Options;
+use quloud::store::disk::Disk;
+use quloud::store::index::Catalogue;
+use quloud::store::segments::FileDisk;
+use quloud::store::{Options, Writer};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 /// The points of every test chunk: only the sealed bytes tell them apart.
 static POINTS: LazyLock<[[u8; 32]; 3]> = LazyLock::new(|| {
@@ -54,6 +59,25 @@ pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
 /// A small store: 64 KiB segments, no reserve.
 pub(crate) fn options() -> Options {
     Options { capacity: 64 << 20, reserve: 0, segment_bytes: 64 << 10, ballast: 0 }
+}
+
+/// Opens a folder that nobody else has. A process that another test just forked holds the lock too
+/// until it has become another program, so this tries for a while.
+pub(crate) fn file_disk(dir: &Path) -> FileDisk {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(disk) = FileDisk::open(dir).unwrap() {
+            return disk;
+        }
+        assert!(Instant::now() < deadline, "nobody else has it");
+        std::thread::yield_now();
+    }
+}
+
+/// Gives back all that can be given back.
+pub(crate) fn tidy_up<D: Disk, C: Catalogue>(store: &mut Writer<D, C>) {
+    let calls = (0..10_000).take_while(|_| store.tidy()).count();
+    assert!(calls < 10_000, "it comes to an end");
 }
 
 /// The results of all writes in `inputs`, in order.

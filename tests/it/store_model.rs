@@ -19,6 +19,8 @@ enum Step {
     Rebuild,
     /// What is not synced is lost; between groups that is nothing.
     PowerCut(u64),
+    /// Gives back all that can be given back.
+    Tidy,
     /// Half of the space is taken by others, or given back.
     Squeeze(bool),
 }
@@ -30,9 +32,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Reopen),
         1 => Just(Step::Rebuild),
         2 => any::<u64>().prop_map(Step::PowerCut),
+        2 => Just(Step::Tidy),
         1 => any::<bool>().prop_map(Step::Squeeze),
     ];
-    prop::collection::vec(step, 1..40)
+    prop::collection::vec(step, 1..60)
 }
 
 struct Model {
@@ -81,6 +84,7 @@ impl Model {
                 self.catalogue.power_cut(&mut rng(seed));
                 self.store = open(&self.disk, &self.catalogue);
             }
+            Step::Tidy => tidy_up(&mut self.store),
             Step::Squeeze(squeezed) => {
                 self.squeezed = squeezed;
                 self.disk.set_capacity(if squeezed { 400 << 10 } else { DISK_BYTES });

@@ -54,8 +54,7 @@ impl World {
     fn open(&self, plan: &Arc<Plan>) -> Result<Store, StoreOpenError> {
         let disk = FaultyDisk(Arc::clone(&self.disk), Arc::clone(plan));
         let catalogue = FaultyCatalogue(Arc::clone(&self.catalogue), Arc::clone(plan));
-        let options = Options { segment_bytes: 96 << 10, ..options() };
-        let opened = Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), options, rng(1));
+        let opened = Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), small(), rng(1));
         opened.map(|(store, _)| store)
     }
 
@@ -80,7 +79,7 @@ impl World {
                 _ => unreachable!("a commit answers nothing else"),
             }
         }
-        store.tidy();
+        tidy_up(store);
     }
 
     fn settle(
@@ -170,6 +169,10 @@ impl World {
     }
 }
 
+fn small() -> Options {
+    Options { segment_bytes: 96 << 10, ..options() }
+}
+
 fn write(number: u64) -> Request {
     let chunk = Box::new(chunk(number, length(number)));
     Request::Write { ticket: Ticket(number), chunk }
@@ -221,6 +224,28 @@ fn lose_unsynced_at_every_point() {
 #[test]
 fn lose_unsynced_while_space_is_reclaimed() {
     lose_unsynced(World::churn, 4);
+}
+
+/// What is unlinked is needed by nothing that a cut may bring back, so that the catalogue never
+/// falls behind the segments.
+#[test]
+fn a_power_cut_needs_no_rebuild() {
+    for (holes, at) in [true, false]
+        .into_iter()
+        .flat_map(|holes| (0..calls(holes, World::churn)).map(move |at| (holes, at)))
+    {
+        let mut world = World::new(holes);
+        if let Ok(mut store) = world.open(&Plan::stop_at(at)) {
+            world.churn(&mut store);
+        }
+        world.disk.power_cut(&mut rng(at));
+        world.catalogue.power_cut(&mut rng(at));
+        let (disk, catalogue) = (Arc::clone(&world.disk), Arc::clone(&world.catalogue));
+        let opened = Writer::open(disk, catalogue, wrap_key(), small(), rng(1));
+        let answered = world.promises.values().any(|promise| *promise != Promise::Open);
+        let rebuilt = opened.unwrap().1.rebuilt;
+        assert!(rebuilt.is_none() || !answered, "holes {holes}, stopped at {at}: {rebuilt:?}");
+    }
 }
 
 /// The process dies, is started again, answers for what it finds, and only then the power fails.
@@ -365,18 +390,24 @@ fn a_failed_sync_is_not_retried() {
 #[test]
 fn enospc_every_write_call() {
     for error in [DiskError::Full, DiskError::Io(5)] {
-        for at in 0..calls(true, World::script) {
-            let mut world = World::new(true);
-            let plan = Plan::new(move |n, call| match call {
-                Call::SyncData(_) | Call::SyncNames | Call::Flush => Verdict::Do,
-                _ if n == at => Verdict::Fail(error),
-                _ => Verdict::Do,
-            });
-            let Ok(mut store) = world.open(&plan) else { continue };
-            world.script(&mut store);
-            drop(store);
-            world.check(&format!("(call {at}: {error})"));
-        }
+        fail_every_write_call(error, true, World::script);
+        fail_every_write_call(error, true, World::churn);
+        fail_every_write_call(error, false, World::churn);
+    }
+}
+
+fn fail_every_write_call(error: DiskError, holes: bool, script: Script) {
+    for at in 0..calls(holes, script) {
+        let mut world = World::new(holes);
+        let plan = Plan::new(move |n, call| match call {
+            Call::SyncData(_) | Call::SyncNames | Call::Flush => Verdict::Do,
+            _ if n == at => Verdict::Fail(error),
+            _ => Verdict::Do,
+        });
+        let Ok(mut store) = world.open(&plan) else { continue };
+        script(&mut world, &mut store);
+        drop(store);
+        world.check(&format!("(call {at}: {error}, holes {holes})"));
     }
 }
 

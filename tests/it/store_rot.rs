@@ -1,8 +1,6 @@
 //! Bit-rot: every flip is found, and no damaged byte is ever served.
 
-use super::store_conformance::{
-    Backend, Memory, MemoryWithoutHoles, Store, delete, holds, open, put,
-};
+use super::store_conformance::{Backend, Memory, holds, open, put};
 use super::store_fixtures::*;
 use quloud::core::effect::{StoreError, StoredChunk};
 use quloud::core::types::Ticket;
@@ -294,37 +292,4 @@ fn a_chunk_that_does_not_match_its_id_is_never_served() {
     put(&mut store, [wrong]).pop().unwrap().unwrap();
     let outcome = store.reader().read(&id(1, LENGTH));
     assert_eq!(outcome.result, Err(StoreError::Damaged));
-}
-
-/// A chunk that was moved out of a segment which cannot go, and is deleted then, must not come
-/// back from the copy that stayed behind.
-#[test]
-fn a_copy_that_stays_behind_never_comes_back() {
-    let backend = MemoryWithoutHoles::new();
-    let (disk, catalogue) = backend.open();
-    let (mut store, _) = open(&backend, options());
-    put(&mut store, (0..12).map(|n| chunk(n, LENGTH)));
-    let place = records(&disk)[1].place;
-    disk.flip_bit(File::Segment(place.segment), place.offset + 1000, 1);
-    let rot = store.reader().read(&id(0, LENGTH)).rot;
-    put(&mut store, (20..24).map(|n| chunk(n, LENGTH)));
-    store.commit(vec![rot.unwrap()]);
-    let gone = |store: &mut Store<MemoryWithoutHoles>, n| {
-        delete(store, id(n, LENGTH)).unwrap();
-    };
-    // Most of the first segment dies; what lives and can be moved is moved.
-    (2..12).for_each(|n| gone(&mut store, n));
-    assert!(holds(&store, &chunk(1, LENGTH)));
-    gone(&mut store, 1);
-    // Everything else comes and goes.
-    for round in 3..20 {
-        put(&mut store, (0..8).map(|n| chunk(round * 10 + n, LENGTH)));
-        (0..8).for_each(|n| gone(&mut store, round * 10 + n));
-    }
-    assert!(disk.segments().unwrap().contains(&place.segment), "the damaged chunk lies there");
-    drop(store);
-    catalogue.clear().unwrap();
-    let (store, _) = open(&backend, options());
-    let back = (1..12).filter(|n| holds(&store, &chunk(*n, LENGTH))).count();
-    assert_eq!(back, 0);
 }
