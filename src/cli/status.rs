@@ -25,7 +25,7 @@ const NOT_RUNNING: &str = "the node is not running: nobody can fetch what it hol
 /// capability of each file.
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// List every backup, not only the newest
+    /// List every file, not only the newest
     #[arg(long)]
     all: bool,
     #[command(flatten)]

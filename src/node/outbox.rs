@@ -2,7 +2,7 @@
 //!
 //! The catalogue remembers each put by its path until every chunk reached its quorum. While the
 //! node runs, open puts are tried again, two at a time: when peers have joined, and otherwise
-//! after 1, 2, 4 .. 60 s and then every 10 minutes. A try skips what connected nodes hold already.
+//! after 1, 2, 4 .. 60 s and then every 10 minutes, which begins anew at 8 s when somebody joined. A try skips what connected nodes hold already.
 //! A file that changed in the meantime is not the file that was promised: it is dropped and said.
 
 use super::inner::Inner;
@@ -54,11 +54,23 @@ struct Retry {
     due: Instant,
 }
 
+impl Retry {
+    /// Somebody came or went: what failed for want of holders may work soon, and where somebody
+    /// came, also if it does not at once.
+    fn on_peers(&mut self, now: Instant, came: bool) {
+        self.due = self.due.min(now + COALESCE);
+        if came {
+            self.tries = self.tries.min(TRIES_ANEW);
+        }
+    }
+}
+
 /// Runs for the node's life.
 pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
     let mut retries: BTreeMap<JobId, Retry> = BTreeMap::new();
     let mut tries: JoinSet<JobId> = JoinSet::new();
     let mut peers = inner.shared.watch_peers();
+    let mut known = peers.borrow_and_update().clone();
     loop {
         let open: Vec<PutStarted> = inner
             .with_catalog(|catalog| catalog.open_jobs().map(|job| job.started.clone()).collect());
@@ -87,9 +99,11 @@ pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
                 if changed.is_err() {
                     return;
                 }
-                // Somebody came or went: what failed for want of holders may work now.
-                let soon = Instant::now() + COALESCE;
-                retries.values_mut().for_each(|retry| retry.due = retry.due.min(soon));
+                let now_known = peers.borrow_and_update().clone();
+                let came = !now_known.is_subset(&known);
+                known = now_known;
+                let now = Instant::now();
+                retries.values_mut().for_each(|retry| retry.on_peers(now, came));
             }
         }
     }
@@ -142,6 +156,9 @@ const IDLE: Duration = Duration::from_secs(2);
 /// Peers come in groups: wait for the group.
 const COALESCE: Duration = Duration::from_secs(5);
 
+/// Where the backoff begins anew when somebody came: 8 s.
+const TRIES_ANEW: u32 = 3;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,5 +167,16 @@ mod tests {
     fn backoff_doubles_to_a_minute_and_then_rests() {
         let seconds: Vec<u64> = (0..9).map(|tries| backoff(tries).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 600, 600]);
+    }
+
+    #[test]
+    fn backoff_begins_anew_when_somebody_came_and_not_when_somebody_went() {
+        let now = Instant::now();
+        let mut retry = Retry { tries: 20, due: now + Duration::from_secs(600) };
+        retry.on_peers(now, false);
+        assert_eq!((retry.tries, retry.due), (20, now + COALESCE));
+        retry.on_peers(now + Duration::from_secs(2), true);
+        assert_eq!(backoff(retry.tries).as_secs(), 8);
+        assert_eq!(retry.due, now + COALESCE, "a hundred more do not put it off");
     }
 }

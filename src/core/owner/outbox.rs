@@ -3,7 +3,8 @@
 //! Gossip delivers at most once, and a publication that "worked" proves nothing. So a request stays
 //! here until it is met: it goes out after 1, 2, 4 .. 60 s and then every 10 minutes, each time
 //! under the next attempt number (the same bytes would be dropped as a duplicate), and soon after a
-//! peer subscribes, which a cut-off node does when it comes back.
+//! peer connects or subscribes, which a cut-off node does when it comes back. That publication may
+//! be lost too, while the mesh is still forming: so the long pauses begin anew with it, from 8 s.
 
 use crate::core::topic::Topic;
 use crate::core::types::Time;
@@ -16,6 +17,8 @@ const PAUSE_LONG_S: u64 = 600;
 
 /// Subscriptions come in herds: wait this long for the rest of it.
 const AFTER_SUBSCRIPTION: Duration = Duration::from_millis(50);
+/// The pause with which the growing ones begin anew: 8 s, longer than [`EARLY_APART`].
+const PAUSE_ANEW: u32 = 3;
 /// A new peer subscribes a moment after it connects.
 const AFTER_CONNECTION: Duration = Duration::from_secs(1);
 /// Requests that are published early are at least so far apart.
@@ -25,6 +28,8 @@ const EARLY_APART: Duration = Duration::from_secs(5);
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Schedule {
     attempt: u32,
+    /// How many of the growing pauses are behind it.
+    pauses: u32,
 }
 
 impl Schedule {
@@ -35,9 +40,15 @@ impl Schedule {
 
     /// It went out; how long to wait, before jitter, until it goes out again.
     pub(super) fn published(&mut self) -> Duration {
-        let pause = 1_u64.checked_shl(self.attempt).filter(|pause| *pause < 2 * PAUSE_GROWN_S);
+        let pause = 1_u64.checked_shl(self.pauses).filter(|pause| *pause < 2 * PAUSE_GROWN_S);
         self.attempt = self.attempt.saturating_add(1);
+        self.pauses = self.pauses.saturating_add(1);
         Duration::from_secs(pause.map_or(PAUSE_LONG_S, |pause| pause.min(PAUSE_GROWN_S)))
+    }
+
+    /// Somebody came who may help: it is not left to the long pauses whether that is noticed.
+    pub(super) fn begin_anew(&mut self) {
+        self.pauses = self.pauses.min(PAUSE_ANEW);
     }
 
     /// The probability of the attempt to come, in 1/65535: `min(1, p * 2^k)`.
@@ -56,6 +67,16 @@ pub(super) enum Occasion {
     Subscribed,
 }
 
+impl Occasion {
+    /// How long to wait, before jitter: everybody notices a new peer at the same time.
+    pub(super) fn pause(self) -> Duration {
+        match self {
+            Self::Connected => AFTER_CONNECTION,
+            Self::Subscribed => AFTER_SUBSCRIPTION,
+        }
+    }
+}
+
 /// When each topic was last published to with somebody there to hear it. At most one entry per
 /// topic of the mesh profile.
 #[derive(Debug, Default)]
@@ -66,13 +87,10 @@ impl Heard {
         self.0.insert(topic, now);
     }
 
-    /// When to publish to `topic` because of what happened now: soon, and not too often.
-    pub(super) fn early(&self, now: Time, topic: Topic, occasion: Occasion) -> Time {
-        let soon = now.after(match occasion {
-            Occasion::Connected => AFTER_CONNECTION,
-            Occasion::Subscribed => AFTER_SUBSCRIPTION,
-        });
-        self.0.get(&topic).map_or(soon, |last| soon.max(last.after(EARLY_APART)))
+    /// When to publish to `topic` because of what happened now: after a `pause`, and not too often.
+    pub(super) fn early(&self, now: Time, topic: Topic, pause: Duration) -> Time {
+        let earliest = self.0.get(&topic).map_or(now, |last| now.max(last.after(EARLY_APART)));
+        earliest.after(pause)
     }
 }
 
@@ -87,7 +105,11 @@ mod tests {
         let mut schedule = Schedule::default();
         let pauses: Vec<u64> = (0..10).map(|_| schedule.published().as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 600, 600, 600]);
-        schedule.attempt = u32::MAX;
+        schedule.begin_anew();
+        let pauses: Vec<u64> = (0..5).map(|_| schedule.published().as_secs()).collect();
+        assert_eq!(pauses, [8, 16, 32, 60, 600]);
+        assert_eq!(schedule.attempt(), 15, "numbers are never used again");
+        (schedule.attempt, schedule.pauses) = (u32::MAX, u32::MAX);
         assert_eq!(schedule.published().as_secs(), 600);
         assert_eq!(schedule.attempt(), u32::MAX);
     }
@@ -111,9 +133,10 @@ mod tests {
     fn early_publications_are_five_seconds_apart() {
         let topic = Topic::new(TopicKind::Store, Locality(0), 0);
         let mut heard = Heard::default();
-        assert_eq!(heard.early(Time(100), topic, Occasion::Subscribed), Time(150));
+        let pause = Duration::from_millis(50);
+        assert_eq!(heard.early(Time(100), topic, pause), Time(150));
         heard.published(Time(150), topic);
-        assert_eq!(heard.early(Time(200), topic, Occasion::Subscribed), Time(5_150));
-        assert_eq!(heard.early(Time(6_000), topic, Occasion::Connected), Time(7_000));
+        assert_eq!(heard.early(Time(200), topic, pause), Time(5_200));
+        assert_eq!(heard.early(Time(6_000), topic, pause), Time(6_050));
     }
 }

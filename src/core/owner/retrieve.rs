@@ -359,7 +359,7 @@ impl FetchFlow {
     fn on_occasion(
         &mut self,
         now: Time,
-        shared: &Shared,
+        shared: &mut Shared,
         topic: Option<Topic>,
         occasion: Occasion,
     ) {
@@ -367,7 +367,9 @@ impl FetchFlow {
             let own = Topic::new(TopicKind::Retrieve, job.locality, shared.shard_bits);
             let concerns = topic.is_none_or(|topic| topic == own);
             if concerns && job.schedule.attempt() > 0 && job.active().next().is_none() {
-                job.search_at = job.search_at.min(self.heard.early(now, own, occasion));
+                job.schedule.begin_anew();
+                let pause = shared.jitter(occasion.pause());
+                job.search_at = job.search_at.min(self.heard.early(now, own, pause));
             }
         }
     }

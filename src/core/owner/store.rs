@@ -363,11 +363,14 @@ impl StoreFlow {
     ) {
         let ids: Vec<BatchId> = self.batches.keys().copied().collect();
         for batch_id in ids {
-            let Some(batch) = self.batches.get(&batch_id) else { continue };
+            let is_starved = self.is_starved(&batch_id);
+            let Some(batch) = self.batches.get_mut(&batch_id) else { continue };
             let own = Topic::new(TopicKind::Store, batch.locality, shared.shard_bits);
             let concerns = topic.is_none_or(|topic| topic == own);
-            if concerns && batch.settled && self.is_starved(&batch_id) {
-                let at = self.heard.early(now, own, occasion);
+            if concerns && batch.settled && is_starved {
+                batch.schedule.begin_anew();
+                let pause = shared.jitter(occasion.pause());
+                let at = self.heard.early(now, own, pause);
                 shared.timers.set_no_later(Wake::Publish(batch_id), at);
             }
         }

@@ -651,6 +651,41 @@ fn request_published_into_the_void_is_repeated_when_somebody_comes() {
 }
 
 #[test]
+fn lost_publication_after_a_peer_came_is_repeated_soon() {
+    let mut world = World::new(0);
+    store_one(&mut world, 1, 1);
+    world.run(2_000 * SECOND);
+    // It comes up, and what is published because of it reaches nobody: the mesh forms later.
+    world.deaf_mesh = true;
+    let before = world.published.len();
+    world.add_connected(Manners::Honest);
+    world.run(5 * SECOND);
+    assert_eq!(world.published.len(), before + 1);
+    world.deaf_mesh = false;
+    world.run_until(15 * SECOND, |world| world.stored(1).is_some());
+}
+
+#[test]
+fn hundred_peers_at_once_are_no_storm() {
+    let mut world = World::new(1);
+    store_one(&mut world, 1, 32);
+    world.run(2_000 * SECOND);
+    let before = world.published.len();
+    let came: Vec<NodeId> = (0..100).map(|_| world.add_connected(Manners::Deaf)).collect();
+    world.run(60 * SECOND);
+    let first = world.published.len() - before;
+    assert!((1..=4).contains(&first), "{first} in the first minute");
+    // Nor where they come and go all the time.
+    for round in 0..600 {
+        world.disconnect(came[round % 100]);
+        world.run(SECOND);
+        world.connect(came[round % 100]);
+    }
+    let at: Vec<u64> = world.published[before..].iter().map(|(at, _)| at.0).collect();
+    assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= 5_000), "{at:?}");
+}
+
+#[test]
 fn publications_are_paced() {
     let mut world = World::new(0);
     for ticket in 0..200 {
