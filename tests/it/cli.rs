@@ -2,6 +2,7 @@
 
 mod node;
 mod setup;
+mod terminal;
 
 use crate::cli::setup::{Home, Transcript, private_file};
 use quloud::crypto::capability::Capability;
