@@ -4,18 +4,24 @@
 //! holders die for good, fewer than a chunk has replicas; then the writer fetches half of the
 //! chunks from the holders it knows, and a *reader* that comes new into the mesh searches for the
 //! other half. What is promised at any time is compared with what the disks really hold.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `world/step.rs` | what happens to the nodes |
+//! | `world/perform.rs` | what they do |
+//! | `world/check.rs` | what they must not do |
 
 mod check;
+mod perform;
+mod step;
 
-use crate::net::{Net, Sent};
-use crate::node::{MESH, Node, Role, addressee};
-use crate::plan::{Plan, happens};
+use crate::net::Net;
+use crate::node::{Node, Role};
+use crate::plan::Plan;
 use bytes::Bytes;
-use quloud::core::codec::{self, Frame};
-use quloud::core::effect::{Effect, Event, Input, StoreError, Via};
-use quloud::core::message::{Message, StreamMessage};
+use quloud::core::codec::Frame;
+use quloud::core::effect::Input;
 use quloud::core::owner::{FetchJob, OwnerCommand, StoreJob};
-use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
 use quloud::crypto::keys::ChunkKey;
 use quloud::crypto::seal::SealedChunk;
@@ -290,280 +296,6 @@ impl<'a> World<'a> {
         }
     }
 
-    fn step(&mut self, next: Next) {
-        match next {
-            Next::Gossip { to, forwarder, bytes } => {
-                self.log(&format!("{to} hears gossip {}", brief(&bytes)));
-                match codec::decode_topic(&bytes) {
-                    Ok(message) => self.deliver(to, forwarder, Via::Topic, Message::Topic(message)),
-                    Err(reason) => self.violation(format!("gossip does not decode: {reason:?}")),
-                }
-            }
-            Next::Frame { from, to, epoch, frame } => {
-                if self.net.carries(from, to, epoch) {
-                    self.log(&format!("{to} hears {} of {from}", brief(&frame.head)));
-                    let from = self.nodes[from].id;
-                    match codec::decode_stream(frame) {
-                        Ok(m) => self.deliver(to, from, Via::Stream, Message::Stream(m)),
-                        Err(reason) => self.violation(format!("frame does not decode: {reason:?}")),
-                    }
-                }
-            }
-            Next::Dialled { from, to } => self.dialled(from, to),
-            Next::Redial { a, b } => {
-                let both_up = self.nodes[a].is_up() && self.nodes[b].is_up();
-                if both_up && !self.net.loses() {
-                    self.connect(a, b);
-                } else {
-                    self.redial(a, b);
-                }
-            }
-            Next::LinkGone { a, b } => {
-                if self.net.disconnect(a, b) {
-                    self.log(&format!("{a} and {b} lose their connection"));
-                    let (left, right) = (self.nodes[a].id, self.nodes[b].id);
-                    self.feed_both(a, || Input::PeerDown(right));
-                    self.feed_both(b, || Input::PeerDown(left));
-                    self.redial(a, b);
-                }
-            }
-            Next::Away { node, peer } => {
-                let peer = self.nodes[peer].id;
-                self.feed_both(node, || Input::PeerDown(peer));
-            }
-            Next::Synced { node, life } => self.synced(node, life),
-            Next::Completed { node, life, input } => {
-                if self.nodes[node].life == life {
-                    self.feed(node, Role::Holder, *input);
-                }
-            }
-            Next::Put => self.ready += 1,
-            Next::Wake { node } => {
-                if let Some(roles) = &mut self.nodes[node].roles {
-                    roles.wake = None;
-                }
-                self.feed_both(node, || Input::Tick);
-            }
-            Next::Crash { node } => {
-                self.crash(node);
-                let at = self.soon(1_000, 60_000);
-                self.at(at, Next::Start { node });
-            }
-            Next::Start { node } => self.start(node),
-        }
-    }
-
-    fn deliver(&mut self, to: usize, from: NodeId, via: Via, message: Message) {
-        let role = addressee(&message);
-        self.feed(to, role, Input::Message { from, via, message });
-    }
-
-    /// Starts a node that is down and connects it to some that are up: at least to one.
-    fn start(&mut self, node: usize) {
-        if self.nodes[node].is_up() || self.nodes[node].gone {
-            return;
-        }
-        self.log(&format!("{node} starts"));
-        self.nodes[node].start(self.now, &mut self.rng);
-        let up: Vec<usize> =
-            (0..self.nodes.len()).filter(|n| *n != node && self.nodes[*n].is_up()).collect();
-        let sure = (!up.is_empty()).then(|| up[self.rng.random_range(0..up.len())]);
-        for peer in up {
-            let connected = self.plan.connected;
-            if sure == Some(peer) || happens(&mut self.rng, connected) {
-                // What the peer had left of an earlier life ends first.
-                self.step(Next::LinkGone { a: node, b: peer });
-                self.connect(node, peer);
-            }
-        }
-        self.schedule(node);
-    }
-
-    fn crash(&mut self, node: usize) {
-        if !self.nodes[node].is_up() {
-            return;
-        }
-        self.log(&format!("{node} crashes"));
-        self.net.count("crashed", true);
-        self.nodes[node].crash();
-        for peer in self.net.break_all(node) {
-            let at = self.soon(0, 5_000);
-            self.at(at, Next::LinkGone { a: node, b: peer });
-        }
-    }
-
-    fn redial(&mut self, a: usize, b: usize) {
-        if !self.nodes[a].gone && !self.nodes[b].gone {
-            let at = self.soon(1_000, 20_000);
-            self.at(at, Next::Redial { a, b });
-        }
-    }
-
-    fn dialled(&mut self, from: usize, to: usize) {
-        if !self.nodes[from].is_up() {
-            return;
-        }
-        if self.nodes[to].is_up() && !self.net.loses() {
-            self.connect(from, to);
-        } else {
-            let peer = self.nodes[to].id;
-            self.feed_both(from, || Input::PeerDown(peer));
-        }
-    }
-
-    /// Connects two nodes that are up; nothing happens where they are connected.
-    fn connect(&mut self, a: usize, b: usize) {
-        if !self.net.connect(a, b) {
-            return;
-        }
-        self.log(&format!("{a} and {b} connect"));
-        for (node, peer) in [(a, b), (b, a)] {
-            let peer = self.nodes[peer].peer();
-            self.feed_both(node, || Input::PeerUp(peer.clone()));
-            for kind in TopicKind::ALL {
-                let subscribed = Input::PeerSubscribed(Topic { kind, shard: 0 });
-                self.feed(node, Role::Owner, subscribed);
-            }
-        }
-    }
-
-    fn synced(&mut self, node: usize, life: u64) {
-        let (rng, net, rate) = (&mut self.rng, &mut self.net, self.plan.write_error);
-        let node_state = &mut self.nodes[node];
-        if node_state.life != life || !node_state.is_up() {
-            return;
-        }
-        let results = node_state.disk.sync(|| {
-            let fails = happens(rng, rate);
-            net.count("write failed", fails);
-            fails
-        });
-        let space = node_state.disk.space();
-        self.log(&format!("{node} syncs {results:?}"));
-        self.feed(node, Role::Holder, Input::ChunksWritten(results));
-        self.feed(node, Role::Holder, Input::Space(space));
-    }
-
-    fn feed_both(&mut self, node: usize, input: impl Fn() -> Input) {
-        self.feed(node, Role::Owner, input());
-        self.feed(node, Role::Holder, input());
-    }
-
-    /// Gives a node one input and carries out all its effects.
-    fn feed(&mut self, node: usize, role: Role, input: Input) {
-        let Some(roles) = &mut self.nodes[node].roles else {
-            return;
-        };
-        roles.handle(self.now, role, input);
-        while let Some((role, effect)) =
-            self.nodes[node].roles.as_mut().and_then(crate::node::Roles::poll_effect)
-        {
-            self.perform(node, role, effect);
-        }
-        self.check_bounds(node);
-        self.schedule(node);
-    }
-
-    /// Sees to it that a node is woken when it wants to be.
-    fn schedule(&mut self, node: usize) {
-        let now = self.now;
-        let Some(roles) = &mut self.nodes[node].roles else {
-            return;
-        };
-        if let Some(at) = roles.next_timeout().map(|at| at.max(now))
-            && roles.wake.is_none_or(|wake| at < wake)
-        {
-            roles.wake = Some(at);
-            self.at(at, Next::Wake { node });
-        }
-    }
-
-    fn perform(&mut self, node: usize, role: Role, effect: Effect) {
-        let life = self.nodes[node].life;
-        match effect {
-            Effect::Publish { topic, message } => {
-                let bytes = codec::encode_topic(&message);
-                let name = topic.name(&MESH);
-                self.log(&format!("{node} publishes on {name}: {}", brief(&bytes)));
-                self.publish(node, bytes);
-            }
-            Effect::Send { to, message } => self.send(node, to, &message),
-            Effect::Dial { node: whom, record } => self.dial(node, role, whom, &record),
-            Effect::FindChunks { ticket, ids } => {
-                let found = self.nodes[node].disk.find(&ids);
-                let input = Box::new(Input::ChunksFound { ticket, found });
-                let at = self.soon(0, 5);
-                self.at(at, Next::Completed { node, life, input });
-            }
-            Effect::WriteChunk { ticket, chunk } => {
-                if self.nodes[node].disk.write(ticket, *chunk) {
-                    let at = self.soon(1, 30);
-                    self.at(at, Next::Synced { node, life });
-                }
-            }
-            Effect::ReadChunk { ticket, id } => {
-                let held = self.nodes[node].disk.held(&id);
-                let held = held.map(|chunk| (chunk.header, chunk.sealed.clone()));
-                let result = held.ok_or(StoreError::NotFound);
-                let input = Box::new(Input::ChunkRead { ticket, result });
-                let at = self.soon(0, 20);
-                self.at(at, Next::Completed { node, life, input });
-            }
-            Effect::DeleteChunk { .. } => self.violation(format!("{node} deletes a chunk")),
-            Effect::Report(Event::Rejected { reason, .. }) => self.on_reject(node, reason),
-            Effect::Report(Event::Owner(event)) => self.on_owner_event(node, event),
-        }
-    }
-
-    fn publish(&mut self, node: usize, bytes: Bytes) {
-        if !self.net.is_reachable(node) {
-            return;
-        }
-        let up: Vec<usize> =
-            (0..self.nodes.len()).filter(|n| *n != node && self.nodes[*n].is_up()).collect();
-        for to in up.iter().copied() {
-            for at in self.net.gossip(self.now) {
-                let forwarder = up[self.rng.random_range(0..up.len())];
-                let forwarder = if forwarder == to { node } else { forwarder };
-                let forwarder = self.nodes[forwarder].id;
-                self.at(at, Next::Gossip { to, forwarder, bytes: bytes.clone() });
-            }
-        }
-    }
-
-    fn send(&mut self, from: usize, to: NodeId, message: &StreamMessage) {
-        let Some(to) = self.nodes.iter().position(|node| node.id == to) else {
-            return self.violation(format!("{from} sends to a node that does not exist"));
-        };
-        let frame = codec::encode_stream(message);
-        self.log(&format!("{from} says {} {} to {to}", kind(message), brief(&frame.head)));
-        let bytes = frame.head.len() + frame.payload.len();
-        match self.net.send(self.now, from, to, bytes) {
-            Sent::Arrives { at, epoch } => self.at(at, Next::Frame { from, to, epoch, frame }),
-            Sent::Breaks => {
-                let at = self.soon(0, 2_000);
-                self.at(at, Next::LinkGone { a: from, b: to });
-            }
-            Sent::Vanishes => {}
-            Sent::Refused => self.at(self.now, Next::Away { node: from, peer: to }),
-        }
-    }
-
-    fn dial(&mut self, from: usize, role: Role, whom: NodeId, record: &Bytes) {
-        if role == Role::Holder {
-            return self.violation(format!("{from} dials as a holder"));
-        }
-        let known =
-            |node: &Node| node.id == whom && (record.is_empty() || *record == node.record());
-        match self.nodes.iter().position(known) {
-            Some(to) => {
-                let at = Time(self.now.0 + self.net.delay_ms());
-                self.at(at, Next::Dialled { from, to });
-            }
-            None => self.violation(format!("{from} dials nobody it was told of")),
-        }
-    }
-
     fn original(&mut self, ticket: Ticket) -> Option<&mut Original> {
         self.originals.get_mut(usize::try_from(ticket.0).ok()?)
     }
@@ -608,24 +340,5 @@ impl<'a> World<'a> {
         self.trace.update(line.as_bytes());
         self.trace.update(b"\n");
         (self.observer)(&line);
-    }
-}
-
-/// A message in the trace: the beginning of its hash.
-fn brief(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().chars().take(8).collect()
-}
-
-fn kind(message: &StreamMessage) -> &'static str {
-    match message {
-        StreamMessage::Hello(_) => "Hello",
-        StreamMessage::StoreRequest(_) => "StoreRequest",
-        StreamMessage::StoreClaim(_) => "StoreClaim",
-        StreamMessage::StoreChunk(_) => "StoreChunk",
-        StreamMessage::StoreAck(_) => "StoreAck",
-        StreamMessage::StoreReject(_) => "StoreReject",
-        StreamMessage::Retrieve(_) => "Retrieve",
-        StreamMessage::ChunkData(_) => "ChunkData",
-        StreamMessage::RetrieveReject(_) => "RetrieveReject",
     }
 }
