@@ -2,7 +2,11 @@
 
 mod acks;
 mod chaos;
+mod claims;
+mod fake;
 mod flow;
+mod outbox;
+mod placement;
 mod retrieve;
 mod store;
 
@@ -20,83 +24,28 @@ use crate::crypto::ack::{AckStatement, AckedChunk, receipt};
 use crate::crypto::keys::{ChunkKey, Master, NodeKeys};
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, verify_header};
 use crate::crypto::seal::seal_to;
+use fake::{Fake, Manners, claim};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How a fake holder treats what it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manners {
-    /// Does all that it should.
-    Honest,
-    /// Claims, and then says nothing.
-    Silent,
-    /// Says nothing at all.
-    Deaf,
-    /// Claims, and refuses chunks.
-    Refuses(StoreRefusal),
-    /// Signs its acks with another key.
-    Forges,
-    /// Cites a receipt of other bytes.
-    WrongReceipt,
-    /// Promises less than was asked.
-    ShortLease,
-    /// Serves other bytes than asked for.
-    WrongBytes,
-    /// Does not hand chunks out.
-    Withholds(RetrieveRefusal),
-}
-
-/// A fake holder.
-pub(super) struct Fake {
-    pub(super) keys: NodeKeys,
-    pub(super) manners: Manners,
-    pub(super) reach: Reach,
-    pub(super) site: &'static str,
-    pub(super) mesh: MeshId,
-    /// Answers a dial.
-    pub(super) reachable: bool,
-    pub(super) held: BTreeMap<ChunkId, (Header, Bytes)>,
-    /// Chunks received, good or not, in order.
-    pub(super) received: Vec<StoreChunk>,
-    pub(super) acks: Vec<StoreAck>,
-    pub(super) requests: Vec<Retrieve>,
-}
-
-impl Fake {
-    fn hello(&self) -> Hello {
-        Hello {
-            node: self.keys.node_id(),
-            mesh: self.mesh,
-            agreement: self.keys.agreement_key(),
-            agreement_signature: self.keys.sign_agreement(),
-            site: self.site.into(),
-            operator: String::new(),
-        }
-    }
-
-    fn contact(&self) -> Contact {
-        Contact { record: Bytes::from_static(b"a signed peer record"), hello: self.hello() }
-    }
-}
-
-pub(super) const LATENCY_MS: u64 = 5;
+const LATENCY_MS: u64 = 5;
 
 /// The world.
-pub(super) struct World {
-    pub(super) role: OwnerRole,
-    pub(super) owner: NodeKeys,
-    pub(super) keys: Arc<OwnerKeys>,
-    pub(super) mesh: MeshId,
-    pub(super) now: Time,
-    pub(super) fakes: BTreeMap<NodeId, Fake>,
-    pub(super) up: BTreeSet<NodeId>,
-    pub(super) events: Vec<(Time, OwnerEvent)>,
-    pub(super) rejects: Vec<(NodeId, Reject)>,
-    pub(super) dials: Vec<(Time, NodeId)>,
-    pub(super) published: Vec<(Time, TopicMessage)>,
+struct World {
+    role: OwnerRole,
+    owner: NodeKeys,
+    keys: Arc<OwnerKeys>,
+    mesh: MeshId,
+    now: Time,
+    fakes: BTreeMap<NodeId, Fake>,
+    up: BTreeSet<NodeId>,
+    events: Vec<(Time, OwnerEvent)>,
+    rejects: Vec<(NodeId, Reject)>,
+    dials: Vec<(Time, NodeId)>,
+    published: Vec<(Time, TopicMessage)>,
     /// Stream messages of the owner, in order.
-    pub(super) sent: Vec<(Time, NodeId, StreamMessage)>,
+    sent: Vec<(Time, NodeId, StreamMessage)>,
     coming: BTreeMap<(Time, u64), Input>,
     count: u64,
     rng: ChaCha20Rng,
@@ -104,16 +53,16 @@ pub(super) struct World {
     /// Who truly acknowledged what: by a true ack, or as the catalogue says and it still holds.
     truly_acked: BTreeSet<(NodeId, ChunkId)>,
     /// Gossip reaches nobody.
-    pub(super) deaf_mesh: bool,
+    deaf_mesh: bool,
 }
 
 impl World {
     /// `honest` holders, all connected, in one LAN.
-    pub(super) fn new(honest: usize) -> Self {
+    fn new(honest: usize) -> Self {
         Self::with_limits(honest, OwnerLimits::default())
     }
 
-    pub(super) fn with_limits(honest: usize, limits: OwnerLimits) -> Self {
+    fn with_limits(honest: usize, limits: OwnerLimits) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(7);
         let owner = NodeKeys::generate(&mut rng);
         let keys = Arc::new(OwnerKeys::derive(&Master::generate(&mut rng), 0));
@@ -156,7 +105,7 @@ impl World {
     }
 
     /// One more holder, not connected.
-    pub(super) fn add(&mut self, manners: Manners) -> NodeId {
+    fn add(&mut self, manners: Manners) -> NodeId {
         let keys = NodeKeys::generate(&mut self.rng);
         let node = keys.node_id();
         let fake = Fake {
@@ -175,30 +124,30 @@ impl World {
         node
     }
 
-    pub(super) fn add_connected(&mut self, manners: Manners) -> NodeId {
+    fn add_connected(&mut self, manners: Manners) -> NodeId {
         let node = self.add(manners);
         self.connect(node);
         node
     }
 
-    pub(super) fn fake(&mut self, node: NodeId) -> &mut Fake {
+    fn fake(&mut self, node: NodeId) -> &mut Fake {
         self.fakes.get_mut(&node).unwrap()
     }
 
-    pub(super) fn connect(&mut self, node: NodeId) {
+    fn connect(&mut self, node: NodeId) {
         let fake = &self.fakes[&node];
         let peer = Peer { node, hello: fake.hello(), reach: fake.reach };
         self.up.insert(node);
         self.input(Input::PeerUp(peer));
     }
 
-    pub(super) fn disconnect(&mut self, node: NodeId) {
+    fn disconnect(&mut self, node: NodeId) {
         self.up.remove(&node);
         self.input(Input::PeerDown(node));
     }
 
     /// A fresh chunk of about `bytes` bytes.
-    pub(super) fn chunk(&mut self, bytes: usize) -> (SealedChunk, ChunkKey) {
+    fn chunk(&mut self, bytes: usize) -> (SealedChunk, ChunkKey) {
         self.chunks += 1;
         let mut plaintext = self.chunks.to_le_bytes().to_vec();
         plaintext.resize(bytes.max(8), 0);
@@ -207,7 +156,7 @@ impl World {
     }
 
     /// The same chunk once more.
-    pub(super) fn again(&self, chunk: &SealedChunk) -> SealedChunk {
+    fn again(&self, chunk: &SealedChunk) -> SealedChunk {
         SealedChunk {
             header: chunk.header,
             locality: chunk.locality,
@@ -216,7 +165,7 @@ impl World {
         }
     }
 
-    pub(super) fn store(&mut self, ticket: u64, chunk: SealedChunk, replicas: u8) {
+    fn store(&mut self, ticket: u64, chunk: SealedChunk, replicas: u8) {
         let deadline = self.now.after(Duration::from_secs(60));
         self.command(OwnerCommand::Store(StoreJob {
             ticket: Ticket(ticket),
@@ -227,12 +176,12 @@ impl World {
         }));
     }
 
-    pub(super) fn command(&mut self, command: OwnerCommand) {
+    fn command(&mut self, command: OwnerCommand) {
         self.input(Input::Command(command));
     }
 
     /// Hands an input in now and carries the effects out.
-    pub(super) fn input(&mut self, input: Input) {
+    fn input(&mut self, input: Input) {
         self.note_truth(&input);
         self.role.handle(self.now, input);
         while let Some(effect) = self.role.poll_effect() {
@@ -240,7 +189,7 @@ impl World {
         }
     }
 
-    pub(super) fn stream(&mut self, from: NodeId, message: StreamMessage) {
+    fn stream(&mut self, from: NodeId, message: StreamMessage) {
         let message = Message::Stream(message);
         self.input(Input::Message { from, via: Via::Stream, message });
     }
@@ -251,14 +200,14 @@ impl World {
     }
 
     /// Lets time pass.
-    pub(super) fn run(&mut self, span: Duration) {
+    fn run(&mut self, span: Duration) {
         let end = self.now.after(span);
         while self.step(end) {}
         self.now = end;
     }
 
     /// Lets time pass until `done`, at most `limit`; panics where it does not come.
-    pub(super) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
+    fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) {
         let end = self.now.after(limit);
         while !done(self) {
             assert!(self.step(end), "did not happen: {:#?}", self.events);
@@ -389,7 +338,7 @@ impl World {
         }
     }
 
-    pub(super) fn seal(&mut self, ephemeral: &[u8; 32], body: &AnswerBody) -> Answer {
+    fn seal(&mut self, ephemeral: &[u8; 32], body: &AnswerBody) -> Answer {
         let sealed = seal_to(ephemeral, &encode_answer(body), &mut self.rng).unwrap();
         Answer { tag: AnswerTag::of(ephemeral), sealed: sealed.into() }
     }
@@ -430,14 +379,14 @@ impl World {
         }
     }
 
-    pub(super) fn stored(&self, ticket: u64) -> Option<&Vec<NodeId>> {
+    fn stored(&self, ticket: u64) -> Option<&Vec<NodeId>> {
         self.events.iter().find_map(|(_, event)| match event {
             OwnerEvent::Stored { ticket: of, holders, .. } if of.0 == ticket => Some(holders),
             _ => None,
         })
     }
 
-    pub(super) fn acked(&self, ticket: u64) -> Vec<(NodeId, u8)> {
+    fn acked(&self, ticket: u64) -> Vec<(NodeId, u8)> {
         let acked = |event: &OwnerEvent| match event {
             OwnerEvent::Acked { ticket: of, node, replicas, .. } if of.0 == ticket => {
                 Some((*node, *replicas))
@@ -447,7 +396,7 @@ impl World {
         self.events.iter().filter_map(|(_, event)| acked(event)).collect()
     }
 
-    pub(super) fn short(&self, ticket: u64) -> Option<(u8, Shortage)> {
+    fn short(&self, ticket: u64) -> Option<(u8, Shortage)> {
         self.events.iter().find_map(|(_, event)| match event {
             OwnerEvent::Short { ticket: of, replicas, why, .. } if of.0 == ticket => {
                 Some((*replicas, *why))
@@ -457,7 +406,7 @@ impl World {
     }
 
     /// To whom this chunk was sent, in order.
-    pub(super) fn receivers(&self, id: &ChunkId) -> Vec<NodeId> {
+    fn receivers(&self, id: &ChunkId) -> Vec<NodeId> {
         let chunk = |message: &StreamMessage| match message {
             StreamMessage::StoreChunk(chunk) => chunk.header.id() == *id,
             _ => false,
@@ -465,142 +414,14 @@ impl World {
         self.sent.iter().filter(|(_, _, message)| chunk(message)).map(|(_, to, _)| *to).collect()
     }
 
-    pub(super) fn requests_published(&self) -> usize {
+    fn requests_published(&self) -> usize {
         let is_request = |message: &TopicMessage| matches!(message, TopicMessage::StoreRequest(_));
         self.published.iter().filter(|(_, message)| is_request(message)).count()
     }
 }
 
 /// An answer as it comes from the mesh.
-pub(super) fn answered(forwarder: NodeId, answer: Answer) -> Input {
+fn answered(forwarder: NodeId, answer: Answer) -> Input {
     let message = Message::Topic(TopicMessage::Answer(answer));
     Input::Message { from: forwarder, via: Via::Topic, message }
-}
-
-fn claim(request: &StoreRequest) -> StoreClaim {
-    StoreClaim { contact: None, ephemeral: request.ephemeral, wants: u64::MAX, holds: 0 }
-}
-
-impl Fake {
-    fn claim(&self, request: &StoreRequest) -> StoreClaim {
-        let offers = request.offers.iter().enumerate();
-        let held = offers.filter(|(_, offer)| self.held.contains_key(&offer.id));
-        let holds = held.fold(0, |bits, (at, _)| bits | 1 << at);
-        StoreClaim { holds, ..claim(request) }
-    }
-
-    fn on_chunk(
-        &mut self,
-        mesh: MeshId,
-        owner: NodeId,
-        chunk: StoreChunk,
-    ) -> Option<StreamMessage> {
-        let id = chunk.header.id();
-        let context = Context {
-            operation: Operation::Store,
-            mesh,
-            verifier: Verifier::Node(self.keys.node_id()),
-            asker: Some(owner),
-            nonce: chunk.nonce,
-            body_hash: StoreChunk::body_hash(&chunk.account, &chunk.terms, &chunk.tags),
-        };
-        assert!(verify_header(&chunk.header, &context, &chunk.proof), "a bad store proof");
-        assert!(chunk.header.certifies(&chunk.sealed));
-        self.received.push(chunk.clone());
-        match self.manners {
-            Manners::Silent => return None,
-            Manners::Refuses(reason) => {
-                let reject = StoreReject { batch: chunk.batch, id, reason };
-                return Some(StreamMessage::StoreReject(reject));
-            }
-            _ => {}
-        }
-        self.held.insert(id, (chunk.header, chunk.sealed.clone()));
-        let ack = self.ack(mesh, &chunk);
-        self.acks.push(ack.clone());
-        Some(StreamMessage::StoreAck(ack))
-    }
-
-    pub(super) fn ack(&self, mesh: MeshId, chunk: &StoreChunk) -> StoreAck {
-        let id = chunk.header.id();
-        let pair = self.keys.pair_key(&chunk.account).unwrap();
-        let sealed: &[u8] = match self.manners {
-            Manners::WrongReceipt => b"other bytes",
-            _ => &chunk.sealed,
-        };
-        let receipt = receipt(&pair, &chunk.seed, &id, sealed);
-        let mut terms = chunk.terms;
-        if self.manners == Manners::ShortLease {
-            terms.keep_after_silence_s -= 1;
-        }
-        let statement = AckStatement {
-            mesh,
-            account: chunk.account,
-            batch: chunk.batch,
-            epoch: StoreEpoch::from_bytes([1; 16]),
-            terms,
-            chunks: vec![AckedChunk { id, lease: LeaseNonce::from_bytes([2; 16]), receipt }],
-        };
-        let stranger = NodeKeys::from_seeds([1; 32], [2; 32], [3; 32]);
-        let signer = if self.manners == Manners::Forges { &stranger } else { &self.keys };
-        let signature = signer.sign(&statement.encode(&self.keys.node_id()));
-        let AckStatement { account, batch, epoch, terms, chunks, .. } = statement;
-        StoreAck { batch, account, epoch, terms, chunks, signature }
-    }
-
-    /// Whether this part of the ack is what an honest holder says to this chunk.
-    fn is_true(
-        &self,
-        mesh: MeshId,
-        chunk: &StoreChunk,
-        ack: &StoreAck,
-        acked: &AckedChunk,
-    ) -> bool {
-        let StoreAck { batch, account, epoch, terms, chunks, signature } = ack.clone();
-        let statement = AckStatement { mesh, account, batch, epoch, terms, chunks };
-        let id = chunk.header.id();
-        let expected = |pair| receipt(&pair, &chunk.seed, &id, &chunk.sealed);
-        batch == chunk.batch
-            && account == chunk.account
-            && acked.id == id
-            && self.keys.pair_key(&account).map(expected) == Some(acked.receipt)
-            && statement.verify(&self.keys.node_id(), &signature)
-    }
-
-    fn on_retrieve(
-        &mut self,
-        mesh: MeshId,
-        owner: NodeId,
-        retrieve: Retrieve,
-    ) -> Option<StreamMessage> {
-        let Retrieve { request, id, nonce, proof } = retrieve.clone();
-        self.requests.push(retrieve);
-        let refuse =
-            |reason| Some(StreamMessage::RetrieveReject(RetrieveReject { request, reason }));
-        match self.manners {
-            Manners::Silent => return None,
-            Manners::Withholds(reason) => return refuse(reason),
-            _ => {}
-        }
-        let Some((header, sealed)) = self.held.get(&id) else {
-            return refuse(RetrieveRefusal::NotHeld);
-        };
-        let context = Context {
-            operation: Operation::Retrieve,
-            mesh,
-            verifier: Verifier::Node(self.keys.node_id()),
-            asker: Some(owner),
-            nonce,
-            body_hash: body_hash(&[&request.to_le_bytes()]),
-        };
-        if !verify_header(header, &context, &proof) {
-            return refuse(RetrieveRefusal::NotHeld);
-        }
-        let mut sealed = sealed.to_vec();
-        if self.manners == Manners::WrongBytes {
-            sealed[50] ^= 1;
-        }
-        let data = ChunkData { request, header: *header, sealed: sealed.into() };
-        Some(StreamMessage::ChunkData(data))
-    }
 }
