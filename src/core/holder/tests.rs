@@ -6,6 +6,7 @@ mod floods;
 mod serve;
 
 use super::*;
+use crate::core::codec::{decode_stream, decode_topic, encode_stream, encode_topic};
 use crate::core::effect::{Peer, Reach, Space, StoreError, StoredChunk, Written};
 use crate::core::message::{Retrieve, StoreChunk, StoreRefusal};
 use crate::core::types::{BatchId, LeaseNonce, LeaseTerms, Locality, StoreEpoch};
@@ -59,7 +60,9 @@ impl Fixture {
     /// Feeds one input and takes all effects.
     fn handle(&mut self, input: Input) -> Vec<Effect> {
         self.role.handle(self.now, input);
-        std::iter::from_fn(|| self.role.poll_effect()).collect()
+        let effects: Vec<Effect> = std::iter::from_fn(|| self.role.poll_effect()).collect();
+        effects.iter().for_each(assert_well_formed);
+        effects
     }
 
     /// Lets time pass, ticking whenever the role asks for it.
@@ -185,6 +188,19 @@ impl Fixture {
         let secret = self.chunk_key(tag).read_secret();
         let proof = prove(&secret, &id, &context, &mut self.rng);
         Retrieve { request, id, nonce: context.nonce, proof }
+    }
+}
+
+/// Whatever the role says is a message to its peers: it survives the way through their decoder.
+fn assert_well_formed(effect: &Effect) {
+    match effect {
+        Effect::Publish { message, .. } => {
+            assert_eq!(decode_topic(&encode_topic(message)).as_ref(), Ok(message));
+        }
+        Effect::Send { message, .. } => {
+            assert_eq!(decode_stream(encode_stream(message)).as_ref(), Ok(message));
+        }
+        _ => {}
     }
 }
 

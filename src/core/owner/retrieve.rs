@@ -2,7 +2,8 @@
 //!
 //! Bytes are checked against the id before anybody sees them: a liar costs one chunk's transfer and
 //! its reputation. A node that served neighbours of a chunk is guessed to have it too, but only
-//! where nobody is said to have it: see [`super::guess`]. Bounds: `OwnerLimits::fetch_slots` jobs,
+//! where nobody is said to have it: see [`super::guess`]. A chunk is one job however many commands
+//! want it: it is asked for once, and all of them hear. Bounds: `OwnerLimits::fetch_slots` commands,
 //! `OwnerLimits::fetches_per_holder` requests per holder, [`SOURCES_MAX`] nodes per job, and what
 //! [`super::search`] states.
 //!
@@ -61,21 +62,35 @@ pub(super) struct FetchFlow {
 
 impl FetchFlow {
     pub(super) fn slots_free(&self, limits: &OwnerLimits) -> usize {
-        limits.fetch_slots.saturating_sub(self.jobs.len())
+        let waiting = self.jobs.values().map(|job| job.waiters.len()).sum();
+        limits.fetch_slots.saturating_sub(waiting)
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: FetchJob) {
         let FetchJob { ticket, id, locality, read, holders, deadline } = job;
-        let mut job = Fetch::new(id, locality, read, deadline);
+        let topic = |locality| Topic::new(TopicKind::Retrieve, locality, shared.shard_bits);
+        let point = read.point();
+        // One with another secret asks for itself: one of the two is of no use to the other.
+        let same = |job: &Fetch| {
+            job.id == id && topic(job.locality) == topic(locality) && job.read.point() == point
+        };
+        let first = self.jobs.iter().find(|(_, job)| same(job)).map(|(first, _)| *first);
+        let first = first.unwrap_or(ticket);
+        let job = self.jobs.entry(first).or_insert_with(|| Fetch::new(id, locality, read));
+        job.waiters.insert(ticket, deadline);
         for node in holders.into_iter().filter(|node| *node != shared.node) {
             job.add(now, node, Bytes::new(), None, &shared.peers);
         }
-        self.jobs.insert(ticket, job);
-        self.pump(now, shared, ticket);
+        self.pump(now, shared, first);
     }
 
     pub(super) fn cancel(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
-        if self.remove(shared, ticket).is_some() {
+        let mut jobs = self.jobs.iter_mut();
+        let job = jobs.find_map(|(first, job)| job.waiters.remove(&ticket).map(|_| (*first, job)));
+        if let Some((first, job)) = job
+            && job.waiters.is_empty()
+        {
+            self.remove(shared, first);
             self.pump_all(now, shared);
         }
     }
@@ -93,13 +108,17 @@ impl FetchFlow {
     }
 
     pub(super) fn on_wake(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
-        let Some(job) = self.jobs.get(&ticket) else { return };
-        if now < job.deadline {
+        let Some(job) = self.jobs.get_mut(&ticket) else { return };
+        let over: Vec<Ticket> =
+            job.waiters.extract_if(.., |_, deadline| *deadline <= now).map(|(of, _)| of).collect();
+        let (id, asked) = (job.id, job.asked());
+        for ticket in over {
+            shared.report(OwnerEvent::NotFetched { ticket, id, asked: asked.clone() });
+        }
+        if !job.waiters.is_empty() {
             return self.pump(now, shared, ticket);
         }
-        let (id, asked) = (job.id, job.asked());
         self.remove(shared, ticket);
-        shared.report(OwnerEvent::NotFetched { ticket, id, asked });
         self.pump_all(now, shared);
     }
 
@@ -237,8 +256,9 @@ impl FetchFlow {
         let times = active.chain(job.next_ready()).chain(search).chain(silent);
         let times = times.filter(|at| *at > now);
         let waiting = (job.wait_until > now).then_some(job.wait_until);
-        let next = times.chain(waiting).min().map_or(job.deadline, |at| at.min(job.deadline));
-        shared.timers.set(Wake::Fetch(ticket), next);
+        if let Some(next) = times.chain(waiting).chain(job.waiters.values().copied()).min() {
+            shared.timers.set(Wake::Fetch(ticket), next);
+        }
     }
 
     /// The request `number` if it went to this node; it is answered now.
@@ -272,8 +292,12 @@ impl FetchFlow {
         }
         shared.peers.rate(now, from, SCORE_SERVED);
         let (id, locality) = (job.id, job.locality);
-        self.remove(shared, ticket);
-        shared.report(OwnerEvent::Fetched { ticket, id, header, sealed, from });
+        for ticket in
+            self.remove(shared, ticket).into_iter().flat_map(|job| job.waiters.into_keys())
+        {
+            let sealed = sealed.clone();
+            shared.report(OwnerEvent::Fetched { ticket, id, header, sealed, from });
+        }
         self.guesses.served(locality, from);
         self.pump_all(now, shared);
     }

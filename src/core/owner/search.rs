@@ -70,7 +70,13 @@ impl FetchFlow {
         if let Err(at) = shared.may_search(now) {
             return shared.timers.set(Wake::Search(topic), at);
         }
-        let wanted: Vec<Ticket> = gathering.drain(..gathering.len().min(WANTED_MAX)).collect();
+        // Ids in one request are distinct: of two jobs for one chunk, the second has to wait.
+        let mut ids = BTreeSet::new();
+        let is_next = |ticket: &mut Ticket| {
+            let id = jobs.get(ticket).map(|job| job.id);
+            ids.len() < WANTED_MAX && id.is_some_and(|id| ids.insert(id))
+        };
+        let wanted: Vec<Ticket> = gathering.extract_if(.., is_next).collect();
         if !gathering.is_empty() {
             shared.timers.set(Wake::Search(topic), now);
         }

@@ -3,7 +3,7 @@
 use super::FetchFailure;
 use super::outbox::Schedule;
 use super::peers::Peers;
-use crate::core::types::{ChunkId, Locality, NodeId, Time};
+use crate::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::ChunkSecret;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -157,7 +157,8 @@ pub(super) struct Fetch {
     pub(super) id: ChunkId,
     pub(super) locality: Locality,
     pub(super) read: ChunkSecret,
-    pub(super) deadline: Time,
+    /// The commands that want it, each with its deadline. Never empty while the job runs.
+    pub(super) waiters: BTreeMap<Ticket, Time>,
     pub(super) sources: BTreeMap<NodeId, Source>,
     next_rank: u32,
     /// How often it was searched for on the topic.
@@ -171,12 +172,12 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(id: ChunkId, locality: Locality, read: ChunkSecret, deadline: Time) -> Self {
+    pub(super) fn new(id: ChunkId, locality: Locality, read: ChunkSecret) -> Self {
         Self {
             id,
             locality,
             read,
-            deadline,
+            waiters: BTreeMap::new(),
             sources: BTreeMap::new(),
             next_rank: 0,
             schedule: Schedule::default(),

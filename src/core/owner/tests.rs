@@ -11,7 +11,7 @@ mod retrieve;
 mod store;
 
 use super::*;
-use crate::core::codec::{encode_answer, encode_topic};
+use crate::core::codec::{decode_stream, decode_topic, encode_answer, encode_stream, encode_topic};
 use crate::core::effect::{Event, Peer, Reach};
 use crate::core::message::{
     Answer, AnswerBody, ChunkData, Contact, Hello, Retrieve, RetrieveOffer, RetrieveRefusal,
@@ -241,13 +241,14 @@ impl World {
     fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Publish { topic, message } => {
-                assert!(encode_topic(&message).len() <= 4_096);
+                assert_eq!(decode_topic(&encode_topic(&message)).as_ref(), Ok(&message));
                 self.published.push((self.now, message.clone()));
                 if !self.deaf_mesh {
                     self.gossip(topic, &message);
                 }
             }
             Effect::Send { to, message } => {
+                assert_eq!(decode_stream(encode_stream(&message)).as_ref(), Ok(&message));
                 self.sent.push((self.now, to, message.clone()));
                 if self.up.contains(&to) {
                     self.deliver(to, message);

@@ -70,6 +70,80 @@ fn known_connected_holder_is_asked_without_gossip() {
 }
 
 #[test]
+fn many_tickets_for_one_unknown_chunk_are_one_wanted_chunk() {
+    let mut world = World::new(1);
+    let (id, ck) = held_by(&mut world, 1_000, &[]);
+    for ticket in 0..32 {
+        fetch(&mut world, ticket, (id, &ck), &[]);
+    }
+    world.run(SECOND / 2);
+    // The world has read what was published with the decoder of its receivers.
+    let [(_, TopicMessage::RetrieveRequest(request))] = world.published.as_slice() else {
+        panic!("{:?}", world.published)
+    };
+    assert_eq!(request.wanted.len(), 1);
+    world.command(OwnerCommand::Cancel(Ticket(0)));
+    world.run(60 * SECOND);
+    assert_eq!(not_fetched(&world, 0), None);
+    assert!((1..32).all(|ticket| not_fetched(&world, ticket).is_some()));
+    assert_idle(&mut world);
+}
+
+#[test]
+fn many_tickets_for_one_chunk_cost_one_transfer() {
+    let mut world = World::new(3);
+    let nodes: Vec<NodeId> = world.up.iter().copied().collect();
+    let (id, ck) = held_by(&mut world, 1_000, &nodes);
+    for ticket in 0..8 {
+        fetch(&mut world, ticket, (id, &ck), &nodes);
+    }
+    assert_eq!(world.role.fetch_slots_free(), OwnerLimits::default().fetch_slots - 8);
+    world.command(OwnerCommand::Cancel(Ticket(0)));
+    world.run(SECOND);
+    assert_eq!(asked(&world).len(), 1);
+    assert!((1..8).all(|ticket| fetched(&world, ticket).is_some()));
+    assert_eq!(fetched(&world, 0), None);
+    assert_idle(&mut world);
+}
+
+#[test]
+fn every_ticket_for_one_chunk_has_its_own_deadline() {
+    let mut world = World::new(0);
+    let (id, ck) = held_by(&mut world, 1_000, &[]);
+    fetch(&mut world, 1, (id, &ck), &[]);
+    world.run(30 * SECOND);
+    fetch(&mut world, 2, (id, &ck), &[]);
+    world.run(31 * SECOND);
+    assert!(not_fetched(&world, 1).is_some() && not_fetched(&world, 2).is_none());
+    world.run(30 * SECOND);
+    assert!(not_fetched(&world, 2).is_some());
+    assert_idle(&mut world);
+}
+
+#[test]
+fn ticket_with_a_wrong_secret_does_not_spoil_another() {
+    let mut world = World::new(1);
+    let node = *world.up.first().unwrap();
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    let (_, wrong) = world.chunk(1_000);
+    fetch(&mut world, 1, (id, &wrong), &[node]);
+    fetch(&mut world, 2, (id, &ck), &[node]);
+    world.run_until(SECOND, |world| fetched(world, 2).is_some());
+    assert_eq!(fetched(&world, 1), None);
+}
+
+#[test]
+fn wanted_chunks_of_one_request_are_distinct_whatever_their_secrets() {
+    let mut world = World::new(0);
+    let (id, ck) = held_by(&mut world, 1_000, &[]);
+    let (_, wrong) = world.chunk(1_000);
+    fetch(&mut world, 1, (id, &wrong), &[]);
+    fetch(&mut world, 2, (id, &ck), &[]);
+    world.run(SECOND / 2);
+    assert_eq!(world.published.len(), 2, "one after the other");
+}
+
+#[test]
 fn known_holder_that_is_away_is_dialed() {
     let mut world = World::new(0);
     let node = world.add(Manners::Honest);
