@@ -2,8 +2,9 @@
 //!
 //! The catalogue remembers each put by its path until every chunk reached its quorum. While the
 //! node runs, open puts are tried again, two at a time: when peers have joined, and otherwise
-//! after 1, 2, 4 .. 60 s and then every 10 minutes, which begins anew at 8 s when somebody joined. A try skips what connected nodes hold already.
-//! A file that changed in the meantime is not the file that was promised: it is dropped and said.
+//! after 1, 2, 4 .. 60 s and then every 10 minutes, which begins anew at 8 s when somebody joins.
+//! A try skips what connected nodes hold already. A file that changed in the meantime is not the
+//! file that was promised: it is dropped and said.
 
 use super::inner::Inner;
 use super::put::PutRun;
