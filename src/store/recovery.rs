@@ -259,6 +259,9 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         }
         if self.report.created {
             self.create()?;
+        } else if let Err(error) = self.log.disk.sync_names() {
+            // An earlier process may have ended between making or removing a segment and that.
+            self.report.read_only = Some(ReadOnly::Sync(error));
         }
         self.finish(start)
     }

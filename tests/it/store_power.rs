@@ -364,6 +364,28 @@ fn fsync_eio_no_ack() {
 }
 
 #[test]
+fn a_name_that_was_not_synced_is_synced_by_the_next_process() {
+    for seed in 0..20 {
+        let mut world = World::new(true);
+        let plan = Plan::new(|_, call| match call {
+            Call::SyncNames => Verdict::Fail(DiskError::Io(5)),
+            _ => Verdict::Do,
+        });
+        assert!(world.open(&plan).is_err(), "a store without a name of its own is none");
+        let mut store = world.open(&Plan::none()).unwrap();
+        world.commit(&mut store, vec![write(0)]);
+        assert_eq!(world.promises[&0], Promise::Held);
+        drop(store);
+        world.power_cut(seed);
+        world.check(&format!("(cut {seed})"));
+
+        // And where it cannot be synced, nothing is promised.
+        let store = world.open(&plan).unwrap();
+        assert_eq!(store.read_only(), Some(&ReadOnly::Sync(DiskError::Io(5))));
+    }
+}
+
+#[test]
 fn a_failed_sync_is_not_retried() {
     let mut world = World::new(true);
     let failed = Arc::new(Mutex::new(None));
