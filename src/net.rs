@@ -36,6 +36,7 @@ mod links;
 mod peers;
 mod queue;
 mod record;
+mod resolved;
 mod streams;
 mod swarm;
 mod topics;

@@ -47,6 +47,12 @@ pub(super) fn is_dialable(address: &Multiaddr) -> bool {
     named && transport && end
 }
 
+/// Whether it begins with a name that has to be resolved.
+pub(super) fn is_name(address: &Multiaddr) -> bool {
+    use Protocol::{Dns, Dns4, Dns6, Dnsaddr};
+    matches!(address.iter().next(), Some(Dns(_) | Dns4(_) | Dns6(_) | Dnsaddr(_)))
+}
+
 /// The IP at the front, IPv4 in IPv6 unwrapped; `None` for a name or a relayed address.
 pub(super) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     if address.iter().any(|part| part == Protocol::P2pCircuit) {
@@ -116,6 +122,34 @@ pub(super) fn claimed(addresses: Vec<Multiaddr>, observed: &Multiaddr) -> Vec<Mu
         }
     }
     kept
+}
+
+/// Whether an address that somebody passed on is worth a dial, for a node that can be reached at
+/// `own`. Who is connected is observed, and who is not could be anywhere: a loopback address means
+/// something only in a mesh on one machine, and a private one only to a node that has no public
+/// address itself, or has one in the same network (/24 or /64). Else strangers could have us knock
+/// at any service in here.
+pub(super) fn is_plausible(address: &Multiaddr, own: &[Multiaddr]) -> bool {
+    let mut ips = own.iter().map(ip);
+    match ip(address) {
+        Some(there) if there.is_loopback() => {
+            ips.all(|own| own.is_some_and(|own| own.is_loopback()))
+        }
+        Some(there) if is_local(there) => {
+            let own: Vec<_> = ips.collect();
+            own.iter().all(|own| own.is_some_and(is_local))
+                || own.iter().flatten().any(|own| same_network(*own, there))
+        }
+        _ => true,
+    }
+}
+
+fn same_network(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => one.octets()[..3] == other.octets()[..3],
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments()[..4] == other.segments()[..4],
+        _ => false,
+    }
 }
 
 /// Our own listening addresses, the most useful to others first: public, private, and loopback
@@ -203,6 +237,31 @@ mod tests {
         assert_eq!(claimed(said(), &address("/ip4/203.0.113.7/tcp/9")).len(), 1);
         assert_eq!(claimed(said(), &address("/ip4/10.0.0.1/tcp/9")).len(), 2);
         assert_eq!(claimed(said(), &address("/ip4/127.0.0.1/tcp/9")).len(), 3);
+    }
+
+    #[test]
+    fn nobody_is_made_to_knock_at_its_own_services() {
+        let public = ["/ip4/203.0.113.9/tcp/4001", "/ip6/2001:db8::9/tcp/4001"].map(address);
+        let home = ["/ip4/192.168.1.9/tcp/4001"].map(address);
+        let here = ["/ip4/127.0.0.1/tcp/4001"].map(address);
+        let cases: [(&str, &[Multiaddr], bool); 10] = [
+            ("/ip4/127.0.0.1/tcp/6379", &public, false),
+            ("/ip4/127.0.0.1/tcp/6379", &home, false),
+            ("/ip4/127.0.0.1/tcp/4001", &here, true),
+            ("/ip4/192.168.1.1/tcp/80", &public, false),
+            ("/ip4/192.168.1.8/tcp/4001", &home, true),
+            ("/ip4/10.0.0.1/tcp/4001", &home, true),
+            ("/ip6/fd00::1/tcp/80", &public, false),
+            ("/ip4/198.51.100.7/tcp/4001", &home, true),
+            ("/dns4/nas.example/tcp/4001", &public, true),
+            ("/ip4/10.0.0.1/tcp/4001", &[], true),
+        ];
+        for (text, own, plausible) in cases {
+            assert_eq!(is_plausible(&address(text), own), plausible, "{text} {own:?}");
+        }
+        let both = ["/ip4/203.0.113.9/tcp/4001", "/ip4/192.168.1.9/tcp/4001"].map(address);
+        assert!(is_plausible(&address("/ip4/192.168.1.8/tcp/4001"), &both));
+        assert!(!is_plausible(&address("/ip4/192.168.2.8/tcp/4001"), &both));
     }
 
     #[test]

@@ -71,6 +71,9 @@ pub struct NetLimits {
     pub stall_bytes: u64,
     /// The longest a frame may take.
     pub frame: Duration,
+    /// Bytes per second that a payload must make, after two seconds, while others wait for the room
+    /// that it takes of `unread_bytes`. Slower: the peer is dropped.
+    pub crowded_pace: usize,
     /// Commands that may wait for the swarm task.
     pub commands: usize,
     /// Events that may wait for the drive loop.
@@ -118,6 +121,7 @@ impl Default for NetLimits {
             stall: Duration::from_secs(30),
             stall_bytes: 16_000 * 30,
             frame: Duration::from_secs(300),
+            crowded_pace: 256 << 10,
             commands: 1024,
             events: 256,
             unread_frames: 32,

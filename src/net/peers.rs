@@ -76,12 +76,20 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Connection {
     id: ConnectionId,
-    dialled: bool,
-    address: Multiaddr,
+    addresses: Addresses,
     since: Instant,
     streams: Vec<Stream>,
     retired: Option<Retired>,
     closed: bool,
+}
+
+/// Where a connection leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Addresses {
+    /// What we dialled, which may be a name; `None` where we were dialled.
+    pub(super) dialled: Option<Multiaddr>,
+    /// The peer's address, with the IP that was found for a name.
+    pub(super) observed: Multiaddr,
 }
 
 /// A connection that is being given up.
@@ -142,8 +150,7 @@ impl Peers {
         &mut self,
         (peer, node): (PeerId, NodeId),
         id: ConnectionId,
-        dialled: bool,
-        address: Multiaddr,
+        addresses: Addresses,
         now: Instant,
     ) {
         let (limits, served_to_all) = (&self.limits, &self.served_to_all);
@@ -156,8 +163,7 @@ impl Peers {
         });
         let connection = Connection {
             id,
-            dialled,
-            address,
+            addresses,
             since: now,
             streams: Vec::new(),
             retired: None,
@@ -307,7 +313,7 @@ impl Peers {
         let dialled_max =
             usize::try_from(self.limits.established_out / 4 * 3).unwrap_or(usize::MAX);
         let connections = self.table.values().flat_map(|entry| &entry.connections);
-        let dialled = connections.filter(|c| c.dialled && !c.closed).count();
+        let dialled = connections.filter(|c| c.addresses.dialled.is_some() && !c.closed).count();
         let mut surplus_dialled = dialled.saturating_sub(dialled_max);
         let mut idle: Vec<_> = self
             .table
@@ -321,7 +327,7 @@ impl Peers {
         idle.sort_by_key(|(used, _)| *used);
         let mut steps = Vec::new();
         for (_, entry) in idle {
-            let dialled = entry.connections.iter().any(|c| c.dialled);
+            let dialled = entry.connections.iter().any(|c| c.addresses.dialled.is_some());
             if surplus == 0 && (surplus_dialled == 0 || !dialled) {
                 continue;
             }
@@ -377,7 +383,7 @@ impl Peers {
             let up = entry.up.as_ref()?;
             let carrier = entry.connections.iter().find(|c| Some(c.id) == up.carrier);
             let connection = carrier.or(entry.connections.first())?;
-            Some((entry.node, &connection.address, entry.round_trip))
+            Some((entry.node, &connection.addresses.observed, entry.round_trip))
         })
     }
 
@@ -386,16 +392,16 @@ impl Peers {
         self.table.get(peer).map(|entry| entry.share.clone())
     }
 
-    /// The address of a peer's connection.
+    /// The observed address of a peer's connection.
     pub(super) fn address(&self, peer: &PeerId, id: ConnectionId) -> Option<&Multiaddr> {
         let connections = &self.table.get(peer)?.connections;
-        connections.iter().find(|c| c.id == id).map(|c| &c.address)
+        connections.iter().find(|c| c.id == id).map(|c| &c.addresses.observed)
     }
 
     /// The addresses at which we reached a peer.
     pub(super) fn dialled(&self, peer: &PeerId) -> impl Iterator<Item = &Multiaddr> {
         let connections = self.table.get(peer).into_iter().flat_map(|entry| &entry.connections);
-        connections.filter(|c| c.dialled).map(|c| &c.address)
+        connections.filter_map(|c| c.addresses.dialled.as_ref())
     }
 
     fn find(&mut self, id: StreamId) -> Option<(PeerId, &mut Entry, usize)> {
@@ -495,7 +501,9 @@ impl Entry {
         let restarted = newest.since.saturating_duration_since(oldest.since) > SIMULTANEOUS;
         let keep = match (restarted, decides) {
             (true, _) => newest.id,
-            (false, true) => candidates.iter().find(|c| c.dialled).unwrap_or(oldest).id,
+            (false, true) => {
+                candidates.iter().find(|c| c.addresses.dialled.is_some()).unwrap_or(oldest).id
+            }
             (false, false) => return Vec::new(),
         };
         let others = self.connections.iter_mut().filter(|c| c.id != keep && c.is_usable());
@@ -508,7 +516,7 @@ impl Entry {
 
     fn peer(&self, connection: &Connection) -> Option<Peer> {
         let hello = connection.hello()?.clone();
-        Some(Peer { node: self.node, hello, reach: address::reach(&connection.address) })
+        Some(Peer { node: self.node, hello, reach: address::reach(&connection.addresses.observed) })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::core::types::{MeshId, NodeId};
 use crate::crypto::keys::verify_agreement;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -105,6 +106,8 @@ pub(super) struct Common {
     pub(super) limits: NetLimits,
     /// What is left of [`NetLimits::unread_bytes`].
     pub(super) unread_bytes: Arc<Semaphore>,
+    /// How many streams wait for some of it.
+    pub(super) crowd: watch::Sender<usize>,
     /// To the drive loop.
     pub(super) events: mpsc::Sender<Item>,
     /// To the swarm task: this stream's peer said a Hello that holds.
@@ -207,7 +210,12 @@ impl StreamTask {
             // Before the body, which counts from its first byte on. A peer that is slow with it is
             // dropped by its pace, and its permits with it.
             let permits = self.unread_permits(lengths.1).await?;
-            let frame = frame::read_body(io, lengths, limits).await?;
+            let body = frame::read_body(io, lengths, limits);
+            let frame = tokio::select! {
+                biased;
+                body = body => body?,
+                () = self.crowded_out(lengths.1) => return Err(End::Broken),
+            };
             drop(assembling);
             self.share.queue.touch();
             let reason = match codec::decode_stream(frame) {
@@ -237,10 +245,29 @@ impl StreamTask {
         let mut permits = vec![frames.map_err(|_| End::Broken)?];
         let bytes = u32::try_from(payload.min(self.common.limits.unread_bytes)).unwrap_or(u32::MAX);
         if bytes > 0 {
-            let unread_bytes = self.common.unread_bytes.clone().acquire_many_owned(bytes).await;
-            permits.push(unread_bytes.map_err(|_| End::Broken)?);
+            let room = self.common.unread_bytes.clone();
+            let permit = match room.clone().try_acquire_many_owned(bytes) {
+                Ok(permit) => permit,
+                Err(_) => {
+                    let _waits = Waits::begin(&self.common.crowd);
+                    room.acquire_many_owned(bytes).await.map_err(|_| End::Broken)?
+                }
+            };
+            permits.push(permit);
         }
         Ok(permits)
+    }
+
+    /// Ends when a payload has had its time and others wait for the room that it takes. Slow peers
+    /// are welcome while there is room for all; a few of them must not keep everybody else out.
+    async fn crowded_out(&self, payload: usize) {
+        let limits = &self.common.limits;
+        let pace = u32::try_from(payload / limits.crowded_pace.max(1)).unwrap_or(u32::MAX);
+        tokio::time::sleep(Duration::from_secs(2) + Duration::from_secs(1) * pace).await;
+        let mut crowd = self.common.crowd.subscribe();
+        if crowd.wait_for(|waiting| *waiting > 0).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     async fn write_frames(
@@ -275,6 +302,22 @@ impl StreamTask {
             Ok(Ok(())) => Ok(()),
             _ => Err(End::Broken),
         }
+    }
+}
+
+/// Counts as waiting while it exists.
+struct Waits<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waits<'a> {
+    fn begin(crowd: &'a watch::Sender<usize>) -> Self {
+        crowd.send_modify(|waiting| *waiting += 1);
+        Self(crowd)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting = waiting.saturating_sub(1));
     }
 }
 

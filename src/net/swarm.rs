@@ -12,6 +12,7 @@ use super::discovery::Discovery;
 use super::events::Item;
 use super::limits::Bucket;
 use super::peers::{Peers, Step};
+use super::resolved::Resolved;
 use super::streams::{Common, End, StreamId};
 use super::topics::Topics;
 use super::{Command, Link, NetConfig, NetError, NetEvent, NetSnapshot, PeerSnapshot, Registry};
@@ -67,6 +68,7 @@ pub(super) struct Driver {
     asked: BTreeMap<NodeId, Instant>,
     asked_rate: Bucket,
     shared_addresses: Vec<Multiaddr>,
+    resolved: Resolved,
     next_walk: Instant,
     next_save: Instant,
 }
@@ -92,7 +94,8 @@ impl Driver {
         let swarm_config = libp2p::swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(config.limits.idle)
             .with_max_negotiating_inbound_streams(32);
-        let transport = transport::build(&key, config.limits.lan_only)?;
+        let resolved = Resolved::default();
+        let transport = transport::build(&key, config.limits.lan_only, resolved.clone())?;
         let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
         listen_on(&mut swarm, listen)?;
 
@@ -106,6 +109,7 @@ impl Driver {
             mesh: config.mesh,
             greeting: codec::encode_stream(&StreamMessage::Hello(config.hello)),
             unread_bytes: Arc::new(Semaphore::new(config.limits.unread_bytes)),
+            crowd: tokio::sync::watch::Sender::new(0),
             events,
             greeted: greeted_sender,
             ledger: registry.ledger.clone(),
@@ -129,6 +133,7 @@ impl Driver {
             asked: BTreeMap::new(),
             asked_rate: Bucket::new(ASKED_RATE.0, ASKED_RATE.1, now),
             shared_addresses: Vec::new(),
+            resolved,
             next_walk: now,
             next_save: now + SAVED_EVERY,
         })

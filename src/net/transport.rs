@@ -1,6 +1,7 @@
 //! TCP with Noise and yamux, and QUIC: how bytes get to a peer whose key is proved.
 
 use super::lan_only::LanOnly;
+use super::resolved::{Noting, Resolved};
 use super::{NetConfig, NetError};
 use futures::future::BoxFuture;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -37,6 +38,7 @@ const QUIC_WINDOWS_BYTES: (u32, u32) = (2 << 20, 4 << 20);
 pub(super) fn build(
     key: &Keypair,
     lan_only: bool,
+    resolved: Resolved,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let noise = noise::Config::new(key);
     let noise = noise.map_err(|error| NetError::Setup(format!("noise: {error}")))?;
@@ -56,6 +58,7 @@ pub(super) fn build(
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let both = tcp.or_transport(Later(quic)).map(|either, _| either.into_inner()).boxed();
     let both = if lan_only { LanOnly(both).boxed() } else { both };
+    let both = Noting { inner: both, resolved }.boxed();
     // A machine without a resolver's configuration still has peers with IP addresses.
     match dns::tokio::Transport::system(()) {
         Ok(_) => {

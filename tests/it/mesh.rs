@@ -13,6 +13,7 @@ use quloud::core::message::{Message, RetrieveRefusal, StreamMessage};
 use quloud::core::types::NodeId;
 use quloud::net::{Link, NetEvent, NetLimits};
 use raw::Raw;
+use std::io::Write;
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -317,6 +318,44 @@ async fn a_peer_that_stops_inside_a_payload_gives_its_room_back() {
     let event = node.until(|event| matches!(event, NetEvent::Message { .. })).await;
     assert!(matches!(event, NetEvent::Message { from, .. } if from == second), "{event:?}");
     saying.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_payloads_do_not_keep_others_out_when_room_is_short() {
+    // The slow one could go on for half a minute, and then for five.
+    let limits = NetLimits { unread_bytes: 512 << 10, ..NetLimits::brisk() };
+    let mut node = Node::start(1, |config| config.limits = limits).await;
+    let (slow, _) = Raw::half_a_frame(&mut node, 40, &chunk(1, 512 << 10)).await;
+    let slow_id = slow.id();
+    let mut whole = Raw::connect_as(&node, 41).await;
+    whole.greet().await;
+    let second = whole.id();
+    let saying = tokio::spawn(async move {
+        whole.say(&chunk(2, 512 << 10)).await;
+        whole
+    });
+    let dropped = |event: &NetEvent| matches!(event, NetEvent::Down(node) if *node == slow_id);
+    node.until(dropped).await;
+    let event = node.until(|event| matches!(event, NetEvent::Message { .. })).await;
+    assert!(matches!(event, NetEvent::Message { from, .. } if from == second), "{event:?}");
+    saying.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_dialled_by_name_stands_where_the_name_leads() {
+    if !std::path::Path::new("/etc/resolv.conf").exists() {
+        writeln!(std::io::stderr(), "SKIP: this system has no resolver").unwrap();
+        return;
+    }
+    for transport in ["tcp/0", "udp/0/quic-v1"] {
+        let listen = vec![format!("/ip4/127.0.0.1/{transport}")];
+        let one = Node::start(1, |config| config.listen = listen.clone()).await;
+        let named = one.address.replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+        let mut two = Node::start(2, |config| config.bootstrap = vec![named]).await;
+        let up = two.until(|event| matches!(event, NetEvent::Up(_))).await;
+        assert!(matches!(up, NetEvent::Up(peer) if peer.reach == Reach::Local));
+        assert_eq!(two.net.snapshot().await.peers[0].link, Link::Lan);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

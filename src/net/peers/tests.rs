@@ -47,9 +47,10 @@ impl World {
     }
 
     fn connect(&mut self, id: usize, dialled: bool) {
-        let address = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let observed: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+        let addresses = Addresses { dialled: dialled.then(|| observed.clone()), observed };
         let id = ConnectionId::new_unchecked(id);
-        self.peers.connected((self.remote, self.node), id, dialled, address, self.now);
+        self.peers.connected((self.remote, self.node), id, addresses, self.now);
     }
 
     fn open(&mut self, connection: usize) -> StreamId {

@@ -4,7 +4,7 @@ use super::Driver;
 use crate::core::types::NodeId;
 use crate::net::behaviour::Behaviour;
 use crate::net::discovery::Attempt;
-use crate::net::{NetEvent, ids, record};
+use crate::net::{NetEvent, address, ids, record};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Swarm};
 use libp2p::{Multiaddr, PeerId};
@@ -29,7 +29,11 @@ impl Driver {
             record::read(&node, record)
         };
         let addresses = match addresses {
-            Ok(addresses) => addresses,
+            Ok(mut addresses) => {
+                let own = &self.shared_addresses;
+                addresses.retain(|to| record.is_empty() || address::is_plausible(to, own));
+                addresses
+            }
             Err(reason) => {
                 self.registry.ledger.reject(&self.common.events, Some(node), reason);
                 return self.down(node);

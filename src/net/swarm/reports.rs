@@ -8,7 +8,7 @@ use crate::net::behaviour::BehaviourEvent;
 use crate::net::discovery::Source;
 use crate::net::events::Item;
 use crate::net::links::LinkEvent;
-use crate::net::peers::Step;
+use crate::net::peers::{Addresses, Step};
 use crate::net::streams::{End, StreamTask};
 use crate::net::topics::Verdict;
 use crate::net::{NetEvent, address, ids, record};
@@ -75,11 +75,14 @@ impl Driver {
             return;
         };
         let dialled = endpoint.is_dialer();
-        let address = endpoint.get_remote_address().clone();
-        let (address, _) = address::split_peer(address);
-        self.topics.connected(peer, address::reach(&address), now);
+        let (address, _) = address::split_peer(endpoint.get_remote_address().clone());
+        // A name is what was dialled; where it led is where the peer stands.
+        let resolved = self.resolved.take(&peer).filter(|_| address::is_name(&address));
+        let observed = resolved.unwrap_or_else(|| address.clone());
+        self.topics.connected(peer, address::reach(&observed), now);
         self.discovery.connected(peer, connection);
-        self.peers.connected((peer, node), connection, dialled, address, now);
+        let addresses = Addresses { dialled: dialled.then_some(address), observed };
+        self.peers.connected((peer, node), connection, addresses, now);
     }
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent, now: Instant) {
@@ -111,7 +114,8 @@ impl Driver {
                     Ok(found) => found.peers,
                     Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
                 };
-                for peer in peers {
+                for mut peer in peers {
+                    peer.addrs.retain(|to| address::is_plausible(to, &self.shared_addresses));
                     self.discovery.heard_of(peer.peer_id, peer.addrs, Source::Routing, now);
                 }
             }
