@@ -78,8 +78,8 @@ pub struct NetLimits {
     pub commands: usize,
     /// Events that may wait for the drive loop.
     pub events: usize,
-    /// Frames of one peer that are being read or wait for the drive loop. Above: its streams are not
-    /// read on.
+    /// Frames of one peer that are being read or wait for the drive loop. Above: its streams are
+    /// not read on.
     pub unread_frames: usize,
     /// Payload bytes of all peers' frames that are being read or wait for the drive loop. A frame
     /// counts in full before its payload is read. Above: no further payload is read; a peer that

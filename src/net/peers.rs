@@ -6,8 +6,8 @@
 //!
 //! When two nodes dial each other at the same moment, two connections come to be. The node with the
 //! smaller PeerId decides, as soon as it has heard a Hello on both (so both are established at both
-//! ends): it keeps the one that it dialled and *retires* the other, which it *leads* to its end. Its
-//! streams finish the frame at hand and end their writing side. The other node follows: it sends
+//! ends): it keeps the one that it dialled and *retires* the other, which it *leads* to its end.
+//! Its streams finish the frame at hand and end their writing side. The other node follows: it sends
 //! nothing more there, and ends its side of each stream when it has read that stream's end. So the
 //! leader knows, when it has read all ends, that nothing is under way any more, and closes; were it
 //! the follower that closes, its own last frames could be lost (QUIC drops what was not delivered).
@@ -172,8 +172,8 @@ impl Peers {
         entry.connections.push(connection);
     }
 
-    /// A stream was opened; `None` where its connection is closed. On a connection that was given up
-    /// in the meantime it says Hello and ends in good order: a stream cut off would look like a
+    /// A stream was opened; `None` where its connection is closed. On a connection that was given
+    /// up in the meantime it says Hello and ends in good order: a stream cut off would look like a
     /// broken connection to the other side.
     pub(super) fn opened(
         &mut self,
