@@ -13,18 +13,6 @@ use std::collections::BTreeMap;
 /// refused; where nobody refused it is turned away.
 pub const NODES_MAX: usize = 128;
 
-/// Where a chunk stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Acks are missing, and may come.
-    Waiting,
-    /// As many nodes as wanted have acknowledged.
-    Reached,
-    /// Everyone was asked, every volunteer has acknowledged or refused, and it is not enough. The
-    /// next volunteer takes this back.
-    Hopeless,
-}
-
 /// What an ack came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
@@ -58,13 +46,12 @@ pub struct Collector {
     wanted: u8,
     policy: DomainPolicy,
     nodes: BTreeMap<NodeId, Node>,
-    everyone_asked: bool,
 }
 
 impl Collector {
     /// Waits for `wanted` replicas.
     pub fn new(wanted: u8, policy: DomainPolicy) -> Self {
-        Self { wanted, policy, nodes: BTreeMap::new(), everyone_asked: false }
+        Self { wanted, policy, nodes: BTreeMap::new() }
     }
 
     /// Asks for at least so many replicas.
@@ -130,11 +117,6 @@ impl Collector {
         if shared { Recorded::SharedDomain } else { Recorded::Counted }
     }
 
-    /// The request went out to everyone with probability 1, and claims had the time to come in.
-    pub fn everyone_was_asked(&mut self) {
-        self.everyone_asked = true;
-    }
-
     /// How many replicas count.
     pub fn replicas(&self) -> u8 {
         u8::try_from(self.counted().count()).unwrap_or(u8::MAX)
@@ -164,19 +146,6 @@ impl Collector {
             Stage::Acked(standing) => standing.as_ref(),
             Stage::Volunteered | Stage::Refused => None,
         })
-    }
-
-    /// Where the chunk stands.
-    pub fn verdict(&self) -> Verdict {
-        let outstanding =
-            self.nodes.values().any(|known| matches!(known.stage, Stage::Volunteered));
-        if self.replicas() >= self.wanted {
-            Verdict::Reached
-        } else if self.everyone_asked && !outstanding {
-            Verdict::Hopeless
-        } else {
-            Verdict::Waiting
-        }
     }
 }
 

@@ -53,8 +53,6 @@ pub(super) struct Ask {
     pub(super) opened: Opened,
     /// It went out on the topic.
     pub(super) gossip: bool,
-    /// It told everyone to volunteer: on the topic, with probability 1.
-    pub(super) everyone: bool,
 }
 
 impl Ask {
@@ -133,13 +131,12 @@ impl Batch {
         secret: AnswerSecret,
         asked: BTreeSet<NodeId>,
         gossip: bool,
-        everyone: bool,
     ) -> Option<AnswerTag> {
         let ephemeral = secret.public();
         let positions = self.open().map(|(at, _)| at).collect();
         let answered = BTreeSet::new();
         let opened = Opened::default();
-        let ask = Ask { secret, ephemeral, positions, asked, answered, opened, gossip, everyone };
+        let ask = Ask { secret, ephemeral, positions, asked, answered, opened, gossip };
         self.asks.push_back(ask);
         let is_old = self.asks.len() > ASKS_MAX;
         is_old.then(|| self.asks.pop_front()).flatten().map(|ask| AnswerTag::of(&ask.ephemeral))

@@ -144,9 +144,8 @@ impl StoreFlow {
             shared.publish(topic, TopicMessage::StoreRequest(request));
             self.settling_until = now.after(SETTLE);
         }
-        let everyone = gossip && probability == u16::MAX;
         let pause = batch.schedule.published();
-        let old = batch.asked(secret, direct.into_iter().collect(), gossip, everyone);
+        let old = batch.asked(secret, direct.into_iter().collect(), gossip);
         self.asks.insert(AnswerTag::of(&ephemeral), batch_id);
         if let Some(old) = old {
             self.asks.remove(&old);
@@ -161,13 +160,6 @@ impl StoreFlow {
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
         batch.settled = true;
         let gossiped = batch.asks.iter().any(|ask| ask.gossip);
-        if batch.asks.back().is_some_and(|ask| ask.everyone) {
-            for id in batch.open_ids() {
-                if let Some(job) = self.jobs.get_mut(&id) {
-                    job.quorum.everyone_was_asked();
-                }
-            }
-        }
         self.place_batch(now, shared, &batch_id);
         if !gossiped && self.is_starved(&batch_id) {
             shared.timers.set(Wake::Publish(batch_id), now);
