@@ -113,7 +113,7 @@ pub(super) fn get(output: &Path, failed: &GetFailed) -> Failure {
             (FailureKind::Failed, "name the file to make in that folder")
         }
         GetError::Output(OutputError::Space { .. }) => {
-            (FailureKind::Failed, "free some space or name another folder")
+            (FailureKind::StoreFull, "free some space or name another folder")
         }
         GetError::Output(_) => (FailureKind::Failed, "check the folder and its permissions"),
         GetError::Closed | GetError::Cancelled => {

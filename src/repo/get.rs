@@ -127,14 +127,14 @@ pub enum OutputError {
         /// Which file.
         path: PathBuf,
     },
-    /// The disk has no room for the file.
-    #[error("{} needs {needed} bytes, {available} are free", path.display())]
+    /// The disk has no room for the file and a reserve besides.
+    #[error("{} needs {needed} bytes, the disk can give {available}", path.display())]
     Space {
         /// Which file.
         path: PathBuf,
         /// Bytes that the rest of the file needs.
         needed: u64,
-        /// Bytes that are free.
+        /// Bytes that are free, less the reserve.
         available: u64,
     },
     /// The system says no.

@@ -10,6 +10,9 @@
 //!
 //! Nothing is synced before the end, because nothing is believed: a later run hashes what the
 //! records name, and fetches again what does not match.
+//!
+//! How long the file is only its listings say, and whoever made the capability made those up. So
+//! room is taken in small steps as verified bytes come, and never the last of the disk.
 
 use super::{Output, OutputError};
 use crate::core::types::ChunkId;
@@ -40,7 +43,15 @@ struct Open {
     journal: File,
     total: u64,
     ranges: Ranges,
+    /// Up to here the file has its blocks.
+    allocated: u64,
 }
+
+/// Room is taken so many bytes ahead of what is written.
+const STEP_BYTES: u64 = 64 << 20;
+
+/// What a get leaves free on the disk for all else: this, or a twentieth of a small disk.
+const RESERVE_BYTES: u64 = 256 << 20;
 
 impl<'a> PartFile<'a> {
     pub(super) fn new(output: &'a Path, cancel: &'a AtomicBool) -> Self {
@@ -123,7 +134,7 @@ impl<'a> PartFile<'a> {
             empty(&mut file).map_err(failed)?;
             empty(&mut journal).and_then(|()| journal.write_all(&header)).map_err(failed)?;
         }
-        Ok(Open { file, journal, total, ranges })
+        Ok(Open { file, journal, total, ranges, allocated: 0 })
     }
 
     /// Opens or makes a file that nobody else can read; what is a link or somebody else's is
@@ -188,8 +199,13 @@ impl<'a> PartFile<'a> {
 
 impl Output for PartFile<'_> {
     fn begin(&mut self, root: &ChunkId, total: u64) -> Result<(), OutputError> {
+        let failed = |source| OutputError::Io { path: self.path.clone(), source };
         let open = self.open.insert(self.open_both(root, total)?);
-        reserve(&self.path, &open.file, total)
+        let room = Room::of(&open.file).map_err(failed)?;
+        let needed = total.saturating_sub(room.taken);
+        room.check(&self.path, needed)?;
+        // A length without blocks: those come with the bytes.
+        open.file.set_len(total).map_err(failed)
     }
 
     fn holds(&self, range: &Range<u64>) -> bool {
@@ -201,30 +217,86 @@ impl Output for PartFile<'_> {
             return Ok(());
         };
         let range = offset..offset.saturating_add(bytes.len() as u64);
+        if range.end > open.allocated {
+            open.allocate(&self.path, &range)?;
+        }
         let write = |open: &mut Open| {
             open.file.seek(SeekFrom::Start(offset))?;
             open.file.write_all(bytes)?;
             open.journal.write_all(&encode_record(offset, bytes))
         };
-        write(open).map_err(|source| OutputError::Io { path: self.path.clone(), source })?;
+        write(open).map_err(|source| no_room_or(&self.path, &open.file, source))?;
         open.ranges.add(&range);
         Ok(())
     }
 }
 
-/// Refuses what the disk has no room for, before a byte is fetched for it.
-fn reserve(path: &Path, file: &File, total: u64) -> Result<(), OutputError> {
-    let failed = |source| OutputError::Io { path: path.to_owned(), source };
-    let (taken, available) = space(file).map_err(failed)?;
-    let needed = total.saturating_sub(taken);
-    let no_space = || OutputError::Space { path: path.to_owned(), needed, available };
-    if needed > available {
-        return Err(no_space());
+impl Open {
+    /// Takes room for `range` and some more. Refused where the disk has no more than its reserve:
+    /// others filled it meanwhile.
+    fn allocate(&mut self, path: &Path, range: &Range<u64>) -> Result<(), OutputError> {
+        // What an earlier run wrote before the range has its blocks.
+        let start = self.allocated.max(range.start);
+        let end = range.end.saturating_add(STEP_BYTES).min(self.total.max(range.end));
+        let step = end.saturating_sub(start);
+        let failed = |source| OutputError::Io { path: path.to_owned(), source };
+        Room::of(&self.file).map_err(failed)?.check(path, step)?;
+        allocate(&self.file, start, step).map_err(|source| no_room_or(path, &self.file, source))?;
+        self.allocated = end;
+        Ok(())
     }
-    allocate(file, total).map_err(|source| match source.kind() {
-        ErrorKind::StorageFull => no_space(),
-        _ => failed(source),
-    })
+}
+
+/// The disk below a file, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// What the file takes already.
+    taken: u64,
+    /// Free for us.
+    free: u64,
+    /// The whole disk.
+    disk: u64,
+}
+
+impl Room {
+    #[cfg(unix)]
+    fn of(file: &File) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let taken = file.metadata()?.blocks().saturating_mul(512);
+        let disk = rustix::fs::fstatvfs(file)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok(Self { taken, free: bytes(disk.f_bavail), disk: bytes(disk.f_blocks) })
+    }
+
+    #[cfg(not(unix))]
+    fn of(file: &File) -> io::Result<Self> {
+        Ok(Self { taken: file.metadata()?.len(), free: u64::MAX, disk: u64::MAX })
+    }
+
+    /// Free bytes that a get may take.
+    fn available(self) -> u64 {
+        self.free.saturating_sub(RESERVE_BYTES.min(self.disk / 20))
+    }
+
+    /// # Errors
+    /// [`OutputError::Space`] where the disk has no room for `needed` bytes more.
+    fn check(self, path: &Path, needed: u64) -> Result<(), OutputError> {
+        let available = self.available();
+        if needed <= available {
+            return Ok(());
+        }
+        Err(OutputError::Space { path: path.to_owned(), needed, available })
+    }
+}
+
+/// A disk that filled up between a look at it and a write says so like one that was full before.
+fn no_room_or(path: &Path, file: &File, source: io::Error) -> OutputError {
+    let path = path.to_owned();
+    if source.kind() != ErrorKind::StorageFull {
+        return OutputError::Io { path, source };
+    }
+    let available = Room::of(file).map_or(0, Room::available);
+    OutputError::Space { path, needed: available.saturating_add(1), available }
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -260,31 +332,20 @@ fn is_still_named(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Bytes that the file takes on disk already, and bytes that are free for us.
-#[cfg(unix)]
-fn space(file: &File) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    let taken = file.metadata()?.blocks().saturating_mul(512);
-    let disk = rustix::fs::fstatvfs(file)?;
-    Ok((taken, disk.f_bavail.saturating_mul(disk.f_frsize)))
-}
-
-#[cfg(not(unix))]
-fn space(file: &File) -> io::Result<(u64, u64)> {
-    Ok((file.metadata()?.len(), u64::MAX))
-}
-
-/// Gives the file its length, with blocks behind it where the file system can.
-fn allocate(file: &File, total: u64) -> io::Result<()> {
+/// Puts blocks behind `bytes` bytes from `start`, where the file system can.
+fn allocate(file: &File, start: u64, bytes: u64) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    if total > 0 {
+    if bytes > 0 {
+        use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
-        match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, total) {
+        match fallocate(file, FallocateFlags::empty(), start, bytes) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(errno) => return Err(errno.into()),
         }
     }
-    file.set_len(total)
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (file, start, bytes);
+    Ok(())
 }
 
 /// Renames without ever replacing something.
@@ -394,6 +455,41 @@ impl Ranges {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_length_that_is_only_claimed_takes_no_room() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out");
+        let cancel = AtomicBool::new(false);
+        let mut part = PartFile::new(&output, &cancel);
+        let blocks = |part: &PartFile<'_>| {
+            std::fs::metadata(part.path()).unwrap().blocks().saturating_mul(512)
+        };
+        part.begin(&ChunkId::from_bytes([1; 32]), 3 * STEP_BYTES).unwrap();
+        assert!(blocks(&part) < 1 << 20, "{}", blocks(&part));
+        part.write(0, &[7; 1000]).unwrap();
+        assert!(blocks(&part) <= STEP_BYTES + (1 << 20), "{}", blocks(&part));
+        part.discard();
+    }
+
+    #[test]
+    fn a_get_leaves_the_reserve_free() {
+        let path = Path::new("out");
+        let room = |free, disk| Room { taken: 0, free, disk };
+        let large = room(1 << 40, 1 << 41);
+        assert!(large.check(path, (1 << 40) - RESERVE_BYTES).is_ok());
+        let refused = large.check(path, (1 << 40) - RESERVE_BYTES + 1).unwrap_err();
+        let available = (1_u64 << 40) - RESERVE_BYTES;
+        assert!(
+            matches!(refused, OutputError::Space { available: found, .. } if found == available)
+        );
+        assert!(room(100, 1000).check(path, 50).is_ok());
+        assert!(room(100, 1000).check(path, 51).is_err());
+        assert!(room(49, 1000).check(path, 0).is_ok(), "what is there needs no room");
+        assert!(room(49, 1000).check(path, 1).is_err());
+    }
 
     proptest! {
         #[test]
