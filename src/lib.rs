@@ -7,6 +7,7 @@
 //! | [`core`] | the roles (owner, holder) as pure state machines, and the messages between them |
 //! | [`crypto`] | keys, seals, proofs, signatures, words: pure |
 //! | [`repo`] | files to chunks and back |
+//! | [`buffers`] | memory for chunks that is used again |
 //! | [`store`] | the chunk store: segments with a sled catalogue |
 //! | `net` | libp2p: gossip, streams, discovery |
 //! | `node` | the daemon: pumps inputs and effects between roles, store and net |
@@ -34,6 +35,7 @@
 //! [`Input`]: core::effect::Input
 //! [`Effect`]: core::effect::Effect
 
+pub mod buffers;
 pub mod core;
 pub mod crypto;
 pub mod repo;

@@ -5,16 +5,21 @@
 //! second would otherwise hold a buffer for days.
 
 use super::NetLimits;
+use crate::buffers::Buffers;
 use crate::core::codec::{FRAME_PREFIX_BYTES, Frame, Reject};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
 /// Bytes are read and written in steps of this: large enough to cost nothing, small enough that
 /// memory is only taken as bytes arrive.
 const STEP_BYTES: usize = 256 << 10;
+
+/// Memory of payloads that is kept for those to come: a store gives back a group at a time.
+const IDLE_BYTES_MAX: usize = 16 << 20;
 
 /// Why a stream can no longer be used.
 #[derive(Debug)]
@@ -31,6 +36,11 @@ impl From<io::Error> for FrameError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
+}
+
+/// What all streams of a node read frames into.
+pub(super) fn buffers() -> Arc<Buffers> {
+    Buffers::new(IDLE_BYTES_MAX)
 }
 
 /// The pace of one frame.
@@ -98,33 +108,39 @@ pub(super) async fn read_prefix<R: AsyncRead + Unpin>(
     Frame::lengths(prefix).map(Some).map_err(FrameError::Refused)
 }
 
-/// The rest of a frame whose prefix was read.
+/// The rest of a frame whose prefix was read, in memory of `buffers`.
 pub(super) async fn read_body<R: AsyncRead + Unpin>(
     io: &mut R,
     (head, payload): (usize, usize),
+    buffers: &Arc<Buffers>,
     limits: &NetLimits,
 ) -> Result<Frame, FrameError> {
     let mut pace = Pace::new(limits);
-    let head = read_bytes(io, head, &mut pace).await?;
-    let payload = read_bytes(io, payload, &mut pace).await?;
+    let head = read_bytes(io, head, buffers, &mut pace).await?;
+    let payload = read_bytes(io, payload, buffers, &mut pace).await?;
     Ok(Frame { head, payload })
 }
 
 async fn read_bytes<R: AsyncRead + Unpin>(
     io: &mut R,
     length: usize,
+    buffers: &Arc<Buffers>,
     pace: &mut Pace<'_>,
 ) -> Result<Bytes, FrameError> {
-    // Address space only: pages are touched as the bytes arrive.
-    let mut buffer = BytesMut::with_capacity(length);
-    while buffer.len() < length {
-        let filled = buffer.len();
-        buffer.resize(length.min(filled + STEP_BYTES), 0);
-        let read = match buffer.get_mut(filled..) {
+    if length == 0 {
+        return Ok(Bytes::new());
+    }
+    let mut buffer = buffers.take(length);
+    let mut filled = 0;
+    while filled < length {
+        // Memory is taken step by step, as the bytes arrive; a step may take many reads.
+        if filled == buffer.len() {
+            buffer.lengthen(length.min(filled + STEP_BYTES));
+        }
+        filled += match buffer.get_mut(filled..) {
             Some(rest) => pace.step(io.read(rest)).await?,
             None => 0,
         };
-        buffer.truncate(filled + read);
     }
     Ok(buffer.freeze())
 }
@@ -162,7 +178,7 @@ mod tests {
 
     async fn read(io: &mut End, limits: &NetLimits) -> Result<Option<Frame>, FrameError> {
         match read_prefix(io, limits).await? {
-            Some(lengths) => read_body(io, lengths, limits).await.map(Some),
+            Some(lengths) => read_body(io, lengths, &Buffers::new(0), limits).await.map(Some),
             None => Ok(None),
         }
     }

@@ -10,6 +10,7 @@ use super::events::Item;
 use super::frame::{self, FrameError};
 use super::queue::{Lane, Queue, Sending};
 use super::{NetEvent, NetLimits};
+use crate::buffers::Buffers;
 use crate::core::codec::{self, Frame, Reject};
 use crate::core::effect::Via;
 use crate::core::message::{Hello, Message, StreamMessage};
@@ -108,6 +109,8 @@ pub(super) struct Common {
     pub(super) unread_bytes: Arc<Semaphore>,
     /// How many streams wait for some of it.
     pub(super) crowd: watch::Sender<usize>,
+    /// What frames are read into.
+    pub(super) buffers: Arc<Buffers>,
     /// To the drive loop.
     pub(super) events: mpsc::Sender<Item>,
     /// To the swarm task: this stream's peer said a Hello that holds.
@@ -168,7 +171,9 @@ impl StreamTask {
                 None => Err(End::Broken),
                 // A Hello has no payload: nothing large is read of a stranger.
                 Some((_, payload)) if payload > 0 => Err(End::Refused(Reject::Oversize)),
-                Some(lengths) => Ok(frame::read_body(reader, lengths, limits).await?),
+                Some(lengths) => {
+                    Ok(frame::read_body(reader, lengths, &self.common.buffers, limits).await?)
+                }
             }
         };
         let ((), frame) = tokio::try_join!(async { say.await.map_err(End::from) }, hear)?;
@@ -210,7 +215,7 @@ impl StreamTask {
             // Before the body, which counts from its first byte on. A peer that is slow with it is
             // dropped by its pace, and its permits with it.
             let permits = self.unread_permits(lengths.1).await?;
-            let body = frame::read_body(io, lengths, limits);
+            let body = frame::read_body(io, lengths, &self.common.buffers, limits);
             let frame = tokio::select! {
                 biased;
                 body = body => body?,

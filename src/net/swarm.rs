@@ -16,7 +16,7 @@ use super::resolved::Resolved;
 use super::streams::{Common, End, StreamId};
 use super::topics::Topics;
 use super::{Command, Link, NetConfig, NetError, NetEvent, NetSnapshot, PeerSnapshot, Registry};
-use super::{address, ids, transport};
+use super::{address, frame, ids, transport};
 use crate::core::codec;
 use crate::core::effect::Reach;
 use crate::core::message::{Hello, StreamMessage};
@@ -110,6 +110,7 @@ impl Driver {
             greeting: codec::encode_stream(&StreamMessage::Hello(config.hello)),
             unread_bytes: Arc::new(Semaphore::new(config.limits.unread_bytes)),
             crowd: tokio::sync::watch::Sender::new(0),
+            buffers: frame::buffers(),
             events,
             greeted: greeted_sender,
             ledger: registry.ledger.clone(),
