@@ -33,10 +33,33 @@ pub struct OpenError;
 
 /// Seals a chunk's frame under its key: `nonce || secretbox`, [`SEAL_OVERHEAD_BYTES`] longer.
 pub fn seal(ck: &ChunkKey, plaintext: &[u8]) -> Vec<u8> {
-    let hash = keyed_hash(ck.nonce_key().expose(), &[plaintext]);
+    let mut sealed = behind_room(plaintext);
+    seal_in_place(ck, &mut sealed);
+    sealed
+}
+
+/// `plaintext` behind room for what a seal adds.
+fn behind_room(plaintext: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(SEAL_OVERHEAD_BYTES + plaintext.len());
+    out.extend_from_slice(&[0; SEAL_OVERHEAD_BYTES]);
+    out.extend_from_slice(plaintext);
+    out
+}
+
+/// [`seal`] of what stands in `bytes` behind [`SEAL_OVERHEAD_BYTES`] of any kind, over all of it.
+///
+/// # Panics
+/// Where `bytes` is shorter than that.
+fn seal_in_place(ck: &ChunkKey, bytes: &mut [u8]) {
+    let (head, text) = bytes.split_at_mut(SEAL_OVERHEAD_BYTES);
+    let hash = keyed_hash(ck.nonce_key().expose(), &[text]);
     let mut nonce = [0; NONCE_BYTES];
     nonce.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-    secretbox(ck.seal_key().expose(), nonce, plaintext)
+    let mut mac = [0; MAC_BYTES];
+    // The same function as `crypto_secretbox_detached`, which has no form in place.
+    let key = ck.seal_key();
+    crypto_box::crypto_box_detached_afternm_inplace(text, &mut mac, &nonce, key.expose());
+    head.iter_mut().zip(nonce.into_iter().chain(mac)).for_each(|(to, from)| *to = from);
 }
 
 /// Opens the sealed bytes of the chunk with this header, which the caller has checked against the
@@ -183,7 +206,20 @@ pub struct SealedChunk {
 impl SealedChunk {
     /// Seals `plaintext` (an exact, padded frame) under `ck` with the points of `keys`.
     pub fn new(keys: &OwnerKeys, ck: &ChunkKey, locality: Locality, plaintext: &[u8]) -> Self {
-        let sealed = Bytes::from(seal(ck, plaintext));
+        Self::in_place(keys, ck, locality, behind_room(plaintext))
+    }
+
+    /// [`Self::new`] of what stands in `bytes` behind [`SEAL_OVERHEAD_BYTES`] of any kind; the
+    /// chunk's bytes are where the plaintext was.
+    ///
+    /// # Panics
+    /// Where `bytes` is shorter than that.
+    pub fn in_place<B>(keys: &OwnerKeys, ck: &ChunkKey, locality: Locality, mut bytes: B) -> Self
+    where
+        B: AsRef<[u8]> + AsMut<[u8]> + Send + 'static,
+    {
+        seal_in_place(ck, bytes.as_mut());
+        let sealed = Bytes::from_owner(bytes);
         let header = Header::new(keys.generation, keys.points(ck), &sealed);
         Self { header, locality, admin: keys.admin.chunk_secret(ck), sealed }
     }

@@ -135,25 +135,65 @@ pub struct FrameEncoder {
     compressor: Option<Compressor<'static>>,
     packed: Vec<u8>,
     sample: Vec<u8>,
-    frame: Vec<u8>,
+}
+
+/// A frame before it is put together.
+#[derive(Debug)]
+pub struct Packed<'a> {
+    header: [u8; FRAME_HEADER_BYTES],
+    stored: &'a [u8],
+    frame_bytes: usize,
+}
+
+impl Packed<'_> {
+    /// How long the frame will be.
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// The frame, in `out`, which is [`Self::frame_bytes`] long.
+    pub fn write(&self, out: &mut [u8]) {
+        let parts = [self.header.as_slice(), self.stored];
+        let mut rest = out;
+        for part in parts {
+            let Some((to, behind)) = rest.split_at_mut_checked(part.len()) else { return };
+            to.copy_from_slice(part);
+            rest = behind;
+        }
+        rest.fill(0);
+    }
 }
 
 impl FrameEncoder {
-    /// A new encoder; it allocates as it works, at most about 13 MiB.
+    /// A new encoder; it allocates as it works, at most about 9 MiB.
     pub fn new() -> Self {
         Self {
             compressor: Compressor::new(ZSTD_LEVEL).ok(),
             packed: Vec::new(),
             sample: Vec::new(),
-            frame: Vec::new(),
         }
     }
 
-    /// The frame of `plaintext`, valid until the next call.
+    /// The frame of `plaintext`.
     ///
     /// # Errors
     /// [`FrameError::PlaintextLength`] above [`PLAINTEXT_BYTES_MAX`].
-    pub fn encode(&mut self, kind: Kind, plaintext: &[u8]) -> Result<&[u8], FrameError> {
+    pub fn encode(&mut self, kind: Kind, plaintext: &[u8]) -> Result<Vec<u8>, FrameError> {
+        let packed = self.pack(kind, plaintext)?;
+        let mut frame = vec![0; packed.frame_bytes()];
+        packed.write(&mut frame);
+        Ok(frame)
+    }
+
+    /// [`Self::encode`] up to the last step, so that whoever seals the frame decides where it is.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn pack<'a>(
+        &'a mut self,
+        kind: Kind,
+        plaintext: &'a [u8],
+    ) -> Result<Packed<'a>, FrameError> {
         let too_long = || FrameError::PlaintextLength(plaintext.len() as u64);
         if plaintext.len() > PLAINTEXT_BYTES_MAX {
             return Err(too_long());
@@ -164,14 +204,10 @@ impl FrameEncoder {
         let frame_bytes = frame_bytes(stored.len()).ok_or_else(too_long)?;
         let plaintext_length = u32::try_from(plaintext.len()).map_err(|_| too_long())?;
         let stored_length = u32::try_from(stored.len()).map_err(|_| too_long())?;
-        self.frame.clear();
-        self.frame.reserve(frame_bytes);
-        self.frame.extend_from_slice(&[FRAME_VERSION, kind as u8, codec, 0]);
-        self.frame.extend_from_slice(&plaintext_length.to_le_bytes());
-        self.frame.extend_from_slice(&stored_length.to_le_bytes());
-        self.frame.extend_from_slice(stored);
-        self.frame.resize(frame_bytes, 0);
-        Ok(&self.frame)
+        let [p0, p1, p2, p3] = plaintext_length.to_le_bytes();
+        let [s0, s1, s2, s3] = stored_length.to_le_bytes();
+        let header = [FRAME_VERSION, kind as u8, codec, 0, p0, p1, p2, p3, s0, s1, s2, s3];
+        Ok(Packed { header, stored, frame_bytes })
     }
 
     /// Whether [`Self::packed`](Self) now holds a compressed form that is worth it.

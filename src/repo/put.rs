@@ -12,16 +12,21 @@ pub mod file;
 
 use super::frame::{FrameEncoder, FrameError, Kind};
 use super::listing::{ChunkRef, ClosedListing, ListingBuilder, TooManyChunks};
+use crate::buffers::Buffers;
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::capability::Capability;
 use crate::crypto::keys::{ChunkKey, OwnerKeys};
-use crate::crypto::seal::SealedChunk;
+use crate::crypto::seal::{SEAL_OVERHEAD_BYTES, SealedChunk};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many distinct pieces one half of the memory for repeats holds; 5 MiB for both.
 const SEEN_HALF_MAX: usize = 32 << 10;
+
+/// Memory of chunks that have all their replicas, kept for those to come.
+const IDLE_BYTES_MAX: usize = 16 << 20;
 
 /// Replicas are not made distinct yet: `variant` of the chunk key's derivation.
 const VARIANT: u8 = 0;
@@ -158,12 +163,15 @@ struct Sealer<'a, S> {
     context: PutContext<'a>,
     sink: &'a mut S,
     encoder: FrameEncoder,
+    /// What chunks are sealed in.
+    buffers: Arc<Buffers>,
     done: PutProgress,
 }
 
 impl<'a, S: ChunkSink> Sealer<'a, S> {
     fn new(context: PutContext<'a>, sink: &'a mut S) -> Self {
-        Self { context, sink, encoder: FrameEncoder::new(), done: PutProgress::default() }
+        let (encoder, buffers) = (FrameEncoder::new(), Buffers::new(IDLE_BYTES_MAX));
+        Self { context, sink, encoder, buffers, done: PutProgress::default() }
     }
 
     /// Seals and hands over a piece of the file, unless it was seen before.
@@ -198,8 +206,13 @@ impl<'a, S: ChunkSink> Sealer<'a, S> {
         plaintext: &[u8],
         plaintext_bytes: u64,
     ) -> Result<ChunkId, PutError> {
-        let frame = self.encoder.encode(kind, plaintext)?;
-        let chunk = SealedChunk::new(self.context.keys, ck, self.context.locality, frame);
+        let packed = self.encoder.pack(kind, plaintext)?;
+        let mut bytes = self.buffers.take(SEAL_OVERHEAD_BYTES + packed.frame_bytes());
+        bytes.lengthen(SEAL_OVERHEAD_BYTES + packed.frame_bytes());
+        if let Some(frame) = bytes.get_mut(SEAL_OVERHEAD_BYTES..) {
+            packed.write(frame);
+        }
+        let chunk = SealedChunk::in_place(self.context.keys, ck, self.context.locality, bytes);
         let id = chunk.id();
         let sealed_bytes = chunk.sealed.len() as u64;
         self.sink.store(chunk, plaintext_bytes)?;

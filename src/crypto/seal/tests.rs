@@ -156,3 +156,20 @@ proptest! {
         prop_assert_eq!(open(&ck, &chunk.header, &chunk.sealed).unwrap(), content);
     }
 }
+
+#[test]
+fn a_chunk_sealed_in_place_is_the_same_chunk() {
+    let keys = owner(1);
+    let ck = chunk_key(&keys, b"content");
+    for length in [1, 31, 32, 33, 1000, 70_000] {
+        let frame = vec![6; length];
+        let chunk = SealedChunk::new(&keys, &ck, Locality(0), &frame);
+        let mut bytes = vec![0xee; SEAL_OVERHEAD_BYTES];
+        bytes.extend_from_slice(&frame);
+        let in_place = SealedChunk::in_place(&keys, &ck, Locality(0), bytes);
+        assert_eq!((in_place.id(), &in_place.sealed), (chunk.id(), &chunk.sealed));
+        let nonce = *in_place.sealed.first_chunk().unwrap();
+        assert_eq!(in_place.sealed, secretbox(ck.seal_key().expose(), nonce, &frame));
+        assert_eq!(open(&ck, &in_place.header, &in_place.sealed).unwrap(), frame);
+    }
+}

@@ -20,7 +20,7 @@ fn plant(mesh: &mut Mesh, keys: &OwnerKeys, kind: Kind, plaintext: &[u8]) -> Cap
     let ck = ChunkKey::derive(&keys.dedup, 0, kind as u8, plaintext);
     let mut encoder = FrameEncoder::new();
     let frame = encoder.encode(kind, plaintext).unwrap();
-    let id = mesh.insert(&SealedChunk::new(keys, &ck, Locality(0), frame));
+    let id = mesh.insert(&SealedChunk::new(keys, &ck, Locality(0), &frame));
     Capability { id, locality: Locality(0), ck }
 }
 

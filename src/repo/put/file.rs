@@ -1,15 +1,20 @@
 //! Putting a file of the disk: opened once, read once, and noticed when it changes meanwhile.
 
 use super::{ChunkSink, PutContext, PutError, PutProgress, PutSummary, put_pieces};
+use crate::buffers::{Buffer, Buffers};
 use crate::crypto::keys::ChunkerKey;
 use crate::repo::chunker::Chunker;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// Pieces that wait between the reading thread and the sealing one: at most 12 MiB.
 const PIECES_WAITING_MAX: usize = 2;
+
+/// Memory of pieces that were sealed, kept for those to come: one of the longest.
+const IDLE_BYTES_MAX: usize = 4 << 20;
 
 /// What tells one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,15 +164,16 @@ fn cut(
     mut reader: impl Read,
     path: &Path,
     key: &ChunkerKey,
-    pieces: &SyncSender<Result<Vec<u8>, PutError>>,
+    pieces: &SyncSender<Result<Buffer, PutError>>,
 ) -> Result<u64, PutError> {
     let mut chunker = Chunker::new(key);
+    let buffers = Buffers::new(IDLE_BYTES_MAX);
     let mut bytes = 0_u64;
-    while hand_over(&mut chunker, pieces) {
+    while hand_over(&mut chunker, &buffers, pieces) {
         match reader.read(chunker.space()) {
             Ok(0) => {
                 chunker.end();
-                hand_over(&mut chunker, pieces);
+                hand_over(&mut chunker, &buffers, pieces);
                 break;
             }
             Ok(read) => {
@@ -182,9 +188,16 @@ fn cut(
 }
 
 /// Whether there was somebody to take the pieces that are ready.
-fn hand_over(chunker: &mut Chunker, pieces: &SyncSender<Result<Vec<u8>, PutError>>) -> bool {
+fn hand_over(
+    chunker: &mut Chunker,
+    buffers: &Arc<Buffers>,
+    pieces: &SyncSender<Result<Buffer, PutError>>,
+) -> bool {
     while let Some(piece) = chunker.next_chunk() {
-        if pieces.send(Ok(piece.to_vec())).is_err() {
+        let mut buffer = buffers.take(piece.len());
+        buffer.lengthen(piece.len());
+        buffer.copy_from_slice(piece);
+        if pieces.send(Ok(buffer)).is_err() {
             return false;
         }
     }
