@@ -21,6 +21,7 @@ mod put;
 pub mod report;
 mod shared;
 
+pub use get::check_output;
 pub use handle::NodeHandle;
 
 use crate::config::{Config, Domains};

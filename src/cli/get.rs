@@ -8,6 +8,7 @@ use super::session::Session;
 use super::signals::Interrupt;
 use crate::config::size::human;
 use crate::crypto::capability::Capability;
+use crate::node::check_output;
 use crate::node::report::{CapabilityText, Failure, FailureKind, GetDone, GetRequest};
 use clap::Args;
 use serde::Serialize;
@@ -30,7 +31,7 @@ pub(super) struct Get {
     /// The file to make [default: quloud- and the first digits of the root chunk's id]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replace the file if it exists
+    /// Replace the file if it exists; of a link to a file the link is replaced, not the file
     #[arg(long)]
     overwrite: bool,
     /// How long one chunk may take, in seconds
@@ -93,21 +94,15 @@ impl Get {
         if path.to_str().is_none() {
             return Err(failed("its path is not UTF-8 text".into(), "name another file with -o"));
         }
-        if path.is_dir() && !path.is_symlink() {
-            return Err(failed("it is a folder".into(), "name the file to make in that folder"));
-        }
-        if !self.overwrite && path.symlink_metadata().is_ok() {
-            return Err(failed(
-                "it exists".into(),
-                "name another file with -o, or say --overwrite",
-            ));
-        }
-        Ok(GetRequest {
+        let request = GetRequest {
             capability: CapabilityText::new(text.as_str().to_owned()),
             output: path,
             overwrite: self.overwrite,
             timeout_s: self.timeout,
-        })
+        };
+        // The node looks again; here it is told before a node is started for nothing.
+        check_output(&request)?;
+        Ok(request)
     }
 }
 

@@ -106,16 +106,10 @@ pub(super) fn get(output: &Path, failed: &GetFailed) -> Failure {
             FailureKind::Damage,
             "the capability and the chunk do not belong together: check the capability",
         ),
-        GetError::Output(OutputError::Exists { .. }) => {
-            (FailureKind::Failed, "name another file, or say --overwrite")
+        GetError::Output(error @ OutputError::Space { .. }) => {
+            (FailureKind::StoreFull, output_hint(error))
         }
-        GetError::Output(OutputError::IsFolder { .. }) => {
-            (FailureKind::Failed, "name the file to make in that folder")
-        }
-        GetError::Output(OutputError::Space { .. }) => {
-            (FailureKind::StoreFull, "free some space or name another folder")
-        }
-        GetError::Output(_) => (FailureKind::Failed, "check the folder and its permissions"),
+        GetError::Output(error) => (FailureKind::Failed, output_hint(error)),
         GetError::Closed | GetError::Cancelled => {
             (FailureKind::Failed, "run the same command again")
         }
@@ -132,6 +126,24 @@ pub(super) fn get(output: &Path, failed: &GetFailed) -> Failure {
 }
 
 /// Why nobody served a chunk: how many nodes were asked, and what they said, or that there is
+/// The output is not to be had, which was found out before anything was fetched.
+pub(super) fn output(path: &Path, error: &OutputError) -> Failure {
+    let what = format!("{} cannot be written", path.display());
+    Failure::new(FailureKind::Failed, what, chain(error), output_hint(error))
+}
+
+fn output_hint(error: &OutputError) -> &'static str {
+    match error {
+        OutputError::Exists { .. } => "name another file with -o, or say --overwrite",
+        OutputError::IsFolder { .. } => "name the file to make in that folder",
+        OutputError::Special { .. } => "name another file with -o",
+        OutputError::Space { .. } => "free some space, or name a file on another disk with -o",
+        OutputError::Busy { .. } => "wait until it is done, or name another file with -o",
+        OutputError::NotOurs { .. } => "move it away, or name another file with -o",
+        OutputError::Io { .. } => "check the folder and its permissions",
+    }
+}
+
 /// nobody to ask. `peers` counts the members that are connected now.
 pub(super) fn not_fetched(asked: &[(NodeId, FetchFailure)], peers: usize) -> String {
     if peers == 0 && asked.iter().all(|(_, why)| *why == FetchFailure::Unreachable) {

@@ -11,7 +11,7 @@ use crate::core::owner::{FetchJob, OwnerEvent};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::capability::Capability;
 use crate::net::peer_id_of;
-use crate::repo::get::file::{Existing, get_file};
+use crate::repo::get::file::{Existing, check_free, get_file};
 use crate::repo::get::{ChunkSource, FetchError, Fetched, GetProgress, Wanted};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +37,19 @@ pub(super) async fn run(
     drop(progress.send(last).await);
 }
 
+/// Whether what a get would make may be made, as far as can be told before it.
+///
+/// # Errors
+/// A [`Failure`] for the user where something is in the way.
+pub fn check_output(request: &GetRequest) -> Result<(), Failure> {
+    check_free(&request.output, existing(request))
+        .map_err(|error| failures::output(&request.output, &error))
+}
+
+fn existing(request: &GetRequest) -> Existing {
+    if request.overwrite { Existing::Replace } else { Existing::Keep }
+}
+
 fn fetch(
     inner: Arc<Inner>,
     request: &GetRequest,
@@ -53,7 +66,7 @@ fn fetch(
         patience: Duration::from_secs(request.timeout_s),
         served: BTreeMap::new(),
     };
-    let existing = if request.overwrite { Existing::Replace } else { Existing::Keep };
+    let existing = existing(request);
     let cancel = AtomicBool::new(false);
     let tell = |now: GetProgress| {
         // A full queue means that the listener is slow: the next line tells more.

@@ -115,6 +115,13 @@ pub enum OutputError {
         /// Which.
         path: PathBuf,
     },
+    /// There is a device, a pipe, a socket, or a link to anything but a regular file: never
+    /// replaced.
+    #[error("{} is no regular file, and no link to one", path.display())]
+    Special {
+        /// Which.
+        path: PathBuf,
+    },
     /// Another get writes it.
     #[error("another get writes {}", path.display())]
     Busy {

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub enum Existing {
     /// Refuse.
     Keep,
-    /// Replace it when the new file is complete; a folder is refused all the same.
+    /// Replace it when the new file is complete, if it is a regular file or a link to one. Of a
+    /// link the link itself is replaced, and what it led to stays as it was. All else is refused
+    /// all the same: what a device or a pipe is there for, no file can take over.
     Replace,
 }
 
@@ -75,6 +77,8 @@ pub fn get_file(
             get_chunks(capability, source, &mut part, GetLimits::default(), cancel, progress)
         })
         .and_then(|done| {
+            // Again: it may have become something else meanwhile.
+            check_free(output, existing)?;
             part.finish(existing == Existing::Replace)?;
             Ok(done)
         });
@@ -90,12 +94,24 @@ pub fn get_file(
     })
 }
 
-/// Says early what the rename at the end would say.
-fn check_free(output: &Path, existing: Existing) -> Result<(), OutputError> {
-    match std::fs::symlink_metadata(output) {
-        Ok(found) if found.is_dir() => Err(OutputError::IsFolder { path: output.to_owned() }),
-        Ok(_) if existing == Existing::Keep => Err(OutputError::Exists { path: output.to_owned() }),
-        _ => Ok(()),
+/// Whether a get may make `output`: says early what the rename at the end would say, and what it
+/// would not, for it replaces anything but a folder.
+///
+/// # Errors
+/// [`OutputError::IsFolder`], [`OutputError::Special`], [`OutputError::Exists`].
+pub fn check_free(output: &Path, existing: Existing) -> Result<(), OutputError> {
+    let path = || output.to_owned();
+    let Ok(found) = std::fs::symlink_metadata(output) else { return Ok(()) };
+    if found.is_dir() {
+        return Err(OutputError::IsFolder { path: path() });
+    }
+    // A link that leads nowhere is not known to be anybody's file.
+    if !std::fs::metadata(output).is_ok_and(|target| target.is_file()) {
+        return Err(OutputError::Special { path: path() });
+    }
+    match existing {
+        Existing::Keep => Err(OutputError::Exists { path: path() }),
+        Existing::Replace => Ok(()),
     }
 }
 
@@ -286,6 +302,49 @@ mod tests {
             let failed = setup.get(existing).unwrap_err();
             assert!(matches!(failed.error, GetError::Output(OutputError::IsFolder { .. })));
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_never_replaced() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let mut setup = Setup::new();
+        let at = |name: &str| setup.folder.path().join(name);
+        let (pipe, output) = (at("pipe"), setup.output());
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for target in [at("pipe"), at("nothing"), at(".")] {
+            symlink(&target, &output).unwrap();
+            for existing in [Existing::Replace, Existing::Keep] {
+                let failed = setup.get(existing).unwrap_err();
+                let refused = matches!(failed.error, GetError::Output(OutputError::Special { .. }));
+                assert!(refused, "{}: {failed}", target.display());
+            }
+            assert_eq!(fs::read_link(&output).unwrap(), target);
+            fs::remove_file(&output).unwrap();
+        }
+        fs::rename(&pipe, &output).unwrap();
+        let failed = setup.get(Existing::Replace).unwrap_err();
+        assert!(matches!(failed.error, GetError::Output(OutputError::Special { .. })), "{failed}");
+        assert!(fs::symlink_metadata(&output).unwrap().file_type().is_fifo());
+        assert_eq!(setup.mesh.served, 0, "it is said before anything is fetched");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_that_appears_meanwhile_is_not_replaced() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let mut setup = Setup::new();
+        let output = setup.output();
+        let appear = |_| {
+            let _ = mknodat(CWD, &output, FileType::Fifo, Mode::RUSR, 0);
+        };
+        let (capability, mesh) = (&setup.put.capability, &mut setup.mesh);
+        let failed = get_file(capability, mesh, &output, Existing::Replace, &NEVER, appear);
+        let failed = failed.unwrap_err();
+        assert!(matches!(failed.error, GetError::Output(OutputError::Special { .. })), "{failed}");
+        assert!(!fs::symlink_metadata(&output).unwrap().is_file());
+        assert_eq!(failed.kept.unwrap().bytes, setup.file.len() as u64);
     }
 
     #[cfg(unix)]
