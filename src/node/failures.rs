@@ -4,6 +4,7 @@ use super::report::{Failure, FailureKind};
 use crate::core::owner::{FetchFailure, Shortage};
 use crate::core::types::NodeId;
 use crate::crypto::capability::CapabilityError;
+use crate::net::NetError;
 use crate::repo::catalog::{CatalogError, PutStarted};
 use crate::repo::get::file::GetFailed;
 use crate::repo::get::{GetError, OutputError};
@@ -125,7 +126,6 @@ pub(super) fn get(output: &Path, failed: &GetFailed) -> Failure {
     }
 }
 
-/// Why nobody served a chunk: how many nodes were asked, and what they said, or that there is
 /// The output is not to be had, which was found out before anything was fetched.
 pub(super) fn output(path: &Path, error: &OutputError) -> Failure {
     let what = format!("{} cannot be written", path.display());
@@ -144,6 +144,7 @@ fn output_hint(error: &OutputError) -> &'static str {
     }
 }
 
+/// Why nobody served a chunk: how many nodes were asked, and what they said, or that there is
 /// nobody to ask. `peers` counts the members that are connected now.
 pub(super) fn not_fetched(asked: &[(NodeId, FetchFailure)], peers: usize) -> String {
     if peers == 0 && asked.iter().all(|(_, why)| *why == FetchFailure::Unreachable) {
@@ -187,11 +188,32 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 pub(super) fn catalog(error: &CatalogError) -> Failure {
+    let (kind, hint) = match error {
+        CatalogError::Newer { .. } | CatalogError::UnknownEntry { .. } => {
+            (FailureKind::Failed, "install the newer version of quloud that wrote it")
+        }
+        CatalogError::OtherKeys { .. } => (
+            FailureKind::KeysMissing,
+            "bring back the owner.key that belongs to it, or move the folder `owner` away",
+        ),
+        CatalogError::TooLong(_) => (FailureKind::Failed, "give the file a shorter path"),
+        CatalogError::Failed { .. } => {
+            (FailureKind::Failed, "check the disk, then start the node again")
+        }
+        CatalogError::NotACatalog { .. } => (
+            FailureKind::Failed,
+            "nothing on the mesh is lost: bring back a copy of the folder `owner`, or move it away",
+        ),
+        CatalogError::Io { .. } => (
+            FailureKind::Failed,
+            "nothing on the mesh is lost; check the disk and the permissions of the folder `owner`",
+        ),
+    };
     Failure {
-        kind: FailureKind::Failed,
+        kind,
         what: "the catalogue of what you stored cannot be used".to_owned(),
         why: chain(error),
-        hint: "nothing on the mesh is lost; check the disk and the folder `owner`".to_owned(),
+        hint: hint.to_owned(),
     }
 }
 
@@ -227,12 +249,20 @@ pub(super) fn disk(path: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
-pub(super) fn net(error: &crate::net::NetError) -> Failure {
+pub(super) fn net(error: &NetError) -> Failure {
+    let hint = match error {
+        NetError::Address { .. } => "check --listen and --bootstrap",
+        NetError::Listen { .. } => {
+            "check --listen, that the address is one of this machine's, and that the port is free"
+        }
+        NetError::KeyLog => "unset SSLKEYLOGFILE and start it again",
+        NetError::Setup(_) => "check --listen and --bootstrap, and the limits of this user",
+    };
     Failure {
         kind: FailureKind::Failed,
         what: "the network could not be started".to_owned(),
         why: error.to_string(),
-        hint: "check --listen and --bootstrap, and that the port is free".to_owned(),
+        hint: hint.to_owned(),
     }
 }
 
@@ -253,5 +283,31 @@ pub(super) fn died(who: &str, error: &tokio::task::JoinError) -> Failure {
         what: format!("{who} died"),
         why: error.to_string(),
         hint: "this is a fault in Quloud: please report it with the log".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::catalog::TooLong;
+    use std::path::PathBuf;
+
+    #[test]
+    fn each_fault_of_the_catalogue_has_its_own_way_out() {
+        let path = || PathBuf::from("catalog");
+        let source = || std::io::Error::other("no");
+        for (error, code, hint) in [
+            (CatalogError::Newer { path: path(), version: 9 }, 1, "install the newer version"),
+            (CatalogError::UnknownEntry { path: path() }, 1, "install the newer version"),
+            (CatalogError::OtherKeys { path: path() }, 5, "bring back the owner.key"),
+            (CatalogError::NotACatalog { path: path() }, 1, "bring back a copy"),
+            (CatalogError::TooLong(TooLong(70_000)), 1, "a shorter path"),
+            (CatalogError::Failed { path: path() }, 1, "start the node again"),
+            (CatalogError::Io { path: path(), source: source() }, 1, "check the disk and"),
+        ] {
+            let failure = catalog(&error);
+            assert_eq!(failure.kind.exit_code(), code, "{error}");
+            assert!(failure.hint.contains(hint), "{error}: {}", failure.hint);
+        }
     }
 }

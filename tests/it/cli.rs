@@ -143,6 +143,27 @@ fn folder_in_use_names_the_process() {
 }
 
 #[test]
+fn the_catalogue_of_another_owner_asks_for_its_key() {
+    let (home, other) = (Home::initialised(), Home::initialised());
+    home.run(&["status"]);
+    assert!(home.file("node/owner/catalog").exists());
+    fs::copy(other.file("node/owner.key"), home.file("node/owner.key")).unwrap();
+    home.run(&["status"]).fails(5, "catalogue", "bring back the owner.key");
+}
+
+#[test]
+fn what_keeps_a_node_from_listening_is_told_with_its_reason() {
+    let home = Home::initialised();
+    // TEST-NET-1: no machine has this address.
+    let refused = home.run(&["up", "--mdns", "off", "--listen", "/ip4/192.0.2.1/tcp/0"]);
+    refused.fails(1, "network could not be started", "--listen");
+    assert!(refused.stderr.contains("tcp/0: Cannot assign"), "{}", refused.stderr);
+    let refused = home.run_with(&["up"], &[("SSLKEYLOGFILE", "keys")]);
+    refused.fails(1, "network could not be started", "unset SSLKEYLOGFILE");
+    assert!(!home.file("keys").exists());
+}
+
+#[test]
 fn damaged_keys_are_reported() {
     let home = Home::initialised();
     let mut bytes = fs::read(home.file("node/node.key")).unwrap();
