@@ -69,8 +69,9 @@ pub fn start(config: NetConfig) -> Result<(Net, NetEvents), NetError> {
     let (sender, events) = events::channel(&config.limits);
     let registry = Registry::default();
     let driver = swarm::Driver::new(config, sender, registry.clone())?;
+    let listeners = driver.listeners();
     tokio::spawn(driver.run(inbox));
-    Ok((Net { commands, registry }, events))
+    Ok((Net { commands, registry, listeners }, events))
 }
 
 /// The handle of a running network half. Cheap to clone; the last one dropped ends it.
@@ -78,6 +79,7 @@ pub fn start(config: NetConfig) -> Result<(Net, NetEvents), NetError> {
 pub struct Net {
     commands: mpsc::Sender<Command>,
     registry: Registry,
+    listeners: usize,
 }
 
 /// What the handle asks of the swarm task.
@@ -147,6 +149,12 @@ impl Net {
     /// Adds a bootstrap address (text of a multiaddr, with or without `/p2p/PEERID`).
     pub fn add_address(&self, address: String) {
         self.command(Command::AddAddress(address));
+    }
+
+    /// How many of the addresses to listen on stood up; each tells of one address or more by
+    /// [`NetEvent::Listening`], one for each interface where it is a wildcard.
+    pub fn listeners(&self) -> usize {
+        self.listeners
     }
 
     /// What the network looks like now; empty once it has ended.

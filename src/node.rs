@@ -63,6 +63,9 @@ const LATE_ACKS_QUEUED_MAX: usize = 256;
 /// No more addresses for so long: that was all of them.
 const LISTEN_QUIET: Duration = Duration::from_millis(50);
 
+/// The same where a listener has none yet.
+const LISTEN_QUIET_SHORT: Duration = Duration::from_secs(2);
+
 /// How long the listening addresses may take.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -82,6 +85,7 @@ pub async fn start(
     let (store, chunks) = open_store(config, dir.path(), node.wrap_key(), completions).await?;
     let catalog = open_catalog(dir.path(), &owner).await?;
     let (net, events) = start_net(config, &node, mesh, dir.path())?;
+    let listeners = net.listeners();
 
     let space = Space { capacity: config.capacity, chunks, ..Space::default() };
     let shared = Arc::new(Shared::new(space));
@@ -121,7 +125,7 @@ pub async fn start(
     tokio::spawn(outbox::record_late_acks(Arc::downgrade(&inner), acks));
     let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, stop });
 
-    let addresses = first_addresses(&mut listening, config.listen.len().max(1)).await;
+    let addresses = first_addresses(&mut listening, listeners).await;
     if addresses.is_empty() {
         handle.shutdown().await;
         return Err(failures::not_listening(&config.listen));
@@ -129,18 +133,24 @@ pub async fn start(
     Ok((handle, addresses))
 }
 
-/// Waits until there are `wanted` addresses and no more have come for a moment: a wildcard
-/// address comes up as one address for each interface.
+/// Waits until there are `wanted` addresses, one for each listener, and no more have come for a
+/// moment: a wildcard address comes up as one address for each interface. A listener without any,
+/// on a system whose interfaces have no address of its kind, is not waited for to the end.
 async fn first_addresses(
     listening: &mut watch::Receiver<Vec<String>>,
     wanted: usize,
 ) -> Vec<String> {
     let enough = async {
-        let reached = listening.wait_for(|addresses| addresses.len() >= wanted).await;
-        if reached.map(drop).is_err() {
-            return;
+        loop {
+            let quiet = match listening.borrow_and_update().len() {
+                0 => LISTEN_PATIENCE,
+                count if count < wanted => LISTEN_QUIET_SHORT,
+                _ => LISTEN_QUIET,
+            };
+            if !matches!(timeout(quiet, listening.changed()).await, Ok(Ok(()))) {
+                return;
+            }
         }
-        while let Ok(Ok(())) = timeout(LISTEN_QUIET, listening.changed()).await {}
     };
     // What came up in time is what there is.
     drop(timeout(LISTEN_PATIENCE, enough).await);
@@ -303,5 +313,36 @@ mod tests {
         let half = Config { capacity: 1_001, ..Config::default() };
         assert_eq!(account_quota(&half), 500);
         assert_eq!(account_quota(&Config { account_quota: Some(7), ..half }), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_without_an_address_is_not_waited_for_to_the_end() {
+        let addresses = |count: usize| vec!["/ip4/127.0.0.1/tcp/1".to_owned(); count];
+        for (count, wanted, waited) in [
+            (2, 2, LISTEN_QUIET),
+            (3, 2, LISTEN_QUIET),
+            (1, 2, LISTEN_QUIET_SHORT),
+            (0, 1, LISTEN_PATIENCE),
+        ] {
+            let (_sender, mut listening) = watch::channel(addresses(count));
+            let begun = tokio::time::Instant::now();
+            assert_eq!(first_addresses(&mut listening, wanted).await.len(), count);
+            let elapsed = begun.elapsed();
+            let late = Duration::from_millis(2);
+            assert!(elapsed >= waited && elapsed <= waited + late, "{count}: {elapsed:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_come_one_by_one_are_waited_for() {
+        let (sender, mut listening) = watch::channel(Vec::new());
+        let comes = async {
+            for number in 1..=4 {
+                tokio::time::sleep(LISTEN_QUIET_SHORT / 2).await;
+                sender.send_modify(|addresses| addresses.push(format!("/ip4/10.0.0.{number}")));
+            }
+        };
+        let (addresses, ()) = tokio::join!(first_addresses(&mut listening, 4), comes);
+        assert_eq!(addresses.len(), 4);
     }
 }

@@ -51,6 +51,7 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 /// See the module.
 pub(super) struct Driver {
     swarm: Swarm<Behaviour>,
+    listeners: usize,
     key: Keypair,
     kad_protocol: StreamProtocol,
     common: Arc<Common>,
@@ -97,7 +98,7 @@ impl Driver {
         let resolved = Resolved::default();
         let transport = transport::build(&key, config.limits.lan_only, resolved.clone())?;
         let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
-        listen_on(&mut swarm, listen)?;
+        let listeners = listen_on(&mut swarm, listen)?;
 
         let now = Instant::now();
         let book = AddressBook::open(config.address_book, now);
@@ -118,6 +119,7 @@ impl Driver {
         };
         Ok(Self {
             swarm,
+            listeners,
             key,
             kad_protocol: kad_protocol(&config.mesh),
             common: Arc::new(common),
@@ -138,6 +140,11 @@ impl Driver {
             next_walk: now,
             next_save: now + SAVED_EVERY,
         })
+    }
+
+    /// How many listeners stood up.
+    pub(super) fn listeners(&self) -> usize {
+        self.listeners
     }
 
     /// Runs until the handle or the queue of events is gone, or [`Command::Shutdown`] comes.
@@ -327,25 +334,42 @@ fn report_save(result: std::io::Result<()>) {
     }
 }
 
+/// An error and what it came from. Some of libp2p's say nothing themselves, some repeat their
+/// source.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut told: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !told.iter().any(|earlier| earlier.ends_with(&text)) {
+            told.push(text);
+        }
+        next = error.source();
+    }
+    told.retain(|text| !text.is_empty());
+    told.join(": ")
+}
+
 fn addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NetError> {
     let parse =
         |text: &String| text.parse().map_err(|_| NetError::Address { address: text.clone() });
     texts.iter().map(parse).collect()
 }
 
-/// Listens on every address. A system without IPv6 does not keep a node from listening on IPv4.
-fn listen_on(swarm: &mut Swarm<Behaviour>, listen: Vec<Multiaddr>) -> Result<(), NetError> {
+/// Listens on every address and counts those that stood up. A system without IPv6 does not keep a
+/// node from listening on IPv4.
+fn listen_on(swarm: &mut Swarm<Behaviour>, listen: Vec<Multiaddr>) -> Result<usize, NetError> {
     // All before the first: our own sockets may well overlap.
     listen.iter().try_for_each(transport::check_port)?;
-    let mut listening = false;
+    let mut listening = 0;
     let mut refused = None;
     for address in listen {
         let optional = address.to_string().starts_with("/ip6/::/");
         match swarm.listen_on(address.clone()) {
-            Ok(_) => listening = true,
+            Ok(_) => listening += 1,
             Err(error) => {
-                let error =
-                    NetError::Listen { address: address.to_string(), reason: error.to_string() };
+                let reason = reasons(&error);
+                let error = NetError::Listen { address: address.to_string(), reason };
                 if !optional {
                     return Err(error);
                 }
@@ -355,7 +379,25 @@ fn listen_on(swarm: &mut Swarm<Behaviour>, listen: Vec<Multiaddr>) -> Result<(),
         }
     }
     match refused {
-        Some(error) if !listening => Err(error),
-        _ => Ok(()),
+        Some(error) if listening == 0 => Err(error),
+        _ => Ok(listening),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libp2p::core::transport::TransportError;
+    use std::io;
+
+    #[test]
+    fn the_reason_is_what_the_system_said() {
+        let said = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no such address here");
+        let silent = TransportError::Other(io::Error::other(TransportError::Other(said())));
+        assert_eq!(reasons(&silent), "no such address here");
+        assert_eq!(reasons(&said()), "no such address here");
+        let address: Multiaddr = "/ip4/127.0.0.1/sctp/1".parse().unwrap();
+        let unknown = TransportError::<io::Error>::MultiaddrNotSupported(address);
+        assert!(reasons(&unknown).ends_with("not supported: /ip4/127.0.0.1/sctp/1"));
     }
 }

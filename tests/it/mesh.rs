@@ -11,7 +11,7 @@ use quloud::core::codec::{self, Reject};
 use quloud::core::effect::{Reach, Via};
 use quloud::core::message::{Message, RetrieveRefusal, StreamMessage};
 use quloud::core::types::NodeId;
-use quloud::net::{Link, NetEvent, NetLimits};
+use quloud::net::{Link, NetError, NetEvent, NetLimits};
 use raw::Raw;
 use std::io::Write;
 use std::time::Duration;
@@ -511,4 +511,20 @@ async fn pair_with(listen: &str, limits: &NetLimits) -> (Node, Node) {
     one.up(two.id()).await;
     two.up(one.id()).await;
     (one, two)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_cannot_be_had_counts_not_and_matters_only_where_it_was_asked_for() {
+    // TEST-NET-1 is no machine's, and nobody listens for WebSockets here, IPv6 or not.
+    let (good, absent) = ("/ip4/127.0.0.1/tcp/0", "/ip4/192.0.2.1/tcp/0");
+    let (optional, other) = ("/ip6/::/tcp/0/ws", "/ip4/127.0.0.1/udp/0/quic-v1");
+    let listen = |addresses: &[&str]| addresses.iter().map(ToString::to_string).collect();
+    let node = Node::start(1, |config| config.listen = listen(&[good, optional])).await;
+    assert_eq!(node.net.listeners(), 1);
+    let node = Node::start(2, |config| config.listen = listen(&[other, good])).await;
+    assert_eq!(node.net.listeners(), 2);
+    let refused = Node::try_start(3, |config| config.listen = listen(&[good, absent]));
+    let Err(NetError::Listen { address, reason }) = refused.map(drop) else { panic!("listens") };
+    assert_eq!(address, absent);
+    assert!(reason.contains("Cannot assign") && !reason.starts_with(':'), "{reason}");
 }
