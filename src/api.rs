@@ -45,6 +45,34 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// A line of silence on a stream is sent this often, so that either side notices the other's end.
 const KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// What a node was asked for when it ended: that decides how the user goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Something to look at.
+    Report,
+    /// A put: once it is in the outbox it goes on by itself, and another command would be another
+    /// put.
+    Put,
+    /// A get: the same one goes on from what came.
+    Get,
+}
+
+impl Asked {
+    fn resume(self) -> &'static str {
+        match self {
+            Self::Report => "start it again with `quloud up`, then run the command again",
+            Self::Put => {
+                "start it again with `quloud up`: a put that it had begun goes on by itself, and \
+                 `quloud status --json` shows its capability once it is stored"
+            }
+            Self::Get => {
+                "start it again with `quloud up`, then run the same command again: it goes on from \
+                 what came"
+            }
+        }
+    }
+}
+
 /// What the API serves: a running node.
 pub trait Service: Clone + Send + Sync + 'static {
     /// What `quloud status` shows, with the `newest` backups of all there are.

@@ -1,6 +1,6 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
-use super::{BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, socket};
+use super::{Asked, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, socket};
 use crate::node::report::{
     Failure, FailureKind, GetDone, GetRequest, PeerReport, Progress, PutDone, PutRequest, Status,
 };
@@ -35,13 +35,22 @@ pub enum ClientError {
     },
     /// The connection broke, or was silent for too long: the node died.
     #[error("the node ended in the middle of the work")]
-    Died,
+    Died(Asked),
     /// The node answered that it cannot.
     #[error("{}", .0.what)]
     Refused(Failure),
     /// The answer is not what this version understands.
     #[error("the node's answer was not understood")]
     NotUnderstood,
+}
+
+impl ClientError {
+    fn during(self, asked: Asked) -> Self {
+        match self {
+            Self::Died(_) => Self::Died(asked),
+            other => other,
+        }
+    }
 }
 
 impl From<ClientError> for Failure {
@@ -53,11 +62,9 @@ impl From<ClientError> for Failure {
                 source.to_string(),
                 "if it has only just been started, try again; else stop it and start it again",
             ),
-            ClientError::Died => failed(
-                "its process was killed, or hangs".to_owned(),
-                "start it again with `quloud up`, then run the command again: nothing that was \
-                 acknowledged is lost",
-            ),
+            ClientError::Died(asked) => {
+                failed("its process was killed, or hangs".to_owned(), asked.resume())
+            }
             ClientError::Refused(failure) => failure,
             ClientError::NotUnderstood => failed(
                 "the running node is of another version".to_owned(),
@@ -109,7 +116,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`], as for every request.
     pub async fn put(&self, request: &PutRequest) -> Result<Events<PutDone>, ClientError> {
-        self.events(PUT, request).await
+        self.events(PUT, request, Asked::Put).await
     }
 
     /// Gets a file.
@@ -117,17 +124,19 @@ impl Client {
     /// # Errors
     /// [`ClientError`], as for every request.
     pub async fn get(&self, request: &GetRequest) -> Result<Events<GetDone>, ClientError> {
-        self.events(GET, request).await
+        self.events(GET, request, Asked::Get).await
     }
 
     async fn events<T>(
         &self,
         path: &str,
         request: &impl Serialize,
+        asked: Asked,
     ) -> Result<Events<T>, ClientError> {
         let body = serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood)?;
-        let response = self.request(Method::POST, path, body.into()).await?;
-        Ok(Events { lines: Lines::of(response), done: PhantomData })
+        let response = self.request(Method::POST, path, body.into()).await;
+        let lines = Lines::of(response.map_err(|error| error.during(asked))?);
+        Ok(Events { lines, asked, done: PhantomData })
     }
 
     async fn request(
@@ -140,7 +149,7 @@ impl Client {
             ClientError::NotListening { data_dir: self.data_dir.clone(), source }
         })?;
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|_| ClientError::Died)?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|_| died())?;
         // Ends by itself when the answer is read or dropped.
         tokio::spawn(connection);
         let request = Request::builder()
@@ -175,6 +184,7 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ClientError> {
 #[derive(Debug)]
 pub struct Events<T> {
     lines: Lines,
+    asked: Asked,
     done: PhantomData<fn() -> T>,
 }
 
@@ -184,13 +194,14 @@ impl<T: DeserializeOwned> Events<T> {
     /// # Errors
     /// [`ClientError::Died`] where the stream ends before that.
     pub async fn next(&mut self) -> Result<Progress<T>, ClientError> {
-        while let Some(line) = self.lines.next().await? {
+        let asked = self.asked;
+        while let Some(line) = self.lines.next().await.map_err(|error| error.during(asked))? {
             // Anything else is a comment, or the empty line behind an event.
             if let Some(data) = line.strip_prefix(b"data:") {
                 return parse(data);
             }
         }
-        Err(ClientError::Died)
+        Err(ClientError::Died(asked))
     }
 }
 
@@ -223,7 +234,7 @@ impl Lines {
                     frame.into_data().iter().for_each(|data| self.unread.extend_from_slice(data));
                 }
                 Ok(None) if self.unread.is_empty() => return Ok(None),
-                _ => return Err(ClientError::Died),
+                _ => return Err(died()),
             }
         }
     }
@@ -245,8 +256,13 @@ impl Lines {
 async fn in_time<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, ClientError> {
     match tokio::time::timeout(SILENCE_MAX, work).await {
         Ok(Ok(value)) => Ok(value),
-        _ => Err(ClientError::Died),
+        _ => Err(died()),
     }
+}
+
+/// Whoever knows better what was asked says so with [`ClientError::during`].
+fn died() -> ClientError {
+    ClientError::Died(Asked::Report)
 }
 
 #[cfg(test)]

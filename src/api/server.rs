@@ -1,7 +1,7 @@
 //! The serving half: routes, limits, and the end of it.
 
 use super::socket::Socket;
-use super::{BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, Service};
+use super::{Asked, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, Service};
 use crate::node::report::{Failure, FailureKind, Progress};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -147,14 +147,14 @@ async fn peers<S: Service>(State(context): State<Context<S>>) -> Response {
 
 async fn put_file<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
     match parse(&body) {
-        Ok(request) => events(context.service.put(request), context.stopping),
+        Ok(request) => events(context.service.put(request), context.stopping, Asked::Put),
         Err(refusal) => refusal,
     }
 }
 
 async fn get_file<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
     match parse(&body) {
-        Ok(request) => events(context.service.get(request), context.stopping),
+        Ok(request) => events(context.service.get(request), context.stopping, Asked::Get),
         Err(refusal) => refusal,
     }
 }
@@ -182,25 +182,30 @@ fn refuse(status: StatusCode, why: String) -> Response {
     (status, Json(failure)).into_response()
 }
 
-fn events<T>(progress: mpsc::Receiver<Progress<T>>, stopping: CancellationToken) -> Response
+fn events<T>(
+    progress: mpsc::Receiver<Progress<T>>,
+    stopping: CancellationToken,
+    asked: Asked,
+) -> Response
 where
     T: Serialize + Send + 'static,
 {
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Sse::new(event_stream(progress, stopping)).keep_alive(keep_alive).into_response()
+    Sse::new(event_stream(progress, stopping, asked)).keep_alive(keep_alive).into_response()
 }
 
 /// One event for each step; the last is always `done` or `failed`.
 fn event_stream<T: Serialize>(
     progress: mpsc::Receiver<Progress<T>>,
     stopping: CancellationToken,
+    asked: Asked,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold(Some((progress, stopping)), |state| async {
+    stream::unfold(Some((progress, stopping)), move |state| async move {
         let (mut progress, stopping) = state?;
         let step = tokio::select! {
             biased;
-            step = progress.recv() => step.unwrap_or_else(|| Progress::Failed(ended())),
-            () = stopping.cancelled() => Progress::Failed(stopped()),
+            step = progress.recv() => step.unwrap_or_else(|| Progress::Failed(dropped(asked))),
+            () = stopping.cancelled() => Progress::Failed(stopped(asked)),
         };
         let more = matches!(step, Progress::Working { .. }).then_some((progress, stopping));
         let event = Event::default().json_data(&step);
@@ -209,20 +214,23 @@ fn event_stream<T: Serialize>(
     })
 }
 
-fn stopped() -> Failure {
-    Failure::new(
-        FailureKind::Failed,
-        "the work was not finished",
-        "the node was told to stop",
-        "start it again with `quloud up`: what was queued is resumed",
-    )
+fn stopped(asked: Asked) -> Failure {
+    let what = "the work was not finished";
+    Failure::new(FailureKind::Failed, what, "the node was told to stop", asked.resume())
 }
 
-fn ended() -> Failure {
+fn dropped(asked: Asked) -> Failure {
+    let hint = match asked {
+        Asked::Put => {
+            "look for it in `quloud status` before you put it again, and report it with the \
+             node's log"
+        }
+        Asked::Report | Asked::Get => "run the command again, and report it with the node's log",
+    };
     Failure::new(
         FailureKind::Failed,
         "the work was not finished",
         "the node dropped it without a word, which is a fault in Quloud",
-        "run the command again, and report it with the node's log",
+        hint,
     )
 }

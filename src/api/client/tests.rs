@@ -143,7 +143,7 @@ async fn status_that_breaks_off_is_not_shown() {
     for (end, broken) in [("0\r\n\r\n", false), ("", true), ("2\r\n{\"\r\n0\r\n\r\n", true)] {
         let (_folder, client) = dying_node((chunk.clone() + end).leak().as_bytes()).await;
         let shown = soon(client.status(None)).await;
-        assert_eq!(matches!(shown, Err(ClientError::Died)), broken, "{end:?}: {shown:?}");
+        assert_eq!(matches!(shown, Err(ClientError::Died(_))), broken, "{end:?}: {shown:?}");
     }
 }
 
@@ -161,7 +161,7 @@ async fn progress_arrives_in_order_and_ends_with_done() {
     job.send(done()).await.unwrap();
     let Progress::Done(put) = soon(events.next()).await.unwrap() else { panic!("not done") };
     assert_eq!(put.capability.expose(), "quloud1x");
-    assert!(matches!(soon(events.next()).await, Err(ClientError::Died)));
+    assert!(matches!(soon(events.next()).await, Err(ClientError::Died(_))));
 }
 
 #[tokio::test]
@@ -242,13 +242,25 @@ async fn dying_node(answer: &'static [u8]) -> (TempDir, Client) {
 #[tokio::test]
 async fn node_that_dies_is_reported_as_dead() {
     let (_folder, client) = dying_node(b"").await;
-    assert!(matches!(soon(client.status(None)).await, Err(ClientError::Died)));
+    assert!(matches!(soon(client.status(None)).await, Err(ClientError::Died(_))));
     let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\ndata:\r\n";
     let (_folder, client) = dying_node(head).await;
     let mut events = soon(client.put(&request())).await.unwrap();
-    assert!(matches!(soon(events.next()).await, Err(ClientError::Died)));
-    let failure = Failure::from(ClientError::Died);
-    assert!(failure.hint.contains("quloud up"));
+    let error = soon(events.next()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Died(Asked::Put)), "{error:?}");
+    let hint = Failure::from(error).hint;
+    assert!(hint.contains("quloud up") && hint.contains("goes on by itself"), "{hint}");
+    assert!(!hint.contains("command again"), "that would be a second put: {hint}");
+    let (_folder, client) = dying_node(b"").await;
+    let request = GetRequest {
+        capability: CapabilityText::new("quloud1x".to_owned()),
+        output: PathBuf::from("/out"),
+        overwrite: false,
+        timeout_s: 1,
+    };
+    let Err(error) = soon(client.get(&request)).await else { panic!("it died") };
+    assert!(matches!(error, ClientError::Died(Asked::Get)), "{error:?}");
+    assert!(Failure::from(error).hint.contains("run the same command again"));
 }
 
 #[tokio::test]

@@ -240,7 +240,9 @@ fn node_killed_in_mid_command_gives_a_clear_error() {
     let file = write_data(&owner.home, "data", 100_000, 4);
     let put = waiting_put(&owner, &file);
     owner.signal(Signal::KILL);
-    finish(put).fails(1, "ended in the middle", "quloud up");
+    let put = finish(put);
+    put.fails(1, "ended in the middle", "`quloud up`: a put that it had begun goes on by itself");
+    assert!(!put.stderr.contains("command again"), "a second put: {}", put.stderr);
 }
 
 #[test]
@@ -279,7 +281,8 @@ fn stopping_the_node_tells_waiting_commands() {
     let put = waiting_put(&owner, &file);
     owner.signal(Signal::TERM);
     let put = finish(put);
-    assert_eq!(put.code, 1, "{}", put.stderr);
+    put.fails(1, "the work was not finished", "`quloud up`: a put that it had begun goes on by");
+    assert!(put.stderr.contains("why: the node was told to stop"), "{}", put.stderr);
     wait_until(|| owner.child.try_wait().unwrap().is_some());
     assert_eq!(owner.child.wait().unwrap().code(), Some(0));
 }
