@@ -78,11 +78,15 @@ fn table(peers: &[PeerReport]) -> String {
             None => "-".to_owned(),
         };
         let PeerReport { peer_id, link, holds_chunks, .. } = peer;
-        let (address, site) = (printable(&peer.address), printable(&peer.site));
+        let address = printable(&peer.address);
         text.push_str(&format!(
-            "{peer_id}  {link:<6}  {round_trip:>9}  {holds_chunks:>7} chunks  {address}  {site}",
+            "{peer_id}  {link:<6}  {round_trip:>9}  {holds_chunks:>7} chunks  {address}",
         ));
-        text.truncate(text.trim_end().len());
+        for (name, label) in [("site", &peer.site), ("operator", &peer.operator)] {
+            if !label.is_empty() {
+                text.push_str(&format!("  {name} {}", printable(label)));
+            }
+        }
         text.push('\n');
     }
     text
@@ -100,12 +104,16 @@ mod tests {
             link: "lan".to_owned(),
             round_trip_ms: Some(0.42),
             site: "attic\n".to_owned(),
+            operator: "ann".to_owned(),
             holds_chunks: 12,
         };
-        let away = PeerReport { round_trip_ms: None, site: String::new(), ..peer.clone() };
+        let unnamed = PeerReport { site: String::new(), ..peer.clone() };
+        let away = PeerReport { round_trip_ms: None, operator: String::new(), ..unnamed.clone() };
         assert_eq!(
-            table(&[peer, away]),
-            "12D3Koo  lan        0.4 ms       12 chunks  /ip4/10.0.0.2/tcp/4747  attic\\n\n\
+            table(&[peer, unnamed, away]),
+            "12D3Koo  lan        0.4 ms       12 chunks  /ip4/10.0.0.2/tcp/4747  site attic\\n  \
+             operator ann\n\
+             12D3Koo  lan        0.4 ms       12 chunks  /ip4/10.0.0.2/tcp/4747  operator ann\n\
              12D3Koo  lan             -       12 chunks  /ip4/10.0.0.2/tcp/4747\n"
         );
     }

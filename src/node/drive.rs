@@ -112,7 +112,7 @@ impl Drive {
     async fn on_net(&mut self, event: NetEvent) {
         match event {
             NetEvent::Up(peer) => {
-                self.shared.peer_up(peer.node, &peer.hello.site);
+                self.shared.peer_up(peer.node, &peer.hello);
                 self.feed_holder(Input::PeerUp(peer.clone())).await;
                 self.feed_owner(Input::PeerUp(peer)).await;
             }

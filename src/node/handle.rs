@@ -8,6 +8,7 @@ use super::report::{
     BackupState, BackupStatus, CapabilityText, Failure, GetDone, GetRequest, PeerReport, Progress,
     PutDone, PutRequest, Status, StoreStatus,
 };
+use super::shared::Labels;
 use crate::core::types::{Locality, NodeId};
 use crate::repo::catalog::{Catalog, Entry, Job, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
@@ -77,13 +78,17 @@ impl NodeHandle {
         let mut peers: Vec<PeerReport> = net
             .peers
             .into_iter()
-            .map(|peer| PeerReport {
-                holds_chunks: holds(&peer.node),
-                site: self.inner.shared.site(&peer.node),
-                peer_id: peer.peer_id,
-                address: peer.address,
-                link: peer.link.name().to_owned(),
-                round_trip_ms: peer.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+            .map(|peer| {
+                let Labels { site, operator } = self.inner.shared.labels(&peer.node);
+                PeerReport {
+                    holds_chunks: holds(&peer.node),
+                    site,
+                    operator,
+                    peer_id: peer.peer_id,
+                    address: peer.address,
+                    link: peer.link.name().to_owned(),
+                    round_trip_ms: peer.round_trip.map(|time| time.as_secs_f64() * 1000.0),
+                }
             })
             .collect();
         peers.sort_by(|left, right| left.peer_id.cmp(&right.peer_id));

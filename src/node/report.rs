@@ -104,6 +104,9 @@ pub struct PeerReport {
     pub round_trip_ms: Option<f64>,
     /// Its declared site, empty where it declares none.
     pub site: String,
+    /// Who runs it, as it declares; empty where it declares nobody.
+    #[serde(default)]
+    pub operator: String,
     /// Chunks of ours that it acknowledged.
     pub holds_chunks: u64,
 }

@@ -2,6 +2,7 @@
 
 use crate::core::codec::Reject;
 use crate::core::effect::Space;
+use crate::core::message::Hello;
 use crate::core::types::NodeId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -19,9 +20,18 @@ pub(super) struct Shared {
 struct Facts {
     space: Space,
     rejects: BTreeMap<Reject, u64>,
-    sites: BTreeMap<NodeId, String>,
+    labels: BTreeMap<NodeId, Labels>,
     /// Puts that were given up since the start, oldest first.
     dropped: VecDeque<(PathBuf, String)>,
+}
+
+/// What a connected peer declares of itself, which nobody checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Labels {
+    /// Where it stands.
+    pub(super) site: String,
+    /// Who runs it.
+    pub(super) operator: String,
 }
 
 /// Given-up puts that are remembered for `status`; the log has all of them.
@@ -84,18 +94,19 @@ impl Shared {
         self.facts().dropped.iter().cloned().collect()
     }
 
-    /// The site that a connected peer declares.
-    pub(super) fn site(&self, node: &NodeId) -> String {
-        self.facts().sites.get(node).cloned().unwrap_or_default()
+    /// Empty where the peer is not connected.
+    pub(super) fn labels(&self, node: &NodeId) -> Labels {
+        self.facts().labels.get(node).cloned().unwrap_or_default()
     }
 
-    pub(super) fn peer_up(&self, node: NodeId, site: &str) {
-        self.facts().sites.insert(node, site.to_owned());
+    pub(super) fn peer_up(&self, node: NodeId, hello: &Hello) {
+        let labels = Labels { site: hello.site.clone(), operator: hello.operator.clone() };
+        self.facts().labels.insert(node, labels);
         self.peers.send_if_modified(|peers| peers.insert(node));
     }
 
     pub(super) fn peer_down(&self, node: &NodeId) {
-        self.facts().sites.remove(node);
+        self.facts().labels.remove(node);
         self.peers.send_if_modified(|peers| peers.remove(node));
     }
 

@@ -27,18 +27,19 @@ struct Node {
 impl Node {
     /// Makes keys, starts the node and waits for its first address.
     fn start(bootstrap: Option<&Node>) -> Self {
-        Self::start_in(Home::initialised(), bootstrap)
+        Self::start_with(Home::initialised(), bootstrap, &[])
     }
 
-    fn start_in(home: Home, bootstrap: Option<&Node>) -> Self {
+    fn start_with(home: Home, bootstrap: Option<&Node>, environment: &[(&str, &str)]) -> Self {
         let mut arguments = vec!["up", "--quiet"];
         arguments.extend(OFFLINE);
         arguments.extend(["--capacity", "1GB"]);
         if let Some(first) = bootstrap {
             arguments.extend(["--bootstrap", &first.address, "--lan-only"]);
         }
-        let mut child =
-            home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = home.command(&arguments);
+        command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut address = String::new();
         stdout.read_line(&mut address).unwrap();
@@ -231,6 +232,18 @@ fn get_with_nobody_connected_says_so() {
     let out = alone.home.path("out");
     let get = alone.home.run(&["get", &super::capability(), "-o", &out, "--timeout", "2"]);
     get.fails(4, "was not written", "start more of the mesh's nodes");
+#[test]
+fn peers_shows_who_runs_a_node_and_where() {
+    let first = Node::start(None);
+    let labels = [("QULOUD_OPERATOR", "ann"), ("QULOUD_SITE", "attic")];
+    let _second = Node::start_with(Home::initialised(), Some(&first), &labels);
+    first.wait_for_peers(1);
+    let peers = first.home.run(&["peers"]);
+    assert!(peers.stdout.trim_end().ends_with("  site attic  operator ann"), "{}", peers.stdout);
+    let peers = first.home.run(&["peers", "--json"]).json();
+    assert_eq!((&peers[0]["operator"], &peers[0]["site"]), (&"ann".into(), &"attic".into()));
+}
+
     assert!(get.stderr.contains("no other node of the mesh is connected"), "{}", get.stderr);
 }
 
