@@ -1,7 +1,7 @@
 //! How a failure reaches the user: three short lines, or an object, and the exit code.
 
 use super::Cli;
-use super::output::{Output, print, printable};
+use super::output::{Output, printable, write};
 use crate::node::report::{Failure, FailureKind};
 
 use clap::CommandFactory;
@@ -21,16 +21,21 @@ struct Document<'a> {
 /// Prints a failure and gives its exit code.
 pub(super) fn report(failure: &Failure, output: &Output) -> ExitCode {
     let code = failure.kind.exit_code();
-    match output.json {
-        true => document(failure),
-        false => {
-            let Failure { what, why, hint, .. } = failure;
-            let (what, why, hint) = (printable(what), printable(why), printable(hint));
-            // There is nobody to tell that stderr is gone; the exit code still says it.
-            drop(writeln!(io::stderr(), "error: {what}\n  why: {why}\n next: {hint}"));
-        }
+    // Where the object cannot be printed, stderr still takes the three lines.
+    if !output.json || document(failure).is_err() {
+        // There is nobody to tell that stderr is gone too; the exit code still says it.
+        drop(io::stderr().write_all(lines(failure).as_bytes()));
     }
     ExitCode::from(code)
+}
+
+/// What happened, why, what to do next. A reason of several lines, such as the end of a log, keeps
+/// them, set in.
+fn lines(failure: &Failure) -> String {
+    let Failure { what, why, hint, .. } = failure;
+    let why: Vec<String> = why.lines().map(printable).collect();
+    let (what, why, hint) = (printable(what), why.join("\n       "), printable(hint));
+    format!("error: {what}\n  why: {why}\n next: {hint}\n")
 }
 
 /// Prints what clap says of a command line: help and version count as done.
@@ -131,13 +136,10 @@ fn quoted(names: &[String]) -> String {
     names.join(", ")
 }
 
-fn document(failure: &Failure) {
+fn document(failure: &Failure) -> io::Result<()> {
     let document = Document { error: failure, exit_code: failure.kind.exit_code() };
-    if let Ok(mut line) = serde_json::to_string(&document) {
-        line.push('\n');
-        // It failed already; a stdout that is gone makes it no worse.
-        drop(print(line.as_bytes()));
-    }
+    let line = serde_json::to_string(&document)? + "\n";
+    write(line.as_bytes())
 }
 
 #[cfg(test)]
@@ -149,6 +151,17 @@ mod tests {
         let line: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
         let error = Cli::try_parse_from(&line).expect_err(arguments);
         misused(&error, &line)
+    }
+
+    #[test]
+    fn a_reason_of_several_lines_is_set_in_and_steers_no_terminal() {
+        let why = "it ended\nerror: no\u{1b}[2J\n next: x";
+        let failure = Failure::new(FailureKind::Failed, "a\nb", why, "report it");
+        assert_eq!(
+            lines(&failure),
+            "error: a\\nb\n  why: it ended\n       error: no\\u{1b}[2J\n        next: x\n \
+             next: report it\n"
+        );
     }
 
     #[test]

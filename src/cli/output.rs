@@ -3,6 +3,7 @@
 use crate::node::report::{Failure, FailureKind};
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
+use zeroize::Zeroizing;
 
 /// What the user asked of the output.
 #[derive(Debug, Clone, Copy)]
@@ -27,14 +28,37 @@ impl Output {
         document: &impl Serialize,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        let text = match self.json {
+        print(self.rendered(document, text)?.as_bytes())
+    }
+
+    /// Prints a result that somebody must get, like [`Self::result`]: it is a capability.
+    ///
+    /// # Errors
+    /// Where stdout cannot be written or nobody reads it; the failure says where the capability is.
+    pub(super) fn capability(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let text = Zeroizing::new(self.rendered(document, text)?);
+        write(text.as_bytes()).map_err(|error| Failure {
+            hint: "the file is stored: `quloud status --json` shows its capability".to_owned(),
+            ..lost(&error.to_string())
+        })
+    }
+
+    fn rendered(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<String, Failure> {
+        match self.json {
             true => {
                 let json = serde_json::to_string(document);
-                json.map(|line| line + "\n").map_err(|error| lost(&error.to_string()))?
+                json.map(|line| line + "\n").map_err(|error| lost(&error.to_string()))
             }
-            false => text(),
-        };
-        print(text.as_bytes())
+            false => Ok(text()),
+        }
     }
 
     /// Says something beside the result, on stderr.
@@ -56,11 +80,16 @@ impl Output {
 /// # Errors
 /// Where stdout cannot be written, unless the reader has simply gone away.
 pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    match write(bytes) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(lost(&error.to_string())),
         _ => Ok(()),
     }
+}
+
+/// Writes bytes to stdout; that nobody reads them is an error too.
+pub(super) fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
 fn lost(why: &str) -> Failure {

@@ -47,7 +47,7 @@ impl Put {
         let result = follow(session.client.put(&request), meter, &interrupt, &resume).await;
         session.close(&interrupt).await;
         let done = result?;
-        output.result(&done, || format!("{}\n", done.capability.expose()))?;
+        output.capability(&done, || format!("{}\n", done.capability.expose()))?;
         output.note(&summary(&name, &done));
         Ok(0)
     }

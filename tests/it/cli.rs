@@ -242,6 +242,25 @@ fn get_does_not_overwrite() {
 }
 
 #[test]
+fn get_replaces_no_pipe_and_no_link_to_one() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::os::unix::fs::FileTypeExt;
+    let home = Home::initialised();
+    mknodat(CWD, home.file("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    std::os::unix::fs::symlink("pipe", home.file("link")).unwrap();
+    std::os::unix::fs::symlink("nothing", home.file("loose")).unwrap();
+    for name in ["pipe", "link", "loose"] {
+        for overwrite in [&[][..], &["--overwrite"]] {
+            let refused = home.run(&[&["get", &capability(), "-o", name][..], overwrite].concat());
+            refused.fails(1, "cannot be written", "name another file with -o");
+            assert!(!refused.stderr.contains("--overwrite"), "{}", refused.stderr);
+        }
+    }
+    assert!(home.file("pipe").symlink_metadata().unwrap().file_type().is_fifo());
+    assert!(home.file("link").is_symlink() && home.file("loose").is_symlink());
+}
+
+#[test]
 fn put_says_what_is_wrong_with_a_file() {
     let home = Home::initialised();
     home.run(&["put", &home.path("none")]).fails(1, "cannot be put", "check the path");
@@ -262,25 +281,6 @@ fn sealed_keys_need_their_passphrase() {
     home.run(&["up"]).fails(5, "locked with a passphrase", "--passphrase-file");
     let wrong = home.path("wrong");
     home.run(&["up", "--passphrase-file", &wrong]).fails(5, "passphrase is wrong", "init");
-#[test]
-fn get_replaces_no_pipe_and_no_link_to_one() {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    use std::os::unix::fs::FileTypeExt;
-    let home = Home::initialised();
-    mknodat(CWD, home.file("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    std::os::unix::fs::symlink("pipe", home.file("link")).unwrap();
-    std::os::unix::fs::symlink("nothing", home.file("loose")).unwrap();
-    for name in ["pipe", "link", "loose"] {
-        for overwrite in [&[][..], &["--overwrite"]] {
-            let refused = home.run(&[&["get", &capability(), "-o", name][..], overwrite].concat());
-            refused.fails(1, "cannot be written", "name another file with -o");
-            assert!(!refused.stderr.contains("--overwrite"), "{}", refused.stderr);
-        }
-    }
-    assert!(home.file("pipe").symlink_metadata().unwrap().file_type().is_fifo());
-    assert!(home.file("link").is_symlink() && home.file("loose").is_symlink());
-}
-
     set_mode(&home.file("pass"), 0o640);
     home.run(&["up", "--passphrase-file", &pass]).fails(5, "others can open", "chmod 600");
     let secret = "correct horse";
@@ -354,6 +354,12 @@ fn reader_that_goes_away_is_no_error() {
     let home = Home::new();
     let Transcript { code, stderr, .. } = home.run_closed_stdout(&["completions", "zsh"]);
     assert_eq!((code, stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn failure_whose_object_nobody_reads_is_told_on_stderr() {
+    let home = Home::new();
+    home.run_closed_stdout(&["status", "--json"]).fails(5, "there are no keys", "init");
 }
 
 #[test]

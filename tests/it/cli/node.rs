@@ -172,6 +172,21 @@ fn file_comes_back_through_running_nodes() {
 }
 
 #[test]
+fn put_whose_capability_nobody_reads_says_where_it_is() {
+    let owner = Node::start(None);
+    let _holder = Node::start(Some(&owner));
+    owner.wait_for_peers(1);
+    let file = write_data(&owner.home, "data", 100_000, 8);
+    for json in [&[][..], &["--json"]] {
+        let put = [&["put", &file, "--replicas", "1", "--quiet"][..], json].concat();
+        let lost = owner.home.run_closed_stdout(&put);
+        lost.fails(1, "could not be printed", "`quloud status --json` shows its capability");
+    }
+    let backups = owner.home.run(&["status", "--json"]).json()["backups"].clone();
+    assert!(backups[0]["capability"].as_str().unwrap().starts_with("quloud1"), "{backups}");
+}
+
+#[test]
 fn put_and_get_work_with_no_node_running() {
     let first = Node::start(None);
     let others = [Node::start(Some(&first)), Node::start(Some(&first))];
@@ -218,6 +233,18 @@ fn put_with_too_few_holders_says_so_and_stays_queued() {
 }
 
 #[test]
+fn peers_shows_who_runs_a_node_and_where() {
+    let first = Node::start(None);
+    let labels = [("QULOUD_OPERATOR", "ann"), ("QULOUD_SITE", "attic")];
+    let _second = Node::start_with(Home::initialised(), Some(&first), &labels);
+    first.wait_for_peers(1);
+    let peers = first.home.run(&["peers"]);
+    assert!(peers.stdout.trim_end().ends_with("  site attic  operator ann"), "{}", peers.stdout);
+    let peers = first.home.run(&["peers", "--json"]).json();
+    assert_eq!((&peers[0]["operator"], &peers[0]["site"]), (&"ann".into(), &"attic".into()));
+}
+
+#[test]
 fn capability_of_nothing_gets_nothing() {
     let (owner, _holders) = mesh();
     let out = owner.home.path("out");
@@ -232,18 +259,6 @@ fn get_with_nobody_connected_says_so() {
     let out = alone.home.path("out");
     let get = alone.home.run(&["get", &super::capability(), "-o", &out, "--timeout", "2"]);
     get.fails(4, "was not written", "start more of the mesh's nodes");
-#[test]
-fn peers_shows_who_runs_a_node_and_where() {
-    let first = Node::start(None);
-    let labels = [("QULOUD_OPERATOR", "ann"), ("QULOUD_SITE", "attic")];
-    let _second = Node::start_with(Home::initialised(), Some(&first), &labels);
-    first.wait_for_peers(1);
-    let peers = first.home.run(&["peers"]);
-    assert!(peers.stdout.trim_end().ends_with("  site attic  operator ann"), "{}", peers.stdout);
-    let peers = first.home.run(&["peers", "--json"]).json();
-    assert_eq!((&peers[0]["operator"], &peers[0]["site"]), (&"ann".into(), &"attic".into()));
-}
-
     assert!(get.stderr.contains("no other node of the mesh is connected"), "{}", get.stderr);
 }
 
