@@ -4,9 +4,7 @@
 //! [`StreamMessage`] travels between two authenticated peers, and only two of its kinds carry a
 //! payload (the sealed bytes of one chunk, never copied).
 
-use super::types::{
-    Account, AnswerTag, BatchId, ChunkId, LeaseTerms, Locality, MeshId, StoreEpoch,
-};
+use super::types::{Account, AnswerTag, BatchId, ChunkId, LeaseTerms, MeshId, StoreEpoch};
 use crate::crypto::ack::AckedChunk;
 use crate::crypto::header::Header;
 use crate::crypto::keys::AgreementKey;
@@ -38,8 +36,6 @@ pub enum TopicMessage {
 pub struct StoreRequest {
     /// The asker's one-time X25519 key, to which claims are sealed.
     pub ephemeral: [u8; 32],
-    /// Where the batch lives.
-    pub locality: Locality,
     /// 0, then one more with each publication of the same batch.
     pub attempt: u32,
     /// With which probability a willing node volunteers, in 1/65535.

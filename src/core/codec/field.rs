@@ -4,7 +4,7 @@ use super::{
     LABEL_BYTES_MAX, OFFERS_MAX, QUORUM_MAX, RECORD_BYTES_MAX, Reject, STAMP_BYTES_MAX, VERSION,
 };
 use crate::core::message::{Contact, Hello, Offer, StoreClaim, StoreRequest};
-use crate::core::types::{CHUNK_SEALED_BYTES_MAX, ChunkId, LeaseTerms, Locality, MeshId, NodeId};
+use crate::core::types::{CHUNK_SEALED_BYTES_MAX, ChunkId, LeaseTerms, MeshId, NodeId};
 use crate::crypto::keys::AgreementKey;
 use crate::crypto::seal::SEAL_OVERHEAD_BYTES;
 use crate::proto;
@@ -98,7 +98,6 @@ pub(super) fn encode_request(request: &StoreRequest) -> proto::StoreRequest {
     };
     proto::StoreRequest {
         ephemeral: bytes(&request.ephemeral),
-        locality: request.locality.0.into(),
         attempt: request.attempt,
         probability: request.probability.into(),
         quorum: request.quorum.into(),
@@ -109,7 +108,7 @@ pub(super) fn encode_request(request: &StoreRequest) -> proto::StoreRequest {
 }
 
 pub(super) fn decode_request(request: proto::StoreRequest) -> Result<StoreRequest, Reject> {
-    let sixteen = |value: u32| u16::try_from(value).map_err(|_| Reject::Malformed);
+    let probability = u16::try_from(request.probability).map_err(|_| Reject::Malformed)?;
     let quorum = u8::try_from(request.quorum).map_err(|_| Reject::Malformed)?;
     ensure((1..=QUORUM_MAX).contains(&quorum))?;
     ensure(request.stamp.len() <= STAMP_BYTES_MAX)?;
@@ -118,9 +117,8 @@ pub(super) fn decode_request(request: proto::StoreRequest) -> Result<StoreReques
     distinct(offers.iter().map(|offer| offer.id), OFFERS_MAX)?;
     Ok(StoreRequest {
         ephemeral: array(&request.ephemeral)?,
-        locality: Locality(sixteen(request.locality)?),
         attempt: request.attempt,
-        probability: sixteen(request.probability)?,
+        probability,
         quorum,
         terms: decode_terms(request.terms)?,
         offers,

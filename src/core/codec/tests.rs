@@ -54,7 +54,6 @@ fn contact() -> impl Strategy<Value = Contact> {
 prop_compose! {
     fn store_request()(
         ephemeral in any::<[u8; 32]>(),
-        locality in any::<u16>(),
         attempt in any::<u32>(),
         probability in any::<u16>(),
         quorum in 1..=QUORUM_MAX,
@@ -65,7 +64,6 @@ prop_compose! {
     ) -> StoreRequest {
         StoreRequest {
             ephemeral,
-            locality: Locality(locality),
             attempt,
             probability,
             quorum,
@@ -305,7 +303,6 @@ fn largest_request() -> StoreRequest {
     let offer = |id| Offer { id, sealed_bytes: CHUNK_SEALED_BYTES_MAX };
     StoreRequest {
         ephemeral: [255; 32],
-        locality: Locality(u16::MAX),
         attempt: u32::MAX,
         probability: u16::MAX,
         quorum: QUORUM_MAX,

@@ -124,7 +124,6 @@ impl StoreFlow {
         let probability = batch.schedule.probability(shared.limits.volunteer);
         let request = StoreRequest {
             ephemeral,
-            locality: batch.locality,
             attempt: batch.schedule.attempt(),
             probability,
             quorum,

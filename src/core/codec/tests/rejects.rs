@@ -32,7 +32,6 @@ fn request() -> proto::StoreRequest {
     let offer = |id: ChunkId| proto::Offer { id: bytes_of(id.as_bytes()), sealed_bytes: 41 };
     proto::StoreRequest {
         ephemeral: bytes_of(&[1; 32]),
-        locality: 65_535,
         attempt: 3,
         probability: 65_535,
         quorum: 3,
@@ -43,7 +42,6 @@ fn request() -> proto::StoreRequest {
 }
 
 const REQUEST: &[Change<proto::StoreRequest>] = &[
-    ("locality of 17 bits", |m| m.locality = 65_536),
     ("probability above 1", |m| m.probability = 65_536),
     ("quorum 0", |m| m.quorum = 0),
     ("quorum 33", |m| m.quorum = 33),

@@ -18,7 +18,6 @@ impl Fixture {
         };
         let request = StoreRequest {
             ephemeral: secret.public(),
-            locality: Locality(0),
             attempt: 0,
             probability: u16::MAX,
             quorum: 3,

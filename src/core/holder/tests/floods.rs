@@ -11,7 +11,6 @@ fn spoofed(number: u32) -> StoreRequest {
     let offer = Offer { id: ChunkId::from_bytes(ephemeral), sealed_bytes: 1 << 20 };
     StoreRequest {
         ephemeral,
-        locality: Locality(0),
         attempt: 0,
         probability: u16::MAX,
         quorum: 1,

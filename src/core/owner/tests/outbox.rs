@@ -104,9 +104,9 @@ fn publications_are_paced() {
     world.run(SECOND);
     assert!(world.published.len() <= 33, "{}", world.published.len());
     world.run(60 * SECOND);
-    let localities: BTreeSet<u16> =
-        world.published.iter().map(|(_, m)| offers(m).locality.0).collect();
-    assert_eq!(localities.len(), 200, "every one has its turn");
+    let batches: BTreeSet<ChunkId> =
+        world.published.iter().map(|(_, m)| offers(m).offers[0].id).collect();
+    assert_eq!(batches.len(), 200, "every one has its turn");
 }
 
 #[test]

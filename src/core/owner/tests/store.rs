@@ -71,20 +71,76 @@ fn full_batch_does_not_wait() {
 #[test]
 fn chunks_of_two_localities_are_two_batches() {
     let mut world = World::new(1);
+    let mut ids = Vec::new();
     for locality in [1, 2] {
         let (mut chunk, _) = world.chunk(100);
         chunk.locality = Locality(locality);
+        ids.push(chunk.id());
         world.store(u64::from(locality), chunk, 1);
     }
     world.run_until(SECOND, |world| world.stored(1).is_some() && world.stored(2).is_some());
-    let published = world.published.iter().map(|(_, message)| offers(message).locality);
+    let published = world.published.iter().map(|(_, message)| offers(message).offers[0].id);
     let direct = world.sent.iter().filter_map(|(_, _, message)| match message {
-        StreamMessage::StoreRequest(request) => Some(request.locality),
+        StreamMessage::StoreRequest(request) => Some(request.offers[0].id),
         _ => None,
     });
     // The second waited for the claims to the first, and then needed no gossip.
-    assert_eq!(published.collect::<Vec<_>>(), [Locality(1)]);
-    assert_eq!(direct.collect::<Vec<_>>(), [Locality(2)]);
+    assert_eq!(published.collect::<Vec<_>>(), ids[..1]);
+    assert_eq!(direct.collect::<Vec<_>>(), ids[1..]);
+}
+
+/// Row 20 of the threats: who reads the topics cannot tell that two requests have one owner.
+#[test]
+fn two_requests_unlinkable() {
+    let mut world = World::new(0);
+    for ticket in 0..2 {
+        store_one(&mut world, ticket, 3);
+        world.run(SECOND / 10);
+    }
+    let fetches = [world.chunk(1_000), world.chunk(1_000)];
+    for (ticket, (chunk, ck)) in (2..).zip(&fetches) {
+        let (id, read, deadline) = (chunk.id(), ck.read_secret(), world.now.after(SECOND));
+        let (ticket, locality, holders) = (Ticket(ticket), chunk.locality, Vec::new());
+        let job = FetchJob { ticket, id, locality, read, holders, deadline };
+        world.command(OwnerCommand::Fetch(job));
+        world.run(SECOND / 10);
+    }
+    let mut seen: BTreeSet<[u8; 32]> = BTreeSet::new();
+    let mut fresh = |field: [u8; 32]| assert!(seen.insert(field), "a field stands twice");
+    let messages: Vec<&TopicMessage> = world.published.iter().map(|(_, message)| message).collect();
+    assert_eq!(messages.len(), 4);
+    // Every field is named, so that a new one has to be thought about.
+    for message in messages {
+        match message.clone() {
+            TopicMessage::StoreRequest(request) => {
+                let StoreRequest { ephemeral, offers, .. } = request.clone();
+                fresh(ephemeral);
+                offers.iter().for_each(|offer| fresh(*offer.id.as_bytes()));
+                let constant = StoreRequest {
+                    ephemeral,
+                    attempt: 0,
+                    probability: u16::MAX,
+                    quorum: 3,
+                    terms: LeaseTerms::default(),
+                    offers,
+                    stamp: Bytes::new(),
+                };
+                assert_eq!(request, constant);
+            }
+            TopicMessage::RetrieveRequest(request) => {
+                let RetrieveRequest { ephemeral, attempt, nonce, wanted } = request;
+                assert_eq!(attempt, 0);
+                fresh(ephemeral);
+                fresh(nonce);
+                for (id, proof) in wanted {
+                    fresh(*id.as_bytes());
+                    fresh(*proof.first_chunk().unwrap());
+                    fresh(*proof.last_chunk().unwrap());
+                }
+            }
+            TopicMessage::Answer(_) => panic!("not an owner's"),
+        }
+    }
 }
 
 #[test]
