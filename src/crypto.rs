@@ -13,9 +13,11 @@
 //! | [`seal`] | NaCl secretbox: the owner's seal, the holder's wrap, the sealed box of answers |
 //! | [`ownership`] | the zero-knowledge proof of ownership |
 //! | [`ack`] | receipts and signed acknowledgements |
+//! | [`answer`] | the signature of an answer on a topic |
 //! | [`capability`] | the read capability as text |
 
 pub mod ack;
+pub mod answer;
 pub mod capability;
 pub mod header;
 pub mod keyfile;

@@ -16,7 +16,7 @@ mod stream;
 mod tests;
 mod topic;
 
-use super::message::{AnswerBody, StreamMessage, TopicMessage};
+use super::message::{SignedAnswer, StreamMessage, TopicMessage};
 use bytes::Bytes;
 use prost::Message;
 
@@ -155,15 +155,15 @@ pub fn decode_topic(bytes: &[u8]) -> Result<TopicMessage, Reject> {
 
 /// What goes into the sealed box of an answer: small enough that the whole
 /// [`Answer`](super::message::Answer) stays within [`ANSWER_BYTES_MAX`].
-pub fn encode_answer(body: &AnswerBody) -> Bytes {
-    topic::encode_answer(body).encode_to_vec().into()
+pub fn encode_answer(answer: &SignedAnswer) -> Bytes {
+    topic::encode_answer(answer).encode_to_vec().into()
 }
 
-/// Reads what an answer's box held.
+/// Reads what an answer's box held. The signature is the caller's to check: it knows the request.
 ///
 /// # Errors
 /// [`Reject::Oversize`], [`Reject::WrongVersion`] or [`Reject::Malformed`].
-pub fn decode_answer(bytes: &[u8]) -> Result<AnswerBody, Reject> {
+pub fn decode_answer(bytes: &[u8]) -> Result<SignedAnswer, Reject> {
     let body: crate::proto::AnswerBody = parse(bytes, ANSWER_BYTES_MAX)?;
     checked_version(body.version)?;
     topic::decode_answer(body)

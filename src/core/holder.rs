@@ -28,11 +28,11 @@ pub use limits::HolderLimits;
 use super::codec::{RECORD_BYTES_MAX, Reject};
 use super::effect::{Effect, Event, Input, Via};
 use super::message::{
-    Answer, AnswerBody, Contact, Hello, Message, RetrieveRequest, StoreRefusal, StoreRequest,
-    StreamMessage, TopicMessage,
+    Answer, AnswerBody, Contact, Hello, Message, RetrieveRequest, SignedAnswer, StoreRefusal,
+    StoreRequest, StreamMessage, TopicMessage,
 };
 use super::topic::Topic;
-use super::types::{Account, AnswerTag, ChunkId, MeshId, NodeId, Ticket, Time};
+use super::types::{Account, AnswerTag, ChunkId, MeshId, NodeId, RequestDigest, Ticket, Time};
 use crate::crypto::header::Header;
 use crate::crypto::keys::NodeKeys;
 use crate::crypto::ownership::Operation;
@@ -396,9 +396,16 @@ impl HolderRole {
         Contact { record: self.record.clone(), hello: self.hello.clone() }
     }
 
-    /// Seals an answer to the asker; `None` where its key is one that cannot be sealed to.
-    fn sealed(&mut self, ephemeral: &[u8; 32], body: &AnswerBody) -> Option<(Topic, TopicMessage)> {
-        let plain = super::codec::encode_answer(body);
+    /// Signs an answer to this request and seals it to the asker; `None` where its key is one that
+    /// cannot be sealed to.
+    fn sealed(
+        &mut self,
+        ephemeral: &[u8; 32],
+        request: RequestDigest,
+        body: AnswerBody,
+    ) -> Option<(Topic, TopicMessage)> {
+        let answer = SignedAnswer::new(body, request, &self.keys);
+        let plain = super::codec::encode_answer(&answer);
         let sealed = Bytes::from(seal::seal_to(ephemeral, &plain, &mut self.rng)?);
         let tag = AnswerTag::of(ephemeral);
         let topic = Topic::answer(&tag, self.shard_bits);

@@ -4,10 +4,13 @@
 //! [`StreamMessage`] travels between two authenticated peers, and only two of its kinds carry a
 //! payload (the sealed bytes of one chunk, never copied).
 
-use super::types::{Account, AnswerTag, BatchId, ChunkId, LeaseTerms, MeshId, StoreEpoch};
+use super::types::{
+    Account, AnswerTag, BatchId, ChunkId, LeaseTerms, MeshId, RequestDigest, StoreEpoch,
+};
 use crate::crypto::ack::AckedChunk;
+use crate::crypto::answer::{AnswerKind, AnswerStatement};
 use crate::crypto::header::Header;
-use crate::crypto::keys::AgreementKey;
+use crate::crypto::keys::{AgreementKey, NodeKeys};
 use crate::crypto::ownership::Proof;
 use bytes::Bytes;
 
@@ -50,6 +53,40 @@ pub struct StoreRequest {
     pub stamp: Bytes,
 }
 
+impl StoreRequest {
+    /// The request's name: `SHA-256("quloud/v1/request" | 1 u8 | ephemeral 32 | attempt u32 |
+    /// probability u16 | quorum u8 | terms 12 | SHA-256(stamp) 32 | count u16 |
+    /// count * (id 32 | sealed bytes u32))`, integers little-endian.
+    pub fn digest(&self) -> RequestDigest {
+        let mut list = Vec::with_capacity(self.offers.len() * 36);
+        for offer in &self.offers {
+            list.extend_from_slice(offer.id.as_bytes());
+            list.extend_from_slice(&offer.sealed_bytes.to_le_bytes());
+        }
+        let terms = self.terms.encode();
+        let stamp = crate::crypto::sha256(&[&self.stamp]);
+        let quorum = [self.quorum];
+        let probability = self.probability.to_le_bytes();
+        let fields: [&[u8]; 4] = [&probability, &quorum, &terms, &stamp];
+        let (ephemeral, attempt) = (&self.ephemeral, self.attempt);
+        request_digest(1, ephemeral, attempt, &fields.concat(), (self.offers.len(), &list))
+    }
+}
+
+fn request_digest(
+    kind: u8,
+    ephemeral: &[u8; 32],
+    attempt: u32,
+    fields: &[u8],
+    (count, list): (usize, &[u8]),
+) -> RequestDigest {
+    let domain = b"quloud/v1/request";
+    let attempt = attempt.to_le_bytes();
+    let count = u16::try_from(count).unwrap_or(u16::MAX).to_le_bytes();
+    let parts: [&[u8]; 7] = [domain, &[kind], ephemeral, &attempt, fields, &count, list];
+    RequestDigest::from_bytes(crate::crypto::sha256(&parts))
+}
+
 /// One chunk on offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
@@ -73,12 +110,26 @@ pub struct RetrieveRequest {
     pub wanted: Vec<(ChunkId, Proof)>,
 }
 
+impl RetrieveRequest {
+    /// The request's name: `SHA-256("quloud/v1/request" | 2 u8 | ephemeral 32 | attempt u32 |
+    /// nonce 32 | count u16 | count * (id 32 | proof 64))`, integers little-endian.
+    pub fn digest(&self) -> RequestDigest {
+        let mut list = Vec::with_capacity(self.wanted.len() * 96);
+        for (id, proof) in &self.wanted {
+            list.extend_from_slice(id.as_bytes());
+            list.extend_from_slice(proof);
+        }
+        let wanted = (self.wanted.len(), list.as_slice());
+        request_digest(2, &self.ephemeral, self.attempt, &self.nonce, wanted)
+    }
+}
+
 /// An answer that only the asker can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Whose it is.
     pub tag: AnswerTag,
-    /// Sealed box of an encoded [`AnswerBody`], at most 1 KiB.
+    /// Sealed box of an encoded [`SignedAnswer`], at most 1 KiB.
     pub sealed: Bytes,
 }
 
@@ -93,11 +144,70 @@ impl AnswerTag {
 
 /// What an [`Answer`]'s box holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedAnswer {
+    /// What is said.
+    pub body: AnswerBody,
+    /// Ed25519 by the node of the body's contact, see [`AnswerStatement`].
+    pub signature: [u8; 64],
+}
+
+impl SignedAnswer {
+    /// The answer `body` to this request, signed. The body has a contact, which is the node's own.
+    pub fn new(body: AnswerBody, request: RequestDigest, keys: &NodeKeys) -> Self {
+        let signature = body.statement(request).map_or([0; 64], |(_, said)| said.sign(keys));
+        Self { body, signature }
+    }
+
+    /// Whether the node of the contact gave this answer to this request.
+    pub fn verify(&self, request: RequestDigest) -> bool {
+        let statement = self.body.statement(request);
+        statement.is_some_and(|(node, said)| said.verify(&node, &self.signature))
+    }
+}
+
+/// What a node says to a nameless asker.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AnswerBody {
     /// To a store request.
     Claim(StoreClaim),
     /// To a retrieve request.
     Offer(RetrieveOffer),
+}
+
+impl AnswerBody {
+    /// Who answers.
+    pub fn contact(&self) -> Option<&Contact> {
+        match self {
+            Self::Claim(claim) => claim.contact.as_ref(),
+            Self::Offer(offer) => offer.contact.as_ref(),
+        }
+    }
+
+    /// What the node of the contact signs; `None` where there is no contact.
+    fn statement(
+        &self,
+        request: RequestDigest,
+    ) -> Option<(super::types::NodeId, AnswerStatement<'_>)> {
+        let (kind, wants, holds) = match self {
+            Self::Claim(claim) => (AnswerKind::Claim, claim.wants, claim.holds),
+            Self::Offer(offer) => (AnswerKind::Offer, 0, offer.holds.into()),
+        };
+        let Contact { record, hello } = self.contact()?;
+        let (mesh, agreement) = (hello.mesh, hello.agreement);
+        let (site, operator) = (hello.site.as_str(), hello.operator.as_str());
+        let said = AnswerStatement {
+            mesh,
+            request,
+            kind,
+            wants,
+            holds,
+            agreement,
+            record,
+            site,
+            operator,
+        };
+        Some((hello.node, said))
+    }
 }
 
 /// Who answers, and how to reach it.

@@ -80,6 +80,10 @@ name! {
     StoreEpoch, 16
 }
 name! {
+    /// One request on a topic: SHA-256 over all that stands in it.
+    RequestDigest, 32
+}
+name! {
     /// First 8 bytes of SHA-256("quloud/v1/answer-tag" || ephemeral key): whose answer it is.
     AnswerTag, 8
 }

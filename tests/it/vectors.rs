@@ -11,6 +11,7 @@
 //! Bytes are in lower-case hexadecimal, a field that stands several times is a list.
 
 mod ack;
+mod answer;
 mod capability;
 mod chunk;
 mod domains;
@@ -168,7 +169,8 @@ fn counted<const N: usize>(from: u8) -> [u8; N] {
 
 #[test]
 fn there_are_at_least_a_hundred_vectors_that_must_fail() {
-    let files = ["header-bad.txt", "proof-bad.txt", "ack-bad.txt", "capability-bad.txt"];
+    let files =
+        ["header-bad.txt", "proof-bad.txt", "ack-bad.txt", "answer-bad.txt", "capability-bad.txt"];
     let total: usize = files.into_iter().map(|file| read(file).len()).sum();
     assert!(total >= 100, "{total}");
 }

@@ -98,8 +98,8 @@ fn claim(contact: Option<Contact>, ephemeral: [u8; 32], wants: u64, mask: u64) -
     StoreClaim { contact, ephemeral, wants, holds: wants & mask }
 }
 
-fn answer_body() -> impl Strategy<Value = AnswerBody> {
-    prop_oneof![
+fn signed_answer() -> impl Strategy<Value = SignedAnswer> {
+    let body = prop_oneof![
         (contact(), any::<[u8; 32]>(), any::<u64>(), any::<u64>()).prop_map(
             |(contact, ephemeral, wants, mask)| AnswerBody::Claim(claim(
                 Some(contact),
@@ -112,7 +112,8 @@ fn answer_body() -> impl Strategy<Value = AnswerBody> {
             contact: Some(contact),
             holds
         })),
-    ]
+    ];
+    (body, any::<u8>()).prop_map(|(body, byte)| SignedAnswer { body, signature: [byte; 64] })
 }
 
 fn stream_message() -> impl Strategy<Value = StreamMessage> {
@@ -217,7 +218,7 @@ proptest! {
     }
 
     #[test]
-    fn answer_bodies_round_trip(body in answer_body()) {
+    fn answer_bodies_round_trip(body in signed_answer()) {
         let bytes = encode_answer(&body);
         prop_assert!(bytes.len() <= ANSWER_BYTES_MAX);
         prop_assert_eq!(decode_answer(&bytes), Ok(body));
@@ -337,8 +338,9 @@ fn largest_answers_fit_their_cap_when_sealed() {
     for body in
         [AnswerBody::Claim(claim), AnswerBody::Offer(RetrieveOffer { contact, holds: u32::MAX })]
     {
-        let plain = encode_answer(&body);
-        assert_eq!(decode_answer(&plain), Ok(body));
+        let answer = SignedAnswer { body, signature: [255; 64] };
+        let plain = encode_answer(&answer);
+        assert_eq!(decode_answer(&plain), Ok(answer));
         let sealed = Bytes::from(vec![255; plain.len() + SEALED_BOX_OVERHEAD_BYTES]);
         let answer = TopicMessage::Answer(Answer { tag: AnswerTag::from_bytes([255; 8]), sealed });
         let bytes = encode_topic(&answer);

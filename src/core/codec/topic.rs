@@ -5,7 +5,9 @@ use super::field::{
     encode_contact, encode_request, ensure,
 };
 use super::{Reject, VERSION, WANTED_MAX};
-use crate::core::message::{Answer, AnswerBody, RetrieveOffer, RetrieveRequest, TopicMessage};
+use crate::core::message::{
+    Answer, AnswerBody, RetrieveOffer, RetrieveRequest, SignedAnswer, TopicMessage,
+};
 use crate::core::types::{AnswerTag, ChunkId};
 use crate::crypto::ownership::Proof;
 use crate::crypto::seal::SEALED_BOX_OVERHEAD_BYTES;
@@ -63,20 +65,21 @@ fn decode_retrieve(request: proto::RetrieveRequest) -> Result<RetrieveRequest, R
     })
 }
 
-pub(super) fn encode_answer(body: &AnswerBody) -> proto::AnswerBody {
-    let body = match body {
+pub(super) fn encode_answer(answer: &SignedAnswer) -> proto::AnswerBody {
+    let body = match &answer.body {
         AnswerBody::Claim(claim) => answer_body::Body::Claim(encode_claim(claim)),
         AnswerBody::Offer(offer) => answer_body::Body::Offer(proto::RetrieveOffer {
             contact: offer.contact.as_ref().map(encode_contact),
             holds: offer.holds,
         }),
     };
-    proto::AnswerBody { version: VERSION, body: Some(body) }
+    proto::AnswerBody { version: VERSION, body: Some(body), signature: bytes(&answer.signature) }
 }
 
 /// An answer to a nameless asker is of no use without a contact.
-pub(super) fn decode_answer(body: proto::AnswerBody) -> Result<AnswerBody, Reject> {
-    Ok(match body.body.ok_or(Reject::Malformed)? {
+pub(super) fn decode_answer(answer: proto::AnswerBody) -> Result<SignedAnswer, Reject> {
+    let signature = array(&answer.signature)?;
+    let body = match answer.body.ok_or(Reject::Malformed)? {
         answer_body::Body::Claim(claim) => {
             ensure(claim.contact.is_some())?;
             AnswerBody::Claim(decode_claim(claim)?)
@@ -85,5 +88,6 @@ pub(super) fn decode_answer(body: proto::AnswerBody) -> Result<AnswerBody, Rejec
             let contact = decode_contact(offer.contact.ok_or(Reject::Malformed)?)?;
             AnswerBody::Offer(RetrieveOffer { contact: Some(contact), holds: offer.holds })
         }
-    })
+    };
+    Ok(SignedAnswer { body, signature })
 }

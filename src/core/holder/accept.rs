@@ -128,7 +128,7 @@ impl HolderRole {
             return;
         }
         let claim = StoreClaim { contact: Some(self.contact()), ..claim };
-        match self.sealed(&request.ephemeral, &AnswerBody::Claim(claim)) {
+        match self.sealed(&request.ephemeral, request.digest(), AnswerBody::Claim(claim)) {
             Some((topic, message)) => self.effects.push_back(Effect::Publish { topic, message }),
             None => self.reject(from, Reject::Malformed),
         }

@@ -260,7 +260,7 @@ impl HolderRole {
             return Ok(None);
         }
         let offer = RetrieveOffer { contact: Some(self.contact()), holds };
-        let sealed = self.sealed(&request.ephemeral, &AnswerBody::Offer(offer));
+        let sealed = self.sealed(&request.ephemeral, request.digest(), AnswerBody::Offer(offer));
         sealed.map(Some).ok_or(Reject::Malformed)
     }
 }

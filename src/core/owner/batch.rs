@@ -9,7 +9,7 @@ use super::opened::Opened;
 use super::outbox::Schedule;
 use crate::core::message::Offer;
 use crate::core::placement::Standing;
-use crate::core::types::{AnswerTag, ChunkId, Locality, NodeId, Time};
+use crate::core::types::{AnswerTag, ChunkId, Locality, NodeId, RequestDigest, Time};
 use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,8 +41,10 @@ pub(super) struct Candidate {
 pub(super) struct Ask {
     /// Opens the answers.
     pub(super) secret: AnswerSecret,
-    /// Names the request.
+    /// Names the request; the public half of the secret.
     pub(super) ephemeral: [u8; 32],
+    /// What went out on the topic: sealed answers are signed for it.
+    pub(super) request: RequestDigest,
     /// Position in the batch of each chunk of the request.
     positions: Vec<usize>,
     /// Nodes that were asked over a stream and have not answered.
@@ -128,7 +130,7 @@ impl Batch {
     /// Notes a request for all open chunks; gives back the tag of one that is too old now.
     pub(super) fn asked(
         &mut self,
-        secret: AnswerSecret,
+        (secret, request): (AnswerSecret, RequestDigest),
         asked: BTreeSet<NodeId>,
         gossip: bool,
     ) -> Option<AnswerTag> {
@@ -136,7 +138,7 @@ impl Batch {
         let positions = self.open().map(|(at, _)| at).collect();
         let answered = BTreeSet::new();
         let opened = Opened::default();
-        let ask = Ask { secret, ephemeral, positions, asked, answered, opened, gossip };
+        let ask = Ask { secret, ephemeral, request, positions, asked, answered, opened, gossip };
         self.asks.push_back(ask);
         let is_old = self.asks.len() > ASKS_MAX;
         is_old.then(|| self.asks.pop_front()).flatten().map(|ask| AnswerTag::of(&ask.ephemeral))

@@ -4,7 +4,7 @@
 //! over their streams; only where they are too few does a request go out on the topic. Either way a
 //! claim counts only in answer to a request of ours that is still open, once per node.
 
-use super::batch::Candidate;
+use super::batch::{Ask, Candidate};
 use super::outbox::Occasion;
 use super::shared::Shared;
 use super::store::{Grant, StoreFlow};
@@ -16,7 +16,6 @@ use crate::core::message::{
 use crate::core::placement::{self, Standing};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, BatchId, ChunkId, NodeId, Time};
-use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -131,6 +130,7 @@ impl StoreFlow {
             offers: batch.open().map(|(_, offer)| *offer).collect::<Vec<Offer>>(),
             stamp: Bytes::new(),
         };
+        let digest = request.digest();
         for node in &direct {
             let message = StoreRequest { probability: u16::MAX, ..request.clone() };
             shared.send(*node, StreamMessage::StoreRequest(message));
@@ -144,7 +144,7 @@ impl StoreFlow {
             self.settling_until = now.after(SETTLE);
         }
         let pause = batch.schedule.published();
-        let old = batch.asked(secret, direct.into_iter().collect(), gossip);
+        let old = batch.asked((secret, digest), direct.into_iter().collect(), gossip);
         self.asks.insert(AnswerTag::of(&ephemeral), batch_id);
         if let Some(old) = old {
             self.asks.remove(&old);
@@ -175,12 +175,12 @@ impl StoreFlow {
     ) {
         let Some(&batch_id) = self.asks.get(&answer.tag) else { return };
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
-        let same = |ask: &&mut super::batch::Ask| AnswerTag::of(&ask.ephemeral) == answer.tag;
+        let same = |ask: &&mut Ask| AnswerTag::of(&ask.ephemeral) == answer.tag;
         let Some(ask) = batch.asks.iter_mut().find(same) else { return };
         if let Err(reason) = ask.opened.admit(from, &answer.sealed) {
             return shared.reject(from, reason);
         }
-        let (Contact { hello, record }, claim) = match open_claim(shared, &ask.secret, answer) {
+        let (Contact { hello, record }, claim) = match open_claim(shared, ask, answer) {
             Ok(opened) => opened,
             Err(reason) => {
                 ask.opened.note_bad(from);
@@ -330,13 +330,14 @@ impl StoreFlow {
 /// Opens a sealed claim, and checks who sent it.
 fn open_claim(
     shared: &Shared,
-    secret: &AnswerSecret,
+    ask: &Ask,
     answer: &Answer,
 ) -> Result<(Contact, StoreClaim), Reject> {
-    let AnswerBody::Claim(mut claim) = shared.open_answer(secret, answer)? else {
+    let body = shared.open_answer(&ask.secret, ask.request, answer)?;
+    let AnswerBody::Claim(mut claim) = body else { return Err(Reject::Unsolicited) };
+    if claim.ephemeral != ask.ephemeral {
         return Err(Reject::Unsolicited);
-    };
+    }
     let contact = claim.contact.take().ok_or(Reject::Malformed)?;
-    shared.check_contact(&contact)?;
     Ok((contact, claim))
 }

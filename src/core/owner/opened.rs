@@ -1,11 +1,11 @@
 //! How many answers are opened for one request.
 //!
-//! To open a sealed box costs a scalar multiplication, and anybody may send one. What does not
-//! open, or says nothing of use, counts apart from what is good, and both count by the neighbour
-//! that forwarded it: one that sends rubbish, or answers of nodes that it made up, uses up its own
-//! share and nobody else's. An answer whose very bytes were opened before is a replay and not
-//! opened again; a second answer in other bytes may well be honest (a node that was asked on its
-//! stream and on the topic answers both).
+//! To open a sealed box costs a scalar multiplication, to check who signed it two more, and anybody
+//! may send one. What does not open, is forged, or says nothing of use, counts apart from what is
+//! good, and both count by the neighbour that forwarded it: one that sends rubbish, or answers of
+//! nodes that it made up, uses up its own share and nobody else's. An answer whose very bytes were
+//! opened before is a replay and not opened again; a second answer in other bytes may well be honest
+//! (a node that was asked on its stream and on the topic answers both).
 
 use super::peers::CONNECTED_MAX;
 use crate::core::codec::Reject;

@@ -3,9 +3,10 @@
 //! Bytes are checked against the id before anybody sees them: a liar costs one chunk's transfer and
 //! its reputation. A node that served neighbours of a chunk is guessed to have it too, but only
 //! where nobody is said to have it: see [`super::guess`]. A chunk is one job however many commands
-//! want it: it is asked for once, and all of them hear. Bounds: `OwnerLimits::fetch_slots` commands,
-//! `OwnerLimits::fetches_per_holder` requests per holder, [`SOURCES_MAX`] nodes per job, and what
-//! [`super::search`] states.
+//! want it: it is asked for once, and all of them hear.
+//!
+//! Bounds: `OwnerLimits::fetch_slots` commands, `OwnerLimits::fetches_per_holder` requests per
+//! holder, [`SOURCES_MAX`] nodes per job, and what [`super::search`] states.
 //!
 //! [`SOURCES_MAX`]: super::source::SOURCES_MAX
 

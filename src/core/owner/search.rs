@@ -11,7 +11,7 @@ use super::timers::Wake;
 use crate::core::codec::{Reject, WANTED_MAX};
 use crate::core::message::{Answer, AnswerBody, Contact, RetrieveRequest, TopicMessage};
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, Locality, NodeId, Ticket, Time};
+use crate::core::types::{AnswerTag, Locality, NodeId, RequestDigest, Ticket, Time};
 use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
 use crate::crypto::seal::AnswerSecret;
@@ -28,6 +28,8 @@ const GATHER: Duration = Duration::from_millis(20);
 pub(super) struct Search {
     secret: AnswerSecret,
     tag: AnswerTag,
+    /// What went out: answers are signed for it.
+    request: RequestDigest,
     /// The job of each wanted chunk.
     wanted: Vec<Ticket>,
     answered: BTreeSet<NodeId>,
@@ -118,6 +120,7 @@ impl FetchFlow {
             self.heard.published(now, topic);
         }
         let request = RetrieveRequest { ephemeral, attempt, nonce, wanted: proofs };
+        let digest = request.digest();
         shared.publish(topic, TopicMessage::RetrieveRequest(request));
         let tag = AnswerTag::of(&ephemeral);
         let answered = BTreeSet::new();
@@ -125,6 +128,7 @@ impl FetchFlow {
         self.searches.push_back(Search {
             secret,
             tag,
+            request: digest,
             wanted,
             answered,
             opened: Opened::default(),
@@ -151,7 +155,7 @@ impl FetchFlow {
         if let Err(reason) = search.opened.admit(from, &answer.sealed) {
             return shared.reject(from, reason);
         }
-        let (contact, holds) = match open_offer(shared, &search.secret, answer) {
+        let (contact, holds) = match open_offer(shared, search, answer) {
             Ok(opened) => opened,
             Err(reason) => {
                 search.opened.note_bad(from);
@@ -181,15 +185,9 @@ impl FetchFlow {
 }
 
 /// Opens a sealed offer, and checks who sent it; with what it offers.
-fn open_offer(
-    shared: &Shared,
-    secret: &AnswerSecret,
-    answer: &Answer,
-) -> Result<(Contact, u32), Reject> {
-    let AnswerBody::Offer(offer) = shared.open_answer(secret, answer)? else {
-        return Err(Reject::Unsolicited);
-    };
+fn open_offer(shared: &Shared, search: &Search, answer: &Answer) -> Result<(Contact, u32), Reject> {
+    let body = shared.open_answer(&search.secret, search.request, answer)?;
+    let AnswerBody::Offer(offer) = body else { return Err(Reject::Unsolicited) };
     let contact = offer.contact.ok_or(Reject::Malformed)?;
-    shared.check_contact(&contact)?;
     Ok((contact, offer.holds))
 }

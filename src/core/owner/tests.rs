@@ -15,11 +15,11 @@ use crate::core::codec::{decode_stream, decode_topic, encode_answer, encode_stre
 use crate::core::effect::{Event, Peer, Reach};
 use crate::core::message::{
     Answer, AnswerBody, ChunkData, Contact, Hello, Retrieve, RetrieveOffer, RetrieveRefusal,
-    RetrieveReject, RetrieveRequest, StoreAck, StoreChunk, StoreClaim, StoreRefusal, StoreReject,
-    StoreRequest,
+    RetrieveReject, RetrieveRequest, SignedAnswer, StoreAck, StoreChunk, StoreClaim, StoreRefusal,
+    StoreReject, StoreRequest,
 };
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::AnswerTag;
+use crate::core::types::{AnswerTag, RequestDigest};
 use crate::crypto::ack::{AckStatement, AckedChunk, receipt};
 use crate::crypto::keys::{ChunkKey, Master, NodeKeys};
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, verify_header};
@@ -319,29 +319,41 @@ impl World {
             if fake.manners == Manners::Deaf {
                 continue;
             }
-            let (ephemeral, body) = match message {
+            let (asked, body) = match message {
                 TopicMessage::StoreRequest(request) => {
                     assert_eq!(topic.kind, TopicKind::Store);
                     let mut claim = fake.claim(request);
                     claim.contact = Some(fake.contact());
-                    (request.ephemeral, AnswerBody::Claim(claim))
+                    (Asked::from(request), AnswerBody::Claim(claim))
                 }
                 TopicMessage::RetrieveRequest(request) => match self.offer(fake, request) {
-                    Some(offer) => (request.ephemeral, AnswerBody::Offer(offer)),
+                    Some(offer) => (Asked::from(request), AnswerBody::Offer(offer)),
                     None => continue,
                 },
                 TopicMessage::Answer(_) => continue,
             };
-            let answer = self.seal(&ephemeral, &body);
+            let answer = self.seal(asked, &body);
             // Jitter by the node's id: the same in every run.
             let jitter = LATENCY_MS + u64::from(node.as_bytes()[0]) % 100;
             self.later(jitter, answered(node, answer));
         }
     }
 
-    fn seal(&mut self, ephemeral: &[u8; 32], body: &AnswerBody) -> Answer {
-        let sealed = seal_to(ephemeral, &encode_answer(body), &mut self.rng).unwrap();
-        Answer { tag: AnswerTag::of(ephemeral), sealed: sealed.into() }
+    /// Seals an answer, signed by the node that it names.
+    fn seal(&mut self, asked: impl Into<Asked>, body: &AnswerBody) -> Answer {
+        let asked = asked.into();
+        let node = body.contact().map(|contact| contact.hello.node);
+        let keys = node.and_then(|node| self.fakes.get(&node)).map(|fake| &fake.keys);
+        let keys = keys.unwrap_or(&self.owner);
+        let answer = SignedAnswer::new(body.clone(), asked.digest, keys);
+        self.seal_signed(asked, &answer)
+    }
+
+    /// Seals an answer as it is.
+    fn seal_signed(&mut self, asked: impl Into<Asked>, answer: &SignedAnswer) -> Answer {
+        let Asked { ephemeral, .. } = asked.into();
+        let sealed = seal_to(&ephemeral, &encode_answer(answer), &mut self.rng).unwrap();
+        Answer { tag: AnswerTag::of(&ephemeral), sealed: sealed.into() }
     }
 
     fn offer(&self, fake: &Fake, request: &RetrieveRequest) -> Option<RetrieveOffer> {
@@ -418,6 +430,25 @@ impl World {
     fn requests_published(&self) -> usize {
         let is_request = |message: &TopicMessage| matches!(message, TopicMessage::StoreRequest(_));
         self.published.iter().filter(|(_, message)| is_request(message)).count()
+    }
+}
+
+/// What an answer answers.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    ephemeral: [u8; 32],
+    digest: RequestDigest,
+}
+
+impl From<&StoreRequest> for Asked {
+    fn from(request: &StoreRequest) -> Self {
+        Self { ephemeral: request.ephemeral, digest: request.digest() }
+    }
+}
+
+impl From<&RetrieveRequest> for Asked {
+    fn from(request: &RetrieveRequest) -> Self {
+        Self { ephemeral: request.ephemeral, digest: request.digest() }
     }
 }
 

@@ -191,8 +191,11 @@ fn topic(body: proto::topic_message::Body) -> Result<(), Reject> {
 }
 
 fn answer_of(body: proto::answer_body::Body) -> Result<(), Reject> {
-    let body = proto::AnswerBody { version: 1, body: Some(body) };
-    decode_answer(&body.encode_to_vec()).map(drop)
+    signed(proto::AnswerBody { version: 1, body: Some(body), signature: bytes_of(&[11; 64]) })
+}
+
+fn signed(answer: proto::AnswerBody) -> Result<(), Reject> {
+    decode_answer(&answer.encode_to_vec()).map(drop)
 }
 
 fn stream(body: proto::stream_message::Body, payload: &[u8]) -> Result<(), Reject> {
@@ -234,6 +237,9 @@ fn each_wrong_field_of_an_answer_is_rejected() {
     let offers: &[Change<proto::RetrieveOffer>] = &[("no contact", |m| m.contact = None)];
     let good = proto::RetrieveOffer { contact: Some(contact()), holds: 1 };
     each_change_is_rejected(&good, &[offers], |m| answer_of(Body::Offer(m)));
+    let signature = bytes_of(&[11; 64]);
+    let good = proto::AnswerBody { version: 1, body: Some(Body::Offer(good)), signature };
+    each_change_is_rejected(&good, &[&fixed!(AnswerBody, signature)], signed);
 }
 
 #[test]
@@ -299,7 +305,7 @@ fn another_version_is_told_from_noise() {
         let head = proto::StreamMessage { version, body: None }.encode_to_vec().into();
         let frame = Frame { head, payload: Bytes::new() };
         assert_eq!(decode_stream(frame), Err(Reject::WrongVersion));
-        let body = proto::AnswerBody { version, body: None }.encode_to_vec();
+        let body = proto::AnswerBody { version, ..Default::default() }.encode_to_vec();
         assert_eq!(decode_answer(&body), Err(Reject::WrongVersion));
         let hello = proto::Hello { version, ..hello_of() };
         let hello = proto::stream_message::Body::Hello(hello);

@@ -38,7 +38,7 @@ impl Fixture {
 }
 
 /// The claim in the one answer there is.
-fn claim_of(effects: Vec<Effect>, secret: &AnswerSecret) -> StoreClaim {
+fn claim_of(effects: Vec<Effect>, (request, secret): (&StoreRequest, &AnswerSecret)) -> StoreClaim {
     let Ok([Effect::Publish { topic, message: TopicMessage::Answer(answer) }]) =
         <[Effect; 1]>::try_from(effects)
     else {
@@ -46,7 +46,9 @@ fn claim_of(effects: Vec<Effect>, secret: &AnswerSecret) -> StoreClaim {
     };
     assert_eq!(topic, Topic { kind: TopicKind::Answer, shard: 0 });
     assert_eq!(answer.tag, AnswerTag::of(&secret.public()));
-    match decode_answer(&secret.open(&answer.sealed).unwrap()).unwrap() {
+    let answer = decode_answer(&secret.open(&answer.sealed).unwrap()).unwrap();
+    assert!(answer.verify(request.digest()));
+    match answer.body {
         AnswerBody::Claim(claim) => claim,
         AnswerBody::Offer(_) => panic!("expected a claim"),
     }
@@ -60,7 +62,7 @@ fn topic_request_is_answered_by_a_sealed_claim_with_a_contact() {
     assert_eq!(ids, request.offers.iter().map(|offer| offer.id).collect::<Vec<_>>());
     let held = fixture.chunk(2).header;
     let effects = fixture.found(ticket, vec![None, None, Some(held), None, None]);
-    let claim = claim_of(effects, &secret);
+    let claim = claim_of(effects, (&request, &secret));
     assert_eq!((claim.wants, claim.holds), (0b11111, 0b00100));
     assert_eq!(claim.ephemeral, request.ephemeral);
     let contact = claim.contact.unwrap();
@@ -102,7 +104,8 @@ fn claim_wants_no_more_than_there_is_room_for() {
     fixture.space(|space| space.capacity = 20_000);
     let (ticket, _) = lookup_of(fixture.published(&request));
     let held = fixture.chunk(3).header;
-    let claim = claim_of(fixture.found(ticket, vec![None, None, None, Some(held)]), &secret);
+    let claim =
+        claim_of(fixture.found(ticket, vec![None, None, None, Some(held)]), (&request, &secret));
     assert_eq!((claim.wants, claim.holds), (0b1011, 0b1000));
 }
 

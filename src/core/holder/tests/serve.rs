@@ -252,8 +252,9 @@ fn topic_request_is_answered_by_a_sealed_offer_and_nothing_else() {
     };
     assert!(effects.is_empty());
     assert_eq!(answer.tag, AnswerTag::of(&request.ephemeral));
-    let body = decode_answer(&secret.open(&answer.sealed).unwrap()).unwrap();
-    let AnswerBody::Offer(offer) = body else { panic!("expected an offer") };
+    let answer = decode_answer(&secret.open(&answer.sealed).unwrap()).unwrap();
+    assert!(answer.verify(request.digest()));
+    let AnswerBody::Offer(offer) = answer.body else { panic!("expected an offer") };
     assert_eq!(offer.holds, 0b101);
     assert_eq!(offer.contact.unwrap().hello, fixture.role.hello);
     let again = fixture.topic(OWNER, TopicMessage::RetrieveRequest(request));

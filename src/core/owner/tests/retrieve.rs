@@ -578,7 +578,7 @@ fn offers_are_used_only_if_they_are_true_and_fresh() {
     }
     let forwarder = *world.up.first().unwrap();
     for offer in bad {
-        let answer = world.seal(&request.ephemeral, &AnswerBody::Offer(offer));
+        let answer = world.seal(&request, &AnswerBody::Offer(offer));
         world.input(answered(forwarder, answer));
     }
     // Our own holder role's offer, a box that does not open, an answer to somebody else.
@@ -586,9 +586,12 @@ fn offers_are_used_only_if_they_are_true_and_fresh() {
     own.contact.as_mut().unwrap().hello.node = world.owner.node_id();
     own.contact.as_mut().unwrap().hello.agreement = world.owner.agreement_key();
     own.contact.as_mut().unwrap().hello.agreement_signature = world.owner.sign_agreement();
-    let answer = world.seal(&request.ephemeral, &AnswerBody::Offer(own));
+    let answer = world.seal(&request, &AnswerBody::Offer(own));
     world.input(answered(forwarder, answer));
-    let mut foreign = world.seal(&[8; 32], &AnswerBody::Offer(offer.clone()));
+    let mut foreign = world.seal(
+        &RetrieveRequest { ephemeral: [8; 32], ..request.clone() },
+        &AnswerBody::Offer(offer.clone()),
+    );
     world.input(answered(forwarder, foreign.clone()));
     foreign.tag = AnswerTag::of(&request.ephemeral);
     world.input(answered(forwarder, foreign));
@@ -597,14 +600,42 @@ fn offers_are_used_only_if_they_are_true_and_fresh() {
     assert_eq!(reasons, [Malformed, WrongMesh, BadProof, BadProof, BadProof]);
     assert!(world.dials.is_empty());
     world.rejects.clear();
-    let once_more = world.seal(&request.ephemeral, &AnswerBody::Offer(offer.clone()));
-    let answer = world.seal(&request.ephemeral, &AnswerBody::Offer(offer));
+    let once_more = world.seal(&request, &AnswerBody::Offer(offer.clone()));
+    let answer = world.seal(&request, &AnswerBody::Offer(offer));
     world.input(answered(forwarder, answer.clone()));
     world.input(answered(forwarder, once_more));
     assert_eq!(world.rejects, [], "a second answer adds nothing, and is no misbehaviour");
     world.input(answered(forwarder, answer));
     assert_eq!(world.rejects, [(forwarder, Reject::Replayed)]);
     assert_eq!(world.dials.len(), 1);
+    world.run_until(SECOND, |world| fetched(world, 1).is_some());
+}
+
+#[test]
+fn a_forged_offer_does_not_silence_the_node_it_names() {
+    let mut world = World::new(1);
+    world.deaf_mesh = true;
+    let node = world.add(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[node]);
+    fetch(&mut world, 1, (id, &ck), &[]);
+    world.run(Duration::from_millis(50));
+    let TopicMessage::RetrieveRequest(request) = world.published[0].1.clone() else { panic!() };
+    let liar = *world.up.first().unwrap();
+    let good = RetrieveOffer { contact: Some(world.fakes[&node].contact()), holds: 1 };
+    let body = AnswerBody::Offer(good.clone());
+    let SignedAnswer { signature, .. } =
+        SignedAnswer::new(body.clone(), request.digest(), &world.fakes[&node].keys);
+    let mut astray = good.clone();
+    astray.contact.as_mut().unwrap().record = Bytes::from_static(b"the liar's own record");
+    for offer in [RetrieveOffer { holds: 0, ..good }, astray] {
+        let answer = SignedAnswer { body: AnswerBody::Offer(offer), signature };
+        let answer = world.seal_signed(&request, &answer);
+        world.input(answered(liar, answer));
+        assert_eq!(world.rejects.pop(), Some((liar, Reject::BadProof)));
+    }
+    assert!(world.dials.is_empty());
+    let answer = world.seal(&request, &body);
+    world.input(answered(liar, answer));
     world.run_until(SECOND, |world| fetched(world, 1).is_some());
 }
 
