@@ -5,10 +5,12 @@
 //! | `drive` | the loop: the one task that touches the roles |
 //! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
 //! | `outbox` | puts that are short of their replicas are taken up again |
+//! | `attention` | what `status` asks the user to look after, in words |
 //! | [`handle`] | what the API and in-process commands call |
 //! | [`report`] | what the node tells and is asked, as plain data |
 //! | [`datadir`] | the data folder: layout, lock, keys |
 
+mod attention;
 pub mod datadir;
 mod drive;
 mod failures;
@@ -34,15 +36,15 @@ use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{LeaseTerms, Locality, MeshId};
 use crate::crypto::keys::{NodeKeys, OwnerKeys, WrapKey};
 use crate::net::{Net, NetConfig, NetEvents, NetLimits};
-use crate::repo::catalog::Catalog;
+use crate::repo::catalog::{self, Catalog};
 use crate::store::{ChunkStore, OpenReport, Options, StoreConfig};
 use datadir::Identity;
 use drive::{Drive, Sources};
-use handle::{BackupCount, Tasks};
+use handle::{AtRest, Tasks};
 use inner::Inner;
 use jobs::COMMANDS_QUEUED_MAX;
 use outbox::Running;
-use report::{BackupStatus, Failure};
+use report::Failure;
 use shared::Shared;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -157,18 +159,15 @@ async fn first_addresses(
     listening.borrow().clone()
 }
 
-/// The `newest` of what this data folder put on the mesh, and how much there is, read without
-/// starting a node.
+/// The `newest` of what this data folder put on the mesh, how much there is and what needs
+/// attention, read without starting a node. A damaged catalogue is repaired and kept.
 ///
 /// # Errors
 /// A [`Failure`] where the catalogue cannot be read.
-pub fn backups_at_rest(
-    dir: &Path,
-    owner: &OwnerKeys,
-    newest: usize,
-) -> Result<(Vec<BackupStatus>, BackupCount), Failure> {
-    let (catalog, _) = Catalog::open(dir, owner).map_err(|error| failures::catalog(&error))?;
-    Ok((handle::backups(&catalog, newest), handle::count(&catalog)))
+pub fn backups_at_rest(dir: &Path, owner: &OwnerKeys, newest: usize) -> Result<AtRest, Failure> {
+    let (catalog, report) = Catalog::open(dir, owner).map_err(|error| failures::catalog(&error))?;
+    tell_of_catalog(&report);
+    Ok(handle::at_rest(&catalog, newest))
 }
 
 async fn open_store(
@@ -223,10 +222,20 @@ async fn open_catalog(dir: &Path, owner: &Arc<OwnerKeys>) -> Result<Catalog, Fai
     let (catalog, report) = opened
         .map_err(|error| failures::died("the catalogue", &error))?
         .map_err(|error| failures::catalog(&error))?;
-    if report.damaged_bytes > 0 {
-        tracing::error!(report.damaged_bytes, "the catalogue was damaged; the old one is kept");
-    }
+    tell_of_catalog(&report);
     Ok(catalog)
+}
+
+/// What opening the catalogue came upon. Damage is also told by `status`, for as long as the
+/// damaged file lies there.
+fn tell_of_catalog(report: &catalog::OpenReport) {
+    if let Some(kept) = &report.damaged {
+        let kept = kept.display();
+        tracing::error!(report.damaged_bytes, %kept, "the catalogue was damaged");
+    } else if report.torn_bytes > 0 {
+        let kept = "owner/catalog.torn";
+        tracing::warn!(report.torn_bytes, kept, "the catalogue's last commit was not finished");
+    }
 }
 
 fn start_net(
@@ -305,44 +314,4 @@ fn holder_role(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_owner_gets_half_unless_the_user_says_otherwise() {
-        let half = Config { capacity: 1_001, ..Config::default() };
-        assert_eq!(account_quota(&half), 500);
-        assert_eq!(account_quota(&Config { account_quota: Some(7), ..half }), 7);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_listener_without_an_address_is_not_waited_for_to_the_end() {
-        let addresses = |count: usize| vec!["/ip4/127.0.0.1/tcp/1".to_owned(); count];
-        for (count, wanted, waited) in [
-            (2, 2, LISTEN_QUIET),
-            (3, 2, LISTEN_QUIET),
-            (1, 2, LISTEN_QUIET_SHORT),
-            (0, 1, LISTEN_PATIENCE),
-        ] {
-            let (_sender, mut listening) = watch::channel(addresses(count));
-            let begun = tokio::time::Instant::now();
-            assert_eq!(first_addresses(&mut listening, wanted).await.len(), count);
-            let elapsed = begun.elapsed();
-            let late = Duration::from_millis(2);
-            assert!(elapsed >= waited && elapsed <= waited + late, "{count}: {elapsed:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn addresses_that_come_one_by_one_are_waited_for() {
-        let (sender, mut listening) = watch::channel(Vec::new());
-        let comes = async {
-            for number in 1..=4 {
-                tokio::time::sleep(LISTEN_QUIET_SHORT / 2).await;
-                sender.send_modify(|addresses| addresses.push(format!("/ip4/10.0.0.{number}")));
-            }
-        };
-        let (addresses, ()) = tokio::join!(first_addresses(&mut listening, 4), comes);
-        assert_eq!(addresses.len(), 4);
-    }
-}
+mod tests;

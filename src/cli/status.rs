@@ -68,8 +68,7 @@ impl Status {
         let config = settings(global, Vec::new())?.config;
         let identity = Identity::load(dir, || self.passphrase.read_or_ask())?;
         let newest = newest.unwrap_or(usize::MAX);
-        let (backups, count) =
-            crate::node::backups_at_rest(identity.dir.path(), &identity.owner, newest)?;
+        let found = crate::node::backups_at_rest(identity.dir.path(), &identity.owner, newest)?;
         Ok(Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             peer_id: peer_id(&identity.node),
@@ -78,18 +77,18 @@ impl Status {
             peers: 0,
             uptime_s: 0,
             store: None,
-            attention: attention_at_rest(count.open),
-            backups,
-            backups_total: count.total,
+            attention: attention_at_rest(found.count.open, found.attention),
+            backups: found.backups,
+            backups_total: found.count.total,
             rejects: Default::default(),
         })
     }
 }
 
-fn attention_at_rest(open: u64) -> Vec<String> {
+fn attention_at_rest(open: u64, others: Vec<String>) -> Vec<String> {
     let open = BackupStatus::short_of_replicas(open);
     let open = open.map(|open| format!("{open}; `quloud up` goes on trying"));
-    std::iter::once(NOT_RUNNING.to_owned()).chain(open).collect()
+    std::iter::once(NOT_RUNNING.to_owned()).chain(open).chain(others).collect()
 }
 
 fn screen(document: &Document) -> String {

@@ -1,5 +1,6 @@
 //! The handle of a running node: what the API and the in-process commands call.
 
+use super::attention;
 use super::failures;
 use super::inner::Inner;
 use super::outbox::Running;
@@ -45,8 +46,8 @@ impl NodeHandle {
     pub async fn status(&self, newest: usize) -> Status {
         let net = self.inner.net.snapshot().await;
         let space = self.inner.shared.current_space();
-        let (found, backups) =
-            self.inner.with_catalog(|catalog| (count(catalog), backups(catalog, newest)));
+        let AtRest { backups, count, attention: mut attention_at_rest } =
+            self.inner.with_catalog(|catalog| at_rest(catalog, newest));
         let store = StoreStatus {
             capacity: space.capacity,
             used: space.used,
@@ -54,7 +55,9 @@ impl NodeHandle {
             chunks: space.chunks,
             read_only: space.read_only,
         };
-        let attention = attention(&store, found.open, &self.inner.shared.dropped_puts());
+        let dropped = self.inner.shared.dropped_puts();
+        let mut attention = attention::of_node(&store, count.open, &dropped);
+        attention.append(&mut attention_at_rest);
         let rejects = self.inner.shared.rejects();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -65,7 +68,7 @@ impl NodeHandle {
             uptime_s: self.inner.started.elapsed().as_secs(),
             store: Some(store),
             backups,
-            backups_total: found.total,
+            backups_total: count.total,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,
         }
@@ -177,6 +180,26 @@ async fn stamp(path: PathBuf) -> Result<Stamp, Failure> {
     open.await.map_err(|error| failures::died("the reader", &error))?
 }
 
+/// What the catalogue alone tells of this node's puts.
+#[derive(Debug)]
+pub struct AtRest {
+    /// The newest of them, newest first.
+    pub backups: Vec<BackupStatus>,
+    /// How many there are.
+    pub count: BackupCount,
+    /// What the user has to look after.
+    pub attention: Vec<String>,
+}
+
+/// Also used while no node runs.
+pub(super) fn at_rest(catalog: &Catalog, newest: usize) -> AtRest {
+    AtRest {
+        backups: backups(catalog, newest),
+        count: count(catalog),
+        attention: attention::of_catalog(catalog),
+    }
+}
+
 /// How many puts the catalogue knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupCount {
@@ -186,14 +209,13 @@ pub struct BackupCount {
     pub open: u64,
 }
 
-/// Also used while no node runs.
-pub(super) fn count(catalog: &Catalog) -> BackupCount {
+fn count(catalog: &Catalog) -> BackupCount {
     let open = catalog.open_jobs().count() as u64;
     BackupCount { total: open + catalog.roots().len() as u64, open }
 }
 
-/// What the catalogue knows of the `newest` puts, newest first. Also used while no node runs.
-pub(super) fn backups(catalog: &Catalog, newest: usize) -> Vec<BackupStatus> {
+/// What the catalogue knows of the `newest` puts, newest first.
+fn backups(catalog: &Catalog, newest: usize) -> Vec<BackupStatus> {
     let open: Vec<&Job> = catalog.open_jobs().collect();
     let open = open.into_iter().rev().map(|job| match &job.short {
         Some(root) => backup(root, BackupState::Replicating),
@@ -228,22 +250,4 @@ fn backup(root: &PutRoot, state: BackupState) -> BackupStatus {
         put_at: root.put_at,
         capability: Some(CapabilityText::new(root.capability.encode().to_string())),
     }
-}
-
-fn attention(store: &StoreStatus, open: u64, dropped: &[(PathBuf, String)]) -> Vec<String> {
-    let mut attention = Vec::new();
-    if store.read_only {
-        attention.push(
-            "the store is read-only after a disk error: restart the node to verify it".to_owned(),
-        );
-    }
-    if let Some(open) = BackupStatus::short_of_replicas(open) {
-        attention.push(format!("{open}; the outbox goes on trying"));
-    }
-    attention.extend(
-        dropped
-            .iter()
-            .map(|(path, why)| format!("{} was not stored: {why}; put it again", path.display())),
-    );
-    attention
 }

@@ -46,19 +46,23 @@ struct Found {
     entries: u64,
     torn_bytes: u64,
     damaged_bytes: u64,
+    /// The damaged journal, where it was replaced already.
+    kept: Option<PathBuf>,
 }
 
 /// What opening the catalogue came upon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OpenReport {
     /// Entries that were read.
     pub entries: u64,
-    /// Bytes of an unfinished commit at the end, cut off. Nothing was promised of them, unless the
-    /// disk lost or altered what it had synced.
+    /// Bytes of an unfinished commit at the end, cut off and kept as `catalog.torn`. Nothing was
+    /// promised of them, unless the disk lost the end of what it had synced.
     pub torn_bytes: u64,
-    /// Bytes that the disk altered: their entries are lost. The journal as it was is kept beside
-    /// the new one, as `catalog.damaged`.
+    /// Bytes that the disk altered: their entries are lost.
     pub damaged_bytes: u64,
+    /// Where the journal as it was is kept, if it was damaged: its bytes were altered, or it was
+    /// too short to be one, down to no byte at all.
+    pub damaged: Option<PathBuf>,
     /// The journal was rewritten without what was dead or damaged.
     pub compacted: bool,
 }
@@ -132,13 +136,18 @@ impl Catalog {
         let path = folder.join("catalog");
         let mut state = State::default();
         let (journal, found) = Journal::open(&path, keys, &mut |entry| state.apply(entry))?;
-        let Found { entries, torn_bytes, damaged_bytes } = found;
+        let Found { entries, torn_bytes, damaged_bytes, kept } = found;
         let mut catalog = Self { path, journal, state, entries };
-        let mut report = OpenReport { entries, torn_bytes, damaged_bytes, compacted: false };
+        let mut report =
+            OpenReport { entries, torn_bytes, damaged_bytes, damaged: kept, compacted: false };
         let dead = entries.saturating_sub(catalog.state.entries());
         let mostly_dead = entries >= COMPACTED_FROM_ENTRIES && dead > entries / 2;
-        if damaged_bytes > 0 || mostly_dead {
-            catalog.compact(damaged_bytes > 0)?;
+        if damaged_bytes > 0 && report.damaged.is_none() {
+            report.damaged = Some(journal::keep_damaged(&catalog.path)?);
+            catalog.compact()?;
+            report.compacted = true;
+        } else if mostly_dead {
+            catalog.compact()?;
             report.compacted = true;
         }
         Ok((catalog, report))
@@ -200,8 +209,22 @@ impl Catalog {
         self.state.chunks()
     }
 
+    /// The damaged journals that were replaced, and are kept until the user takes them away.
+    pub fn damaged(&self) -> Vec<PathBuf> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        let prefix = self.path.with_extension(journal::DAMAGED);
+        let is_one = |path: &PathBuf| {
+            path.as_os_str().as_encoded_bytes().starts_with(prefix.as_os_str().as_encoded_bytes())
+        };
+        // A folder that cannot be read fails whatever is recorded next, which is said then.
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut damaged: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_one).collect();
+        damaged.sort();
+        damaged
+    }
+
     /// Rewrites the journal with nothing but what still says something.
-    fn compact(&mut self, keep_old: bool) -> Result<(), CatalogError> {
+    fn compact(&mut self) -> Result<(), CatalogError> {
         let mut fresh = self.journal.successor()?;
         for job in self.state.jobs() {
             append(&mut fresh, |out| job.started.encode(out))?;
@@ -213,12 +236,6 @@ impl Catalog {
             append(&mut fresh, |out| root.encode_done(out))?;
         }
         self.copy_acks(&mut fresh)?;
-        if keep_old {
-            let aside = self.path.with_extension("damaged");
-            let _ = std::fs::remove_file(&aside); // an older one; where it stays, the link fails
-            let linked = std::fs::hard_link(&self.path, &aside);
-            linked.map_err(|source| CatalogError::io(&aside, source))?;
-        }
         fresh.put_in_place(&self.path)?;
         self.journal = fresh;
         self.entries = self.state.entries();

@@ -13,7 +13,8 @@
 //! `"quloud/v1/catalog-check"` under it.
 //!
 //! What does not check is passed over up to the next box that does, and said. Where none follows it
-//! is the torn end of an unfinished commit, and cut.
+//! is damage too, unless it can be the torn end of an unfinished commit: a box that is cut short.
+//! That is cut off, and kept beside the journal as `catalog.torn`.
 
 use super::entry::{Entry, TooLong};
 use super::{CatalogError, Found};
@@ -39,6 +40,12 @@ const BOX_PLAINTEXT_BYTES: usize = 256 << 10;
 
 /// Above this no box is ours: the gathered entries, the longest entry, the seal.
 const BOX_BYTES_MAX: u32 = 512 << 10;
+
+/// What a journal with damage is kept as, in the place of an extension; later ones are numbered.
+pub(super) const DAMAGED: &str = "damaged";
+
+/// Damaged journals that are kept. More of them, and the disk wants looking after first.
+const DAMAGED_KEPT_MAX: usize = 99;
 
 /// How much is looked through at once for the next box after damage.
 const SEARCH_BYTES: usize = 64 << 10;
@@ -73,8 +80,9 @@ impl Journal {
         let length = file.metadata().map_err(io)?.len();
         if length < HEADER_BYTES as u64 {
             // Journals are made under another name and renamed when they are whole, so this one
-            // was cut; it can hold no entry any more.
-            let found = Found { torn_bytes: length, ..Found::default() };
+            // lost what it held, and all of it: it was never so short.
+            let kept = keep_damaged(path)?;
+            let found = Found { damaged_bytes: length, kept: Some(kept), ..Found::default() };
             return Ok((Self::create(path, keys)?, found));
         }
         let mut journal = Self::with(path, file, key_of(keys), keys.generation)?;
@@ -86,7 +94,9 @@ impl Journal {
             }
             found.damaged_bytes += HEADER_BYTES as u64;
         }
-        if found.torn_bytes > 0 {
+        // A damaged journal is kept whole, and replaced by the caller.
+        if found.torn_bytes > 0 && found.damaged_bytes == 0 {
+            journal.keep_torn(sound, found.torn_bytes)?;
             journal.file.set_len(sound).and_then(|()| journal.file.sync_all()).map_err(io)?;
         }
         journal.file.seek(SeekFrom::Start(sound)).map_err(io)?;
@@ -111,19 +121,8 @@ impl Journal {
     fn create_aside(path: &Path, key: WrapKey, generation: u32) -> Result<Self, CatalogError> {
         let aside = path.with_extension("new");
         let io = |source| CatalogError::io(&aside, source);
-        if let Err(error) = std::fs::remove_file(&aside)
-            && error.kind() != ErrorKind::NotFound
-        {
-            return Err(io(error));
-        }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            options.mode(0o600);
-        }
-        let file = options.open(&aside).map_err(io)?;
+        remove_if_there(&aside).map_err(io)?;
+        let file = new_private_file(&aside).map_err(io)?;
         let mut journal = Self::with(&aside, file, key, generation)?;
         journal.file.write_all(&journal.header()).map_err(io)?;
         journal.written = HEADER_BYTES as u64;
@@ -211,8 +210,25 @@ impl Journal {
                 Err(_) => found.damaged_bytes += bytes,
             }
         }
-        found.torn_bytes = length.saturating_sub(sound);
+        let rest = length.saturating_sub(sound);
+        reader.seek(SeekFrom::Start(sound)).map_err(io)?;
+        if is_torn(&mut reader, rest).map_err(io)? {
+            found.torn_bytes = rest;
+        } else {
+            found.damaged_bytes += rest;
+        }
         Ok((found, sound))
+    }
+
+    /// Copies the last `bytes` bytes, which are about to be cut off at `from`.
+    fn keep_torn(&mut self, from: u64, bytes: u64) -> Result<(), CatalogError> {
+        let aside = self.path.with_extension("torn");
+        let failed = |source| CatalogError::io(&aside, source);
+        self.file.seek(SeekFrom::Start(from)).map_err(failed)?;
+        remove_if_there(&aside).map_err(failed)?;
+        let mut copy = new_private_file(&aside).map_err(failed)?;
+        io::copy(&mut (&self.file).take(bytes), &mut copy).map_err(failed)?;
+        copy.sync_all().map_err(failed)
     }
 
     fn decode(&self, entries: &[u8], each: &mut impl FnMut(Entry)) -> Result<u64, CatalogError> {
@@ -336,6 +352,24 @@ fn read_box(reader: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     Ok(sound.then_some(sealed))
 }
 
+/// Whether the `rest` bytes at the reader's place, in which no sound box begins, can be what is
+/// left of one box whose write was cut short. All else was written whole, and altered later: so
+/// was a box that would check if it were exactly as long as what there is.
+fn is_torn(reader: &mut impl Read, rest: u64) -> io::Result<bool> {
+    let most = FRAME_BYTES as u64 + u64::from(BOX_BYTES_MAX);
+    let mut bytes = Vec::new();
+    reader.take(most + 1).read_to_end(&mut bytes)?;
+    let Some((frame, sealed)) = bytes.split_first_chunk::<FRAME_BYTES>() else {
+        return Ok(bytes.iter().zip(MARKER).all(|(found, marker)| found == marker));
+    };
+    let [m0, m1, m2, m3, l0, l1, l2, l3, c0, c1, c2, c3] = *frame;
+    let stated = u32::from_le_bytes([l0, l1, l2, l3]);
+    let there = u32::try_from(rest.saturating_sub(FRAME_BYTES as u64)).unwrap_or(u32::MAX);
+    let cut_short = [m0, m1, m2, m3] == *MARKER && stated <= BOX_BYTES_MAX && there < stated;
+    let checksum = u32::from_le_bytes([c0, c1, c2, c3]);
+    Ok(cut_short && checksum_of(&there.to_le_bytes(), sealed) != checksum)
+}
+
 /// Where the next sound box begins, at or after `from`; the reader is left there.
 fn next_box(reader: &mut (impl Read + Seek), from: u64, end: u64) -> io::Result<Option<u64>> {
     let mut window = Vec::new();
@@ -370,6 +404,44 @@ fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Gives the file at `path` a second name beside it, for the user to keep, and says which.
+pub(super) fn keep_damaged(path: &Path) -> Result<PathBuf, CatalogError> {
+    let mut last = None;
+    for number in 1..=DAMAGED_KEPT_MAX {
+        let name = if number == 1 { DAMAGED.to_owned() } else { format!("{DAMAGED}-{number}") };
+        let aside = path.with_extension(name);
+        match std::fs::hard_link(path, &aside) {
+            Ok(()) => {
+                sync_folder(path.parent().unwrap_or(path))?;
+                return Ok(aside);
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => last = Some((aside, error)),
+            Err(source) => return Err(CatalogError::io(&aside, source)),
+        }
+    }
+    let (aside, source) = last.unwrap_or_else(|| (path.to_owned(), ErrorKind::Other.into()));
+    Err(CatalogError::io(&aside, source))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A new file that nobody else can read.
+fn new_private_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    options.open(path)
 }
 
 /// Makes the names in a folder durable.

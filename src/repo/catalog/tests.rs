@@ -89,14 +89,18 @@ fn a_journal_cut_at_any_byte_keeps_every_whole_commit() {
     let setup = Setup::new();
     let lengths = setup.write(groups());
     let whole = fs::read(setup.file()).unwrap();
-    for cut in 0..=whole.len() {
+    let torn = setup.file().with_extension("torn");
+    for cut in HEADER_BYTES..=whole.len() {
         fs::write(setup.file(), &whole[..cut]).unwrap();
         let commits = lengths.iter().filter(|length| **length <= cut as u64).count();
-        let kept = if commits == 0 { 0 } else { lengths[commits - 1] };
+        let kept = usize::try_from(lengths[commits - 1]).unwrap();
         let (mut catalog, report) = setup.open();
-        assert_eq!(summary(&catalog), AFTER[commits.saturating_sub(1)], "cut at {cut}");
-        assert_eq!(report.torn_bytes, cut as u64 - kept, "cut at {cut}");
-        assert_eq!(report.damaged_bytes, 0, "cut at {cut}");
+        assert_eq!(summary(&catalog), AFTER[commits - 1], "cut at {cut}");
+        assert_eq!(report.torn_bytes, (cut - kept) as u64, "cut at {cut}");
+        assert_eq!((report.damaged_bytes, report.damaged), (0, None), "cut at {cut}");
+        if cut > kept {
+            assert!(fs::read(&torn).unwrap() == whole[kept..cut], "cut at {cut}");
+        }
         // What is written after the cut is found again.
         catalog.record(Entry::PutStarted(started(9))).unwrap();
         catalog.commit().unwrap();
@@ -105,6 +109,45 @@ fn a_journal_cut_at_any_byte_keeps_every_whole_commit() {
         assert_eq!(report.torn_bytes, 0);
         assert_eq!(catalog.next_job(), JobId(10));
     }
+}
+
+#[test]
+fn a_journal_too_short_to_be_one_is_damage_and_kept() {
+    let setup = Setup::new();
+    setup.write(groups());
+    let whole = fs::read(setup.file()).unwrap();
+    let aside = setup.file().with_extension("damaged");
+    for cut in [0, 1, HEADER_BYTES - 1] {
+        fs::write(setup.file(), &whole[..cut]).unwrap();
+        let (mut catalog, report) = setup.open();
+        assert_eq!(report.damaged.as_ref(), Some(&aside), "cut at {cut}");
+        assert_eq!(report.damaged_bytes, cut as u64);
+        assert_eq!(summary(&catalog), AFTER[0]);
+        assert_eq!(fs::read(&aside).unwrap(), whole[..cut]);
+        assert_eq!(catalog.damaged(), [aside.as_path()]);
+        catalog.record(Entry::PutStarted(started(9))).unwrap();
+        catalog.commit().unwrap();
+        drop(catalog);
+        let (catalog, report) = setup.open();
+        assert_eq!(report, OpenReport { entries: 1, ..OpenReport::default() });
+        assert_eq!(catalog.damaged(), [aside.as_path()], "said until it is taken away");
+        fs::remove_file(&aside).unwrap();
+        assert!(catalog.damaged().is_empty());
+    }
+}
+
+#[test]
+fn a_second_damage_takes_the_first_ones_file_not_away() {
+    let setup = Setup::new();
+    for content in ["first", "second"] {
+        fs::create_dir_all(setup.file().parent().unwrap()).unwrap();
+        fs::write(setup.file(), content).unwrap();
+        setup.open();
+    }
+    let damaged = setup.open().0.damaged();
+    let contents: Vec<String> =
+        damaged.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert_eq!(contents, ["first", "second"]);
 }
 
 #[test]
@@ -119,8 +162,7 @@ fn a_flipped_bit_costs_one_commit_and_is_said() {
         let hit = lengths.iter().filter(|length| **length <= at as u64).count();
         let (catalog, report) = setup.open();
         let size = lengths[hit] - lengths[hit - 1];
-        let (damaged, torn) = if hit == 3 { (0, size) } else { (size, 0) };
-        assert_eq!((report.damaged_bytes, report.torn_bytes), (damaged, torn), "at {at}");
+        assert_eq!((report.damaged_bytes, report.torn_bytes), (size, 0), "at {at}");
         let (jobs, holders, roots) = summary(&catalog);
         let expected = match hit {
             1 => (0, 2, 1),
@@ -133,10 +175,10 @@ fn a_flipped_bit_costs_one_commit_and_is_said() {
         let (catalog, again) = setup.open();
         assert_eq!((again.damaged_bytes, again.torn_bytes), (0, 0));
         assert_eq!(summary(&catalog), expected);
-        if hit < 3 {
-            assert!(report.compacted);
-            assert_eq!(fs::read(setup.file().with_extension("damaged")).unwrap(), bytes);
-        }
+        let aside = report.damaged.unwrap();
+        assert!(report.compacted && catalog.damaged() == [aside.as_path()]);
+        assert_eq!(fs::read(&aside).unwrap(), bytes);
+        fs::remove_file(aside).unwrap();
     }
 }
 
@@ -152,6 +194,7 @@ fn a_damaged_header_costs_no_entry() {
         let (catalog, report) = setup.open();
         assert_eq!(report.damaged_bytes, HEADER_BYTES as u64, "at {at}");
         assert_eq!(summary(&catalog), AFTER[3], "at {at}");
+        fs::remove_file(report.damaged.unwrap()).unwrap();
     }
 }
 
