@@ -105,8 +105,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         self.sweep();
         while self.read_only.is_none() {
             let Some(mut job) = self.job.take().or_else(|| self.next_job()) else {
+                // What is worth it and does not fit is tried again.
                 let (tip, _) = self.log.tip();
-                self.reclaimed = Some(tip);
+                self.reclaimed = self.worst_segment(u64::MAX).is_none().then_some(tip);
                 return false;
             };
             if budget == 0 {
@@ -127,7 +128,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     }
 
     fn next_job(&mut self) -> Option<Job> {
-        while let Some(segment) = self.worst_segment() {
+        let free = self.log.disk.free_space().unwrap_or(0);
+        let room = free.saturating_sub(self.options.ballast);
+        while let Some(segment) = self.worst_segment(room) {
             match self.items(segment) {
                 Ok((items, damaged)) => {
                     let (items, buffer) = (items.into_iter(), Vec::new());
@@ -139,11 +142,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         None
     }
 
-    /// The segment that must be emptied, or else the one where that is worth most.
-    fn worst_segment(&mut self) -> Option<u64> {
+    /// The segment that must be emptied, or else the one where that is worth most, of those whose
+    /// content fits in `room` bytes.
+    fn worst_segment(&mut self, room: u64) -> Option<u64> {
         let (tip, _) = self.log.tip();
-        let free = self.log.disk.free_space().unwrap_or(0);
-        let room = free.saturating_sub(self.options.ballast);
         for (number, segment) in &mut self.state.segments {
             if *number != tip && segment.taken.is_none() {
                 segment.taken = self.log.disk.taken(File::Segment(*number)).ok();
