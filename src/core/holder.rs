@@ -102,7 +102,7 @@ pub struct HolderRole {
     peers: BTreeSet<NodeId>,
     admission: Admission,
     rates: RateTables,
-    requests_seen: Seen<([u8; 32], u32)>,
+    requests_seen: Seen<RequestDigest>,
     proofs_seen: Seen<[u8; 32]>,
     /// Counts from a topic request's arrival to its answer, in requests.
     topic_work: Budget,
@@ -362,12 +362,14 @@ impl HolderRole {
         self.effects.push_back(Effect::FindChunks { ticket, ids });
     }
 
-    /// Lets a topic request in: once, within the rates, while there is room for the work.
+    /// Lets a topic request in: once, within the rates, while there is room for the work. It is
+    /// known by all that stands in it: else whoever saw it could send its key and number ahead of
+    /// it with something that is not answered, and the true one would be taken for a replay.
     fn admit_topic_request(
         &mut self,
         now: Time,
         from: NodeId,
-        request: ([u8; 32], u32),
+        request: RequestDigest,
     ) -> Result<(), Reject> {
         if self.requests_seen.contains(&request) {
             return Err(Reject::Replayed);

@@ -55,8 +55,7 @@ impl HolderRole {
         from: NodeId,
         request: StoreRequest,
     ) {
-        let key = (request.ephemeral, request.attempt);
-        if let Err(reason) = self.admit_topic_request(now, from, key) {
+        if let Err(reason) = self.admit_topic_request(now, from, request.digest()) {
             self.reject(from, reason);
             return;
         }

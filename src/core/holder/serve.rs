@@ -200,8 +200,7 @@ impl HolderRole {
         from: NodeId,
         request: RetrieveRequest,
     ) {
-        let key = (request.ephemeral, request.attempt);
-        if let Err(reason) = self.admit_topic_request(now, from, key) {
+        if let Err(reason) = self.admit_topic_request(now, from, request.digest()) {
             return self.reject(from, reason);
         }
         if self.record.is_empty() {

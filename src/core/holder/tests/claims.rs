@@ -85,6 +85,17 @@ fn request_is_answered_once_however_often_it_arrives() {
 }
 
 #[test]
+fn request_that_somebody_sends_ahead_in_another_form_does_not_spoil_the_true_one() {
+    let mut fixture = Fixture::new();
+    let (request, _) = fixture.request(0..2);
+    let nobody = StoreRequest { probability: 0, ..request.clone() };
+    assert!(fixture.published(&nobody).is_empty());
+    let others = StoreRequest { offers: request.offers[..1].to_vec(), ..request.clone() };
+    lookup_of(fixture.published(&others));
+    lookup_of(fixture.published(&request));
+}
+
+#[test]
 fn no_claim_without_an_own_record() {
     let mut fixture = Fixture::new();
     let (request, _) = fixture.request(0..1);

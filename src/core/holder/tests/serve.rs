@@ -284,6 +284,22 @@ fn topic_request_with_a_bad_proof_gets_no_answer() {
 }
 
 #[test]
+fn topic_request_sent_ahead_with_a_bad_proof_does_not_spoil_the_true_one() {
+    let mut fixture = Fixture::new();
+    let (request, _) = fixture.search(0..1);
+    let found = vec![Some(fixture.chunk(0).header)];
+    let mut bad = request.clone();
+    bad.wanted[0].1[40] ^= 1;
+    let effects = fixture.topic(STRANGER, TopicMessage::RetrieveRequest(bad));
+    let effects = fixture.found(lookup_of(effects).0, found.clone());
+    assert_eq!(rejects(&effects), [Reject::BadProof]);
+    let effects = fixture.topic(OWNER, TopicMessage::RetrieveRequest(request));
+    assert!(fixture.found(lookup_of(effects).0, found).is_empty());
+    let answers = fixture.pass(150);
+    assert!(matches!(answers[..], [Effect::Publish { .. }]), "{answers:?}");
+}
+
+#[test]
 fn proof_for_anyone_is_good_for_no_stream() {
     let mut fixture = Fixture::new();
     let (request, _) = fixture.search(1..2);
