@@ -121,6 +121,7 @@ pub struct HolderRole {
 struct RateTables {
     forwarders: Rates,
     topics: Bucket,
+    claims: Bucket,
     direct: Rates,
     unproven: Rates,
     put_off: Rates,
@@ -180,6 +181,7 @@ impl HolderRole {
         let rates = RateTables {
             forwarders: Rates::new(limits.topic_requests_per_forwarder, sources_max),
             topics: Bucket::new(limits.topic_requests, Time(0)),
+            claims: Bucket::new(limits.claims, Time(0)),
             direct: Rates::new(limits.direct_requests_per_peer, sources_max),
             unproven: Rates::new(limits.unproven_per_peer, sources_max),
             put_off: Rates::new(limits.put_off_per_peer, sources_max),
@@ -336,7 +338,7 @@ impl HolderRole {
             None => {}
             Some(Lookup::TopicClaim { from, request }) => {
                 self.topic_work.give_back(from, 1);
-                self.answer_with_claim(from, &request, &found);
+                self.answer_with_claim(now, from, &request, &found);
             }
             Some(Lookup::StreamClaim { from, request }) => {
                 self.stream_work.give_back(from, 1);

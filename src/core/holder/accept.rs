@@ -118,6 +118,7 @@ impl HolderRole {
 
     pub(super) fn answer_with_claim(
         &mut self,
+        now: Time,
         from: NodeId,
         request: &StoreRequest,
         found: &[Option<Header>],
@@ -125,6 +126,9 @@ impl HolderRole {
         let claim = self.claim(request, found);
         if claim.wants == 0 || self.record.is_empty() {
             return;
+        }
+        if !self.rates.claims.take(now) {
+            return self.reject(from, Reject::RateLimited);
         }
         let claim = StoreClaim { contact: Some(self.contact()), ..claim };
         match self.sealed(&request.ephemeral, request.digest(), AnswerBody::Claim(claim)) {

@@ -25,6 +25,13 @@ pub struct HolderLimits {
     pub topic_requests_per_forwarder: Rate,
     /// Requests on topics in all. Above: dropped (`RateLimited`).
     pub topic_requests: Rate,
+    /// Claims that are published. Above: a request is not answered (`RateLimited`).
+    ///
+    /// A store request asks for no proof, and one of about 110 bytes makes every willing node
+    /// publish an answer of about 600 that the whole mesh carries. So it is each node itself that
+    /// bounds what it can be made to say, however many ask: 1 KiB times this rate. An honest owner
+    /// publishes a request for 64 chunks, and none while it knows enough holders.
+    pub claims: Rate,
     /// Store requests on a stream, by peer. Above: dropped (`RateLimited`).
     pub direct_requests_per_peer: Rate,
     /// Retrieves and chunks on a stream whose proof has not verified (yet), by peer; what verifies
@@ -79,6 +86,7 @@ impl Default for HolderLimits {
             peers_max: 256,
             topic_requests_per_forwarder: Rate { per_s: 20, burst: 200 },
             topic_requests: Rate { per_s: 200, burst: 1_000 },
+            claims: Rate { per_s: 4, burst: 64 },
             direct_requests_per_peer: Rate { per_s: 20, burst: 200 },
             unproven_per_peer: Rate { per_s: 5, burst: 64 },
             put_off_per_peer: Rate { per_s: 20, burst: 256 },

@@ -1,7 +1,7 @@
 //! Volunteering for store requests.
 
 use super::*;
-use crate::core::codec::decode_answer;
+use crate::core::codec::{ANSWER_BYTES_MAX, decode_answer};
 use crate::core::message::{Offer, StoreClaim};
 use crate::core::topic::TopicKind;
 use crate::crypto::seal::AnswerSecret;
@@ -93,6 +93,44 @@ fn request_that_somebody_sends_ahead_in_another_form_does_not_spoil_the_true_one
     let others = StoreRequest { offers: request.offers[..1].to_vec(), ..request.clone() };
     lookup_of(fixture.published(&others));
     lookup_of(fixture.published(&request));
+}
+
+#[test]
+fn store_requests_make_a_node_say_no_more_than_its_own_rate() {
+    let mut fixture = Fixture::new();
+    let (request, _) = fixture.request(0..1);
+    let (mut requests, mut said, mut published) = (0, 0, 0);
+    let rate = HolderLimits::default().claims;
+    const SECONDS: u32 = 10;
+    for _ in 0..SECONDS * 20 {
+        for neighbour in 0..10 {
+            let request = StoreRequest { ephemeral: fixture.random(), ..request.clone() };
+            requests += 1;
+            let message = TopicMessage::StoreRequest(request);
+            let from = NodeId::from_bytes([100 + neighbour; 32]);
+            fixture.topic(from, message);
+        }
+        for effect in fixture.pass(50) {
+            let Effect::FindChunks { ticket, .. } = effect else { panic!("{effect:?}") };
+            let effects = fixture.found(ticket, vec![None]);
+            published += u32::from(matches!(effects[..], [Effect::Publish { .. }]));
+            said += super::serve::sent_bytes(&effects);
+        }
+    }
+    let claims_max = rate.burst + SECONDS * rate.per_s;
+    assert_eq!(requests, 2_000);
+    assert!((rate.burst..=claims_max).contains(&published), "{published} claims");
+    assert!(said <= usize::try_from(claims_max).unwrap() * ANSWER_BYTES_MAX, "{said} bytes");
+    // What it refuses is forgotten at once, and later it claims again.
+    for effect in fixture.pass(1_000) {
+        let Effect::FindChunks { ticket, .. } = effect else { panic!("{effect:?}") };
+        fixture.found(ticket, vec![None]);
+    }
+    fixture.pass(1_000);
+    assert_eq!(fixture.role.load().topic_work, 0);
+    let (request, _) = fixture.request(0..1);
+    let (ticket, _) = lookup_of(fixture.published(&request));
+    assert!(matches!(fixture.found(ticket, vec![None])[..], [Effect::Publish { .. }]));
 }
 
 #[test]

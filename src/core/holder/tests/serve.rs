@@ -310,20 +310,24 @@ fn proof_for_anyone_is_good_for_no_stream() {
     assert!(reads(&effects).is_empty());
 }
 
+/// Bytes that the role says to anybody.
+pub(super) fn sent_bytes(effects: &[Effect]) -> usize {
+    let bytes = |effect: &Effect| match effect {
+        Effect::Send { message, .. } => {
+            let frame = encode_stream(message);
+            frame.head.len() + frame.payload.len()
+        }
+        Effect::Publish { message, .. } => encode_topic(message).len(),
+        _ => 0,
+    };
+    effects.iter().map(bytes).sum()
+}
+
+/// Store requests ask for no proof and are longer to answer than to make: what bounds them is
+/// `store_requests_make_a_node_say_no_more_than_its_own_rate`.
 #[test]
 fn amplification_before_proof_le_1() {
     let mut fixture = Fixture::new();
-    let sent_bytes = |effects: &[Effect]| -> usize {
-        let bytes = |effect: &Effect| match effect {
-            Effect::Send { message, .. } => {
-                let frame = encode_stream(message);
-                frame.head.len() + frame.payload.len()
-            }
-            Effect::Publish { message, .. } => encode_topic(message).len(),
-            _ => 0,
-        };
-        effects.iter().map(bytes).sum()
-    };
     let (mut asked, mut answered) = (0, 0);
     for request in 0..500 {
         // A retrieve with a proof that somebody else made.
