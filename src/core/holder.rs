@@ -346,7 +346,7 @@ impl HolderRole {
             }
             Some(Lookup::Short { from, arrival, refusal }) => {
                 self.stream_work.give_back(from, 1);
-                self.on_short_found(from, *arrival, refusal, &found);
+                self.on_short_found(now, from, *arrival, refusal, &found);
             }
             Some(Lookup::TopicRetrieve { from, request }) => {
                 self.answer_with_offer(now, from, &request, &found);

@@ -171,10 +171,11 @@ impl HolderRole {
             self.writing_bytes.give_back(from, bytes);
             return self.refuse(from, batch, id, StoreRefusal::Unwilling);
         };
-        let room = self.admission.room(&chunk.account, chunk.header.sealed_bytes, &self.limits);
+        let account = (&chunk.account, chunk.header.sealed_bytes);
+        let room = self.admission.room(now, &from, account, &self.limits);
         let arrival = Arrival { id, chunk, promised };
         match room {
-            Room::Enough => self.verify_and_write(from, arrival),
+            Room::Enough => self.verify_and_write(now, from, arrival),
             Room::Closed => self.turn_down(from, &arrival, StoreRefusal::Failed, None),
             Room::Short | Room::OverQuota if self.stream_work.take(from, 1) => {
                 let refusal = match room {
@@ -193,20 +194,21 @@ impl HolderRole {
     /// There was no room for a new chunk; one that is held already needs none.
     pub(super) fn on_short_found(
         &mut self,
+        now: Time,
         from: NodeId,
         arrival: Arrival,
         refusal: StoreRefusal,
         found: &[Option<Header>],
     ) {
         if found.first().is_some_and(Option::is_some) {
-            self.verify_and_write(from, arrival);
+            self.verify_and_write(now, from, arrival);
         } else {
             self.turn_down(from, &arrival, refusal, None);
         }
     }
 
     /// The dear checks, then the store.
-    fn verify_and_write(&mut self, from: NodeId, arrival: Arrival) {
+    fn verify_and_write(&mut self, now: Time, from: NodeId, arrival: Arrival) {
         let receipt = match self.verified(from, &arrival) {
             Ok(receipt) => receipt,
             Err(reason) => {
@@ -216,7 +218,7 @@ impl HolderRole {
         self.rates.unproven.refund(from);
         let Arrival { id, chunk, promised } = arrival;
         let sealed_bytes = chunk.header.sealed_bytes;
-        self.admission.reserve(chunk.account, sealed_bytes);
+        self.admission.reserve(now, from, chunk.account, sealed_bytes);
         let ticket = self.ticket();
         let writing = Writing {
             from,

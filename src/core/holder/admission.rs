@@ -2,11 +2,15 @@
 
 use super::limits::HolderLimits;
 use crate::core::effect::{Space, Written};
-use crate::core::types::{Account, LeaseTerms};
+use crate::core::types::{Account, LeaseTerms, NodeId, Time};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What a record takes on disk besides the sealed bytes, rounded up: prefix, boxes, alignment.
 const RECORD_OVERHEAD_BYTES: u64 = 8 << 10;
+
+/// How long a peer that brought an account is remembered for it.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Whether there is room for a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +36,20 @@ pub(super) struct Admission {
     used: BTreeMap<Account, u64>,
     reserved: u64,
     reserved_by: BTreeMap<Account, u64>,
+    newcomers: BTreeMap<NodeId, Newcomers>,
+}
+
+/// New accounts of one peer.
+#[derive(Debug, Clone, Copy)]
+struct Newcomers {
+    since: Time,
+    count: u32,
 }
 
 impl Admission {
     pub(super) fn new(used: BTreeMap<Account, u64>) -> Self {
-        Self { space: None, used, reserved: 0, reserved_by: BTreeMap::new() }
+        let (reserved_by, newcomers) = (BTreeMap::new(), BTreeMap::new());
+        Self { space: None, used, reserved: 0, reserved_by, newcomers }
     }
 
     pub(super) fn set_space(&mut self, space: Space) {
@@ -62,17 +75,21 @@ impl Admission {
         Some(granted.saturating_sub(self.reserved))
     }
 
-    /// Whether a chunk of `account` with this sealed length may come in.
-    pub(super) fn room(&self, account: &Account, sealed_bytes: u32, limits: &HolderLimits) -> Room {
+    /// Whether a chunk of `account` with this sealed length may come in from this peer.
+    pub(super) fn room(
+        &mut self,
+        now: Time,
+        from: &NodeId,
+        (account, sealed_bytes): (&Account, u32),
+        limits: &HolderLimits,
+    ) -> Room {
         let Some(available) = self.available() else {
             return Room::Closed;
         };
         let new = Self::disk_bytes(sealed_bytes);
         let reserved = self.reserved_by.get(account).copied().unwrap_or(0);
         let used = self.used.get(account).copied().unwrap_or(0).saturating_add(reserved);
-        let known = self.used.contains_key(account) || self.reserved_by.contains_key(account);
-        let accounts = self.used.len() + self.reserved_by.len();
-        if new > available || !known && accounts >= limits.accounts_max {
+        if new > available || !self.knows(account) && !self.takes_newcomers(now, from, limits) {
             Room::Short
         } else if used.saturating_add(new) > limits.account_bytes_max {
             Room::OverQuota
@@ -81,8 +98,30 @@ impl Admission {
         }
     }
 
+    fn knows(&self, account: &Account) -> bool {
+        self.used.contains_key(account) || self.reserved_by.contains_key(account)
+    }
+
+    /// Whether one more account may come from this peer.
+    fn takes_newcomers(&mut self, now: Time, from: &NodeId, limits: &HolderLimits) -> bool {
+        let is_over = |known: &Newcomers| now.since(known.since) >= DAY;
+        if self.newcomers.get(from).is_some_and(is_over) {
+            self.newcomers.remove(from);
+        } else if self.newcomers.len() >= limits.new_account_peers {
+            self.newcomers.retain(|_, known| !is_over(known));
+        }
+        let has_room = self.newcomers.len() < limits.new_account_peers;
+        let known = self.newcomers.get(from);
+        self.accounts() < limits.accounts_max
+            && known.map_or(has_room, |known| known.count < limits.new_accounts_per_peer)
+    }
+
     /// Sets bytes aside for a chunk that was let in.
-    pub(super) fn reserve(&mut self, account: Account, sealed_bytes: u32) {
+    pub(super) fn reserve(&mut self, now: Time, from: NodeId, account: Account, sealed_bytes: u32) {
+        if !self.knows(&account) {
+            let own = self.newcomers.entry(from).or_insert(Newcomers { since: now, count: 0 });
+            own.count = own.count.saturating_add(1);
+        }
         let bytes = Self::disk_bytes(sealed_bytes);
         self.reserved = self.reserved.saturating_add(bytes);
         let own = self.reserved_by.entry(account).or_insert(0);
@@ -134,6 +173,11 @@ mod tests {
 
     const ACCOUNT: Account = Account::from_bytes([1; 32]);
     const OTHER: Account = Account::from_bytes([2; 32]);
+    const PEER: NodeId = NodeId::from_bytes([3; 32]);
+
+    fn room(admission: &mut Admission, chunk: (&Account, u32), limits: &HolderLimits) -> Room {
+        admission.room(Time(0), &PEER, chunk, limits)
+    }
 
     fn space(capacity: u64, used: u64) -> Space {
         Space { capacity, used, free: capacity, ..Space::default() }
@@ -143,11 +187,11 @@ mod tests {
     fn nothing_comes_in_before_the_store_spoke_or_when_it_is_read_only() {
         let mut admission = Admission::new(BTreeMap::new());
         let limits = HolderLimits::default();
-        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Closed);
+        assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Closed);
         admission.set_space(space(1 << 20, 0));
-        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Enough);
+        assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Enough);
         admission.set_read_only();
-        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Closed);
+        assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Closed);
     }
 
     #[test]
@@ -155,10 +199,10 @@ mod tests {
         let mut admission = Admission::new(BTreeMap::new());
         let limits = HolderLimits::default();
         admission.set_space(space(20 << 10, 0));
-        admission.reserve(ACCOUNT, 4 << 10);
-        assert_eq!(admission.room(&OTHER, 4 << 10, &limits), Room::Short);
+        admission.reserve(Time(0), PEER, ACCOUNT, 4 << 10);
+        assert_eq!(room(&mut admission, (&OTHER, 4 << 10), &limits), Room::Short);
         admission.settle(ACCOUNT, 4 << 10, None);
-        assert_eq!(admission.room(&OTHER, 4 << 10, &limits), Room::Enough);
+        assert_eq!(room(&mut admission, (&OTHER, 4 << 10), &limits), Room::Enough);
         assert_eq!(admission.accounts(), 0);
     }
 
@@ -167,16 +211,16 @@ mod tests {
         let mut admission = Admission::new(BTreeMap::from([(ACCOUNT, 10 << 10)]));
         let limits = HolderLimits { account_bytes_max: 30 << 10, ..HolderLimits::default() };
         admission.set_space(space(1 << 20, 10 << 10));
-        assert_eq!(admission.room(&ACCOUNT, 10 << 10, &limits), Room::Enough);
-        admission.reserve(ACCOUNT, 10 << 10);
+        assert_eq!(room(&mut admission, (&ACCOUNT, 10 << 10), &limits), Room::Enough);
+        admission.reserve(Time(0), PEER, ACCOUNT, 10 << 10);
         let written = Written {
             lease: crate::core::types::LeaseNonce::from_bytes([0; 16]),
             epoch: crate::core::types::StoreEpoch::from_bytes([0; 16]),
             added_bytes: 12 << 10,
         };
         admission.settle(ACCOUNT, 10 << 10, Some(&written));
-        assert_eq!(admission.room(&ACCOUNT, 10 << 10, &limits), Room::OverQuota);
-        assert_eq!(admission.room(&OTHER, 10 << 10, &limits), Room::Enough);
+        assert_eq!(room(&mut admission, (&ACCOUNT, 10 << 10), &limits), Room::OverQuota);
+        assert_eq!(room(&mut admission, (&OTHER, 10 << 10), &limits), Room::Enough);
     }
 
     #[test]
@@ -184,8 +228,32 @@ mod tests {
         let mut admission = Admission::new(BTreeMap::from([(ACCOUNT, 1)]));
         let limits = HolderLimits { accounts_max: 1, ..HolderLimits::default() };
         admission.set_space(space(1 << 20, 0));
-        assert_eq!(admission.room(&OTHER, 100, &limits), Room::Short);
-        assert_eq!(admission.room(&ACCOUNT, 100, &limits), Room::Enough);
+        assert_eq!(room(&mut admission, (&OTHER, 100), &limits), Room::Short);
+        assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Enough);
+    }
+
+    #[test]
+    fn one_peer_brings_a_few_new_accounts_a_day_and_shuts_nobody_else_out() {
+        let mut admission = Admission::new(BTreeMap::new());
+        let limits = HolderLimits { new_account_peers: 2, ..HolderLimits::default() };
+        admission.set_space(space(1 << 30, 0));
+        let mut bring = |now: Time, peer: u8, account: u8| {
+            let (peer, account) =
+                (NodeId::from_bytes([peer; 32]), Account::from_bytes([account; 32]));
+            let is_let_in = admission.room(now, &peer, (&account, 100), &limits) == Room::Enough;
+            if is_let_in {
+                admission.reserve(now, peer, account, 100);
+            }
+            is_let_in
+        };
+        assert_eq!((0..100).filter(|account| bring(Time(0), 1, *account)).count(), 8);
+        assert!(bring(Time(0), 1, 7), "one that is known may bring more");
+        assert!(bring(Time(1), 2, 100), "another peer");
+        assert!(!bring(Time(1), 3, 101), "the table is full");
+        let day = Time(24 * 3_600_000);
+        assert!(bring(day, 3, 101), "the first one's day is over");
+        assert!(!bring(day, 1, 102), "and the table is full again");
+        assert!(bring(Time(day.0 + 1), 1, 102));
     }
 
     #[test]

@@ -15,6 +15,13 @@ pub struct HolderLimits {
     pub account_bytes_max: u64,
     /// Accounts with chunks here. Above: a new account is told `Full`.
     pub accounts_max: usize,
+    /// New accounts that one peer may bring within a day; an honest owner has one account at a
+    /// holder. Above: `Full`. Without a bound, one peer could use [`Self::accounts_max`] up with a
+    /// tiny chunk for each, and no new owner would ever be let in.
+    pub new_accounts_per_peer: u32,
+    /// Peers remembered for that. Above: nobody else may bring one until the day of somebody is
+    /// over. As many as it takes to use the accounts up at that rate, so that this is no cheaper.
+    pub new_account_peers: usize,
     /// The longest durations that are promised. Above: no claim, or `Unwilling`.
     pub terms_max: LeaseTerms,
     /// The shortest release delay that is promised, in seconds: a shorter wish gets this one.
@@ -77,6 +84,8 @@ impl Default for HolderLimits {
         Self {
             account_bytes_max: u64::MAX,
             accounts_max: 65_536,
+            new_accounts_per_peer: 8,
+            new_account_peers: 8_192,
             terms_max: LeaseTerms {
                 renew_every_s: 366 * DAY_S,
                 keep_after_silence_s: 3 * 366 * DAY_S,
