@@ -9,7 +9,7 @@ mod corpus;
 mod nodes;
 mod scan;
 
-use super::output::Output;
+use super::output::{self, Output};
 use super::signals::{Interrupt, interrupted};
 use crate::config::size::human;
 use crate::node::report::{Failure, FailureKind};
@@ -27,9 +27,10 @@ const REPLICAS: usize = 3;
 /// Show the whole story on this machine: put, kill holders, get back, compare
 ///
 /// Starts real nodes as child processes, with real stores in a temporary folder. Puts PATH with
-/// three replicas, kills two of the three holders, gets everything back through a node that never
-/// stored any of it, and compares byte for byte. Then a node without the key is turned away, and a
-/// dead holder's store is searched for plaintext. Exit code 0 only if every step was verified.
+/// three replicas, kills two nodes that hold it (of three, unless there are more than five nodes),
+/// gets everything back through a node that never stored any of it, and compares byte for byte.
+/// Then a node without the key is turned away, and a dead holder's store is searched for plaintext.
+/// Exit code 0 only if every step was verified.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// A file or folder to put [default: ./src where it exists, else a generated tree]
@@ -45,6 +46,24 @@ struct Stored {
     relative: PathBuf,
     capability: String,
     chunks: u64,
+    /// PeerIds of the nodes that acknowledged chunks of it, with how many each did.
+    holders: Vec<(String, u64)>,
+}
+
+impl Stored {
+    /// Its path below the corpus, where it is not all of it.
+    fn title(&self) -> String {
+        match self.relative.as_os_str().is_empty() {
+            true => "the file".to_owned(),
+            false => output::printable(&self.relative.to_string_lossy()),
+        }
+    }
+
+    /// How many chunks of it this node acknowledged.
+    fn acknowledged_by(&self, node: &DemoNode) -> u64 {
+        let of_node = self.holders.iter().find(|(peer, _)| peer == node.peer_id());
+        of_node.map_or(0, |(_, count)| *count)
+    }
 }
 
 impl Demo {
@@ -64,25 +83,25 @@ fn tell(
     output: Output,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    let folder = tempfile::Builder::new()
-        .prefix("quloud-demo-")
-        .tempdir()
-        .map_err(|error| failed("no temporary folder could be made", &error.to_string()))?;
+    let folder = tempfile::Builder::new().prefix("quloud-demo-").tempdir().map_err(|error| {
+        let what = "no temporary folder could be made";
+        misused(what, &error.to_string(), "set TMPDIR to a folder that can be written")
+    })?;
     let folder = folder.path();
     let mut account = Account::new(output, interrupt);
     let corpus = Corpus::open(path, folder)?;
     account.say(&format!(
-        "{count} nodes, {REPLICAS} replicas; {} ({} files, {})",
+        "{count} nodes, {REPLICAS} replicas; {} ({}, {})",
         corpus.title(),
-        corpus.files().len(),
+        files(corpus.files()),
         human(corpus.bytes()),
     ))?;
     let mut nodes = start_mesh(count, folder, &mut account)?;
     let stored = put_all(&nodes, &corpus, &mut account)?;
-    let stolen = kill_two_holders(&mut nodes, &mut account)?;
+    let stolen = kill_two_holders(&mut nodes, &stored, &mut account)?;
     get_all_back(&nodes, &corpus, &stored, folder, &mut account)?;
     refuse_the_stranger(&nodes, &stored, folder, &mut account)?;
-    search_the_stolen_store(&nodes, stolen, &corpus, &mut account)?;
+    search_the_stolen_store(&nodes, stolen, &corpus, &stored, &mut account)?;
     account.finish()
 }
 
@@ -95,6 +114,11 @@ fn failed(what: &str, why: &str) -> Failure {
         hint: "this is a fault in Quloud, or the machine is out of memory, disk or ports"
             .to_owned(),
     }
+}
+
+/// What the user gave makes no demo, which is nobody's fault.
+fn misused(what: &str, why: &str, hint: &str) -> Failure {
+    Failure::new(FailureKind::Failed, what, why, hint)
 }
 
 fn start_mesh(
@@ -146,8 +170,8 @@ fn put_all(
             return Err(failed("the owner counted itself", &file.display().to_string()));
         }
         chunks += done.chunks;
-        for (peer, count) in done.holders {
-            *acked.entry(peer).or_default() += count;
+        for (peer, count) in &done.holders {
+            *acked.entry(peer.clone()).or_default() += count;
         }
         account.progress(&file.display().to_string())?;
         let relative = file.clone();
@@ -155,49 +179,67 @@ fn put_all(
             relative,
             capability: done.capability.expose().to_owned(),
             chunks: done.chunks,
+            holders: done.holders,
         });
     }
     account.step(
         "put",
         clock,
-        &format!("{chunks} chunks, each acknowledged by {REPLICAS} nodes after it was durable"),
+        &format!(
+            "{}, each acknowledged by {REPLICAS} nodes after it was durable",
+            output::count(chunks, "chunk")
+        ),
     )?;
     for node in nodes {
         if let Some(count) = acked.get(node.peer_id()) {
-            account.say(&format!("          {} acknowledged {count} chunks", node.name()))?;
+            let chunks = output::count(*count, "chunk");
+            account.say(&format!("          {} acknowledged {chunks}", node.name()))?;
         }
     }
     Ok(stored)
 }
 
-/// Kills two holders, which leaves the mesh connected; returns one of the dead.
-fn kill_two_holders(nodes: &mut [DemoNode], account: &mut Account) -> Result<usize, Failure> {
+/// Kills two nodes that hold a file, which leaves the mesh connected; returns the one of them that
+/// acknowledged more of it.
+fn kill_two_holders(
+    nodes: &mut [DemoNode],
+    stored: &[Stored],
+    account: &mut Account,
+) -> Result<usize, Failure> {
     let clock = Instant::now();
-    let holders: Vec<usize> = nodes
+    // Where a file has three holders, each of its chunks has the same three. A large file on many
+    // nodes has more: then those two that hold the most of the first one.
+    let of_three = stored.iter().find(|file| file.holders.len() == REPLICAS);
+    let file = of_three.or(stored.first()).ok_or_else(|| failed("nothing was stored", ""))?;
+    let mut holders: Vec<(u64, usize)> = nodes
         .iter()
         .enumerate()
-        .filter(|(_, node)| node.role() == NodeRole::Holder)
-        .map(|(at, _)| at)
+        .map(|(at, node)| (file.acknowledged_by(node), at))
+        .filter(|(count, _)| *count > 0)
         .collect();
+    holders.sort_by_key(|(count, at)| (std::cmp::Reverse(*count), *at));
     let [first, second, _, ..] = holders.as_slice() else {
-        return Err(failed("fewer than three holders", "the demo started too few"));
+        return Err(failed("fewer than three holders", &format!("{:?}", file.holders)));
     };
     let mut names = Vec::new();
-    for at in [first, second] {
+    for (count, at) in [first, second] {
         let node = nodes.get_mut(*at).ok_or_else(|| failed("a node is missing", ""))?;
         node.kill()?;
-        names.push(node.name().to_owned());
+        names.push(format!("{} ({count} of {})", node.name(), output::count(file.chunks, "chunk")));
     }
     let left = nodes.iter().filter(|node| node.is_running()).count();
     for node in nodes.iter().filter(|node| node.is_running()) {
         node.wait_for_peers(left - 1, account)?;
     }
     let what = format!(
-        "SIGKILL to {}; the {left} nodes that are left noticed and stay connected",
+        "SIGKILL to two of the {} holders of {}: {}; the {left} nodes that are left noticed and \
+         stay connected",
+        holders.len(),
+        file.title(),
         names.join(" and "),
     );
     account.step("kill", clock, &what)?;
-    Ok(*first)
+    Ok(first.1)
 }
 
 fn get_all_back(
@@ -227,8 +269,8 @@ fn get_all_back(
         "get",
         clock,
         &format!(
-            "{} files, {} back through {}, which never stored any of it: equal byte for byte",
-            stored.len(),
+            "{}, {} back through {}, which never stored any of it: equal byte for byte",
+            files(stored),
             human(bytes),
             reader.name(),
         ),
@@ -282,14 +324,16 @@ fn search_the_stolen_store(
     nodes: &[DemoNode],
     stolen: usize,
     corpus: &Corpus,
+    stored: &[Stored],
     account: &mut Account,
 ) -> Result<(), Failure> {
     let clock = Instant::now();
     let owner = find(nodes, NodeRole::Owner)?;
     let node = nodes.get(stolen).ok_or_else(|| failed("a node is missing", ""))?;
-    let report = scan::search(corpus, &owner.words_file(), &node.store_folder())?;
+    let acked: Vec<u64> = stored.iter().map(|file| file.acknowledged_by(node)).collect();
+    let report = scan::search(corpus, &acked, &owner.words_file(), &node.store_folder())?;
     let plaintext = match report.plaintext {
-        0 => "no plaintext (the files are too short to search for)".to_owned(),
+        0 => "no plaintext (the files are too short or too uniform to search for)".to_owned(),
         count => format!("{count} pieces of plaintext (each found in the originals)"),
     };
     account.step(
@@ -303,6 +347,11 @@ fn search_the_stolen_store(
             report.sealed,
         ),
     )
+}
+
+/// `1 file`, `2 files`.
+fn files<T>(files: &[T]) -> String {
+    output::count(u64::try_from(files.len()).unwrap_or(u64::MAX), "file")
 }
 
 fn find(nodes: &[DemoNode], role: NodeRole) -> Result<&DemoNode, Failure> {

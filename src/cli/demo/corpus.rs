@@ -1,6 +1,6 @@
 //! What the demo stores: a file or a folder of the user's, or a tree made from a fixed seed.
 
-use super::failed;
+use super::{failed, misused};
 use crate::node::report::Failure;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -34,8 +34,7 @@ impl Corpus {
     }
 
     fn read(path: &Path, title: String) -> Result<Self, Failure> {
-        let why =
-            |error: std::io::Error| failed(&format!("cannot read {title}"), &error.to_string());
+        let why = |error: std::io::Error| unreadable(&title, &error.to_string());
         let root = fs::canonicalize(path).map_err(why)?;
         let mut corpus = Self { title: title.clone(), root, files: Vec::new(), bytes: 0 };
         let root = corpus.root.clone();
@@ -47,13 +46,25 @@ impl Corpus {
         }
         corpus.files.sort();
         if corpus.files.is_empty() || corpus.files.len() > FILES_MAX {
-            let found = format!("it has {} regular files", corpus.files.len());
-            return Err(failed(
-                &format!("{title} makes no demo of 1 to {FILES_MAX} files"),
-                &found,
-            ));
+            let why = match corpus.files.is_empty() {
+                true => "it holds no regular file".to_owned(),
+                false => format!("it holds more than {FILES_MAX} regular files"),
+            };
+            let hint = format!("name a file, or a folder of 1 to {FILES_MAX} files");
+            return Err(misused(&format!("{title} makes no demo"), &why, &hint));
         }
+        corpus.files.iter().try_for_each(|file| corpus.check(file))?;
         Ok(corpus)
+    }
+
+    /// Says before the story what would end it.
+    fn check(&self, file: &Path) -> Result<(), Failure> {
+        let path = self.absolute(file);
+        let title = path.display().to_string();
+        if path.to_str().is_none() {
+            return Err(unreadable(&title, "its path is not UTF-8 text"));
+        }
+        fs::File::open(&path).map(drop).map_err(|error| unreadable(&title, &error.to_string()))
     }
 
     fn walk(&mut self, folder: &Path) -> std::io::Result<()> {
@@ -100,6 +111,10 @@ impl Corpus {
         }
         Err(failed("a restored file differs from the original", &file.display().to_string()))
     }
+}
+
+fn unreadable(title: &str, why: &str) -> Failure {
+    misused(&format!("cannot read {title}"), why, "name a file or a folder that can be read")
 }
 
 /// 24 files in three folders, 1 byte to 6 MiB, of text and of noise; always the same.

@@ -4,6 +4,7 @@ use super::account::Account;
 use super::failed;
 use crate::node::report::{Failure, GetDone, PutDone, Status};
 use serde::de::DeserializeOwned;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -193,6 +194,11 @@ impl DemoNode {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--data-dir").arg(&self.folder).stdin(Stdio::null());
+        // The user's settings are for the user's node, and these nodes are no service.
+        let inherited = std::env::vars_os().map(|(name, _)| name);
+        for name in inherited.filter(|name| is_ours(name)) {
+            command.env_remove(name);
+        }
         command
     }
 
@@ -230,6 +236,12 @@ impl DemoNode {
         let log = if tail.is_empty() { String::new() } else { format!("\n{}", tail.join("\n")) };
         failed(&format!("{step} of the {} went wrong", self.name), &format!("{why}{log}"))
     }
+}
+
+/// A variable that a node takes notice of.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"QULOUD_") || name == b"SSLKEYLOGFILE" || name == b"NOTIFY_SOCKET"
 }
 
 impl Drop for DemoNode {

@@ -2,7 +2,7 @@
 
 use super::corpus::Corpus;
 use super::failed;
-use crate::core::types::Locality;
+use crate::core::types::{ChunkId, Locality};
 use crate::crypto::capability::Capability;
 use crate::crypto::keys::{ChunkKey, OwnerKeys};
 use crate::crypto::seal::SealedChunk;
@@ -10,7 +10,7 @@ use crate::crypto::words;
 use crate::node::report::Failure;
 use crate::repo::put::file::{SourceFile, put_file};
 use crate::repo::put::{ChunkSink, PutContext, PutError, SinkClosed};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -44,18 +44,26 @@ pub(super) fn with_another_key(capability: &str) -> Result<String, Failure> {
     Ok(forged.encode().to_string())
 }
 
-/// Searches `store` for pieces of the corpus, of the owner's ciphertext and of its points.
+/// Searches `store` for pieces of the corpus, of the owner's ciphertext and of its points. Its node
+/// acknowledged `acked` chunks of each file of the corpus.
 ///
 /// # Errors
-/// A [`Failure`] if anything is found there, or if the same search is blind to the originals.
-pub(super) fn search(corpus: &Corpus, words: &Path, store: &Path) -> Result<ScanReport, Failure> {
+/// A [`Failure`] if anything is found there, if the same search is blind to the originals, or if
+/// the store cannot hold what its node acknowledged.
+pub(super) fn search(
+    corpus: &Corpus,
+    acked: &[u64],
+    words: &Path,
+    store: &Path,
+) -> Result<ScanReport, Failure> {
     let keys = owner_keys(words)?;
     let stride = usize::try_from(corpus.bytes() / NEEDLES).unwrap_or(usize::MAX).max(64);
     let (mut plaintext, mut sealed) = (Needles::new(stride), Needles::new(stride));
-    for file in corpus.files() {
+    let mut acknowledged = Acknowledged::default();
+    for (file, acked) in corpus.files().iter().zip(acked) {
         let path = corpus.absolute(file);
         plaintext.add_file(&path)?;
-        sealed.add_chunks(&path, &keys)?;
+        acknowledged.add_file(&sealed.add_chunks(&path, &keys)?, *acked);
     }
     let mut originals = Found::new();
     for file in corpus.files() {
@@ -72,9 +80,10 @@ pub(super) fn search(corpus: &Corpus, words: &Path, store: &Path) -> Result<Scan
         let why = format!("{} pieces", found.len());
         return Err(failed("a stolen store shows what it must not", &why));
     }
-    if searched_bytes < corpus.bytes() / 8 {
-        let why = format!("only {searched_bytes} bytes in {}", store.display());
-        return Err(failed("the stolen store is too small to hold the corpus", &why));
+    let needed = acknowledged.bytes_min();
+    if searched_bytes < needed {
+        let why = format!("{searched_bytes} bytes, and what it acknowledged is {needed} at least");
+        return Err(failed("the stolen store is too small for what its node acknowledged", &why));
     }
     Ok(ScanReport { searched_bytes, plaintext: plaintext.len(), sealed: sealed.len() })
 }
@@ -90,6 +99,35 @@ fn owner_keys(path: &Path) -> Result<OwnerKeys, Failure> {
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path)
         .map_err(|error| failed(&format!("cannot read {}", path.display()), &error.to_string()))
+}
+
+/// How much a node must hold after what it acknowledged. It says how many chunks of a file it
+/// acknowledged, not which, and equal chunks are stored once: this is the least it comes to.
+#[derive(Default)]
+struct Acknowledged {
+    /// The chunks of the files of which it acknowledged all, with their sealed bytes.
+    whole: BTreeMap<ChunkId, u64>,
+    /// The most that it must hold of any other file.
+    part: u64,
+}
+
+impl Acknowledged {
+    /// `chunks` in their order with their sealed bytes, equal ones as often as they come.
+    fn add_file(&mut self, chunks: &[(ChunkId, u64)], acked: u64) {
+        let acked = usize::try_from(acked).unwrap_or(usize::MAX);
+        if acked >= chunks.len() {
+            return self.whole.extend(chunks.iter().copied());
+        }
+        let mut seen = BTreeSet::new();
+        let fresh = |(id, bytes): &(ChunkId, u64)| if seen.insert(*id) { *bytes } else { 0 };
+        let mut sizes: Vec<u64> = chunks.iter().map(fresh).collect();
+        sizes.sort_unstable();
+        self.part = self.part.max(sizes.iter().take(acked).sum());
+    }
+
+    fn bytes_min(&self) -> u64 {
+        self.part.max(self.whole.values().sum())
+    }
 }
 
 /// Needles that a search came upon.
@@ -135,14 +173,19 @@ impl Needles {
     }
 
     /// Seals the file again, which gives the very chunks that were stored, and takes from each
-    /// what a holder must never keep in the clear.
-    fn add_chunks(&mut self, path: &Path, keys: &OwnerKeys) -> Result<(), Failure> {
+    /// what a holder must never keep in the clear. Gives the chunks with their sealed bytes.
+    fn add_chunks(
+        &mut self,
+        path: &Path,
+        keys: &OwnerKeys,
+    ) -> Result<Vec<(ChunkId, u64)>, Failure> {
         let sealed = |error: PutError| failed("an original cannot be sealed", &error.to_string());
         let source = SourceFile::open(path).map_err(sealed)?;
         let cancel = AtomicBool::new(false);
         let context = PutContext { keys, locality: Locality(0), cancel: &cancel };
-        put_file(&source, context, &mut Collect(self), |_| {}).map_err(sealed)?;
-        Ok(())
+        let mut sink = Collect { needles: self, chunks: Vec::new() };
+        put_file(&source, context, &mut sink, |_| {}).map_err(sealed)?;
+        Ok(sink.chunks)
     }
 
     fn search_file(&self, path: &Path, found: &mut Found) -> Result<u64, Failure> {
@@ -203,16 +246,47 @@ fn place(bytes: &[u8; NEEDLE_BYTES]) -> (usize, u64) {
     (key >> 6, 1 << (key & 63))
 }
 
-/// A sink that keeps nothing but needles.
-struct Collect<'a>(&'a mut Needles);
+/// A sink that keeps nothing but needles, ids and sizes.
+struct Collect<'a> {
+    needles: &'a mut Needles,
+    chunks: Vec<(ChunkId, u64)>,
+}
 
 impl ChunkSink for Collect<'_> {
     fn store(&mut self, chunk: SealedChunk, _plaintext_bytes: u64) -> Result<(), SinkClosed> {
         for point in [&chunk.header.read, &chunk.header.admin, &chunk.header.delete] {
-            self.0.add(point);
+            self.needles.add(point);
         }
-        self.0.add(&chunk.header.sealed_hash);
-        self.0.add_pieces(&chunk.sealed);
+        self.needles.add(&chunk.header.sealed_hash);
+        self.needles.add_pieces(&chunk.sealed);
+        self.chunks.push((chunk.id(), chunk.sealed.len() as u64));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_must_hold_the_least_that_its_acks_come_to() {
+        let chunk = |id: u8, bytes: u64| (ChunkId::from_bytes([id; 32]), bytes);
+        let (large, small, other) = (chunk(1, 4000), chunk(2, 100), chunk(3, 900));
+        for (files, least) in [
+            (&[(&[large, small][..], 2)][..], 4100),
+            (&[(&[large, small], 1)], 100),
+            (&[(&[large, small], 0)], 0),
+            // Zeros: one chunk many times, stored once.
+            (&[(&[large, large, large, small], 4)], 4100),
+            (&[(&[large, large, large, small], 3)], 100),
+            (&[(&[large, large, large, small], 2)], 0),
+            // The same content in two files.
+            (&[(&[large, small], 2), (&[large, other], 2)], 5000),
+            (&[(&[small], 1), (&[large, other], 1)], 900),
+        ] {
+            let mut acknowledged = Acknowledged::default();
+            files.iter().for_each(|(chunks, acked)| acknowledged.add_file(chunks, *acked));
+            assert_eq!(acknowledged.bytes_min(), least, "{files:?}");
+        }
     }
 }

@@ -245,6 +245,23 @@ fn peers_shows_who_runs_a_node_and_where() {
 }
 
 #[test]
+fn demo_verifies_every_step_whatever_is_put_whoever_holds_it_and_whatever_is_set() {
+    let home = Home::new();
+    // It compresses to next to nothing, and three of six hold it.
+    fs::write(home.file("zeros"), vec![0; 2_000_000]).unwrap();
+    let environment = [("QULOUD_SITE", "home"), ("QULOUD_BOGUS", "1"), ("SSLKEYLOGFILE", "keys")];
+    let demo = home.run_with(&["demo", "zeros", "--nodes", "8", "--json"], &environment);
+    demo.succeeds();
+    let document = demo.json();
+    let steps = document["steps"].as_array().unwrap();
+    let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(names, ["mesh", "put", "kill", "get", "stranger", "thief"]);
+    let kill = steps[2]["verified"].as_str().unwrap();
+    assert!(kill.starts_with("SIGKILL to two of the 3 holders of the file"), "{kill}");
+    assert!(!home.file("keys").exists());
+}
+
+#[test]
 fn capability_of_nothing_gets_nothing() {
     let (owner, _holders) = mesh();
     let out = owner.home.path("out");
