@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `drive` | the loop: the one task that touches the roles |
 //! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
+//! | `gate` | how many of those run at once |
 //! | `outbox` | puts that are short of their replicas are taken up again |
 //! | `attention` | what `status` asks the user to look after, in words |
 //! | [`handle`] | what the API and in-process commands call |
@@ -14,6 +15,7 @@ mod attention;
 pub mod datadir;
 mod drive;
 mod failures;
+mod gate;
 mod get;
 pub mod handle;
 mod inner;

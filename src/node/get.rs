@@ -26,8 +26,19 @@ pub(super) async fn run(
     request: GetRequest,
     progress: mpsc::Sender<Progress<GetDone>>,
 ) {
-    let teller = progress.clone();
-    let work = tokio::task::spawn_blocking(move || fetch(inner, &request, &teller)).await;
+    let gate = Arc::clone(&inner);
+    let Some(_place) = gate.getting.enter(&progress, None).await else { return };
+    let (teller, cancel) = (progress.clone(), Arc::new(AtomicBool::new(false)));
+    let cancelled = Arc::clone(&cancel);
+    let mut work = tokio::task::spawn_blocking(move || fetch(inner, &request, &teller, &cancelled));
+    let work = tokio::select! {
+        work = &mut work => work,
+        // Whoever asked has gone: the thread, its slots and the part file are given back.
+        () = progress.closed() => {
+            cancel.store(true, Ordering::Relaxed);
+            work.await
+        }
+    };
     let last = match work {
         Ok(Ok(done)) => Progress::Done(done),
         Ok(Err(failure)) => Progress::Failed(failure),
@@ -54,6 +65,7 @@ fn fetch(
     inner: Arc<Inner>,
     request: &GetRequest,
     progress: &mpsc::Sender<Progress<GetDone>>,
+    cancel: &AtomicBool,
 ) -> Result<GetDone, Failure> {
     let started = Instant::now();
     let capability = Capability::decode(request.capability.expose())?;
@@ -65,9 +77,9 @@ fn fetch(
         events,
         patience: Duration::from_secs(request.timeout_s),
         served: BTreeMap::new(),
+        progress,
     };
     let existing = existing(request);
-    let cancel = AtomicBool::new(false);
     let tell = |now: GetProgress| {
         // A full queue means that the listener is slow: the next line tells more.
         drop(progress.try_send(Progress::Working {
@@ -77,9 +89,8 @@ fn fetch(
             replicas: None,
             note: None,
         }));
-        cancel.store(progress.is_closed(), Ordering::Relaxed);
     };
-    let done = get_file(&capability, &mut source, &request.output, existing, &cancel, tell)
+    let done = get_file(&capability, &mut source, &request.output, existing, cancel, tell)
         .map_err(|failed| failures::get(&request.output, &failed))?;
     let holders = source.served.iter().map(|(node, count)| (peer_id_of(node), *count));
     Ok(GetDone {
@@ -91,16 +102,18 @@ fn fetch(
 }
 
 /// The mesh as a source of chunks.
-struct Source {
+struct Source<'a> {
     inner: Arc<Inner>,
     runtime: Handle,
     sender: mpsc::Sender<(u64, OwnerEvent)>,
     events: mpsc::Receiver<(u64, OwnerEvent)>,
     patience: Duration,
     served: BTreeMap<NodeId, u64>,
+    /// Closed when nobody waits for the file any more.
+    progress: &'a mpsc::Sender<Progress<GetDone>>,
 }
 
-impl ChunkSource for Source {
+impl ChunkSource for Source<'_> {
     /// Waits for room in the queue into the drive loop at most: the loop always takes fetches up
     /// in the end, and never waits for this thread, whose events all fit their queue.
     fn request(&mut self, wanted: Wanted) {
@@ -115,16 +128,24 @@ impl ChunkSource for Source {
         };
         let events = JobEvents::new(self.sender.clone(), wanted.index);
         let command = DriveCommand::Fetch { job, events, patience: self.patience };
-        // A loop that has ended is noticed by the next look for an answer.
-        drop(self.inner.fetches.blocking_send(command));
+        let (fetches, progress) = (&self.inner.fetches, self.progress);
+        self.runtime.block_on(async {
+            tokio::select! {
+                // A loop that has ended is noticed by the next look for an answer.
+                sent = fetches.send(command) => drop(sent),
+                () = progress.closed() => {}
+            }
+        });
     }
 
     fn next(&mut self) -> Result<Fetched, FetchError> {
         loop {
             let (events, fetches) = (&mut self.events, &self.inner.fetches);
+            let progress = self.progress;
             let next = self.runtime.block_on(async {
                 tokio::select! {
                     biased;
+                    () = progress.closed() => None,
                     event = events.recv() => event,
                     () = fetches.closed() => None,
                 }

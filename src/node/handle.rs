@@ -135,7 +135,12 @@ impl NodeHandle {
         // Durable before the first chunk leaves: a crash from here on resumes.
         self.inner.commit_catalog().await?;
         let patience = Duration::from_secs(request.timeout_s);
-        PutRun { inner: Arc::clone(&self.inner), job, patience, progress }.run().await;
+        // Who goes away before it is its turn leaves it to the outbox.
+        let place = self.inner.putting.enter(&progress, Some(job.bytes)).await;
+        if place.is_some() {
+            let inner = Arc::clone(&self.inner);
+            PutRun { inner, job, patience, progress }.run().await;
+        }
         drop(mark);
         Ok(())
     }

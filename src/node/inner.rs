@@ -1,6 +1,7 @@
 //! What all parts of a running node share: keys, queues into the drive loop, the catalogue.
 
 use super::datadir::DataDir;
+use super::gate::Gate;
 use super::jobs::DriveCommand;
 use super::report::Failure;
 use super::shared::Shared;
@@ -13,6 +14,13 @@ use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
+/// Puts that run at once. Each has two threads and about 20 MiB of pieces; one alone can fill the
+/// owner role's window.
+const PUTS_AT_ONCE: usize = 4;
+
+/// Gets that run at once. Each has a thread and up to 48 MiB of chunks.
+const GETS_AT_ONCE: usize = 4;
+
 /// The node, as its jobs and its API see it.
 pub(super) struct Inner {
     pub(super) keys: Arc<OwnerKeys>,
@@ -22,6 +30,9 @@ pub(super) struct Inner {
     pub(super) stores: mpsc::Sender<DriveCommand>,
     pub(super) fetches: mpsc::Sender<DriveCommand>,
     pub(super) started: Instant,
+    /// Puts that read and seal, of those that users wait for.
+    pub(super) putting: Gate,
+    pub(super) getting: Gate,
     catalog: Mutex<Catalog>,
     /// Its lock on the folder ends when nobody is left who could write there.
     _dir: DataDir,
@@ -40,7 +51,20 @@ impl Inner {
         let [stores, fetches] = queues;
         let started = Instant::now();
         let catalog = Mutex::new(catalog);
-        Self { keys, mesh_name, net, shared, stores, fetches, started, catalog, _dir: dir }
+        let (putting, getting) = (Gate::new(PUTS_AT_ONCE), Gate::new(GETS_AT_ONCE));
+        Self {
+            keys,
+            mesh_name,
+            net,
+            shared,
+            stores,
+            fetches,
+            started,
+            putting,
+            getting,
+            catalog,
+            _dir: dir,
+        }
     }
 
     /// The catalogue, for a look-up or an append. Either may wait for a sync of the disk that

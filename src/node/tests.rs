@@ -1,5 +1,6 @@
-//! Whole nodes in this process, on loopback: what they tell the user.
+//! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
+use super::report::{GetRequest, Progress, PutDone, PutRequest, Status};
 use super::*;
 use crate::crypto::keyfile::Protection;
 use crate::crypto::keys::Master;
@@ -7,12 +8,16 @@ use datadir::DataDir;
 use rand::SeedableRng;
 use std::path::PathBuf;
 use tempfile::TempDir;
+use tokio::sync::mpsc::Receiver;
+
+/// No wait in these tests is longer; on an idle machine most last milliseconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node and the folder it lives in.
 struct TestNode {
     folder: TempDir,
     seed: u8,
-    running: Option<NodeHandle>,
+    running: Option<(NodeHandle, String)>,
 }
 
 impl TestNode {
@@ -26,9 +31,16 @@ impl TestNode {
         node
     }
 
-    async fn start(&mut self) {
+    async fn started(seed: u8, bootstrap: Option<&Self>) -> Self {
+        let mut node = Self::new(seed);
+        node.start(bootstrap).await;
+        node
+    }
+
+    async fn start(&mut self, bootstrap: Option<&Self>) {
         let config = Config {
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            bootstrap: bootstrap.map(|node| node.address().to_owned()).into_iter().collect(),
             mdns: false,
             capacity: 1 << 30,
             reserve: Some(1 << 20),
@@ -36,8 +48,8 @@ impl TestNode {
         };
         let dir = DataDir::open(&self.data()).unwrap();
         let identity = Identity::load(dir, || panic!("no passphrase was set")).unwrap();
-        let (handle, _) = start(&config, identity).await.unwrap();
-        self.running = Some(handle);
+        let (handle, addresses) = start(&config, identity).await.unwrap();
+        self.running = Some((handle, addresses[0].clone()));
     }
 
     fn data(&self) -> PathBuf {
@@ -49,12 +61,58 @@ impl TestNode {
     }
 
     fn handle(&self) -> &NodeHandle {
-        self.running.as_ref().unwrap()
+        &self.running.as_ref().unwrap().0
+    }
+
+    fn address(&self) -> &str {
+        &self.running.as_ref().unwrap().1
     }
 
     /// What a command without a node would find.
     fn at_rest(&self) -> AtRest {
         backups_at_rest(&self.data(), &self.owner(), usize::MAX).unwrap()
+    }
+
+    async fn stop(&mut self) {
+        self.running.take().unwrap().0.shutdown().await;
+    }
+
+    fn file(&self, name: &str, bytes: usize) -> PathBuf {
+        let path = self.folder.path().join(name);
+        let mut content = vec![0; bytes];
+        let seed = blake3::hash(name.as_bytes());
+        blake3::Hasher::new_keyed(seed.as_bytes()).finalize_xof().fill(&mut content);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn put(&self, path: PathBuf, replicas: u8, timeout_s: u64) -> Receiver<Progress<PutDone>> {
+        self.handle().put(PutRequest { path, replicas, timeout_s })
+    }
+
+    /// The first status that is `wanted`.
+    async fn status_until(&self, wanted: impl Fn(&Status) -> bool) -> Status {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.handle().status(usize::MAX).await;
+            if wanted(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still {status:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// The last event of a piece of work.
+async fn end<T>(mut events: Receiver<Progress<T>>) -> Result<T, Failure> {
+    loop {
+        let event = timeout(PATIENCE, events.recv()).await.expect("it ends in time");
+        match event.expect("the last event is `Done` or `Failed`") {
+            Progress::Working { .. } => {}
+            Progress::Done(done) => return Ok(done),
+            Progress::Failed(failure) => return Err(failure),
+        }
     }
 }
 
@@ -109,8 +167,32 @@ async fn damage_to_the_catalogue_is_told_until_its_file_is_taken_away() {
     for _ in 0..2 {
         assert!(told(&node.at_rest().attention));
     }
-    node.start().await;
+    node.start(None).await;
     assert!(told(&node.handle().status(0).await.attention));
     std::fs::remove_file(&kept).unwrap();
     assert!(!told(&node.handle().status(0).await.attention));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_get_that_nobody_waits_for_gives_way_to_the_next_at_once() {
+    let owner = TestNode::started(1, None).await;
+    let mut holder = TestNode::started(2, Some(&owner)).await;
+    owner.status_until(|status| status.peers == 1).await;
+    let done = end(owner.put(owner.file("far", 3 << 20), 1, 60)).await.unwrap();
+    holder.stop().await;
+    owner.status_until(|status| status.peers == 0).await;
+
+    let output = owner.folder.path().join("back");
+    let get = |timeout_s| {
+        let (capability, output) = (done.capability.clone(), output.clone());
+        owner.handle().get(GetRequest { capability, output, overwrite: false, timeout_s })
+    };
+    // Each would hold its slots and its part file for an hour.
+    for _ in 0..40 {
+        drop(get(3600));
+    }
+    let waiting = get(3600);
+    holder.start(Some(&owner)).await;
+    let done = end(waiting).await.unwrap();
+    assert_eq!(done.bytes, 3 << 20);
 }
