@@ -5,6 +5,7 @@
 //! | `drive` | the loop: the one task that touches the roles |
 //! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
 //! | `gate` | how many of those run at once |
+//! | `replicas` | how many replicas the chunks of one put have |
 //! | `outbox` | puts that are short of their replicas are taken up again |
 //! | `attention` | what `status` asks the user to look after, in words |
 //! | [`handle`] | what the API and in-process commands call |
@@ -22,6 +23,7 @@ mod inner;
 mod jobs;
 mod outbox;
 mod put;
+mod replicas;
 pub mod report;
 mod shared;
 
@@ -169,7 +171,7 @@ async fn first_addresses(
 pub fn backups_at_rest(dir: &Path, owner: &OwnerKeys, newest: usize) -> Result<AtRest, Failure> {
     let (catalog, report) = Catalog::open(dir, owner).map_err(|error| failures::catalog(&error))?;
     tell_of_catalog(&report);
-    Ok(handle::at_rest(&catalog, newest))
+    Ok(handle::at_rest(&catalog, newest, &|_| None))
 }
 
 async fn open_store(

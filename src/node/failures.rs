@@ -44,8 +44,16 @@ pub(super) fn put(path: &Path, error: &PutError) -> Failure {
     }
 }
 
-/// A chunk waited for its quorum as long as it was told to.
-pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Shortage) -> Failure {
+/// A chunk waited for its quorum as long as it was told to. `replicas` is what the file has: the
+/// smallest number of any chunk, and none where chunks were not sent (not `all_sent`).
+pub(super) fn short(
+    job: &PutStarted,
+    patience: Duration,
+    replicas: u8,
+    all_sent: bool,
+    why: Shortage,
+) -> Failure {
+    let rest = if all_sent { "" } else { ", and its rest was not sent" };
     let why = match why {
         Shortage::NoPeers => NOBODY,
         Shortage::TooFewVolunteers => "too few nodes of the mesh volunteered",
@@ -60,7 +68,7 @@ pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Sho
     Failure {
         kind: FailureKind::NotEnoughHolders,
         what: format!(
-            "a chunk of {} has {replicas} of {} replicas after {} s",
+            "a chunk of {} has {replicas} of {} replicas after {} s{rest}",
             job.path.display(),
             job.replicas,
             patience.as_secs(),
@@ -69,6 +77,46 @@ pub(super) fn short(job: &PutStarted, patience: Duration, replicas: u8, why: Sho
         hint: "it stays in the outbox: a running node (`quloud up`) goes on trying; \
                `quloud status --json` shows the capability once it is stored"
             .to_owned(),
+    }
+}
+
+/// The file of an open put is another one by now.
+pub(super) fn differs(path: &Path) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: format!("{} was not put", path.display()),
+        why: "it changed after its put began".to_owned(),
+        hint: "put it again".to_owned(),
+    }
+}
+
+/// The file of an open put cannot be opened; `days` more, and the put is given up.
+pub(super) fn away(path: &Path, source: &std::io::Error, days: u64) -> Failure {
+    let path = path.display();
+    let what = match source.kind() {
+        std::io::ErrorKind::NotFound => format!("{path} is not there"),
+        _ => format!("{path} cannot be opened"),
+    };
+    let in_time = match days {
+        0 => "today".to_owned(),
+        1 => "within a day".to_owned(),
+        days => format!("within {days} days"),
+    };
+    Failure {
+        kind: FailureKind::Failed,
+        what,
+        why: source.to_string(),
+        hint: format!("bring it back {in_time}, or its put is given up"),
+    }
+}
+
+/// The file of an open put could not be opened for too long.
+pub(super) fn gone(path: &Path, days: u64) -> Failure {
+    Failure {
+        kind: FailureKind::Failed,
+        what: format!("{} was not put", path.display()),
+        why: format!("it could not be opened for {days} days"),
+        hint: "put it again".to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::report::{
 };
 use super::shared::Labels;
 use crate::core::types::{Locality, NodeId};
-use crate::repo::catalog::{Catalog, Entry, Job, PutRoot, PutStarted};
+use crate::repo::catalog::{Catalog, Entry, Job, JobId, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ const PROGRESS_QUEUED_MAX: usize = 64;
 /// A running node. Cheap to clone; [`Self::shutdown`] ends it for all clones.
 #[derive(Clone)]
 pub struct NodeHandle {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     running: Arc<Running>,
     tasks: Arc<Mutex<Tasks>>,
 }
@@ -46,8 +46,9 @@ impl NodeHandle {
     pub async fn status(&self, newest: usize) -> Status {
         let net = self.inner.net.snapshot().await;
         let space = self.inner.shared.current_space();
-        let AtRest { backups, count, attention: mut attention_at_rest } =
-            self.inner.with_catalog(|catalog| at_rest(catalog, newest));
+        let AtRest { backups, count, attention: mut attention_at_rest } = self
+            .inner
+            .with_catalog(|catalog| at_rest(catalog, newest, &|job| self.running.replicas(job)));
         let store = StoreStatus {
             capacity: space.capacity,
             used: space.used,
@@ -55,8 +56,8 @@ impl NodeHandle {
             chunks: space.chunks,
             read_only: space.read_only,
         };
-        let dropped = self.inner.shared.dropped_puts();
-        let mut attention = attention::of_node(&store, count.open, &dropped);
+        let failed = self.inner.shared.failures();
+        let mut attention = attention::of_node(&store, count.open, &failed);
         attention.append(&mut attention_at_rest);
         let rejects = self.inner.shared.rejects();
         Status {
@@ -132,6 +133,7 @@ impl NodeHandle {
             catalog.record(Entry::PutStarted(job.clone())).map(|()| (job, mark))
         });
         let (job, mark) = started.map_err(|error| failures::catalog(&error))?;
+        let Some(mark) = mark else { return Ok(()) }; // the number is new: nobody runs it
         // Durable before the first chunk leaves: a crash from here on resumes.
         self.inner.commit_catalog().await?;
         let patience = Duration::from_secs(request.timeout_s);
@@ -139,9 +141,8 @@ impl NodeHandle {
         let place = self.inner.putting.enter(&progress, Some(job.bytes)).await;
         if place.is_some() {
             let inner = Arc::clone(&self.inner);
-            PutRun { inner, job, patience, progress }.run().await;
+            drop(PutRun { inner, job, mark, patience, progress }.run().await);
         }
-        drop(mark);
         Ok(())
     }
 
@@ -197,11 +198,16 @@ pub struct AtRest {
 }
 
 /// Also used while no node runs.
-pub(super) fn at_rest(catalog: &Catalog, newest: usize) -> AtRest {
+/// `live` is what is known of the replicas of a put that runs.
+pub(super) fn at_rest(
+    catalog: &Catalog,
+    newest: usize,
+    live: &dyn Fn(JobId) -> Option<u8>,
+) -> AtRest {
     AtRest {
-        backups: backups(catalog, newest),
+        backups: backups(catalog, newest, live),
         count: count(catalog),
-        attention: attention::of_catalog(catalog),
+        attention: attention::of_catalog(catalog, seconds_since_1970()),
     }
 }
 
@@ -220,23 +226,36 @@ fn count(catalog: &Catalog) -> BackupCount {
 }
 
 /// What the catalogue knows of the `newest` puts, newest first.
-fn backups(catalog: &Catalog, newest: usize) -> Vec<BackupStatus> {
-    let open: Vec<&Job> = catalog.open_jobs().collect();
-    let open = open.into_iter().rev().map(|job| match &job.short {
-        Some(root) => backup(root, BackupState::Replicating),
+fn backups(
+    catalog: &Catalog,
+    newest: usize,
+    live: &dyn Fn(JobId) -> Option<u8>,
+) -> Vec<BackupStatus> {
+    let jobs: Vec<&Job> = catalog.open_jobs().collect();
+    let open = jobs.into_iter().rev().map(|job| open(job, live(job.started.job)));
+    let stored = catalog.roots().into_iter().map(|root| backup(root, BackupState::Stored));
+    open.chain(stored).take(newest).collect()
+}
+
+/// A put of the outbox. While it runs, what it has reached by now counts for more than what the
+/// try before left.
+fn open(job: &Job, live: Option<u8>) -> BackupStatus {
+    let state = if job.acked { BackupState::Replicating } else { BackupState::Queued };
+    let before = job.short.as_ref().map(|root| root.replicas);
+    let replicas = live.into_iter().chain(before).max().unwrap_or(0);
+    match &job.short {
+        Some(root) => BackupStatus { replicas, ..backup(root, state) },
         None => BackupStatus {
             name: file_name(&job.started.path),
             bytes: job.started.bytes,
             chunks: 0,
             target: job.started.replicas,
-            replicas: 0,
-            state: BackupState::Queued,
+            replicas,
+            state,
             put_at: job.started.started_at,
             capability: None,
         },
-    });
-    let stored = catalog.roots().into_iter().map(|root| backup(root, BackupState::Stored));
-    open.chain(stored).take(newest).collect()
+    }
 }
 
 /// A file's name in the catalogue and in `quloud status`.

@@ -78,11 +78,12 @@ impl Inner {
     }
 
     /// Appends to the catalogue's journal. Durable after [`Self::commit_catalog`].
-    pub(super) fn record(&self, entry: Entry) {
-        if let Err(error) = self.with_catalog(|catalog| catalog.record(entry)) {
-            // The commit that follows fails too, and its failure reaches the user.
-            tracing::error!(%error, "the catalogue could not be written");
-        }
+    ///
+    /// # Errors
+    /// The entry was not taken, and a commit that succeeds later does not bring it back.
+    pub(super) fn record(&self, entry: Entry) -> Result<(), Failure> {
+        self.with_catalog(|catalog| catalog.record(entry))
+            .map_err(|error| super::failures::catalog(&error))
     }
 
     /// Makes everything recorded so far durable.

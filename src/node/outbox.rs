@@ -10,8 +10,8 @@ use super::inner::Inner;
 use super::put::PutRun;
 use super::report::Progress;
 use crate::repo::catalog::{ChunkAcked, Entry, JobId, PutStarted};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,15 +24,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// as it waits, so that few leave room for the puts of a user who waits too.
 const TRIES_AT_ONCE: usize = 2;
 
-/// The jobs that run now, so that the outbox does not start one twice.
+/// The jobs that run now, so that the outbox does not start one twice, and the smallest number of
+/// replicas of any chunk of theirs, once all of the file was handed over.
 #[derive(Default)]
-pub(super) struct Running(Mutex<BTreeSet<JobId>>);
+pub(super) struct Running(Mutex<BTreeMap<JobId, Option<u8>>>);
 
 impl Running {
     /// Marks the job as running; `None` where it runs already.
     pub(super) fn begin(self: &Arc<Self>, job: JobId) -> Option<RunningJob> {
-        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.insert(job).then(|| RunningJob { running: Arc::clone(self), job })
+        let mut jobs = self.jobs();
+        if jobs.contains_key(&job) {
+            return None;
+        }
+        jobs.insert(job, None);
+        Some(RunningJob { running: Arc::clone(self), job })
+    }
+
+    /// See [`Running`]; `None` also where the job does not run.
+    pub(super) fn replicas(&self, job: JobId) -> Option<u8> {
+        self.jobs().get(&job).copied().flatten()
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, Option<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -42,10 +56,16 @@ pub(super) struct RunningJob {
     job: JobId,
 }
 
+impl RunningJob {
+    /// All of the file was handed over, and no chunk of it has fewer replicas.
+    pub(super) fn reached(&self, replicas: u8) {
+        self.running.jobs().insert(self.job, Some(replicas));
+    }
+}
+
 impl Drop for RunningJob {
     fn drop(&mut self) {
-        let mut jobs = self.running.0.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.remove(&self.job);
+        self.running.jobs().remove(&self.job);
     }
 }
 
@@ -114,15 +134,18 @@ pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
 pub(super) async fn record_late_acks(inner: Weak<Inner>, mut acks: mpsc::Receiver<ChunkAcked>) {
     while let Some(acked) = acks.recv().await {
         let Some(inner) = inner.upgrade() else { return };
-        // Durable with the next commit: nobody was told of it.
-        inner.record(Entry::ChunkAcked(acked));
+        // Durable with the next commit: nobody was told of it. Where it is not taken the copy is
+        // not lost, only not known until it is asked for.
+        if let Err(failure) = inner.record(Entry::ChunkAcked(acked)) {
+            tracing::error!(why = failure.why, "a late ack was not recorded");
+        }
     }
 }
 
 async fn try_again(inner: Arc<Inner>, job: PutStarted, mark: RunningJob) -> JobId {
     let (progress, mut heard) = mpsc::channel(16);
     let (id, path) = (job.job, job.path.clone());
-    let put = PutRun { inner, job, patience: PATIENCE, progress };
+    let put = PutRun { inner, job, mark, patience: PATIENCE, progress };
     let put = tokio::spawn(put.run());
     while let Some(progress) = heard.recv().await {
         match progress {
@@ -135,10 +158,10 @@ async fn try_again(inner: Arc<Inner>, job: PutStarted, mark: RunningJob) -> JobI
             Progress::Working { .. } => {}
         }
     }
-    if let Err(error) = put.await {
-        tracing::error!(%error, "a put ended badly");
+    match put.await {
+        Ok(mark) => drop(mark),
+        Err(error) => tracing::error!(%error, "a put ended badly"),
     }
-    drop(mark);
     id
 }
 

@@ -9,15 +9,18 @@ use super::failures;
 use super::handle::file_name;
 use super::inner::Inner;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
+use super::outbox::RunningJob;
+use super::replicas::Replicas;
 use super::report::{CapabilityText, Failure, Progress, PutDone};
-use crate::core::owner::{OwnerEvent, StoreJob};
+use crate::core::owner::{OwnerEvent, Shortage, StoreJob};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::seal::SealedChunk;
 use crate::net::peer_id_of;
-use crate::repo::catalog::{ChunkAcked, Entry, PutRoot, PutStarted};
+use crate::repo::catalog::{Catalog, ChunkAcked, Entry, JobDropped, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, put_file};
 use crate::repo::put::{ChunkSink, PutContext, PutError, PutSummary, SinkClosed};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -28,6 +31,7 @@ pub(super) struct PutRun {
     pub(super) inner: Arc<Inner>,
     /// What was promised.
     pub(super) job: PutStarted,
+    pub(super) mark: RunningJob,
     /// How long a chunk may wait for its quorum.
     pub(super) patience: Duration,
     pub(super) progress: mpsc::Sender<Progress<PutDone>>,
@@ -35,19 +39,23 @@ pub(super) struct PutRun {
 
 impl PutRun {
     /// Runs to the end and tells the progress channel; the catalogue is up to date before that.
-    pub(super) async fn run(self) {
-        let progress = self.progress.clone();
-        let last = match self.store_file().await {
+    pub(super) async fn run(self) -> RunningJob {
+        let outcome = self.store_file().await;
+        let is_open = self.inner.with_catalog(|catalog| catalog.job(self.job.job).is_some());
+        let failure = outcome.as_ref().err().filter(|_| is_open);
+        self.inner.shared.last_failure(self.job.job, failure.cloned());
+        let last = match outcome {
             Ok(done) => Progress::Done(done),
             Err(failure) => Progress::Failed(failure),
         };
         // Nobody need be listening: the job's state is in the catalogue.
-        drop(progress.send(last).await);
+        drop(self.progress.send(last).await);
+        self.mark
     }
 
-    async fn store_file(self) -> Result<PutDone, Failure> {
+    async fn store_file(&self) -> Result<PutDone, Failure> {
         let started = Instant::now();
-        let (sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let (sender, mut events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let handed_over = Arc::new(Mutex::new(BTreeMap::new()));
         let sink = Sink {
             inner: Arc::clone(&self.inner),
@@ -58,20 +66,28 @@ impl PutRun {
             next: 0,
         };
         let cancel = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-        let sealing = tokio::task::spawn_blocking(self.seal(sink, Arc::clone(&cancel.0)));
-        let mut tally = Tally {
-            run: &self,
-            handed_over,
-            summary: None,
-            holders: BTreeMap::new(),
-            fewest: None,
-            bytes: 0,
-            done: 0,
-        };
-        let outcome = tally.listen(events, sealing).await;
-        let Tally { summary, holders, fewest, .. } = tally;
-        let root = summary.map(|summary| self.root(summary, fewest.unwrap_or_default()));
-        let (failure, root) = match (outcome, root) {
+        let mut sealing = tokio::task::spawn_blocking(self.seal(sink, Arc::clone(&cancel.0)));
+        let mut tally = Tally::new(self, handed_over);
+        let mut outcome = tally.listen(&mut events, &mut sealing).await;
+        if let Err(Ended::Short(_)) = outcome {
+            outcome = tally.catch_up(&mut events, &mut sealing).await.and(outcome);
+        }
+        // No chunk is handed over any more, and nobody hears of those that were.
+        drop((events, cancel));
+        self.conclude(outcome, tally, started).await
+    }
+
+    /// Records how the run ended.
+    async fn conclude(
+        &self,
+        outcome: Result<(), Ended>,
+        tally: Tally<'_>,
+        started: Instant,
+    ) -> Result<PutDone, Failure> {
+        let (replicas, all_sent) = (tally.fewest(), tally.summary.is_some());
+        let Tally { summary, holders, .. } = tally;
+        let root = summary.map(|(summary, _)| self.root(summary, replicas));
+        let (ended, root) = match (outcome, root) {
             (Ok(()), Some(root)) => {
                 let done = done(&root, &holders, started);
                 self.record(Entry::PutDone(root)).await?;
@@ -79,22 +95,55 @@ impl PutRun {
             }
             (outcome, root) => (outcome.err().unwrap_or_else(Ended::stopped), root),
         };
-        match (failure, root) {
-            (Ended::ForGood(failure), _) => {
-                self.inner.shared.dropped(&self.job.path, &failure.why);
-                self.record(Entry::JobDropped(self.job.job)).await?;
-                Err(failure)
+        self.note_away(matches!(ended, Ended::Away(_)))?;
+        let (wanted, failure) = match ended {
+            Ended::Away(source) => self.away(&source),
+            Ended::ForGood(failure) => (false, failure),
+            Ended::Short(why) => {
+                (true, failures::short(&self.job, self.patience, replicas, all_sent, why))
             }
-            // Still wanted: the outbox takes it up again.
-            (Ended::ForNow(failure), Some(root)) => {
-                self.record(Entry::PutShort(root)).await?;
-                Err(failure)
-            }
-            (Ended::ForNow(failure), None) => {
-                self.inner.commit_catalog().await?;
-                Err(failure)
-            }
+            Ended::ForNow(failure) => (true, failure),
+        };
+        if !wanted {
+            return self.give_up(failure).await;
         }
+        // Still wanted: the outbox takes it up again.
+        match root {
+            Some(root) => self.record(Entry::PutShort(root)).await?,
+            None => self.inner.commit_catalog().await?,
+        }
+        Err(failure)
+    }
+
+    async fn give_up(&self, failure: Failure) -> Result<PutDone, Failure> {
+        let PutStarted { job, path, .. } = &self.job;
+        tracing::warn!(path = %path.display(), why = failure.why, "a put was given up");
+        let (job, path, why) = (*job, path.clone(), failure.why.clone());
+        let dropped = JobDropped { job, path, why, dropped_at: seconds_since_1970() };
+        self.record(Entry::JobDropped(dropped)).await?;
+        Err(failure)
+    }
+
+    /// Remembers since when the file cannot be opened, through restarts too.
+    fn note_away(&self, is_away: bool) -> Result<(), Failure> {
+        if is_away == self.away_since().is_some() {
+            return Ok(());
+        }
+        let since = is_away.then(seconds_since_1970);
+        self.inner.record(Entry::SourceAway { job: self.job.job, since })
+    }
+
+    /// Whether a put whose file is away goes on, and what is told.
+    fn away(&self, source: &std::io::Error) -> (bool, Failure) {
+        let (path, now) = (&self.job.path, seconds_since_1970());
+        match days_left(self.away_since().unwrap_or(now), now) {
+            Some(days) => (true, failures::away(path, source, days)),
+            None => (false, failures::gone(path, AWAY_DAYS_MAX)),
+        }
+    }
+
+    fn away_since(&self) -> Option<u64> {
+        self.inner.with_catalog(|catalog| catalog.job(self.job.job)?.away_since)
     }
 
     /// The blocking half: reads, seals and hands over; gives how many chunks it handed over.
@@ -102,18 +151,19 @@ impl PutRun {
         &self,
         mut sink: Sink,
         cancel: Arc<AtomicBool>,
-    ) -> impl FnOnce() -> Result<(PutSummary, u64), PutError> + use<> {
+    ) -> impl FnOnce() -> Result<(PutSummary, u64), Ended> + use<> {
         let inner = Arc::clone(&self.inner);
         let job = self.job.clone();
         move || {
-            let source = SourceFile::open(&job.path)?;
+            let ended = |error| Ended::of(&job.path, error);
+            let source = SourceFile::open(&job.path).map_err(ended)?;
             // The file that was promised, not another one that has its name by now.
             let stamp = source.stamp();
             if (stamp.bytes, stamp.modified_ns) != (job.bytes, job.modified_ns) {
-                return Err(PutError::Changed { path: job.path });
+                return Err(Ended::ForGood(failures::differs(&job.path)));
             }
             let context = PutContext { keys: &inner.keys, locality: job.locality, cancel: &cancel };
-            let summary = put_file(&source, context, &mut sink, |_| {})?;
+            let summary = put_file(&source, context, &mut sink, |_| {}).map_err(ended)?;
             Ok((summary, sink.next))
         }
     }
@@ -133,7 +183,7 @@ impl PutRun {
     }
 
     async fn record(&self, entry: Entry) -> Result<(), Failure> {
-        self.inner.record(entry);
+        self.inner.record(entry)?;
         self.inner.commit_catalog().await
     }
 
@@ -157,17 +207,38 @@ fn done(root: &PutRoot, holders: &BTreeMap<NodeId, u64>, started: Instant) -> Pu
     }
 }
 
+/// An open put whose file cannot be opened for so many days is given up.
+const AWAY_DAYS_MAX: u64 = 7;
+
+/// How many whole days are left to bring a file back that is away; `None` after the last.
+fn days_left(since: u64, now: u64) -> Option<u64> {
+    let day = 24 * 3600;
+    (AWAY_DAYS_MAX * day).checked_sub(now.saturating_sub(since)).map(|left| left / day)
+}
+
 /// How a run ended short of its aim.
 enum Ended {
     /// Another try may do.
     ForNow(Failure),
     /// No other try ever will.
     ForGood(Failure),
+    /// A chunk waited too long.
+    Short(Shortage),
+    /// The file cannot be opened.
+    Away(std::io::Error),
 }
 
 impl Ended {
     fn stopped() -> Self {
         Self::ForNow(failures::stopped())
+    }
+
+    fn of(path: &Path, error: PutError) -> Self {
+        match error {
+            PutError::Open { source, .. } => Self::Away(source),
+            error if failures::is_final(&error) => Self::ForGood(failures::put(path, &error)),
+            error => Self::ForNow(failures::put(path, &error)),
+        }
     }
 }
 
@@ -176,38 +247,45 @@ struct Tally<'a> {
     run: &'a PutRun,
     /// Plaintext bytes of each chunk that was handed over and has no quorum yet, by its number.
     handed_over: Arc<Mutex<BTreeMap<u64, u64>>>,
-    summary: Option<PutSummary>,
+    /// What was sealed and how many chunks of it were handed over, once that is all of it.
+    summary: Option<(PutSummary, u64)>,
     /// Chunks that each node acknowledged.
     holders: BTreeMap<NodeId, u64>,
-    /// The smallest number of replicas of any chunk.
-    fewest: Option<u8>,
+    replicas: Replicas,
+    /// It is recorded that some chunk has a replica.
+    acked: bool,
     bytes: u64,
     done: u64,
 }
 
-type Sealing = tokio::task::JoinHandle<Result<(PutSummary, u64), PutError>>;
+type Sealing = tokio::task::JoinHandle<Result<(PutSummary, u64), Ended>>;
+type Events = mpsc::Receiver<(u64, OwnerEvent)>;
 
-impl Tally<'_> {
+impl<'a> Tally<'a> {
+    fn new(run: &'a PutRun, handed_over: Arc<Mutex<BTreeMap<u64, u64>>>) -> Self {
+        let job = run.job.job;
+        let acked = |catalog: &mut Catalog| catalog.job(job).is_some_and(|job| job.acked);
+        Self {
+            run,
+            handed_over,
+            summary: None,
+            holders: BTreeMap::new(),
+            replicas: Replicas::default(),
+            acked: run.inner.with_catalog(acked),
+            bytes: 0,
+            done: 0,
+        }
+    }
+
     /// Returns when every chunk has its quorum, or with the first thing that went wrong.
-    async fn listen(
-        &mut self,
-        mut events: mpsc::Receiver<(u64, OwnerEvent)>,
-        mut sealing: Sealing,
-    ) -> Result<(), Ended> {
-        let mut handed_over = None;
-        while handed_over != Some(self.done) {
+    async fn listen(&mut self, events: &mut Events, sealing: &mut Sealing) -> Result<(), Ended> {
+        while self.all() != Some(self.done) {
             tokio::select! {
-                result = &mut sealing, if handed_over.is_none() => {
-                    let result = result
-                        .map_err(|error| Ended::ForNow(failures::died("the sealer", &error)))?;
-                    let (summary, all) = result.map_err(|error| self.unsealed(&error))?;
-                    self.summary = Some(summary);
-                    handed_over = Some(all);
-                }
+                sealed = &mut *sealing, if self.summary.is_none() => self.on_sealed(sealed)?,
                 // The sink and the drive loop hold the other end: none of them is left.
                 event = events.recv() => match event {
                     Some((index, event)) => self.on_event(index, event)?,
-                    None if handed_over.is_some() => return Err(Ended::stopped()),
+                    None if self.summary.is_some() => return Err(Ended::stopped()),
                     None => tokio::task::yield_now().await,
                 },
             }
@@ -215,32 +293,62 @@ impl Tally<'_> {
         Ok(())
     }
 
-    fn on_event(&mut self, index: u64, event: OwnerEvent) -> Result<(), Ended> {
-        match event {
-            OwnerEvent::Acked { id: chunk, node, lease, epoch, .. } => {
-                let acked = ChunkAcked { chunk, node, lease, epoch };
-                self.run.inner.record(Entry::ChunkAcked(acked));
+    /// Takes note of what was told before a chunk was reported short, and is not heard yet.
+    async fn catch_up(&mut self, events: &mut Events, sealing: &mut Sealing) -> Result<(), Ended> {
+        if self.summary.is_none() && sealing.is_finished() {
+            self.on_sealed(sealing.await)?;
+        }
+        while let Ok((index, event)) = events.try_recv() {
+            match self.on_event(index, event) {
+                Ok(()) | Err(Ended::Short(_)) => {}
+                Err(ended) => return Err(ended),
             }
-            OwnerEvent::Stored { replicas, holders, .. } => {
-                self.on_stored(index, replicas, &holders)
-            }
-            OwnerEvent::Short { replicas, why, .. } => {
-                self.fewest = Some(self.fewest.map_or(replicas, |fewest| fewest.min(replicas)));
-                let run = self.run;
-                return Err(Ended::ForNow(failures::short(&run.job, run.patience, replicas, why)));
-            }
-            OwnerEvent::Fetched { .. } | OwnerEvent::NotFetched { .. } => {}
         }
         Ok(())
     }
 
-    fn unsealed(&self, error: &PutError) -> Ended {
-        let failure = failures::put(&self.run.job.path, error);
-        if failures::is_final(error) { Ended::ForGood(failure) } else { Ended::ForNow(failure) }
+    fn on_sealed(
+        &mut self,
+        sealed: Result<Result<(PutSummary, u64), Ended>, tokio::task::JoinError>,
+    ) -> Result<(), Ended> {
+        let sealed = sealed.map_err(|error| Ended::ForNow(failures::died("the sealer", &error)))?;
+        self.summary = Some(sealed?);
+        self.tell_reached();
+        Ok(())
     }
 
-    fn on_stored(&mut self, index: u64, replicas: u8, holders: &[NodeId]) {
-        self.fewest = Some(self.fewest.map_or(replicas, |fewest| fewest.min(replicas)));
+    fn on_event(&mut self, index: u64, event: OwnerEvent) -> Result<(), Ended> {
+        match event {
+            OwnerEvent::Acked { id: chunk, node, lease, epoch, replicas, .. } => {
+                let acked = ChunkAcked { chunk, node, lease, epoch };
+                self.run.inner.record(Entry::ChunkAcked(acked)).map_err(Ended::ForNow)?;
+                self.on_reached(index, replicas)
+            }
+            OwnerEvent::Stored { replicas, holders, .. } => {
+                self.on_reached(index, replicas)?;
+                self.on_stored(index, &holders);
+                Ok(())
+            }
+            OwnerEvent::Short { replicas, why, .. } => {
+                self.on_reached(index, replicas)?;
+                Err(Ended::Short(why))
+            }
+            OwnerEvent::Fetched { .. } | OwnerEvent::NotFetched { .. } => Ok(()),
+        }
+    }
+
+    fn on_reached(&mut self, index: u64, replicas: u8) -> Result<(), Ended> {
+        self.replicas.reached(index, replicas);
+        if !self.acked && self.replicas.any() {
+            let acked = Entry::PutAcked(self.run.job.job);
+            self.run.inner.record(acked).map_err(Ended::ForNow)?;
+            self.acked = true;
+        }
+        self.tell_reached();
+        Ok(())
+    }
+
+    fn on_stored(&mut self, index: u64, holders: &[NodeId]) {
         for node in holders {
             let count = self.holders.entry(*node).or_default();
             *count = count.saturating_add(1);
@@ -250,7 +358,23 @@ impl Tally<'_> {
         let bytes = handed_over.remove(&index).unwrap_or_default();
         drop(handed_over);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.run.tell(self.bytes, self.done, self.fewest);
+        self.run.tell(self.bytes, self.done, Some(self.replicas.fewest(0)));
+    }
+
+    fn tell_reached(&self) {
+        if let Some(all) = self.all() {
+            self.run.mark.reached(self.replicas.fewest(all));
+        }
+    }
+
+    /// How many chunks there are, once that is known.
+    fn all(&self) -> Option<u64> {
+        self.summary.as_ref().map(|(_, all)| *all)
+    }
+
+    /// The smallest number of replicas of any chunk of the file, sent or not.
+    fn fewest(&self) -> u8 {
+        self.all().map_or(0, |all| self.replicas.fewest(all))
     }
 }
 
@@ -298,4 +422,19 @@ impl Drop for CancelOnDrop {
 /// Wall-clock seconds, for display only.
 pub(super) fn seconds_since_1970() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_may_be_away_for_seven_days() {
+        let day = 24 * 3600;
+        assert_eq!(days_left(5, 5), Some(7));
+        assert_eq!(days_left(5, 6), Some(6));
+        assert_eq!(days_left(5, 5 + 7 * day), Some(0));
+        assert_eq!(days_left(5, 6 + 7 * day), None);
+        assert_eq!(days_left(5, 4), Some(7), "a clock that was put back");
+    }
 }

@@ -58,7 +58,8 @@ pub struct BackupStatus {
     pub chunks: u64,
     /// Replicas asked for.
     pub target: u8,
-    /// The smallest number of acknowledged replicas of any chunk.
+    /// The smallest number of acknowledged replicas of any chunk; 0 while some of the file was not
+    /// sent yet, or where the node was killed before it could count.
     pub replicas: u8,
     /// `queued`, `replicating` or `stored`.
     pub state: BackupState,

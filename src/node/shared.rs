@@ -1,11 +1,12 @@
 //! What the drive loop tells the rest of the node: small, behind one lock, never awaited under.
 
+use super::report::Failure;
 use crate::core::codec::Reject;
 use crate::core::effect::Space;
 use crate::core::message::Hello;
 use crate::core::types::NodeId;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
+use crate::repo::catalog::JobId;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -21,8 +22,8 @@ struct Facts {
     space: Space,
     rejects: BTreeMap<Reject, u64>,
     labels: BTreeMap<NodeId, Labels>,
-    /// Puts that were given up since the start, oldest first.
-    dropped: VecDeque<(PathBuf, String)>,
+    /// Why the last try of each open put failed.
+    failed: BTreeMap<JobId, Failure>,
 }
 
 /// What a connected peer declares of itself, which nobody checks.
@@ -33,9 +34,6 @@ pub(super) struct Labels {
     /// Who runs it.
     pub(super) operator: String,
 }
-
-/// Given-up puts that are remembered for `status`; the log has all of them.
-const DROPPED_MAX: usize = 32;
 
 impl Shared {
     pub(super) fn new(space: Space) -> Self {
@@ -80,18 +78,18 @@ impl Shared {
         self.listening.subscribe()
     }
 
-    /// Remembers a put that was given up, for the user to see.
-    pub(super) fn dropped(&self, path: &Path, why: &str) {
-        tracing::warn!(path = %path.display(), why, "a put was given up");
+    /// Why the last try of a put failed; `None` where it did not, or the put is not open any more.
+    pub(super) fn last_failure(&self, job: JobId, failure: Option<Failure>) {
         let mut facts = self.facts();
-        if facts.dropped.len() >= DROPPED_MAX {
-            facts.dropped.pop_front();
+        match failure {
+            Some(failure) => drop(facts.failed.insert(job, failure)),
+            None => drop(facts.failed.remove(&job)),
         }
-        facts.dropped.push_back((path.to_owned(), why.to_owned()));
     }
 
-    pub(super) fn dropped_puts(&self) -> Vec<(PathBuf, String)> {
-        self.facts().dropped.iter().cloned().collect()
+    /// What was last told of each open put that failed since the start.
+    pub(super) fn failures(&self) -> BTreeMap<JobId, Failure> {
+        self.facts().failed.clone()
     }
 
     /// Empty where the peer is not connected.

@@ -1,9 +1,11 @@
 //! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
-use super::report::{GetRequest, Progress, PutDone, PutRequest, Status};
+use super::put::seconds_since_1970;
+use super::report::{BackupState, GetRequest, Progress, PutDone, PutRequest, Status};
 use super::*;
 use crate::crypto::keyfile::Protection;
 use crate::crypto::keys::Master;
+use crate::repo::catalog::{Entry, JobId, PutStarted};
 use datadir::DataDir;
 use rand::SeedableRng;
 use std::path::PathBuf;
@@ -73,6 +75,13 @@ impl TestNode {
         backups_at_rest(&self.data(), &self.owner(), usize::MAX).unwrap()
     }
 
+    /// Writes entries into the catalogue of a node that does not run.
+    fn record(&self, entries: impl IntoIterator<Item = Entry>) {
+        let (mut catalog, _) = Catalog::open(&self.data(), &self.owner()).unwrap();
+        entries.into_iter().for_each(|entry| catalog.record(entry).unwrap());
+        catalog.commit().unwrap();
+    }
+
     async fn stop(&mut self) {
         self.running.take().unwrap().0.shutdown().await;
     }
@@ -102,6 +111,23 @@ impl TestNode {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A put of one replica that began before this process.
+fn started_earlier(job: u64, path: PathBuf) -> PutStarted {
+    PutStarted {
+        job: JobId(job),
+        path,
+        bytes: 1000,
+        modified_ns: 0,
+        replicas: 1,
+        locality: Locality(0),
+        started_at: 0,
+    }
+}
+
+fn tells(attention: &[String], parts: &[&str]) -> bool {
+    attention.iter().any(|matter| parts.iter().all(|part| matter.contains(part)))
 }
 
 /// The last event of a piece of work.
@@ -195,4 +221,84 @@ async fn a_get_that_nobody_waits_for_gives_way_to_the_next_at_once() {
     holder.start(Some(&owner)).await;
     let done = end(waiting).await.unwrap();
     assert_eq!(done.bytes, 3 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_that_runs_is_not_queued_once_something_is_acknowledged() {
+    let owner = TestNode::started(1, None).await;
+    let _holder = TestNode::started(2, Some(&owner)).await;
+    owner.status_until(|status| status.peers == 1).await;
+    let _waiting = owner.put(owner.file("half", 1 << 20), 2, 3600);
+    let is_half = |status: &Status| {
+        status.backups.first().is_some_and(|put| {
+            (put.state, put.replicas, put.target) == (BackupState::Replicating, 1, 2)
+        })
+    };
+    owner.status_until(is_half).await;
+}
+
+#[test]
+fn a_put_that_was_broken_off_is_not_queued_either() {
+    let node = TestNode::new(1);
+    let path = |name: &str| node.folder.path().join(name);
+    let begun = [1, 2].map(|job| Entry::PutStarted(started_earlier(job, path("it"))));
+    node.record(begun.into_iter().chain([Entry::PutAcked(JobId(2))]));
+    let states: Vec<_> =
+        node.at_rest().backups.iter().map(|put| (put.state, put.replicas)).collect();
+    assert_eq!(states, [(BackupState::Replicating, 0), (BackupState::Queued, 0)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_put_tells_why_in_the_status_too() {
+    let node = TestNode::started(1, None).await;
+    let path = node.file("lonely", 1000);
+    let failure = end(node.put(path.clone(), 3, 1)).await.unwrap_err();
+    assert!(failure.what.contains("has 0 of 3 replicas after 1 s"), "{failure:?}");
+    let name = path.display().to_string();
+    let wanted = [name.as_str(), "0 of 3 replicas", "no other node"];
+    node.status_until(|status| tells(&status.attention, &wanted)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_whose_file_is_gone_says_so_and_is_given_up_after_a_week() {
+    let mut node = TestNode::new(1);
+    let path = |name: &str| node.folder.path().join(name);
+    let long_ago = seconds_since_1970() - 8 * 24 * 3600;
+    node.record([
+        Entry::PutStarted(started_earlier(1, path("unplugged"))),
+        Entry::PutStarted(started_earlier(2, path("deleted"))),
+        Entry::SourceAway { job: JobId(2), since: Some(long_ago) },
+    ]);
+    node.start(None).await;
+    let status = node
+        .status_until(|status| {
+            tells(&status.attention, &["unplugged is not there", "bring it back within"])
+                && tells(&status.attention, &["deleted was not stored", "for 7 days"])
+        })
+        .await;
+    assert_eq!(status.backups.iter().map(|put| &put.name).collect::<Vec<_>>(), ["unplugged"]);
+    node.stop().await;
+    assert!(tells(&node.at_rest().attention, &["deleted was not stored"]), "it is remembered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_changed_between_two_tries_is_told_until_it_is_put() {
+    let mut owner = TestNode::new(1);
+    let path = owner.file("draft", 999);
+    owner.record([Entry::PutStarted(started_earlier(1, path.clone()))]);
+    owner.start(None).await;
+    let wanted = ["draft was not stored", "it changed after its put began"];
+    owner.status_until(|status| tells(&status.attention, &wanted)).await;
+    let _holder = TestNode::started(2, Some(&owner)).await;
+    owner.status_until(|status| status.peers == 1).await;
+    end(owner.put(path, 1, 60)).await.unwrap();
+    assert_eq!(owner.handle().status(0).await.attention, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_the_catalogue_refuses_is_told_to_who_recorded_it() {
+    let node = TestNode::started(1, None).await;
+    let long = started_earlier(1, "p".repeat(70_000).into());
+    let failure = node.handle().inner.record(Entry::PutStarted(long)).unwrap_err();
+    assert!(failure.why.contains("too long"), "{failure:?}");
 }

@@ -14,7 +14,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{ChunkAcked, Entry, JobId, PutRoot, PutStarted, TooLong, UnknownEntry};
+pub use entry::{ChunkAcked, Entry, JobDropped, JobId, PutRoot, PutStarted, TooLong, UnknownEntry};
 pub use state::Job;
 
 use crate::core::types::{ChunkId, NodeId};
@@ -187,6 +187,16 @@ impl Catalog {
         self.state.jobs()
     }
 
+    /// A put of the outbox; `None` where it is not there any more.
+    pub fn job(&self, job: JobId) -> Option<&Job> {
+        self.state.job(job)
+    }
+
+    /// The newest of the puts that were given up and whose files were not put since, oldest first.
+    pub fn dropped(&self) -> impl Iterator<Item = &JobDropped> {
+        self.state.dropped()
+    }
+
     /// The files on the mesh, newest first.
     pub fn roots(&self) -> Vec<&PutRoot> {
         let mut roots: Vec<&PutRoot> = self.state.roots().collect();
@@ -231,6 +241,17 @@ impl Catalog {
             if let Some(root) = &job.short {
                 append(&mut fresh, |out| root.encode_short(out))?;
             }
+            let id = job.started.job;
+            if job.acked {
+                append(&mut fresh, |out| Entry::PutAcked(id).encode(out))?;
+            }
+            if let Some(since) = job.away_since {
+                let away = Entry::SourceAway { job: id, since: Some(since) };
+                append(&mut fresh, |out| away.encode(out))?;
+            }
+        }
+        for dropped in self.state.dropped() {
+            append(&mut fresh, |out| dropped.encode(out))?;
         }
         for root in self.state.roots() {
             append(&mut fresh, |out| root.encode_done(out))?;

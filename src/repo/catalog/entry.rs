@@ -80,15 +80,41 @@ pub enum Entry {
     PutDone(PutRoot),
     /// All was sealed and handed over, some chunks are short: the put stays in the outbox.
     PutShort(PutRoot),
-    /// The put cannot go on (the file changed or is gone): it leaves the outbox without a root.
-    JobDropped(JobId),
+    /// At least one chunk of the put has a replica.
+    PutAcked(JobId),
+    /// The put's file cannot be opened.
+    SourceAway {
+        /// The put.
+        job: JobId,
+        /// Since when: seconds since 1970. `None` when it can be opened again.
+        since: Option<u64>,
+    },
+    /// The put cannot go on: it leaves the outbox without a root.
+    JobDropped(JobDropped),
+}
+
+/// A put that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobDropped {
+    /// Its name.
+    pub job: JobId,
+    /// The file, absolute.
+    pub path: PathBuf,
+    /// Why, in words for the user.
+    pub why: String,
+    /// Seconds since 1970.
+    pub dropped_at: u64,
 }
 
 const PUT_STARTED: u8 = 1;
 const CHUNK_ACKED: u8 = 2;
 const PUT_DONE: u8 = 3;
 const PUT_SHORT: u8 = 4;
-const JOB_DROPPED: u8 = 5;
+/// Without a path and a reason: read, not written any more.
+const JOB_DROPPED_BARE: u8 = 5;
+const PUT_ACKED: u8 = 6;
+const SOURCE_AWAY: u8 = 7;
+const JOB_DROPPED: u8 = 8;
 
 /// A text does not fit its length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -118,11 +144,18 @@ impl Entry {
             }
             Self::PutDone(root) => root.encode(PUT_DONE, out),
             Self::PutShort(root) => root.encode(PUT_SHORT, out),
-            Self::JobDropped(job) => {
-                out.push(JOB_DROPPED);
+            Self::PutAcked(job) => {
+                out.push(PUT_ACKED);
                 out.extend_from_slice(&job.0.to_le_bytes());
                 Ok(())
             }
+            Self::SourceAway { job, since } => {
+                out.push(SOURCE_AWAY);
+                out.extend_from_slice(&job.0.to_le_bytes());
+                out.extend_from_slice(&since.unwrap_or(0).to_le_bytes());
+                Ok(())
+            }
+            Self::JobDropped(dropped) => dropped.encode(out),
         }
     }
 
@@ -149,7 +182,18 @@ impl Entry {
             })),
             PUT_DONE => PutRoot::decode(from).map(Self::PutDone),
             PUT_SHORT => PutRoot::decode(from).map(Self::PutShort),
-            JOB_DROPPED => Some(Self::JobDropped(JobId(from.number()?))),
+            PUT_ACKED => Some(Self::PutAcked(JobId(from.number()?))),
+            SOURCE_AWAY => Some(Self::SourceAway {
+                job: JobId(from.number()?),
+                since: Some(from.number()?).filter(|since| *since > 0),
+            }),
+            JOB_DROPPED => JobDropped::decode(from).map(Self::JobDropped),
+            JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
+                job: JobId(from.number()?),
+                path: PathBuf::new(),
+                why: String::new(),
+                dropped_at: 0,
+            })),
             _ => None,
         }
     }
@@ -187,6 +231,30 @@ impl PutStarted {
     pub fn name(&self) -> String {
         let name = self.path.file_name().map_or(self.path.as_path(), Path::new);
         name.to_string_lossy().into_owned()
+    }
+}
+
+impl JobDropped {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
+        let (path, why) = (self.path.as_os_str().as_encoded_bytes(), self.why.as_bytes());
+        let (path_length, why_length) = (text_length(path)?, text_length(why)?);
+        out.push(JOB_DROPPED);
+        out.extend_from_slice(&self.job.0.to_le_bytes());
+        out.extend_from_slice(&path_length);
+        out.extend_from_slice(path);
+        out.extend_from_slice(&why_length);
+        out.extend_from_slice(why);
+        out.extend_from_slice(&self.dropped_at.to_le_bytes());
+        Ok(())
+    }
+
+    fn decode(from: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            job: JobId(from.number()?),
+            path: path_of(from.text()?)?,
+            why: String::from_utf8(from.text()?.to_vec()).ok()?,
+            dropped_at: from.number()?,
+        })
     }
 }
 
@@ -310,6 +378,16 @@ pub(super) mod tests {
         }
     }
 
+    /// Of the put that [`started`] makes under the same number.
+    pub(in super::super) fn dropped(job: u64) -> JobDropped {
+        JobDropped {
+            job: JobId(job),
+            path: started(job).path,
+            why: "it changed".to_owned(),
+            dropped_at: 1_800_000_003,
+        }
+    }
+
     pub(in super::super) fn acked(chunk: u32, node: u8, epoch: u8) -> ChunkAcked {
         let mut id = [0; 32];
         id[..4].copy_from_slice(&chunk.to_be_bytes());
@@ -327,8 +405,18 @@ pub(super) mod tests {
             Entry::ChunkAcked(acked(2, 3, 4)),
             Entry::PutShort(root(5)),
             Entry::PutDone(root(6)),
-            Entry::JobDropped(JobId(7)),
+            Entry::PutAcked(JobId(7)),
+            Entry::SourceAway { job: JobId(8), since: Some(1_800_000_002) },
+            Entry::SourceAway { job: JobId(8), since: None },
+            Entry::JobDropped(dropped(9)),
         ]
+    }
+
+    #[test]
+    fn a_drop_of_an_earlier_version_is_read() {
+        let bytes = [&[JOB_DROPPED_BARE][..], &7_u64.to_le_bytes()].concat();
+        let entry = Entry::decode(&mut bytes.as_slice()).unwrap();
+        assert!(matches!(entry, Entry::JobDropped(dropped) if dropped.job == JobId(7)));
     }
 
     #[test]
@@ -375,7 +463,7 @@ pub(super) mod tests {
         #[test]
         fn any_bytes_decode_or_fail_cleanly(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            tag in 0..7_u8,
+            tag in 0..10_u8,
         ) {
             let _ = Entry::decode(&mut bytes.as_slice());
             if let Some(first) = bytes.first_mut() {

@@ -3,7 +3,7 @@
 //! Made for a million chunks: a chunk with up to three holders costs 44 bytes and its share of a
 //! tree, about 65 in all.
 
-use super::entry::{ChunkAcked, Entry, JobId, PutRoot, PutStarted};
+use super::entry::{ChunkAcked, Entry, JobDropped, JobId, PutRoot, PutStarted};
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use std::collections::BTreeMap;
 
@@ -14,7 +14,24 @@ pub struct Job {
     pub started: PutStarted,
     /// Where it stands, once all of it was handed over.
     pub short: Option<PutRoot>,
+    /// At least one of its chunks has a replica.
+    pub acked: bool,
+    /// Since when its file cannot be opened: seconds since 1970.
+    pub away_since: Option<u64>,
 }
+
+impl Job {
+    /// How many entries say all of it.
+    fn entries(&self) -> u64 {
+        [true, self.short.is_some(), self.acked, self.away_since.is_some()]
+            .into_iter()
+            .map(u64::from)
+            .sum()
+    }
+}
+
+/// Given-up puts that are remembered: the newest.
+const DROPPED_MAX: usize = 32;
 
 /// A store of a node: index into [`State::stores`].
 type StoreIndex = u32;
@@ -36,6 +53,7 @@ struct Store {
 pub(super) struct State {
     jobs: BTreeMap<JobId, Job>,
     roots: BTreeMap<(ChunkId, String), PutRoot>,
+    dropped: BTreeMap<JobId, JobDropped>,
     stores: Vec<Store>,
     index: BTreeMap<(NodeId, StoreEpoch), StoreIndex>,
     /// The store that each node acknowledged with last: the only one that counts.
@@ -51,24 +69,48 @@ impl State {
         match entry {
             Entry::PutStarted(started) => {
                 self.saw(started.job);
-                self.jobs.insert(started.job, Job { started, short: None });
+                let job = Job { started, short: None, acked: false, away_since: None };
+                self.jobs.insert(job.started.job, job);
             }
             Entry::ChunkAcked(acked) => self.on_acked(&acked),
             Entry::PutDone(root) => {
                 self.saw(root.job);
-                self.jobs.remove(&root.job);
+                if let Some(Job { started, .. }) = self.jobs.remove(&root.job) {
+                    self.dropped.retain(|_, dropped| dropped.path != started.path);
+                }
                 self.roots.insert((root.capability.id, root.name.clone()), root);
             }
             Entry::PutShort(root) => {
                 self.saw(root.job);
                 if let Some(job) = self.jobs.get_mut(&root.job) {
+                    job.acked |= root.replicas > 0;
                     job.short = Some(root);
                 }
             }
-            Entry::JobDropped(job) => {
-                self.saw(job);
-                self.jobs.remove(&job);
+            Entry::PutAcked(job) => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.acked = true;
+                }
             }
+            Entry::SourceAway { job, since } => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.away_since = since;
+                }
+            }
+            Entry::JobDropped(dropped) => self.on_dropped(dropped),
+        }
+    }
+
+    /// The latest word on a file is the one that counts.
+    fn on_dropped(&mut self, dropped: JobDropped) {
+        self.saw(dropped.job);
+        self.jobs.remove(&dropped.job);
+        self.dropped.retain(|_, other| other.path != dropped.path);
+        if !dropped.why.is_empty() {
+            self.dropped.insert(dropped.job, dropped);
+        }
+        if self.dropped.len() > DROPPED_MAX {
+            self.dropped.pop_first();
         }
     }
 
@@ -78,6 +120,14 @@ impl State {
 
     pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values()
+    }
+
+    pub(super) fn job(&self, job: JobId) -> Option<&Job> {
+        self.jobs.get(&job)
+    }
+
+    pub(super) fn dropped(&self) -> impl Iterator<Item = &JobDropped> {
+        self.dropped.values()
     }
 
     pub(super) fn roots(&self) -> impl Iterator<Item = &PutRoot> {
@@ -103,9 +153,9 @@ impl State {
 
     /// How many entries a journal of nothing but this state has.
     pub(super) fn entries(&self) -> u64 {
-        let jobs = self.jobs.values().map(|job| 1 + u64::from(job.short.is_some())).sum::<u64>();
+        let jobs = self.jobs.values().map(Job::entries).sum::<u64>();
         let acks = self.current.keys().map(|node| self.chunks_held_by(node)).sum::<u64>();
-        jobs + self.roots.len() as u64 + acks
+        jobs + self.roots.len() as u64 + self.dropped.len() as u64 + acks
     }
 
     /// Whether an ack still says something: made by the store that its node has now.
@@ -188,7 +238,7 @@ fn counting(
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::{acked, root, started};
+    use super::super::entry::tests::{acked, dropped, root, started};
     use super::*;
     use proptest::prelude::*;
 
@@ -213,9 +263,26 @@ mod tests {
         assert_eq!(jobs, [(1, false), (2, true)]);
         assert_eq!(state.roots().count(), 0);
         state.apply(Entry::PutDone(root(2)));
-        state.apply(Entry::JobDropped(JobId(1)));
+        state.apply(Entry::JobDropped(dropped(1)));
         assert_eq!((state.jobs().count(), state.roots().count()), (0, 1));
         assert_eq!(state.next_job(), JobId(3));
+    }
+
+    #[test]
+    fn a_given_up_put_is_remembered_until_its_file_is_put() {
+        let mut state = State::default();
+        for job in 1..=40 {
+            state.apply(Entry::PutStarted(started(job)));
+            state.apply(Entry::JobDropped(dropped(job)));
+        }
+        let jobs = |state: &State| state.dropped().map(|one| one.job.0).collect::<Vec<_>>();
+        assert_eq!(jobs(&state), (9..=40).collect::<Vec<_>>(), "the newest");
+        state.apply(Entry::PutStarted(PutStarted { path: started(40).path, ..started(41) }));
+        assert_eq!(jobs(&state).len(), DROPPED_MAX, "a try is no success");
+        state.apply(Entry::PutDone(root(41)));
+        assert_eq!(jobs(&state), (9..=39).collect::<Vec<_>>());
+        state.apply(Entry::JobDropped(JobDropped { path: started(9).path, ..dropped(50) }));
+        assert_eq!(jobs(&state), (10..=39).chain([50]).collect::<Vec<_>>(), "one word a file");
     }
 
     #[test]

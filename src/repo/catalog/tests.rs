@@ -1,6 +1,6 @@
 //! The catalogue as a whole, on real files.
 
-use super::entry::tests::{acked, root, started};
+use super::entry::tests::{acked, dropped, root, started};
 use super::journal::HEADER_BYTES;
 use super::*;
 use crate::repo::fixture::{owner, scratch};
@@ -267,6 +267,10 @@ fn a_mostly_dead_journal_is_rewritten() {
     let (mut catalog, _) = setup.open();
     catalog.record(Entry::PutStarted(started(1))).unwrap();
     catalog.record(Entry::PutShort(root(1))).unwrap();
+    catalog.record(Entry::PutAcked(JobId(1))).unwrap();
+    catalog.record(Entry::SourceAway { job: JobId(1), since: Some(5) }).unwrap();
+    catalog.record(Entry::PutStarted(started(3))).unwrap();
+    catalog.record(Entry::JobDropped(dropped(3))).unwrap();
     catalog.record(Entry::PutDone(root(2))).unwrap();
     for round in 0..3 {
         for chunk in 0..4000 {
@@ -278,16 +282,18 @@ fn a_mostly_dead_journal_is_rewritten() {
     drop(catalog);
     let before = fs::metadata(setup.file()).unwrap().len();
     let (mut catalog, report) = setup.open();
-    assert!(report.compacted && report.entries == 12_004, "{report:?}");
+    assert!(report.compacted && report.entries == 12_008, "{report:?}");
     assert!(fs::metadata(setup.file()).unwrap().len() < before / 2);
-    catalog.record(Entry::JobDropped(JobId(77))).unwrap();
+    catalog.record(Entry::JobDropped(dropped(77))).unwrap();
     catalog.commit().unwrap();
     drop(catalog);
     let (catalog, report) = setup.open();
-    assert_eq!(report, OpenReport { entries: 4005, ..OpenReport::default() });
+    assert_eq!(report, OpenReport { entries: 4008, ..OpenReport::default() });
     assert_eq!(catalog.chunks_held_by(&acked(0, 1, 0).node), 4000);
     assert_eq!(catalog.holders_of(&acked(5, 0, 0).chunk).len(), 2);
-    assert!(catalog.open_jobs().next().unwrap().short.is_some());
+    let job = catalog.open_jobs().next().unwrap();
+    assert!(job.short.is_some() && job.acked && job.away_since == Some(5));
+    assert_eq!(catalog.dropped().cloned().collect::<Vec<_>>(), [dropped(3), dropped(77)]);
     assert_eq!((catalog.chunks(), catalog.roots().len()), (4000, 1));
     assert_eq!(catalog.next_job(), JobId(78));
 }
