@@ -296,8 +296,8 @@ impl StoreFlow {
         }
     }
 
-    /// A node that refused, and volunteers again, is taken at its word; one that lied is not, and
-    /// one that takes no more of ours did not know whose chunk it is.
+    /// A node that refused or was cut off, and volunteers again, is taken at its word; one that lied
+    /// is not, and one that takes no more of ours did not know whose chunk it is.
     fn forgive(
         &mut self,
         now: Time,
@@ -314,7 +314,7 @@ impl StoreFlow {
             let Some(job) = self.jobs.get_mut(&offer.id) else { continue };
             if wants >> position & 1 == 1 && job.grants.get(&node) != Some(&Grant::Lied) {
                 job.quorum.volunteer(node);
-                if matches!(job.grants.get(&node), Some(Grant::Refused(_))) {
+                if matches!(job.grants.get(&node), Some(Grant::Refused(_) | Grant::CutOff)) {
                     job.grants.remove(&node);
                 }
             }

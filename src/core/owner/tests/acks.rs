@@ -245,6 +245,16 @@ fn chunk_lost_by_its_only_holder_goes_there_again_when_it_volunteers_anew() {
 }
 
 #[test]
+fn node_that_was_cut_off_is_dialed_again_when_it_volunteers_anew() {
+    let (mut world, node, id) = with_silent(1);
+    world.disconnect(node);
+    world.fake(node).manners = Manners::Honest;
+    world.run_until(700 * SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.receivers(&id), [node, node]);
+    assert_eq!(world.dials.len(), 1);
+}
+
+#[test]
 fn holder_over_quota_is_not_sent_one_chunk_after_the_other() {
     let mut world = World::new(0);
     let over = world.add_connected(Manners::Refuses(StoreRefusal::OverQuota));
