@@ -42,13 +42,14 @@ impl Disk {
         let added_bytes = match self.durable.get(&chunk.id()) {
             Some(held) if held.account != chunk.account => return Err(StoreError::OtherAccount),
             Some(held) => {
-                return Ok(Written { lease: held.lease, epoch, added_bytes: 0 });
+                let (lease, terms) = (held.lease, held.terms);
+                return Ok(Written { lease, terms, epoch, added_bytes: 0 });
             }
             None => chunk.sealed.len() as u64,
         };
-        let lease = chunk.lease;
+        let (lease, terms) = (chunk.lease, chunk.terms);
         self.durable.insert(chunk.id(), chunk);
-        Ok(Written { lease, epoch, added_bytes })
+        Ok(Written { lease, terms, epoch, added_bytes })
     }
 
     /// The power fails: what was not synced is gone.

@@ -231,7 +231,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             }
             let held = entry.condition == Condition::Sound;
             if held && (group.now.contains_key(&id) || self.is_whole(&id)?) {
-                return Ok(Written { lease: entry.lease, epoch, added_bytes: 0 });
+                let Entry { lease, terms, .. } = *entry;
+                return Ok(Written { lease, terms, epoch, added_bytes: 0 });
             }
         }
         let right = chunk.sealed.len() == chunk.header.sealed_bytes as usize
@@ -251,7 +252,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         self.replace(group, id, current, Some(entry));
         let added_bytes = u64::from(entry.locator.bytes);
         group.room = group.room.map(|room| room.saturating_sub(added_bytes));
-        Ok(Written { lease, epoch, added_bytes })
+        Ok(Written { lease, terms: chunk.terms, epoch, added_bytes })
     }
 
     /// Whether the bytes of a held chunk are still there. A second ack is as good a promise as a

@@ -40,7 +40,6 @@ pub(super) struct Writing {
     account: Account,
     id: ChunkId,
     sealed_bytes: u32,
-    terms: LeaseTerms,
     receipt: Receipt,
 }
 
@@ -220,15 +219,8 @@ impl HolderRole {
         let sealed_bytes = chunk.header.sealed_bytes;
         self.admission.reserve(now, from, chunk.account, sealed_bytes);
         let ticket = self.ticket();
-        let writing = Writing {
-            from,
-            batch: chunk.batch,
-            account: chunk.account,
-            id,
-            sealed_bytes,
-            terms: promised,
-            receipt,
-        };
+        let writing =
+            Writing { from, batch: chunk.batch, account: chunk.account, id, sealed_bytes, receipt };
         self.writing.insert(ticket, writing);
         let chunk = Box::new(StoredChunk {
             header: chunk.header,
@@ -299,11 +291,12 @@ impl HolderRole {
             let Some(writing) = self.writing.remove(&ticket) else {
                 continue;
             };
-            let Writing { from, batch, account, id, sealed_bytes, terms, receipt } = writing;
+            let Writing { from, batch, account, id, sealed_bytes, receipt } = writing;
             self.writing_bytes.give_back(from, sealed_bytes.into());
             self.admission.settle(account, sealed_bytes, result.as_ref().ok());
             match result {
-                Ok(Written { lease, epoch, .. }) => {
+                // What is promised is what the store keeps: older terms where it held the chunk.
+                Ok(Written { lease, terms, epoch, .. }) => {
                     let group = (from, batch, account, terms.encode(), epoch);
                     groups.entry(group).or_default().push(AckedChunk { id, lease, receipt });
                 }

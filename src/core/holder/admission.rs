@@ -215,6 +215,7 @@ mod tests {
         admission.reserve(Time(0), PEER, ACCOUNT, 10 << 10);
         let written = Written {
             lease: crate::core::types::LeaseNonce::from_bytes([0; 16]),
+            terms: LeaseTerms::default(),
             epoch: crate::core::types::StoreEpoch::from_bytes([0; 16]),
             added_bytes: 12 << 10,
         };

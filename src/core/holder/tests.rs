@@ -204,8 +204,12 @@ fn assert_well_formed(effect: &Effect) {
     }
 }
 
+fn written(added_bytes: u64) -> Written {
+    Written { lease: LEASE, terms: LeaseTerms::default(), epoch: EPOCH, added_bytes }
+}
+
 fn done(ticket: Ticket) -> (Ticket, Result<Written, StoreError>) {
-    (ticket, Ok(Written { lease: LEASE, epoch: EPOCH, added_bytes: 4_096 }))
+    (ticket, Ok(written(4_096)))
 }
 
 /// The one effect there is, a write.

@@ -301,7 +301,7 @@ fn account_above_its_quota_is_told_so_and_keeps_what_it_has() {
         let message = fixture.store(&chunk);
         let ticket = fixture.begin_write(message);
         let added_bytes = 8_192;
-        let written = Written { lease: LEASE, epoch: EPOCH, added_bytes };
+        let written = written(added_bytes);
         fixture.written(vec![(ticket, Ok(written))]);
     }
     let chunk = fixture.chunk(3);
@@ -424,4 +424,18 @@ fn ack_to_a_peer_that_left_is_dropped() {
     fixture.handle(Input::PeerDown(OWNER));
     assert!(fixture.written(vec![done(ticket)]).is_empty());
     assert_eq!(fixture.role.load().writing_bytes, 0);
+}
+
+#[test]
+fn ack_promises_what_the_store_keeps_and_not_what_was_asked_last() {
+    let mut fixture = Fixture::new();
+    let chunk = fixture.chunk(1);
+    let message = fixture.store(&chunk);
+    let ticket = fixture.begin_write(message);
+    let terms = LeaseTerms { renew_every_s: 1, ..LeaseTerms::default() };
+    let kept = Written { terms, ..written(0) };
+    let (_, StreamMessage::StoreAck(ack)) = sent(fixture.written(vec![(ticket, Ok(kept))])) else {
+        panic!("expected an ack")
+    };
+    assert_eq!(ack.terms, terms);
 }

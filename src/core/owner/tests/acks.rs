@@ -98,6 +98,39 @@ fn promise_of_less_than_was_asked_is_turned_down() {
 }
 
 #[test]
+fn promise_below_any_one_of_the_durations_is_turned_down() {
+    let shorter: [fn(&mut LeaseTerms); 3] = [
+        |terms| terms.renew_every_s -= 1,
+        |terms| terms.keep_after_silence_s -= 1,
+        |terms| terms.release_delay_s -= 1,
+    ];
+    for shorten in shorter {
+        let (mut world, node, _) = with_silent(1);
+        let mut chunk = world.fakes[&node].received[0].clone();
+        shorten(&mut chunk.terms);
+        let ack = world.fakes[&node].ack(world.mesh, &chunk);
+        world.stream(node, StreamMessage::StoreAck(ack));
+        assert_eq!(world.rejects, [(node, Reject::Malformed)]);
+        assert!(world.acked(1).is_empty());
+    }
+}
+
+/// The receipt is made with the pair key and so with the true account; the statement is not.
+#[test]
+fn ack_that_names_another_account_beside_a_true_receipt_is_false() {
+    let (mut world, node, _) = with_silent(1);
+    let StoreAck { batch, epoch, terms, chunks, .. } = ack_of(&world, node);
+    let account = world.keys.account(&NodeId::from_bytes([1; 32])).account();
+    let statement = AckStatement { mesh: world.mesh, account, batch, epoch, terms, chunks };
+    let signature = statement.sign(&world.fakes[&node].keys);
+    let chunks = statement.chunks;
+    let ack = StoreAck { batch, account, epoch, terms, chunks, signature };
+    world.stream(node, StreamMessage::StoreAck(ack));
+    assert_eq!(world.rejects, [(node, Reject::BadProof)]);
+    assert!(world.acked(1).is_empty());
+}
+
+#[test]
 fn promise_of_more_than_was_asked_is_taken() {
     let (mut world, node, _) = with_silent(1);
     let mut chunk = world.fakes[&node].received[0].clone();
