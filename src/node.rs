@@ -26,6 +26,7 @@ mod put;
 mod replicas;
 pub mod report;
 mod shared;
+mod stores;
 
 pub use get::check_output;
 pub use handle::NodeHandle;

@@ -117,7 +117,7 @@ pub struct Space {
 pub struct Written {
     /// The lease's name: the same as before where the chunk was held already.
     pub lease: LeaseNonce,
-    /// What is promised in the store: the terms of the first write where the chunk was held already.
+    /// What the store promises: the terms of the first write where the chunk was held already.
     pub terms: LeaseTerms,
     /// Of the store.
     pub epoch: StoreEpoch,

@@ -94,6 +94,18 @@ impl Collector {
         }
     }
 
+    /// The node lost what it acknowledged: its ack stands no more, and it may acknowledge anew.
+    /// Whether it had one. What shared a domain with it stays uncounted, which errs on the safe
+    /// side.
+    pub fn void(&mut self, node: &NodeId) -> bool {
+        let known = self.nodes.get_mut(node);
+        let Some(known) = known.filter(|known| matches!(known.stage, Stage::Acked(_))) else {
+            return false;
+        };
+        known.stage = Stage::Volunteered;
+        true
+    }
+
     /// The node acknowledged in an earlier life of this job, and said just now that it holds the
     /// chunk still.
     pub fn earlier(&mut self, node: NodeId, standing: &Standing) {

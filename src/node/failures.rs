@@ -44,6 +44,16 @@ pub(super) fn put(path: &Path, error: &PutError) -> Failure {
     }
 }
 
+/// A holder came back with another store while the put ran.
+pub(super) fn lost_store(job: &PutStarted) -> Failure {
+    Failure {
+        kind: FailureKind::NotEnoughHolders,
+        what: format!("chunks of {} have fewer than {} replicas", job.path.display(), job.replicas),
+        why: "a node lost its store after it had acknowledged some of them".to_owned(),
+        hint: OUTBOX.to_owned(),
+    }
+}
+
 /// A chunk waited for its quorum as long as it was told to. `replicas` is what the file has: the
 /// smallest number of any chunk, and none where chunks were not sent (not `all_sent`).
 pub(super) fn short(
@@ -74,11 +84,12 @@ pub(super) fn short(
             patience.as_secs(),
         ),
         why: why.to_owned(),
-        hint: "it stays in the outbox: a running node (`quloud up`) goes on trying; \
-               `quloud status --json` shows the capability once it is stored"
-            .to_owned(),
+        hint: OUTBOX.to_owned(),
     }
 }
+
+const OUTBOX: &str = "it stays in the outbox: a running node (`quloud up`) goes on trying; \
+                      `quloud status --json` shows the capability once it is stored";
 
 /// The file of an open put is another one by now.
 pub(super) fn differs(path: &Path) -> Failure {

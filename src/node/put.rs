@@ -12,6 +12,7 @@ use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use super::outbox::RunningJob;
 use super::replicas::Replicas;
 use super::report::{CapabilityText, Failure, Progress, PutDone};
+use super::stores::Stores;
 use crate::core::owner::{OwnerEvent, Shortage, StoreJob};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::seal::SealedChunk;
@@ -84,7 +85,11 @@ impl PutRun {
         tally: Tally<'_>,
         started: Instant,
     ) -> Result<PutDone, Failure> {
-        let (replicas, all_sent) = (tally.fewest(), tally.summary.is_some());
+        let lost =
+            self.inner.with_catalog(|catalog| tally.stores.lost(|node| catalog.store_of(node)));
+        let lost_some = || Err(Ended::ForNow(failures::lost_store(&self.job)));
+        let outcome = outcome.and_then(|()| if lost == 0 { Ok(()) } else { lost_some() });
+        let (replicas, all_sent) = (tally.fewest().saturating_sub(lost), tally.summary.is_some());
         let Tally { summary, holders, .. } = tally;
         let root = summary.map(|(summary, _)| self.root(summary, replicas));
         let (ended, root) = match (outcome, root) {
@@ -251,6 +256,7 @@ struct Tally<'a> {
     summary: Option<(PutSummary, u64)>,
     /// Chunks that each node acknowledged.
     holders: BTreeMap<NodeId, u64>,
+    stores: Stores,
     replicas: Replicas,
     /// It is recorded that some chunk has a replica.
     acked: bool,
@@ -270,6 +276,7 @@ impl<'a> Tally<'a> {
             handed_over,
             summary: None,
             holders: BTreeMap::new(),
+            stores: Stores::default(),
             replicas: Replicas::default(),
             acked: run.inner.with_catalog(acked),
             bytes: 0,
@@ -320,6 +327,7 @@ impl<'a> Tally<'a> {
     fn on_event(&mut self, index: u64, event: OwnerEvent) -> Result<(), Ended> {
         match event {
             OwnerEvent::Acked { id: chunk, node, lease, epoch, replicas, .. } => {
+                self.stores.saw(node, epoch);
                 let acked = ChunkAcked { chunk, node, lease, epoch };
                 self.run.inner.record(Entry::ChunkAcked(acked)).map_err(Ended::ForNow)?;
                 self.on_reached(index, replicas)
@@ -350,6 +358,12 @@ impl<'a> Tally<'a> {
 
     fn on_stored(&mut self, index: u64, holders: &[NodeId]) {
         for node in holders {
+            // One that held the chunk before the run counts with the store that it had.
+            if !self.stores.knows(node)
+                && let Some(epoch) = self.run.inner.with_catalog(|catalog| catalog.store_of(node))
+            {
+                self.stores.saw(*node, epoch);
+            }
             let count = self.holders.entry(*node).or_default();
             *count = count.saturating_add(1);
         }

@@ -17,7 +17,7 @@ mod tests;
 pub use entry::{ChunkAcked, Entry, JobDropped, JobId, PutRoot, PutStarted, TooLong, UnknownEntry};
 pub use state::Job;
 
-use crate::core::types::{ChunkId, NodeId};
+use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
 use journal::Journal;
 use state::State;
@@ -207,6 +207,12 @@ impl Catalog {
     /// Who acknowledged this chunk, with the store it has now.
     pub fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
         self.state.holders_of(chunk)
+    }
+
+    /// The store that this node acknowledged with last: what it said for another one counts no
+    /// more.
+    pub fn store_of(&self, node: &NodeId) -> Option<StoreEpoch> {
+        self.state.store_of(node)
     }
 
     /// How many chunks this node acknowledged, with the store it has now.

@@ -2,7 +2,7 @@
 
 use super::delivery::{Delivery, Item};
 use super::shared::Shared;
-use super::store::{Grant, StoreFlow};
+use super::store::{Grant, Job, StoreFlow};
 use super::timers::Wake;
 use crate::core::codec::Reject;
 use crate::core::message::{StoreAck, StoreRefusal, StoreReject};
@@ -59,6 +59,10 @@ impl StoreFlow {
         };
         let (good, bad): (Vec<AckedChunk>, Vec<AckedChunk>) =
             fresh.into_iter().partition(|chunk| matches(chunk));
+        let is_another = |delivery: &mut Delivery| delivery.is_another_store(epoch);
+        if !good.is_empty() && self.deliveries.get_mut(&from).is_some_and(is_another) {
+            self.void_acks(now, shared, from);
+        }
         for chunk in good {
             let AckedChunk { id, lease, .. } = chunk;
             self.record(now, shared, (batch, id), Verified { id, node: from, lease, epoch });
@@ -68,6 +72,21 @@ impl StoreFlow {
             self.on_lie(now, shared, from, batch, &ids);
         }
         self.pump(now, shared, from);
+    }
+
+    /// The node has another store than the one for which it acknowledged before: what it said then
+    /// counts no more, and those chunks need somebody else, or the same node anew. What was
+    /// reported as stored already is for whoever heard it to doubt: the ack that comes names the
+    /// new store.
+    fn void_acks(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+        for finished in &mut self.finished {
+            finished.quorum.void(&node);
+        }
+        let voided = |(id, job): (&ChunkId, &mut Job)| job.quorum.void(&node).then_some(*id);
+        let voided: Vec<ChunkId> = self.jobs.iter_mut().filter_map(voided).collect();
+        for id in voided {
+            self.place_chunk(now, shared, &id);
+        }
     }
 
     fn record(&mut self, now: Time, shared: &mut Shared, item: Item, ack: Verified) {

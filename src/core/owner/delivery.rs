@@ -6,7 +6,7 @@
 //! were given up or cut off (of more than that some are forgotten, and their acks then count as
 //! unsolicited); [`DONE_MAX`] answered ones, the oldest forgotten first.
 
-use crate::core::types::{Account, BatchId, ChunkId, Time};
+use crate::core::types::{Account, BatchId, ChunkId, StoreEpoch, Time};
 use crate::crypto::ack::Receipt;
 use crate::crypto::keys::{AgreementKey, PairKey};
 use std::collections::{BTreeMap, VecDeque};
@@ -61,6 +61,8 @@ pub(super) struct Delivery {
     in_flight_bytes: usize,
     progress: Time,
     stalled: bool,
+    /// The store that its last ack named.
+    epoch: Option<StoreEpoch>,
 }
 
 impl Delivery {
@@ -76,7 +78,13 @@ impl Delivery {
             in_flight_bytes: 0,
             progress: Time::default(),
             stalled: false,
+            epoch: None,
         }
+    }
+
+    /// It acknowledged for this store; whether an ack before was for another one.
+    pub(super) fn is_another_store(&mut self, epoch: StoreEpoch) -> bool {
+        self.epoch.replace(epoch).is_some_and(|before| before != epoch)
     }
 
     pub(super) fn push(&mut self, item: Item) {

@@ -4,8 +4,8 @@
 //! may send one. What does not open, is forged, or says nothing of use, counts apart from what is
 //! good, and both count by the neighbour that forwarded it: one that sends rubbish, or answers of
 //! nodes that it made up, uses up its own share and nobody else's. An answer whose very bytes were
-//! opened before is a replay and not opened again; a second answer in other bytes may well be honest
-//! (a node that was asked on its stream and on the topic answers both).
+//! opened before is a replay and not opened again; a second answer in other bytes may well be
+//! honest (a node that was asked on its stream and on the topic answers both).
 
 use super::peers::CONNECTED_MAX;
 use crate::core::codec::Reject;

@@ -115,6 +115,7 @@ impl World {
             site: "",
             mesh: self.mesh,
             reachable: true,
+            epoch: StoreEpoch::from_bytes([1; 16]),
             held: BTreeMap::new(),
             received: Vec::new(),
             acks: Vec::new(),
@@ -139,6 +140,17 @@ impl World {
         let peer = Peer { node, hello: fake.hello(), reach: fake.reach };
         self.up.insert(node);
         self.input(Input::PeerUp(peer));
+    }
+
+    /// The node comes back with an empty store.
+    fn lose_store(&mut self, node: NodeId) {
+        self.disconnect(node);
+        let fake = self.fake(node);
+        fake.held.clear();
+        let [first, ..] = *fake.epoch.as_bytes();
+        fake.epoch = StoreEpoch::from_bytes([first + 1; 16]);
+        self.truly_acked.retain(|(holder, _)| *holder != node);
+        self.connect(node);
     }
 
     fn disconnect(&mut self, node: NodeId) {

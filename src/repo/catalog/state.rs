@@ -158,6 +158,15 @@ impl State {
         jobs + self.roots.len() as u64 + self.dropped.len() as u64 + acks
     }
 
+    /// The store that this node acknowledged with last.
+    pub(super) fn store_of(&self, node: &NodeId) -> Option<StoreEpoch> {
+        let current = self.current.get(node)?;
+        let [first, last] =
+            [[0; 16], [u8::MAX; 16]].map(|epoch| (*node, StoreEpoch::from_bytes(epoch)));
+        let mut stores = self.index.range(first..=last);
+        stores.find(|(_, index)| *index == current).map(|((_, epoch), _)| *epoch)
+    }
+
     /// Whether an ack still says something: made by the store that its node has now.
     pub(super) fn counts(&self, acked: &ChunkAcked) -> bool {
         let index = self.index.get(&(acked.node, acked.epoch));
@@ -283,6 +292,14 @@ mod tests {
         assert_eq!(jobs(&state), (9..=39).collect::<Vec<_>>());
         state.apply(Entry::JobDropped(JobDropped { path: started(9).path, ..dropped(50) }));
         assert_eq!(jobs(&state), (10..=39).chain([50]).collect::<Vec<_>>(), "one word a file");
+    }
+
+    #[test]
+    fn the_store_of_a_node_is_the_one_of_its_last_ack() {
+        let state = state(&[acked(1, 1, 9), acked(1, 2, 200), acked(2, 1, 3)]);
+        assert_eq!(state.store_of(&node(1)), Some(acked(2, 1, 3).epoch));
+        assert_eq!(state.store_of(&node(2)), Some(acked(1, 2, 200).epoch));
+        assert_eq!(state.store_of(&node(3)), None);
     }
 
     #[test]

@@ -280,6 +280,32 @@ fn amnesia_node_never_counted() {
 }
 
 #[test]
+fn ack_for_another_store_voids_the_acks_before_it() {
+    let mut world = World::new(3);
+    let id = store_one(&mut world, 1, 4);
+    world.run(SECOND);
+    assert_eq!(world.acked(1).len(), 3);
+    let nodes: Vec<NodeId> = world.up.iter().copied().collect();
+    world.lose_store(nodes[0]);
+    // Nothing shows it before it acknowledges something else; then it gets the chunk anew.
+    store_one(&mut world, 2, 3);
+    world.run(SECOND);
+    let again = world.receivers(&id).iter().filter(|node| **node == nodes[0]).count();
+    assert_eq!(again, 2);
+    assert_eq!(world.acked(1).last(), Some(&(nodes[0], 3)));
+    assert!(world.fakes[&nodes[0]].held.contains_key(&id));
+    // Whoever counts in the end has the chunk.
+    world.lose_store(nodes[1]);
+    store_one(&mut world, 3, 3);
+    world.run(SECOND);
+    world.add_connected(Manners::Honest);
+    world.run_until(30 * SECOND, |world| world.stored(1).is_some());
+    for node in world.stored(1).unwrap() {
+        assert!(world.fakes[node].held.contains_key(&id), "{node} has it");
+    }
+}
+
+#[test]
 fn earlier_holder_that_is_away_is_not_counted() {
     let mut world = World::new(4);
     let away = *world.up.first().unwrap();

@@ -34,6 +34,7 @@ pub(super) struct Fake {
     pub(super) mesh: MeshId,
     /// Answers a dial.
     pub(super) reachable: bool,
+    pub(super) epoch: StoreEpoch,
     pub(super) held: BTreeMap<ChunkId, (Header, Bytes)>,
     /// Chunks received, good or not, in order.
     pub(super) received: Vec<StoreChunk>,
@@ -112,7 +113,7 @@ impl Fake {
             mesh,
             account: chunk.account,
             batch: chunk.batch,
-            epoch: StoreEpoch::from_bytes([1; 16]),
+            epoch: self.epoch,
             terms,
             chunks: vec![AckedChunk { id, lease: LeaseNonce::from_bytes([2; 16]), receipt }],
         };
