@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How long a node may take to come up or to see its peers.
@@ -90,9 +90,13 @@ impl DemoNode {
                 }
             }
         });
-        let line = receiver
-            .recv_timeout(PATIENCE)
-            .map_err(|_| self.failed("up", "it did not print its address in time"))?;
+        let line = receiver.recv_timeout(PATIENCE).map_err(|error| {
+            let why = match error {
+                RecvTimeoutError::Timeout => "it did not print its address in time",
+                RecvTimeoutError::Disconnected => "it ended before it printed its address",
+            };
+            self.failed("up", why)
+        })?;
         let peer_id = line.rsplit_once("/p2p/").map(|(_, peer_id)| peer_id.to_owned());
         self.peer_id = peer_id.ok_or_else(|| self.failed("up", &format!("it printed {line:?}")))?;
         self.address = line;
