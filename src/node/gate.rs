@@ -47,10 +47,11 @@ impl Gate {
         let waiting = Progress::Working { bytes: 0, total, chunks: 0, replicas: None, note };
         // A full queue means that the listener is slow, or gone.
         drop(progress.try_send(waiting));
-        tokio::select! {
-            permit = self.places.acquire() => permit.ok().map(|_permit| Place { _permit, _counted }),
-            () = progress.closed() => None,
-        }
+        let _permit = tokio::select! {
+            permit = self.places.acquire() => permit.ok()?,
+            () = progress.closed() => return None,
+        };
+        Some(Place { _permit, _counted })
     }
 }
 

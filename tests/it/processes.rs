@@ -143,6 +143,12 @@ impl Node {
         assert!(status.success(), "SIGTERM is a clean end: {status:?} {}", self.log());
     }
 
+    /// Stops or continues it.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quloud"));
         command.arg("--data-dir").arg(&self.dir).stdin(Stdio::null());

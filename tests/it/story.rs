@@ -1,7 +1,9 @@
 //! The main job on real processes: put, kill, get.
 
 use crate::processes::{Lab, assert_equal_files, last_object};
+use rustix::process::{Pid, Signal, kill_process};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 #[test]
 fn nodes_that_know_only_the_first_find_each_other_and_go_on_when_it_is_killed() {
@@ -193,4 +195,54 @@ fn a_source_that_is_away_during_a_retry_keeps_its_place_in_the_outbox() {
     nodes[0].wait_for_log("put is not complete");
     std::fs::rename(&aside, &file).unwrap();
     nodes[0].wait_for("the outbox", |status| status["backups"][0]["state"] == "stored");
+}
+
+#[test]
+fn an_interrupted_get_leaves_its_part_file_to_the_same_command() {
+    let mut lab = Lab::new();
+    let owner = lab.node(None);
+    // The small one gets the beginning, and has no room for the rest.
+    let small = lab.node_with(Some(&owner.address), &["--capacity", "24MB"]);
+    owner.wait_for_peers(1);
+    let file = lab.file("wide", 32 << 20);
+    let beginning = lab.path().join("beginning");
+    std::fs::write(&beginning, &std::fs::read(&file).unwrap()[..8 << 20]).unwrap();
+    owner.put(&beginning, 1);
+    let large = lab.node(Some(&owner.address));
+    owner.wait_for_peers(2);
+    let put = owner.put(&file, 1);
+    let back = lab.path().join("back");
+    let part = lab.path().join("back.quloud-part");
+    let get = |timeout: &str| {
+        let capability = put["capability"].as_str().unwrap();
+        let mut command = owner.command();
+        command.args(["get", capability, "-o", back.to_str().unwrap(), "--json"]);
+        command.args(["--timeout", timeout]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    // One holder has the root; where the other is silent the get begins, and waits for pieces.
+    let begun = [&small, &large].into_iter().any(|silent| {
+        silent.signal(Signal::STOP);
+        let mut waiting = get("3600");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !part.exists() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(waiting.try_wait().unwrap().is_none(), "a holder of pieces is silent");
+        let begun = part.exists();
+        kill_process(Pid::from_child(&waiting), Signal::INT).unwrap();
+        waiting.wait().unwrap();
+        if !begun {
+            silent.signal(Signal::CONT);
+        }
+        begun
+    });
+    assert!(begun, "one of them has the root");
+    // Not refused as another get's: it begins, and misses the silent holder's pieces.
+    let output = get("3").wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    small.signal(Signal::CONT);
+    large.signal(Signal::CONT);
+    owner.get(&put, &back);
+    assert_equal_files(&file, &back);
 }
