@@ -122,20 +122,23 @@ fn what_was_written_is_read_back<B: Backend>() {
     assert!((0..40).all(|n| holds(&store, &chunk(n, 3000))));
 }
 
-fn a_second_write_answers_with_the_first_lease<B: Backend>() {
+fn a_second_write_answers_with_the_first_lease_and_terms<B: Backend>() {
     let backend = B::new();
     let (mut store, _) = open(&backend, options());
     let first = put_one(&mut store, chunk(1, 5000));
-    let again = StoredChunk { lease: lease(77), ..chunk(1, 5000) };
+    let mut again = StoredChunk { lease: lease(77), ..chunk(1, 5000) };
+    again.terms.keep_after_silence_s += 1;
     let second = put_one(&mut store, again.clone());
     assert_eq!((second.lease, second.added_bytes), (first.lease, 0));
+    assert_eq!((first.terms, second.terms), (chunk(1, 5000).terms, first.terms));
     let both =
         put(&mut store, [chunk(2, 5000), StoredChunk { lease: lease(78), ..chunk(2, 5000) }]);
     assert_eq!(both[0].unwrap().lease, both[1].unwrap().lease);
     let other = StoredChunk { account: account(9), ..chunk(1, 5000) };
     assert_eq!(put(&mut store, [other]), [Err(StoreError::OtherAccount)]);
     delete(&mut store, again.id()).unwrap();
-    assert_eq!(put_one(&mut store, again).lease, lease(77));
+    let anew = put_one(&mut store, again.clone());
+    assert_eq!((anew.lease, anew.terms), (lease(77), again.terms));
 }
 
 fn a_deleted_chunk_stays_deleted<B: Backend>() {
@@ -238,7 +241,7 @@ macro_rules! conformance {
                 $module,
                 $backend,
                 what_was_written_is_read_back,
-                a_second_write_answers_with_the_first_lease,
+                a_second_write_answers_with_the_first_lease_and_terms,
                 a_deleted_chunk_stays_deleted,
                 space_comes_back_after_deletes,
                 the_catalogue_is_rebuilt_from_the_segments,

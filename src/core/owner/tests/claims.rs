@@ -266,6 +266,7 @@ fn amnesia_node_never_counted() {
     let mut world = World::new(3);
     let nodes: Vec<NodeId> = world.up.iter().copied().collect();
     // One lost its store, and is sent the chunk anew.
+    world.lose_store(nodes[2]);
     let id = store_again(&mut world, 1, &nodes, 2);
     world.run_until(SECOND, |world| world.stored(1).is_some());
     assert_eq!(world.receivers(&id), [nodes[2]]);
