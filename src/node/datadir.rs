@@ -8,6 +8,7 @@
 //!   owner.key        0600   the owner's keys     (crypto::keyfile)
 //!   quloud.toml             settings             (config)
 //!   api.sock         0600   the running node     (api)
+//!   owner/           0700   what was put, and who holds it   (repo::catalog)
 //!   store/                  chunks held for others
 //! ```
 //!

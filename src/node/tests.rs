@@ -40,11 +40,15 @@ impl TestNode {
     }
 
     async fn start(&mut self, bootstrap: Option<&Self>) {
+        self.start_with(bootstrap, 1 << 30).await;
+    }
+
+    async fn start_with(&mut self, bootstrap: Option<&Self>, capacity: u64) {
         let config = Config {
             listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
             bootstrap: bootstrap.map(|node| node.address().to_owned()).into_iter().collect(),
             mdns: false,
-            capacity: 1 << 30,
+            capacity,
             reserve: Some(1 << 20),
             ..Config::default()
         };
@@ -235,6 +239,21 @@ async fn a_put_that_runs_is_not_queued_once_something_is_acknowledged() {
         })
     };
     owner.status_until(is_half).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_put_has_no_more_replicas_than_its_worst_chunk() {
+    let owner = TestNode::started(1, None).await;
+    let mut small = TestNode::new(2);
+    // Room for some of the chunks, those that are reported first among them.
+    small.start_with(Some(&owner), 16 << 20).await;
+    owner.status_until(|status| status.peers == 1).await;
+    let failure = end(owner.put(owner.file("large", 20 << 20), 2, 4)).await.unwrap_err();
+    assert!(failure.what.contains("has 0 of 2 replicas"), "{failure:?}");
+    let status = owner.handle().status(1).await;
+    let put = &status.backups[0];
+    assert_eq!((put.state, put.replicas), (BackupState::Replicating, 0));
+    assert!(small.handle().status(0).await.store.unwrap().chunks > 0);
 }
 
 #[test]
