@@ -1,7 +1,7 @@
 //! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
 use super::put::seconds_since_1970;
-use super::report::{BackupState, GetRequest, Progress, PutDone, PutRequest, Status};
+use super::report::{BackupState, BackupStatus, GetRequest, Progress, PutDone, PutRequest, Status};
 use super::*;
 use crate::crypto::keyfile::Protection;
 use crate::crypto::keys::Master;
@@ -315,9 +315,26 @@ async fn a_file_that_changed_between_two_tries_is_told_until_it_is_put() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_entry_that_the_catalogue_refuses_is_told_to_who_recorded_it() {
-    let node = TestNode::started(1, None).await;
-    let long = started_earlier(1, "p".repeat(70_000).into());
-    let failure = node.handle().inner.record(Entry::PutStarted(long)).unwrap_err();
-    assert!(failure.why.contains("too long"), "{failure:?}");
+async fn a_put_is_not_done_while_the_catalogue_refuses_what_it_has_to_know() {
+    let owner = TestNode::started(1, None).await;
+    let _holder = TestNode::started(2, Some(&owner)).await;
+    owner.status_until(|status| status.peers == 1).await;
+    let refuse = |refused| owner.handle().inner.with_catalog(|catalog| catalog.refused = refused);
+    let cases: [(&str, fn(&Entry) -> bool); 2] = [
+        ("ack", |entry| matches!(entry, Entry::ChunkAcked(_))),
+        ("root", |entry| matches!(entry, Entry::PutDone(_))),
+    ];
+    for (name, refused) in cases {
+        refuse(refused);
+        let failure = end(owner.put(owner.file(name, 1000), 1, 60)).await.unwrap_err();
+        assert!(failure.what.contains("the catalogue"), "{name}: {failure:?}");
+        let status = owner.handle().status(1).await;
+        assert_ne!(status.backups[0].state, BackupState::Stored, "{name}");
+        assert!(tells(&status.attention, &["the catalogue"]), "{status:?}");
+        refuse(|_| false);
+        let stored = |put: &BackupStatus| put.state == BackupState::Stored;
+        owner
+            .status_until(|status| stored(&status.backups[0]) && status.attention.is_empty())
+            .await;
+    }
 }

@@ -38,6 +38,9 @@ pub struct Catalog {
     state: State,
     /// Entries in the journal, dead ones included.
     entries: u64,
+    /// Entries that are refused, as on a disk that is full when they come.
+    #[cfg(test)]
+    pub(crate) refused: fn(&Entry) -> bool,
 }
 
 /// What reading a journal came upon.
@@ -137,7 +140,14 @@ impl Catalog {
         let mut state = State::default();
         let (journal, found) = Journal::open(&path, keys, &mut |entry| state.apply(entry))?;
         let Found { entries, torn_bytes, damaged_bytes, kept } = found;
-        let mut catalog = Self { path, journal, state, entries };
+        let mut catalog = Self {
+            path,
+            journal,
+            state,
+            entries,
+            #[cfg(test)]
+            refused: |_| false,
+        };
         let mut report =
             OpenReport { entries, torn_bytes, damaged_bytes, damaged: kept, compacted: false };
         let dead = entries.saturating_sub(catalog.state.entries());
@@ -159,6 +169,10 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`]; the entry was then not taken.
     pub fn record(&mut self, entry: Entry) -> Result<(), CatalogError> {
+        #[cfg(test)]
+        if (self.refused)(&entry) {
+            return Err(CatalogError::io(&self.path, io::ErrorKind::StorageFull.into()));
+        }
         if self.journal.is_full() {
             self.journal.commit()?;
         }
