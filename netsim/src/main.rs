@@ -1,198 +1,137 @@
-//! A simulated mesh of real roles in virtual time.
+//! A simulated mesh of real roles over real stores, in virtual time.
 //!
-//! ```text
-//! quloud-netsim run [--seeds N] [--first-seed K] [--json]   N worlds, one after another
-//! quloud-netsim replay SEED [--json]                        one world, event by event
-//! ```
-//! One number decides everything that happens in a world; the same number gives the same trace
-//! hash. It exits with 1 where a promise was broken, and then says how to see it again.
+//! One number, the seed, decides everything that happens in a world; the same number gives the same
+//! trace hash on every machine. A broken promise is reported with the line that shows it again.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
+mod agenda;
+mod chance;
 mod disk;
+mod evil;
 mod net;
 mod node;
+mod oracle;
 mod plan;
+mod report;
+mod runs;
+mod tally;
 mod world;
 
-use std::collections::BTreeMap;
+use clap::{Args, Parser, Subcommand};
+use plan::Frame;
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
-use world::Outcome;
 
-const USAGE: &str = "usage: quloud-netsim run [--seeds N] [--first-seed K] [--json]
-       quloud-netsim replay SEED [--json]";
+/// Simulates meshes of real Quloud nodes: every fault, replayable from a seed.
+#[derive(Debug, Parser)]
+#[command(name = "quloud-netsim", version)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
 
-/// What the arguments ask for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Subcommand)]
 enum Task {
-    Run { first_seed: u64, seeds: u64, json: bool },
-    Replay { seed: u64, json: bool },
-    Help,
+    /// Run many worlds, and say what was done to them and whether a promise was broken
+    ///
+    /// Exits with 1 where one was; each is shown with the line that runs its world again.
+    Run {
+        /// How many worlds
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// The seed of the first world; the others follow
+        #[arg(long, default_value_t = 0, conflicts_with = "fresh")]
+        first_seed: u64,
+        /// Draw seeds that were never run before, instead of a fixed set
+        #[arg(long)]
+        fresh: bool,
+        /// Worlds at a time; by default one per core
+        #[arg(long)]
+        threads: Option<usize>,
+        #[command(flatten)]
+        frame: FrameArgs,
+        /// Print one JSON object as the last line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run one world again, event by event
+    Replay {
+        /// Its seed
+        seed: u64,
+        #[command(flatten)]
+        frame: FrameArgs,
+        /// Print one JSON object instead of the events
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The frame of the worlds. A seed means the same world only within the same frame.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+struct FrameArgs {
+    /// How many nodes a world has, from..to
+    #[arg(long, default_value = "5..30", value_parser = parse_range)]
+    nodes: RangeInclusive<usize>,
+    /// How many days it runs
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    days: u64,
+}
+
+impl FrameArgs {
+    fn frame(&self) -> Frame {
+        Frame { nodes: self.nodes.clone(), days: self.days }
+    }
+}
+
+fn parse_range(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    let number = |part: &str| part.parse::<usize>().map_err(|_| format!("{part:?} is no number"));
+    let (from, to) = (number(from)?, number(to)?);
+    if from < 2 || to < from || to > 1_000 {
+        return Err("a world has 2..1000 nodes, the smaller number first".to_owned());
+    }
+    Ok(from..=to)
 }
 
 fn main() -> ExitCode {
-    match parse(std::env::args().skip(1)) {
-        Some(Task::Run { first_seed, seeds, json }) => run(first_seed, seeds, json),
-        Some(Task::Replay { seed, json }) => replay(seed, json),
-        Some(Task::Help) => {
-            println!("{USAGE}");
-            ExitCode::SUCCESS
+    match Cli::parse().task {
+        Task::Run { seeds, first_seed, fresh, threads, frame, json } => {
+            let first = if fresh { runs::fresh_seed() } else { first_seed };
+            let set = runs::run(first, seeds, &frame.frame(), threads);
+            println!("{}", if json { set.json() } else { set.table() });
+            set.exit_code()
         }
-        None => {
-            eprintln!("{USAGE}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn parse(arguments: impl Iterator<Item = String>) -> Option<Task> {
-    let mut arguments = arguments.peekable();
-    match arguments.next()?.as_str() {
-        "run" => {
-            let (mut first_seed, mut seeds, mut json) = (0, 100, false);
-            while let Some(flag) = arguments.next() {
-                match flag.as_str() {
-                    "--seeds" => seeds = arguments.next()?.parse().ok()?,
-                    "--first-seed" => first_seed = arguments.next()?.parse().ok()?,
-                    "--json" => json = true,
-                    _ => return None,
+        Task::Replay { seed, frame, json } => {
+            let outcome = world::run(seed, &frame.frame(), &mut |now, line| {
+                if !json {
+                    println!("{} {}", report::clock(now), line());
                 }
-            }
-            Some(Task::Run { first_seed, seeds, json })
+            });
+            let set = runs::Set::of_one(outcome, &frame.frame());
+            println!("{}", if json { set.json() } else { set.table() });
+            set.exit_code()
         }
-        "replay" => {
-            let seed = arguments.next()?.parse().ok()?;
-            let json = arguments.next_if_eq("--json").is_some();
-            arguments.next().is_none().then_some(Task::Replay { seed, json })
-        }
-        "help" | "--help" | "-h" => Some(Task::Help),
-        _ => None,
     }
-}
-
-fn run(first_seed: u64, seeds: u64, json: bool) -> ExitCode {
-    let mut bad = 0u64;
-    for seed in first_seed..first_seed.saturating_add(seeds) {
-        let outcome = world::run(seed, &mut |_| {});
-        bad += u64::from(!outcome.violations.is_empty());
-        report(&outcome, json);
-    }
-    if !json {
-        println!("{seeds} worlds, {bad} with a broken promise");
-    }
-    ExitCode::from(u8::from(bad > 0))
-}
-
-fn replay(seed: u64, json: bool) -> ExitCode {
-    let outcome = world::run(seed, &mut |line| {
-        if !json {
-            println!("{line}");
-        }
-    });
-    report(&outcome, json);
-    ExitCode::from(u8::from(!outcome.violations.is_empty()))
-}
-
-fn report(outcome: &Outcome, json: bool) {
-    if json {
-        println!("{}", as_json(outcome));
-        return;
-    }
-    let Outcome { seed, plan, trace, events, elapsed_ms, violations, .. } = outcome;
-    let verdict = if violations.is_empty() { "good" } else { "BAD " };
-    println!(
-        "{verdict} seed {seed}: {} holders, {} x {} chunks, {events} events, {} s, trace {trace}",
-        plan.holders,
-        plan.replicas,
-        plan.chunks,
-        elapsed_ms / 1_000,
-    );
-    for violation in violations {
-        println!("     {violation}");
-    }
-    if !violations.is_empty() {
-        println!("     again: cargo run -p quloud-netsim -- replay {seed}");
-    }
-}
-
-/// One line of JSON. All texts in it are ours and hold no control characters.
-fn as_json(outcome: &Outcome) -> String {
-    let Outcome { seed, plan, violations, trace, events, elapsed_ms, rejects, faults } = outcome;
-    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-    let violations: Vec<String> = violations.iter().map(|text| quoted(text)).collect();
-    let counts = |counts: &BTreeMap<&str, u64>| {
-        let one = |(name, count): (&&str, &u64)| format!("{}:{count}", quoted(name));
-        format!("{{{}}}", counts.iter().map(one).collect::<Vec<_>>().join(","))
-    };
-    format!(
-        "{{\"seed\":{seed},\"good\":{},\"holders\":{},\"replicas\":{},\"chunks\":{},\
-         \"events\":{events},\"elapsed_ms\":{elapsed_ms},\"trace\":{},\"rejects\":{},\
-         \"faults\":{},\"violations\":[{}]}}",
-        violations.is_empty(),
-        plan.holders,
-        plan.replicas,
-        plan.chunks,
-        quoted(trace),
-        counts(rejects),
-        counts(faults),
-        violations.join(","),
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Option<Task> {
-        parse(text.split_whitespace().map(String::from))
-    }
-
     #[test]
     fn arguments_say_what_to_run() {
-        assert_eq!(parsed("run"), Some(Task::Run { first_seed: 0, seeds: 100, json: false }));
-        let all = Task::Run { first_seed: 7, seeds: 3, json: true };
-        assert_eq!(parsed("run --json --seeds 3 --first-seed 7"), Some(all));
-        assert_eq!(parsed("replay 42"), Some(Task::Replay { seed: 42, json: false }));
-        assert_eq!(parsed("replay 42 --json"), Some(Task::Replay { seed: 42, json: true }));
-        assert_eq!(parsed("--help"), Some(Task::Help));
-        for wrong in
-            ["", "run --seeds", "run --seeds x", "run 3", "replay", "replay x", "replay 1 2"]
-        {
-            assert_eq!(parsed(wrong), None, "{wrong}");
+        Cli::try_parse_from(["netsim", "run", "--seeds", "3", "--nodes", "5..9"]).unwrap();
+        Cli::try_parse_from(["netsim", "replay", "42", "--days", "7", "--json"]).unwrap();
+        for wrong in [
+            vec!["netsim"],
+            vec!["netsim", "run", "--nodes", "9..5"],
+            vec!["netsim", "run", "--nodes", "1..5"],
+            vec!["netsim", "run", "--fresh", "--first-seed", "3"],
+            vec!["netsim", "replay"],
+        ] {
+            assert!(Cli::try_parse_from(&wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn json_is_one_well_formed_line() {
-        let mut outcome = world::run(3, &mut |_| {});
-        outcome.violations.push("a \"quoted\" \\ word".into());
-        let line = as_json(&outcome);
-        assert!(line.starts_with("{\"seed\":3,\"good\":false,") && !line.contains('\n'));
-        assert!(line.ends_with("\"violations\":[\"a \\\"quoted\\\" \\\\ word\"]}"), "{line}");
-    }
-
-    #[test]
-    fn same_seed_has_the_same_trace() {
-        for seed in 0..5 {
-            let runs = [(); 2].map(|()| world::run(seed, &mut |_| {}));
-            assert_eq!(runs[0], runs[1]);
-        }
-        let traces = [1, 2].map(|seed| world::run(seed, &mut |_| {}).trace);
-        assert_ne!(traces[0], traces[1]);
-    }
-
-    #[test]
-    fn nothing_acknowledged_is_lost_in_fifty_worlds() {
-        let mut faults = BTreeMap::new();
-        for seed in 0..50 {
-            let outcome = world::run(seed, &mut |_| {});
-            assert_eq!(outcome.violations, Vec::<String>::new(), "replay {seed}");
-            for (fault, count) in outcome.faults {
-                *faults.entry(fault).or_insert(0) += count;
-            }
-        }
-        let kinds = ["crashed", "cut", "doubled", "late", "lost", "write failed"];
-        assert_eq!(faults.keys().copied().collect::<Vec<_>>(), kinds);
-        assert!(faults.values().all(|count| *count >= 5), "too kind: {faults:?}");
+        assert_eq!(parse_range("7"), Ok(7..=7));
     }
 }

@@ -1,147 +1,336 @@
-//! Delivery: gossip that is lost, doubled and late; streams that keep their order until they break.
+//! Delivery: who is connected to whom, what arrives, and when.
+//!
+//! # Streams
+//!
+//! A connection keeps the order of what is sent over it until it breaks; then everything on its way
+//! is lost, and the two ends notice only later. Lines have a bandwidth, so that a large frame delays
+//! what is behind it.
+//!
+//! # Gossip
+//!
+//! A model of what was measured with real gossipsub: every node forwards a message once, to at most
+//! [`FAN_OUT`] of the nodes that it is connected to, so that each gets it from the first of them
+//! whose copy is not lost and a handful of copies are sent per delivery. A node hears a message at
+//! most once for as long as transports remember it, and never what was published while it was away.
 
-use crate::plan::{Plan, happens};
+mod cuts;
+mod links;
+
+pub(crate) use cuts::Cut;
+pub(crate) use links::Sent;
+
+use crate::chance::{between, heavy};
+use crate::node::Index;
+use crate::plan::NetPlan;
+use crate::tally::{Fault, Tally};
+use cuts::Cuts;
+use links::Links;
 use quloud::core::types::Time;
-use rand::RngExt;
+use rand::seq::IteratorRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// A connection between two nodes, by index, the smaller first.
-type Pair = (usize, usize);
+/// To how many of its connections a node forwards a gossiped message.
+const FAN_OUT: usize = 8;
 
-#[derive(Debug)]
-struct Link {
-    /// Names this connection: what was sent over an earlier one is lost.
-    epoch: u64,
-    /// It carries nothing any more, and the ends have not noticed yet.
-    broken: bool,
-    /// When the last frame arrives, for each sender.
-    last: BTreeMap<usize, Time>,
+/// For how long transports remember a gossiped message.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// Bytes per second of an ordinary line.
+const LINE: u64 = 10_000_000;
+
+/// What a node sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Traffic {
+    /// Copies of gossiped messages.
+    pub(crate) gossip_copies: u64,
+    /// Their bytes.
+    pub(crate) gossip_bytes: u64,
+    /// Frames on streams.
+    pub(crate) frames: u64,
+    /// Their bytes, payloads included.
+    pub(crate) frame_bytes: u64,
 }
 
-/// The network between the nodes of one world.
+impl Traffic {
+    /// Takes what another node sent in.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.gossip_copies += other.gossip_copies;
+        self.gossip_bytes += other.gossip_bytes;
+        self.frames += other.frames;
+        self.frame_bytes += other.frame_bytes;
+    }
+}
+
+/// One arrival of a gossiped message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) at: Time,
+    pub(crate) to: Index,
+    /// Whose copy it is.
+    pub(crate) forwarder: Index,
+}
+
+/// The network of one world.
 #[derive(Debug)]
 pub(crate) struct Net {
     rng: ChaCha20Rng,
-    plan: Plan,
-    links: BTreeMap<Pair, Link>,
-    next_epoch: u64,
-    /// What was lost, doubled, cut, and how often.
-    pub(crate) faults: BTreeMap<&'static str, u64>,
-}
-
-/// What became of a frame.
-pub(crate) enum Sent {
-    /// It arrives then, if the connection of this epoch still stands.
-    Arrives { at: Time, epoch: u64 },
-    /// The connection broke under it.
-    Breaks,
-    /// The connection is broken already, unnoticed.
-    Vanishes,
-    /// There is no connection.
-    Refused,
+    plan: NetPlan,
+    links: Links,
+    cuts: Cuts,
+    /// Bytes per second of each node's line.
+    lines: Vec<u64>,
+    /// Nodes that forward nothing.
+    mute: BTreeSet<Index>,
+    calm: bool,
+    pub(crate) tally: Tally<Fault>,
+    pub(crate) traffic: Vec<Traffic>,
 }
 
 impl Net {
-    pub(crate) fn new(rng: ChaCha20Rng, plan: Plan) -> Self {
-        Self { rng, plan, links: BTreeMap::new(), next_epoch: 0, faults: BTreeMap::new() }
+    /// Nobody is connected. `slow` nodes have lines of 1 to 50 kB/s.
+    pub(crate) fn new(seed: [u8; 32], plan: NetPlan, slow: &[bool]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let line = |slow: &bool| if *slow { rng.random_range(1_000..=50_000) } else { LINE };
+        let lines: Vec<u64> = slow.iter().map(line).collect();
+        let traffic = vec![Traffic::default(); lines.len()];
+        let (links, cuts) = (Links::new(lines.len()), Cuts::default());
+        let (mute, tally) = (BTreeSet::new(), Tally::default());
+        Self { rng, plan, links, cuts, lines, mute, calm: false, tally, traffic }
     }
 
-    /// How long something is on its way.
-    pub(crate) fn delay_ms(&mut self) -> u64 {
-        let (shortest, longest) = self.plan.delay_ms;
-        let delay = self.rng.random_range(shortest..=longest);
-        let slow = happens(&mut self.rng, self.plan.slow);
-        self.count("late", slow);
-        if slow { delay * 10 } else { delay }
+    /// From now on nothing goes wrong any more: cuts are over, nothing is lost.
+    pub(crate) fn calm_down(&mut self) {
+        self.calm = true;
+        self.cuts = Cuts::default();
     }
 
-    /// Whether a gossip copy or a dial is lost.
-    pub(crate) fn loses(&mut self) -> bool {
-        let loses = happens(&mut self.rng, self.plan.loss);
-        self.count("lost", loses);
-        loses
+    /// `node` forwards no gossip from now on.
+    pub(crate) fn mute(&mut self, node: Index) {
+        self.mute.insert(node);
     }
 
-    /// When the copies of a gossiped message arrive at one node: none, one or two.
-    pub(crate) fn gossip(&mut self, now: Time) -> Vec<Time> {
-        let twice = happens(&mut self.rng, self.plan.duplicate);
-        self.count("doubled", twice);
-        let copies = if twice { 2 } else { 1 };
-        let mut arrivals = Vec::new();
-        for _ in 0..copies {
-            let at = Time(now.0 + self.delay_ms());
-            if !self.loses() {
-                arrivals.push(at);
+    /// Begins a cut; the number ends it again.
+    pub(crate) fn cut(&mut self, cut: Cut) -> u64 {
+        let fault = if cut.is_one_way() { Fault::OneWay } else { Fault::Partition };
+        self.tally.count(fault);
+        self.cuts.begin(cut)
+    }
+
+    /// Ends a cut.
+    pub(crate) fn heal(&mut self, number: u64) {
+        self.cuts.end(number);
+    }
+
+    /// Whether two nodes could talk: no cut is between them, in either direction.
+    pub(crate) fn is_open(&self, a: Index, b: Index) -> bool {
+        !self.cuts.blocks(a, b) && !self.cuts.blocks(b, a)
+    }
+
+    /// The nodes that hear what `origin` gossips now, where nothing is lost.
+    pub(crate) fn hearers(&self, origin: Index) -> BTreeSet<Index> {
+        let mut heard = BTreeSet::from([origin]);
+        let mut open = vec![origin];
+        while let Some(node) = open.pop() {
+            let peers = self.links.peers(node).filter(|peer| self.is_open(node, *peer));
+            for peer in peers {
+                if heard.insert(peer) && !self.mute.contains(&peer) {
+                    open.push(peer);
+                }
             }
         }
-        arrivals
+        heard
     }
 
-    /// Sends a frame of this length, at 10 MB/s.
-    pub(crate) fn send(&mut self, now: Time, from: usize, to: usize, bytes: usize) -> Sent {
-        let delay = self.delay_ms() + bytes as u64 / 10_000;
-        let breaks = happens(&mut self.rng, self.plan.cut);
-        let Some(link) = self.links.get_mut(&pair(from, to)) else {
-            return Sent::Refused;
-        };
-        if link.broken {
-            return Sent::Vanishes;
+    /// How long one hop takes now.
+    pub(crate) fn hop(&mut self) -> Duration {
+        between(&mut self.rng, self.plan.hop / 2, self.plan.hop * 2)
+    }
+
+    /// How long a dial takes, and whether it succeeds.
+    pub(crate) fn dial(&mut self) -> (Duration, bool) {
+        let lost = !self.calm && self.plan.dial_loss.happens(&mut self.rng);
+        if lost {
+            self.tally.count(Fault::DialLost);
+            return (Duration::from_secs(10), false);
         }
-        if breaks {
-            link.broken = true;
-            self.count("cut", true);
-            return Sent::Breaks;
-        }
-        let last = link.last.entry(from).or_insert(now);
-        *last = (*last).max(Time(now.0 + delay));
-        Sent::Arrives { at: *last, epoch: link.epoch }
+        (self.hop() * 3, true)
     }
 
     /// Connects two nodes; `false` where they are connected already.
-    pub(crate) fn connect(&mut self, a: usize, b: usize) -> bool {
-        if self.links.contains_key(&pair(a, b)) {
-            return false;
-        }
-        self.next_epoch += 1;
-        let link = Link { epoch: self.next_epoch, broken: false, last: BTreeMap::new() };
-        self.links.insert(pair(a, b), link);
-        true
+    pub(crate) fn connect(&mut self, a: Index, b: Index) -> bool {
+        self.links.connect(a, b)
     }
 
-    /// Ends a connection; `false` where there is none.
-    pub(crate) fn disconnect(&mut self, a: usize, b: usize) -> bool {
-        self.links.remove(&pair(a, b)).is_some()
+    /// Ends a connection of that epoch; `false` where there is none.
+    pub(crate) fn disconnect(&mut self, a: Index, b: Index, epoch: u64) -> bool {
+        self.links.disconnect(a, b, epoch)
     }
 
-    pub(crate) fn count(&mut self, fault: &'static str, happened: bool) {
-        *self.faults.entry(fault).or_insert(0) += u64::from(happened);
-    }
-
-    /// Marks all connections of a node that died as broken; the peers they lead to.
-    pub(crate) fn break_all(&mut self, node: usize) -> Vec<usize> {
-        let mut peers = Vec::new();
-        for ((a, b), link) in &mut self.links {
-            if *a == node || *b == node {
-                link.broken = true;
-                peers.push(if *a == node { *b } else { *a });
-            }
-        }
-        peers
+    /// Whether the two have a connection, working or not.
+    pub(crate) fn is_connected(&self, a: Index, b: Index) -> bool {
+        self.links.epoch(a, b).is_some()
     }
 
     /// Whether the connection of this epoch still carries what was sent over it.
-    pub(crate) fn carries(&self, a: usize, b: usize, epoch: u64) -> bool {
-        self.links.get(&pair(a, b)).is_some_and(|link| link.epoch == epoch && !link.broken)
+    pub(crate) fn carries(&self, from: Index, to: Index, epoch: u64) -> bool {
+        self.links.carries(from, to, epoch) && !self.cuts.blocks(from, to)
     }
 
-    /// Whether a node has any connection that works: else no gossip leaves it.
-    pub(crate) fn is_reachable(&self, node: usize) -> bool {
-        let touches = |(a, b): &Pair| *a == node || *b == node;
-        self.links.iter().any(|(pair, link)| touches(pair) && !link.broken)
+    /// Every connection of `node` carries nothing any more; the peers and epochs.
+    pub(crate) fn break_all(&mut self, node: Index) -> Vec<(Index, u64)> {
+        self.links.break_all(node)
+    }
+
+    /// Every connection across a cut carries nothing any more; the ends and epochs.
+    pub(crate) fn break_across(&mut self) -> Vec<(Index, Index, u64)> {
+        let cuts = &self.cuts;
+        self.links.break_where(|a, b| cuts.blocks(a, b) || cuts.blocks(b, a))
+    }
+
+    /// Sends a frame of so many bytes.
+    pub(crate) fn send(&mut self, now: Time, from: Index, to: Index, bytes: usize) -> Sent {
+        let bytes = bytes as u64;
+        let line = self.lines[from].min(self.lines[to]);
+        let crawl = Duration::from_millis(bytes.saturating_mul(1_000) / line.max(1));
+        let hop = self.hop();
+        let breaks = !self.calm && self.plan.cut.happens(&mut self.rng);
+        let sent = self.links.send(now, (from, to), crawl, hop, breaks);
+        match sent {
+            Sent::Breaks { .. } => self.tally.count(Fault::LinkCut),
+            Sent::Arrives { .. } if line < LINE => self.tally.count(Fault::Slow),
+            _ => {}
+        }
+        if !matches!(sent, Sent::Refused) {
+            let traffic = &mut self.traffic[from];
+            traffic.frames += 1;
+            traffic.frame_bytes += bytes;
+        }
+        sent
+    }
+
+    /// Gossips a message of so many bytes from `origin` to all who hear it.
+    pub(crate) fn gossip(
+        &mut self,
+        now: Time,
+        origin: Index,
+        bytes: usize,
+        hears: impl Fn(Index) -> bool,
+    ) -> Vec<Arrival> {
+        let mut first: BTreeMap<Index, Arrival> = BTreeMap::new();
+        // Copies on their way, in the order in which they arrive.
+        let mut copies = BTreeMap::new();
+        let mut number = 0_u64;
+        self.forward(now, (origin, origin), bytes, &hears, &mut copies, &mut number);
+        while let Some(((at, _), (to, forwarder))) = copies.pop_first() {
+            if to == origin || first.contains_key(&to) {
+                continue;
+            }
+            first.insert(to, Arrival { at, to, forwarder });
+            if !self.mute.contains(&to) {
+                self.forward(at, (to, forwarder), bytes, &hears, &mut copies, &mut number);
+            }
+        }
+        let arrivals: Vec<Arrival> = first.into_values().collect();
+        if self.calm { arrivals } else { self.disturb(arrivals) }
+    }
+
+    fn forward(
+        &mut self,
+        now: Time,
+        (node, source): (Index, Index),
+        bytes: usize,
+        hears: &impl Fn(Index) -> bool,
+        copies: &mut BTreeMap<(Time, u64), (Index, Index)>,
+        number: &mut u64,
+    ) {
+        let peers = self.links.peers(node).filter(|peer| *peer != source && hears(*peer));
+        let chosen = peers.sample(&mut self.rng, FAN_OUT);
+        for to in chosen {
+            let traffic = &mut self.traffic[node];
+            traffic.gossip_copies += 1;
+            traffic.gossip_bytes += bytes as u64;
+            let lost = !self.calm && self.plan.loss.happens(&mut self.rng);
+            if lost || self.cuts.blocks(node, to) {
+                self.tally.count(Fault::GossipLost);
+                continue;
+            }
+            let at = now.after(self.hop());
+            copies.insert((at, *number), (to, node));
+            *number += 1;
+        }
+    }
+
+    /// Some arrive late, and some come again when they have been forgotten.
+    fn disturb(&mut self, arrivals: Vec<Arrival>) -> Vec<Arrival> {
+        let mut disturbed = Vec::with_capacity(arrivals.len());
+        for mut arrival in arrivals {
+            if self.plan.late.happens(&mut self.rng) {
+                self.tally.count(Fault::GossipLate);
+                let scale = Duration::from_millis(100);
+                let late = heavy(&mut self.rng, scale, self.plan.longest);
+                arrival.at = arrival.at.after(late);
+            }
+            disturbed.push(arrival);
+            if self.plan.twice.happens(&mut self.rng) {
+                self.tally.count(Fault::GossipTwice);
+                let again = REMEMBERED + heavy(&mut self.rng, Duration::from_secs(1), REMEMBERED);
+                disturbed.push(Arrival { at: arrival.at.after(again), ..arrival });
+            }
+        }
+        disturbed
     }
 }
 
-fn pair(a: usize, b: usize) -> Pair {
-    (a.min(b), a.max(b))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Frame, Plan};
+
+    /// `nodes` nodes, each connected with each.
+    fn net(nodes: usize) -> Net {
+        let frame = Frame { nodes: 5..=30, days: 30 };
+        let plan = Plan::draw(&mut ChaCha20Rng::seed_from_u64(3), &frame).kind().net;
+        let mut net = Net::new([1; 32], plan, &vec![false; nodes]);
+        for a in 0..nodes {
+            for b in a + 1..nodes {
+                net.connect(a, b);
+            }
+        }
+        net
+    }
+
+    #[test]
+    fn gossip_reaches_all_in_a_handful_of_copies_each() {
+        let mut net = net(50);
+        let arrivals = net.gossip(Time(0), 0, 300, |_| true);
+        let mut reached: Vec<_> = arrivals.iter().map(|arrival| arrival.to).collect();
+        reached.sort_unstable();
+        assert_eq!(reached, (1..50).collect::<Vec<_>>());
+        let copies: u64 = net.traffic.iter().map(|traffic| traffic.gossip_copies).sum();
+        assert!((4 * 49..=8 * 50).contains(&copies), "{copies}");
+    }
+
+    #[test]
+    fn gossip_does_not_cross_a_cut_nor_reach_who_is_away() {
+        let mut net = net(10);
+        let far: BTreeSet<Index> = (5..10).collect();
+        let number = net.cut(Cut::between((0..5).collect(), far.clone()));
+        let arrivals = net.gossip(Time(0), 0, 300, |node| node != 4);
+        assert_eq!(arrivals.iter().map(|a| a.to).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(net.break_across().len(), 25);
+        net.heal(number);
+        assert!(net.is_open(0, 9));
+    }
+
+    #[test]
+    fn a_large_frame_delays_what_is_behind_it() {
+        let mut net = net(2);
+        net.lines = vec![LINE, 1_000];
+        let Sent::Arrives { at: large, .. } = net.send(Time(0), 0, 1, 60_000) else { panic!() };
+        let Sent::Arrives { at: small, .. } = net.send(Time(0), 0, 1, 10) else { panic!() };
+        assert!(large >= Time(60_000) && small >= large);
+    }
 }

@@ -1,45 +1,97 @@
-//! One node of the world: both roles, byte for byte those of the daemon, and a disk.
+//! One node: real roles over the real store, on a machine that may stop at any time.
 
-use crate::disk::Disk;
+pub(crate) mod store;
+pub(crate) mod wishes;
+
+use crate::disk::{DiskFaults, SimDisk};
+use crate::evil::Behaviour;
 use bytes::Bytes;
 use quloud::core::effect::{Effect, Input, Peer, Reach};
 use quloud::core::holder::{HolderConfig, HolderLimits, HolderRole};
 use quloud::core::message::{Hello, Message, StreamMessage, TopicMessage};
 use quloud::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
 use quloud::core::placement::DomainPolicy;
-use quloud::core::types::{LeaseTerms, MeshId, NodeId, StoreEpoch, Time};
-use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys};
-use rand::{Rng, RngExt};
+use quloud::core::types::{LeaseTerms, MeshId, NodeId, Time};
+use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys, WrapKey};
+use quloud::store::StoreOpenError;
+use quloud::store::memory::MemoryCatalogue;
+use quloud::store::writer::Options;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use wishes::Wishes;
 
+/// The mesh of every world.
 pub(crate) const MESH: MeshId = MeshId::from_bytes([1; 32]);
 
+/// Names a node within its world.
+pub(crate) type Index = usize;
+
+/// Where a node stands, which does not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// As its peers observe it.
+    pub(crate) reach: Reach,
+    /// Nobody can dial it.
+    pub(crate) nat: bool,
+    /// Its line is slow.
+    pub(crate) slow: bool,
+    /// It is there eight hours a day.
+    pub(crate) laptop: bool,
+}
+
+/// Whether a node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It runs.
+    Up,
+    /// It is stopped, with everything in memory, and goes on then.
+    Paused(Time),
+    /// It is down.
+    Down,
+    /// It never comes back.
+    Gone,
+}
+
 /// A node, running or not.
-#[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    pub(crate) disk: Disk,
-    pub(crate) owner_keys: Arc<OwnerKeys>,
-    /// `None` while it is down.
-    pub(crate) roles: Option<Roles>,
-    /// Counts its starts: what an earlier life asked of the disk is never answered.
+    pub(crate) place: Place,
+    pub(crate) presence: Presence,
+    /// Counts its starts: what an earlier life asked for is never answered.
     pub(crate) life: u64,
-    /// It never comes back.
-    pub(crate) gone: bool,
-    keys: Arc<NodeKeys>,
+    /// `None` while it is down.
+    pub(crate) machine: Option<Machine>,
+    /// What its user wants; survives everything.
+    pub(crate) wishes: Wishes,
+    /// How it deviates from the protocol, where it does.
+    pub(crate) evil: Option<Box<dyn Behaviour>>,
+    /// Its disk was whole and truthful since the beginning.
+    pub(crate) sound: bool,
+    pub(crate) owner_keys: Arc<OwnerKeys>,
+    pub(crate) keys: Arc<NodeKeys>,
+    pub(crate) disk: Arc<SimDisk>,
+    catalogue: Arc<MemoryCatalogue>,
+    /// What the disk and the catalogue held at some time.
+    image: Option<(SimDisk, MemoryCatalogue)>,
+    wrap: Arc<WrapKey>,
+    domains: DomainPolicy,
+    capacity: u64,
+    rng: ChaCha20Rng,
 }
 
 /// What is lost in a crash.
-#[derive(Debug)]
-pub(crate) struct Roles {
+pub(crate) struct Machine {
     pub(crate) owner: OwnerRole,
     pub(crate) holder: HolderRole,
+    pub(crate) store: Store,
     /// When the node is woken next.
     pub(crate) wake: Option<Time>,
 }
 
-/// Which of the two.
+/// Which of the two roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Owner,
@@ -47,56 +99,128 @@ pub(crate) enum Role {
 }
 
 impl Node {
-    pub(crate) fn new(rng: &mut ChaCha20Rng) -> Self {
-        let keys = Arc::new(NodeKeys::generate(rng));
-        let master = Master::generate(rng);
+    /// A node with an empty disk, not started yet.
+    pub(crate) fn new(
+        mut rng: ChaCha20Rng,
+        place: Place,
+        (capacity, faults): (u64, DiskFaults),
+        domains: DomainPolicy,
+    ) -> Self {
+        let keys = Arc::new(NodeKeys::generate(&mut rng));
+        let wrap = Arc::new(WrapKey::from_bytes(*keys.wrap_key().expose()));
+        let owner_keys = Arc::new(OwnerKeys::derive(&Master::generate(&mut rng), 0));
+        let disk_rng = ChaCha20Rng::from_seed(rng.random());
         Self {
             id: keys.node_id(),
-            disk: Disk::new(StoreEpoch::from_bytes(rng.random())),
-            owner_keys: Arc::new(OwnerKeys::derive(&master, 0)),
-            roles: None,
+            sound: !faults.lies,
+            place,
+            presence: Presence::Down,
             life: 0,
-            gone: false,
+            machine: None,
+            wishes: Wishes::default(),
+            evil: None,
+            owner_keys,
+            disk: Arc::new(SimDisk::new(disk_bytes(capacity), faults, disk_rng)),
+            catalogue: Arc::new(MemoryCatalogue::new()),
             keys,
+            image: None,
+            wrap,
+            domains,
+            capacity,
+            rng,
         }
     }
 
-    /// Starts it, with what its disk still has.
-    pub(crate) fn start(&mut self, now: Time, rng: &mut impl Rng) {
+    /// Starts it with what its disk still has.
+    ///
+    /// # Errors
+    /// Where the store cannot be opened; the user tries again later.
+    pub(crate) fn start(&mut self, now: Time) -> Result<(), StoreOpenError> {
+        let options = Options {
+            capacity: self.capacity,
+            reserve: 64 << 10,
+            segment_bytes: 256 << 10,
+            ballast: 0,
+        };
+        let rng = ChaCha20Rng::from_seed(self.rng.random());
+        let (disk, catalogue) = (self.disk.clone(), self.catalogue.clone());
+        let store = Store::open(disk, catalogue, self.wrap.clone(), options, rng)?;
         let owner = OwnerRole::new(OwnerConfig {
-            keys: Arc::clone(&self.owner_keys),
+            keys: self.owner_keys.clone(),
             node: self.id,
             mesh: MESH,
-            seed: rng.random(),
+            seed: self.rng.random(),
             limits: OwnerLimits::default(),
             shard_bits: 0,
-            domains: DomainPolicy::LanCountsEach,
+            domains: self.domains,
             terms: LeaseTerms::default(),
         });
         let mut holder = HolderRole::new(HolderConfig {
-            keys: Arc::clone(&self.keys),
+            keys: self.keys.clone(),
             mesh: MESH,
             limits: HolderLimits::default(),
-            seed: rng.random(),
+            seed: self.rng.random(),
             shard_bits: 0,
             site: String::new(),
             operator: String::new(),
-            used_by_account: self.disk.used_by_account(),
+            used_by_account: store.usage(),
         });
-        holder.handle(now, Input::Space(self.disk.space()));
+        holder.handle(now, Input::Space(store.space()));
         holder.handle(now, Input::OwnRecord(self.record()));
-        self.roles = Some(Roles { owner, holder, wake: None });
+        self.machine = Some(Machine { owner, holder, store, wake: None });
+        self.presence = Presence::Up;
         self.life += 1;
+        Ok(())
     }
 
-    /// Stops it without warning.
+    /// Stops it without warning: power is cut.
     pub(crate) fn crash(&mut self) {
-        self.roles = None;
-        self.disk.crash();
+        self.machine = None;
+        self.presence = Presence::Down;
+        self.disk.power_cut();
+        self.catalogue.power_cut(&mut self.rng);
     }
 
+    /// It gets a new disk, and an empty one.
+    pub(crate) fn lose_disk(&mut self, faults: DiskFaults) {
+        let rng = ChaCha20Rng::from_seed(self.rng.random());
+        self.disk = Arc::new(SimDisk::new(disk_bytes(self.capacity), faults, rng));
+        self.catalogue = Arc::new(MemoryCatalogue::new());
+        self.sound = false;
+    }
+
+    /// Somebody takes an image of the disk.
+    pub(crate) fn take_image(&mut self) {
+        let rng = ChaCha20Rng::from_seed(self.rng.random());
+        self.image = Some((self.disk.image(rng), self.catalogue.image()));
+    }
+
+    /// Whether there is an image.
+    pub(crate) fn has_image(&self) -> bool {
+        self.image.is_some()
+    }
+
+    /// The disk becomes again what the image holds; for a node that is down.
+    pub(crate) fn restore_image(&mut self) {
+        if let Some((disk, catalogue)) = self.image.take() {
+            (self.disk, self.catalogue) = (Arc::new(disk), Arc::new(catalogue));
+            self.sound = false;
+        }
+    }
+
+    /// How much the disk has when others leave it alone.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        disk_bytes(self.capacity)
+    }
+
+    /// It takes part: it runs and is not paused.
     pub(crate) fn is_up(&self) -> bool {
-        self.roles.is_some()
+        self.presence == Presence::Up
+    }
+
+    /// It never deviated, and its disk never did.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.evil.is_none() && self.sound
     }
 
     /// Stands for the signed PeerRecord: by it a node is found.
@@ -114,11 +238,16 @@ impl Node {
             site: String::new(),
             operator: String::new(),
         };
-        Peer { node: self.id, hello, reach: Reach::Local }
+        Peer { node: self.id, hello, reach: self.place.reach }
     }
 }
 
-impl Roles {
+/// A disk has more room than its owner gives away.
+fn disk_bytes(capacity: u64) -> u64 {
+    capacity + (capacity / 2) + (1 << 20)
+}
+
+impl Machine {
     pub(crate) fn handle(&mut self, now: Time, role: Role, input: Input) {
         match role {
             Role::Owner => self.owner.handle(now, input),
@@ -150,3 +279,6 @@ pub(crate) fn addressee(message: &Message) -> Role {
         Message::Topic(TopicMessage::Answer(_)) | Message::Stream(_) => Role::Owner,
     }
 }
+
+/// For how long a crash keeps a node down at the least.
+pub(crate) const REBOOT: Duration = Duration::from_secs(5);

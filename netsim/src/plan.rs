@@ -1,69 +1,268 @@
-//! What a seed decides: how large the world is, and how unkind. Each seed draws its own rates, so
-//! that some worlds see one fault only and others see all of them.
+//! What a seed decides: how large a world is, who is in it, and how unkind it is.
+//!
+//! Each seed draws its own rates (swarm testing: Groce and others 2012), and a third of all faults
+//! is switched off in each world, so that some worlds see one fault alone and others see all.
 
-use rand::RngExt;
-use rand_chacha::ChaCha20Rng;
+use crate::chance::{Chance, draw};
+use crate::disk::DiskFaults;
+use quloud::core::placement::DomainPolicy;
+use rand::{Rng, RngExt};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-/// One world's parameters. Rates are in 1/1000.
+/// The frame of a set of runs: what the user chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// Nodes beside the writer and the reader.
-    pub(crate) holders: usize,
-    /// Replicas of each chunk.
-    pub(crate) replicas: u8,
-    /// Chunks that are put.
-    pub(crate) chunks: u32,
-    /// Of the pairs of nodes, those that are connected from the start.
-    pub(crate) connected: u32,
-    /// Gossip that does not arrive at a node, and dials that fail.
-    pub(crate) loss: u32,
-    /// Gossip that arrives twice.
-    pub(crate) duplicate: u32,
-    /// Connections that break under a message.
-    pub(crate) cut: u32,
-    /// The shortest and the longest ordinary delay, in milliseconds.
-    pub(crate) delay_ms: (u64, u64),
-    /// Messages that take ten times as long.
-    pub(crate) slow: u32,
-    /// Writes that fail.
-    pub(crate) write_error: u32,
-    /// Over how many milliseconds the chunks come to the writer.
-    pub(crate) put_ms: u64,
-    /// Holders that crash in that time, and come back with what was durable.
-    pub(crate) crashes: u32,
-    /// Holders that are gone for ever before chunks are fetched: fewer than the replicas.
-    pub(crate) kills: usize,
+pub(crate) struct Frame {
+    /// How many nodes a world may have.
+    pub(crate) nodes: RangeInclusive<usize>,
+    /// How long it runs.
+    pub(crate) days: u64,
 }
 
+/// One world's parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) nodes: usize,
+    pub(crate) span: Duration,
+    pub(crate) net: NetPlan,
+    pub(crate) disk: DiskPlan,
+    pub(crate) people: PeoplePlan,
+    pub(crate) use_: UsePlan,
+}
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetPlan {
+    /// Of all pairs, those that keep a connection.
+    pub(crate) connected: Chance,
+    /// A copy of a gossiped message is lost.
+    pub(crate) loss: Chance,
+    /// A gossiped message comes a second time.
+    pub(crate) twice: Chance,
+    /// A gossiped message comes late, out of order.
+    pub(crate) late: Chance,
+    /// The longest that a late message takes.
+    pub(crate) longest: Duration,
+    /// The ordinary delay of one hop.
+    pub(crate) hop: Duration,
+    /// A connection breaks under a frame.
+    pub(crate) cut: Chance,
+    /// A dial fails.
+    pub(crate) dial_loss: Chance,
+    /// Partitions, both ways and one way, a year.
+    pub(crate) partitions: u64,
+    /// The longest partition.
+    pub(crate) partition: Duration,
+    /// Nodes that nobody can dial.
+    pub(crate) behind_nat: Chance,
+    /// Nodes with a line of 1 to 50 kB/s.
+    pub(crate) slow: Chance,
+}
+
+/// The disks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DiskPlan {
+    /// Of every disk, at every call.
+    pub(crate) faults: DiskFaults,
+    /// Of the nodes, those whose disk lies about syncs.
+    pub(crate) liars: Chance,
+    /// Of the crashes, those in the middle of a group commit.
+    pub(crate) in_commit: Chance,
+    /// Flipped bits per node and year.
+    pub(crate) rot: u64,
+    /// Times a year that others fill a node's disk.
+    pub(crate) full: u64,
+    /// Disks replaced by empty ones, per node and year.
+    pub(crate) lost: u64,
+    /// Disks set back to an old image, per node and year.
+    pub(crate) old_image: u64,
+    /// Bytes a node gives.
+    pub(crate) capacity: u64,
+}
+
+/// What people do with their machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeoplePlan {
+    /// Power cuts and restarts, per node and year.
+    pub(crate) crashes: u64,
+    /// The longest that a node stays down after one.
+    pub(crate) downtime: Duration,
+    /// Pauses, per node and year.
+    pub(crate) pauses: u64,
+    /// Departures for ever, in percent of nodes per year.
+    pub(crate) leaves: u64,
+    /// Nodes that are only there eight hours a day.
+    pub(crate) laptops: Chance,
+    /// Nodes that deviate from the protocol.
+    pub(crate) byzantine: Chance,
+    /// Nodes that share a public network with others.
+    pub(crate) neighbours: Chance,
+    /// What the owners take for one failure domain.
+    pub(crate) domains: DomainPolicy,
+}
+
+/// What the mesh is used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UsePlan {
+    /// Nodes that put chunks.
+    pub(crate) owners: usize,
+    /// Times that each owner puts some.
+    pub(crate) puts: usize,
+    /// The most chunks that are put at once.
+    pub(crate) chunks: usize,
+    /// The largest chunk, in bytes.
+    pub(crate) chunk_bytes: usize,
+    /// Replicas of each chunk.
+    pub(crate) replicas: u8,
+    /// Chunks that are fetched while the world is unkind.
+    pub(crate) gets: usize,
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
 impl Plan {
-    pub(crate) fn draw(rng: &mut ChaCha20Rng) -> Self {
-        let holders = rng.random_range(1..=8);
-        let replicas = rng.random_range(1..=holders.min(5));
-        let shortest = rng.random_range(1..=50);
+    /// Draws a world within `frame`.
+    pub(crate) fn draw(rng: &mut impl Rng, frame: &Frame) -> Self {
+        let nodes = rng.random_range(frame.nodes.clone()).max(2);
+        let span = DAY * u32::try_from(frame.days).unwrap_or(u32::MAX);
+        let net = NetPlan::draw(rng);
+        let disk = DiskPlan::draw(rng);
+        let people = PeoplePlan::draw(rng);
+        let use_ = UsePlan::draw(rng, nodes);
+        Self { nodes, span, net, disk, people, use_ }
+    }
+
+    /// The same world without any fault: what is left is what the mesh must be able to do.
+    #[cfg(test)]
+    pub(crate) fn kind(mut self) -> Self {
+        self.net = NetPlan {
+            connected: self.net.connected,
+            hop: self.net.hop,
+            longest: self.net.longest,
+            partition: self.net.partition,
+            loss: Chance::NEVER,
+            twice: Chance::NEVER,
+            late: Chance::NEVER,
+            cut: Chance::NEVER,
+            dial_loss: Chance::NEVER,
+            partitions: 0,
+            behind_nat: Chance::NEVER,
+            slow: Chance::NEVER,
+        };
+        let faults = DiskFaults::default();
+        let liars = Chance::NEVER;
+        self.disk = DiskPlan { faults, liars, rot: 0, full: 0, lost: 0, old_image: 0, ..self.disk };
+        self.people = PeoplePlan {
+            crashes: 0,
+            pauses: 0,
+            leaves: 0,
+            laptops: Chance::NEVER,
+            byzantine: Chance::NEVER,
+            neighbours: Chance::NEVER,
+            domains: DomainPolicy::LanCountsEach,
+            ..self.people
+        };
+        self
+    }
+}
+
+impl NetPlan {
+    fn draw(rng: &mut impl Rng) -> Self {
         Self {
-            holders,
-            replicas: u8::try_from(replicas).unwrap_or(1),
-            chunks: rng.random_range(1..=24),
-            connected: rng.random_range(200..=1_000),
-            loss: fault(rng, 300),
-            duplicate: fault(rng, 500),
-            cut: fault(rng, 30),
-            delay_ms: (shortest, shortest + rng.random_range(0..=400)),
-            slow: fault(rng, 100),
-            write_error: fault(rng, 50),
-            put_ms: rng.random_range(1..=30_000),
-            crashes: fault(rng, 6),
-            kills: rng.random_range(0..replicas),
+            connected: Chance(rng.random_range(200_000..=1_000_000)),
+            loss: draw(rng, Chance::per_mille(300)),
+            twice: draw(rng, Chance::per_mille(500)),
+            late: draw(rng, Chance::per_mille(200)),
+            longest: Duration::from_secs(60),
+            hop: Duration::from_millis(rng.random_range(1..=150)),
+            cut: draw(rng, Chance::per_mille(30)),
+            dial_loss: draw(rng, Chance::per_mille(300)),
+            partitions: often(rng, 100),
+            partition: Duration::from_secs(rng.random_range(1..=7 * 86_400)),
+            behind_nat: draw(rng, Chance::per_mille(700)),
+            slow: draw(rng, Chance::per_mille(300)),
         }
     }
 }
 
-/// A rate up to `max`; none at all in every third world.
-fn fault(rng: &mut ChaCha20Rng, max: u32) -> u32 {
-    if rng.random_ratio(1, 3) { 0 } else { rng.random_range(0..=max) }
+impl DiskPlan {
+    fn draw(rng: &mut impl Rng) -> Self {
+        // Up to 10 % per call in one world out of ten, else rates at which a mesh still works.
+        let worst = rng.random_range(0..10) == 0;
+        let most = if worst { Chance::per_mille(100) } else { Chance::per_mille(5) };
+        let faults = DiskFaults {
+            write_error: draw(rng, most),
+            read_error: draw(rng, most),
+            sync_error: draw(rng, if worst { Chance::per_mille(50) } else { Chance(2_000) }),
+            lies: false,
+        };
+        Self {
+            faults,
+            liars: draw(rng, Chance::per_mille(200)),
+            in_commit: draw(rng, Chance::per_mille(1_000)),
+            rot: often(rng, 50),
+            full: often(rng, 20),
+            lost: often(rng, 2),
+            old_image: often(rng, 2),
+            capacity: rng.random_range(1..=64) << 20,
+        }
+    }
 }
 
-/// Whether something happens that has a rate of `per_mille`.
-pub(crate) fn happens(rng: &mut ChaCha20Rng, per_mille: u32) -> bool {
-    rng.random_ratio(per_mille.min(1_000), 1_000)
+impl PeoplePlan {
+    fn draw(rng: &mut impl Rng) -> Self {
+        Self {
+            crashes: often(rng, 250),
+            downtime: Duration::from_secs(rng.random_range(10..=86_400)),
+            pauses: often(rng, 50),
+            leaves: often(rng, 126),
+            laptops: draw(rng, Chance::per_mille(500)),
+            byzantine: draw(rng, Chance::per_mille(600)),
+            neighbours: draw(rng, Chance::per_mille(500)),
+            domains: match rng.random_range(0..4) {
+                0 => DomainPolicy::Strict,
+                _ => DomainPolicy::LanCountsEach,
+            },
+        }
+    }
+}
+
+impl UsePlan {
+    fn draw(rng: &mut impl Rng, nodes: usize) -> Self {
+        let most = (nodes - 1).min(5);
+        Self {
+            owners: rng.random_range(1..=nodes.min(4)),
+            puts: rng.random_range(1..=6),
+            chunks: rng.random_range(1..=12),
+            chunk_bytes: rng.random_range(100..=20_000),
+            replicas: u8::try_from(rng.random_range(1..=most)).unwrap_or(1),
+            gets: rng.random_range(0..=30),
+        }
+    }
+}
+
+/// So many times a year, or never.
+fn often(rng: &mut impl Rng, most: u64) -> u64 {
+    if rng.random_range(0..3) == 0 { 0 } else { rng.random_range(1..=most) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    #[test]
+    fn worlds_stay_within_their_frame_and_differ() {
+        let frame = Frame { nodes: 5..=30, days: 30 };
+        let plans: Vec<_> = (0..200)
+            .map(|seed| Plan::draw(&mut ChaCha20Rng::seed_from_u64(seed), &frame))
+            .collect();
+        assert!(plans.iter().all(|plan| frame.nodes.contains(&plan.nodes)));
+        assert!(plans.iter().all(|plan| usize::from(plan.use_.replicas) < plan.nodes));
+        for off in [|p: &Plan| p.net.loss, |p: &Plan| p.people.byzantine] {
+            let without = plans.iter().filter(|plan| off(plan) == Chance::NEVER).count();
+            assert!((40..100).contains(&without), "{without}");
+        }
+    }
 }

@@ -1,110 +1,99 @@
-//! One world: nodes, a network and time, all of it decided by one number.
+//! One world: nodes, a network, people and time, all of it decided by one number.
 //!
-//! A run has three parts. The *writer* puts chunks while connections break and holders crash; then
-//! holders die for good, fewer than a chunk has replicas; then the writer fetches half of the
-//! chunks from the holders it knows, and a *reader* that comes new into the mesh searches for the
-//! other half. What is promised at any time is compared with what the disks really hold.
+//! A run has two parts. For as many days as the frame says, owners put and fetch chunks while
+//! everything goes wrong that the seed has drawn. Then the faults stop, whoever is not gone for ever
+//! comes back, and the mesh has to become live again (see `finale`): what was promised is fetched,
+//! and what was not stored yet is stored. The [`Oracle`] sees everything that happens.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `world/step.rs` | what happens to the nodes |
-//! | `world/perform.rs` | what they do |
-//! | `world/check.rs` | what they must not do |
+//! | `world/build.rs` | who is in it, and what is going to happen to them |
+//! | `world/happen.rs` | each event, when its time has come |
+//! | `world/carry.rs` | what the roles want done |
+//! | `world/demand.rs` | what the users want, and what they are told |
+//! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
-mod check;
-mod perform;
-mod step;
+mod build;
+mod carry;
+mod demand;
+mod finale;
+mod happen;
 
-use crate::net::Net;
-use crate::node::{Node, Role};
-use crate::plan::Plan;
+use crate::agenda::Agenda;
+use crate::evil::{Behaviour, Env};
+use crate::net::{Cut, Net, Traffic};
+use crate::node::{Index, Node, Presence, Role};
+use crate::oracle::{ChunkFacts, Fact, Oracle, Truth};
+use crate::plan::{Frame, Plan};
+use crate::tally::{Fault, Tally};
 use bytes::Bytes;
-use quloud::core::codec::Frame;
+use quloud::core::codec;
 use quloud::core::effect::Input;
-use quloud::core::owner::{FetchJob, OwnerCommand, StoreJob};
-use quloud::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
-use quloud::crypto::keys::ChunkKey;
-use quloud::crypto::seal::SealedChunk;
-use rand::{RngExt, SeedableRng};
+use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
 use rand_chacha::ChaCha20Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// The node that puts the chunks.
-const WRITER: usize = 0;
-
-/// A part of a run that is not over by then is stuck.
-const PART: Duration = Duration::from_secs(6 * 3_600);
-
 /// More events than this at one moment: somebody spins.
-const EVENTS_PER_MOMENT: u32 = 20_000;
+const EVENTS_PER_MOMENT: u32 = 100_000;
 
 /// What is going to happen.
 #[derive(Debug)]
-enum Next {
-    Gossip {
-        to: usize,
-        forwarder: NodeId,
-        bytes: Bytes,
-    },
-    Frame {
-        from: usize,
-        to: usize,
-        epoch: u64,
-        frame: Frame,
-    },
-    /// A dial comes to its end.
-    Dialled {
-        from: usize,
-        to: usize,
-    },
-    /// The transport looks for a peer it lost.
-    Redial {
-        a: usize,
-        b: usize,
-    },
-    /// Both ends notice that their connection is gone.
-    LinkGone {
-        a: usize,
-        b: usize,
-    },
-    /// A node has no connection to the peer it sends to.
-    Away {
-        node: usize,
-        peer: usize,
-    },
-    Synced {
-        node: usize,
-        life: u64,
-    },
-    Completed {
-        node: usize,
-        life: u64,
-        input: Box<Input>,
-    },
-    /// The writer's user has one more chunk.
-    Put,
-    Wake {
-        node: usize,
-    },
-    Crash {
-        node: usize,
-    },
-    Start {
-        node: usize,
-    },
-}
-
-/// One chunk, as it was put.
-#[derive(Debug)]
-struct Original {
-    id: ChunkId,
-    ck: ChunkKey,
-    locality: Locality,
-    sealed: Bytes,
-    holders: Vec<NodeId>,
-    stored: bool,
-    fetched: bool,
+enum Event {
+    /// A gossiped message arrives.
+    Gossip { to: Index, forwarder: Index, bytes: Bytes },
+    /// A frame arrives over the connection of that epoch.
+    Frame { from: Index, to: Index, epoch: u64, frame: codec::Frame },
+    /// Two nodes come to be connected, or not; `asked`: a role of `a` waits for it.
+    Connect { a: Index, b: Index, asked: bool },
+    /// The ends notice that their connection is gone.
+    LinkGone { a: Index, b: Index, epoch: u64 },
+    /// A node hears that a peer is connected.
+    PeerMet { node: Index, peer: Index },
+    /// A node hears that a peer is not connected.
+    PeerLost { node: Index, peer: Index },
+    /// A store carries its next group out.
+    Commit { node: Index, life: u64 },
+    /// A store looks chunks up.
+    Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId> },
+    /// A store reads a chunk.
+    Read { node: Index, life: u64, ticket: Ticket, id: ChunkId },
+    /// A role asked to be woken.
+    Wake { node: Index, life: u64 },
+    /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.
+    Crash { node: Index, down: Duration, in_commit: bool },
+    /// A node is switched on.
+    Start { node: Index },
+    /// A node is stopped, with all that it has in memory.
+    Pause { node: Index, length: Duration, lid: bool },
+    /// It goes on.
+    Resume { node: Index },
+    /// A node leaves for ever.
+    Leave { node: Index },
+    /// Some do not hear others for a while.
+    CutBegins { cut: Cut, length: Duration },
+    /// They do again.
+    CutEnds { number: u64 },
+    /// Others fill a node's disk.
+    Fill { node: Index, length: Duration },
+    /// And make room again.
+    Room { node: Index },
+    /// A bit flips on a node's disk.
+    Rot { node: Index },
+    /// A node gets a new, empty disk.
+    LoseDisk { node: Index },
+    /// A node's disk is set back to an image of earlier.
+    OldImage { node: Index },
+    /// The image is taken.
+    TakeImage { node: Index },
+    /// A node that deviates does something unasked.
+    Act { node: Index },
+    /// A user puts so many chunks.
+    Put { owner: Index, chunks: usize },
+    /// A user fetches some chunk.
+    Get,
+    /// A user looks after jobs that came to nothing.
+    Retry { node: Index },
 }
 
 /// What a run came to.
@@ -117,228 +106,217 @@ pub(crate) struct Outcome {
     /// Hash over everything that happened, in order.
     pub(crate) trace: String,
     pub(crate) events: u64,
-    /// Simulated time, in milliseconds.
-    pub(crate) elapsed_ms: u64,
+    /// Chunks whose owner was told that they are stored.
+    pub(crate) chunks: u64,
+    /// Fetches that succeeded at the end.
+    pub(crate) fetched: u64,
+    /// Simulated time.
+    pub(crate) elapsed: Duration,
     /// Messages turned down, by reason.
-    pub(crate) rejects: BTreeMap<&'static str, u64>,
+    pub(crate) rejects: Tally<&'static str>,
     /// What was done to the nodes, by kind.
-    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) faults: Tally<Fault>,
+    /// Rare branches that were taken.
+    pub(crate) rare: Tally<&'static str>,
+    /// What the nodes sent, in all.
+    pub(crate) traffic: Traffic,
 }
+
+/// Hears a line for everything that happens.
+pub(crate) type Observer<'a> = &'a mut dyn FnMut(Time, &dyn Fn() -> String);
 
 /// A world in the middle of its run.
 pub(crate) struct World<'a> {
     plan: Plan,
     rng: ChaCha20Rng,
-    now: Time,
+    agenda: Agenda<Event>,
     nodes: Vec<Node>,
+    ids: Vec<NodeId>,
+    indices: BTreeMap<NodeId, Index>,
     net: Net,
-    agenda: BTreeMap<(Time, u64), Next>,
-    next: u64,
-    events: u64,
-    originals: Vec<Original>,
-    /// Chunks that the writer has not been told to store yet.
-    to_store: VecDeque<SealedChunk>,
-    /// How many of them there are already.
-    ready: usize,
+    /// Pairs that keep a connection where they can.
+    keeps: Vec<(Index, Index)>,
+    chunks: BTreeMap<ChunkId, ChunkFacts>,
+    /// Who has fetched what since the world has become calm.
+    fetched: BTreeSet<(Index, ChunkId)>,
+    oracle: Oracle,
     violations: Vec<String>,
-    rejects: BTreeMap<&'static str, u64>,
+    rejects: Tally<&'static str>,
+    faults: Tally<Fault>,
+    rare: Tally<&'static str>,
+    events: u64,
+    calm: bool,
     trace: blake3::Hasher,
-    observer: &'a mut dyn FnMut(&str),
+    observer: Observer<'a>,
 }
 
-/// Runs the world of one seed to its end. `observer` sees a line for everything that happens.
-pub(crate) fn run(seed: u64, observer: &mut dyn FnMut(&str)) -> Outcome {
-    let mut world = World::new(seed, observer);
-    world.put();
+/// Runs the world of one seed to its end.
+pub(crate) fn run(seed: u64, frame: &Frame, observer: Observer<'_>) -> Outcome {
+    let mut world = World::new(seed, frame, observer);
+    world.live();
     if world.violations.is_empty() {
-        world.kill();
-        world.fetch();
+        world.finale();
     }
-    Outcome {
-        seed,
-        plan: world.plan,
-        violations: world.violations,
-        trace: world.trace.finalize().to_hex().chars().take(32).collect(),
-        events: world.events,
-        elapsed_ms: world.now.0,
-        rejects: world.rejects,
-        faults: world.net.faults,
-    }
+    world.outcome(seed)
 }
 
-impl<'a> World<'a> {
-    fn new(seed: u64, observer: &'a mut dyn FnMut(&str)) -> Self {
-        let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let plan = Plan::draw(&mut rng);
-        let nodes = (0..plan.holders + 2).map(|_| Node::new(&mut rng)).collect();
-        let net = Net::new(ChaCha20Rng::from_seed(rng.random()), plan.clone());
-        let mut world = Self {
-            plan,
-            rng,
-            now: Time(0),
-            nodes,
-            net,
-            agenda: BTreeMap::new(),
-            next: 0,
-            events: 0,
-            originals: Vec::new(),
-            to_store: VecDeque::new(),
-            ready: 0,
-            violations: Vec::new(),
-            rejects: BTreeMap::new(),
-            trace: blake3::Hasher::new(),
-            observer,
-        };
-        world.log(&format!("seed {seed} {:?}", world.plan));
-        world.make_chunks();
-        world
+impl World<'_> {
+    /// Time goes on while everything goes wrong.
+    fn live(&mut self) {
+        let end = Time(0).after(self.plan.span);
+        self.run_until(end, |_| false);
     }
 
-    fn make_chunks(&mut self) {
-        let keys = self.nodes[WRITER].owner_keys.clone();
-        let locality = Locality(self.rng.random());
-        for number in 0..self.plan.chunks {
-            let length = self.rng.random_range(1..=20_000);
-            let mut plaintext = vec![0; length];
-            self.rng.fill(plaintext.as_mut_slice());
-            plaintext.extend(number.to_le_bytes());
-            let ck = ChunkKey::derive(&keys.dedup, 0, 1, &plaintext);
-            let chunk = SealedChunk::new(&keys, &ck, locality, &plaintext);
-            self.originals.push(Original {
-                id: chunk.id(),
-                ck,
-                locality,
-                sealed: chunk.sealed.clone(),
-                holders: Vec::new(),
-                stored: false,
-                fetched: false,
-            });
-            self.to_store.push_back(chunk);
-        }
-    }
-
-    fn reader(&self) -> usize {
-        self.nodes.len() - 1
-    }
-
-    /// The first part: everything the writer has becomes durable as often as asked.
-    fn put(&mut self) {
-        for node in 0..self.reader() {
-            self.start(node);
-        }
-        for _ in 0..self.plan.crashes {
-            let node = self.rng.random_range(1..=self.plan.holders);
-            let at = self.soon(0, self.plan.put_ms);
-            self.at(at, Next::Crash { node });
-        }
-        for _ in 0..self.plan.chunks {
-            let at = self.soon(0, self.plan.put_ms);
-            self.at(at, Next::Put);
-        }
-        self.run_until("put", |world| world.originals.iter().all(|chunk| chunk.stored));
-        self.check_stored();
-    }
-
-    /// The second part: some holders are gone for ever, and whoever is down comes back.
-    fn kill(&mut self) {
-        self.agenda.retain(|_, next| !matches!(next, Next::Crash { .. }));
-        for _ in 0..self.plan.kills {
-            let node = self.rng.random_range(1..=self.plan.holders);
-            self.crash(node);
-            self.nodes[node].gone = true;
-            self.log(&format!("{node} is gone for ever"));
-        }
-        self.start(self.reader());
-    }
-
-    /// The third part: everything comes back, byte for byte.
-    fn fetch(&mut self) {
-        let deadline = self.now.after(PART);
-        for number in 0..self.originals.len() {
-            let original = &self.originals[number];
-            let (node, holders) = match number % 2 {
-                0 => (WRITER, original.holders.clone()),
-                _ => (self.reader(), Vec::new()),
-            };
-            let job = FetchJob {
-                ticket: Ticket(number as u64),
-                id: original.id,
-                locality: original.locality,
-                read: original.ck.read_secret(),
-                holders,
-                deadline,
-            };
-            self.feed(node, Role::Owner, Input::Command(OwnerCommand::Fetch(job)));
-        }
-        self.run_until("fetch", |world| world.originals.iter().all(|chunk| chunk.fetched));
-    }
-
-    /// Runs until `done`, a broken promise, or the end of the part's time.
-    fn run_until(&mut self, part: &str, done: impl Fn(&Self) -> bool) {
-        let end = self.now.after(PART);
-        let (mut moment, mut at_once) = (self.now, 0);
-        while !done(self) && self.violations.is_empty() {
-            let Some(((at, _), next)) = self.agenda.pop_first() else {
-                return self.violation(format!("{part}: nothing happens any more"));
-            };
-            if at > end {
-                return self.violation(format!("{part}: not done after {} s", PART.as_secs()));
+    /// Time goes on to `end`, or until `done`.
+    fn run_until(&mut self, end: Time, done: impl Fn(&Self) -> bool) {
+        let (mut moment, mut busy) = (self.agenda.now(), 0);
+        while self.violations.is_empty() && !done(self) {
+            let Some(event) = self.agenda.pop(end) else { return };
+            let now = self.agenda.now();
+            busy = if now == moment { busy + 1 } else { 0 };
+            moment = now;
+            if busy > EVENTS_PER_MOMENT {
+                return self.violation("nobody spins: time stands still".to_owned());
             }
-            at_once = if at == moment { at_once + 1 } else { 0 };
-            moment = at;
-            if at_once > EVENTS_PER_MOMENT {
-                return self.violation(format!("{part}: spins at {} ms", at.0));
-            }
-            self.now = at;
             self.events += 1;
-            self.step(next);
-            self.pump_writer();
+            self.happen(event);
         }
     }
 
-    fn original(&mut self, ticket: Ticket) -> Option<&mut Original> {
-        self.originals.get_mut(usize::try_from(ticket.0).ok()?)
+    fn outcome(self, seed: u64) -> Outcome {
+        let mut faults = self.faults;
+        faults.merge(&self.net.tally);
+        self.nodes.iter().for_each(|node| faults.merge(&node.disk.take_tally()));
+        let mut traffic = Traffic::default();
+        for sent in &self.net.traffic {
+            traffic.add(sent);
+        }
+        Outcome {
+            seed,
+            plan: self.plan,
+            violations: self.violations,
+            trace: self.trace.finalize().to_hex().chars().take(32).collect(),
+            events: self.events,
+            chunks: self.chunks.values().map(|chunk| u64::from(chunk.promised)).sum(),
+            fetched: self.fetched.len() as u64,
+            elapsed: self.agenda.now().since(Time(0)),
+            rejects: self.rejects,
+            faults,
+            rare: self.rare,
+            traffic,
+        }
     }
 
-    /// Gives the writer chunks while its window is open.
-    fn pump_writer(&mut self) {
-        while let Some(roles) = &self.nodes[WRITER].roles
-            && roles.owner.store_window_free() > 0
-            && self.ready > 0
-            && let Some(chunk) = self.to_store.pop_front()
-        {
-            self.ready -= 1;
-            let number = self.originals.len() - self.to_store.len() - 1;
-            let job = StoreJob {
-                ticket: Ticket(number as u64),
-                chunk,
-                replicas: self.plan.replicas,
-                held_by: Vec::new(),
-                deadline: self.now.after(Duration::from_secs(60)),
+    /// Feeds an input to a role that runs, and does what both roles want.
+    fn feed(&mut self, node: Index, role: Role, input: Input) {
+        let mut inputs = VecDeque::from([(role, input)]);
+        while let Some((role, input)) = inputs.pop_front() {
+            let input = if self.nodes[node].evil.is_some() {
+                let act =
+                    |evil: &mut dyn Behaviour, env: &mut Env<'_>| evil.input(env, role, input);
+                match self.deviate(node, &mut inputs, act) {
+                    Some(Some(input)) => input,
+                    _ => continue,
+                }
+            } else {
+                input
             };
-            self.feed(WRITER, Role::Owner, Input::Command(OwnerCommand::Store(job)));
+            let now = self.agenda.now();
+            let Some(machine) = &mut self.nodes[node].machine else { return };
+            machine.handle(now, role, input);
+            self.drain(node, &mut inputs);
+        }
+        self.settle(node);
+    }
+
+    /// Does all that the roles of a node want done.
+    fn drain(&mut self, node: Index, inputs: &mut VecDeque<(Role, Input)>) {
+        while let Some(machine) = &mut self.nodes[node].machine
+            && let Some((role, effect)) = machine.poll_effect()
+        {
+            if self.nodes[node].evil.is_none() {
+                self.carry_out(node, role, effect);
+                continue;
+            }
+            let act = |evil: &mut dyn Behaviour, env: &mut Env<'_>| evil.effect(env, role, effect);
+            for effect in self.deviate(node, inputs, act).unwrap_or_default() {
+                self.carry_out(node, role, effect);
+            }
         }
     }
 
-    /// A moment between `from` and `to` milliseconds from now.
-    fn soon(&mut self, from: u64, to: u64) -> Time {
-        Time(self.now.0 + self.rng.random_range(from..=to))
+    /// Lets a node that deviates have its way; `None` for an honest one.
+    fn deviate<R>(
+        &mut self,
+        node: Index,
+        inputs: &mut VecDeque<(Role, Input)>,
+        act: impl FnOnce(&mut dyn Behaviour, &mut Env<'_>) -> R,
+    ) -> Option<R> {
+        let mut evil = self.nodes[node].evil.take()?;
+        let keys = self.nodes[node].keys.clone();
+        let (rng, nodes) = (&mut self.rng, self.ids.as_slice());
+        let mut env = Env { rng, keys: &keys, nodes, acts: 0, inputs: Vec::new() };
+        let result = act(evil.as_mut(), &mut env);
+        let Env { acts, inputs: more, .. } = env;
+        inputs.extend(more);
+        self.faults.add(Fault::Byzantine, acts);
+        self.nodes[node].evil = Some(evil);
+        Some(result)
     }
 
-    fn at(&mut self, at: Time, next: Next) {
-        self.next += 1;
-        self.agenda.insert((at, self.next), next);
+    /// After each input: is everything bounded, and when is the node to be woken?
+    fn settle(&mut self, node: Index) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let load = machine.holder.load();
+        let next = machine.next_timeout();
+        if let Some(next) = next.filter(|next| machine.wake.is_none_or(|wake| *next < wake)) {
+            machine.wake = Some(next);
+            let life = self.nodes[node].life;
+            self.agenda.at(next, Event::Wake { node, life });
+        }
+        self.see(&Fact::Loaded { node, load });
+    }
+
+    /// Shows a fact to the oracle.
+    fn see(&mut self, fact: &Fact<'_>) {
+        let truth = Truth { nodes: &self.nodes, indices: &self.indices, chunks: &self.chunks };
+        for broken in self.oracle.see(&truth, fact) {
+            self.violation(broken);
+        }
     }
 
     fn violation(&mut self, what: String) {
-        self.log(&format!("VIOLATION: {what}"));
+        let what = format!("after {:?}: {what}", self.agenda.now().since(Time(0)));
+        self.log(|| format!("VIOLATION {what}"));
         self.violations.push(what);
     }
 
-    fn log(&mut self, line: &str) {
-        let line = format!("{:>9} ms  {line}", self.now.0);
-        self.trace.update(line.as_bytes());
-        self.trace.update(b"\n");
-        (self.observer)(&line);
+    /// Something happened: it becomes a part of the trace.
+    fn log(&mut self, line: impl Fn() -> String) {
+        let now = self.agenda.now();
+        self.trace.update(&now.0.to_le_bytes());
+        self.trace.update(line().as_bytes());
+        (self.observer)(now, &line);
+    }
+
+    /// Whether a node takes part now.
+    fn is_up(&self, node: Index) -> bool {
+        self.nodes[node].is_up()
+    }
+
+    /// A node that runs in this life; what an earlier one asked for is void.
+    fn is_alive(&self, node: Index, life: u64) -> bool {
+        self.nodes[node].machine.is_some() && self.nodes[node].life == life
+    }
+
+    /// Until when a node is paused, where it is.
+    fn paused(&self, node: Index) -> Option<Time> {
+        match self.nodes[node].presence {
+            Presence::Paused(until) => Some(until),
+            _ => None,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub struct MemoryDisk(Mutex<Content>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Content {
     capacity: u64,
     holes: bool,
@@ -31,7 +31,7 @@ struct Content {
     unlinked: BTreeMap<File, Body>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Body {
     bytes: Vec<u8>,
     /// Space taken beyond `bytes`, by [`Disk::allocate`].
@@ -46,7 +46,7 @@ struct Body {
     lost: Vec<Overwritten>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Overwritten {
     offset: usize,
     /// May be shorter than `length`, where the file was.
@@ -63,6 +63,11 @@ impl MemoryDisk {
     /// The same without [`Disk::punch_hole`].
     pub fn without_holes(capacity: u64) -> Self {
         Self(Mutex::new(Content { capacity, holes: false, ..Content::default() }))
+    }
+
+    /// What the disk holds now, on another disk.
+    pub fn image(&self) -> Self {
+        Self(Mutex::new(lock(&self.0).clone()))
     }
 
     /// Changes how many bytes the disk takes: others fill it up, or delete something.
@@ -311,7 +316,7 @@ type Undo = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 #[derive(Debug, Default)]
 pub struct MemoryCatalogue(Mutex<Map>);
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Map {
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What each batch since the last flush changed, oldest first.
@@ -322,6 +327,11 @@ impl MemoryCatalogue {
     /// An empty one.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What the catalogue holds now, as another catalogue.
+    pub fn image(&self) -> Self {
+        Self(Mutex::new(lock(&self.0).clone()))
     }
 
     /// Power fails: a random number of the batches that were not flushed are lost, newest first.

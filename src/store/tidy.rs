@@ -32,6 +32,7 @@ impl Ballast {
 
 /// Gives the ballast back where less than `needed` bytes are free: before the catalogue is opened,
 /// which needs some.
+#[cfg(feature = "node")]
 pub(super) fn release_ballast_if_low<D: Disk>(disk: &D, needed: u64) {
     if disk.len(File::Ballast).is_ok() && disk.free_space().is_ok_and(|free| free < needed) {
         // Where this fails there is nothing to release either.

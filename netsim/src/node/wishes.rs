@@ -1,0 +1,59 @@
+//! What a node's user wants, kept as the daemon's outbox and catalogue keep it: across restarts.
+
+use quloud::core::types::{ChunkId, Locality, NodeId, Ticket};
+use quloud::crypto::keys::ChunkKey;
+use std::collections::BTreeMap;
+
+/// A chunk the user put.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) key: ChunkKey,
+    pub(crate) locality: Locality,
+    pub(crate) plaintext: Vec<u8>,
+    pub(crate) replicas: u8,
+    /// Who acknowledged it.
+    pub(crate) acked: Vec<NodeId>,
+    /// The quorum was reached, and the user was told so.
+    pub(crate) stored: bool,
+}
+
+/// What a running job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Job {
+    Put(ChunkId),
+    Get(ChunkId),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    pub(crate) puts: BTreeMap<ChunkId, Put>,
+    jobs: BTreeMap<Ticket, Job>,
+    next: u64,
+}
+
+impl Wishes {
+    /// A new job of this life.
+    pub(crate) fn begin(&mut self, job: Job) -> Ticket {
+        self.next += 1;
+        self.jobs.insert(Ticket(self.next), job);
+        Ticket(self.next)
+    }
+
+    /// The job is over.
+    pub(crate) fn end(&mut self, ticket: Ticket) -> Option<Job> {
+        self.jobs.remove(&ticket)
+    }
+
+    /// The process ended, and all its jobs with it: the puts among them begin anew with the next.
+    pub(crate) fn forget_jobs(&mut self) {
+        self.jobs.clear();
+    }
+
+    /// Chunks whose quorum is not reached yet and that no job works on.
+    pub(crate) fn unfinished(&self) -> Vec<ChunkId> {
+        let running = |id: &ChunkId| self.jobs.values().any(|job| *job == Job::Put(*id));
+        let unfinished = self.puts.iter().filter(|(id, put)| !put.stored && !running(id));
+        unfinished.map(|(id, _)| *id).collect()
+    }
+}

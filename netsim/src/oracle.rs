@@ -1,0 +1,98 @@
+//! The oracle: it sees everything that happens, knows what is true, and says when a promise is
+//! broken. One property per file.
+
+mod blame;
+mod bounds;
+mod bytes;
+mod durable;
+mod quorum;
+mod rightful;
+
+use crate::node::{Index, Node, Role};
+use ::bytes::Bytes;
+use quloud::core::codec::Reject;
+use quloud::core::holder::HolderLoad;
+use quloud::core::message::StreamMessage;
+use quloud::core::owner::OwnerEvent;
+use quloud::core::types::{ChunkId, NodeId, Time};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Something happened.
+#[derive(Debug)]
+pub(crate) enum Fact<'a> {
+    /// A node says something to a connected peer.
+    Said { from: Index, to: Index, message: &'a StreamMessage },
+    /// A node looks for a connection to another.
+    Dialled { node: Index, role: Role, to: NodeId },
+    /// An owner role tells its user something.
+    Reported { node: Index, event: &'a OwnerEvent },
+    /// A role turns something down.
+    Rejected { node: Index, from: NodeId, reason: Reject },
+    /// A node started; of the chunks it acknowledged, these it does not have.
+    Started { node: Index, missing: &'a [ChunkId] },
+    /// How full a holder's tables are, after each event.
+    Loaded { node: Index, load: HolderLoad },
+}
+
+/// What is true of a chunk.
+#[derive(Debug)]
+pub(crate) struct ChunkFacts {
+    pub(crate) owner: Index,
+    pub(crate) sealed: Bytes,
+    /// Who may read it: the owner, and whom it was shared with.
+    pub(crate) readers: BTreeSet<Index>,
+    /// Replicas asked for.
+    pub(crate) replicas: u8,
+    /// Who acknowledged it, and when first.
+    pub(crate) acked: BTreeMap<Index, Time>,
+    /// The owner was told that it is stored.
+    pub(crate) promised: bool,
+}
+
+/// What is true.
+pub(crate) struct Truth<'a> {
+    pub(crate) nodes: &'a [Node],
+    pub(crate) indices: &'a BTreeMap<NodeId, Index>,
+    pub(crate) chunks: &'a BTreeMap<ChunkId, ChunkFacts>,
+}
+
+impl Truth<'_> {
+    /// Whether a node follows the protocol.
+    pub(crate) fn is_honest(&self, node: Index) -> bool {
+        self.nodes[node].evil.is_none()
+    }
+}
+
+/// One property.
+pub(crate) trait Property {
+    /// As it is printed.
+    fn name(&self) -> &'static str;
+
+    /// How the fact breaks it, where it does.
+    fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String>;
+}
+
+/// All properties of one world.
+pub(crate) struct Oracle(Vec<Box<dyn Property>>);
+
+impl Oracle {
+    pub(crate) fn new() -> Self {
+        Self(vec![
+            Box::new(blame::Blame),
+            Box::new(bounds::Bounds),
+            Box::new(bytes::RightBytes),
+            Box::new(durable::Durable),
+            Box::new(quorum::Quorum),
+            Box::new(rightful::Rightful),
+        ])
+    }
+
+    /// What the fact breaks.
+    pub(crate) fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Vec<String> {
+        let broken = self.0.iter_mut().filter_map(|property| {
+            let how = property.see(truth, fact)?;
+            Some(format!("{}: {how}", property.name()))
+        });
+        broken.collect()
+    }
+}

@@ -1,0 +1,230 @@
+//! Who is in a world, and what is going to happen to them.
+
+use super::{Event, Observer, World};
+use crate::agenda::Agenda;
+use crate::chance::{Chance, moments};
+use crate::disk::DiskFaults;
+use crate::evil;
+use crate::net::{Cut, Net};
+use crate::node::{Index, Node, Place, REBOOT};
+use crate::oracle::Oracle;
+use crate::plan::{Frame, Plan};
+use crate::tally::Tally;
+use quloud::core::effect::Reach;
+use quloud::core::types::Time;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A laptop's lid is open for so long each day.
+const OPEN: Duration = Duration::from_secs(8 * 3_600);
+
+impl<'a> World<'a> {
+    /// The world of one seed, at its beginning.
+    pub(super) fn new(seed: u64, frame: &Frame, observer: Observer<'a>) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let plan = Plan::draw(&mut rng, frame);
+        Self::of(plan, rng, observer)
+    }
+
+    /// A world with this plan.
+    pub(super) fn of(plan: Plan, mut rng: ChaCha20Rng, observer: Observer<'a>) -> Self {
+        let places: Vec<Place> = (0..plan.nodes).map(|node| place(&mut rng, &plan, node)).collect();
+        let slow: Vec<bool> = places.iter().map(|place| place.slow).collect();
+        let net = Net::new(rng.random(), plan.net.clone(), &slow);
+        let node = |(number, place): (Index, Place)| {
+            // The owners' own disks are honest, or there would be nobody to promise anything to.
+            let lies = number >= plan.use_.owners && plan.disk.liars.happens(&mut rng);
+            let faults = DiskFaults { lies, ..plan.disk.faults };
+            let seed = ChaCha20Rng::from_seed(rng.random());
+            Node::new(seed, place, (plan.disk.capacity, faults), plan.people.domains)
+        };
+        let nodes: Vec<Node> = places.into_iter().enumerate().map(node).collect();
+        let ids: Vec<_> = nodes.iter().map(|node| node.id).collect();
+        let indices = ids.iter().enumerate().map(|(index, id)| (*id, index)).collect();
+        let mut world = Self {
+            plan,
+            rng,
+            agenda: Agenda::new(),
+            nodes,
+            ids,
+            indices,
+            net,
+            keeps: Vec::new(),
+            chunks: BTreeMap::new(),
+            fetched: BTreeSet::new(),
+            oracle: Oracle::new(),
+            violations: Vec::new(),
+            rejects: Tally::default(),
+            faults: Tally::default(),
+            rare: Tally::default(),
+            events: 0,
+            calm: false,
+            trace: blake3::Hasher::new(),
+            observer,
+        };
+        let first = format!("{:?}", world.plan);
+        world.log(|| first.clone());
+        world.befriend();
+        world.corrupt();
+        world.foretell();
+        world
+    }
+
+    /// Who keeps a connection to whom: always enough for the mesh to hang together.
+    fn befriend(&mut self) {
+        let connected = self.plan.net.connected;
+        for a in 0..self.plan.nodes {
+            for b in a + 1..self.plan.nodes {
+                let chain = b == a + 1;
+                if chain || connected.happens(&mut self.rng) {
+                    self.keeps.push((a, b));
+                }
+            }
+        }
+    }
+
+    /// Some nodes deviate from the protocol; owners do not.
+    fn corrupt(&mut self) {
+        for node in self.plan.use_.owners..self.plan.nodes {
+            if self.plan.people.byzantine.happens(&mut self.rng) {
+                let which = self.rng.random_range(0..evil::ALL.len());
+                let evil = evil::ALL.get(which).map(|make| make());
+                if evil.as_ref().is_some_and(|evil| !evil.forwards()) {
+                    self.net.mute(node);
+                }
+                let name = evil.as_ref().map_or("", |evil| evil.name());
+                self.log(|| format!("{node} {name}"));
+                self.nodes[node].evil = evil;
+                let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
+                self.agenda.after(wait, Event::Act { node });
+            }
+        }
+    }
+
+    /// Enters what is going to happen, whatever anybody does.
+    fn foretell(&mut self) {
+        for node in 0..self.plan.nodes {
+            let wait = Duration::from_secs(self.rng.random_range(0..=60));
+            self.agenda.after(wait, Event::Start { node });
+            self.foretell_machine(node);
+            self.foretell_disk(node);
+            if self.nodes[node].place.laptop {
+                self.foretell_lids(node);
+            }
+        }
+        for owner in 0..self.plan.use_.owners {
+            for _ in 0..self.plan.use_.puts {
+                let chunks = self.rng.random_range(1..=self.plan.use_.chunks);
+                let at = self.some_time();
+                self.agenda.at(at, Event::Put { owner, chunks });
+            }
+        }
+        for _ in 0..self.plan.use_.gets {
+            let at = self.some_time();
+            self.agenda.at(at, Event::Get);
+        }
+        for at in moments(&mut self.rng, self.plan.net.partitions, self.plan.span) {
+            let longest = self.plan.net.partition;
+            let length = crate::chance::between(&mut self.rng, Duration::from_secs(1), longest);
+            let cut = self.draw_cut();
+            self.agenda.at(Time(0).after(at), Event::CutBegins { cut, length });
+        }
+    }
+
+    fn some_time(&mut self) -> Time {
+        let span = u64::try_from(self.plan.span.as_millis()).unwrap_or(u64::MAX);
+        Time(self.rng.random_range(0..=span))
+    }
+
+    fn foretell_machine(&mut self, node: Index) {
+        let (people, span) = (self.plan.people.clone(), self.plan.span);
+        for at in moments(&mut self.rng, people.crashes, span) {
+            let down = crate::chance::heavy(&mut self.rng, REBOOT * 4, people.downtime);
+            let in_commit = self.plan.disk.in_commit.happens(&mut self.rng);
+            self.agenda.at(Time(0).after(at), Event::Crash { node, down, in_commit });
+        }
+        for at in moments(&mut self.rng, people.pauses, span) {
+            let length = Duration::from_secs(self.rng.random_range(1..=12 * 3_600));
+            self.agenda.at(Time(0).after(at), Event::Pause { node, length, lid: false });
+        }
+        // An owner that leaves takes its promises along.
+        let leaves =
+            Chance::per_mille(u32::try_from(people.leaves * 10).unwrap_or(1_000).min(1_000));
+        let within = Duration::from_secs(365 * 86_400);
+        let at = Duration::from_secs(self.rng.random_range(0..within.as_secs()));
+        if node >= self.plan.use_.owners && leaves.happens(&mut self.rng) && at < span {
+            self.agenda.at(Time(0).after(at), Event::Leave { node });
+        }
+    }
+
+    fn foretell_disk(&mut self, node: Index) {
+        let (disk, span) = (self.plan.disk.clone(), self.plan.span);
+        for at in moments(&mut self.rng, disk.rot, span) {
+            self.agenda.at(Time(0).after(at), Event::Rot { node });
+        }
+        for at in moments(&mut self.rng, disk.full, span) {
+            let length = Duration::from_secs(self.rng.random_range(60..=2 * 86_400));
+            self.agenda.at(Time(0).after(at), Event::Fill { node, length });
+        }
+        for at in moments(&mut self.rng, disk.lost, span) {
+            self.agenda.at(Time(0).after(at), Event::LoseDisk { node });
+        }
+        for at in moments(&mut self.rng, disk.old_image, span) {
+            let taken = Duration::from_secs(self.rng.random_range(0..=at.as_secs()));
+            self.agenda.at(Time(0).after(taken), Event::TakeImage { node });
+            self.agenda.at(Time(0).after(at), Event::OldImage { node });
+        }
+    }
+
+    fn foretell_lids(&mut self, node: Index) {
+        let opens = Duration::from_secs(self.rng.random_range(0..16 * 3_600));
+        let days = u32::try_from(self.plan.span.as_secs() / DAY.as_secs()).unwrap_or(u32::MAX);
+        for day in 0..days {
+            let closes = Time(0).after(DAY * day + opens + OPEN);
+            self.agenda.at(closes, Event::Pause { node, length: DAY - OPEN, lid: true });
+        }
+    }
+
+    /// One node, two halves, one pair; both ways or one.
+    fn draw_cut(&mut self) -> Cut {
+        let mut order: Vec<Index> = (0..self.plan.nodes).collect();
+        order.shuffle(&mut self.rng);
+        let count = match self.rng.random_range(0..3) {
+            0 => 1,
+            1 => order.len() / 2,
+            _ => self.rng.random_range(1..order.len()),
+        };
+        let (one, other) = order.split_at(count.clamp(1, order.len() - 1));
+        let pair = self.rng.random_range(0..4) == 0;
+        let other: BTreeSet<Index> =
+            other.iter().take(if pair { 1 } else { other.len() }).copied().collect();
+        let one: BTreeSet<Index> = one.iter().copied().collect();
+        if self.rng.random_range(0..3) == 0 {
+            Cut::one_way(one, other)
+        } else {
+            Cut::between(one, other)
+        }
+    }
+}
+
+fn place(rng: &mut ChaCha20Rng, plan: &Plan, node: Index) -> Place {
+    let shares = plan.people.neighbours.happens(rng);
+    // Neighbours are three to a network; everybody else has one, or is at home with all the others.
+    let number = u16::try_from(if shares { node / 3 } else { 1_000 + node }).unwrap_or(u16::MAX);
+    let [high, low] = number.to_be_bytes();
+    let reach = match rng.random_range(0..3) {
+        0 => Reach::Local,
+        _ => Reach::PublicV4([100, high, low]),
+    };
+    Place {
+        reach,
+        nat: node >= plan.use_.owners && plan.net.behind_nat.happens(rng),
+        slow: plan.net.slow.happens(rng),
+        laptop: plan.people.laptops.happens(rng),
+    }
+}

@@ -1,0 +1,154 @@
+//! What the roles want done.
+
+use super::{Event, World};
+use crate::chance::between;
+use crate::net::Sent;
+use crate::node::{Index, Role};
+use crate::oracle::Fact;
+use crate::tally::Fault;
+use bytes::Bytes;
+use quloud::core::codec;
+use quloud::core::effect::{self, Effect};
+use quloud::core::message::{StreamMessage, TopicMessage};
+use quloud::core::types::NodeId;
+use rand::RngExt;
+use std::time::Duration;
+
+/// How long a look into the catalogue takes, and a read.
+const READ: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
+/// How long the disk takes for a group.
+const COMMIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// How long it takes to notice that a connection is dead.
+pub(super) const NOTICED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
+
+impl World<'_> {
+    pub(super) fn carry_out(&mut self, node: Index, role: Role, effect: Effect) {
+        let life = self.nodes[node].life;
+        match effect {
+            Effect::Publish { message, .. } => self.publish(node, &message),
+            Effect::Send { to, message } => self.send(node, to, message),
+            Effect::Dial { node: to, record } => self.dial(node, role, to, &record),
+            Effect::FindChunks { ticket, ids } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                self.agenda.after(wait, Event::Find { node, life, ticket, ids });
+            }
+            Effect::ReadChunk { ticket, id } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                self.agenda.after(wait, Event::Read { node, life, ticket, id });
+            }
+            Effect::WriteChunk { ticket, chunk } => {
+                let machine = self.nodes[node].machine.as_mut();
+                let begins = machine.is_some_and(|machine| machine.store.write(ticket, chunk));
+                self.commit_later(node, begins);
+            }
+            Effect::DeleteChunk { ticket, id } => {
+                let machine = self.nodes[node].machine.as_mut();
+                let begins = machine.is_some_and(|machine| machine.store.delete(ticket, id));
+                self.commit_later(node, begins);
+            }
+            Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
+            Effect::Report(effect::Event::Rejected { from, reason }) => {
+                self.log(|| format!("{node} rejects {}", reason.name()));
+                self.rejects.count(reason.name());
+                self.see(&Fact::Rejected { node, from, reason });
+            }
+        }
+    }
+
+    pub(super) fn commit_later(&mut self, node: Index, begins: bool) {
+        if begins {
+            let wait = between(&mut self.rng, COMMIT.0, COMMIT.1);
+            let life = self.nodes[node].life;
+            self.agenda.after(wait, Event::Commit { node, life });
+        }
+    }
+
+    fn publish(&mut self, node: Index, message: &TopicMessage) {
+        let bytes = codec::encode_topic(message);
+        let now = self.agenda.now();
+        let nodes = &self.nodes;
+        let arrivals = self.net.gossip(now, node, bytes.len(), |peer| nodes[peer].is_up());
+        let kind = match message {
+            TopicMessage::StoreRequest(_) => "store request",
+            TopicMessage::RetrieveRequest(_) => "retrieve request",
+            TopicMessage::Answer(_) => "answer",
+        };
+        self.log(|| format!("{node} gossips a {kind} of {} bytes", bytes.len()));
+        for arrival in arrivals {
+            let (to, forwarder) = (arrival.to, arrival.forwarder);
+            self.agenda.at(arrival.at, Event::Gossip { to, forwarder, bytes: bytes.clone() });
+        }
+    }
+
+    fn send(&mut self, node: Index, to: NodeId, message: StreamMessage) {
+        let Some(&to) = self.indices.get(&to) else { return };
+        self.note_acks(node, &message);
+        self.log(|| format!("{node} says to {to}: {}", kind(&message)));
+        self.see(&Fact::Said { from: node, to, message: &message });
+        let frame = codec::encode_stream(&message);
+        let now = self.agenda.now();
+        match self.net.send(now, node, to, frame.head.len() + frame.payload.len()) {
+            Sent::Arrives { at, epoch } => {
+                self.agenda.at(at, Event::Frame { from: node, to, epoch, frame });
+            }
+            Sent::Breaks { epoch } => {
+                let wait = between(&mut self.rng, NOTICED.0, NOTICED.1);
+                self.agenda.after(wait, Event::LinkGone { a: node, b: to, epoch });
+            }
+            Sent::Vanishes => {}
+            Sent::Refused => self.agenda.at(now, Event::PeerLost { node, peer: to }),
+        }
+    }
+
+    /// The oracle knows who acknowledged what: an ack that is never given cannot be counted.
+    fn note_acks(&mut self, node: Index, message: &StreamMessage) {
+        let StreamMessage::StoreAck(ack) = message else { return };
+        let now = self.agenda.now();
+        for acked in &ack.chunks {
+            if let Some(chunk) = self.chunks.get_mut(&acked.id) {
+                chunk.acked.entry(node).or_insert(now);
+            }
+        }
+    }
+
+    fn dial(&mut self, node: Index, role: Role, to: NodeId, record: &Bytes) {
+        self.see(&Fact::Dialled { node, role, to });
+        let Some(&peer) = self.indices.get(&to) else {
+            return self.violation(format!("{node} dials nobody it was told of"));
+        };
+        let told = record.is_empty() || *record == self.nodes[peer].record();
+        if !told || peer == node {
+            return self.agenda.at(self.agenda.now(), Event::PeerLost { node, peer });
+        }
+        if self.net.is_connected(node, peer) {
+            return;
+        }
+        let (wait, reaches) = self.net.dial();
+        let nat = self.nodes[peer].place.nat;
+        if nat {
+            self.faults.count(Fault::Nat);
+        }
+        if reaches && !nat && self.is_up(peer) && self.net.is_open(node, peer) {
+            self.agenda.after(wait, Event::Connect { a: node, b: peer, asked: true });
+        } else {
+            let wait = wait + Duration::from_millis(self.rng.random_range(0..5_000));
+            self.agenda.after(wait, Event::PeerLost { node, peer });
+        }
+    }
+}
+
+fn kind(message: &StreamMessage) -> &'static str {
+    match message {
+        StreamMessage::Hello(_) => "hello",
+        StreamMessage::StoreRequest(_) => "store request",
+        StreamMessage::StoreClaim(_) => "store claim",
+        StreamMessage::StoreChunk(_) => "store chunk",
+        StreamMessage::StoreAck(_) => "store ack",
+        StreamMessage::StoreReject(_) => "store reject",
+        StreamMessage::Retrieve(_) => "retrieve",
+        StreamMessage::ChunkData(_) => "chunk data",
+        StreamMessage::RetrieveReject(_) => "retrieve reject",
+    }
+}

@@ -1,0 +1,148 @@
+//! What the users want, and what they are told.
+
+use super::{Event, World};
+use crate::node::wishes::{Job, Put};
+use crate::node::{Index, Node, Role};
+use crate::oracle::{ChunkFacts, Fact};
+use quloud::core::effect::Input;
+use quloud::core::owner::{FetchJob, OwnerCommand, OwnerEvent, StoreJob};
+use quloud::core::types::{ChunkId, Locality, Time};
+use quloud::crypto::keys::ChunkKey;
+use quloud::crypto::seal::SealedChunk;
+use rand::seq::IteratorRandom;
+use rand::{Rng, RngExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long a user waits before being told that it takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// When a user looks after what is not done.
+pub(super) const AGAIN: Duration = Duration::from_secs(600);
+
+impl World<'_> {
+    /// A user puts chunks, as soon as the machine runs.
+    pub(super) fn put(&mut self, owner: Index, chunks: usize) {
+        if !self.is_up(owner) {
+            return self.agenda.after(AGAIN * 6, Event::Put { owner, chunks });
+        }
+        let locality = Locality(self.rng.random());
+        for _ in 0..chunks {
+            let length = self.rng.random_range(1..=self.plan.use_.chunk_bytes);
+            let mut plaintext = vec![0; length];
+            self.rng.fill_bytes(&mut plaintext);
+            let keys = self.nodes[owner].owner_keys.clone();
+            let key = ChunkKey::derive(&keys.dedup, 0, 1, &plaintext);
+            let chunk = SealedChunk::new(&keys, &key, locality, &plaintext);
+            let replicas = self.plan.use_.replicas;
+            let facts = ChunkFacts {
+                owner,
+                sealed: chunk.sealed.clone(),
+                readers: BTreeSet::from([owner]),
+                replicas,
+                acked: BTreeMap::new(),
+                promised: false,
+            };
+            self.chunks.insert(chunk.id(), facts);
+            let acked = Vec::new();
+            let put = Put { key, locality, plaintext, replicas, acked, stored: false };
+            self.nodes[owner].wishes.puts.insert(chunk.id(), put);
+        }
+        self.submit(owner);
+    }
+
+    /// Begins jobs for whatever is not stored yet, as the daemon's outbox does.
+    pub(super) fn submit(&mut self, node: Index) {
+        if !self.is_up(node) {
+            return;
+        }
+        let unfinished = self.nodes[node].wishes.unfinished();
+        for id in unfinished {
+            let now = self.agenda.now();
+            let Node { wishes, owner_keys, machine, .. } = &mut self.nodes[node];
+            let room =
+                machine.as_ref().is_some_and(|machine| machine.owner.store_window_free() > 0);
+            if !room {
+                return self.agenda.after(AGAIN, Event::Retry { node });
+            }
+            let ticket = wishes.begin(Job::Put(id));
+            let Some(put) = wishes.puts.get(&id) else { continue };
+            let chunk = SealedChunk::new(owner_keys, &put.key, put.locality, &put.plaintext);
+            let (replicas, held_by) = (put.replicas, put.acked.clone());
+            let deadline = now.after(PATIENCE);
+            let job = StoreJob { ticket, chunk, replicas, held_by, deadline };
+            self.log(|| format!("{node} puts {id:?}, {replicas} times"));
+            self.feed(node, Role::Owner, Input::Command(OwnerCommand::Store(job)));
+        }
+    }
+
+    /// Somebody fetches a chunk that was promised: its owner, or somebody it was shared with.
+    pub(super) fn get(&mut self) {
+        let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
+        let Some((id, owner)) = promised.map(|(id, c)| (*id, c.owner)).choose(&mut self.rng) else {
+            return;
+        };
+        let honest = |node: &Index| self.nodes[*node].evil.is_none() && self.nodes[*node].is_up();
+        let reader = match self.rng.random_range(0..2) {
+            0 => Some(owner).filter(honest),
+            _ => (0..self.nodes.len()).filter(honest).choose(&mut self.rng),
+        };
+        if let Some(reader) = reader {
+            let deadline = self.agenda.now().after(PATIENCE);
+            self.fetch(reader, id, deadline);
+        }
+    }
+
+    /// Begins to fetch; the owner knows the holders, and anybody else has only the capability.
+    pub(super) fn fetch(&mut self, reader: Index, id: ChunkId, deadline: Time) {
+        let Some(chunk) = self.chunks.get_mut(&id) else { return };
+        chunk.readers.insert(reader);
+        let owner = chunk.owner;
+        let Some(put) = self.nodes[owner].wishes.puts.get(&id) else { return };
+        let holders = if reader == owner { put.acked.clone() } else { Vec::new() };
+        let (locality, read) = (put.locality, put.key.read_secret());
+        let ticket = self.nodes[reader].wishes.begin(Job::Get(id));
+        let job = FetchJob { ticket, id, locality, read, holders, deadline };
+        self.log(|| format!("{reader} gets {id:?}"));
+        self.feed(reader, Role::Owner, Input::Command(OwnerCommand::Fetch(job)));
+    }
+
+    pub(super) fn on_owner_event(&mut self, node: Index, event: OwnerEvent) {
+        self.log(|| format!("{node} reports {}", brief(&event)));
+        self.see(&Fact::Reported { node, event: &event });
+        let wishes = &mut self.nodes[node].wishes;
+        match event {
+            OwnerEvent::Acked { id, node: holder, .. } => {
+                let put = wishes.puts.get_mut(&id);
+                put.filter(|put| !put.acked.contains(&holder))
+                    .into_iter()
+                    .for_each(|put| put.acked.push(holder));
+            }
+            OwnerEvent::Stored { ticket, id, .. } => {
+                wishes.end(ticket);
+                wishes.puts.get_mut(&id).into_iter().for_each(|put| put.stored = true);
+                self.chunks.get_mut(&id).into_iter().for_each(|chunk| chunk.promised = true);
+            }
+            OwnerEvent::Short { .. } => self.rare.count("a put was short at its deadline"),
+            OwnerEvent::Fetched { ticket, id, .. } => {
+                let asked = wishes.end(ticket) == Some(Job::Get(id));
+                if !asked {
+                    return self.violation(format!("{node} is given {id:?} unasked"));
+                }
+                self.fetched.insert((node, id));
+            }
+            OwnerEvent::NotFetched { ticket, .. } => {
+                wishes.end(ticket);
+                self.rare.count("a get came to nothing");
+            }
+        }
+    }
+}
+
+/// An event without the bytes.
+fn brief(event: &OwnerEvent) -> String {
+    match event {
+        OwnerEvent::Fetched { id, from, .. } => format!("Fetched {id:?} from {from:?}"),
+        event => format!("{event:?}"),
+    }
+}

@@ -1,0 +1,193 @@
+//! The end: nothing goes wrong any more, and the mesh has to become live again.
+//!
+//! Whoever is not gone for ever comes back, with a disk that works. Then every put that can succeed
+//! must, and every chunk that was promised and that one sound holder still has must be fetched:
+//! by its owner, who knows the holders, and by somebody who comes new with a capability.
+
+use super::demand::AGAIN;
+use super::{Event, World};
+use crate::disk::DiskFaults;
+use crate::node::{Index, Presence};
+use quloud::core::effect::Reach;
+use quloud::core::placement::DomainPolicy;
+use quloud::core::types::ChunkId;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long the mesh has to find itself again.
+const GATHER: Duration = Duration::from_secs(900);
+
+/// How long it has for what was left undone: backoffs are long by then.
+const CATCH_UP: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a fetch may take.
+const FETCH: Duration = Duration::from_secs(1_800);
+
+impl World<'_> {
+    pub(super) fn finale(&mut self) {
+        self.calm_down();
+        let gathered = self.agenda.now().after(GATHER);
+        self.run_until(gathered, |_| false);
+        self.catch_up();
+        self.fetch_all();
+    }
+
+    fn calm_down(&mut self) {
+        // Whoever is asleep wakes first.
+        let asleep = (0..self.nodes.len()).filter_map(|node| self.paused(node)).max();
+        self.agenda.retain(|event| !is_fault(event));
+        if let Some(until) = asleep {
+            self.run_until(until, |_| false);
+        }
+        self.log(|| "calm".to_owned());
+        self.calm = true;
+        self.net.calm_down();
+        self.agenda.retain(|event| !is_fault(event));
+        let now = self.agenda.now();
+        for node in 0..self.nodes.len() {
+            self.nodes[node].disk.set_faults(DiskFaults::default());
+            let most = self.nodes[node].disk_bytes();
+            self.nodes[node].disk.set_capacity(most);
+            let machine = self.nodes[node].machine.as_ref();
+            let stuck = machine.is_some_and(|machine| machine.store.read_only().is_some());
+            if stuck || self.nodes[node].disk.is_dead() {
+                let down = Duration::from_secs(10);
+                self.agenda.at(now, Event::Crash { node, down, in_commit: false });
+            }
+            self.agenda.at(now, Event::Start { node });
+        }
+        self.reconnect(|_, _| true);
+    }
+
+    /// Puts that were left undone are done where they can be.
+    fn catch_up(&mut self) {
+        let end = self.agenda.now().after(CATCH_UP);
+        while self.violations.is_empty() && self.agenda.now() < end && !self.undone().is_empty() {
+            for owner in 0..self.plan.use_.owners {
+                self.submit(owner);
+            }
+            let next = self.agenda.now().after(AGAIN).min(end);
+            self.run_until(next, |world| world.undone().is_empty());
+        }
+        if let Some((owner, id)) = self.undone().first()
+            && self.violations.is_empty()
+        {
+            let (put, room) = (&self.nodes[*owner].wishes.puts[id], self.room(*owner));
+            let (acked, replicas) = (put.acked.len(), put.replicas);
+            self.violation(format!(
+                "the mesh is live: {owner} stored {id:?} {acked} of {replicas} times, and {room} \
+                 failure domains would take it"
+            ));
+        }
+    }
+
+    /// Puts that are not done and that enough honest nodes would take.
+    fn undone(&self) -> Vec<(Index, ChunkId)> {
+        let mut undone = Vec::new();
+        for owner in (0..self.plan.use_.owners).filter(|owner| self.is_up(*owner)) {
+            let room = self.room(owner);
+            let puts = self.nodes[owner].wishes.puts.iter();
+            let can = puts.filter(|(_, put)| !put.stored && usize::from(put.replicas) <= room);
+            undone.extend(can.map(|(id, _)| (owner, *id)));
+        }
+        undone
+    }
+
+    /// Failure domains in which an honest node takes chunks of this owner.
+    fn room(&self, owner: Index) -> usize {
+        let hears = self.net.hearers(owner);
+        let takes = |node: &Index| {
+            let Some(machine) = &self.nodes[*node].machine else { return false };
+            let space = machine.store.space();
+            let needed = 64 * self.plan.use_.chunk_bytes as u64 + (1 << 20);
+            let room = space.capacity.saturating_sub(space.used).min(space.free);
+            let honest = self.nodes[*node].evil.is_none() && self.is_up(*node);
+            honest && *node != owner && room > needed && !space.read_only
+        };
+        let domains = |node: Index| match self.nodes[node].place.reach {
+            Reach::Local if self.plan.people.domains == DomainPolicy::LanCountsEach => {
+                (Reach::Local, node)
+            }
+            reach => (reach, 0),
+        };
+        let reachable = |node: &Index| self.reaches(owner, *node);
+        let takers = hears.into_iter().filter(takes).filter(reachable);
+        takers.map(domains).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Whether a node can be connected to another one today: without relays, not every one can.
+    fn reaches(&self, from: Index, to: Index) -> bool {
+        self.net.is_connected(from, to) || !self.nodes[to].place.nat
+    }
+
+    /// Everything that was promised comes back.
+    fn fetch_all(&mut self) {
+        self.fetched.clear();
+        let newcomer = (0..self.nodes.len()).rev().find(|node| {
+            self.nodes[*node].evil.is_none() && self.is_up(*node) && *node >= self.plan.use_.owners
+        });
+        let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
+        let promised: Vec<(ChunkId, Index)> =
+            promised.map(|(id, chunk)| (*id, chunk.owner)).collect();
+        for (id, owner) in promised {
+            for reader in [Some(owner), newcomer].into_iter().flatten() {
+                if self.can_fetch(reader, &id) {
+                    self.fetch_one(reader, id);
+                }
+            }
+            if !self.violations.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Whether some node that was never anything but sound has the chunk, in reach.
+    fn can_fetch(&self, reader: Index, id: &ChunkId) -> bool {
+        let hears = self.net.hearers(reader);
+        let holds = |node: &&Index| {
+            self.nodes[**node].is_sound()
+                && self.nodes[**node].presence == Presence::Up
+                && **node != reader
+                && hears.contains(*node)
+                && self.reaches(reader, **node)
+        };
+        let acked = self.chunks.get(id).map(|chunk| chunk.acked.keys());
+        self.is_up(reader) && acked.is_some_and(|mut acked| acked.any(|node| holds(&node)))
+    }
+
+    fn fetch_one(&mut self, reader: Index, id: ChunkId) {
+        let end = self.agenda.now().after(FETCH);
+        self.fetch(reader, id, end);
+        self.run_until(end.after(Duration::from_secs(1)), |world| {
+            world.fetched.contains(&(reader, id))
+        });
+        if !self.fetched.contains(&(reader, id)) && self.violations.is_empty() {
+            let acked: Vec<Index> = self.chunks[&id].acked.keys().copied().collect();
+            self.violation(format!(
+                "nothing acknowledged is lost: {reader} cannot fetch {id:?}, which {acked:?} \
+                 acknowledged"
+            ));
+        }
+    }
+}
+
+/// What does not happen any more when the world is calm.
+fn is_fault(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Crash { .. }
+            | Event::Pause { .. }
+            | Event::Leave { .. }
+            | Event::CutBegins { .. }
+            | Event::CutEnds { .. }
+            | Event::Fill { .. }
+            | Event::Room { .. }
+            | Event::Rot { .. }
+            | Event::LoseDisk { .. }
+            | Event::OldImage { .. }
+            | Event::TakeImage { .. }
+            | Event::Act { .. }
+            | Event::Put { .. }
+            | Event::Get
+    )
+}

@@ -1,0 +1,376 @@
+//! Each event, when its time has come.
+
+use super::carry::NOTICED;
+use super::{Event, World};
+use crate::chance::between;
+use crate::node::{Index, Presence, REBOOT, Role, addressee};
+use crate::oracle::Fact;
+use crate::tally::Fault;
+use quloud::core::codec;
+use quloud::core::effect::{Input, Via};
+use quloud::core::message::Message;
+use quloud::core::topic::{Topic, TopicKind};
+use quloud::core::types::{ChunkId, Time};
+use rand::RngExt;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How long a node with a lost connection waits before it dials again.
+const REDIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// When a pause or a cut breaks connections: both ends have given up by then.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+impl World<'_> {
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            // What is addressed to a paused node waits for it.
+            Event::Gossip { to: node, .. }
+            | Event::Frame { to: node, .. }
+            | Event::PeerMet { node, .. }
+            | Event::PeerLost { node, .. }
+            | Event::Commit { node, .. }
+            | Event::Find { node, .. }
+            | Event::Read { node, .. }
+            | Event::Wake { node, .. }
+            | Event::Act { node }
+            | Event::Retry { node }
+            | Event::Put { owner: node, .. }
+                if self.paused(node).is_some() =>
+            {
+                let until = self.paused(node).unwrap_or(self.agenda.now());
+                self.agenda.at(until, event);
+            }
+            Event::Gossip { to, forwarder, bytes } => self.on_gossip(to, forwarder, &bytes),
+            Event::Frame { from, to, epoch, frame } => self.on_frame((from, to), epoch, frame),
+            Event::Connect { a, b, asked } => self.connect(a, b, asked),
+            Event::LinkGone { a, b, epoch } => self.on_link_gone(a, b, epoch),
+            Event::PeerMet { node, peer } => self.on_peer_met(node, peer),
+            Event::PeerLost { node, peer } => self.on_peer_lost(node, peer),
+            Event::Commit { node, life } if self.is_alive(node, life) => self.commit(node),
+            Event::Find { node, life, ticket, ids } if self.is_alive(node, life) => {
+                let Some(machine) = &self.nodes[node].machine else { return };
+                let found = machine.store.find(&ids);
+                self.feed(node, Role::Holder, Input::ChunksFound { ticket, found });
+            }
+            Event::Read { node, life, ticket, id } if self.is_alive(node, life) => {
+                let Some(machine) = &mut self.nodes[node].machine else { return };
+                let (input, begins) = machine.store.read(ticket, &id);
+                self.commit_later(node, begins);
+                self.feed(node, Role::Holder, input);
+            }
+            Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
+            Event::Commit { .. } | Event::Find { .. } | Event::Read { .. } | Event::Wake { .. } => {
+            }
+            Event::Act { node } => self.act(node),
+            Event::Put { owner, chunks } => self.put(owner, chunks),
+            Event::Get => self.get(),
+            Event::Retry { node } => self.submit(node),
+            fate => self.on_fate(fate),
+        }
+    }
+
+    /// What befalls the machines and their disks.
+    fn on_fate(&mut self, event: Event) {
+        match event {
+            Event::Crash { node, in_commit: true, .. } => self.crash_in_commit(node),
+            Event::Crash { node, down, in_commit: false } => self.crash(node, down, Fault::Crash),
+            Event::Start { node } => self.start(node),
+            Event::Pause { node, length, lid } => self.pause(node, length, lid),
+            Event::Resume { node } => self.resume(node),
+            Event::Leave { node } => self.leave(node),
+            Event::CutBegins { cut, length } => {
+                self.log(|| format!("cut: {cut:?}"));
+                let number = self.net.cut(cut);
+                self.agenda.after(length, Event::CutEnds { number });
+                for (a, b, epoch) in self.net.break_across() {
+                    let wait = between(&mut self.rng, NOTICED.0, NOTICED.1);
+                    self.agenda.after(wait, Event::LinkGone { a, b, epoch });
+                }
+            }
+            Event::CutEnds { number } => {
+                self.net.heal(number);
+                self.reconnect(|_, _| true);
+            }
+            Event::Fill { node, length } => {
+                let left = self.rng.random_range(0..=256 << 10);
+                self.log(|| format!("{node} has {left} bytes left on its disk"));
+                self.nodes[node].disk.leave_only(left);
+                self.faults.count(Fault::Full);
+                self.agenda.after(length, Event::Room { node });
+            }
+            Event::Room { node } => {
+                let most = self.nodes[node].disk_bytes();
+                self.nodes[node].disk.set_capacity(most);
+            }
+            Event::Rot { node } if self.nodes[node].disk.rot() => {
+                self.log(|| format!("{node} has a flipped bit"));
+                self.faults.count(Fault::Rot);
+                self.nodes[node].sound = false;
+            }
+            Event::LoseDisk { node } => self.lose_disk(node),
+            Event::TakeImage { node } => self.nodes[node].take_image(),
+            Event::OldImage { node } => self.restore_image(node),
+            _ => {}
+        }
+    }
+
+    fn on_gossip(&mut self, to: Index, forwarder: Index, bytes: &[u8]) {
+        if !self.is_up(to) {
+            return;
+        }
+        // A neighbour that cannot be decoded is not heard: that is the transport's work.
+        let Ok(message) = codec::decode_topic(bytes) else { return };
+        let message = Message::Topic(message);
+        let from = self.ids[forwarder];
+        let role = addressee(&message);
+        self.feed(to, role, Input::Message { from, via: Via::Topic, message });
+    }
+
+    fn on_frame(&mut self, (from, to): (Index, Index), epoch: u64, frame: codec::Frame) {
+        if !self.is_up(to) || !self.net.carries(from, to, epoch) {
+            return;
+        }
+        let Ok(message) = codec::decode_stream(frame) else { return };
+        let message = Message::Stream(message);
+        let from = self.ids[from];
+        let role = addressee(&message);
+        self.feed(to, role, Input::Message { from, via: Via::Stream, message });
+    }
+
+    fn connect(&mut self, a: Index, b: Index, asked: bool) {
+        let now = self.agenda.now();
+        if !self.is_up(a) || !self.is_up(b) || !self.net.is_open(a, b) {
+            if asked {
+                self.agenda.at(now, Event::PeerLost { node: a, peer: b });
+            }
+            return;
+        }
+        if self.net.connect(a, b) {
+            self.log(|| format!("{a} and {b} are connected"));
+            self.agenda.at(now, Event::PeerMet { node: a, peer: b });
+            self.agenda.at(now, Event::PeerMet { node: b, peer: a });
+        }
+    }
+
+    fn on_link_gone(&mut self, a: Index, b: Index, epoch: u64) {
+        if !self.net.disconnect(a, b, epoch) {
+            return;
+        }
+        self.log(|| format!("{a} and {b} are not connected any more"));
+        let now = self.agenda.now();
+        self.agenda.at(now, Event::PeerLost { node: a, peer: b });
+        self.agenda.at(now, Event::PeerLost { node: b, peer: a });
+        self.reconnect(|x, y| (x, y) == (a.min(b), a.max(b)));
+    }
+
+    fn on_peer_met(&mut self, node: Index, peer: Index) {
+        if !self.is_up(node) || !self.net.is_connected(node, peer) {
+            return;
+        }
+        let peer = self.nodes[peer].peer();
+        self.feed(node, Role::Holder, Input::PeerUp(peer.clone()));
+        self.feed(node, Role::Owner, Input::PeerUp(peer));
+        for kind in TopicKind::ALL {
+            let subscribed = Input::PeerSubscribed(Topic { kind, shard: 0 });
+            self.feed(node, Role::Owner, subscribed);
+        }
+    }
+
+    fn on_peer_lost(&mut self, node: Index, peer: Index) {
+        if self.is_up(node) && !self.net.is_connected(node, peer) {
+            let peer = self.ids[peer];
+            self.feed(node, Role::Holder, Input::PeerDown(peer));
+            self.feed(node, Role::Owner, Input::PeerDown(peer));
+        }
+    }
+
+    fn on_wake(&mut self, node: Index) {
+        let now = self.agenda.now();
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        // A later wish replaced by an earlier one is void.
+        if machine.wake.is_some_and(|wake| wake <= now) {
+            machine.wake = None;
+            self.feed(node, Role::Owner, Input::Tick);
+            self.feed(node, Role::Holder, Input::Tick);
+        }
+    }
+
+    fn act(&mut self, node: Index) {
+        let again = Duration::from_secs(self.rng.random_range(60..=86_400));
+        if !self.calm {
+            self.agenda.after(again, Event::Act { node });
+        }
+        if !self.is_up(node) {
+            return;
+        }
+        let mut inputs = VecDeque::new();
+        let effects = self.deviate(node, &mut inputs, |evil, env| evil.act(env));
+        for effect in effects.unwrap_or_default() {
+            self.carry_out(node, Role::Owner, effect);
+        }
+        for (role, input) in inputs {
+            self.feed(node, role, input);
+        }
+    }
+
+    fn commit(&mut self, node: Index) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let (done, begins) = machine.store.commit();
+        let space = machine.store.space();
+        let stuck = machine.store.read_only().is_some();
+        if self.nodes[node].disk.is_dead() {
+            let down = between(&mut self.rng, REBOOT, self.plan.people.downtime);
+            return self.crash(node, down, Fault::CrashInCommit);
+        }
+        self.log(|| format!("{node} commits"));
+        self.commit_later(node, begins);
+        for input in done {
+            self.feed(node, Role::Holder, input);
+        }
+        self.feed(node, Role::Holder, Input::Space(space));
+        if stuck && !begins {
+            self.rare.count("a store turned read-only");
+            let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
+            self.agenda.after(wait, Event::Crash { node, down: REBOOT, in_commit: false });
+        }
+    }
+
+    /// The power goes in the middle of the next group that is written, whenever that is.
+    fn crash_in_commit(&mut self, node: Index) {
+        if self.is_up(node) {
+            let calls = self.rng.random_range(0..12);
+            self.nodes[node].disk.cut_power_after(calls);
+        }
+    }
+
+    fn crash(&mut self, node: Index, down: Duration, fault: Fault) {
+        if !matches!(self.nodes[node].presence, Presence::Up | Presence::Paused(_)) {
+            return;
+        }
+        self.log(|| format!("{node} loses its power"));
+        self.faults.count(fault);
+        self.nodes[node].crash();
+        self.nodes[node].wishes.forget_jobs();
+        self.break_links(node);
+        self.agenda.after(down.max(REBOOT), Event::Start { node });
+    }
+
+    /// All connections of a node are dead; whoever is still there notices later.
+    pub(super) fn break_links(&mut self, node: Index) {
+        for (peer, epoch) in self.net.break_all(node) {
+            let wait = between(&mut self.rng, Duration::ZERO, NOTICED.1);
+            self.agenda.after(wait, Event::LinkGone { a: node, b: peer, epoch });
+        }
+    }
+
+    pub(super) fn start(&mut self, node: Index) {
+        if self.nodes[node].presence != Presence::Down {
+            return;
+        }
+        let now = self.agenda.now();
+        if let Err(error) = self.nodes[node].start(now) {
+            self.log(|| format!("{node} cannot open its store: {error}"));
+            self.rare.count("a store could not be opened");
+            if self.calm && self.nodes[node].is_sound() {
+                return self.violation(format!("{node} has a sound store and cannot open it"));
+            }
+            let wait = Duration::from_secs(self.rng.random_range(60..=3_600));
+            return self.agenda.after(wait, Event::Start { node });
+        }
+        let missing = self.missing(node);
+        self.log(|| format!("{node} starts, {} chunks missing", missing.len()));
+        self.see(&Fact::Started { node, missing: &missing });
+        self.reconnect(|a, b| a == node || b == node);
+        self.agenda.after(Duration::from_secs(2), Event::Retry { node });
+    }
+
+    /// The chunks a node acknowledged and does not have.
+    fn missing(&mut self, node: Index) -> Vec<ChunkId> {
+        let acked = self.chunks.iter().filter(|(_, chunk)| chunk.acked.contains_key(&node));
+        let ids: Vec<ChunkId> = acked.map(|(id, _)| *id).collect();
+        let Some(machine) = &mut self.nodes[node].machine else { return Vec::new() };
+        // A read may fail on a disk that fails now and then: that is not yet a loss.
+        let held = |id: &ChunkId, machine: &mut crate::node::Machine| {
+            (0..50).any(|_| machine.store.holds(id))
+        };
+        ids.into_iter().filter(|id| !held(id, machine)).collect()
+    }
+
+    /// Pairs that keep a connection and have none dial each other.
+    pub(super) fn reconnect(&mut self, wanted: impl Fn(Index, Index) -> bool) {
+        let pairs: Vec<_> = self.keeps.iter().copied().filter(|(a, b)| wanted(*a, *b)).collect();
+        for (a, b) in pairs {
+            if !self.net.is_connected(a, b) && self.nodes[a].place.nat && self.nodes[b].place.nat {
+                self.faults.count(Fault::Nat);
+                continue;
+            }
+            let possible = self.is_up(a) && self.is_up(b) && self.net.is_open(a, b);
+            if possible && !self.net.is_connected(a, b) {
+                let (_, reaches) = self.net.dial();
+                let wait = between(&mut self.rng, REDIAL.0, REDIAL.1);
+                // A dial that is lost is tried again, and that one succeeds.
+                let wait = if reaches { wait } else { wait + REDIAL.1 };
+                self.agenda.after(wait, Event::Connect { a, b, asked: false });
+            }
+        }
+    }
+
+    fn pause(&mut self, node: Index, length: Duration, lid: bool) {
+        if !self.is_up(node) {
+            return;
+        }
+        self.faults.count(if lid { Fault::Lid } else { Fault::Pause });
+        self.log(|| format!("{node} is paused for {length:?}"));
+        let until: Time = self.agenda.now().after(length);
+        self.nodes[node].presence = Presence::Paused(until);
+        // Before whatever waits for it.
+        self.agenda.at(until, Event::Resume { node });
+        if length > KEEP_ALIVE {
+            self.break_links(node);
+        }
+    }
+
+    fn resume(&mut self, node: Index) {
+        if self.paused(node).is_some_and(|until| until <= self.agenda.now()) {
+            self.log(|| format!("{node} goes on"));
+            self.nodes[node].presence = Presence::Up;
+            self.reconnect(|a, b| a == node || b == node);
+        }
+    }
+
+    fn leave(&mut self, node: Index) {
+        if self.nodes[node].presence == Presence::Gone {
+            return;
+        }
+        self.log(|| format!("{node} leaves for ever"));
+        self.faults.count(Fault::Leave);
+        if self.nodes[node].machine.is_some() {
+            self.nodes[node].crash();
+            self.break_links(node);
+        }
+        self.nodes[node].wishes.forget_jobs();
+        self.nodes[node].presence = Presence::Gone;
+    }
+
+    fn lose_disk(&mut self, node: Index) {
+        if self.nodes[node].presence == Presence::Gone {
+            return;
+        }
+        self.faults.count(Fault::DiskLost);
+        self.crash(node, Duration::from_secs(3_600), Fault::Crash);
+        self.log(|| format!("{node} gets a new disk"));
+        let faults = self.plan.disk.faults;
+        self.nodes[node].lose_disk(faults);
+    }
+
+    fn restore_image(&mut self, node: Index) {
+        if self.nodes[node].presence == Presence::Gone || !self.nodes[node].has_image() {
+            return;
+        }
+        self.faults.count(Fault::OldImage);
+        self.crash(node, Duration::from_secs(3_600), Fault::Crash);
+        self.log(|| format!("{node} gets an old image of its disk"));
+        self.nodes[node].restore_image();
+    }
+}
