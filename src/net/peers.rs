@@ -8,9 +8,10 @@
 //! smaller PeerId decides, as soon as it has heard a Hello on both (so both are established at both
 //! ends): it keeps the one that it dialled and *retires* the other, which it *leads* to its end.
 //! Its streams finish the frame at hand and end their writing side. The other node follows: it
-//! sends nothing more there, and ends its side of each stream when it has read that stream's end. So the
-//! leader knows, when it has read all ends, that nothing is under way any more, and closes; were it
-//! the follower that closes, its own last frames could be lost (QUIC drops what was not delivered).
+//! sends nothing more there, and ends its side of each stream when it has read that stream's end.
+//! So the leader knows, when it has read all ends, that nothing is under way any more, and closes;
+//! were it the follower that closes, its own last frames could be lost (QUIC drops what was not
+//! delivered).
 //! What was not sent yet goes out on the connection that stays, because the queue belongs to the
 //! peer.
 //!
