@@ -3,8 +3,8 @@
 //! # Streams
 //!
 //! A connection keeps the order of what is sent over it until it breaks; then everything on its way
-//! is lost, and the two ends notice only later. Lines have a bandwidth, so that a large frame delays
-//! what is behind it.
+//! is lost, and the two ends notice only later. Lines have a bandwidth, so that a large frame
+//! delays what is behind it.
 //!
 //! # Gossip
 //!

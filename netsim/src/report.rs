@@ -102,7 +102,10 @@ impl Set {
             "frame_bytes": self.traffic.frame_bytes,
             "violations": violations,
             "trace_hash": self.trace,
-            "timing": { "seconds": seconds, "seeds_per_second": self.seeds as f64 / seconds.max(1e-9) },
+            "timing": {
+                "seconds": seconds,
+                "seeds_per_second": self.seeds as f64 / seconds.max(1e-9),
+            },
         })
         .to_string()
     }

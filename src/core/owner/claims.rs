@@ -296,8 +296,8 @@ impl StoreFlow {
         }
     }
 
-    /// A node that refused or was cut off, and volunteers again, is taken at its word; one that lied
-    /// is not, and one that takes no more of ours did not know whose chunk it is.
+    /// A node that refused or was cut off, and volunteers again, is taken at its word; one that
+    /// lied is not, and one that takes no more of ours did not know whose chunk it is.
     fn forgive(
         &mut self,
         now: Time,
