@@ -4,6 +4,7 @@ use super::lan_only::LanOnly;
 use super::resolved::{Noting, Resolved};
 use super::{NetConfig, NetError};
 use futures::future::BoxFuture;
+use futures::io::BufReader;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::core::{Transport, upgrade};
@@ -30,6 +31,9 @@ const QUIC_HANDICAP: Duration = Duration::from_millis(300);
 /// Streams of all protocols on one connection.
 const STREAMS_MAX: u16 = 64;
 
+/// Read from a TCP socket at once: Noise, above it, asks for 8 KiB at a time.
+const TCP_READ_BYTES: usize = 64 << 10;
+
 /// What a QUIC peer may have under way to us on one stream, and in all: 128 connections of this are
 /// 512 MiB.
 const QUIC_WINDOWS_BYTES: (u32, u32) = (2 << 20, 4 << 20);
@@ -45,6 +49,7 @@ pub(super) fn build(
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(usize::from(STREAMS_MAX));
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map(|socket, _| BufReader::with_capacity(TCP_READ_BYTES, socket))
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise)
         .multiplex(muxer)
