@@ -163,7 +163,7 @@ impl Net {
         if self.commands.send(Command::Snapshot(answer)).await.is_err() {
             return NetSnapshot::default();
         }
-        snapshot.await.unwrap_or_default()
+        self.unless_ended(snapshot).await.unwrap_or_default()
     }
 
     /// Ends it: what is queued goes out and streams are finished (a second is waited for that at
@@ -171,7 +171,17 @@ impl Net {
     pub async fn shutdown(&self) {
         let (answer, ended) = oneshot::channel();
         if self.commands.send(Command::Shutdown(answer)).await.is_ok() {
-            let _ = ended.await;
+            self.unless_ended(ended).await;
+        }
+    }
+
+    /// The answer to a command. One that was entered at the very moment when the swarm task ended
+    /// stays in the queue for as long as this handle lives, and is never answered.
+    async fn unless_ended<T>(&self, answer: oneshot::Receiver<T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            () = self.commands.closed() => None,
         }
     }
 
