@@ -2,8 +2,8 @@
 //!
 //! A run has two parts. For as many days as the frame says, owners put and fetch chunks while
 //! everything goes wrong that the seed has drawn. Then the faults stop, whoever is not gone for
-//! ever comes back, and the mesh has to become live again (see `finale`): what was promised is fetched,
-//! and what was not stored yet is stored. The [`Oracle`] sees everything that happens.
+//! ever comes back, and the mesh has to become live again (see `finale`): what was promised is
+//! fetched, and what was not stored yet is stored. The [`Oracle`] sees everything that happens.
 //!
 //! | file | what it holds |
 //! |---|---|
