@@ -28,8 +28,10 @@ use rand::Rng;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// A request that was not answered for so long is forgotten, and the holder gets another.
+/// A request to a holder that answered nothing for so long is forgotten, and it gets another.
 const REQUEST_LIFE: Duration = Duration::from_secs(60);
+/// However busily a holder answers others, no request is older than this.
+const REQUEST_LIFE_MAX: Duration = Duration::from_secs(600);
 /// When to look again where too many dials are open.
 const AGAIN: Duration = Duration::from_secs(1);
 /// One fetch in so many may wait for one more holder at the same time (two in any case): on a slow
@@ -332,8 +334,15 @@ impl FetchFlow {
 
     /// Forgets requests that nobody will answer any more.
     pub(super) fn on_requests(&mut self, now: Time, shared: &mut Shared) {
-        let old = |_: &u64, request: &mut Request| now.since(request.since) >= REQUEST_LIFE;
+        let loads = &self.loads;
+        let ends = |request: &Request| {
+            let heard = loads.get(&request.node).map_or(request.since, Load::progress);
+            let last = request.since.max(heard);
+            last.after(REQUEST_LIFE).min(request.since.after(REQUEST_LIFE_MAX))
+        };
+        let old = |_: &u64, request: &mut Request| ends(request) <= now;
         let old: Vec<(u64, Request)> = self.requests.extract_if(.., old).collect();
+        let next = self.requests.values().map(ends).min();
         for (number, Request { ticket, node, .. }) in old {
             self.loads.entry(node).or_default().on_forgotten();
             if let Some(job) = ticket.and_then(|ticket| self.jobs.get_mut(&ticket))
@@ -342,8 +351,8 @@ impl FetchFlow {
                 job.fail(now, &node, FetchFailure::Late);
             }
         }
-        if let Some(oldest) = self.requests.values().map(|request| request.since).min() {
-            shared.timers.set(Wake::Requests, oldest.after(REQUEST_LIFE));
+        if let Some(next) = next {
+            shared.timers.set(Wake::Requests, next);
         }
         self.pump_all(now, shared);
     }

@@ -75,6 +75,11 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// When it last answered a request.
+    pub(super) fn progress(&self) -> Time {
+        self.progress
+    }
+
     /// It was asked.
     pub(super) fn on_asked(&mut self, now: Time) {
         if self.in_flight == 0 {

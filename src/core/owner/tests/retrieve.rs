@@ -254,6 +254,34 @@ fn holder_that_delivers_other_chunks_is_busy_and_not_hedged() {
 }
 
 #[test]
+fn a_holder_on_a_slow_line_delivers_all_that_it_was_asked_for() {
+    let mut world = World::new(0);
+    let slow = world.add_connected(Manners::Silent);
+    let deadline = world.now.after(600 * SECOND);
+    for ticket in 0..8 {
+        let (id, ck) = held_by(&mut world, 1_000, &[slow]);
+        world.command(OwnerCommand::Fetch(FetchJob {
+            ticket: Ticket(ticket),
+            id,
+            locality: Locality(0),
+            read: ck.read_secret(),
+            holders: vec![slow],
+            deadline,
+        }));
+    }
+    world.run(SECOND);
+    let requests = world.fakes[&slow].requests.clone();
+    assert_eq!(requests.len(), 8);
+    for Retrieve { request, id, .. } in requests {
+        world.run(20 * SECOND);
+        let (header, sealed) = world.fakes[&slow].held[&id].clone();
+        world.stream(slow, StreamMessage::ChunkData(ChunkData { request, header, sealed }));
+    }
+    assert!((0..8).all(|ticket| fetched(&world, ticket).is_some()));
+    assert!(world.rejects.is_empty(), "{:?}", world.rejects);
+}
+
+#[test]
 fn slow_loris_holder_skipped() {
     let mut world = World::new(0);
     let mute: Vec<NodeId> = (0..2).map(|_| world.add_connected(Manners::Silent)).collect();
