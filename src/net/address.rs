@@ -127,8 +127,8 @@ pub(super) fn claimed(addresses: Vec<Multiaddr>, observed: &Multiaddr) -> Vec<Mu
 /// Whether an address that somebody passed on is worth a dial, for a node that can be reached at
 /// `own`. Who is connected is observed, and who is not could be anywhere: a loopback address means
 /// something only in a mesh on one machine, and a private one only to a node that has no public
-/// address itself, or has one in the same network (/24 or /64). Else strangers could have us knock
-/// at any service in here.
+/// address itself, or has one in the same network (/24 or /64). A name could lead to either, and
+/// no node tells one of itself. Else strangers could have us knock at any service in here.
 pub(super) fn is_plausible(address: &Multiaddr, own: &[Multiaddr]) -> bool {
     let mut ips = own.iter().map(ip);
     match ip(address) {
@@ -140,7 +140,8 @@ pub(super) fn is_plausible(address: &Multiaddr, own: &[Multiaddr]) -> bool {
             own.iter().all(|own| own.is_some_and(is_local))
                 || own.iter().flatten().any(|own| same_network(*own, there))
         }
-        _ => true,
+        Some(_) => true,
+        None => false,
     }
 }
 
@@ -253,7 +254,7 @@ mod tests {
             ("/ip4/10.0.0.1/tcp/4001", &home, true),
             ("/ip6/fd00::1/tcp/80", &public, false),
             ("/ip4/198.51.100.7/tcp/4001", &home, true),
-            ("/dns4/nas.example/tcp/4001", &public, true),
+            ("/dns4/nas.example/tcp/4001", &public, false),
             ("/ip4/10.0.0.1/tcp/4001", &[], true),
         ];
         for (text, own, plausible) in cases {

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-/// More than can be under way at once; beyond, the first is forgotten.
+/// More than can be under way at once; beyond, some note is forgotten.
 const KEPT_MAX: usize = 1024;
 
 /// The IP addresses at which peers have just proved their keys. Of several dials to one peer the

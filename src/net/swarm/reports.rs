@@ -77,7 +77,8 @@ impl Driver {
         let dialled = endpoint.is_dialer();
         let (address, _) = address::split_peer(endpoint.get_remote_address().clone());
         // A name is what was dialled; where it led is where the peer stands.
-        let resolved = self.resolved.take(&peer).filter(|_| address::is_name(&address));
+        let by_name = dialled && address::is_name(&address);
+        let resolved = by_name.then(|| self.resolved.take(&peer)).flatten();
         let observed = resolved.unwrap_or_else(|| address.clone());
         self.topics.connected(peer, address::reach(&observed), now);
         self.discovery.connected(peer, connection);
