@@ -97,7 +97,7 @@ pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
             .with_catalog(|catalog| catalog.open_jobs().map(|job| job.started.clone()).collect());
         retries.retain(|job, _| open.iter().any(|open| open.job == *job));
         let now = Instant::now();
-        for open in open {
+        for open in in_turn(open, |open| retries.get(&open.job).map(|retry| retry.due)) {
             let due = retries.get(&open.job).is_none_or(|retry| retry.due <= now);
             if !due || tries.len() >= TRIES_AT_ONCE {
                 continue;
@@ -183,9 +183,24 @@ const COALESCE: Duration = Duration::from_secs(5);
 /// Where the backoff begins anew when somebody came: 8 s.
 const TRIES_ANEW: u32 = 3;
 
+/// What was never tried first, then what has waited longest: two tries at a time would else always
+/// go to the oldest puts, however hopeless.
+fn in_turn<T>(mut open: Vec<T>, due: impl Fn(&T) -> Option<Instant>) -> Vec<T> {
+    open.sort_by_key(due);
+    open
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hopeless_puts_do_not_keep_later_ones_from_their_turn() {
+        let now = Instant::now();
+        let seconds = |after| Some(now + Duration::from_secs(after));
+        let due = BTreeMap::from([(1, seconds(7)), (2, seconds(5)), (3, None), (4, None)]);
+        assert_eq!(in_turn(vec![1, 2, 3, 4], |put| due[put]), [3, 4, 2, 1]);
+    }
 
     #[test]
     fn backoff_doubles_to_a_minute_and_then_rests() {
