@@ -81,7 +81,7 @@ impl Set {
 
     /// One line.
     pub(crate) fn json(&self) -> String {
-        let violations: Vec<Value> = self
+        let broken: Vec<Value> = self
             .violations
             .iter()
             .map(|(seed, what)| json!({ "seed": seed, "what": what, "again": self.again(*seed) }))
@@ -94,13 +94,15 @@ impl Set {
             "events": self.events,
             "chunks": self.chunks,
             "fetched": self.fetched,
-            "faults": counts(self.faults.iter().map(|(fault, count)| (fault.name(), count))),
+            "faults": self.faults.total(),
+            "faults_by_kind": counts(self.faults.iter().map(|(f, count)| (f.name(), count))),
             "rejects": counts(self.rejects.iter()),
             "rare": counts(self.rare.iter()),
             "unseen": self.unseen(),
             "gossip_bytes": self.traffic.gossip_bytes,
             "frame_bytes": self.traffic.frame_bytes,
-            "violations": violations,
+            "violations": self.violations.len(),
+            "broken": broken,
             "trace_hash": self.trace,
             "timing": {
                 "seconds": seconds,
