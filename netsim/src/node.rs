@@ -15,6 +15,7 @@ use quloud::core::types::{LeaseTerms, MeshId, NodeId, Time};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys, WrapKey};
 use quloud::store::StoreOpenError;
 use quloud::store::memory::MemoryCatalogue;
+use quloud::store::recovery::OpenReport;
 use quloud::store::writer::Options;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -131,11 +132,11 @@ impl Node {
         }
     }
 
-    /// Starts it with what its disk still has.
+    /// Starts it with what its disk still has, and says what opening the store came to.
     ///
     /// # Errors
     /// Where the store cannot be opened; the user tries again later.
-    pub(crate) fn start(&mut self, now: Time) -> Result<(), StoreOpenError> {
+    pub(crate) fn start(&mut self, now: Time) -> Result<OpenReport, StoreOpenError> {
         let options = Options {
             capacity: self.capacity,
             reserve: 64 << 10,
@@ -144,7 +145,7 @@ impl Node {
         };
         let rng = ChaCha20Rng::from_seed(self.rng.random());
         let (disk, catalogue) = (self.disk.clone(), self.catalogue.clone());
-        let store = Store::open(disk, catalogue, self.wrap.clone(), options, rng)?;
+        let (store, report) = Store::open(disk, catalogue, self.wrap.clone(), options, rng)?;
         let owner = OwnerRole::new(OwnerConfig {
             keys: self.owner_keys.clone(),
             node: self.id,
@@ -170,7 +171,7 @@ impl Node {
         self.machine = Some(Machine { owner, holder, store, wake: None });
         self.presence = Presence::Up;
         self.life += 1;
-        Ok(())
+        Ok(report)
     }
 
     /// Stops it without warning: power is cut.

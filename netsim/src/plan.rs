@@ -19,6 +19,13 @@ pub(crate) struct Frame {
     pub(crate) days: u64,
 }
 
+impl Default for Frame {
+    /// What the figures and the promise to see everything are about.
+    fn default() -> Self {
+        Self { nodes: 5..=30, days: 30 }
+    }
+}
+
 /// One world's parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {

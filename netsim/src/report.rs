@@ -1,6 +1,6 @@
 //! What is printed of a set of worlds: a table for people, one line of JSON for programs.
 
-use crate::runs::Set;
+use crate::runs::{Set, WHOLE_SEEDS};
 use quloud::core::types::Time;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -44,7 +44,9 @@ impl Set {
             &self.faults.iter().map(|(f, n)| (f.name(), n)).collect::<Vec<_>>(),
         );
         columns(&mut out, "rejects", &self.rejects.iter().collect::<Vec<_>>());
-        columns(&mut out, "rare", &self.rare.iter().collect::<Vec<_>>());
+        let rare: Vec<_> = self.rare.iter().map(|(branch, n)| (branch.name(), n)).collect();
+        columns(&mut out, "rare", &rare);
+        self.show_unseen(&mut out);
         let days = years * 365.0;
         let per_day = |count: u64| if days > 0.0 { count as f64 / days } else { 0.0 };
         let _ = writeln!(
@@ -59,6 +61,10 @@ impl Set {
         for (seed, what) in self.violations.iter().take(SHOWN_MAX) {
             let _ = writeln!(out, "BROKEN  {what}\n        again: {}", self.again(*seed));
         }
+        for seed in self.unequal.iter().take(SHOWN_MAX) {
+            let again = self.again(*seed);
+            let _ = writeln!(out, "UNEQUAL when it was run again\n        again: {again}");
+        }
         let verdict = match self.violations.len() {
             0 => "no promise was broken".to_owned(),
             1 => "1 promise was broken".to_owned(),
@@ -66,6 +72,21 @@ impl Set {
         };
         let _ = write!(out, "{verdict}");
         out
+    }
+
+    fn show_unseen(&self, out: &mut String) {
+        let unseen = self.unseen();
+        let _ = match (unseen.is_empty(), self.is_whole()) {
+            (true, _) => writeln!(out, "every fault and every rare branch was seen"),
+            (false, true) => writeln!(out, "NEVER SEEN in a whole set:"),
+            (false, false) => writeln!(
+                out,
+                "never seen (a whole set has {WHOLE_SEEDS} worlds of the default frame):"
+            ),
+        };
+        for (name, shows) in unseen {
+            let _ = writeln!(out, "  {name:<28}{shows}");
+        }
     }
 
     /// The line that runs a world again.
@@ -97,8 +118,9 @@ impl Set {
             "faults": self.faults.total(),
             "faults_by_kind": counts(self.faults.iter().map(|(f, count)| (f.name(), count))),
             "rejects": counts(self.rejects.iter()),
-            "rare": counts(self.rare.iter()),
-            "unseen": self.unseen(),
+            "rare": counts(self.rare.iter().map(|(branch, count)| (branch.name(), count))),
+            "unseen": self.unseen().iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            "unequal": self.unequal,
             "gossip_bytes": self.traffic.gossip_bytes,
             "frame_bytes": self.traffic.frame_bytes,
             "violations": self.violations.len(),

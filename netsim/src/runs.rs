@@ -2,6 +2,7 @@
 
 use crate::net::Traffic;
 use crate::plan::Frame;
+use crate::sometimes::{REJECTS, Rare};
 use crate::tally::{Fault, Tally};
 use crate::world::{self, Outcome};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -11,6 +12,9 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// So many worlds of the default frame must have seen every fault and every rare branch.
+pub(crate) const WHOLE_SEEDS: u64 = 200;
 
 /// What a set of worlds came to.
 #[derive(Debug)]
@@ -25,8 +29,10 @@ pub(crate) struct Set {
     pub(crate) fetched: u64,
     pub(crate) faults: Tally<Fault>,
     pub(crate) rejects: Tally<&'static str>,
-    pub(crate) rare: Tally<&'static str>,
+    pub(crate) rare: Tally<Rare>,
     pub(crate) traffic: Traffic,
+    /// Seeds that were not the same world when they were run again.
+    pub(crate) unequal: Vec<u64>,
     /// Broken promises, with their seeds.
     pub(crate) violations: Vec<(u64, String)>,
     /// Hash over the traces of all worlds, in the order of their seeds.
@@ -43,11 +49,31 @@ pub(crate) fn fresh_seed() -> u64 {
 
 /// Runs `seeds` worlds from `first` on, each on a thread of its own.
 pub(crate) fn run(first: u64, seeds: u64, frame: &Frame, threads: Option<usize>) -> Set {
+    let started = Instant::now();
+    let outcomes = outcomes(first, seeds, frame, default_threads(threads));
+    Set::of(first, outcomes.into_values(), frame, started.elapsed())
+}
+
+/// The same twice, the second time on another number of threads: each world must be the same one.
+pub(crate) fn run_twice(first: u64, seeds: u64, frame: &Frame, threads: Option<usize>) -> Set {
+    let started = Instant::now();
+    let threads = default_threads(threads);
+    let once = outcomes(first, seeds, frame, threads);
+    let again = outcomes(first, seeds, frame, if threads == 1 { 2 } else { 1 });
+    let unequal = once.iter().filter(|(number, outcome)| again.get(number) != Some(outcome));
+    let unequal = unequal.map(|(_, outcome)| outcome.seed).collect();
+    Set { unequal, ..Set::of(first, once.into_values(), frame, started.elapsed()) }
+}
+
+fn default_threads(threads: Option<usize>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.unwrap_or(cores).max(1);
+    threads.unwrap_or(cores).max(1)
+}
+
+/// What each world came to, by its number in the set.
+fn outcomes(first: u64, seeds: u64, frame: &Frame, threads: usize) -> BTreeMap<u64, Outcome> {
     let bar = progress(seeds);
     let (next, outcomes) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
-    let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
@@ -66,8 +92,7 @@ pub(crate) fn run(first: u64, seeds: u64, frame: &Frame, threads: Option<usize>)
         }
     });
     bar.finish_and_clear();
-    let outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Set::of(first, outcomes.into_values(), frame, started.elapsed())
+    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn progress(seeds: u64) -> ProgressBar {
@@ -103,6 +128,7 @@ impl Set {
             rejects: Tally::default(),
             rare: Tally::default(),
             traffic: Traffic::default(),
+            unequal: Vec::new(),
             violations: Vec::new(),
             trace: String::new(),
             took,
@@ -136,15 +162,33 @@ impl Set {
         self.node_ms as f64 / YEAR_MS
     }
 
-    /// Kinds of faults that no world of this set has seen.
-    pub(crate) fn unseen(&self) -> Vec<&'static str> {
-        let unseen = Fault::ALL.iter().filter(|fault| self.faults.of(**fault) == 0);
-        unseen.map(|fault| fault.name()).collect()
+    /// Kinds of faults, rare branches and reasons to turn something down that no world of this set
+    /// has seen: the name of each, and what it shows.
+    pub(crate) fn unseen(&self) -> Vec<(&'static str, &'static str)> {
+        let faults = Fault::ALL.iter().filter(|fault| self.faults.of(**fault) == 0);
+        let branches = Rare::ALL.iter().filter(|branch| self.rare.of(**branch) == 0);
+        let rejects = REJECTS.iter().filter(|reject| self.rejects.of(reject.name()) == 0);
+        let faults = faults.map(|fault| (fault.name(), "A kind of fault."));
+        let branches = branches.map(|branch| (branch.name(), branch.shows()));
+        let rejects = rejects.map(|reject| (reject.name(), "A reason to turn a message down."));
+        faults.chain(branches).chain(rejects).collect()
     }
 
-    /// 1 where a promise was broken.
+    /// Whether so many worlds of this frame must have seen everything.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.seeds >= WHOLE_SEEDS && self.frame == Frame::default()
+    }
+
+    /// Whether every promise was kept, every world the same when it was run again and, in a whole
+    /// set, everything seen.
+    pub(crate) fn is_good(&self) -> bool {
+        let seen = !self.is_whole() || self.unseen().is_empty();
+        self.violations.is_empty() && self.unequal.is_empty() && seen
+    }
+
+    /// 1 where something is wrong.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(u8::from(!self.violations.is_empty()))
+        ExitCode::from(u8::from(!self.is_good()))
     }
 }
 
@@ -165,6 +209,25 @@ mod tests {
     fn every_kind_of_fault_is_hit_in_a_small_set() {
         let set = run(0, 40, &Frame { nodes: 5..=10, days: 10 }, None);
         assert_eq!(set.violations, []);
-        assert_eq!(set.unseen(), Vec::<&str>::new());
+        let unseen = Fault::ALL.iter().filter(|fault| set.faults.of(**fault) == 0);
+        assert_eq!(unseen.collect::<Vec<_>>(), Vec::<&Fault>::new());
+    }
+
+    #[test]
+    fn a_set_that_is_run_twice_is_the_same_and_names_the_seeds_that_are_not() {
+        let frame = Frame { nodes: 5..=6, days: 2 };
+        let mut set = run_twice(0, 4, &frame, Some(1));
+        assert!(set.is_good() && set.unequal.is_empty());
+        set.unequal.push(3);
+        assert!(!set.is_good());
+        assert!(set.table().contains("replay 3 "));
+    }
+
+    #[test]
+    fn a_whole_set_must_have_seen_everything_and_a_small_one_says_what_it_has_not() {
+        let mut set = run(0, 1, &Frame { nodes: 5..=6, days: 1 }, Some(1));
+        assert!(!set.unseen().is_empty() && set.is_good());
+        (set.seeds, set.frame) = (WHOLE_SEEDS, Frame::default());
+        assert!(!set.is_good());
     }
 }

@@ -10,6 +10,7 @@
 //! | `world/build.rs` | who is in it, and what is going to happen to them |
 //! | `world/happen.rs` | each event, when its time has come |
 //! | `world/carry.rs` | what the roles want done |
+//! | `world/notice.rs` | which rare branches were taken |
 //! | `world/demand.rs` | what the users want, and what they are told |
 //! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
@@ -18,6 +19,7 @@ mod carry;
 mod demand;
 mod finale;
 mod happen;
+mod notice;
 
 use crate::agenda::Agenda;
 use crate::evil::{Behaviour, Env};
@@ -25,8 +27,10 @@ use crate::net::{Cut, Net, Traffic};
 use crate::node::{Index, Node, Presence, Role};
 use crate::oracle::{ChunkFacts, Fact, Oracle, Truth};
 use crate::plan::{Frame, Plan};
+use crate::sometimes::Rare;
 use crate::tally::{Fault, Tally};
 use bytes::Bytes;
+use notice::Noticed;
 use quloud::core::codec;
 use quloud::core::effect::Input;
 use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
@@ -117,7 +121,7 @@ pub(crate) struct Outcome {
     /// What was done to the nodes, by kind.
     pub(crate) faults: Tally<Fault>,
     /// Rare branches that were taken.
-    pub(crate) rare: Tally<&'static str>,
+    pub(crate) rare: Tally<Rare>,
     /// What the nodes sent, in all.
     pub(crate) traffic: Traffic,
 }
@@ -143,7 +147,7 @@ pub(crate) struct World<'a> {
     violations: Vec<String>,
     rejects: Tally<&'static str>,
     faults: Tally<Fault>,
-    rare: Tally<&'static str>,
+    noticed: Noticed,
     events: u64,
     calm: bool,
     trace: blake3::Hasher,
@@ -202,7 +206,7 @@ impl World<'_> {
             elapsed: self.agenda.now().since(Time(0)),
             rejects: self.rejects,
             faults,
-            rare: self.rare,
+            rare: self.noticed.rare,
             traffic,
         }
     }

@@ -7,6 +7,7 @@ use quloud::crypto::header::Header;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::memory::MemoryCatalogue;
 use quloud::store::reader::{Outcome, Reader};
+use quloud::store::recovery::OpenReport;
 use quloud::store::writer::{Options, Request, Writer};
 use quloud::store::{ReadOnly, StoreOpenError};
 use rand_chacha::ChaCha20Rng;
@@ -33,10 +34,10 @@ impl Store {
         key: Arc<WrapKey>,
         options: Options,
         rng: ChaCha20Rng,
-    ) -> Result<Self, StoreOpenError> {
-        let (writer, _) = Writer::open(disk, catalogue, key, options, rng)?;
+    ) -> Result<(Self, OpenReport), StoreOpenError> {
+        let (writer, report) = Writer::open(disk, catalogue, key, options, rng)?;
         let reader = writer.reader();
-        Ok(Self { writer, reader, queue: Vec::new(), busy: false })
+        Ok((Self { writer, reader, queue: Vec::new(), busy: false }, report))
     }
 
     /// Queues a write; `true` where a group is to be begun for it.

@@ -1,5 +1,6 @@
 //! Who is in a world, and what is going to happen to them.
 
+use super::notice::Noticed;
 use super::{Event, Observer, World};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, moments};
@@ -61,7 +62,7 @@ impl<'a> World<'a> {
             violations: Vec::new(),
             rejects: Tally::default(),
             faults: Tally::default(),
-            rare: Tally::default(),
+            noticed: Noticed::default(),
             events: 0,
             calm: false,
             trace: blake3::Hasher::new(),

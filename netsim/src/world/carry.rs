@@ -66,6 +66,7 @@ impl World<'_> {
     }
 
     fn publish(&mut self, node: Index, message: &TopicMessage) {
+        self.notice_published(node, message);
         let bytes = codec::encode_topic(message);
         let now = self.agenda.now();
         let nodes = &self.nodes;
@@ -85,6 +86,7 @@ impl World<'_> {
     fn send(&mut self, node: Index, to: NodeId, message: StreamMessage) {
         let Some(&to) = self.indices.get(&to) else { return };
         self.note_acks(node, &message);
+        self.notice_said(node, to, &message);
         self.log(|| format!("{node} says to {to}: {}", kind(&message)));
         self.see(&Fact::Said { from: node, to, message: &message });
         let frame = codec::encode_stream(&message);

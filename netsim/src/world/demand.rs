@@ -110,6 +110,7 @@ impl World<'_> {
     pub(super) fn on_owner_event(&mut self, node: Index, event: OwnerEvent) {
         self.log(|| format!("{node} reports {}", brief(&event)));
         self.see(&Fact::Reported { node, event: &event });
+        self.notice_reported(node, &event);
         let wishes = &mut self.nodes[node].wishes;
         match event {
             OwnerEvent::Acked { id, node: holder, .. } => {
@@ -123,7 +124,7 @@ impl World<'_> {
                 wishes.puts.get_mut(&id).into_iter().for_each(|put| put.stored = true);
                 self.chunks.get_mut(&id).into_iter().for_each(|chunk| chunk.promised = true);
             }
-            OwnerEvent::Short { .. } => self.rare.count("a put was short at its deadline"),
+            OwnerEvent::Short { .. } => {}
             OwnerEvent::Fetched { ticket, id, .. } => {
                 let asked = wishes.end(ticket) == Some(Job::Get(id));
                 if !asked {
@@ -131,10 +132,7 @@ impl World<'_> {
                 }
                 self.fetched.insert((node, id));
             }
-            OwnerEvent::NotFetched { ticket, .. } => {
-                wishes.end(ticket);
-                self.rare.count("a get came to nothing");
-            }
+            OwnerEvent::NotFetched { ticket, .. } => drop(wishes.end(ticket)),
         }
     }
 }

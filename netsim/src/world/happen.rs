@@ -5,12 +5,14 @@ use super::{Event, World};
 use crate::chance::between;
 use crate::node::{Index, Presence, REBOOT, Role, addressee};
 use crate::oracle::Fact;
+use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::codec;
 use quloud::core::effect::{Input, Via};
 use quloud::core::message::Message;
 use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::{ChunkId, Time};
+use quloud::store::StoreOpenError;
 use rand::RngExt;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -129,6 +131,10 @@ impl World<'_> {
 
     fn on_frame(&mut self, (from, to): (Index, Index), epoch: u64, frame: codec::Frame) {
         if !self.is_up(to) || !self.net.carries(from, to, epoch) {
+            // Only what brings a chunk has a payload.
+            if !frame.payload.is_empty() {
+                self.noticed.rare.count(Rare::LostInTransfer);
+            }
             return;
         }
         let Ok(message) = codec::decode_stream(frame) else { return };
@@ -218,7 +224,7 @@ impl World<'_> {
         let Some(machine) = &mut self.nodes[node].machine else { return };
         let (done, begins) = machine.store.commit();
         let space = machine.store.space();
-        let stuck = machine.store.read_only().is_some();
+        let stuck = machine.store.read_only().cloned();
         if self.nodes[node].disk.is_dead() {
             let down = between(&mut self.rng, REBOOT, self.plan.people.downtime);
             return self.crash(node, down, Fault::CrashInCommit);
@@ -229,8 +235,8 @@ impl World<'_> {
             self.feed(node, Role::Holder, input);
         }
         self.feed(node, Role::Holder, Input::Space(space));
-        if stuck && !begins {
-            self.rare.count("a store turned read-only");
+        if let Some(why) = stuck.filter(|_| !begins) {
+            self.noticed.read_only(&why);
             let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
             self.agenda.after(wait, Event::Crash { node, down: REBOOT, in_commit: false });
         }
@@ -269,20 +275,25 @@ impl World<'_> {
             return;
         }
         let now = self.agenda.now();
-        if let Err(error) = self.nodes[node].start(now) {
-            self.log(|| format!("{node} cannot open its store: {error}"));
-            self.rare.count("a store could not be opened");
-            if self.calm && self.nodes[node].is_sound() {
-                return self.violation(format!("{node} has a sound store and cannot open it"));
-            }
-            let wait = Duration::from_secs(self.rng.random_range(60..=3_600));
-            return self.agenda.after(wait, Event::Start { node });
+        match self.nodes[node].start(now) {
+            Ok(report) => self.noticed.opened(&report),
+            Err(error) => return self.on_unopened(node, &error),
         }
         let missing = self.missing(node);
         self.log(|| format!("{node} starts, {} chunks missing", missing.len()));
         self.see(&Fact::Started { node, missing: &missing });
         self.reconnect(|a, b| a == node || b == node);
         self.agenda.after(Duration::from_secs(2), Event::Retry { node });
+    }
+
+    fn on_unopened(&mut self, node: Index, error: &StoreOpenError) {
+        self.log(|| format!("{node} cannot open its store: {error}"));
+        self.noticed.rare.count(Rare::Unopened);
+        if self.calm && self.nodes[node].is_sound() {
+            return self.violation(format!("{node} has a sound store and cannot open it"));
+        }
+        let wait = Duration::from_secs(self.rng.random_range(60..=3_600));
+        self.agenda.after(wait, Event::Start { node });
     }
 
     /// The chunks a node acknowledged and does not have.

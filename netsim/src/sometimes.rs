@@ -1,0 +1,91 @@
+//! Rare branches: what must happen somewhere in a set of runs, besides every kind of fault.
+//!
+//! A property that never breaks proves little where the branch that it guards was never taken. So
+//! the branches are declared here, each with what it shows, and a whole set that leaves one unseen
+//! has failed (see [`crate::runs`]). They are told from what the world sees anyway, in
+//! `world/notice.rs`: the roles count nothing.
+
+use quloud::core::codec::Reject;
+
+/// Declares [`Rare`] from the table of its branches.
+macro_rules! branches {
+    ($($branch:ident, $name:literal, $shows:literal;)*) => {
+        /// One rare branch.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Rare {
+            $(#[doc = $shows] $branch,)*
+        }
+
+        impl Rare {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$branch,)*];
+
+            /// As it is printed.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$branch => $name,)* }
+            }
+
+            /// What it shows.
+            pub(crate) fn shows(self) -> &'static str {
+                match self { $(Self::$branch => $shows,)* }
+            }
+        }
+    };
+}
+
+branches! {
+    PutShort, "put short", "A put missed its deadline, and its user was told why.";
+    PutLate, "short put finished", "A put that was short at its deadline went on to its quorum.";
+    ShortOfPeers, "short: no peers", "Nobody was connected.";
+    ShortOfVolunteers, "short: few volunteers", "Too few nodes claimed.";
+    ShortOfAcks, "short: acks outstanding", "Chunks were granted and not acknowledged in time.";
+    ShortOfSpace, "short: holders full", "Holders had no room.";
+    ShortOfDomains, "short: shared domains", "Volunteers stood where a replica was already.";
+    GetNothing, "get came to nothing", "Nobody in reach served a chunk before the deadline.";
+    GetElsewhere, "get asked another holder", "A fetch was hedged, or repeated at another holder.";
+    GivenToMore, "chunk given to a spare", "A grant was late or cut off, and another holder got it.";
+    StoreAgain, "store request repeated", "The outbox published a request once more.";
+    SearchAgain, "search repeated", "A retrieve request was published once more.";
+    ClaimUnused, "claim turned down", "A holder claimed twice and was given nothing in between.";
+    NewEpoch, "ack of a new store", "A holder that lost its store acknowledged under a new epoch.";
+    LostInTransfer, "peer lost in transfer", "A connection broke with a chunk on its way.";
+    RefusedFull, "refused: full", "A holder had no room for a chunk.";
+    RefusedBusy, "refused: busy", "A holder had too many chunks to write at once.";
+    RefusedInvalid, "refused: invalid", "A holder checked a chunk, and it was not what it said.";
+    RefusedFailed, "refused: failed", "A holder could not write a chunk.";
+    NotHeld, "not held", "A holder was asked for what it does not have.";
+    ServeBusy, "serving: busy", "A holder had too many chunks to read at once.";
+    ServeDamaged, "serving: damaged", "A holder found its copy damaged when it was asked for it.";
+    ReadOnlySync, "read-only: sync", "A sync failed, and the store took no writes any more.";
+    ReadOnlyWrite, "read-only: write", "A write failed half-way and could not be undone.";
+    Unopened, "store not opened", "A store could not be opened, and was tried again.";
+    TornTail, "torn tail cut", "An unfinished write was cut off when a store was opened.";
+    Replayed, "records replayed", "A catalogue was behind its log and was brought up.";
+    RebuiltMissing, "rebuilt: missing", "A catalogue was gone, and was made anew from the log.";
+    RebuiltAhead, "rebuilt: ahead", "A catalogue reached beyond its log, and was made anew.";
+    RebuiltInconsistent, "rebuilt: inconsistent", "A catalogue had wrong entries: made anew.";
+    Damage, "damage found", "What had been durable was not whole when a store was opened.";
+    Quarantined, "chunk quarantined", "A store was opened with damaged chunks.";
+}
+
+/// Reasons to turn a message down that every whole set must have seen.
+pub(crate) const REJECTS: [Reject; 5] = [
+    Reject::WrongBytes,
+    Reject::BadProof,
+    Reject::Replayed,
+    Reject::Unsolicited,
+    Reject::RateLimited,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_branch_has_a_name_of_its_own_and_says_what_it_shows() {
+        let names: BTreeSet<_> = Rare::ALL.iter().map(|branch| branch.name()).collect();
+        assert_eq!(names.len(), Rare::ALL.len());
+        assert!(Rare::ALL.iter().all(|branch| branch.shows().ends_with('.')));
+    }
+}
