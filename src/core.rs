@@ -11,5 +11,6 @@ pub mod message;
 pub mod owner;
 pub mod placement;
 pub mod quorum;
+pub mod shard;
 pub mod topic;
 pub mod types;

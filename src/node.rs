@@ -37,8 +37,8 @@ use crate::core::holder::{HolderConfig, HolderLimits, HolderRole};
 use crate::core::message::Hello;
 use crate::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
 use crate::core::placement::DomainPolicy;
-use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{LeaseTerms, Locality, MeshId};
+use crate::core::shard::Sharding;
+use crate::core::types::{LeaseTerms, MeshId};
 use crate::crypto::keys::{NodeKeys, OwnerKeys, WrapKey};
 use crate::net::{Net, NetConfig, NetEvents, NetLimits};
 use crate::repo::catalog::{self, Catalog};
@@ -58,8 +58,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-/// Shard bits of the mesh: one shard until a mesh profile says otherwise.
-const SHARD_BITS: u32 = 0;
+/// One shard until a mesh profile says otherwise.
+const SHARDING: Sharding = Sharding::WHOLE;
 
 /// Store completions that may wait for the drive loop.
 const COMPLETIONS_QUEUED_MAX: usize = 64;
@@ -249,7 +249,6 @@ fn start_net(
     mesh: MeshId,
     dir: &Path,
 ) -> Result<(Net, NetEvents), Failure> {
-    let topics = TopicKind::ALL.map(|kind| Topic::new(kind, Locality(0), SHARD_BITS));
     let hello = Hello {
         node: node.node_id(),
         mesh,
@@ -269,7 +268,7 @@ fn start_net(
         listen,
         bootstrap: config.bootstrap.clone(),
         mdns: config.mdns,
-        topics: topics.to_vec(),
+        topics: SHARDING.subscriptions(&node.node_id()),
         address_book: Some(dir.join("peers.json")),
         limits: NetLimits { lan_only: config.lan_only, ..NetLimits::default() },
     };
@@ -283,7 +282,7 @@ fn owner_role(config: &Config, node: &NodeKeys, owner: &Arc<OwnerKeys>, mesh: Me
         mesh,
         seed: rand::random(),
         limits: OwnerLimits::default(),
-        shard_bits: SHARD_BITS,
+        sharding: SHARDING,
         domains: match config.domains {
             Domains::Lan => DomainPolicy::LanCountsEach,
             Domains::Strict => DomainPolicy::Strict,
@@ -311,7 +310,7 @@ fn holder_role(
         mesh,
         limits: HolderLimits { account_bytes_max: account_quota(config), ..Default::default() },
         seed: rand::random(),
-        shard_bits: SHARD_BITS,
+        sharding: SHARDING,
         site: config.site.clone(),
         operator: config.operator.clone(),
         used_by_account: store.usage(),

@@ -11,6 +11,7 @@ use quloud::core::holder::{HolderConfig, HolderLimits, HolderRole};
 use quloud::core::message::{Hello, Message, StreamMessage, TopicMessage};
 use quloud::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
 use quloud::core::placement::DomainPolicy;
+use quloud::core::shard::Sharding;
 use quloud::core::types::{LeaseTerms, MeshId, NodeId, Time};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys, WrapKey};
 use quloud::store::StoreOpenError;
@@ -152,7 +153,7 @@ impl Node {
             mesh: MESH,
             seed: self.rng.random(),
             limits: OwnerLimits::default(),
-            shard_bits: 0,
+            sharding: Sharding::WHOLE,
             domains: self.domains,
             terms: LeaseTerms::default(),
         });
@@ -161,7 +162,7 @@ impl Node {
             mesh: MESH,
             limits: HolderLimits::default(),
             seed: self.rng.random(),
-            shard_bits: 0,
+            sharding: Sharding::WHOLE,
             site: String::new(),
             operator: String::new(),
             used_by_account: store.usage(),

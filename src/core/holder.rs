@@ -31,6 +31,7 @@ use super::message::{
     Answer, AnswerBody, Contact, Hello, Message, RetrieveRequest, SignedAnswer, StoreRefusal,
     StoreRequest, StreamMessage, TopicMessage,
 };
+use super::shard::Sharding;
 use super::topic::Topic;
 use super::types::{Account, AnswerTag, ChunkId, MeshId, NodeId, RequestDigest, Ticket, Time};
 use crate::crypto::header::Header;
@@ -58,8 +59,8 @@ pub struct HolderConfig {
     pub limits: HolderLimits,
     /// Seed of everything random in the role.
     pub seed: [u8; 32],
-    /// b of the mesh profile: how many bits of a locality name a shard.
-    pub shard_bits: u32,
+    /// How the mesh is cut into shards.
+    pub sharding: Sharding,
     /// The declared site, at most 32 bytes; empty where there is none.
     pub site: String,
     /// The declared operator, likewise.
@@ -95,7 +96,7 @@ pub struct HolderRole {
     keys: Arc<NodeKeys>,
     limits: HolderLimits,
     hello: Hello,
-    shard_bits: u32,
+    sharding: Sharding,
     rng: ChaCha20Rng,
     /// The node's signed PeerRecord for answers; empty while it is unknown.
     record: Bytes,
@@ -168,7 +169,7 @@ impl HolderRole {
     /// A holder that knows nothing yet: tell it of the store's [`Input::Space`], the node's
     /// [`Input::OwnRecord`] and its peers.
     pub fn new(config: HolderConfig) -> Self {
-        let HolderConfig { keys, mesh, limits, seed, shard_bits, site, operator, .. } = config;
+        let HolderConfig { keys, mesh, limits, seed, sharding, site, operator, .. } = config;
         let hello = Hello {
             node: keys.node_id(),
             mesh,
@@ -188,7 +189,7 @@ impl HolderRole {
         };
         Self {
             hello,
-            shard_bits,
+            sharding,
             rng: ChaCha20Rng::from_seed(seed),
             record: Bytes::new(),
             peers: BTreeSet::new(),
@@ -412,7 +413,7 @@ impl HolderRole {
         let plain = super::codec::encode_answer(&answer);
         let sealed = Bytes::from(seal::seal_to(ephemeral, &plain, &mut self.rng)?);
         let tag = AnswerTag::of(ephemeral);
-        let topic = Topic::answer(&tag, self.shard_bits);
+        let topic = Topic::answer(&tag, self.sharding.bits());
         Some((topic, TopicMessage::Answer(Answer { tag, sealed })))
     }
 

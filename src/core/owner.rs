@@ -62,6 +62,7 @@ use super::codec::Reject;
 use super::effect::{Effect, Input, Via};
 use super::message::{Message, StreamMessage, TopicMessage};
 use super::placement::DomainPolicy;
+use super::shard::Sharding;
 use super::types::{
     ChunkId, LeaseNonce, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch, Ticket, Time,
 };
@@ -89,8 +90,8 @@ pub struct OwnerConfig {
     pub seed: [u8; 32],
     /// How much at once.
     pub limits: OwnerLimits,
-    /// b of the mesh profile: 0 below 100 nodes.
-    pub shard_bits: u32,
+    /// How the mesh is cut into shards: one below 100 nodes.
+    pub sharding: Sharding,
     /// What counts as one failure domain.
     pub domains: DomainPolicy,
     /// What is asked of a holder.

@@ -1,8 +1,8 @@
 //! The map from (mesh, locality, b) to gossip topics.
 //!
 //! `/quloud/1/<mesh>/<shard>/<kind>`: `<mesh>` = the first 16 hexadecimal digits of the mesh id,
-//! `<shard>` = the first b bits of the locality as four hexadecimal digits. b is 0 today, so there
-//! is one shard, `0000`; a mesh profile of above 100 nodes will raise it.
+//! `<shard>` = the first b bits of the locality as four hexadecimal digits. Where b is 0
+//! there is one shard, `0000`. Who serves which shard: [`super::shard`].
 
 use super::types::{AnswerTag, Locality, MeshId, PROTOCOL_VERSION};
 

@@ -3,6 +3,7 @@
 use super::put::seconds_since_1970;
 use super::report::{BackupState, BackupStatus, GetRequest, Progress, PutDone, PutRequest, Status};
 use super::*;
+use crate::core::types::Locality;
 use crate::crypto::keyfile::Protection;
 use crate::crypto::keys::Master;
 use crate::repo::catalog::{Entry, JobId, PutStarted};

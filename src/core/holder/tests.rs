@@ -9,6 +9,7 @@ use super::*;
 use crate::core::codec::{decode_stream, decode_topic, encode_stream, encode_topic};
 use crate::core::effect::{Peer, Reach, Space, StoreError, StoredChunk, Written};
 use crate::core::message::{Retrieve, StoreChunk, StoreRefusal};
+use crate::core::shard::Sharding;
 use crate::core::types::{BatchId, LeaseNonce, LeaseTerms, Locality, StoreEpoch};
 use crate::crypto::keys::{ChunkKey, Master, OwnerKeys};
 use crate::crypto::ownership::{Context, Verifier, body_hash, prove};
@@ -44,7 +45,7 @@ impl Fixture {
             mesh: MESH,
             limits,
             seed: [8; 32],
-            shard_bits: 0,
+            sharding: Sharding::WHOLE,
             site: "attic".into(),
             operator: String::new(),
             used_by_account: BTreeMap::new(),

@@ -16,6 +16,7 @@ use crate::core::message::{
 use crate::core::placement::{self, Standing};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, BatchId, ChunkId, NodeId, Time};
+use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -73,7 +74,8 @@ impl StoreFlow {
     }
 
     /// Known holders to ask over their streams, that are not candidates yet: all that acknowledged
-    /// a chunk earlier, and enough others in different domains.
+    /// a chunk earlier, and enough others in different domains. Only nodes that are at home in the
+    /// batch's shard: elsewhere, nobody who has only the capability would find the chunk.
     fn choose_direct(&self, now: Time, shared: &Shared, batch_id: &BatchId) -> Vec<NodeId> {
         let Some(batch) = self.batches.get(batch_id) else { return Vec::new() };
         let stalled = |node: &NodeId| self.deliveries.get(node).is_some_and(|d| d.is_stalled());
@@ -82,11 +84,11 @@ impl StoreFlow {
         let mut direct: BTreeSet<NodeId> = jobs
             .flat_map(|job| &job.held_by)
             .filter(|node| is_new(node) && shared.peers.is_up(node))
+            .filter(|node| shared.is_home(node, batch.locality))
             .copied()
             .collect();
         let nodes: Vec<NodeId> = shared
-            .peers
-            .fresh_holders(now)
+            .fresh_holders(now, batch.locality)
             .into_iter()
             .filter(|node| is_new(node) && !stalled(node) && !direct.contains(node))
             .collect();
@@ -118,7 +120,11 @@ impl StoreFlow {
     ) {
         let quorum = u8::try_from(self.wanted(&batch_id)).unwrap_or(u8::MAX);
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
-        let secret = shared.answer_secret(batch.locality);
+        // Only what is answered on a topic has to lead to the right one.
+        let secret = match gossip {
+            true => shared.answer_secret(),
+            false => AnswerSecret::generate(&mut shared.rng),
+        };
         let ephemeral = secret.public();
         let probability = batch.schedule.probability(shared.limits.volunteer);
         let request = StoreRequest {
@@ -136,12 +142,12 @@ impl StoreFlow {
             shared.send(*node, StreamMessage::StoreRequest(message));
         }
         if gossip {
-            let topic = Topic::new(TopicKind::Store, batch.locality, shared.shard_bits);
-            if !shared.peers.none_connected() {
+            let topic = shared.sharding.topic(TopicKind::Store, batch.locality);
+            if shared.has_hearers(batch.locality) {
                 self.heard.published(now, topic);
             }
             shared.publish(topic, TopicMessage::StoreRequest(request));
-            self.settling_until = now.after(SETTLE);
+            self.settling = Some((topic, now.after(SETTLE)));
         }
         let pause = batch.schedule.published();
         let old = batch.asked((secret, digest), direct.into_iter().collect(), gossip);
@@ -258,7 +264,9 @@ impl StoreFlow {
         claim: &StoreClaim,
     ) {
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
-        let Some(ask) = batch.ask(&claim.ephemeral) else {
+        // One that is not at home in the shard was not asked, and nobody would find the chunk there.
+        let is_home = shared.is_home(&node, batch.locality);
+        let Some(ask) = batch.ask(&claim.ephemeral).filter(|_| is_home) else {
             return shared.reject(from, Reject::Unsolicited);
         };
         // A node that is asked on its stream and on the topic answers both. The first sealed

@@ -72,8 +72,8 @@ impl Peers {
         self.connected.get(node)
     }
 
-    pub(super) fn none_connected(&self) -> bool {
-        self.connected.is_empty()
+    pub(super) fn connected(&self) -> impl Iterator<Item = &NodeId> {
+        self.connected.keys()
     }
 
     /// Where the node stands; a node never met stands apart from all.

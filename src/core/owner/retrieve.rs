@@ -71,7 +71,7 @@ impl FetchFlow {
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: FetchJob) {
         let FetchJob { ticket, id, locality, read, holders, deadline } = job;
-        let topic = |locality| Topic::new(TopicKind::Retrieve, locality, shared.shard_bits);
+        let topic = |locality| shared.sharding.topic(TopicKind::Retrieve, locality);
         let point = read.point();
         // One with another secret asks for itself: one of the two is of no use to the other.
         let same = |job: &Fetch| {
@@ -398,7 +398,7 @@ impl FetchFlow {
         occasion: Occasion,
     ) {
         for job in self.jobs.values_mut() {
-            let own = Topic::new(TopicKind::Retrieve, job.locality, shared.shard_bits);
+            let own = shared.sharding.topic(TopicKind::Retrieve, job.locality);
             let concerns = topic.is_none_or(|topic| topic == own);
             if concerns && job.schedule.attempt() > 0 && job.active().next().is_none() {
                 job.schedule.begin_anew();

@@ -52,7 +52,7 @@ impl FetchFlow {
             return;
         }
         job.gathered = true;
-        let topic = Topic::new(TopicKind::Retrieve, job.locality, shared.shard_bits);
+        let topic = shared.sharding.topic(TopicKind::Retrieve, job.locality);
         let gathering = self.gathering.entry(topic).or_default();
         gathering.push(ticket);
         let wait = if gathering.len() < WANTED_MAX { GATHER } else { Duration::ZERO };
@@ -93,7 +93,7 @@ impl FetchFlow {
         locality: Locality,
         wanted: Vec<Ticket>,
     ) {
-        let secret = shared.answer_secret(locality);
+        let secret = shared.answer_secret();
         let ephemeral = secret.public();
         let attempts = wanted.iter().filter_map(|ticket| self.jobs.get(ticket));
         let attempt = attempts.map(|job| job.schedule.attempt()).max().unwrap_or(0);
@@ -116,7 +116,7 @@ impl FetchFlow {
             // Who was away or slow may be back: a second chance costs less than a search.
             job.revive(now);
         }
-        if !shared.peers.none_connected() {
+        if shared.has_hearers(locality) {
             self.heard.published(now, topic);
         }
         let request = RetrieveRequest { ephemeral, attempt, nonce, wanted: proofs };

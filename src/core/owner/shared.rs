@@ -7,6 +7,7 @@ use crate::core::codec::{self, Reject};
 use crate::core::effect::{Effect, Event, Peer};
 use crate::core::message::{Answer, AnswerBody, Contact, StreamMessage, TopicMessage};
 use crate::core::placement::DomainPolicy;
+use crate::core::shard::Sharding;
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, LeaseTerms, Locality, MeshId, NodeId, RequestDigest, Time};
 use crate::crypto::keys::{OwnerKeys, verify_agreement};
@@ -28,7 +29,9 @@ pub(super) struct Shared {
     pub(super) keys: Arc<OwnerKeys>,
     pub(super) node: NodeId,
     pub(super) mesh: MeshId,
-    pub(super) shard_bits: u32,
+    pub(super) sharding: Sharding,
+    /// The home shard in which this owner's requests are answered.
+    answer_home: u16,
     pub(super) domains: DomainPolicy,
     pub(super) terms: LeaseTerms,
     pub(super) limits: OwnerLimits,
@@ -43,8 +46,9 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(config: OwnerConfig) -> Self {
-        let OwnerConfig { keys, node, mesh, seed, limits, shard_bits, domains, terms } = config;
+        let OwnerConfig { keys, node, mesh, seed, limits, sharding, domains, terms } = config;
         Self {
+            answer_home: answer_home(&keys, &node, sharding),
             rng: ChaCha20Rng::from_seed(seed),
             dials: Dials::new(limits.dials_per_second),
             searches: Pace::new(limits.publishes_per_second),
@@ -55,7 +59,7 @@ impl Shared {
             keys,
             node,
             mesh,
-            shard_bits,
+            sharding,
             domains,
             terms,
             limits,
@@ -129,16 +133,33 @@ impl Shared {
         self.peers.down(node);
     }
 
-    /// A one-time key whose answers come on the answer topic of this locality's shard, which a
+    /// A one-time key whose answers come on an answer topic that this node subscribes to, which a
     /// search by trial finds: 2^b keys on average.
-    pub(super) fn answer_secret(&mut self, locality: Locality) -> AnswerSecret {
-        let wanted = Topic::new(TopicKind::Answer, locality, self.shard_bits);
+    pub(super) fn answer_secret(&mut self) -> AnswerSecret {
+        let wanted = Topic { kind: TopicKind::Answer, shard: self.answer_home };
         loop {
             let secret = AnswerSecret::generate(&mut self.rng);
-            if Topic::answer(&AnswerTag::of(&secret.public()), self.shard_bits) == wanted {
+            if Topic::answer(&AnswerTag::of(&secret.public()), self.sharding.bits()) == wanted {
                 return secret;
             }
         }
+    }
+
+    /// Whether the node is at home where chunks of this locality are looked for.
+    pub(super) fn is_home(&self, node: &NodeId, locality: Locality) -> bool {
+        self.sharding.is_home(node, locality)
+    }
+
+    /// Connected nodes that volunteered lately and are at home in the locality's shard.
+    pub(super) fn fresh_holders(&self, now: Time, locality: Locality) -> Vec<NodeId> {
+        let mut fresh = self.peers.fresh_holders(now);
+        fresh.retain(|node| self.is_home(node, locality));
+        fresh
+    }
+
+    /// Whether a connected node hears what is published for this locality.
+    pub(super) fn has_hearers(&self, locality: Locality) -> bool {
+        self.peers.connected().any(|node| self.is_home(node, locality))
     }
 
     /// Opens an answer to this request of ours, if the node that it names gave it. The record is
@@ -169,4 +190,18 @@ impl Shared {
         let spread = (millis / 2).max(1);
         Duration::from_millis(millis - millis / 4 + self.rng.next_u64() % spread)
     }
+}
+
+/// In which of the node's home shards its requests are answered: always the same one.
+///
+/// The answer shard of a request is there for all to see, and requests for one chunk are linked by
+/// its id. One shard tells that the asker is one of the 50 to 100 nodes at home there; several
+/// would be several of its homes, and few nodes have the same two. So it must stay the same over
+/// restarts, and which one it is must not follow from the node's id, or it would be the first home
+/// of only a part of those nodes: the owner's account at its own node decides, which nobody sees.
+fn answer_home(keys: &OwnerKeys, node: &NodeId, sharding: Sharding) -> u16 {
+    let homes = sharding.homes(node);
+    let [first, ..] = *keys.account(node).account().as_bytes();
+    let at = usize::from(first).checked_rem(homes.len()).unwrap_or(0);
+    homes.get(at).copied().unwrap_or(0)
 }

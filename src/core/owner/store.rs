@@ -126,8 +126,8 @@ pub(super) struct StoreFlow {
     pub(super) deliveries: BTreeMap<NodeId, Delivery>,
     pub(super) finished: VecDeque<Finished>,
     pub(super) heard: Heard,
-    /// Until then claims to a gossiped request may come in.
-    pub(super) settling_until: Time,
+    /// Until then claims to a request that was gossiped on this topic may come in.
+    pub(super) settling: Option<(Topic, Time)>,
 }
 
 impl StoreFlow {
@@ -200,11 +200,14 @@ impl StoreFlow {
     /// for its claims: then they can be offered directly instead of being gossiped one by one.
     pub(super) fn on_gathered(&mut self, now: Time, shared: &mut Shared, locality: Locality) {
         let since = self.gathering.get(&locality).map_or(now, |gathering| gathering.since);
-        let wait_until = self.settling_until.min(since.after(SETTLE));
+        let topic = shared.sharding.topic(TopicKind::Store, locality);
+        let settling = self.settling.filter(|(on, _)| *on == topic).map(|(_, until)| until);
+        let wait_until = settling.unwrap_or_default().min(since.after(SETTLE));
         let ids = self.gathering.get(&locality).into_iter().flat_map(|gathering| &gathering.ids);
         let mut jobs = ids.filter_map(|id| self.jobs.get(id));
-        let is_known = jobs.any(|job| job.held_by.iter().any(|node| shared.peers.is_up(node)));
-        if now < wait_until && !is_known && shared.peers.fresh_holders(now).is_empty() {
+        let may = |node: &NodeId| shared.peers.is_up(node) && shared.is_home(node, locality);
+        let is_known = jobs.any(|job| job.held_by.iter().any(may));
+        if now < wait_until && !is_known && shared.fresh_holders(now, locality).is_empty() {
             shared.timers.set(Wake::Gather(locality), wait_until);
         } else {
             self.flush(now, shared, locality);
@@ -347,7 +350,7 @@ impl StoreFlow {
             return Shortage::SharedDomains;
         }
         let no_volunteers = batch.is_none_or(|batch| batch.candidates.is_empty());
-        if no_volunteers && shared.peers.none_connected() {
+        if no_volunteers && !shared.has_hearers(job.chunk.locality) {
             return Shortage::NoPeers;
         }
         Shortage::TooFewVolunteers
@@ -365,7 +368,7 @@ impl StoreFlow {
         for batch_id in ids {
             let is_starved = self.is_starved(&batch_id);
             let Some(batch) = self.batches.get_mut(&batch_id) else { continue };
-            let own = Topic::new(TopicKind::Store, batch.locality, shared.shard_bits);
+            let own = shared.sharding.topic(TopicKind::Store, batch.locality);
             let concerns = topic.is_none_or(|topic| topic == own);
             if concerns && batch.settled && is_starved {
                 batch.schedule.begin_anew();

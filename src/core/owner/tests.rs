@@ -8,6 +8,7 @@ mod flow;
 mod outbox;
 mod placement;
 mod retrieve;
+mod shards;
 mod store;
 
 use super::*;
@@ -37,6 +38,7 @@ struct World {
     owner: NodeKeys,
     keys: Arc<OwnerKeys>,
     mesh: MeshId,
+    sharding: Sharding,
     now: Time,
     fakes: BTreeMap<NodeId, Fake>,
     up: BTreeSet<NodeId>,
@@ -63,6 +65,10 @@ impl World {
     }
 
     fn with_limits(honest: usize, limits: OwnerLimits) -> Self {
+        Self::build(honest, limits, Sharding::WHOLE, [3; 32])
+    }
+
+    fn build(honest: usize, limits: OwnerLimits, sharding: Sharding, seed: [u8; 32]) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(7);
         let owner = NodeKeys::generate(&mut rng);
         let keys = Arc::new(OwnerKeys::derive(&Master::generate(&mut rng), 0));
@@ -71,9 +77,9 @@ impl World {
             keys: Arc::clone(&keys),
             node: owner.node_id(),
             mesh,
-            seed: [3; 32],
+            seed,
             limits,
-            shard_bits: 0,
+            sharding,
             domains: DomainPolicy::LanCountsEach,
             terms: LeaseTerms::default(),
         });
@@ -82,6 +88,7 @@ impl World {
             owner,
             keys,
             mesh,
+            sharding,
             now: Time(1_000),
             fakes: BTreeMap::new(),
             up: BTreeSet::new(),
@@ -160,11 +167,15 @@ impl World {
 
     /// A fresh chunk of about `bytes` bytes.
     fn chunk(&mut self, bytes: usize) -> (SealedChunk, ChunkKey) {
+        self.chunk_at(bytes, Locality(0))
+    }
+
+    fn chunk_at(&mut self, bytes: usize, locality: Locality) -> (SealedChunk, ChunkKey) {
         self.chunks += 1;
         let mut plaintext = self.chunks.to_le_bytes().to_vec();
         plaintext.resize(bytes.max(8), 0);
         let ck = ChunkKey::derive(&self.keys.dedup, 0, 1, &plaintext);
-        (SealedChunk::new(&self.keys, &ck, Locality(0), &plaintext), ck)
+        (SealedChunk::new(&self.keys, &ck, locality, &plaintext), ck)
     }
 
     /// The same chunk once more.
@@ -345,10 +356,17 @@ impl World {
                 TopicMessage::Answer(_) => continue,
             };
             let answer = self.seal(asked, &body);
+            self.check_heard(&answer);
             // Jitter by the node's id: the same in every run.
             let jitter = LATENCY_MS + u64::from(node.as_bytes()[0]) % 100;
             self.later(jitter, answered(node, answer));
         }
+    }
+
+    /// Answers are always heard: the asker is at home where they are published.
+    fn check_heard(&self, answer: &Answer) {
+        let topic = Topic::answer(&answer.tag, self.sharding.bits());
+        assert!(self.sharding.subscriptions(&self.owner.node_id()).contains(&topic));
     }
 
     /// Seals an answer, signed by the node that it names.

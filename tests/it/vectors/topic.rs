@@ -1,8 +1,9 @@
 //! Names: meshes, topics, answer tags.
 
 use super::{Record, counted, freeze, oracle, read};
+use quloud::core::shard::Sharding;
 use quloud::core::topic::{Topic, TopicKind};
-use quloud::core::types::{AnswerTag, Locality};
+use quloud::core::types::{AnswerTag, Locality, NodeId};
 use quloud::crypto::mesh_id;
 
 const FILE: &str = "topic.txt";
@@ -11,7 +12,8 @@ const INTRO: &str = "\
 Quloud test vectors: names of meshes and topics (PROTOCOL.md, section \"Topics\").
 
 topic-*:  the topics of a locality, at b shard bits.
-answer-*: the tag of an asker's ephemeral key, and the topic its answers go to.";
+answer-*: the tag of an asker's ephemeral key, and the topic its answers go to.
+homes-*:  the home shards of a node, in the order in which they are drawn.";
 
 fn topic_record(mesh: &str, locality: u16, bits: u32) -> Record {
     let name = if mesh == "quloud" { "default" } else { "other" };
@@ -42,6 +44,19 @@ fn answer_record(from: u8, bits: u32) -> Record {
         .text("answer", Topic::answer(&tag, bits).name(&mesh_id("quloud")))
 }
 
+fn homes_record(from: u8, bits: u32, homes: u32) -> Record {
+    let node = counted::<32>(from);
+    let shards = Sharding::new(bits, homes).homes(&NodeId::from_bytes(node));
+    let mut record = Record::new(&format!("homes-{from:02x}-b{bits}-k{homes}"))
+        .hex("node", node)
+        .text("b", bits)
+        .text("k", homes);
+    for shard in shards {
+        record = record.text("home", format!("{shard:04x}"));
+    }
+    record
+}
+
 fn records() -> Vec<Record> {
     vec![
         topic_record("quloud", 0, 0),
@@ -52,6 +67,11 @@ fn records() -> Vec<Record> {
         answer_record(0x00, 0),
         answer_record(0x20, 6),
         answer_record(0x40, 16),
+        homes_record(0x00, 0, 1),
+        homes_record(0x00, 6, 4),
+        homes_record(0x20, 8, 2),
+        homes_record(0x40, 4, 16),
+        homes_record(0x60, 16, 16),
     ]
 }
 
@@ -62,7 +82,7 @@ fn names_are_frozen() {
 
 #[test]
 fn a_second_implementation_names_the_same_topics() {
-    for record in read(FILE) {
+    for record in read(FILE).into_iter().filter(|record| !record.name.starts_with("homes")) {
         let mesh = oracle::sha256(&[record.get("mesh_name").as_bytes()]);
         let shard = |locality: u32| (locality << record.number("b") >> 16) & 0xffff;
         let name = |locality, kind| {
@@ -80,4 +100,29 @@ fn a_second_implementation_names_the_same_topics() {
             assert_eq!(name(locality, "answer"), record.get("answer"));
         }
     }
+}
+
+#[test]
+fn a_second_implementation_finds_the_same_home_shards() {
+    let records = read(FILE).into_iter().filter(|record| record.name.starts_with("homes"));
+    let mut seen = 0;
+    for record in records {
+        let (node, bits) = (record.bytes("node"), record.number("b"));
+        let mut homes: Vec<String> = Vec::new();
+        let mut block = 0_u32;
+        while homes.len() < record.number("k") as usize {
+            let hash = oracle::sha256(&[b"quloud/v1/home", &node, &block.to_le_bytes()]);
+            for pair in hash.chunks_exact(2) {
+                let number = u32::from(pair[0]) << 8 | u32::from(pair[1]);
+                homes.push(format!("{:04x}", number >> (16 - bits)));
+            }
+            block += 1;
+            let mut all = std::collections::BTreeSet::new();
+            homes.retain(|home| all.insert(home.clone()));
+        }
+        homes.truncate(record.number("k") as usize);
+        assert!(record.all("home").eq(homes.iter().map(String::as_str)));
+        seen += 1;
+    }
+    assert_eq!(seen, 5);
 }

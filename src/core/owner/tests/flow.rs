@@ -58,7 +58,7 @@ fn holder(keys: NodeKeys, seed: u8) -> HolderRole {
         mesh: MESH,
         limits: HolderLimits::default(),
         seed: [seed; 32],
-        shard_bits: 0,
+        sharding: Sharding::WHOLE,
         site: String::new(),
         operator: String::new(),
         used_by_account: BTreeMap::new(),
@@ -77,7 +77,7 @@ impl Mesh {
             mesh: MESH,
             seed: [3; 32],
             limits: OwnerLimits::default(),
-            shard_bits: 0,
+            sharding: Sharding::WHOLE,
             domains: DomainPolicy::LanCountsEach,
             terms: LeaseTerms::default(),
         });
