@@ -13,6 +13,7 @@ mod net;
 mod node;
 mod oracle;
 mod plan;
+mod progress;
 mod report;
 mod runs;
 mod sometimes;
@@ -23,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use plan::Frame;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::time::Instant;
 
 /// Simulates meshes of real Quloud nodes: every fault, replayable from a seed.
 #[derive(Debug, Parser)]
@@ -110,12 +112,13 @@ fn main() -> ExitCode {
             set.exit_code()
         }
         Task::Replay { seed, frame, json } => {
+            let started = Instant::now();
             let outcome = world::run(seed, &frame.frame(), &mut |now, line| {
                 if !json {
                     println!("{} {}", report::clock(now), line());
                 }
             });
-            let set = runs::Set::of_one(outcome, &frame.frame());
+            let set = runs::Set::of_one(outcome, &frame.frame(), started.elapsed());
             println!("{}", if json { set.json() } else { set.table() });
             set.exit_code()
         }

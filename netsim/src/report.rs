@@ -1,6 +1,7 @@
 //! What is printed of a set of worlds: a table for people, one line of JSON for programs.
 
 use crate::runs::{Set, WHOLE_SEEDS};
+use crate::tally::Group;
 use quloud::core::types::Time;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -15,89 +16,139 @@ pub(crate) fn clock(time: Time) -> String {
     format!("{d:>3}d {h:02}:{m:02}:{s:02}.{:03}", ms % 1_000)
 }
 
+/// The commit that this program is built from, with `-dirty` where its sources differ from it.
+pub(crate) const COMMIT: &str = env!("NETSIM_COMMIT");
+
+/// How wide a table may be, and the column of names at its left.
+const WIDTH: usize = 100;
+const LEFT: usize = 13;
+
 impl Set {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
-        let years = self.node_years();
-        let nodes = self.frame.nodes.clone();
-        let _ = writeln!(
-            out,
-            "{} worlds of {} to {} nodes and {} days: {years:.1} node-years, {} events",
-            self.seeds,
-            nodes.start(),
-            nodes.end(),
-            self.frame.days,
-            self.events
-        );
-        let _ = writeln!(
-            out,
-            "{} chunks stored, {} fetched again at the end, {} faults of {} kinds",
-            self.chunks,
-            self.fetched,
-            self.faults.total(),
-            self.faults.iter().count()
-        );
-        columns(
-            &mut out,
-            "faults",
-            &self.faults.iter().map(|(f, n)| (f.name(), n)).collect::<Vec<_>>(),
-        );
+        self.head(&mut out);
+        let kinds = self.faults.iter().count();
+        let _ = writeln!(out, "\n{} faults of {kinds} kinds", grouped(self.faults.total()));
+        for group in Group::ALL {
+            let faults = self.faults.iter().filter(|(fault, _)| fault.group() == group);
+            let faults: Vec<_> = faults.map(|(fault, count)| (fault.name(), count)).collect();
+            columns(&mut out, &format!("  {}", group.name()), &faults);
+        }
         columns(&mut out, "rejects", &self.rejects.iter().collect::<Vec<_>>());
         let rare: Vec<_> = self.rare.iter().map(|(branch, n)| (branch.name(), n)).collect();
         columns(&mut out, "rare", &rare);
         self.show_unseen(&mut out);
-        let days = years * 365.0;
+        self.traffic(&mut out);
+        let _ = writeln!(out, "{:<LEFT$}{}", "trace", self.trace);
+        let _ = writeln!(out, "{:<LEFT$}{}\n", "again", self.again());
+        for (seed, what) in self.violations.iter().take(SHOWN_MAX) {
+            let _ = writeln!(out, "BROKEN  {what}\n  again {}\n", self.replay(*seed));
+        }
+        let more = self.violations.len().saturating_sub(SHOWN_MAX);
+        if more > 0 {
+            let _ = writeln!(out, "and {more} more\n");
+        }
+        for seed in self.unequal.iter().take(SHOWN_MAX) {
+            let again = self.replay(*seed);
+            let _ = writeln!(out, "UNEQUAL when it was run again\n  again {again}\n");
+        }
+        let _ = write!(out, "{}; {}", self.verdict(), self.speed());
+        out
+    }
+
+    fn head(&self, out: &mut String) {
+        let nodes = self.frame.nodes.clone();
+        let last = self.first_seed.wrapping_add(self.seeds.saturating_sub(1));
+        let seeds = match self.seeds {
+            1 => format!("1 world, seed {last}"),
+            many => format!("{} worlds, seeds {} to {last}", grouped(many), self.first_seed),
+        };
+        let _ = writeln!(
+            out,
+            "{seeds}, of {} to {} nodes and {} days; commit {COMMIT}",
+            nodes.start(),
+            nodes.end(),
+            self.frame.days
+        );
+        let _ = writeln!(
+            out,
+            "{:.1} node-years, {} events, {} chunks stored, {} fetched again at the end",
+            self.node_years(),
+            grouped(self.events),
+            grouped(self.chunks),
+            grouped(self.fetched)
+        );
+    }
+
+    fn traffic(&self, out: &mut String) {
+        let days = self.node_years() * 365.0;
         let per_day = |count: u64| if days > 0.0 { count as f64 / days } else { 0.0 };
         let _ = writeln!(
             out,
-            "each node sent a day: {:.0} copies of gossip ({:.1} kB), {:.0} frames ({:.1} kB)",
+            "{:<LEFT$}{:.0} copies of gossip ({:.1} kB) and {:.0} frames ({:.1} kB) per node and day",
+            "sent",
             per_day(self.traffic.gossip_copies),
             per_day(self.traffic.gossip_bytes) / 1e3,
             per_day(self.traffic.frames),
             per_day(self.traffic.frame_bytes) / 1e3,
         );
-        let _ = writeln!(out, "trace {}", self.trace);
-        for (seed, what) in self.violations.iter().take(SHOWN_MAX) {
-            let _ = writeln!(out, "BROKEN  {what}\n        again: {}", self.again(*seed));
-        }
-        for seed in self.unequal.iter().take(SHOWN_MAX) {
-            let again = self.again(*seed);
-            let _ = writeln!(out, "UNEQUAL when it was run again\n        again: {again}");
-        }
-        let verdict = match self.violations.len() {
+    }
+
+    fn verdict(&self) -> String {
+        match self.violations.len() {
             0 => "no promise was broken".to_owned(),
             1 => "1 promise was broken".to_owned(),
             many => format!("{many} promises were broken"),
-        };
-        let _ = write!(out, "{verdict}");
-        out
+        }
     }
 
+    fn speed(&self) -> String {
+        let seconds = self.took.as_secs_f64().max(1e-9);
+        let rate = self.seeds as f64 / seconds;
+        let years = self.node_years() / seconds;
+        format!("{seconds:.1} s, {rate:.2} worlds and {years:.2} node-years a second")
+    }
+
+    /// The line that runs this set again.
+    fn again(&self) -> String {
+        let task = match self.seeds {
+            1 => format!("replay {}", self.first_seed),
+            many => format!("run --seeds {many} --first-seed {}", self.first_seed),
+        };
+        self.line(&task)
+    }
+
+    /// What a whole set must see is a fault of the set where it did not; of a small one it is not.
     fn show_unseen(&self, out: &mut String) {
         let unseen = self.unseen();
-        let _ = match (unseen.is_empty(), self.is_whole()) {
-            (true, _) => writeln!(out, "every fault and every rare branch was seen"),
-            (false, true) => writeln!(out, "NEVER SEEN in a whole set:"),
-            (false, false) => writeln!(
+        if unseen.is_empty() {
+            let _ = writeln!(out, "{:<LEFT$}every fault and every rare branch", "seen");
+        } else if self.is_whole() {
+            let _ = writeln!(out, "\nNEVER SEEN in a whole set");
+            for (name, shows) in unseen {
+                let _ = writeln!(out, "  {name}: {shows}");
+            }
+        } else {
+            let _ = writeln!(
                 out,
-                "never seen (a whole set has {WHOLE_SEEDS} worlds of the default frame):"
-            ),
-        };
-        for (name, shows) in unseen {
-            let _ = writeln!(out, "  {name:<28}{shows}");
+                "{:<LEFT$}{} kinds of faults and branches; a set of {WHOLE_SEEDS} shows all",
+                "not seen",
+                unseen.len()
+            );
         }
     }
 
     /// The line that runs a world again.
-    fn again(&self, seed: u64) -> String {
+    fn replay(&self, seed: u64) -> String {
+        self.line(&format!("replay {seed}"))
+    }
+
+    fn line(&self, task: &str) -> String {
         let nodes = self.frame.nodes.clone();
-        format!(
-            "cargo run --release -p quloud-netsim -- replay {seed} --nodes {}..{} --days {}",
-            nodes.start(),
-            nodes.end(),
-            self.frame.days
-        )
+        let frame =
+            format!("--nodes {}..{} --days {}", nodes.start(), nodes.end(), self.frame.days);
+        command(&format!("{task} {frame}"))
     }
 
     /// One line.
@@ -105,12 +156,14 @@ impl Set {
         let broken: Vec<Value> = self
             .violations
             .iter()
-            .map(|(seed, what)| json!({ "seed": seed, "what": what, "again": self.again(*seed) }))
+            .map(|(seed, what)| json!({ "seed": seed, "what": what, "again": self.replay(*seed) }))
             .collect();
         let seconds = self.took.as_secs_f64();
         json!({
+            "commit": COMMIT,
             "first_seed": self.first_seed,
             "seeds": self.seeds,
+            "again": self.again(),
             "node_years": self.node_years(),
             "events": self.events,
             "chunks": self.chunks,
@@ -141,17 +194,40 @@ fn counts<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Value {
     )
 }
 
+/// What is typed to run something again. A seed is another world with other code: so with the
+/// commit, as a comment.
+pub(crate) fn command(task: &str) -> String {
+    format!("cargo run --release -p quloud-netsim -- {task}  # commit {COMMIT}")
+}
+
+/// As many columns of counts as there is room for, beside a title.
 fn columns(out: &mut String, title: &str, counts: &[(&str, u64)]) {
-    if counts.is_empty() {
-        return;
+    const GAP: usize = 3;
+    let wide = |text: &str| text.chars().count();
+    let name_wide = counts.iter().map(|(name, _)| wide(name)).max().unwrap_or(0);
+    let count_wide = counts.iter().map(|(_, count)| wide(&grouped(*count))).max().unwrap_or(0);
+    let column = name_wide + 2 + count_wide + GAP;
+    let across = ((WIDTH - LEFT + GAP) / column).max(1);
+    for (row, some) in counts.chunks(across).enumerate() {
+        let cells = some
+            .iter()
+            .map(|(name, count)| format!("{name:<name_wide$}  {:>count_wide$}", grouped(*count)));
+        let cells = cells.collect::<Vec<_>>().join("   ");
+        let _ = writeln!(out, "{:<LEFT$}{cells}", if row == 0 { title } else { "" });
     }
-    let _ = writeln!(out, "{title}:");
-    for row in counts.chunks(3) {
-        for (name, count) in row {
-            let _ = write!(out, "  {name:<28}{count:>10}");
+}
+
+/// A number with its thousands apart.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            out.push(',');
         }
-        out.push('\n');
+        out.push(digit);
     }
+    out
 }
 
 #[cfg(test)]
@@ -172,7 +248,8 @@ mod tests {
         );
         let [one, two] = lines;
         assert_eq!(one, two);
-        for key in ["seeds", "node_years", "faults", "violations", "trace_hash"] {
+        assert_eq!(one.get("commit"), Some(&Value::from(COMMIT)));
+        for key in ["again", "seeds", "node_years", "faults", "violations", "trace_hash"] {
             assert!(one.get(key).is_some(), "{key}");
         }
     }
@@ -181,8 +258,27 @@ mod tests {
     fn a_broken_promise_is_shown_with_the_line_that_shows_it_again() {
         let mut set = runs::run(3, 1, &Frame { nodes: 5..=6, days: 1 }, Some(1));
         set.violations.push((3, "a promise".to_owned()));
-        let again = "replay 3 --nodes 5..6 --days 1";
-        assert!(set.table().contains(again) && set.json().contains(again));
+        let again = format!("replay 3 --nodes 5..6 --days 1  # commit {COMMIT}");
+        assert!(set.table().contains(&again) && set.json().contains(&again));
         assert_eq!(clock(Time(90_061_001)), "  1d 01:01:01.001");
+    }
+
+    #[test]
+    fn a_table_is_aligned_and_no_wider_than_a_screen() {
+        let mut set = runs::run(3, 2, &Frame { nodes: 5..=6, days: 1 }, Some(1));
+        set.faults.add(crate::tally::Fault::GossipLost, 1_234_567);
+        let table = set.table();
+        assert!(table.contains("  net        gossip lost"), "{table}");
+        assert!(table.contains("1,234,") && table.contains("seeds 3 to 4"), "{table}");
+        let rows = table.lines().filter(|line| !line.starts_with("again"));
+        rows.for_each(|line| assert!(line.len() <= WIDTH, "{line}"));
+        assert_eq!([grouped(7), grouped(1_000)], ["7".to_owned(), "1,000".to_owned()]);
+    }
+
+    #[test]
+    fn the_commit_is_known_by_its_digits_or_not_at_all() {
+        let digits = COMMIT.strip_suffix("-dirty").unwrap_or(COMMIT);
+        let known = digits.len() == 12 && digits.chars().all(|digit| digit.is_ascii_hexdigit());
+        assert!(known || COMMIT == "unknown", "{COMMIT}");
     }
 }

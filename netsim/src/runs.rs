@@ -2,12 +2,11 @@
 
 use crate::net::Traffic;
 use crate::plan::Frame;
+use crate::progress::{self, Progress};
 use crate::sometimes::{REJECTS, Rare};
 use crate::tally::{Fault, Tally};
 use crate::world::{self, Outcome};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -72,42 +71,32 @@ fn default_threads(threads: Option<usize>) -> usize {
 
 /// What each world came to, by its number in the set.
 fn outcomes(first: u64, seeds: u64, frame: &Frame, threads: usize) -> BTreeMap<u64, Outcome> {
-    let bar = progress(seeds);
     let (next, outcomes) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= seeds {
-                        return;
-                    }
-                    let seed = first.wrapping_add(number);
-                    let outcome = world::run(seed, frame, &mut |_, _| {});
-                    bar.inc(1);
-                    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-                    outcomes.insert(number, outcome);
-                }
-            });
+    let work = |progress: &Progress| {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= seeds {
+                return;
+            }
+            let outcome = world::run(first.wrapping_add(number), frame, &mut |_, _| {});
+            progress.step();
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(number, outcome);
         }
+    };
+    progress::of(seeds, "worlds", |progress| {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| work(progress));
+            }
+        });
     });
-    bar.finish_and_clear();
     outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn progress(seeds: u64) -> ProgressBar {
-    let bar = ProgressBar::new(seeds);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let template = "{bar:30} {pos} of {len} worlds, {per_sec}, {eta} left";
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()))
 }
 
 impl Set {
     /// One world.
-    pub(crate) fn of_one(outcome: Outcome, frame: &Frame) -> Self {
-        Self::of(outcome.seed, std::iter::once(outcome), frame, Duration::ZERO)
+    pub(crate) fn of_one(outcome: Outcome, frame: &Frame, took: Duration) -> Self {
+        Self::of(outcome.seed, std::iter::once(outcome), frame, took)
     }
 
     fn of(

@@ -110,6 +110,61 @@ impl Fault {
             Self::Byzantine => "byzantine act",
         }
     }
+
+    /// Where it comes from.
+    pub(crate) fn group(self) -> Group {
+        match self {
+            Self::GossipLost
+            | Self::GossipTwice
+            | Self::GossipLate
+            | Self::LinkCut
+            | Self::Slow
+            | Self::DialLost
+            | Self::Partition
+            | Self::OneWay
+            | Self::Nat => Group::Net,
+            Self::WriteError
+            | Self::ReadError
+            | Self::SyncError
+            | Self::Full
+            | Self::LyingSync
+            | Self::Rot
+            | Self::DiskLost
+            | Self::OldImage => Group::Disk,
+            Self::Crash | Self::CrashInCommit | Self::Pause | Self::Leave | Self::Lid => {
+                Group::People
+            }
+            Self::Byzantine => Group::Byzantine,
+        }
+    }
+}
+
+/// Where a fault comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    /// What is sent.
+    Net,
+    /// What is kept.
+    Disk,
+    /// What people do with their machines.
+    People,
+    /// Nodes that deviate from the protocol.
+    Byzantine,
+}
+
+impl Group {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Net, Self::Disk, Self::People, Self::Byzantine];
+
+    /// As it is printed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Net => "net",
+            Self::Disk => "disk",
+            Self::People => "people",
+            Self::Byzantine => "byzantine",
+        }
+    }
 }
 
 /// How often each thing happened.
