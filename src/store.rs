@@ -50,4 +50,4 @@ pub mod thread;
 pub use recovery::{Damage, OpenReport, Rebuilt, StoreOpenError};
 #[cfg(feature = "node")]
 pub use thread::{ChunkStore, Completions, StoreConfig};
-pub use writer::{Options, ReadOnly, Request, Writer};
+pub use writer::{Moves, Options, ReadOnly, Request, Writer};

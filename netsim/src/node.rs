@@ -14,10 +14,9 @@ use quloud::core::placement::DomainPolicy;
 use quloud::core::shard::Sharding;
 use quloud::core::types::{LeaseTerms, MeshId, NodeId, Time};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys, WrapKey};
-use quloud::store::StoreOpenError;
 use quloud::store::memory::MemoryCatalogue;
-use quloud::store::recovery::OpenReport;
 use quloud::store::writer::Options;
+use quloud::store::{OpenReport, StoreOpenError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
@@ -81,6 +80,7 @@ pub(crate) struct Node {
     wrap: Arc<WrapKey>,
     domains: DomainPolicy,
     capacity: u64,
+    segment_bytes: u64,
     rng: ChaCha20Rng,
 }
 
@@ -105,7 +105,7 @@ impl Node {
     pub(crate) fn new(
         mut rng: ChaCha20Rng,
         place: Place,
-        (capacity, faults): (u64, DiskFaults),
+        (capacity, segment_bytes, faults): (u64, u64, DiskFaults),
         domains: DomainPolicy,
     ) -> Self {
         let keys = Arc::new(NodeKeys::generate(&mut rng));
@@ -129,6 +129,7 @@ impl Node {
             wrap,
             domains,
             capacity,
+            segment_bytes,
             rng,
         }
     }
@@ -141,7 +142,7 @@ impl Node {
         let options = Options {
             capacity: self.capacity,
             reserve: 64 << 10,
-            segment_bytes: 256 << 10,
+            segment_bytes: self.segment_bytes,
             ballast: 0,
         };
         let rng = ChaCha20Rng::from_seed(self.rng.random());
@@ -189,6 +190,11 @@ impl Node {
         self.disk = Arc::new(SimDisk::new(disk_bytes(self.capacity), faults, rng));
         self.catalogue = Arc::new(MemoryCatalogue::new());
         self.sound = false;
+    }
+
+    /// The catalogue is gone, for a node that is down: it can be made anew from the segments.
+    pub(crate) fn lose_catalogue(&mut self) {
+        self.catalogue = Arc::new(MemoryCatalogue::new());
     }
 
     /// Somebody takes an image of the disk.

@@ -5,6 +5,8 @@ mod blame;
 mod bounds;
 mod bytes;
 mod durable;
+mod gone;
+mod kept;
 mod quorum;
 mod rightful;
 
@@ -28,8 +30,11 @@ pub(crate) enum Fact<'a> {
     Reported { node: Index, event: &'a OwnerEvent },
     /// A role turns something down.
     Rejected { node: Index, from: NodeId, reason: Reject },
-    /// A node started; of the chunks it acknowledged, these it does not have.
-    Started { node: Index, missing: &'a [ChunkId] },
+    /// A node started; of the chunks it acknowledged, these it does not have, and of those that
+    /// it deleted, these it has.
+    Started { node: Index, missing: &'a [ChunkId], risen: &'a [ChunkId] },
+    /// A store was asked for a chunk.
+    Looked { node: Index, id: ChunkId, held: bool },
     /// How full a holder's tables are, after each event.
     Loaded { node: Index, load: HolderLoad },
 }
@@ -43,8 +48,12 @@ pub(crate) struct ChunkFacts {
     pub(crate) readers: BTreeSet<Index>,
     /// Replicas asked for.
     pub(crate) replicas: u8,
-    /// Who acknowledged it, and when first.
+    /// Who acknowledged it, and when last, and was not told since that it was given up.
     pub(crate) acked: BTreeMap<Index, Time>,
+    /// Whose store deleted it, durably, and was not asked since to write it again.
+    pub(crate) buried: BTreeSet<Index>,
+    /// When its owner gave it up.
+    pub(crate) released: Option<Time>,
     /// The owner was told that it is stored.
     pub(crate) promised: bool,
 }
@@ -82,6 +91,8 @@ impl Oracle {
             Box::new(bounds::Bounds),
             Box::new(bytes::RightBytes),
             Box::new(durable::Durable),
+            Box::new(gone::Gone),
+            Box::new(kept::Kept),
             Box::new(quorum::Quorum),
             Box::new(rightful::Rightful),
         ])

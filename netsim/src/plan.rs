@@ -83,8 +83,12 @@ pub(crate) struct DiskPlan {
     pub(crate) lost: u64,
     /// Disks set back to an old image, per node and year.
     pub(crate) old_image: u64,
+    /// Of the crashes, those that cost the catalogue, which the segments can replace.
+    pub(crate) index_lost: Chance,
     /// Bytes a node gives.
     pub(crate) capacity: u64,
+    /// Length of a segment of the store, in bytes: small ones are emptied often.
+    pub(crate) segment_bytes: u64,
 }
 
 /// What people do with their machines.
@@ -123,6 +127,14 @@ pub(crate) struct UsePlan {
     pub(crate) replicas: u8,
     /// Chunks that are fetched while the world is unkind.
     pub(crate) gets: usize,
+    /// Times that each owner gives chunks up.
+    pub(crate) releases: usize,
+    /// Of its chunks, those that it gives up at such a time.
+    pub(crate) released: Chance,
+    /// Of those, the ones that it puts again later.
+    pub(crate) again: Chance,
+    /// The longest that a holder takes to delete what was given up.
+    pub(crate) grace: Duration,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -157,8 +169,9 @@ impl Plan {
             slow: Chance::NEVER,
         };
         let faults = DiskFaults::default();
-        let liars = Chance::NEVER;
-        self.disk = DiskPlan { faults, liars, rot: 0, full: 0, lost: 0, old_image: 0, ..self.disk };
+        let (liars, index_lost) = (Chance::NEVER, Chance::NEVER);
+        let (rot, full, lost, old_image) = (0, 0, 0, 0);
+        self.disk = DiskPlan { faults, liars, index_lost, rot, full, lost, old_image, ..self.disk };
         self.people = PeoplePlan {
             crashes: 0,
             pauses: 0,
@@ -211,7 +224,9 @@ impl DiskPlan {
             full: often(rng, 20),
             lost: often(rng, 2),
             old_image: often(rng, 2),
+            index_lost: draw(rng, Chance::per_mille(300)),
             capacity: rng.random_range(1..=64) << 20,
+            segment_bytes: 32 << rng.random_range(10..=13),
         }
     }
 }
@@ -244,6 +259,10 @@ impl UsePlan {
             chunk_bytes: rng.random_range(100..=20_000),
             replicas: u8::try_from(rng.random_range(1..=most)).unwrap_or(1),
             gets: rng.random_range(0..=30),
+            releases: rng.random_range(0..=6),
+            released: draw(rng, Chance::per_mille(700)),
+            again: draw(rng, Chance::per_mille(500)),
+            grace: Duration::from_secs(rng.random_range(1..=10 * 86_400)),
         }
     }
 }

@@ -66,6 +66,15 @@ branches! {
     RebuiltInconsistent, "rebuilt: inconsistent", "A catalogue had wrong entries: made anew.";
     Damage, "damage found", "What had been durable was not whole when a store was opened.";
     Quarantined, "chunk quarantined", "A store was opened with damaged chunks.";
+    Released, "chunk released", "An owner gave a stored chunk up.";
+    PutGivenUp, "put given up", "An owner gave a chunk up before it was stored.";
+    PutAgain, "released chunk put again", "An owner put again what it had given up.";
+    Deleted, "released chunk deleted", "A holder deleted what was given up, durably.";
+    Compacted, "segment compacted", "All that was needed of a segment was moved elsewhere.";
+    ChunkMoved, "chunk moved", "A chunk was copied out of a segment that was mostly waste.";
+    TombstoneMoved, "tombstone moved", "A tombstone was copied: the chunk it ends is on the disk.";
+    Unlinked, "segment unlinked", "A segment that nothing needed went.";
+    CutInTidying, "power cut in tidying", "The power went while a store gave space back.";
 }
 
 /// Reasons to turn a message down that every whole set must have seen.

@@ -48,6 +48,8 @@ pub(crate) enum Fault {
     Rot,
     /// A disk was replaced by an empty one.
     DiskLost,
+    /// A catalogue was lost; it can be made anew.
+    IndexLost,
     /// A disk was replaced by an old image of itself.
     OldImage,
     /// A node did what no honest node does.
@@ -56,7 +58,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::GossipLost,
         Self::GossipTwice,
         Self::GossipLate,
@@ -78,6 +80,7 @@ impl Fault {
         Self::LyingSync,
         Self::Rot,
         Self::DiskLost,
+        Self::IndexLost,
         Self::OldImage,
         Self::Byzantine,
     ];
@@ -106,6 +109,7 @@ impl Fault {
             Self::LyingSync => "lying sync",
             Self::Rot => "bit rot",
             Self::DiskLost => "disk lost",
+            Self::IndexLost => "catalogue lost",
             Self::OldImage => "old image",
             Self::Byzantine => "byzantine act",
         }
@@ -130,6 +134,7 @@ impl Fault {
             | Self::LyingSync
             | Self::Rot
             | Self::DiskLost
+            | Self::IndexLost
             | Self::OldImage => Group::Disk,
             Self::Crash | Self::CrashInCommit | Self::Pause | Self::Leave | Self::Lid => {
                 Group::People

@@ -9,6 +9,8 @@
 //! |---|---|
 //! | `world/build.rs` | who is in it, and what is going to happen to them |
 //! | `world/happen.rs` | each event, when its time has come |
+//! | `world/stores.rs` | what the nodes' stores do |
+//! | `world/release.rs` | chunks that are given up |
 //! | `world/carry.rs` | what the roles want done |
 //! | `world/notice.rs` | which rare branches were taken |
 //! | `world/demand.rs` | what the users want, and what they are told |
@@ -20,6 +22,8 @@ mod demand;
 mod finale;
 mod happen;
 mod notice;
+mod release;
+mod stores;
 
 use crate::agenda::Agenda;
 use crate::evil::{Behaviour, Env};
@@ -58,6 +62,8 @@ enum Event {
     PeerLost { node: Index, peer: Index },
     /// A store carries its next group out.
     Commit { node: Index, life: u64 },
+    /// A store goes on tidying.
+    Tidy { node: Index, life: u64 },
     /// A store looks chunks up.
     Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId> },
     /// A store reads a chunk.
@@ -94,6 +100,12 @@ enum Event {
     Act { node: Index },
     /// A user puts so many chunks.
     Put { owner: Index, chunks: usize },
+    /// A user gives chunks up.
+    Release { owner: Index },
+    /// A user puts a chunk again that was given up.
+    PutAgain { owner: Index, id: ChunkId },
+    /// A holder deletes a chunk that was given up then.
+    Expire { node: Index, id: ChunkId, released: Time },
     /// A user fetches some chunk.
     Get,
     /// A user looks after jobs that came to nothing.
@@ -149,6 +161,10 @@ pub(crate) struct World<'a> {
     faults: Tally<Fault>,
     noticed: Noticed,
     events: u64,
+    /// Chunks that were stored, each time it is put.
+    stored: u64,
+    /// Deletes that holders were told of.
+    releases: u64,
     calm: bool,
     trace: blake3::Hasher,
     observer: Observer<'a>,
@@ -201,7 +217,7 @@ impl World<'_> {
             violations: self.violations,
             trace: self.trace.finalize().to_hex().chars().take(32).collect(),
             events: self.events,
-            chunks: self.chunks.values().map(|chunk| u64::from(chunk.promised)).sum(),
+            chunks: self.stored,
             fetched: self.fetched.len() as u64,
             elapsed: self.agenda.now().since(Time(0)),
             rejects: self.rejects,

@@ -218,6 +218,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             // Where something could not be read, that may be a tombstone that is needed.
             segment.emptied = segment.live == 0 && !job.damaged;
             segment.stuck = (!segment.emptied).then_some(0);
+            self.moves.emptied += u64::from(segment.emptied);
         }
         Ok(step)
     }
@@ -302,7 +303,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
         changes.push(Change::position(&position(&self.log, &self.state)));
         let applied = self.index.apply(&changes).and_then(|()| self.index.flush());
-        applied.map_err(ReadOnly::Catalogue)
+        applied.map_err(ReadOnly::Catalogue)?;
+        self.moves.chunks += moved.chunks.len() as u64;
+        self.moves.tombstones += moved.tombstones.len() as u64;
+        Ok(())
     }
 
     /// `segment` cannot be emptied, because of the record with this number.

@@ -103,6 +103,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 return;
             }
             let mut changes = Vec::new();
+            self.moves.unlinked += gone.len() as u64;
             for number in gone {
                 changes.extend(self.state.forget_segment(number));
             }

@@ -111,6 +111,20 @@ pub struct Writer<D, C> {
     pub(super) job: Option<Job>,
     /// The newest segment when there was nothing left to reclaim; `None` where there may be.
     pub(super) reclaimed: Option<u64>,
+    pub(super) moves: Moves,
+}
+
+/// What was moved and given back since the store was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moves {
+    /// Chunks copied out of segments that are mostly waste.
+    pub chunks: u64,
+    /// Tombstones likewise.
+    pub tombstones: u64,
+    /// Segments from which all that is needed was moved.
+    pub emptied: u64,
+    /// Segments that were unlinked.
+    pub unlinked: u64,
 }
 
 /// One group on its way.
@@ -154,6 +168,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             ballast,
             job: None,
             reclaimed: None,
+            moves: Moves::default(),
         };
         writer.tidy_opened();
         Ok((writer, report))
@@ -182,6 +197,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     /// Why nothing is written any more, where that is so.
     pub fn read_only(&self) -> Option<&ReadOnly> {
         self.read_only.as_ref()
+    }
+
+    /// What was moved and given back so far.
+    pub fn moves(&self) -> Moves {
+        self.moves
     }
 
     /// How full the store is.

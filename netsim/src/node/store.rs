@@ -1,15 +1,15 @@
-//! The real store of a node, in virtual time: one group commit after the other, and reads.
+//! The real store of a node, in virtual time: one group commit after the other, what is tidied
+//! between them as the daemon's writer thread does it, and reads.
 
 use crate::disk::SimDisk;
-use quloud::core::effect::{Input, Space, StoredChunk};
+use quloud::core::effect::{Input, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::memory::MemoryCatalogue;
 use quloud::store::reader::{Outcome, Reader};
-use quloud::store::recovery::OpenReport;
-use quloud::store::writer::{Options, Request, Writer};
-use quloud::store::{ReadOnly, StoreOpenError};
+use quloud::store::writer::{Moves, Options, Request, Writer};
+use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
 use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +22,45 @@ pub(crate) struct Store {
     writer: Writer<SimDisk, MemoryCatalogue>,
     reader: Reader<SimDisk, MemoryCatalogue>,
     queue: Vec<Request>,
-    /// A group is on its way.
+    /// A group is on its way, or there is more to tidy.
     busy: bool,
+    /// What was known of it when the roles were told last.
+    told: Space,
+}
+
+/// A group that was carried out.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    /// The completions.
+    pub(crate) done: Vec<Input>,
+    /// What may have become of chunks, in the order of the requests.
+    pub(crate) changes: Vec<(ChunkId, Change)>,
+}
+
+/// What may have become of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A write was tried: it may be there.
+    Written,
+    /// It is not there any more, for good.
+    Deleted,
+    /// It was not there.
+    WasMissing,
+}
+
+/// What comes after a group, or after a step of tidying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The next group waits.
+    Commit,
+    /// Nobody waits, and there is more to tidy.
+    Tidy,
+    /// Nothing.
+    Rest,
 }
 
 impl Store {
-    /// Opens what the disk has.
+    /// Opens what the disk has. Begins with a step of tidying.
     pub(crate) fn open(
         disk: Arc<SimDisk>,
         catalogue: Arc<MemoryCatalogue>,
@@ -36,8 +69,8 @@ impl Store {
         rng: ChaCha20Rng,
     ) -> Result<(Self, OpenReport), StoreOpenError> {
         let (writer, report) = Writer::open(disk, catalogue, key, options, rng)?;
-        let reader = writer.reader();
-        Ok((Self { writer, reader, queue: Vec::new(), busy: false }, report))
+        let (reader, told) = (writer.reader(), writer.space());
+        Ok((Self { writer, reader, queue: Vec::new(), busy: true, told }, report))
     }
 
     /// Queues a write; `true` where a group is to be begun for it.
@@ -56,15 +89,55 @@ impl Store {
         !self.queue.is_empty() && !std::mem::replace(&mut self.busy, true)
     }
 
-    /// Carries a group out: its completions, and whether another group is to be begun.
-    pub(crate) fn commit(&mut self) -> (Vec<Input>, bool) {
+    /// Whether the chunk waits to be written.
+    pub(crate) fn is_to_write(&self, id: &ChunkId) -> bool {
+        let writes = |request: &Request| matches!(request, Request::Write { chunk, .. } if chunk.id() == *id);
+        self.queue.iter().any(writes)
+    }
+
+    /// Carries a group out; [`Self::tidy`] is to follow.
+    pub(crate) fn commit(&mut self) -> Committed {
         let rest = self.queue.split_off(self.queue.len().min(GROUP_MAX));
         let group = std::mem::replace(&mut self.queue, rest);
+        let asked: Vec<(Option<Ticket>, ChunkId)> = group.iter().filter_map(asked).collect();
         let done = self.writer.commit(group);
-        // The daemon goes on with it while nothing else is to be done.
-        while self.queue.is_empty() && self.writer.tidy() {}
-        self.busy = false;
-        (done, self.begin())
+        let deleted = |ticket: Ticket| {
+            done.iter().find_map(|input| match input {
+                Input::ChunkDeleted { ticket: other, result } if *other == ticket => Some(*result),
+                _ => None,
+            })
+        };
+        let change = |ticket: Option<Ticket>| match ticket.map(deleted) {
+            None => Some(Change::Written),
+            Some(Some(Ok(()))) => Some(Change::Deleted),
+            Some(Some(Err(StoreError::NotFound))) => Some(Change::WasMissing),
+            Some(_) => None,
+        };
+        let changes = asked.into_iter().filter_map(|(ticket, id)| Some((id, change(ticket)?)));
+        Committed { changes: changes.collect(), done }
+    }
+
+    /// One step of what the daemon does between groups, and what comes then.
+    pub(crate) fn tidy(&mut self) -> Next {
+        let untidy = self.writer.tidy();
+        let next = match (self.queue.is_empty(), untidy) {
+            (false, _) => Next::Commit,
+            (true, true) => Next::Tidy,
+            (true, false) => Next::Rest,
+        };
+        self.busy = next != Next::Rest;
+        next
+    }
+
+    /// How full it is, where that has changed.
+    pub(crate) fn news(&mut self) -> Option<Space> {
+        let now = self.writer.space();
+        (std::mem::replace(&mut self.told, now) != now).then_some(now)
+    }
+
+    /// What was moved between segments so far.
+    pub(crate) fn moves(&self) -> Moves {
+        self.writer.moves()
     }
 
     /// Looks headers up.
@@ -95,5 +168,14 @@ impl Store {
     /// Why it takes no writes any more, where it does not: the daemon has to be restarted.
     pub(crate) fn read_only(&self) -> Option<&ReadOnly> {
         self.writer.read_only()
+    }
+}
+
+/// What a request is about: a delete's ticket, and the chunk.
+fn asked(request: &Request) -> Option<(Option<Ticket>, ChunkId)> {
+    match request {
+        Request::Write { chunk, .. } => Some((None, chunk.id())),
+        Request::Delete { ticket, id } => Some((Some(*ticket), *id)),
+        Request::Quarantine { .. } => None,
     }
 }

@@ -28,6 +28,8 @@ pub(crate) enum Job {
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
     pub(crate) puts: BTreeMap<ChunkId, Put>,
+    /// Puts that were given up.
+    pub(crate) dropped: BTreeMap<ChunkId, Put>,
     jobs: BTreeMap<Ticket, Job>,
     next: u64,
 }
@@ -43,6 +45,14 @@ impl Wishes {
     /// The job is over.
     pub(crate) fn end(&mut self, ticket: Ticket) -> Option<Job> {
         self.jobs.remove(&ticket)
+    }
+
+    /// The job for this is over, where there is one.
+    pub(crate) fn end_job(&mut self, job: Job) -> Option<Ticket> {
+        let ticket =
+            self.jobs.iter().find(|(_, other)| **other == job).map(|(ticket, _)| *ticket)?;
+        self.jobs.remove(&ticket);
+        Some(ticket)
     }
 
     /// The process ended, and all its jobs with it: the puts among them begin anew with the next.

@@ -13,7 +13,7 @@ use crate::plan::{Frame, Plan};
 use crate::tally::Tally;
 use quloud::core::effect::Reach;
 use quloud::core::types::Time;
-use rand::seq::SliceRandom;
+use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +42,8 @@ impl<'a> World<'a> {
             let lies = number >= plan.use_.owners && plan.disk.liars.happens(&mut rng);
             let faults = DiskFaults { lies, ..plan.disk.faults };
             let seed = ChaCha20Rng::from_seed(rng.random());
-            Node::new(seed, place, (plan.disk.capacity, faults), plan.people.domains)
+            let disk = (plan.disk.capacity, plan.disk.segment_bytes, faults);
+            Node::new(seed, place, disk, plan.people.domains)
         };
         let nodes: Vec<Node> = places.into_iter().enumerate().map(node).collect();
         let ids: Vec<_> = nodes.iter().map(|node| node.id).collect();
@@ -64,6 +65,8 @@ impl<'a> World<'a> {
             faults: Tally::default(),
             noticed: Noticed::default(),
             events: 0,
+            stored: 0,
+            releases: 0,
             calm: false,
             trace: blake3::Hasher::new(),
             observer,
@@ -119,11 +122,7 @@ impl<'a> World<'a> {
             }
         }
         for owner in 0..self.plan.use_.owners {
-            for _ in 0..self.plan.use_.puts {
-                let chunks = self.rng.random_range(1..=self.plan.use_.chunks);
-                let at = self.some_time();
-                self.agenda.at(at, Event::Put { owner, chunks });
-            }
+            self.foretell_user(owner);
         }
         for _ in 0..self.plan.use_.gets {
             let at = self.some_time();
@@ -134,6 +133,23 @@ impl<'a> World<'a> {
             let length = crate::chance::between(&mut self.rng, Duration::from_secs(1), longest);
             let cut = self.draw_cut();
             self.agenda.at(Time(0).after(at), Event::CutBegins { cut, length });
+        }
+    }
+
+    fn foretell_user(&mut self, owner: Index) {
+        let mut puts = Vec::new();
+        for _ in 0..self.plan.use_.puts {
+            let chunks = self.rng.random_range(1..=self.plan.use_.chunks);
+            let at = self.some_time();
+            self.agenda.at(at, Event::Put { owner, chunks });
+            puts.push(at);
+        }
+        for _ in 0..self.plan.use_.releases {
+            // At any time, or while something is being put.
+            let put = puts.iter().choose(&mut self.rng).filter(|_| self.rng.random());
+            let wait = Duration::from_millis(self.rng.random_range(0..=3_000));
+            let at = put.map_or_else(|| self.some_time(), |put| put.after(wait));
+            self.agenda.at(at, Event::Release { owner });
         }
     }
 

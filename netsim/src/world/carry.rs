@@ -17,9 +17,6 @@ use std::time::Duration;
 /// How long a look into the catalogue takes, and a read.
 const READ: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// How long the disk takes for a group.
-const COMMIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-
 /// How long it takes to notice that a connection is dead.
 pub(super) const NOTICED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(40));
 
@@ -54,14 +51,6 @@ impl World<'_> {
                 self.rejects.count(reason.name());
                 self.see(&Fact::Rejected { node, from, reason });
             }
-        }
-    }
-
-    pub(super) fn commit_later(&mut self, node: Index, begins: bool) {
-        if begins {
-            let wait = between(&mut self.rng, COMMIT.0, COMMIT.1);
-            let life = self.nodes[node].life;
-            self.agenda.after(wait, Event::Commit { node, life });
         }
     }
 
@@ -109,8 +98,10 @@ impl World<'_> {
         let StreamMessage::StoreAck(ack) = message else { return };
         let now = self.agenda.now();
         for acked in &ack.chunks {
-            if let Some(chunk) = self.chunks.get_mut(&acked.id) {
-                chunk.acked.entry(node).or_insert(now);
+            let Some(chunk) = self.chunks.get_mut(&acked.id) else { continue };
+            chunk.acked.insert(node, now);
+            if let Some(released) = chunk.released {
+                self.expire_later(node, acked.id, released.max(now));
             }
         }
     }

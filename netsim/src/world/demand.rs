@@ -41,7 +41,9 @@ impl World<'_> {
                 readers: BTreeSet::from([owner]),
                 replicas,
                 acked: BTreeMap::new(),
+                buried: BTreeSet::new(),
                 promised: false,
+                released: None,
             };
             self.chunks.insert(chunk.id(), facts);
             let acked = Vec::new();
@@ -123,6 +125,7 @@ impl World<'_> {
                 wishes.end(ticket);
                 wishes.puts.get_mut(&id).into_iter().for_each(|put| put.stored = true);
                 self.chunks.get_mut(&id).into_iter().for_each(|chunk| chunk.promised = true);
+                self.stored += 1;
             }
             OwnerEvent::Short { .. } => {}
             OwnerEvent::Fetched { ticket, id, .. } => {

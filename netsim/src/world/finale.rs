@@ -188,6 +188,8 @@ fn is_fault(event: &Event) -> bool {
             | Event::TakeImage { .. }
             | Event::Act { .. }
             | Event::Put { .. }
+            | Event::PutAgain { .. }
+            | Event::Release { .. }
             | Event::Get
     )
 }

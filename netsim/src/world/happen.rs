@@ -4,15 +4,13 @@ use super::carry::NOTICED;
 use super::{Event, World};
 use crate::chance::between;
 use crate::node::{Index, Presence, REBOOT, Role, addressee};
-use crate::oracle::Fact;
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::codec;
 use quloud::core::effect::{Input, Via};
 use quloud::core::message::Message;
 use quloud::core::topic::{Topic, TopicKind};
-use quloud::core::types::{ChunkId, Time};
-use quloud::store::StoreOpenError;
+use quloud::core::types::Time;
 use rand::RngExt;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -32,12 +30,16 @@ impl World<'_> {
             | Event::PeerMet { node, .. }
             | Event::PeerLost { node, .. }
             | Event::Commit { node, .. }
+            | Event::Tidy { node, .. }
+            | Event::Expire { node, .. }
             | Event::Find { node, .. }
             | Event::Read { node, .. }
             | Event::Wake { node, .. }
             | Event::Act { node }
             | Event::Retry { node }
             | Event::Put { owner: node, .. }
+            | Event::Release { owner: node }
+            | Event::PutAgain { owner: node, .. }
                 if self.paused(node).is_some() =>
             {
                 let until = self.paused(node).unwrap_or(self.agenda.now());
@@ -50,23 +52,25 @@ impl World<'_> {
             Event::PeerMet { node, peer } => self.on_peer_met(node, peer),
             Event::PeerLost { node, peer } => self.on_peer_lost(node, peer),
             Event::Commit { node, life } if self.is_alive(node, life) => self.commit(node),
+            Event::Tidy { node, life } if self.is_alive(node, life) => self.tidy(node),
             Event::Find { node, life, ticket, ids } if self.is_alive(node, life) => {
-                let Some(machine) = &self.nodes[node].machine else { return };
-                let found = machine.store.find(&ids);
-                self.feed(node, Role::Holder, Input::ChunksFound { ticket, found });
+                self.find(node, ticket, &ids);
             }
             Event::Read { node, life, ticket, id } if self.is_alive(node, life) => {
-                let Some(machine) = &mut self.nodes[node].machine else { return };
-                let (input, begins) = machine.store.read(ticket, &id);
-                self.commit_later(node, begins);
-                self.feed(node, Role::Holder, input);
+                self.read(node, ticket, id);
             }
             Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
-            Event::Commit { .. } | Event::Find { .. } | Event::Read { .. } | Event::Wake { .. } => {
-            }
+            Event::Commit { .. }
+            | Event::Tidy { .. }
+            | Event::Find { .. }
+            | Event::Read { .. }
+            | Event::Wake { .. } => {}
             Event::Act { node } => self.act(node),
             Event::Put { owner, chunks } => self.put(owner, chunks),
             Event::Get => self.get(),
+            Event::Release { owner } => self.release(owner),
+            Event::PutAgain { owner, id } => self.put_again(owner, id),
+            Event::Expire { node, id, released } => self.expire(node, id, released),
             Event::Retry { node } => self.submit(node),
             fate => self.on_fate(fate),
         }
@@ -220,43 +224,18 @@ impl World<'_> {
         }
     }
 
-    fn commit(&mut self, node: Index) {
-        let Some(machine) = &mut self.nodes[node].machine else { return };
-        let (done, begins) = machine.store.commit();
-        let space = machine.store.space();
-        let stuck = machine.store.read_only().cloned();
-        if self.nodes[node].disk.is_dead() {
-            let down = between(&mut self.rng, REBOOT, self.plan.people.downtime);
-            return self.crash(node, down, Fault::CrashInCommit);
-        }
-        self.log(|| format!("{node} commits"));
-        self.commit_later(node, begins);
-        for input in done {
-            self.feed(node, Role::Holder, input);
-        }
-        self.feed(node, Role::Holder, Input::Space(space));
-        if let Some(why) = stuck.filter(|_| !begins) {
-            self.noticed.read_only(&why);
-            let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
-            self.agenda.after(wait, Event::Crash { node, down: REBOOT, in_commit: false });
-        }
-    }
-
-    /// The power goes in the middle of the next group that is written, whenever that is.
-    fn crash_in_commit(&mut self, node: Index) {
-        if self.is_up(node) {
-            let calls = self.rng.random_range(0..12);
-            self.nodes[node].disk.cut_power_after(calls);
-        }
-    }
-
-    fn crash(&mut self, node: Index, down: Duration, fault: Fault) {
+    pub(super) fn crash(&mut self, node: Index, down: Duration, fault: Fault) {
         if !matches!(self.nodes[node].presence, Presence::Up | Presence::Paused(_)) {
             return;
         }
         self.log(|| format!("{node} loses its power"));
         self.faults.count(fault);
         self.nodes[node].crash();
+        if self.plan.disk.index_lost.happens(&mut self.rng) {
+            self.faults.count(Fault::IndexLost);
+            self.log(|| format!("{node} has no catalogue any more"));
+            self.nodes[node].lose_catalogue();
+        }
         self.nodes[node].wishes.forget_jobs();
         self.break_links(node);
         self.agenda.after(down.max(REBOOT), Event::Start { node });
@@ -268,44 +247,6 @@ impl World<'_> {
             let wait = between(&mut self.rng, Duration::ZERO, NOTICED.1);
             self.agenda.after(wait, Event::LinkGone { a: node, b: peer, epoch });
         }
-    }
-
-    pub(super) fn start(&mut self, node: Index) {
-        if self.nodes[node].presence != Presence::Down {
-            return;
-        }
-        let now = self.agenda.now();
-        match self.nodes[node].start(now) {
-            Ok(report) => self.noticed.opened(&report),
-            Err(error) => return self.on_unopened(node, &error),
-        }
-        let missing = self.missing(node);
-        self.log(|| format!("{node} starts, {} chunks missing", missing.len()));
-        self.see(&Fact::Started { node, missing: &missing });
-        self.reconnect(|a, b| a == node || b == node);
-        self.agenda.after(Duration::from_secs(2), Event::Retry { node });
-    }
-
-    fn on_unopened(&mut self, node: Index, error: &StoreOpenError) {
-        self.log(|| format!("{node} cannot open its store: {error}"));
-        self.noticed.rare.count(Rare::Unopened);
-        if self.calm && self.nodes[node].is_sound() {
-            return self.violation(format!("{node} has a sound store and cannot open it"));
-        }
-        let wait = Duration::from_secs(self.rng.random_range(60..=3_600));
-        self.agenda.after(wait, Event::Start { node });
-    }
-
-    /// The chunks a node acknowledged and does not have.
-    fn missing(&mut self, node: Index) -> Vec<ChunkId> {
-        let acked = self.chunks.iter().filter(|(_, chunk)| chunk.acked.contains_key(&node));
-        let ids: Vec<ChunkId> = acked.map(|(id, _)| *id).collect();
-        let Some(machine) = &mut self.nodes[node].machine else { return Vec::new() };
-        // A read may fail on a disk that fails now and then: that is not yet a loss.
-        let held = |id: &ChunkId, machine: &mut crate::node::Machine| {
-            (0..50).any(|_| machine.store.holds(id))
-        };
-        ids.into_iter().filter(|id| !held(id, machine)).collect()
     }
 
     /// Pairs that keep a connection and have none dial each other.

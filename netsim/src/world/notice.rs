@@ -10,7 +10,7 @@ use quloud::core::message::{RetrieveRefusal, StoreRefusal, StreamMessage, TopicM
 use quloud::core::owner::{OwnerEvent, Shortage};
 use quloud::core::types::{ChunkId, StoreEpoch};
 use quloud::store::recovery::{OpenReport, Rebuilt};
-use quloud::store::writer::ReadOnly;
+use quloud::store::writer::{Moves, ReadOnly};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What was seen so far, and what it takes to tell.
@@ -109,6 +109,14 @@ impl Noticed {
             (report.quarantined > 0, Rare::Quarantined),
         ];
         seen.into_iter().filter(|(is_so, _)| *is_so).for_each(|(_, rare)| self.rare.count(rare));
+    }
+
+    /// A store gave space back.
+    pub(super) fn moved(&mut self, before: &Moves, after: &Moves) {
+        self.rare.add(Rare::ChunkMoved, after.chunks - before.chunks);
+        self.rare.add(Rare::TombstoneMoved, after.tombstones - before.tombstones);
+        self.rare.add(Rare::Compacted, after.emptied - before.emptied);
+        self.rare.add(Rare::Unlinked, after.unlinked - before.unlinked);
     }
 
     /// A store takes no writes any more.

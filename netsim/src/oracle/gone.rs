@@ -1,0 +1,26 @@
+//! What a sound store has deleted stays away until it is written again: no crash, no emptied segment
+//! and no new catalogue brings it back.
+
+use super::{Fact, Property, Truth};
+
+pub(crate) struct Gone;
+
+impl Property for Gone {
+    fn name(&self) -> &'static str {
+        "deleted chunks stay away"
+    }
+
+    fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
+        match fact {
+            Fact::Started { node, risen, .. } => {
+                let first = risen.first().filter(|_| truth.nodes[*node].sound)?;
+                Some(format!("{node} deleted {first:?} and has it again after a restart"))
+            }
+            Fact::Looked { node, id, held: true } if truth.nodes[*node].sound => {
+                let buried = truth.chunks.get(id).is_some_and(|chunk| chunk.buried.contains(node));
+                buried.then(|| format!("{node} deleted {id:?} and finds it"))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Chunks that their owners give up.
+//!
+//! No role speaks of that yet, so the world does: it tells each holder, which deletes the chunk in
+//! its own time. What a holder acknowledged since it was told stays.
+
+use super::{Event, World};
+use crate::chance::between;
+use crate::node::wishes::Job;
+use crate::node::{Index, Role};
+use crate::oracle::Fact;
+use crate::sometimes::Rare;
+use quloud::core::effect::Input;
+use quloud::core::owner::OwnerCommand;
+use quloud::core::types::{ChunkId, Ticket, Time};
+use std::time::Duration;
+
+/// Marks tickets that no role has given out.
+const OURS: u64 = 1 << 63;
+
+/// When a delete that came to nothing is tried again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(86_400));
+
+impl World<'_> {
+    /// A user gives some chunks up: stored ones and unfinished ones.
+    pub(super) fn release(&mut self, owner: Index) {
+        let ids: Vec<ChunkId> = self.nodes[owner].wishes.puts.keys().copied().collect();
+        for id in ids {
+            if self.plan.use_.released.happens(&mut self.rng) {
+                self.release_one(owner, id);
+            }
+        }
+    }
+
+    fn release_one(&mut self, owner: Index, id: ChunkId) {
+        let now = self.agenda.now();
+        let Some(put) = self.nodes[owner].wishes.puts.remove(&id) else { return };
+        self.log(|| format!("{owner} gives {id:?} up"));
+        let rare = if put.stored { Rare::Released } else { Rare::PutGivenUp };
+        self.noticed.rare.count(rare);
+        self.nodes[owner].wishes.dropped.insert(id, put);
+        if let Some(ticket) = self.nodes[owner].wishes.end_job(Job::Put(id))
+            && self.nodes[owner].machine.is_some()
+        {
+            self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Cancel(ticket)));
+        }
+        let Some(chunk) = self.chunks.get_mut(&id) else { return };
+        (chunk.released, chunk.promised) = (Some(now), false);
+        let holders: Vec<Index> = chunk.acked.keys().copied().collect();
+        for holder in holders {
+            self.expire_later(holder, id, now);
+        }
+        if self.plan.use_.again.happens(&mut self.rng) {
+            let wait = between(&mut self.rng, Duration::from_secs(1), self.plan.use_.grace * 2);
+            self.agenda.after(wait, Event::PutAgain { owner, id });
+        }
+    }
+
+    /// The same file is put again.
+    pub(super) fn put_again(&mut self, owner: Index, id: ChunkId) {
+        let wishes = &mut self.nodes[owner].wishes;
+        let Some(mut put) = wishes.dropped.remove(&id) else { return };
+        (put.stored, put.acked) = (false, Vec::new());
+        wishes.puts.insert(id, put);
+        self.chunks.get_mut(&id).into_iter().for_each(|chunk| chunk.released = None);
+        self.noticed.rare.count(Rare::PutAgain);
+        self.submit(owner);
+    }
+
+    /// A holder is told at some time.
+    pub(super) fn expire_later(&mut self, node: Index, id: ChunkId, released: Time) {
+        let wait = between(&mut self.rng, Duration::from_secs(1), self.plan.use_.grace);
+        self.agenda.after(wait, Event::Expire { node, id, released });
+    }
+
+    /// A holder deletes a chunk that was given up, unless it acknowledged it since.
+    pub(super) fn expire(&mut self, node: Index, id: ChunkId, released: Time) {
+        let Some(chunk) = self.chunks.get(&id) else { return };
+        let acked = chunk.acked.get(&node).copied();
+        if chunk.buried.contains(&node) || acked.is_some_and(|at| at > released) {
+            return;
+        }
+        if !self.calm {
+            let wait = between(&mut self.rng, AGAIN.0, AGAIN.1);
+            self.agenda.after(wait, Event::Expire { node, id, released });
+        }
+        let Some(machine) = &self.nodes[node].machine else { return };
+        if machine.store.is_to_write(&id) {
+            return;
+        }
+        let held = machine.store.find(&[id]).iter().any(Option::is_some);
+        self.see(&Fact::Looked { node, id, held });
+        // From here on it may be gone.
+        if let Some(chunk) = self.chunks.get_mut(&id) {
+            chunk.acked.remove(&node);
+        }
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        self.releases += 1;
+        let begins = machine.store.delete(Ticket(OURS | self.releases), id);
+        self.commit_later(node, begins);
+    }
+}

@@ -1,0 +1,195 @@
+//! What the nodes' stores do, each in its own time: groups, what is tidied between them, look-ups
+//! and reads; and what a store still has when its node starts.
+
+use super::{Event, World};
+use crate::chance::between;
+use crate::node::store::{Change, Next};
+use crate::node::{Index, Machine, Presence, REBOOT, Role};
+use crate::oracle::Fact;
+use crate::sometimes::Rare;
+use crate::tally::Fault;
+use quloud::core::effect::{Input, StoreError};
+use quloud::core::types::{ChunkId, Ticket};
+use quloud::store::StoreOpenError;
+use rand::RngExt;
+use std::time::Duration;
+
+/// How long the disk takes for a group.
+const COMMIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+
+/// How long it takes for a step of tidying.
+const TIDY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
+
+/// A read may fail on a disk that fails now and then: that is not yet a loss.
+const READS: usize = 50;
+
+impl World<'_> {
+    pub(super) fn commit_later(&mut self, node: Index, begins: bool) {
+        if begins {
+            let wait = between(&mut self.rng, COMMIT.0, COMMIT.1);
+            let life = self.nodes[node].life;
+            self.agenda.after(wait, Event::Commit { node, life });
+        }
+    }
+
+    fn tidy_later(&mut self, node: Index) {
+        let wait = between(&mut self.rng, TIDY.0, TIDY.1);
+        let life = self.nodes[node].life;
+        self.agenda.after(wait, Event::Tidy { node, life });
+    }
+
+    pub(super) fn commit(&mut self, node: Index) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let was_stuck = machine.store.read_only().is_some();
+        let committed = machine.store.commit();
+        for (id, change) in committed.changes {
+            self.note_change(node, &id, change);
+        }
+        if self.lost_power(node) {
+            return;
+        }
+        self.log(|| format!("{node} commits"));
+        for input in committed.done {
+            self.feed(node, Role::Holder, input);
+        }
+        self.note_stuck(node, was_stuck);
+        self.tidy_later(node);
+    }
+
+    pub(super) fn tidy(&mut self, node: Index) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let (was_stuck, before) = (machine.store.read_only().is_some(), machine.store.moves());
+        let next = machine.store.tidy();
+        let (news, after) = (machine.store.news(), machine.store.moves());
+        if before != after {
+            self.log(|| format!("{node} tidies: {after:?} so far"));
+            self.noticed.moved(&before, &after);
+        }
+        if self.lost_power(node) {
+            return self.noticed.rare.count(Rare::CutInTidying);
+        }
+        if let Some(space) = news {
+            self.feed(node, Role::Holder, Input::Space(space));
+        }
+        self.note_stuck(node, was_stuck);
+        match next {
+            Next::Commit => self.commit_later(node, true),
+            Next::Tidy => self.tidy_later(node),
+            Next::Rest => {}
+        }
+    }
+
+    pub(super) fn find(&mut self, node: Index, ticket: Ticket, ids: &[ChunkId]) {
+        let Some(machine) = &self.nodes[node].machine else { return };
+        let found = machine.store.find(ids);
+        for (id, found) in ids.iter().zip(&found) {
+            self.see(&Fact::Looked { node, id: *id, held: found.is_some() });
+        }
+        self.feed(node, Role::Holder, Input::ChunksFound { ticket, found });
+    }
+
+    pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let (input, begins) = machine.store.read(ticket, &id);
+        self.commit_later(node, begins);
+        if let Input::ChunkRead { result, .. } = &input {
+            match result {
+                Ok(_) => self.see(&Fact::Looked { node, id, held: true }),
+                Err(StoreError::NotFound) => self.see(&Fact::Looked { node, id, held: false }),
+                Err(_) => {}
+            }
+        }
+        self.feed(node, Role::Holder, input);
+    }
+
+    /// What is true of a chunk changed where its bytes are.
+    fn note_change(&mut self, node: Index, id: &ChunkId, change: Change) {
+        let Some(chunk) = self.chunks.get_mut(id) else { return };
+        match change {
+            Change::Written => drop(chunk.buried.remove(&node)),
+            Change::Deleted | Change::WasMissing => drop(chunk.buried.insert(node)),
+        }
+        if change == Change::Deleted {
+            self.log(|| format!("{node} deletes {id:?}"));
+            self.noticed.rare.count(Rare::Deleted);
+        }
+    }
+
+    /// The power went in the middle of it.
+    fn lost_power(&mut self, node: Index) -> bool {
+        let dead = self.nodes[node].disk.is_dead();
+        if dead {
+            let down = between(&mut self.rng, REBOOT, self.plan.people.downtime);
+            self.crash(node, down, Fault::CrashInCommit);
+        }
+        dead
+    }
+
+    /// A store that takes no writes any more is opened again by its user, sooner or later.
+    fn note_stuck(&mut self, node: Index, was_stuck: bool) {
+        let machine = self.nodes[node].machine.as_ref();
+        let why = machine.and_then(|machine| machine.store.read_only().cloned());
+        if let Some(why) = why.filter(|_| !was_stuck) {
+            self.noticed.read_only(&why);
+            let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
+            self.agenda.after(wait, Event::Crash { node, down: REBOOT, in_commit: false });
+        }
+    }
+
+    /// The power goes in the middle of the next group that is written, whenever that is.
+    pub(super) fn crash_in_commit(&mut self, node: Index) {
+        if self.is_up(node) {
+            let calls = self.rng.random_range(0..12);
+            self.nodes[node].disk.cut_power_after(calls);
+        }
+    }
+
+    pub(super) fn start(&mut self, node: Index) {
+        if self.nodes[node].presence != Presence::Down {
+            return;
+        }
+        let now = self.agenda.now();
+        let report = match self.nodes[node].start(now) {
+            Ok(report) => report,
+            Err(error) => return self.on_unopened(node, &error),
+        };
+        self.noticed.opened(&report);
+        if let Some(why) = report.rebuilt {
+            self.log(|| format!("{node} makes its catalogue anew: {why}"));
+        }
+        self.note_stuck(node, false);
+        let (missing, risen) = self.missing(node);
+        self.log(|| format!("{node} starts, {} chunks missing", missing.len()));
+        self.see(&Fact::Started { node, missing: &missing, risen: &risen });
+        self.tidy_later(node);
+        self.reconnect(|a, b| a == node || b == node);
+        self.agenda.after(Duration::from_secs(2), Event::Retry { node });
+    }
+
+    fn on_unopened(&mut self, node: Index, error: &StoreOpenError) {
+        self.log(|| format!("{node} cannot open its store: {error}"));
+        self.noticed.rare.count(Rare::Unopened);
+        if self.calm && self.nodes[node].is_sound() {
+            return self.violation(format!("{node} has a sound store and cannot open it"));
+        }
+        let wait = Duration::from_secs(self.rng.random_range(60..=3_600));
+        self.agenda.after(wait, Event::Start { node });
+    }
+
+    /// The chunks that a node acknowledged and does not have, and those that it deleted and has.
+    fn missing(&mut self, node: Index) -> (Vec<ChunkId>, Vec<ChunkId>) {
+        let Some(machine) = &mut self.nodes[node].machine else { return Default::default() };
+        let held =
+            |id: &ChunkId, machine: &mut Machine| (0..READS).any(|_| machine.store.holds(id));
+        let (mut missing, mut risen) = (Vec::new(), Vec::new());
+        for (id, chunk) in &self.chunks {
+            if chunk.acked.contains_key(&node) {
+                missing.extend((!held(id, machine)).then_some(*id));
+            } else if chunk.buried.contains(&node) {
+                let found = machine.store.find(std::slice::from_ref(id));
+                risen.extend(found.iter().any(Option::is_some).then_some(*id));
+            }
+        }
+        (missing, risen)
+    }
+}
