@@ -9,6 +9,7 @@
 //! | [`repo`] | files to chunks and back |
 //! | [`buffers`] | memory for chunks that is used again |
 //! | [`store`] | the chunk store: segments with a sled catalogue |
+//! | [`planted`] | faults that a test build of the simulator can switch on: nothing otherwise |
 //! | `net` | libp2p: gossip, streams, discovery |
 //! | `node` | the daemon: pumps inputs and effects between roles, store and net |
 //! | `api`, `cli`, `config` | what the user meets |
@@ -38,6 +39,7 @@
 pub mod buffers;
 pub mod core;
 pub mod crypto;
+pub mod planted;
 pub mod repo;
 pub mod store;
 

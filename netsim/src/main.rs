@@ -9,10 +9,12 @@ mod agenda;
 mod chance;
 mod disk;
 mod evil;
+mod mutants;
 mod net;
 mod node;
 mod oracle;
 mod plan;
+mod plant;
 mod progress;
 mod report;
 mod runs;
@@ -22,6 +24,7 @@ mod world;
 
 use clap::{Args, Parser, Subcommand};
 use plan::Frame;
+use quloud::planted::Bug;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -73,6 +76,47 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Plant bugs in the roles, and say how many worlds it takes to find each
+    ///
+    /// Exits with 1 where one was not found. Needs a build with the feature planted-bugs.
+    Mutants(MutantsArgs),
+}
+
+#[derive(Debug, Args)]
+struct MutantsArgs {
+    /// The most worlds for one bug
+    #[arg(long, default_value_t = 1_000)]
+    max_seeds: u64,
+    /// Look for this bug; may be given several times [default: all of them]
+    #[arg(long = "bug", value_name = "NAME", value_parser = plant::parse)]
+    bugs: Vec<Bug>,
+    /// Worlds at a time; by default one per core
+    #[arg(long)]
+    threads: Option<usize>,
+    /// How many nodes a world has, from..to
+    #[arg(long, default_value = "4..10", value_parser = parse_range)]
+    nodes: RangeInclusive<usize>,
+    /// How many days it runs
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    days: u64,
+    /// Print one JSON object as the last line
+    #[arg(long)]
+    json: bool,
+}
+
+impl MutantsArgs {
+    fn run(self) -> ExitCode {
+        let bugs = if self.bugs.is_empty() { plant::BUGS } else { &self.bugs };
+        if bugs.is_empty() {
+            eprintln!("{}", plant::HOW_TO_BUILD);
+            return ExitCode::from(2);
+        }
+        let frame = Frame { nodes: self.nodes, days: self.days };
+        let tell = |hunt: &mutants::Hunt| eprintln!("{}", hunt.line());
+        let mutants = mutants::run(bugs, self.max_seeds, &frame, self.threads, &tell);
+        println!("{}", if self.json { mutants.json() } else { mutants.table() });
+        mutants.exit_code()
+    }
 }
 
 /// The frame of the worlds. A seed means the same world only within the same frame.
@@ -84,6 +128,9 @@ struct FrameArgs {
     /// How many days it runs
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     days: u64,
+    /// Run them with this planted bug, in a build that has them
+    #[arg(long, value_name = "NAME", value_parser = plant::parse)]
+    plant: Option<Bug>,
 }
 
 impl FrameArgs {
@@ -104,7 +151,9 @@ fn parse_range(text: &str) -> Result<RangeInclusive<usize>, String> {
 
 fn main() -> ExitCode {
     match Cli::parse().task {
+        Task::Mutants(mutants) => mutants.run(),
         Task::Run { seeds, first_seed, fresh, threads, twice, frame, json } => {
+            plant::plant(frame.plant);
             let first = if fresh { runs::fresh_seed() } else { first_seed };
             let run = if twice { runs::run_twice } else { runs::run };
             let set = run(first, seeds, &frame.frame(), threads);
@@ -113,6 +162,7 @@ fn main() -> ExitCode {
         }
         Task::Replay { seed, frame, json } => {
             let started = Instant::now();
+            plant::plant(frame.plant);
             let outcome = world::run(seed, &frame.frame(), &mut |now, line| {
                 if !json {
                     println!("{} {}", report::clock(now), line());

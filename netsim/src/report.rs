@@ -1,5 +1,6 @@
 //! What is printed of a set of worlds: a table for people, one line of JSON for programs.
 
+use crate::plant::planted;
 use crate::runs::{Set, WHOLE_SEEDS};
 use crate::tally::Group;
 use quloud::core::types::Time;
@@ -197,7 +198,11 @@ fn counts<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> Value {
 /// What is typed to run something again. A seed is another world with other code: so with the
 /// commit, as a comment.
 pub(crate) fn command(task: &str) -> String {
-    format!("cargo run --release -p quloud-netsim -- {task}  # commit {COMMIT}")
+    let (feature, bug) = match planted() {
+        Some(bug) => (" --features planted-bugs", format!(" --plant {}", bug.name())),
+        None => ("", String::new()),
+    };
+    format!("cargo run --release -p quloud-netsim{feature} -- {task}{bug}  # commit {COMMIT}")
 }
 
 /// As many columns of counts as there is room for, beside a title.

@@ -2,6 +2,7 @@
 
 use crate::net::Traffic;
 use crate::plan::Frame;
+use crate::plant::{plant, planted};
 use crate::progress::{self, Progress};
 use crate::sometimes::{REJECTS, Rare};
 use crate::tally::{Fault, Tally};
@@ -72,7 +73,9 @@ fn default_threads(threads: Option<usize>) -> usize {
 /// What each world came to, by its number in the set.
 fn outcomes(first: u64, seeds: u64, frame: &Frame, threads: usize) -> BTreeMap<u64, Outcome> {
     let (next, outcomes) = (AtomicU64::new(0), Mutex::new(BTreeMap::new()));
+    let bug = planted();
     let work = |progress: &Progress| {
+        plant(bug);
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= seeds {

@@ -6,6 +6,7 @@
 
 use super::effect::Reach;
 use super::types::NodeId;
+use crate::planted::{self, Bug};
 use std::collections::BTreeSet;
 
 /// How many different places a node is remembered at.
@@ -68,7 +69,9 @@ impl Standing {
             return true;
         }
         let both = |reach: &Reach| match reach {
-            Reach::PublicV4(_) | Reach::PublicV6(_) => other.reaches.contains(reach),
+            Reach::PublicV4(_) | Reach::PublicV6(_) => {
+                other.reaches.contains(reach) && !planted::is_on(Bug::SameDomainTwice)
+            }
             Reach::Local => policy == DomainPolicy::Strict && other.reaches.contains(reach),
             Reach::Relayed => self.is_only_relayed() && other.is_only_relayed(),
         };

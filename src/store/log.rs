@@ -12,6 +12,7 @@ use super::record::{
 use super::writer::ReadOnly;
 use crate::core::types::{ChunkId, StoreEpoch};
 use crate::crypto::keys::WrapKey;
+use crate::planted::{self, Bug};
 use rand_chacha::ChaCha20Rng;
 use std::sync::Arc;
 
@@ -131,7 +132,10 @@ impl<D: Disk> Log<D> {
     pub(crate) fn sync(&mut self) -> Result<(), ReadOnly> {
         match &mut self.active {
             Some(active) if active.end != active.synced => {
-                let synced = self.disk.sync_data(File::Segment(active.segment));
+                let mut synced = self.disk.sync_data(File::Segment(active.segment));
+                if planted::is_on(Bug::RetrySync) {
+                    synced = synced.or_else(|_| self.disk.sync_data(File::Segment(active.segment)));
+                }
                 synced.map_err(ReadOnly::Sync)?;
                 active.synced = active.end;
                 Ok(())
@@ -235,6 +239,9 @@ impl<D: Disk> Log<D> {
             return Err(error);
         }
         self.sync()?;
+        if planted::is_on(Bug::SkipNameSync) {
+            return Ok(());
+        }
         Ok(self.disk.sync_names().map_err(ReadOnly::Sync)?)
     }
 }

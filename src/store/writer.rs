@@ -22,6 +22,7 @@ use super::tidy::Ballast;
 use crate::core::effect::{Input, Space, StoreError, StoredChunk, Written};
 use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
 use crate::crypto::keys::WrapKey;
+use crate::planted::{self, Bug};
 use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -382,7 +383,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     }
 
     fn make_durable(&mut self, group: &mut Group) -> Result<(), ReadOnly> {
-        self.log.sync()?;
+        if !planted::is_on(Bug::AckBeforeSync) {
+            self.log.sync()?;
+        }
         let (tip, _) = self.log.tip();
         self.state.segments.entry(tip).or_default();
         if group.journal.is_empty() {

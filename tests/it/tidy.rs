@@ -8,6 +8,7 @@
 
 mod imports;
 
+use quloud::planted::Bug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,17 @@ fn nothing_is_left_over() {
 fn modules_import_only_what_the_architecture_allows() {
     let faults: Vec<String> = sources("src", "rs").iter().flat_map(imports::faults).collect();
     none(&faults);
+}
+
+#[test]
+fn every_planted_bug_has_one_place() {
+    let sources = sources("src", "rs");
+    let places = |bug: &Bug| {
+        let place = format!("is_on(Bug::{bug:?})");
+        sources.iter().map(|source| source.text.matches(&place).count()).sum::<usize>()
+    };
+    let count = |bug: &Bug| (places(bug) != 1).then(|| format!("{bug:?}: {} places", places(bug)));
+    none(&Bug::ALL.iter().filter_map(count).collect::<Vec<_>>());
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl World<'_> {
     fn dial(&mut self, node: Index, role: Role, to: NodeId, record: &Bytes) {
         self.see(&Fact::Dialled { node, role, to });
         let Some(&peer) = self.indices.get(&to) else {
-            return self.violation(format!("{node} dials nobody it was told of"));
+            return self
+                .violation(format!("nobody dials at random: {node} dials nobody it was told of"));
         };
         let told = record.is_empty() || *record == self.nodes[peer].record();
         if !told || peer == node {

@@ -131,7 +131,8 @@ impl World<'_> {
             OwnerEvent::Fetched { ticket, id, .. } => {
                 let asked = wishes.end(ticket) == Some(Job::Get(id));
                 if !asked {
-                    return self.violation(format!("{node} is given {id:?} unasked"));
+                    return self
+                        .violation(format!("nothing comes unasked: {node} is given {id:?}"));
                 }
                 self.fetched.insert((node, id));
             }

@@ -170,7 +170,7 @@ impl World<'_> {
         self.log(|| format!("{node} cannot open its store: {error}"));
         self.noticed.rare.count(Rare::Unopened);
         if self.calm && self.nodes[node].is_sound() {
-            return self.violation(format!("{node} has a sound store and cannot open it"));
+            return self.violation(format!("a sound store opens: {node} cannot open its own"));
         }
         let wait = Duration::from_secs(self.rng.random_range(60..=3_600));
         self.agenda.after(wait, Event::Start { node });

@@ -14,6 +14,7 @@ use crate::crypto::header::Header;
 use crate::crypto::ownership::{
     Context, Operation, Statement, Verifier, body_hash, verify_batch, verify_header,
 };
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -149,7 +150,8 @@ impl HolderRole {
             nonce: retrieve.nonce,
             body_hash: body_hash(&[&retrieve.request.to_le_bytes()]),
         };
-        if !verify_header(header, &context, &retrieve.proof) {
+        let proven = verify_header(header, &context, &retrieve.proof);
+        if !proven && !planted::is_on(Bug::SkipProofCheck) {
             return Err(Reject::BadProof);
         }
         self.proofs_seen.insert(from, key);

@@ -23,6 +23,7 @@ use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use rand::Rng;
 use std::collections::{BTreeMap, VecDeque};
@@ -287,7 +288,8 @@ impl FetchFlow {
         let job = ticket.and_then(|ticket| Some((ticket, self.jobs.get_mut(&ticket)?)));
         let Some((ticket, job)) = job else { return self.pump_all(now, shared) };
         let ChunkData { header, sealed, .. } = data;
-        if header.id() != job.id || !header.certifies(&sealed) {
+        let right = header.id() == job.id && header.certifies(&sealed);
+        if !right && !planted::is_on(Bug::SkipBytesCheck) {
             job.fail(now, &from, FetchFailure::WrongBytes);
             shared.reject(from, Reject::WrongBytes);
             shared.peers.rate(now, from, SCORE_WRONG_BYTES);

@@ -17,6 +17,7 @@ use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, BatchId, ChunkId, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::random;
 use crate::crypto::seal::SealedChunk;
+use crate::planted::{self, Bug};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -328,6 +329,9 @@ impl StoreFlow {
         let replicas = job.quorum.replicas();
         let why = self.shortage(now, shared, job);
         shared.report(OwnerEvent::Short { ticket, id, replicas, why });
+        if planted::is_on(Bug::ForgetShort) {
+            self.remove(shared, &id);
+        }
     }
 
     /// What stands between the job and its quorum. Only where all that is missing is on its way is

@@ -6,12 +6,13 @@ use std::fs;
 
 /// What the modules of `src/` may name of each other, by the beginnings of paths. The first entry
 /// that fits a module is its own.
-const MODULES: [(&str, &[&str]); 12] = [
+const MODULES: [(&str, &[&str]); 13] = [
     ("buffers", &[]),
-    ("core", &["core", "crypto", "proto"]),
-    ("crypto", &["crypto", "core::types"]),
+    ("planted", &["planted"]),
+    ("core", &["core", "crypto", "proto", "planted"]),
+    ("crypto", &["crypto", "core::types", "planted"]),
     ("repo", &["repo", "buffers", "core::types", "crypto"]),
-    ("store", &["store", "core::types", "core::effect", "crypto", "proto"]),
+    ("store", &["store", "core::types", "core::effect", "crypto", "proto", "planted"]),
     ("net", &["net", "buffers", "core", "crypto"]),
     ("node", &["node", "core", "crypto", "store", "net", "repo", "config"]),
     ("api", &["api", "node", "repo"]),

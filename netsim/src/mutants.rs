@@ -1,0 +1,193 @@
+//! Planted bugs, one after the other: how many worlds does it take to find each?
+//!
+//! Worlds are run from seed 0 on until a promise is broken that is not broken without the bug.
+//! They are spread over threads; seeds are handed out in order, so that the answer is the smallest
+//! one all the same.
+
+mod report;
+
+use crate::plan::Frame;
+use crate::plant::plant;
+use crate::world;
+use quloud::planted::Bug;
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The search for one bug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hunt {
+    pub(crate) bug: Bug,
+    /// The next seed to be run.
+    next: u64,
+    running: u64,
+    pub(crate) found: Option<Find>,
+    /// Seeds whose worlds are broken without the bug too: they prove nothing.
+    pub(crate) broken_anyway: Vec<u64>,
+    /// What its worlds took, on one thread each.
+    pub(crate) took: Duration,
+}
+
+/// A broken promise that shows a bug.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Find {
+    pub(crate) seed: u64,
+    /// Which promise.
+    pub(crate) property: String,
+    /// How it was broken.
+    pub(crate) what: String,
+}
+
+/// All searches.
+#[derive(Debug)]
+pub(crate) struct Mutants {
+    pub(crate) hunts: Vec<Hunt>,
+    pub(crate) frame: Frame,
+    pub(crate) seeds_max: u64,
+    /// On this machine.
+    pub(crate) took: Duration,
+}
+
+/// Looks for each of `bugs` in the worlds of the first `seeds_max` seeds. `tell` hears of each
+/// search that is over.
+pub(crate) fn run(
+    bugs: &[Bug],
+    seeds_max: u64,
+    frame: &Frame,
+    threads: Option<usize>,
+    tell: &(dyn Fn(&Hunt) + Sync),
+) -> Mutants {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.unwrap_or(cores).max(1);
+    let hunts = Mutex::new(bugs.iter().map(|bug| Hunt::of(*bug)).collect::<Vec<_>>());
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| work(&hunts, seeds_max, frame, tell));
+        }
+    });
+    let hunts = hunts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Mutants { hunts, frame: frame.clone(), seeds_max, took: started.elapsed() }
+}
+
+/// Runs worlds as long as there are some to be run.
+fn work(hunts: &Mutex<Vec<Hunt>>, max: u64, frame: &Frame, tell: &(dyn Fn(&Hunt) + Sync)) {
+    let lock =
+        || -> MutexGuard<'_, Vec<Hunt>> { hunts.lock().unwrap_or_else(PoisonError::into_inner) };
+    loop {
+        let taken = lock().iter_mut().enumerate().find_map(|(at, hunt)| {
+            let seed = hunt.begin(max)?;
+            Some((at, hunt.bug, seed))
+        });
+        let Some((at, bug, seed)) = taken else { return };
+        let started = Instant::now();
+        let what = broken(Some(bug), seed, frame);
+        let anyway = what.is_some() && broken(None, seed, frame).is_some();
+        let took = started.elapsed();
+        let mut hunts = lock();
+        let Some(hunt) = hunts.get_mut(at) else { return };
+        hunt.end(seed, what, anyway, took);
+        if hunt.is_over(max) {
+            tell(hunt);
+        }
+    }
+}
+
+/// The first promise that is broken in a world with this bug.
+fn broken(bug: Option<Bug>, seed: u64, frame: &Frame) -> Option<String> {
+    plant(bug);
+    let outcome = world::run(seed, frame, &mut |_, _| {});
+    plant(None);
+    outcome.violations.into_iter().next()
+}
+
+impl Hunt {
+    fn of(bug: Bug) -> Self {
+        let (next, running, took) = (0, 0, Duration::ZERO);
+        Self { bug, next, running, found: None, broken_anyway: Vec::new(), took }
+    }
+
+    /// The next seed to be run; `None` where no smaller one than what was found is left.
+    fn begin(&mut self, max: u64) -> Option<u64> {
+        let end = self.found.as_ref().map_or(max, |find| find.seed.min(max));
+        let seed = self.next;
+        if seed >= end {
+            return None;
+        }
+        self.next += 1;
+        self.running += 1;
+        Some(seed)
+    }
+
+    fn end(&mut self, seed: u64, what: Option<String>, anyway: bool, took: Duration) {
+        self.running -= 1;
+        self.took += took;
+        if anyway {
+            self.broken_anyway.push(seed);
+        } else if let Some(what) = what
+            && self.found.as_ref().is_none_or(|find| seed < find.seed)
+        {
+            self.found = Some(Find { seed, property: property(&what).to_owned(), what });
+        }
+    }
+
+    fn is_over(&self, max: u64) -> bool {
+        self.running == 0 && (self.next >= max || self.found.is_some())
+    }
+
+    /// How many worlds it took; `None` where it was not found.
+    pub(crate) fn seeds(&self) -> Option<u64> {
+        self.found.as_ref().map(|find| find.seed + 1)
+    }
+}
+
+/// Of `after 3d: a promise: how it was broken`, the promise.
+fn property(what: &str) -> &str {
+    let (_, rest) = what.split_once(": ").unwrap_or(("", what));
+    rest.split_once(": ").map_or(rest, |(property, _)| property)
+}
+
+impl Mutants {
+    /// How many worlds each bug took that was found, in order.
+    pub(crate) fn seeds(&self) -> Vec<u64> {
+        let mut seeds: Vec<u64> = self.hunts.iter().filter_map(Hunt::seeds).collect();
+        seeds.sort_unstable();
+        seeds
+    }
+
+    /// 1 where a bug was not found.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(u8::from(self.hunts.iter().any(|hunt| hunt.found.is_none())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smallest_seed_counts_whatever_comes_first() {
+        let mut hunt = Hunt::of(Bug::ALL[0]);
+        assert_eq!([(); 3].map(|()| hunt.begin(9)), [Some(0), Some(1), Some(2)]);
+        let took = Duration::ZERO;
+        hunt.end(2, Some("after 1d: a promise: because".to_owned()), false, took);
+        assert_eq!((hunt.begin(9), hunt.is_over(9)), (None, false));
+        hunt.end(0, Some("after 1d: in any case".to_owned()), true, took);
+        hunt.end(1, Some("after 1d: another: because".to_owned()), false, took);
+        assert!(hunt.is_over(9) && hunt.seeds() == Some(2) && hunt.broken_anyway == [0]);
+        assert_eq!(hunt.found.map(|find| find.property), Some("another".to_owned()));
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    #[test]
+    fn bug_is_found_in_a_few_worlds_and_the_same_on_two_threads() {
+        let frame = Frame { nodes: 4..=8, days: 10 };
+        let bugs = [Bug::SkipNameSync, Bug::SkipBytesCheck];
+        let [one, two] = [1, 2].map(|threads| {
+            let mutants = run(&bugs, 40, &frame, Some(threads), &|_| {});
+            mutants.hunts.into_iter().map(|hunt| hunt.found).collect::<Vec<_>>()
+        });
+        assert!(one.iter().all(Option::is_some), "{one:?}");
+        assert_eq!(one, two);
+    }
+}
