@@ -56,6 +56,10 @@ bugs! {
         "Fetched bytes are believed without a look at the id."
     ForgetShort "forget-short"
         "A chunk that is short at its deadline is given up in silence."
+    LeaveNames "leave-names"
+        "Names that an earlier process left are not synced when a store is opened."
+    NeverDialAgain "never-dial-again"
+        "A holder that was cut off under a chunk is not dialled again when it volunteers anew."
 }
 
 /// Whether this bug is switched on: never, in this build.

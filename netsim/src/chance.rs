@@ -14,6 +14,9 @@ impl Chance {
     /// It never happens.
     pub(crate) const NEVER: Self = Self(0);
 
+    /// It happens every time.
+    pub(crate) const ALWAYS: Self = Self(WHOLE);
+
     /// So many in a thousand.
     pub(crate) const fn per_mille(parts: u32) -> Self {
         Self(parts * 1_000)

@@ -3,12 +3,17 @@
 //! Errors leave things as a real disk would: a failed write may have written any part, and a failed
 //! sync loses what it should have made durable while the cache still shows it.
 
+mod scripted;
+
+pub(crate) use scripted::Call;
+
 use crate::chance::Chance;
 use crate::tally::{Fault, Tally};
 use quloud::store::disk::{Disk, DiskError, File};
 use quloud::store::memory::MemoryDisk;
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
+use scripted::Scripted;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The error number of a failed device (EIO).
@@ -32,6 +37,7 @@ pub(crate) struct DiskFaults {
 pub(crate) struct SimDisk {
     inner: MemoryDisk,
     state: Mutex<State>,
+    scripted: Scripted,
 }
 
 #[derive(Debug)]
@@ -55,7 +61,13 @@ impl SimDisk {
         Self {
             inner,
             state: Mutex::new(State { rng, faults, power_for: None, dead: false, tally }),
+            scripted: Scripted::default(),
         }
+    }
+
+    /// The next `times` such calls fail, whatever the faults are.
+    pub(crate) fn fail_next(&self, call: Call, times: u32) {
+        self.scripted.fail(call, times);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -174,6 +186,7 @@ impl Disk for SimDisk {
     fn write_at(&self, file: File, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let mut state = self.powered()?;
         let chance = state.faults.write_error;
+        let chance = if self.scripted.fails(Call::Write) { Chance::ALWAYS } else { chance };
         if let Err(error) = state.fails(chance, Fault::WriteError) {
             let part = state.rng.random_range(0..=bytes.len());
             drop(state);
@@ -203,6 +216,7 @@ impl Disk for SimDisk {
             return Ok(());
         }
         let chance = state.faults.sync_error;
+        let chance = if self.scripted.fails(Call::SyncData) { Chance::ALWAYS } else { chance };
         if let Err(error) = state.fails(chance, Fault::SyncError) {
             drop(state);
             self.inner.lose_unsynced(file);
@@ -219,6 +233,7 @@ impl Disk for SimDisk {
             return Ok(());
         }
         let chance = state.faults.sync_error;
+        let chance = if self.scripted.fails(Call::SyncNames) { Chance::ALWAYS } else { chance };
         state.fails(chance, Fault::SyncError)?;
         drop(state);
         self.inner.sync_names()

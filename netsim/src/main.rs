@@ -18,6 +18,7 @@ mod plant;
 mod progress;
 mod report;
 mod runs;
+mod scenario;
 mod sometimes;
 mod tally;
 mod world;
@@ -25,6 +26,7 @@ mod world;
 use clap::{Args, Parser, Subcommand};
 use plan::Frame;
 use quloud::planted::Bug;
+use scenario::show::ScenarioArgs;
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -80,6 +82,10 @@ enum Task {
     ///
     /// Exits with 1 where one was not found. Needs a build with the feature planted-bugs.
     Mutants(MutantsArgs),
+    /// Play a small world by its script: what was found once, and what teaches
+    ///
+    /// Tells the story first. Exits with 1 where it does not end as it has to.
+    Scenario(ScenarioArgs),
 }
 
 #[derive(Debug, Args)]
@@ -152,6 +158,7 @@ fn parse_range(text: &str) -> Result<RangeInclusive<usize>, String> {
 fn main() -> ExitCode {
     match Cli::parse().task {
         Task::Mutants(mutants) => mutants.run(),
+        Task::Scenario(scenario) => scenario.run(),
         Task::Run { seeds, first_seed, fresh, threads, twice, frame, json } => {
             plant::plant(frame.plant);
             let first = if fresh { runs::fresh_seed() } else { first_seed };
@@ -183,12 +190,18 @@ mod tests {
     fn arguments_say_what_to_run() {
         Cli::try_parse_from(["netsim", "run", "--seeds", "3", "--nodes", "5..9"]).unwrap();
         Cli::try_parse_from(["netsim", "replay", "42", "--days", "7", "--json"]).unwrap();
+        Cli::try_parse_from(["netsim", "scenario", "lost-name", "--events"]).unwrap();
+        Cli::try_parse_from(["netsim", "scenario", "--list"]).unwrap();
+        Cli::try_parse_from(["netsim", "scenario", "--all"]).unwrap();
         for wrong in [
             vec!["netsim"],
             vec!["netsim", "run", "--nodes", "9..5"],
             vec!["netsim", "run", "--nodes", "1..5"],
             vec!["netsim", "run", "--fresh", "--first-seed", "3"],
             vec!["netsim", "replay"],
+            vec!["netsim", "scenario"],
+            vec!["netsim", "scenario", "nobody-knows-it"],
+            vec!["netsim", "scenario", "lost-name", "--all"],
         ] {
             assert!(Cli::try_parse_from(&wrong).is_err(), "{wrong:?}");
         }

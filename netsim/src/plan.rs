@@ -6,7 +6,8 @@
 use crate::chance::{Chance, draw};
 use crate::disk::DiskFaults;
 use quloud::core::placement::DomainPolicy;
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha20Rng;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -151,8 +152,21 @@ impl Plan {
         Self { nodes, span, net, disk, people, use_ }
     }
 
+    /// A small world in which nothing happens but what a script says: node 0 is the owner.
+    pub(crate) fn still(nodes: usize, days: u64) -> Self {
+        let frame = Frame { nodes: nodes..=nodes, days };
+        let mut plan = Self::draw(&mut ChaCha20Rng::seed_from_u64(0), &frame).kind();
+        plan.net.connected = Chance::ALWAYS;
+        plan.net.hop = Duration::from_millis(20);
+        plan.disk.capacity = 64 << 20;
+        plan.people.downtime = Duration::from_secs(600);
+        let (chunk_bytes, replicas) = (4_000, 3);
+        let never = UsePlan { puts: 0, gets: 0, releases: 0, ..plan.use_ };
+        plan.use_ = UsePlan { owners: 1, chunk_bytes, replicas, ..never };
+        plan
+    }
+
     /// The same world without any fault: what is left is what the mesh must be able to do.
-    #[cfg(test)]
     pub(crate) fn kind(mut self) -> Self {
         self.net = NetPlan {
             connected: self.net.connected,
@@ -275,8 +289,6 @@ fn often(rng: &mut impl Rng, most: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha20Rng;
 
     #[test]
     fn worlds_stay_within_their_frame_and_differ() {

@@ -14,6 +14,7 @@
 //! | `world/carry.rs` | what the roles want done |
 //! | `world/notice.rs` | which rare branches were taken |
 //! | `world/demand.rs` | what the users want, and what they are told |
+//! | `world/script.rs` | what a scenario does to it |
 //! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
 mod build;
@@ -23,6 +24,7 @@ mod finale;
 mod happen;
 mod notice;
 mod release;
+mod script;
 mod stores;
 
 use crate::agenda::Agenda;
@@ -31,6 +33,7 @@ use crate::net::{Cut, Net, Traffic};
 use crate::node::{Index, Node, Presence, Role};
 use crate::oracle::{ChunkFacts, Fact, Oracle, Truth};
 use crate::plan::{Frame, Plan};
+use crate::report::clock;
 use crate::sometimes::Rare;
 use crate::tally::{Fault, Tally};
 use bytes::Bytes;
@@ -39,15 +42,18 @@ use quloud::core::codec;
 use quloud::core::effect::Input;
 use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
 use rand_chacha::ChaCha20Rng;
+use script::Script;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
+
+pub(crate) use script::{Check, Cue, SCRIPTED, Step, play};
 
 /// More events than this at one moment: somebody spins.
 const EVENTS_PER_MOMENT: u32 = 100_000;
 
 /// What is going to happen.
-#[derive(Debug)]
-enum Event {
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
     /// A gossiped message arrives.
     Gossip { to: Index, forwarder: Index, bytes: Bytes },
     /// A frame arrives over the connection of that epoch.
@@ -110,6 +116,8 @@ enum Event {
     Get,
     /// A user looks after jobs that came to nothing.
     Retry { node: Index },
+    /// A script goes on.
+    Script { text: &'static str, steps: Vec<Step> },
 }
 
 /// What a run came to.
@@ -166,6 +174,7 @@ pub(crate) struct World<'a> {
     /// Deletes that holders were told of.
     releases: u64,
     calm: bool,
+    script: Script,
     trace: blake3::Hasher,
     observer: Observer<'a>,
 }
@@ -303,10 +312,11 @@ impl World<'_> {
         for broken in self.oracle.see(&truth, fact) {
             self.violation(broken);
         }
+        self.cue(fact);
     }
 
     fn violation(&mut self, what: String) {
-        let what = format!("after {:?}: {what}", self.agenda.now().since(Time(0)));
+        let what = format!("after {}: {what}", clock(self.agenda.now()).trim_start());
         self.log(|| format!("VIOLATION {what}"));
         self.violations.push(what);
     }

@@ -17,8 +17,9 @@ impl Behaviour for Keeper {
         match effect {
             Effect::WriteChunk { ticket, chunk } if env.rng.random() => {
                 let epoch = StoreEpoch::from_bytes([0xee; 16]);
+                let added_bytes = chunk.sealed.len() as u64;
                 let written =
-                    Written { lease: chunk.lease, terms: chunk.terms, epoch, added_bytes: 0 };
+                    Written { lease: chunk.lease, terms: chunk.terms, epoch, added_bytes };
                 env.acts += 1;
                 env.inputs.push((Role::Holder, Input::ChunksWritten(vec![(ticket, Ok(written))])));
                 Vec::new()

@@ -15,7 +15,8 @@ impl Behaviour for Liar {
     fn effect(&mut self, env: &mut Env<'_>, _: Role, effect: Effect) -> Vec<Effect> {
         let Effect::WriteChunk { ticket, chunk } = effect else { return vec![effect] };
         let epoch = StoreEpoch::from_bytes([0xee; 16]);
-        let written = Written { lease: chunk.lease, terms: chunk.terms, epoch, added_bytes: 0 };
+        let added_bytes = chunk.sealed.len() as u64;
+        let written = Written { lease: chunk.lease, terms: chunk.terms, epoch, added_bytes };
         env.acts += 1;
         env.inputs.push((Role::Holder, Input::ChunksWritten(vec![(ticket, Ok(written))])));
         Vec::new()

@@ -1,7 +1,7 @@
 //! Who is in a world, and what is going to happen to them.
 
 use super::notice::Noticed;
-use super::{Event, Observer, World};
+use super::{Event, Observer, Script, World};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, moments};
 use crate::disk::DiskFaults;
@@ -68,6 +68,7 @@ impl<'a> World<'a> {
             stored: 0,
             releases: 0,
             calm: false,
+            script: Script::default(),
             trace: blake3::Hasher::new(),
             observer,
         };

@@ -191,5 +191,6 @@ fn is_fault(event: &Event) -> bool {
             | Event::PutAgain { .. }
             | Event::Release { .. }
             | Event::Get
+            | Event::Script { .. }
     )
 }

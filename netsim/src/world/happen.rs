@@ -72,6 +72,7 @@ impl World<'_> {
             Event::PutAgain { owner, id } => self.put_again(owner, id),
             Event::Expire { node, id, released } => self.expire(node, id, released),
             Event::Retry { node } => self.submit(node),
+            Event::Script { text, steps } => self.on_script(text, steps),
             fate => self.on_fate(fate),
         }
     }

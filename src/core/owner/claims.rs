@@ -17,6 +17,7 @@ use crate::core::placement::{self, Standing};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, BatchId, ChunkId, NodeId, Time};
 use crate::crypto::seal::AnswerSecret;
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -322,7 +323,12 @@ impl StoreFlow {
             let Some(job) = self.jobs.get_mut(&offer.id) else { continue };
             if wants >> position & 1 == 1 && job.grants.get(&node) != Some(&Grant::Lied) {
                 job.quorum.volunteer(node);
-                if matches!(job.grants.get(&node), Some(Grant::Refused(_) | Grant::CutOff)) {
+                let forgiven = match job.grants.get(&node) {
+                    Some(Grant::Refused(_)) => true,
+                    Some(Grant::CutOff) => !planted::is_on(Bug::NeverDialAgain),
+                    _ => false,
+                };
+                if forgiven {
                     job.grants.remove(&node);
                 }
             }

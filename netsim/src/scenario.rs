@@ -1,0 +1,102 @@
+//! Named scenarios: small worlds with a script, each with the story that it tells.
+//!
+//! What the simulator finds becomes one, so that it is found again by name, at once and whatever
+//! the seeds mean by then. A scenario's world is kind but for its script, and besides the script's
+//! own expectations everything holds that holds in a drawn world: every property of the oracle,
+//! and a mesh that is live at the end.
+
+mod black_out;
+mod cut_off_in_transfer;
+mod dead_before_ack;
+mod liar_majority;
+mod lost_name;
+mod proof_relayer;
+mod stage;
+mod three_disks_left;
+
+pub(crate) mod show;
+pub(crate) use stage::Stage;
+
+use crate::world::{self, Observer, Outcome};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    /// As it is called.
+    pub(crate) name: &'static str,
+    /// What it is about, in a line.
+    pub(crate) title: &'static str,
+    /// What happened, why, and what holds now.
+    pub(crate) story: &'static str,
+    /// The world and the script.
+    pub(crate) stage: fn() -> Stage,
+}
+
+/// All scenarios: first what was found, then what teaches.
+pub(crate) const ALL: &[Scenario] = &[
+    lost_name::SCENARIO,
+    cut_off_in_transfer::SCENARIO,
+    dead_before_ack::SCENARIO,
+    black_out::SCENARIO,
+    three_disks_left::SCENARIO,
+    liar_majority::SCENARIO,
+    proof_relayer::SCENARIO,
+];
+
+impl Scenario {
+    /// The scenario of this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|scenario| scenario.name == name)
+    }
+
+    /// Runs it.
+    pub(crate) fn play(&self, observer: Observer<'_>) -> Outcome {
+        world::play((self.stage)(), observer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_scenario_ends_as_it_has_to() {
+        for scenario in ALL {
+            let outcome = scenario.play(&mut |_, _| {});
+            assert_eq!(outcome.violations, Vec::<String>::new(), "{}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn scenarios_have_names_and_stories() {
+        let names: BTreeSet<_> = ALL.iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for Scenario { name, title, story, stage } in ALL {
+            assert!(title.len() < 75, "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{name}");
+            assert!(story.len() > 200 && !story.contains('\n'), "{name}: one paragraph");
+            let stage = stage();
+            let late = stage.steps.iter().find(|(at, ..)| *at > stage.plan.span);
+            assert!(late.is_none() && !stage.finally.is_empty(), "{name}: {late:?}");
+        }
+    }
+
+    /// A scenario of what was found fails where the fault is back.
+    #[cfg(feature = "planted-bugs")]
+    #[test]
+    fn what_was_found_is_found_again() {
+        use crate::plant::plant;
+        use quloud::planted::Bug;
+        let found = [
+            (lost_name::SCENARIO, Bug::LeaveNames),
+            (cut_off_in_transfer::SCENARIO, Bug::NeverDialAgain),
+        ];
+        for (scenario, bug) in found {
+            plant(Some(bug));
+            let outcome = scenario.play(&mut |_, _| {});
+            plant(None);
+            assert_ne!(outcome.violations, Vec::<String>::new(), "{}", scenario.name);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Six holders out of ten acknowledge everything and store nothing.
+
+use super::Scenario;
+use super::stage::{HOUR, Stage, put};
+use crate::tally::Fault;
+use crate::world::Step;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "liar-majority",
+    title: "six holders of ten acknowledge everything and store nothing",
+    story: "Six of ten holders acknowledge everything at once and store nothing. A signature on an \
+            ack proves who said it and not that it is true, so that a chunk of which only liars \
+            took replicas is gone; to find that out before it is needed is the work of audits. \
+            What has to hold against any number of liars is the rest: no honest holder is blamed, \
+            no status counts an ack that was not given, a fetch that a liar cannot serve goes on \
+            to the next holder, and every chunk that one honest holder took comes back. With three \
+            replicas on ten holders of whom four are honest, here a few chunks are lost and all \
+            the others are fetched.",
+    stage,
+};
+
+fn stage() -> Stage {
+    let mut stage = Stage::new(11, 1);
+    stage.plan.use_.replicas = 3;
+    stage.at(
+        HOUR,
+        "nodes 1 to 6 turn liars",
+        (1..=6).map(|node| Step::Deviate(node, "acks and stores nothing")),
+    );
+    for hour in 2..12 {
+        stage.at(hour * HOUR, "the owner puts 4 chunks, three times each", [put(4)]);
+    }
+    stage
+        .expect_at(13 * HOUR, "the owner was told that all are stored", |world| world.all_stored());
+    stage.expect_at(13 * HOUR, "liars acknowledged and hold nothing", |world| {
+        world.met(Fault::Byzantine) > 40 && (1..=6).all(|liar| world.held_by(liar) == 0)
+    });
+    stage.expect("whatever an honest node took came back", |world| {
+        let honest = world.acked_by_any(7..=10);
+        (1..40).contains(&honest) && world.fetched_by(0) == honest
+    });
+    stage
+}

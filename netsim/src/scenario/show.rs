@@ -1,0 +1,140 @@
+//! Scenarios on the command line.
+
+use super::{ALL, Scenario};
+use crate::plant;
+use crate::report::{clock, command};
+use crate::world::{Outcome, SCRIPTED};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use quloud::planted::Bug;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// How wide a story is printed.
+const WIDTH: usize = 88;
+
+/// Which scenario, and how much of it is shown.
+#[derive(Debug, Args)]
+pub(crate) struct ScenarioArgs {
+    /// Its name
+    #[arg(value_parser = names(), required_unless_present_any = ["list", "all"])]
+    name: Option<String>,
+    /// List all scenarios
+    #[arg(long, conflicts_with_all = ["name", "all"])]
+    list: bool,
+    /// Run all of them, a line each
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    /// Show everything that happens, and not only what the script says
+    #[arg(long, conflicts_with_all = ["list", "all"])]
+    events: bool,
+    /// Play it with this planted bug, in a build that has them
+    #[arg(long, value_name = "NAME", value_parser = plant::parse, conflicts_with = "list")]
+    plant: Option<Bug>,
+}
+
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(ALL.iter().map(|scenario| scenario.name))
+}
+
+impl ScenarioArgs {
+    /// Does it; 1 where a scenario failed.
+    pub(crate) fn run(self) -> ExitCode {
+        if self.list {
+            ALL.iter().for_each(|scenario| println!("{:<24}{}", scenario.name, scenario.title));
+            return ExitCode::SUCCESS;
+        }
+        plant::plant(self.plant);
+        let one = self.name.as_deref().and_then(Scenario::named);
+        let passed = match one {
+            Some(scenario) => scenario.tell(self.events),
+            None => ALL.iter().filter(|scenario| !scenario.check()).count() == 0,
+        };
+        ExitCode::from(u8::from(!passed))
+    }
+}
+
+impl Scenario {
+    /// The story, what happens, and whether it ended as it has to.
+    fn tell(&self, events: bool) -> bool {
+        println!("{}: {}\n\n{}\n", self.name, self.title, filled(self.story));
+        let started = Instant::now();
+        let outcome = self.play(&mut |now, line| {
+            let line = line();
+            let told = line.strip_prefix(SCRIPTED);
+            if events || told.is_some() {
+                println!("{}  {}", clock(now), told.filter(|_| !events).unwrap_or(&line));
+            }
+        });
+        println!("\n{}", sum(&outcome));
+        self.verdict(&outcome, started)
+    }
+
+    fn check(&self) -> bool {
+        let started = Instant::now();
+        let outcome = self.play(&mut |_, _| {});
+        self.verdict(&outcome, started)
+    }
+
+    /// The last line.
+    fn verdict(&self, outcome: &Outcome, started: Instant) -> bool {
+        outcome.violations.iter().for_each(|what| println!("BROKEN  {what}"));
+        let passed = outcome.violations.is_empty();
+        println!(
+            "{}  {:<24}{:>6.2} s  {}",
+            if passed { "PASS" } else { "FAIL" },
+            self.name,
+            started.elapsed().as_secs_f64(),
+            command(&format!("scenario {}", self.name))
+        );
+        passed
+    }
+}
+
+fn sum(outcome: &Outcome) -> String {
+    let faults = outcome.faults.iter().map(|(fault, count)| format!("{count} {}", fault.name()));
+    let faults = faults.collect::<Vec<_>>().join(", ");
+    filled(&format!(
+        "{} nodes, {:.1} days, {} events; {} chunks stored, {} fetched again at the end. Faults: \
+         {}. Trace {}.",
+        outcome.plan.nodes,
+        outcome.elapsed.as_secs_f64() / 86_400.0,
+        outcome.events,
+        outcome.chunks,
+        outcome.fetched,
+        if faults.is_empty() { "none" } else { &faults },
+        outcome.trace
+    ))
+}
+
+/// The text in lines that fit.
+fn filled(text: &str) -> String {
+    let mut out = String::new();
+    let mut wide = 0;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if wide > 0 && wide + 1 + length > WIDTH {
+            out.push('\n');
+            wide = 0;
+        } else if wide > 0 {
+            out.push(' ');
+            wide += 1;
+        }
+        out.push_str(word);
+        wide += length;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stories_are_filled() {
+        for scenario in ALL {
+            assert!(filled(scenario.story).lines().all(|line| line.len() <= WIDTH));
+        }
+        assert_eq!(filled("a  b"), "a b");
+    }
+}

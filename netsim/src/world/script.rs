@@ -1,0 +1,210 @@
+//! A script: what is done to a world, when, and what has to be true then. See [`crate::scenario`].
+
+use super::{Event, Observer, Outcome, World};
+use crate::disk::Call;
+use crate::evil;
+use crate::node::{Index, Presence};
+use crate::oracle::Fact;
+use crate::scenario::Stage;
+use crate::sometimes::Rare;
+use crate::tally::Fault;
+use quloud::core::codec::Reject;
+use quloud::core::types::ChunkId;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// Begins what a script says, among all that happens.
+pub(crate) const SCRIPTED: &str = "* ";
+
+/// How long a fetch of a script may take.
+const FETCH: Duration = Duration::from_secs(1_800);
+
+/// One thing that a script does.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// What a drawn world knows, too.
+    Happen(Event),
+    /// A node deviates from the protocol from now on, in the way of this name.
+    Deviate(Index, &'static str),
+    /// The next calls of this kind fail on a node's disk.
+    Fail(Index, Call, u32),
+    /// Others fill a node's disk up to its last bytes.
+    LeaveOnly(Index, u64),
+    /// A user fetches everything that was promised.
+    Fetch(Index),
+    /// This has to be true now.
+    Expect(Check),
+}
+
+/// Whether something is as it has to be.
+pub(crate) type Check = fn(&mut World<'_>) -> bool;
+
+/// Waits for something that happens, and then has steps, once.
+pub(crate) type Cue = (&'static str, fn(&Fact<'_>) -> Option<Step>);
+
+/// What is still to come of a script.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    cues: Vec<Cue>,
+    finally: Vec<(&'static str, Check)>,
+}
+
+/// Runs a scripted world to its end.
+pub(crate) fn play(stage: Stage, observer: Observer<'_>) -> Outcome {
+    let seed = stage.seed;
+    let mut world = World::staged(stage, observer);
+    world.live();
+    for text in world.script.cues.drain(..).map(|(text, _)| text).collect::<Vec<_>>() {
+        world.violation(format!("the script comes to this: {text}"));
+    }
+    if world.violations.is_empty() {
+        world.finale();
+    }
+    if world.violations.is_empty() {
+        for (text, check) in std::mem::take(&mut world.script.finally) {
+            world.expect(text, check);
+        }
+    }
+    world.outcome(seed)
+}
+
+impl<'a> World<'a> {
+    fn staged(stage: Stage, observer: Observer<'a>) -> Self {
+        let Stage { seed, plan, steps, cues, finally, behind_nat, keeps } = stage;
+        let mut world = Self::of(plan, ChaCha20Rng::seed_from_u64(seed), observer);
+        world.script = Script { cues, finally };
+        behind_nat.into_iter().for_each(|node| world.nodes[node].place.nat = true);
+        world.keeps = keeps.unwrap_or(std::mem::take(&mut world.keeps));
+        for (wait, text, steps) in steps {
+            world.agenda.after(wait, Event::Script { text, steps });
+        }
+        world
+    }
+
+    /// What the script does now.
+    pub(super) fn on_script(&mut self, text: &'static str, steps: Vec<Step>) {
+        let expects = steps.iter().all(|step| matches!(step, Step::Expect(_)));
+        if !expects {
+            self.log(|| format!("{SCRIPTED}{text}"));
+        }
+        for step in steps {
+            match step {
+                Step::Happen(event) => self.happen(event),
+                Step::Deviate(node, how) => self.deviate_from_now_on(node, how),
+                Step::Fail(node, call, times) => self.nodes[node].disk.fail_next(call, times),
+                Step::LeaveOnly(node, left) => {
+                    self.nodes[node].disk.leave_only(left);
+                    self.faults.count(Fault::Full);
+                }
+                Step::Fetch(reader) => self.fetch_promised(reader),
+                Step::Expect(check) => self.expect(text, check),
+            }
+        }
+    }
+
+    fn deviate_from_now_on(&mut self, node: Index, how: &str) {
+        let mut all = evil::ALL.iter().map(|make| make());
+        let Some(evil) = all.find(|evil| evil.name() == how) else {
+            return self.violation(format!("there is a behaviour of this name: {how}"));
+        };
+        if !evil.forwards() {
+            self.net.mute(node);
+        }
+        self.nodes[node].evil = Some(evil);
+    }
+
+    fn fetch_promised(&mut self, reader: Index) {
+        let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
+        let ids: Vec<ChunkId> = promised.map(|(id, _)| *id).collect();
+        let end = self.agenda.now().after(FETCH);
+        ids.into_iter().for_each(|id| self.fetch(reader, id, end));
+    }
+
+    fn expect(&mut self, text: &str, check: Check) {
+        if check(self) {
+            self.log(|| format!("{SCRIPTED}as it has to be: {text}"));
+        } else {
+            self.violation(format!("as it has to be: {text}"));
+        }
+    }
+
+    /// Whether the script has waited for this.
+    pub(super) fn cue(&mut self, fact: &Fact<'_>) {
+        let now = self.agenda.now();
+        let agenda = &mut self.agenda;
+        self.script.cues.retain(|(text, when)| match when(fact) {
+            Some(step) => {
+                agenda.at(now, Event::Script { text, steps: vec![step] });
+                false
+            }
+            None => true,
+        });
+    }
+}
+
+/// What an expectation may look at.
+impl World<'_> {
+    /// Chunks that were put.
+    pub(crate) fn put_chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Chunks whose owner was told that they are stored.
+    pub(crate) fn stored_chunks(&self) -> usize {
+        self.chunks.values().filter(|chunk| chunk.promised).count()
+    }
+
+    /// Everything that was put is stored, and something was.
+    pub(crate) fn all_stored(&self) -> bool {
+        self.put_chunks() > 0 && self.stored_chunks() == self.put_chunks()
+    }
+
+    /// Chunks that a node has acknowledged.
+    pub(crate) fn acked_by(&self, node: Index) -> usize {
+        self.chunks.values().filter(|chunk| chunk.acked.contains_key(&node)).count()
+    }
+
+    /// Chunks that at least one of these nodes has acknowledged.
+    pub(crate) fn acked_by_any(&self, nodes: RangeInclusive<Index>) -> usize {
+        let some = |acked: &BTreeMap<Index, _>| nodes.clone().any(|node| acked.contains_key(&node));
+        self.chunks.values().filter(|chunk| some(&chunk.acked)).count()
+    }
+
+    /// Chunks that a node has, and can read.
+    pub(crate) fn held_by(&mut self, node: Index) -> usize {
+        let Some(machine) = &mut self.nodes[node].machine else { return 0 };
+        self.chunks.keys().filter(|id| machine.store.holds(id)).count()
+    }
+
+    /// Chunks that somebody was given since the script, or the end, began to fetch.
+    pub(crate) fn fetched_by(&self, reader: Index) -> usize {
+        self.fetched.iter().filter(|(node, _)| *node == reader).count()
+    }
+
+    /// Nodes that left for ever.
+    pub(crate) fn gone(&self) -> Vec<Index> {
+        let gone = |node: &Index| self.nodes[*node].presence == Presence::Gone;
+        (0..self.nodes.len()).filter(gone).collect()
+    }
+
+    /// How often a fault was met.
+    pub(crate) fn met(&mut self, fault: Fault) -> u64 {
+        for node in &self.nodes {
+            self.faults.merge(&node.disk.take_tally());
+        }
+        self.faults.of(fault) + self.net.tally.of(fault)
+    }
+
+    /// How often a rare branch was taken.
+    pub(crate) fn took(&self, branch: Rare) -> u64 {
+        self.noticed.rare.of(branch)
+    }
+
+    /// How many messages were turned down for this reason.
+    pub(crate) fn rejected(&self, reason: Reject) -> u64 {
+        self.rejects.of(reason.name())
+    }
+}
