@@ -70,6 +70,8 @@ pub(crate) enum Event {
     Commit { node: Index, life: u64 },
     /// A store goes on tidying.
     Tidy { node: Index, life: u64 },
+    /// A store that may have nothing to do looks how full its disk is.
+    Look { node: Index, life: u64 },
     /// A store looks chunks up.
     Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId> },
     /// A store reads a chunk.

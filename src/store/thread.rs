@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Writes and deletes that wait at most; more are [`StoreError::Busy`].
 pub const WRITE_QUEUE_MAX: usize = 256;
@@ -41,6 +42,10 @@ pub const GROUP_MAX: usize = 64;
 pub const GROUP_BYTES_MAX: u64 = 64 << 20;
 
 const READERS: usize = 2;
+
+/// How often a writer that has nothing to do looks how full the disk is. Others fill it and make
+/// room again; a holder without room is sent nothing, so that no group would ever tell.
+const LOOK: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_mins(1) };
 
 /// What the scrub reads at once.
 const SCRUB_BYTES: u64 = 1 << 20;
@@ -89,7 +94,8 @@ impl ChunkStore {
     /// Opens the store in `config.dir`, or makes one, and starts its threads. Blocks: a replay of
     /// the last writes takes moments, a rebuild of the catalogue seconds to minutes.
     ///
-    /// The first completion is [`Input::Space`]; another follows each group that changed it.
+    /// The first completion is [`Input::Space`]; another follows each group that changed it, and
+    /// within a minute whatever else did.
     ///
     /// # Errors
     /// [`StoreOpenError`].
@@ -287,7 +293,10 @@ fn write<D: Disk, C: Catalogue>(
     loop {
         let first = match untidy {
             true => queue.try_recv(),
-            false => queue.recv().map_err(|_| TryRecvError::Disconnected),
+            false => queue.recv_timeout(LOOK).map_err(|error| match error {
+                RecvTimeoutError::Timeout => TryRecvError::Empty,
+                RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+            }),
         };
         let was_read_only = writer.read_only().is_some();
         match first {
@@ -297,7 +306,7 @@ fn write<D: Disk, C: Catalogue>(
                 shared.queued.fetch_sub(bytes, Ordering::AcqRel);
                 inputs.into_iter().for_each(|input| (shared.completions)(input));
             }
-            // Nobody waits: there is time for what is left to reclaim.
+            // Nobody waits: there is time for what is left to reclaim, and for a look at the disk.
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return,
         }
@@ -376,5 +385,34 @@ fn run_scrub<D: Disk, C: Catalogue>(
                 cursor = Cursor { segment: cursor.segment.saturating_add(1), offset: 0 };
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::effect::Space;
+    use crate::store::memory::{MemoryCatalogue, MemoryDisk};
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn room_that_others_take_and_make_is_told_without_a_group() {
+        let disk = Arc::new(MemoryDisk::new(8 << 20));
+        let (catalogue, key) = (Arc::new(MemoryCatalogue::new()), WrapKey::from_bytes([9; 32]));
+        let options = Options { segment_bytes: 1 << 20, ..Options::with_reserve(1 << 30, 0) };
+        let rng = ChaCha20Rng::from_seed([1; 32]);
+        let opened = Writer::open(Arc::clone(&disk), catalogue, Arc::new(key), options, rng);
+        let (send, inputs) = channel();
+        let told = Box::new(move |input| drop(send.send(input)));
+        let _store = ChunkStore::start(opened.unwrap().0, told);
+        let free_is = |wanted: fn(u64) -> bool| {
+            let next = || inputs.recv_timeout(Duration::from_secs(60)).expect("the store tells");
+            while !matches!(next(), Input::Space(Space { free, .. }) if wanted(free)) {}
+        };
+        free_is(|free| free > 4 << 20);
+        disk.set_capacity(1 << 20);
+        free_is(|free| free < 1 << 20);
+        disk.set_capacity(8 << 20);
+        free_is(|free| free > 4 << 20);
     }
 }

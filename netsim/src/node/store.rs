@@ -129,6 +129,12 @@ impl Store {
         next
     }
 
+    /// Looks how full the disk is although nobody asks for anything; `true` where a step of
+    /// tidying is to be begun for it.
+    pub(crate) fn look(&mut self) -> bool {
+        !std::mem::replace(&mut self.busy, true)
+    }
+
     /// How full it is, where that has changed.
     pub(crate) fn news(&mut self) -> Option<Space> {
         let now = self.writer.space();

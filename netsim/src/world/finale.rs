@@ -48,6 +48,7 @@ impl World<'_> {
             self.nodes[node].disk.set_faults(DiskFaults::default());
             let most = self.nodes[node].disk_bytes();
             self.nodes[node].disk.set_capacity(most);
+            self.look_later(node);
             let machine = self.nodes[node].machine.as_ref();
             let stuck = machine.is_some_and(|machine| machine.store.read_only().is_some());
             if stuck || self.nodes[node].disk.is_dead() {

@@ -31,6 +31,7 @@ impl World<'_> {
             | Event::PeerLost { node, .. }
             | Event::Commit { node, .. }
             | Event::Tidy { node, .. }
+            | Event::Look { node, .. }
             | Event::Expire { node, .. }
             | Event::Find { node, .. }
             | Event::Read { node, .. }
@@ -53,6 +54,7 @@ impl World<'_> {
             Event::PeerLost { node, peer } => self.on_peer_lost(node, peer),
             Event::Commit { node, life } if self.is_alive(node, life) => self.commit(node),
             Event::Tidy { node, life } if self.is_alive(node, life) => self.tidy(node),
+            Event::Look { node, life } if self.is_alive(node, life) => self.look(node),
             Event::Find { node, life, ticket, ids } if self.is_alive(node, life) => {
                 self.find(node, ticket, &ids);
             }
@@ -62,6 +64,7 @@ impl World<'_> {
             Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
             Event::Commit { .. }
             | Event::Tidy { .. }
+            | Event::Look { .. }
             | Event::Find { .. }
             | Event::Read { .. }
             | Event::Wake { .. } => {}
@@ -104,11 +107,13 @@ impl World<'_> {
                 self.log(|| format!("{node} has {left} bytes left on its disk"));
                 self.nodes[node].disk.leave_only(left);
                 self.faults.count(Fault::Full);
+                self.look_later(node);
                 self.agenda.after(length, Event::Room { node });
             }
             Event::Room { node } => {
                 let most = self.nodes[node].disk_bytes();
                 self.nodes[node].disk.set_capacity(most);
+                self.look_later(node);
             }
             Event::Rot { node } if self.nodes[node].disk.rot() => {
                 self.log(|| format!("{node} has a flipped bit"));

@@ -20,6 +20,9 @@ const COMMIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 /// How long it takes for a step of tidying.
 const TIDY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(500));
 
+/// How often a store that has nothing to do looks how full its disk is.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// A read may fail on a disk that fails now and then: that is not yet a loss.
 const READS: usize = 50;
 
@@ -36,6 +39,20 @@ impl World<'_> {
         let wait = between(&mut self.rng, TIDY.0, TIDY.1);
         let life = self.nodes[node].life;
         self.agenda.after(wait, Event::Tidy { node, life });
+    }
+
+    /// Others took space on the disk or made some: the store sees that when it looks next.
+    pub(super) fn look_later(&mut self, node: Index) {
+        let wait = between(&mut self.rng, Duration::ZERO, LOOK);
+        let life = self.nodes[node].life;
+        self.agenda.after(wait, Event::Look { node, life });
+    }
+
+    pub(super) fn look(&mut self, node: Index) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        if machine.store.look() {
+            self.tidy(node);
+        }
     }
 
     pub(super) fn commit(&mut self, node: Index) {
