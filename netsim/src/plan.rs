@@ -140,6 +140,9 @@ pub(crate) struct UsePlan {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// The usual length of a world.
+const MONTH_DAYS: u64 = 30;
+
 impl Plan {
     /// Draws a world within `frame`.
     pub(crate) fn draw(rng: &mut impl Rng, frame: &Frame) -> Self {
@@ -149,7 +152,26 @@ impl Plan {
         let disk = DiskPlan::draw(rng);
         let people = PeoplePlan::draw(rng);
         let use_ = UsePlan::draw(rng, nodes);
-        Self { nodes, span, net, disk, people, use_ }
+        let mut plan = Self { nodes, span, net, disk, people, use_ };
+        plan.hasten((MONTH_DAYS / frame.days.max(1)).max(1));
+        plan
+    }
+
+    /// A short world is as eventful as one of a month: so much more often happens everything that
+    /// comes so often a year.
+    fn hasten(&mut self, times: u64) {
+        let Self { net, disk, people, .. } = self;
+        let rates = [
+            &mut net.partitions,
+            &mut disk.rot,
+            &mut disk.full,
+            &mut disk.lost,
+            &mut disk.old_image,
+            &mut people.crashes,
+            &mut people.pauses,
+            &mut people.leaves,
+        ];
+        rates.into_iter().for_each(|rate| *rate *= times);
     }
 
     /// A small world in which nothing happens but what a script says: node 0 is the owner.
