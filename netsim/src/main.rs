@@ -13,6 +13,7 @@ mod mutants;
 mod net;
 mod node;
 mod oracle;
+mod picture;
 mod plan;
 mod plant;
 mod progress;
@@ -21,6 +22,7 @@ mod runs;
 mod scenario;
 mod sometimes;
 mod tally;
+mod timeline;
 mod world;
 
 use clap::{Args, Parser, Subcommand};
@@ -28,8 +30,9 @@ use plan::Frame;
 use quloud::planted::Bug;
 use scenario::show::ScenarioArgs;
 use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Simulates meshes of real Quloud nodes: every fault, replayable from a seed.
 #[derive(Debug, Parser)]
@@ -67,6 +70,9 @@ enum Task {
         /// Print one JSON object as the last line
         #[arg(long)]
         json: bool,
+        /// Draw the first world that breaks a promise, or else the first one, into this file (SVG)
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Run one world again, event by event
     Replay {
@@ -77,6 +83,9 @@ enum Task {
         /// Print one JSON object instead of the events
         #[arg(long)]
         json: bool,
+        /// Draw its time into this file (SVG)
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
     },
     /// Plant bugs in the roles, and say how many worlds it takes to find each
     ///
@@ -159,27 +168,45 @@ fn main() -> ExitCode {
     match Cli::parse().task {
         Task::Mutants(mutants) => mutants.run(),
         Task::Scenario(scenario) => scenario.run(),
-        Task::Run { seeds, first_seed, fresh, threads, twice, frame, json } => {
+        Task::Run { seeds, first_seed, fresh, threads, twice, frame, json, svg } => {
             plant::plant(frame.plant);
             let first = if fresh { runs::fresh_seed() } else { first_seed };
             let run = if twice { runs::run_twice } else { runs::run };
             let set = run(first, seeds, &frame.frame(), threads);
             println!("{}", if json { set.json() } else { set.table() });
-            set.exit_code()
+            let shown = set.violations.first().map_or(first, |(seed, _)| *seed);
+            finish(&set, svg.map(|file| draw(shown, &frame.frame(), &file)))
         }
-        Task::Replay { seed, frame, json } => {
-            let started = Instant::now();
+        Task::Replay { seed, frame, json, svg } => {
             plant::plant(frame.plant);
-            let outcome = world::run(seed, &frame.frame(), &mut |now, line| {
-                if !json {
-                    println!("{} {}", report::clock(now), line());
-                }
-            });
-            let set = runs::Set::of_one(outcome, &frame.frame(), started.elapsed());
+            let set = replay(seed, &frame.frame(), json);
             println!("{}", if json { set.json() } else { set.table() });
-            set.exit_code()
+            finish(&set, svg.map(|file| draw(seed, &frame.frame(), &file)))
         }
     }
+}
+
+/// Runs a world event by event.
+fn replay(seed: u64, frame: &Frame, silent: bool) -> runs::Set {
+    let started = Instant::now();
+    let outcome = world::run(seed, frame, &mut |now, line| {
+        if !silent {
+            println!("{} {}", report::clock(now), line());
+        }
+    });
+    runs::Set::of_one(outcome, frame, started.elapsed())
+}
+
+/// Runs a world once more, for its picture.
+fn draw(seed: u64, frame: &Frame, file: &Path) -> ExitCode {
+    let (outcome, timeline) = world::film(seed, frame, &mut |_, _| {});
+    let set = runs::Set::of_one(outcome.clone(), frame, Duration::ZERO);
+    picture::save(file, &picture::of_seed(&set, &outcome, &timeline))
+}
+
+/// A broken promise counts for more than a picture that could not be written.
+fn finish(set: &runs::Set, picture: Option<ExitCode>) -> ExitCode {
+    picture.filter(|_| set.violations.is_empty()).unwrap_or(set.exit_code())
 }
 
 #[cfg(test)]
@@ -190,7 +217,7 @@ mod tests {
     fn arguments_say_what_to_run() {
         Cli::try_parse_from(["netsim", "run", "--seeds", "3", "--nodes", "5..9"]).unwrap();
         Cli::try_parse_from(["netsim", "replay", "42", "--days", "7", "--json"]).unwrap();
-        Cli::try_parse_from(["netsim", "scenario", "lost-name", "--events"]).unwrap();
+        Cli::try_parse_from(["netsim", "scenario", "lost-name", "--svg", "a.svg"]).unwrap();
         Cli::try_parse_from(["netsim", "scenario", "--list"]).unwrap();
         Cli::try_parse_from(["netsim", "scenario", "--all"]).unwrap();
         for wrong in [

@@ -112,7 +112,7 @@ impl Set {
     }
 
     /// The line that runs this set again.
-    fn again(&self) -> String {
+    pub(crate) fn again(&self) -> String {
         let task = match self.seeds {
             1 => format!("replay {}", self.first_seed),
             many => format!("run --seeds {many} --first-seed {}", self.first_seed),

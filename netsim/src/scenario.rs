@@ -17,6 +17,7 @@ mod three_disks_left;
 pub(crate) mod show;
 pub(crate) use stage::Stage;
 
+use crate::timeline::Timeline;
 use crate::world::{self, Observer, Outcome};
 
 /// See the module.
@@ -52,6 +53,11 @@ impl Scenario {
     /// Runs it.
     pub(crate) fn play(&self, observer: Observer<'_>) -> Outcome {
         world::play((self.stage)(), observer)
+    }
+
+    /// Runs it, and watches it for a picture.
+    pub(crate) fn film(&self, observer: Observer<'_>) -> (Outcome, Timeline) {
+        world::film_script((self.stage)(), observer)
     }
 }
 

@@ -15,6 +15,7 @@
 //! | `world/notice.rs` | which rare branches were taken |
 //! | `world/demand.rs` | what the users want, and what they are told |
 //! | `world/script.rs` | what a scenario does to it |
+//! | `world/watch.rs` | what is seen of it in a picture |
 //! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
 mod build;
@@ -26,6 +27,7 @@ mod notice;
 mod release;
 mod script;
 mod stores;
+mod watch;
 
 use crate::agenda::Agenda;
 use crate::evil::{Behaviour, Env};
@@ -36,6 +38,7 @@ use crate::plan::{Frame, Plan};
 use crate::report::clock;
 use crate::sometimes::Rare;
 use crate::tally::{Fault, Tally};
+use crate::timeline::Timeline;
 use bytes::Bytes;
 use notice::Noticed;
 use quloud::core::codec;
@@ -47,6 +50,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 pub(crate) use script::{Check, Cue, SCRIPTED, Step, play};
+pub(crate) use watch::{film, film_script};
 
 /// More events than this at one moment: somebody spins.
 const EVENTS_PER_MOMENT: u32 = 100_000;
@@ -148,6 +152,13 @@ pub(crate) struct Outcome {
     pub(crate) traffic: Traffic,
 }
 
+impl Outcome {
+    /// When it ended.
+    pub(crate) fn ended(&self) -> Time {
+        Time(0).after(self.elapsed)
+    }
+}
+
 /// Hears a line for everything that happens.
 pub(crate) type Observer<'a> = &'a mut dyn FnMut(Time, &dyn Fn() -> String);
 
@@ -177,6 +188,8 @@ pub(crate) struct World<'a> {
     releases: u64,
     calm: bool,
     script: Script,
+    /// Of a world that is watched.
+    timeline: Option<Box<Timeline>>,
     trace: blake3::Hasher,
     observer: Observer<'a>,
 }
@@ -184,14 +197,23 @@ pub(crate) struct World<'a> {
 /// Runs the world of one seed to its end.
 pub(crate) fn run(seed: u64, frame: &Frame, observer: Observer<'_>) -> Outcome {
     let mut world = World::new(seed, frame, observer);
-    world.live();
-    if world.violations.is_empty() {
-        world.finale();
-    }
+    world.run_through();
     world.outcome(seed)
 }
 
 impl World<'_> {
+    /// All of it.
+    fn run_through(&mut self) {
+        self.live();
+        self.end_script();
+        if self.violations.is_empty() {
+            self.finale();
+        }
+        if self.violations.is_empty() {
+            self.expect_finally();
+        }
+    }
+
     /// Time goes on while everything goes wrong.
     fn live(&mut self) {
         let end = Time(0).after(self.plan.span);
@@ -214,14 +236,8 @@ impl World<'_> {
         }
     }
 
-    fn outcome(self, seed: u64) -> Outcome {
-        let mut faults = self.faults;
-        faults.merge(&self.net.tally);
-        self.nodes.iter().for_each(|node| faults.merge(&node.disk.take_tally()));
-        let mut traffic = Traffic::default();
-        for sent in &self.net.traffic {
-            traffic.add(sent);
-        }
+    fn outcome(mut self, seed: u64) -> Outcome {
+        let (faults, traffic) = (self.faults_so_far(), self.traffic_so_far());
         Outcome {
             seed,
             plan: self.plan,
@@ -315,6 +331,7 @@ impl World<'_> {
             self.violation(broken);
         }
         self.cue(fact);
+        self.watch_fact(fact);
     }
 
     fn violation(&mut self, what: String) {

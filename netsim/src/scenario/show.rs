@@ -1,12 +1,14 @@
 //! Scenarios on the command line.
 
 use super::{ALL, Scenario};
+use crate::picture::{self, Caption};
 use crate::plant;
 use crate::report::{clock, command};
 use crate::world::{Outcome, SCRIPTED};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use quloud::planted::Bug;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -28,6 +30,9 @@ pub(crate) struct ScenarioArgs {
     /// Show everything that happens, and not only what the script says
     #[arg(long, conflicts_with_all = ["list", "all"])]
     events: bool,
+    /// Draw its time into this file (SVG)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "all"])]
+    svg: Option<PathBuf>,
     /// Play it with this planted bug, in a build that has them
     #[arg(long, value_name = "NAME", value_parser = plant::parse, conflicts_with = "list")]
     plant: Option<Bug>,
@@ -47,7 +52,7 @@ impl ScenarioArgs {
         plant::plant(self.plant);
         let one = self.name.as_deref().and_then(Scenario::named);
         let passed = match one {
-            Some(scenario) => scenario.tell(self.events),
+            Some(scenario) => scenario.tell(self.events, self.svg.as_deref()),
             None => ALL.iter().filter(|scenario| !scenario.check()).count() == 0,
         };
         ExitCode::from(u8::from(!passed))
@@ -56,10 +61,10 @@ impl ScenarioArgs {
 
 impl Scenario {
     /// The story, what happens, and whether it ended as it has to.
-    fn tell(&self, events: bool) -> bool {
+    fn tell(&self, events: bool, svg: Option<&Path>) -> bool {
         println!("{}: {}\n\n{}\n", self.name, self.title, filled(self.story));
         let started = Instant::now();
-        let outcome = self.play(&mut |now, line| {
+        let (outcome, timeline) = self.film(&mut |now, line| {
             let line = line();
             let told = line.strip_prefix(SCRIPTED);
             if events || told.is_some() {
@@ -67,6 +72,11 @@ impl Scenario {
             }
         });
         println!("\n{}", sum(&outcome));
+        if let Some(file) = svg {
+            let title = format!("{}: {}", self.name, self.title);
+            let caption = Caption { title: &title, again: &self.again() };
+            picture::save(file, &picture::draw(caption, &outcome, &timeline));
+        }
         self.verdict(&outcome, started)
     }
 
@@ -74,6 +84,10 @@ impl Scenario {
         let started = Instant::now();
         let outcome = self.play(&mut |_, _| {});
         self.verdict(&outcome, started)
+    }
+
+    fn again(&self) -> String {
+        command(&format!("scenario {}", self.name))
     }
 
     /// The last line.
@@ -85,7 +99,7 @@ impl Scenario {
             if passed { "PASS" } else { "FAIL" },
             self.name,
             started.elapsed().as_secs_f64(),
-            command(&format!("scenario {}", self.name))
+            self.again()
         );
         passed
     }

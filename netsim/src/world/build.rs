@@ -69,6 +69,7 @@ impl<'a> World<'a> {
             releases: 0,
             calm: false,
             script: Script::default(),
+            timeline: None,
             trace: blake3::Hasher::new(),
             observer,
         };

@@ -4,6 +4,7 @@ use super::{Event, World};
 use crate::node::wishes::{Job, Put};
 use crate::node::{Index, Node, Role};
 use crate::oracle::{ChunkFacts, Fact};
+use crate::timeline::Mark;
 use quloud::core::effect::Input;
 use quloud::core::owner::{FetchJob, OwnerCommand, OwnerEvent, StoreJob};
 use quloud::core::types::{ChunkId, Locality, Time};
@@ -26,6 +27,7 @@ impl World<'_> {
         if !self.is_up(owner) {
             return self.agenda.after(AGAIN * 6, Event::Put { owner, chunks });
         }
+        self.mark(Mark::Put);
         let locality = Locality(self.rng.random());
         for _ in 0..chunks {
             let length = self.rng.random_range(1..=self.plan.use_.chunk_bytes);
@@ -97,6 +99,7 @@ impl World<'_> {
 
     /// Begins to fetch; the owner knows the holders, and anybody else has only the capability.
     pub(super) fn fetch(&mut self, reader: Index, id: ChunkId, deadline: Time) {
+        self.mark(Mark::Get);
         let Some(chunk) = self.chunks.get_mut(&id) else { return };
         chunk.readers.insert(reader);
         let owner = chunk.owner;

@@ -41,6 +41,7 @@ impl World<'_> {
         }
         self.log(|| "calm".to_owned());
         self.calm = true;
+        self.watch_calm();
         self.net.calm_down();
         self.agenda.retain(|event| !is_fault(event));
         let now = self.agenda.now();

@@ -23,6 +23,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 impl World<'_> {
     pub(super) fn happen(&mut self, event: Event) {
+        self.watch(&event);
         match event {
             // What is addressed to a paused node waits for it.
             Event::Gossip { to: node, .. }

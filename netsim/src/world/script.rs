@@ -56,23 +56,12 @@ pub(super) struct Script {
 pub(crate) fn play(stage: Stage, observer: Observer<'_>) -> Outcome {
     let seed = stage.seed;
     let mut world = World::staged(stage, observer);
-    world.live();
-    for text in world.script.cues.drain(..).map(|(text, _)| text).collect::<Vec<_>>() {
-        world.violation(format!("the script comes to this: {text}"));
-    }
-    if world.violations.is_empty() {
-        world.finale();
-    }
-    if world.violations.is_empty() {
-        for (text, check) in std::mem::take(&mut world.script.finally) {
-            world.expect(text, check);
-        }
-    }
+    world.run_through();
     world.outcome(seed)
 }
 
 impl<'a> World<'a> {
-    fn staged(stage: Stage, observer: Observer<'a>) -> Self {
+    pub(super) fn staged(stage: Stage, observer: Observer<'a>) -> Self {
         let Stage { seed, plan, steps, cues, finally, behind_nat, keeps } = stage;
         let mut world = Self::of(plan, ChaCha20Rng::seed_from_u64(seed), observer);
         world.script = Script { cues, finally };
@@ -128,6 +117,20 @@ impl<'a> World<'a> {
             self.log(|| format!("{SCRIPTED}as it has to be: {text}"));
         } else {
             self.violation(format!("as it has to be: {text}"));
+        }
+    }
+
+    /// What the script has waited for in vain.
+    pub(super) fn end_script(&mut self) {
+        for (text, _) in std::mem::take(&mut self.script.cues) {
+            self.violation(format!("the script comes to this: {text}"));
+        }
+    }
+
+    /// What the script expects of the end.
+    pub(super) fn expect_finally(&mut self) {
+        for (text, check) in std::mem::take(&mut self.script.finally) {
+            self.expect(text, check);
         }
     }
 
@@ -192,10 +195,7 @@ impl World<'_> {
 
     /// How often a fault was met.
     pub(crate) fn met(&mut self, fault: Fault) -> u64 {
-        for node in &self.nodes {
-            self.faults.merge(&node.disk.take_tally());
-        }
-        self.faults.of(fault) + self.net.tally.of(fault)
+        self.faults_so_far().of(fault)
     }
 
     /// How often a rare branch was taken.
