@@ -26,7 +26,8 @@ fn a_picture_is_valid_xml_bounded_and_escaped() {
     let picture = draw(caption, &outcome, &timeline);
     let xml = roxmltree::Document::parse(&picture).unwrap();
     let texts: Vec<_> = xml.descendants().filter_map(|node| node.text()).collect();
-    for words in ["seed <3> & more", "netsim replay 3", "promised chunks", "puts"] {
+    for words in ["seed <3> & more", "netsim replay 3", "gossip sent, kB per node and hour", "puts"]
+    {
         assert!(texts.contains(&words), "{words}");
     }
     assert!(texts.iter().any(|text| text.starts_with("0 <rejects> 1 & \"2\"")));
