@@ -118,12 +118,12 @@ fn head(svg: &mut Svg, caption: Caption<'_>, outcome: &Outcome) {
         format!("{} {}", grouped(count), if count == 1 { one } else { more })
     };
     let text = format!(
-        "{} nodes, {} \u{b7} {} stored \u{b7} {} of {} kinds \u{b7} {} \u{b7} commit {COMMIT}",
+        "{} nodes, {} \u{b7} {} stored \u{b7} {} of {} \u{b7} {} \u{b7} commit {COMMIT}",
         outcome.plan.nodes,
         many(days, "day", "days"),
         many(outcome.chunks, "chunk", "chunks"),
         many(faults, "fault", "faults"),
-        outcome.faults.iter().count(),
+        many(outcome.faults.iter().count() as u64, "kind", "kinds"),
         match outcome.violations.len() {
             0 => "no promise was broken".to_owned(),
             1 => "1 promise was broken".to_owned(),

@@ -1,5 +1,6 @@
 //! A script: what is done to a world, when, and what has to be true then. See [`crate::scenario`].
 
+use super::demand::AGAIN;
 use super::{Event, Observer, Outcome, World};
 use crate::disk::Call;
 use crate::evil;
@@ -33,8 +34,10 @@ pub(crate) enum Step {
     Fail(Index, Call, u32),
     /// Others fill a node's disk up to its last bytes.
     LeaveOnly(Index, u64),
-    /// A user fetches everything that was promised.
+    /// A user fetches everything that was promised, as soon as the machine runs.
     Fetch(Index),
+    /// A node's router lets strangers in.
+    OpenDoor(Index),
     /// This has to be true now.
     Expect(Check),
 }
@@ -76,7 +79,7 @@ impl<'a> World<'a> {
     /// What the script does now.
     pub(super) fn on_script(&mut self, text: &'static str, steps: Vec<Step>) {
         let expects = steps.iter().all(|step| matches!(step, Step::Expect(_)));
-        if !expects {
+        if !expects && !text.is_empty() {
             self.log(|| format!("{SCRIPTED}{text}"));
         }
         for step in steps {
@@ -89,6 +92,10 @@ impl<'a> World<'a> {
                     self.faults.count(Fault::Full);
                 }
                 Step::Fetch(reader) => self.fetch_promised(reader),
+                Step::OpenDoor(node) => {
+                    self.nodes[node].place.nat = false;
+                    self.reconnect(|a, b| a == node || b == node);
+                }
                 Step::Expect(check) => self.expect(text, check),
             }
         }
@@ -106,6 +113,10 @@ impl<'a> World<'a> {
     }
 
     fn fetch_promised(&mut self, reader: Index) {
+        if !self.is_up(reader) {
+            let (text, steps) = ("", vec![Step::Fetch(reader)]);
+            return self.agenda.after(AGAIN, Event::Script { text, steps });
+        }
         let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
         let ids: Vec<ChunkId> = promised.map(|(id, _)| *id).collect();
         let end = self.agenda.now().after(FETCH);
