@@ -87,7 +87,7 @@ impl Set {
         let per_day = |count: u64| if days > 0.0 { count as f64 / days } else { 0.0 };
         let _ = writeln!(
             out,
-            "{:<LEFT$}{:.0} copies of gossip ({:.1} kB) and {:.0} frames ({:.1} kB) per node and day",
+            "{:<LEFT$}{:.0} copies of gossip ({:.1} kB), {:.0} frames ({:.1} kB) per node and day",
             "sent",
             per_day(self.traffic.gossip_copies),
             per_day(self.traffic.gossip_bytes) / 1e3,

@@ -19,6 +19,7 @@ mod old_image;
 mod one_door;
 mod owner_away;
 mod proof_relayer;
+mod room_again;
 mod stage;
 mod three_disks_left;
 mod week_apart;
@@ -46,6 +47,7 @@ pub(crate) struct Scenario {
 pub(crate) const ALL: &[Scenario] = &[
     lost_name::SCENARIO,
     cut_off_in_transfer::SCENARIO,
+    room_again::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,
     owner_away::SCENARIO,

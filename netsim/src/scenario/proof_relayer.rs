@@ -9,8 +9,8 @@ use quloud::core::codec::Reject;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "proof-relayer",
     title: "a holder shows others the proofs that it was shown",
-    story: "Who fetches a chunk proves that it knows the chunk's key. A holder that is shown such a \
-            proof passes it on to other holders at once, to be handed the chunk in the asker's \
+    story: "Who fetches a chunk proves that it knows the chunk's key. A holder that is shown such \
+            a proof passes it on to other holders at once, to be handed the chunk in the asker's \
             place. A proof is made for one holder, one connection and one request, so that at any \
             other it proves nothing: they turn it down. Here two of six holders relay every proof \
             and every chunk that they are sent, while the owner fetches all it has: it is served, \

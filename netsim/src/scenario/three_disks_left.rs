@@ -1,7 +1,7 @@
 //! Every disk but three is full.
 
 use super::Scenario;
-use super::stage::{HOUR, MINUTE, Stage, put};
+use super::stage::{HOUR, SECOND, Stage, put};
 use crate::world::Step;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -18,7 +18,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 fn stage() -> Stage {
     let mut stage = Stage::new(9, 1);
     stage.at(
-        30 * MINUTE,
+        HOUR - SECOND,
         "the disks of nodes 1 to 5 are full to the last kilobyte",
         (1..=5).map(|node| Step::LeaveOnly(node, 1_000)),
     );

@@ -89,6 +89,7 @@ impl<'a> World<'a> {
                 Step::Fail(node, call, times) => self.nodes[node].disk.fail_next(call, times),
                 Step::LeaveOnly(node, left) => {
                     self.nodes[node].disk.leave_only(left);
+                    self.look_later(node);
                     self.faults.count(Fault::Full);
                 }
                 Step::Fetch(reader) => self.fetch_promised(reader),
