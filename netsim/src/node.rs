@@ -12,6 +12,7 @@ use quloud::core::message::{Hello, Message, StreamMessage, TopicMessage};
 use quloud::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
 use quloud::core::placement::DomainPolicy;
 use quloud::core::shard::Sharding;
+use quloud::core::topic::Topic;
 use quloud::core::types::{LeaseTerms, MeshId, NodeId, Time};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys, WrapKey};
 use quloud::store::memory::MemoryCatalogue;
@@ -79,6 +80,9 @@ pub(crate) struct Node {
     image: Option<(SimDisk, MemoryCatalogue)>,
     wrap: Arc<WrapKey>,
     domains: DomainPolicy,
+    sharding: Sharding,
+    /// The shards whose topics it subscribes to.
+    homes: Vec<u16>,
     capacity: u64,
     segment_bytes: u64,
     rng: ChaCha20Rng,
@@ -107,6 +111,7 @@ impl Node {
         place: Place,
         (capacity, segment_bytes, faults): (u64, u64, DiskFaults),
         domains: DomainPolicy,
+        sharding: Sharding,
     ) -> Self {
         let keys = Arc::new(NodeKeys::generate(&mut rng));
         let wrap = Arc::new(WrapKey::from_bytes(*keys.wrap_key().expose()));
@@ -114,6 +119,8 @@ impl Node {
         let disk_rng = ChaCha20Rng::from_seed(rng.random());
         Self {
             id: keys.node_id(),
+            homes: sharding.homes(&keys.node_id()),
+            sharding,
             sound: !faults.lies,
             place,
             presence: Presence::Down,
@@ -154,7 +161,7 @@ impl Node {
             mesh: MESH,
             seed: self.rng.random(),
             limits: OwnerLimits::default(),
-            sharding: Sharding::WHOLE,
+            sharding: self.sharding,
             domains: self.domains,
             terms: LeaseTerms::default(),
         });
@@ -163,7 +170,7 @@ impl Node {
             mesh: MESH,
             limits: HolderLimits::default(),
             seed: self.rng.random(),
-            sharding: Sharding::WHOLE,
+            sharding: self.sharding,
             site: String::new(),
             operator: String::new(),
             used_by_account: store.usage(),
@@ -224,6 +231,16 @@ impl Node {
     /// It takes part: it runs and is not paused.
     pub(crate) fn is_up(&self) -> bool {
         self.presence == Presence::Up
+    }
+
+    /// It takes part and subscribes to this topic.
+    pub(crate) fn hears(&self, topic: Topic) -> bool {
+        self.is_up() && self.homes.contains(&topic.shard)
+    }
+
+    /// The topics it subscribes to.
+    pub(crate) fn subscriptions(&self) -> Vec<Topic> {
+        self.sharding.subscriptions(&self.id)
     }
 
     /// It never deviated, and its disk never did.

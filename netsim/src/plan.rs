@@ -6,6 +6,7 @@
 use crate::chance::{Chance, draw};
 use crate::disk::DiskFaults;
 use quloud::core::placement::DomainPolicy;
+use quloud::core::shard::Sharding;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::ops::RangeInclusive;
@@ -32,6 +33,8 @@ impl Default for Frame {
 pub(crate) struct Plan {
     pub(crate) nodes: usize,
     pub(crate) span: Duration,
+    /// How the mesh is cut into shards.
+    pub(crate) sharding: Sharding,
     pub(crate) net: NetPlan,
     pub(crate) disk: DiskPlan,
     pub(crate) people: PeoplePlan,
@@ -152,7 +155,13 @@ impl Plan {
         let disk = DiskPlan::draw(rng);
         let people = PeoplePlan::draw(rng);
         let use_ = UsePlan::draw(rng, nodes);
-        let mut plan = Self { nodes, span, net, disk, people, use_ };
+        let sharding = draw_sharding(rng);
+        let mut plan = Self { nodes, span, sharding, net, disk, people, use_ };
+        if sharding != Sharding::WHOLE {
+            // What finds too few holders in its shard asks for them until the end of the world.
+            let most = u8::try_from(nodes / 5).unwrap_or(u8::MAX).max(1);
+            plan.use_.replicas = plan.use_.replicas.min(most);
+        }
         plan.hasten((MONTH_DAYS / frame.days.max(1)).max(1));
         plan
     }
@@ -190,6 +199,7 @@ impl Plan {
 
     /// The same world without any fault: what is left is what the mesh must be able to do.
     pub(crate) fn kind(mut self) -> Self {
+        self.sharding = Sharding::WHOLE;
         self.net = NetPlan {
             connected: self.net.connected,
             hop: self.net.hop,
@@ -300,6 +310,18 @@ impl UsePlan {
             again: draw(rng, Chance::per_mille(500)),
             grace: Duration::from_secs(rng.random_range(1..=10 * 86_400)),
         }
+    }
+}
+
+/// One world in six is cut into two or four shards, with half of the nodes at home in each: far
+/// finer than a mesh of its size should be.
+fn draw_sharding(rng: &mut impl Rng) -> Sharding {
+    match rng.random_range(0..6) {
+        0 => {
+            let bits = rng.random_range(1..=2);
+            Sharding::new(bits, bits)
+        }
+        _ => Sharding::WHOLE,
     }
 }
 

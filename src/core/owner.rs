@@ -63,6 +63,7 @@ use super::effect::{Effect, Input, Via};
 use super::message::{Message, StreamMessage, TopicMessage};
 use super::placement::DomainPolicy;
 use super::shard::Sharding;
+use super::topic::Topic;
 use super::types::{
     ChunkId, LeaseNonce, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch, Ticket, Time,
 };
@@ -218,6 +219,12 @@ impl OwnerRole {
     /// How many more chunks the role takes to be fetched; 0 = wait.
     pub fn fetch_slots_free(&self) -> usize {
         self.fetch.slots_free(&self.shared.limits)
+    }
+
+    /// The topic on which what this node asks is answered: it has to be connected to others that
+    /// subscribe to it.
+    pub fn answer_topic(&self) -> Topic {
+        self.shared.answer_topic
     }
 
     fn on_command(&mut self, now: Time, command: OwnerCommand) {

@@ -43,7 +43,7 @@ impl<'a> World<'a> {
             let faults = DiskFaults { lies, ..plan.disk.faults };
             let seed = ChaCha20Rng::from_seed(rng.random());
             let disk = (plan.disk.capacity, plan.disk.segment_bytes, faults);
-            Node::new(seed, place, disk, plan.people.domains)
+            Node::new(seed, place, disk, plan.people.domains, plan.sharding)
         };
         let nodes: Vec<Node> = places.into_iter().enumerate().map(node).collect();
         let ids: Vec<_> = nodes.iter().map(|node| node.id).collect();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use quloud::core::codec;
 use quloud::core::effect::{self, Effect};
 use quloud::core::message::{StreamMessage, TopicMessage};
+use quloud::core::topic::Topic;
 use quloud::core::types::NodeId;
 use rand::RngExt;
 use std::time::Duration;
@@ -24,7 +25,7 @@ impl World<'_> {
     pub(super) fn carry_out(&mut self, node: Index, role: Role, effect: Effect) {
         let life = self.nodes[node].life;
         match effect {
-            Effect::Publish { message, .. } => self.publish(node, &message),
+            Effect::Publish { topic, message } => self.publish(node, topic, &message),
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Dial { node: to, record } => self.dial(node, role, to, &record),
             Effect::FindChunks { ticket, ids } => {
@@ -54,18 +55,20 @@ impl World<'_> {
         }
     }
 
-    fn publish(&mut self, node: Index, message: &TopicMessage) {
+    fn publish(&mut self, node: Index, topic: Topic, message: &TopicMessage) {
         self.notice_published(node, message);
         let bytes = codec::encode_topic(message);
         let now = self.agenda.now();
         let nodes = &self.nodes;
-        let arrivals = self.net.gossip(now, node, bytes.len(), |peer| nodes[peer].is_up());
+        let arrivals = self.net.gossip(now, node, bytes.len(), |peer| nodes[peer].hears(topic));
         let kind = match message {
             TopicMessage::StoreRequest(_) => "store request",
             TopicMessage::RetrieveRequest(_) => "retrieve request",
             TopicMessage::Answer(_) => "answer",
         };
-        self.log(|| format!("{node} gossips a {kind} of {} bytes", bytes.len()));
+        self.log(|| {
+            format!("{node} gossips a {kind} of {} bytes in {:x}", bytes.len(), topic.shard)
+        });
         for arrival in arrivals {
             let (to, forwarder) = (arrival.to, arrival.forwarder);
             self.agenda.at(arrival.at, Event::Gossip { to, forwarder, bytes: bytes.clone() });

@@ -10,8 +10,9 @@ use crate::disk::DiskFaults;
 use crate::node::{Index, Presence};
 use quloud::core::effect::Reach;
 use quloud::core::placement::DomainPolicy;
-use quloud::core::types::ChunkId;
-use std::collections::BTreeSet;
+use quloud::core::topic::TopicKind;
+use quloud::core::types::{ChunkId, Locality};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long the mesh has to find itself again.
@@ -64,17 +65,28 @@ impl World<'_> {
     /// Puts that were left undone are done where they can be.
     fn catch_up(&mut self) {
         let end = self.agenda.now().after(CATCH_UP);
-        while self.violations.is_empty() && self.agenda.now() < end && !self.undone().is_empty() {
+        while self.violations.is_empty() && self.agenda.now() < end {
+            // Who hears whom is worked out once in a while, and not after each event.
+            let undone = self.undone();
+            if undone.is_empty() {
+                return;
+            }
             for owner in 0..self.plan.use_.owners {
                 self.submit(owner);
             }
             let next = self.agenda.now().after(AGAIN).min(end);
-            self.run_until(next, |world| world.undone().is_empty());
+            self.run_until(next, |world| {
+                let is_done = |(owner, id): &(Index, ChunkId)| {
+                    world.nodes[*owner].wishes.puts.get(id).is_none_or(|put| put.stored)
+                };
+                undone.iter().all(is_done)
+            });
         }
         if let Some((owner, id)) = self.undone().first()
             && self.violations.is_empty()
         {
-            let (put, room) = (&self.nodes[*owner].wishes.puts[id], self.room(*owner));
+            let put = &self.nodes[*owner].wishes.puts[id];
+            let room = self.room(*owner, put.locality);
             let (acked, replicas) = (put.acked.len(), put.replicas);
             self.violation(format!(
                 "the mesh is live: {owner} stored {id:?} {acked} of {replicas} times, and {room} \
@@ -87,17 +99,31 @@ impl World<'_> {
     fn undone(&self) -> Vec<(Index, ChunkId)> {
         let mut undone = Vec::new();
         for owner in (0..self.plan.use_.owners).filter(|owner| self.is_up(*owner)) {
-            let room = self.room(owner);
-            let puts = self.nodes[owner].wishes.puts.iter();
-            let can = puts.filter(|(_, put)| !put.stored && usize::from(put.replicas) <= room);
-            undone.extend(can.map(|(id, _)| (owner, *id)));
+            let mut rooms = BTreeMap::new();
+            for (id, put) in self.nodes[owner].wishes.puts.iter().filter(|(_, put)| !put.stored) {
+                let shard = self.plan.sharding.topic(TopicKind::Store, put.locality).shard;
+                let room = rooms.entry(shard).or_insert_with(|| self.room(owner, put.locality));
+                if usize::from(put.replicas) <= *room {
+                    undone.push((owner, *id));
+                }
+            }
         }
         undone
     }
 
-    /// Failure domains in which an honest node takes chunks of this owner.
-    fn room(&self, owner: Index) -> usize {
-        let hears = self.net.hearers(owner);
+    /// Who hears what a node asks on the topic of this kind and locality, and is heard by it.
+    fn answerers(&self, asker: Index, kind: TopicKind, locality: Locality) -> BTreeSet<Index> {
+        let topic = self.plan.sharding.topic(kind, locality);
+        let hear = self.net.hearers(asker, |node| self.nodes[node].hears(topic));
+        let Some(machine) = &self.nodes[asker].machine else { return BTreeSet::new() };
+        let topic = machine.owner.answer_topic();
+        let are_heard = self.net.heard(asker, |node| self.nodes[node].hears(topic));
+        hear.intersection(&are_heard).copied().collect()
+    }
+
+    /// Failure domains in which an honest node at home in this shard takes chunks of this owner.
+    fn room(&self, owner: Index, locality: Locality) -> usize {
+        let hears = self.answerers(owner, TopicKind::Store, locality);
         let takes = |node: &Index| {
             let Some(machine) = &self.nodes[*node].machine else { return false };
             let space = machine.store.space();
@@ -145,7 +171,9 @@ impl World<'_> {
 
     /// Whether some node that was never anything but sound has the chunk, in reach.
     fn can_fetch(&self, reader: Index, id: &ChunkId) -> bool {
-        let hears = self.net.hearers(reader);
+        let put = self.chunks.get(id).and_then(|chunk| self.nodes[chunk.owner].wishes.puts.get(id));
+        let Some(locality) = put.map(|put| put.locality) else { return false };
+        let hears = self.answerers(reader, TopicKind::Retrieve, locality);
         let holds = |node: &&Index| {
             self.nodes[**node].is_sound()
                 && self.nodes[**node].presence == Presence::Up

@@ -9,7 +9,6 @@ use crate::tally::Fault;
 use quloud::core::codec;
 use quloud::core::effect::{Input, Via};
 use quloud::core::message::Message;
-use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::Time;
 use rand::RngExt;
 use std::collections::VecDeque;
@@ -185,12 +184,12 @@ impl World<'_> {
         if !self.is_up(node) || !self.net.is_connected(node, peer) {
             return;
         }
+        let topics = self.nodes[peer].subscriptions();
         let peer = self.nodes[peer].peer();
         self.feed(node, Role::Holder, Input::PeerUp(peer.clone()));
         self.feed(node, Role::Owner, Input::PeerUp(peer));
-        for kind in TopicKind::ALL {
-            let subscribed = Input::PeerSubscribed(Topic { kind, shard: 0 });
-            self.feed(node, Role::Owner, subscribed);
+        for topic in topics {
+            self.feed(node, Role::Owner, Input::PeerSubscribed(topic));
         }
     }
 

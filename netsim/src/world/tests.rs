@@ -1,6 +1,8 @@
 //! Whole worlds.
 
 use super::*;
+use quloud::core::shard::Sharding;
+use quloud::core::topic::TopicKind;
 use rand::SeedableRng;
 
 fn frame() -> Frame {
@@ -32,4 +34,28 @@ fn in_a_kind_world_everything_is_stored_and_fetched() {
         let kept = world.chunks.values().filter(|chunk| chunk.released.is_none()).count();
         assert!(world.fetched.len() >= kept, "seed {seed}");
     }
+}
+
+#[test]
+fn in_a_kind_world_of_shards_what_has_holders_enough_is_stored_and_fetched() {
+    let (mut all, mut promised) = (0, 0);
+    for seed in 0..10 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut plan = Plan::draw(&mut rng, &frame()).kind();
+        plan.sharding = Sharding::new(1 + (seed % 2) as u32, 1 + (seed % 3) as u32);
+        let mut silent = |_: Time, _: &dyn Fn() -> String| {};
+        let mut world = World::of(plan, rng, &mut silent);
+        world.live();
+        world.finale();
+        assert_eq!(world.violations, Vec::<String>::new(), "seed {seed}");
+        let stored = world.chunks.iter().filter(|(_, chunk)| chunk.promised);
+        for (id, chunk) in stored {
+            promised += 1;
+            let locality = world.nodes[chunk.owner].wishes.puts[id].locality;
+            let topic = world.plan.sharding.topic(TopicKind::Store, locality);
+            assert!(chunk.acked.keys().all(|node| world.nodes[*node].hears(topic)));
+        }
+        all += world.chunks.len();
+    }
+    assert!(promised > all / 3, "{promised} of {all}");
 }

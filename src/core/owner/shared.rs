@@ -30,8 +30,8 @@ pub(super) struct Shared {
     pub(super) node: NodeId,
     pub(super) mesh: MeshId,
     pub(super) sharding: Sharding,
-    /// The home shard in which this owner's requests are answered.
-    answer_home: u16,
+    /// The topic, of a home shard, on which this owner's requests are answered.
+    pub(super) answer_topic: Topic,
     pub(super) domains: DomainPolicy,
     pub(super) terms: LeaseTerms,
     pub(super) limits: OwnerLimits,
@@ -48,7 +48,7 @@ impl Shared {
     pub(super) fn new(config: OwnerConfig) -> Self {
         let OwnerConfig { keys, node, mesh, seed, limits, sharding, domains, terms } = config;
         Self {
-            answer_home: answer_home(&keys, &node, sharding),
+            answer_topic: answer_topic(&keys, &node, sharding),
             rng: ChaCha20Rng::from_seed(seed),
             dials: Dials::new(limits.dials_per_second),
             searches: Pace::new(limits.publishes_per_second),
@@ -136,10 +136,11 @@ impl Shared {
     /// A one-time key whose answers come on an answer topic that this node subscribes to, which a
     /// search by trial finds: 2^b keys on average.
     pub(super) fn answer_secret(&mut self) -> AnswerSecret {
-        let wanted = Topic { kind: TopicKind::Answer, shard: self.answer_home };
         loop {
             let secret = AnswerSecret::generate(&mut self.rng);
-            if Topic::answer(&AnswerTag::of(&secret.public()), self.sharding.bits()) == wanted {
+            if Topic::answer(&AnswerTag::of(&secret.public()), self.sharding.bits())
+                == self.answer_topic
+            {
                 return secret;
             }
         }
@@ -192,16 +193,16 @@ impl Shared {
     }
 }
 
-/// In which of the node's home shards its requests are answered: always the same one.
+/// The topic on which the node's requests are answered: of its home shards always the same one.
 ///
 /// The answer shard of a request is there for all to see, and requests for one chunk are linked by
 /// its id. One shard tells that the asker is one of the 50 to 100 nodes at home there; several
 /// would be several of its homes, and few nodes have the same two. So it must stay the same over
 /// restarts, and which one it is must not follow from the node's id, or it would be the first home
 /// of only a part of those nodes: the owner's account at its own node decides, which nobody sees.
-fn answer_home(keys: &OwnerKeys, node: &NodeId, sharding: Sharding) -> u16 {
+fn answer_topic(keys: &OwnerKeys, node: &NodeId, sharding: Sharding) -> Topic {
     let homes = sharding.homes(node);
     let [first, ..] = *keys.account(node).account().as_bytes();
     let at = usize::from(first).checked_rem(homes.len()).unwrap_or(0);
-    homes.get(at).copied().unwrap_or(0)
+    Topic { kind: TopicKind::Answer, shard: homes.get(at).copied().unwrap_or(0) }
 }
