@@ -1,6 +1,6 @@
 //! What a holder says to what it was sent.
 
-use super::delivery::{Delivery, Item};
+use super::delivery::{Delivery, Item, Store};
 use super::shared::Shared;
 use super::store::{Grant, Job, StoreFlow};
 use super::timers::Wake;
@@ -59,9 +59,18 @@ impl StoreFlow {
         };
         let (good, bad): (Vec<AckedChunk>, Vec<AckedChunk>) =
             fresh.into_iter().partition(|chunk| matches(chunk));
-        let is_another = |delivery: &mut Delivery| delivery.is_another_store(epoch);
-        if !good.is_empty() && self.deliveries.get_mut(&from).is_some_and(is_another) {
-            self.void_acks(now, shared, from);
+        if !good.is_empty() {
+            let store = self.deliveries.get_mut(&from).map(|delivery| delivery.on_epoch(epoch));
+            match store.unwrap_or(Store::Same) {
+                Store::Same => {}
+                Store::Another => self.void_acks(now, shared, from, None),
+                Store::Unsteady => {
+                    let ids: Vec<ChunkId> = good.iter().chain(&bad).map(|chunk| chunk.id).collect();
+                    self.void_acks(now, shared, from, Some(Grant::Lied));
+                    self.on_lie(now, shared, from, batch, &ids);
+                    return self.pump(now, shared, from);
+                }
+            }
         }
         for chunk in good {
             let AckedChunk { id, lease, .. } = chunk;
@@ -75,16 +84,20 @@ impl StoreFlow {
     }
 
     /// The node has another store than the one for which it acknowledged before: what it said then
-    /// counts no more, and those chunks need somebody else, or the same node anew. What was
-    /// reported as stored already is for whoever heard it to doubt: the ack that comes names the
-    /// new store.
-    fn void_acks(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+    /// counts no more, and those chunks need somebody else, or the same node anew, where it did not
+    /// lie. What was reported as stored already is for whoever heard it to doubt: the ack that
+    /// comes names the new store.
+    fn void_acks(&mut self, now: Time, shared: &mut Shared, node: NodeId, became: Option<Grant>) {
         for finished in &mut self.finished {
             finished.quorum.void(&node);
         }
         let voided = |(id, job): (&ChunkId, &mut Job)| job.quorum.void(&node).then_some(*id);
         let voided: Vec<ChunkId> = self.jobs.iter_mut().filter_map(voided).collect();
         for id in voided {
+            if let (Some(grant), Some(job)) = (became, self.jobs.get_mut(&id)) {
+                job.grants.insert(node, grant);
+                job.quorum.refuse(node);
+            }
             self.place_chunk(now, shared, &id);
         }
     }

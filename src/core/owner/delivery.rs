@@ -63,6 +63,20 @@ pub(super) struct Delivery {
     stalled: bool,
     /// The store that its last ack named.
     epoch: Option<StoreEpoch>,
+    /// That changed since it was connected.
+    moved: bool,
+}
+
+/// What an ack shows about a holder's store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Store {
+    /// It is the one of the acks before, or the first.
+    Same,
+    /// It is not: that one is lost.
+    Another,
+    /// It is another one again, on the same connection. A store is lost with a restart at least,
+    /// so this is no store but a lie, and one that would have every chunk sent again for each ack.
+    Unsteady,
 }
 
 impl Delivery {
@@ -79,12 +93,20 @@ impl Delivery {
             progress: Time::default(),
             stalled: false,
             epoch: None,
+            moved: false,
         }
     }
 
-    /// It acknowledged for this store; whether an ack before was for another one.
-    pub(super) fn is_another_store(&mut self, epoch: StoreEpoch) -> bool {
-        self.epoch.replace(epoch).is_some_and(|before| before != epoch)
+    /// It acknowledged for this store.
+    pub(super) fn on_epoch(&mut self, epoch: StoreEpoch) -> Store {
+        let before = self.epoch.replace(epoch);
+        if before.is_none_or(|before| before == epoch) {
+            Store::Same
+        } else if std::mem::replace(&mut self.moved, true) {
+            Store::Unsteady
+        } else {
+            Store::Another
+        }
     }
 
     pub(super) fn push(&mut self, item: Item) {
@@ -236,6 +258,7 @@ impl Delivery {
         self.in_flight = 0;
         self.in_flight_bytes = 0;
         self.stalled = false;
+        self.moved = false;
         self.forget_old();
         back
     }

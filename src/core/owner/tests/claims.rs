@@ -306,6 +306,28 @@ fn ack_for_another_store_voids_the_acks_before_it() {
     }
 }
 
+/// Found by the simulator: such a holder, with two chunks short of their quorum, was sent both of
+/// them again for each ack, without end.
+#[test]
+fn holder_that_is_another_store_each_time_is_not_sent_everything_for_ever() {
+    let mut world = World::new(2);
+    let fickle = *world.up.first().unwrap();
+    world.fake(fickle).manners = Manners::Fickle;
+    let ids: Vec<ChunkId> = (1..=8).map(|ticket| store_one(&mut world, ticket, 3)).collect();
+    world.run(120 * SECOND);
+    for id in &ids {
+        let receivers = world.receivers(id);
+        assert!(receivers.iter().filter(|node| **node == fickle).count() <= 2);
+    }
+    // It may restart with a new store, once.
+    world.disconnect(fickle);
+    world.fake(fickle).manners = Manners::Honest;
+    world.connect(fickle);
+    let id = store_one(&mut world, 9, 2);
+    world.run(SECOND);
+    assert!(world.stored(9).is_some() && world.receivers(&id).contains(&fickle));
+}
+
 #[test]
 fn earlier_holder_that_is_away_is_not_counted() {
     let mut world = World::new(4);

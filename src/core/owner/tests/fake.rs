@@ -19,6 +19,8 @@ pub(super) enum Manners {
     WrongReceipt,
     /// Promises less than was asked.
     ShortLease,
+    /// Names another store in each ack.
+    Fickle,
     /// Serves other bytes than asked for.
     WrongBytes,
     /// Does not hand chunks out.
@@ -90,6 +92,10 @@ impl Fake {
                 return Some(StreamMessage::StoreReject(reject));
             }
             _ => {}
+        }
+        if self.manners == Manners::Fickle {
+            let [first, ..] = *self.epoch.as_bytes();
+            self.epoch = StoreEpoch::from_bytes([first.wrapping_add(1); 16]);
         }
         self.held.insert(id, (chunk.header, chunk.sealed.clone()));
         let ack = self.ack(mesh, &chunk);
