@@ -1,25 +1,40 @@
 //! Nodes that do not follow the protocol: the real roles, and something that stands between them
 //! and the world. One behaviour per file.
 
+mod covert;
+mod eavesdropper;
+mod equivocator;
 mod flooder;
 mod forger;
+mod gang;
 mod hostage;
 mod keeper;
+mod lazy;
 mod liar;
+mod loris;
 mod mute;
 mod relayer;
 mod replayer;
+mod squatter;
 mod staller;
+mod sybil;
 mod vandal;
 
+pub(crate) use gang::Gang;
+
 use crate::node::Role;
-use quloud::core::effect::{Effect, Input};
-use quloud::core::types::NodeId;
+use bytes::Bytes;
+use quloud::core::effect::{Effect, Input, StoredChunk, Written};
+use quloud::core::message::{Contact, Hello, StreamMessage};
+use quloud::core::types::{NodeId, StoreEpoch, Ticket, Time};
 use quloud::crypto::keys::NodeKeys;
+use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha20Rng;
+use std::time::Duration;
 
 /// What a behaviour has at hand.
 pub(crate) struct Env<'a> {
+    pub(crate) now: Time,
     pub(crate) rng: &'a mut ChaCha20Rng,
     /// The node's own keys.
     pub(crate) keys: &'a NodeKeys,
@@ -29,6 +44,51 @@ pub(crate) struct Env<'a> {
     pub(crate) acts: u64,
     /// What it feeds to its own roles, beside what comes in.
     pub(crate) inputs: Vec<(Role, Input)>,
+    /// What it does, beside what its roles want.
+    pub(crate) effects: Vec<Effect>,
+    /// What it says to whom so much later, if it still runs then.
+    pub(crate) later: Vec<(Duration, NodeId, StreamMessage)>,
+}
+
+impl<'a> Env<'a> {
+    pub(crate) fn new(
+        now: Time,
+        rng: &'a mut ChaCha20Rng,
+        keys: &'a NodeKeys,
+        nodes: &'a [NodeId],
+    ) -> Self {
+        let (inputs, effects, later) = (Vec::new(), Vec::new(), Vec::new());
+        Self { now, rng, keys, nodes, acts: 0, inputs, effects, later }
+    }
+
+    /// Somebody, itself perhaps.
+    pub(crate) fn somebody(&mut self) -> Option<NodeId> {
+        self.nodes.iter().choose(self.rng).copied()
+    }
+
+    /// The node as it presents itself to a nameless asker.
+    pub(crate) fn contact(&self) -> Contact {
+        let node = self.keys.node_id();
+        let hello = Hello {
+            node,
+            mesh: crate::node::MESH,
+            agreement: self.keys.agreement_key(),
+            agreement_signature: self.keys.sign_agreement(),
+            site: String::new(),
+            operator: String::new(),
+        };
+        Contact { record: Bytes::copy_from_slice(node.as_bytes()), hello }
+    }
+
+    /// The holder role believes that its store wrote this.
+    pub(crate) fn pretend_to_write(&mut self, ticket: Ticket, chunk: &StoredChunk, epoch: u8) {
+        let (lease, terms) = (chunk.lease, chunk.terms);
+        let epoch = StoreEpoch::from_bytes([epoch; 16]);
+        let added_bytes = chunk.sealed.len() as u64;
+        let written = Written { lease, terms, epoch, added_bytes };
+        self.acts += 1;
+        self.inputs.push((Role::Holder, Input::ChunksWritten(vec![(ticket, Ok(written))])));
+    }
 }
 
 /// A way to deviate. The defaults follow the protocol.
@@ -54,22 +114,43 @@ pub(crate) trait Behaviour {
         Vec::new()
     }
 
+    /// Whether one machine pretends to be several such nodes.
+    fn is_many(&self) -> bool {
+        false
+    }
+
     /// Whether it forwards what others gossip.
     fn forwards(&self) -> bool {
         true
     }
 }
 
+/// A new node of this kind, and whom it works with.
+type Make = fn(&Gang) -> Box<dyn Behaviour>;
+
 /// Every behaviour, to draw from.
-pub(crate) const ALL: &[fn() -> Box<dyn Behaviour>] = &[
-    || Box::new(flooder::Flooder::default()),
-    || Box::new(forger::Forger::default()),
-    || Box::new(hostage::Hostage),
-    || Box::new(keeper::Keeper),
-    || Box::new(liar::Liar),
-    || Box::new(mute::Mute),
-    || Box::new(relayer::Relayer::default()),
-    || Box::new(replayer::Replayer::default()),
-    || Box::new(staller::Staller),
-    || Box::new(vandal::Vandal),
+pub(crate) const ALL: &[Make] = &[
+    |gang| Box::new(covert::Covert::of(gang)),
+    |_| Box::new(eavesdropper::Eavesdropper::default()),
+    |_| Box::new(equivocator::Equivocator::default()),
+    |_| Box::new(flooder::Flooder::default()),
+    |_| Box::new(forger::Forger::default()),
+    |_| Box::new(hostage::Hostage),
+    |_| Box::new(keeper::Keeper),
+    |_| Box::new(lazy::Lazy::default()),
+    |_| Box::new(liar::Liar),
+    |_| Box::new(loris::Loris),
+    |_| Box::new(mute::Mute),
+    |_| Box::new(relayer::Relayer::default()),
+    |_| Box::new(replayer::Replayer::default()),
+    |_| Box::new(squatter::Squatter::default()),
+    |_| Box::new(staller::Staller),
+    |gang| Box::new(sybil::Sybil::of(gang)),
+    |_| Box::new(vandal::Vandal),
 ];
+
+/// What they are called, in the same order.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    let gang = Gang::new(Time(0), false);
+    ALL.iter().map(move |make| make(&gang).name())
+}

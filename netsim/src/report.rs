@@ -36,6 +36,7 @@ impl Set {
             let faults: Vec<_> = faults.map(|(fault, count)| (fault.name(), count)).collect();
             columns(&mut out, &format!("  {}", group.name()), &faults);
         }
+        columns(&mut out, "deviations", &self.acts.iter().collect::<Vec<_>>());
         columns(&mut out, "rejects", &self.rejects.iter().collect::<Vec<_>>());
         let rare: Vec<_> = self.rare.iter().map(|(branch, n)| (branch.name(), n)).collect();
         columns(&mut out, "rare", &rare);
@@ -170,6 +171,7 @@ impl Set {
             "chunks": self.chunks,
             "fetched": self.fetched,
             "faults": self.faults.total(),
+            "deviations": counts(self.acts.iter()),
             "faults_by_kind": counts(self.faults.iter().map(|(f, count)| (f.name(), count))),
             "rejects": counts(self.rejects.iter()),
             "rare": counts(self.rare.iter().map(|(branch, count)| (branch.name(), count))),

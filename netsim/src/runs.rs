@@ -1,5 +1,6 @@
 //! Sets of worlds, some at a time.
 
+use crate::evil;
 use crate::net::Traffic;
 use crate::plan::Frame;
 use crate::plant::{plant, planted};
@@ -28,6 +29,8 @@ pub(crate) struct Set {
     pub(crate) chunks: u64,
     pub(crate) fetched: u64,
     pub(crate) faults: Tally<Fault>,
+    /// What deviating nodes did, by behaviour.
+    pub(crate) acts: Tally<&'static str>,
     pub(crate) rejects: Tally<&'static str>,
     pub(crate) rare: Tally<Rare>,
     pub(crate) traffic: Traffic,
@@ -117,6 +120,7 @@ impl Set {
             chunks: 0,
             fetched: 0,
             faults: Tally::default(),
+            acts: Tally::default(),
             rejects: Tally::default(),
             rare: Tally::default(),
             traffic: Traffic::default(),
@@ -141,6 +145,7 @@ impl Set {
         self.chunks += outcome.chunks;
         self.fetched += outcome.fetched;
         self.faults.merge(&outcome.faults);
+        self.acts.merge(&outcome.acts);
         self.rejects.merge(&outcome.rejects);
         self.rare.merge(&outcome.rare);
         self.traffic.add(&outcome.traffic);
@@ -154,16 +159,18 @@ impl Set {
         self.node_ms as f64 / YEAR_MS
     }
 
-    /// Kinds of faults, rare branches and reasons to turn something down that no world of this set
+    /// Kinds of faults, ways to deviate, rare branches and reasons to turn something down that no world of this set
     /// has seen: the name of each, and what it shows.
     pub(crate) fn unseen(&self) -> Vec<(&'static str, &'static str)> {
         let faults = Fault::ALL.iter().filter(|fault| self.faults.of(**fault) == 0);
+        let acts = evil::names().filter(|name| self.acts.of(name) == 0);
         let branches = Rare::ALL.iter().filter(|branch| self.rare.of(**branch) == 0);
         let rejects = REJECTS.iter().filter(|reject| self.rejects.of(reject.name()) == 0);
         let faults = faults.map(|fault| (fault.name(), "A kind of fault."));
+        let acts = acts.map(|name| (name, "A way to deviate from the protocol."));
         let branches = branches.map(|branch| (branch.name(), branch.shows()));
         let rejects = rejects.map(|reject| (reject.name(), "A reason to turn a message down."));
-        faults.chain(branches).chain(rejects).collect()
+        faults.chain(acts).chain(branches).chain(rejects).collect()
     }
 
     /// Whether so many worlds of this frame must have seen everything.
@@ -198,11 +205,13 @@ mod tests {
 
     /// What is never injected proves nothing.
     #[test]
-    fn every_kind_of_fault_is_hit_in_a_small_set() {
-        let set = run(0, 40, &Frame { nodes: 5..=10, days: 10 }, None);
+    fn every_kind_of_fault_is_hit_and_every_way_to_deviate_acts_in_a_small_set() {
+        let set = run(0, 40, &Frame { nodes: 8..=12, days: 8 }, None);
         assert_eq!(set.violations, []);
         let unseen = Fault::ALL.iter().filter(|fault| set.faults.of(**fault) == 0);
         assert_eq!(unseen.collect::<Vec<_>>(), Vec::<&Fault>::new());
+        let idle = evil::names().filter(|name| set.acts.of(name) == 0);
+        assert_eq!(idle.collect::<Vec<_>>(), Vec::<&str>::new());
     }
 
     #[test]

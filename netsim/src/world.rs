@@ -43,6 +43,7 @@ use bytes::Bytes;
 use notice::Noticed;
 use quloud::core::codec;
 use quloud::core::effect::Input;
+use quloud::core::message::StreamMessage;
 use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
 use rand_chacha::ChaCha20Rng;
 use script::Script;
@@ -110,6 +111,8 @@ pub(crate) enum Event {
     TakeImage { node: Index },
     /// A node that deviates does something unasked.
     Act { node: Index },
+    /// A node that deviates says what it put off.
+    Later { node: Index, life: u64, to: NodeId, message: Box<StreamMessage> },
     /// A user puts so many chunks.
     Put { owner: Index, chunks: usize },
     /// A user gives chunks up.
@@ -146,6 +149,8 @@ pub(crate) struct Outcome {
     pub(crate) rejects: Tally<&'static str>,
     /// What was done to the nodes, by kind.
     pub(crate) faults: Tally<Fault>,
+    /// What deviating nodes did, by behaviour.
+    pub(crate) acts: Tally<&'static str>,
     /// Rare branches that were taken.
     pub(crate) rare: Tally<Rare>,
     /// What the nodes sent, in all.
@@ -180,6 +185,8 @@ pub(crate) struct World<'a> {
     violations: Vec<String>,
     rejects: Tally<&'static str>,
     faults: Tally<Fault>,
+    /// What deviating nodes did, by behaviour.
+    acts: Tally<&'static str>,
     noticed: Noticed,
     events: u64,
     /// Chunks that were stored, each time it is put.
@@ -249,6 +256,7 @@ impl World<'_> {
             elapsed: self.agenda.now().since(Time(0)),
             rejects: self.rejects,
             faults,
+            acts: self.acts,
             rare: self.noticed.rare,
             traffic,
         }
@@ -300,14 +308,23 @@ impl World<'_> {
         act: impl FnOnce(&mut dyn Behaviour, &mut Env<'_>) -> R,
     ) -> Option<R> {
         let mut evil = self.nodes[node].evil.take()?;
-        let keys = self.nodes[node].keys.clone();
+        let (keys, now) = (self.nodes[node].keys.clone(), self.agenda.now());
         let (rng, nodes) = (&mut self.rng, self.ids.as_slice());
-        let mut env = Env { rng, keys: &keys, nodes, acts: 0, inputs: Vec::new() };
+        let mut env = Env::new(now, rng, &keys, nodes);
         let result = act(evil.as_mut(), &mut env);
-        let Env { acts, inputs: more, .. } = env;
+        let Env { acts, inputs: more, effects, later, .. } = env;
         inputs.extend(more);
         self.faults.add(Fault::Byzantine, acts);
+        self.acts.add(evil.name(), acts);
         self.nodes[node].evil = Some(evil);
+        for effect in effects {
+            self.carry_out(node, Role::Holder, effect);
+        }
+        let life = self.nodes[node].life;
+        for (wait, to, message) in later {
+            let message = Box::new(message);
+            self.agenda.after(wait, Event::Later { node, life, to, message });
+        }
         Some(result)
     }
 

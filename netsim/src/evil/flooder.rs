@@ -13,10 +13,14 @@ use rand::RngExt;
 /// What it says at a time: far above every rate.
 const AT_ONCE: usize = 250;
 
+/// It floods once in so many turns.
+const PAUSES: u32 = 40;
+
 #[derive(Default)]
 pub(crate) struct Flooder {
     /// A request like those that others make.
     model: Option<StoreRequest>,
+    turns: u32,
 }
 
 impl Behaviour for Flooder {
@@ -36,7 +40,9 @@ impl Behaviour for Flooder {
     fn act(&mut self, env: &mut Env<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
         // Now and then: a flood costs the simulator as much as its victims.
-        if env.rng.random_range(0..40) != 0 {
+        let turn = self.turns % PAUSES;
+        self.turns += 1;
+        if turn != 0 {
             return effects;
         }
         for _ in 0..AT_ONCE {

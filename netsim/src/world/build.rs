@@ -5,7 +5,7 @@ use super::{Event, Observer, Script, World};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, moments};
 use crate::disk::DiskFaults;
-use crate::evil;
+use crate::evil::{self, Gang};
 use crate::net::{Cut, Net};
 use crate::node::{Index, Node, Place, REBOOT};
 use crate::oracle::Oracle;
@@ -23,6 +23,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// A laptop's lid is open for so long each day.
 const OPEN: Duration = Duration::from_secs(8 * 3_600);
+
+/// Where a machine of many names is seen.
+const SYBILS: [u8; 3] = [101, 0, 0];
 
 impl<'a> World<'a> {
     /// The world of one seed, at its beginning.
@@ -63,6 +66,7 @@ impl<'a> World<'a> {
             violations: Vec::new(),
             rejects: Tally::default(),
             faults: Tally::default(),
+            acts: Tally::default(),
             noticed: Noticed::default(),
             events: 0,
             stored: 0,
@@ -96,20 +100,42 @@ impl<'a> World<'a> {
 
     /// Some nodes deviate from the protocol; owners do not.
     fn corrupt(&mut self) {
+        let gang = Gang::new(self.some_time(), self.rng.random());
+        // In one world out of three all deviate in the same way.
+        let kinds = 0..evil::ALL.len();
+        let only = self.rng.random_range(kinds.clone());
+        let only = (self.rng.random_range(0..3) == 0).then_some(only);
+        let mut names = None;
         for node in self.plan.use_.owners..self.plan.nodes {
-            if self.plan.people.byzantine.happens(&mut self.rng) {
-                let which = self.rng.random_range(0..evil::ALL.len());
-                let evil = evil::ALL.get(which).map(|make| make());
-                if evil.as_ref().is_some_and(|evil| !evil.forwards()) {
-                    self.net.mute(node);
+            if let Some((which, left)) = names.filter(|(_, left)| *left > 0) {
+                names = Some((which, left - 1));
+                self.corrupt_one(node, which, &gang);
+            } else if self.plan.people.byzantine.happens(&mut self.rng) {
+                let which = only.unwrap_or(self.rng.random_range(kinds.clone()));
+                if self.corrupt_one(node, which, &gang) && names.is_none() {
+                    names = Some((which, self.rng.random_range(1..=4)));
                 }
-                let name = evil.as_ref().map_or("", |evil| evil.name());
-                self.log(|| format!("{node} {name}"));
-                self.nodes[node].evil = evil;
-                let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
-                self.agenda.after(wait, Event::Act { node });
             }
         }
+    }
+
+    /// Returns whether it is only one name of several.
+    fn corrupt_one(&mut self, node: Index, which: usize, gang: &Gang) -> bool {
+        let Some(make) = evil::ALL.get(which) else { return false };
+        let evil = make(gang);
+        let is_many = evil.is_many();
+        if !evil.forwards() {
+            self.net.mute(node);
+        }
+        self.log(|| format!("{node} {}", evil.name()));
+        if is_many {
+            // All its names are seen in one place.
+            self.nodes[node].place.reach = Reach::PublicV4(SYBILS);
+        }
+        self.nodes[node].evil = Some(evil);
+        let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
+        self.agenda.after(wait, Event::Act { node });
+        is_many
     }
 
     /// Enters what is going to happen, whatever anybody does.

@@ -7,7 +7,7 @@ use crate::node::{Index, Presence, REBOOT, Role, addressee};
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::codec;
-use quloud::core::effect::{Input, Via};
+use quloud::core::effect::{Effect, Input, Via};
 use quloud::core::message::Message;
 use quloud::core::types::Time;
 use rand::RngExt;
@@ -36,6 +36,7 @@ impl World<'_> {
             | Event::Find { node, .. }
             | Event::Read { node, .. }
             | Event::Wake { node, .. }
+            | Event::Later { node, .. }
             | Event::Act { node }
             | Event::Retry { node }
             | Event::Put { owner: node, .. }
@@ -62,11 +63,15 @@ impl World<'_> {
                 self.read(node, ticket, id);
             }
             Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
+            Event::Later { node, life, to, message } if self.is_alive(node, life) => {
+                self.carry_out(node, Role::Holder, Effect::Send { to, message: *message });
+            }
             Event::Commit { .. }
             | Event::Tidy { .. }
             | Event::Look { .. }
             | Event::Find { .. }
             | Event::Read { .. }
+            | Event::Later { .. }
             | Event::Wake { .. } => {}
             Event::Act { node } => self.act(node),
             Event::Put { owner, chunks } => self.put(owner, chunks),

@@ -3,7 +3,7 @@
 use super::demand::AGAIN;
 use super::{Event, Observer, Outcome, World};
 use crate::disk::Call;
-use crate::evil;
+use crate::evil::{self, Gang};
 use crate::node::{Index, Presence};
 use crate::oracle::Fact;
 use crate::scenario::Stage;
@@ -103,7 +103,8 @@ impl<'a> World<'a> {
     }
 
     fn deviate_from_now_on(&mut self, node: Index, how: &str) {
-        let mut all = evil::ALL.iter().map(|make| make());
+        let gang = Gang::new(self.agenda.now(), true);
+        let mut all = evil::ALL.iter().map(|make| make(&gang));
         let Some(evil) = all.find(|evil| evil.name() == how) else {
             return self.violation(format!("there is a behaviour of this name: {how}"));
         };
