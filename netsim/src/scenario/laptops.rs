@@ -9,13 +9,13 @@ use crate::world::Step;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "laptops",
     title: "a mesh of laptops, none of them open for more than eight hours a day",
-    story: "Twelve laptops, each open for eight hours a day and each at another time, the owner's \
-            among them: at any moment most of the mesh is asleep, and some pairs never meet. \
-            Gossip reaches nobody who is away, connections die unnoticed with every lid, and a \
-            put rarely finds all its holders at once. So it goes on for as long as it takes: a \
-            request is published again whenever its chunk is still short, and acks of different \
-            hours count together. Here everything that is put on four mornings is stored within \
-            days and fetched by its owner.",
+    story: "Twelve laptops, each open for eight hours a day at its own time, the owner's among \
+            them: at night nobody is there, at noon not everybody, and some pairs never meet. \
+            Gossip reaches nobody who is away, and connections die unnoticed with every lid. A \
+            put goes on for as long as it takes: its request is published again while chunks are \
+            short, and acks of different hours count together. A copy on a laptop that sleeps is \
+            what it is: durable, and out of reach until its lid opens. Here what is put on four \
+            days is stored and fetched by its owner, whenever it is awake.",
     stage,
 };
 
