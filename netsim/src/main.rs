@@ -28,6 +28,7 @@ mod world;
 use clap::{Args, Parser, Subcommand};
 use plan::Frame;
 use quloud::planted::Bug;
+use report::say;
 use scenario::show::ScenarioArgs;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -129,7 +130,7 @@ impl MutantsArgs {
         let frame = Frame { nodes: self.nodes, days: self.days };
         let tell = |hunt: &mutants::Hunt| eprintln!("{}", hunt.line());
         let mutants = mutants::run(bugs, self.max_seeds, &frame, self.threads, &tell);
-        println!("{}", if self.json { mutants.json() } else { mutants.table() });
+        say(if self.json { mutants.json() } else { mutants.table() });
         mutants.exit_code()
     }
 }
@@ -173,14 +174,14 @@ fn main() -> ExitCode {
             let first = if fresh { runs::fresh_seed() } else { first_seed };
             let run = if twice { runs::run_twice } else { runs::run };
             let set = run(first, seeds, &frame.frame(), threads);
-            println!("{}", if json { set.json() } else { set.table() });
+            say(if json { set.json() } else { set.table() });
             let shown = set.violations.first().map_or(first, |(seed, _)| *seed);
             finish(&set, svg.map(|file| draw(shown, &frame.frame(), &file)))
         }
         Task::Replay { seed, frame, json, svg } => {
             plant::plant(frame.plant);
             let set = replay(seed, &frame.frame(), json);
-            println!("{}", if json { set.json() } else { set.table() });
+            say(if json { set.json() } else { set.table() });
             finish(&set, svg.map(|file| draw(seed, &frame.frame(), &file)))
         }
     }
@@ -191,7 +192,7 @@ fn replay(seed: u64, frame: &Frame, silent: bool) -> runs::Set {
     let started = Instant::now();
     let outcome = world::run(seed, frame, &mut |now, line| {
         if !silent {
-            println!("{} {}", report::clock(now), line());
+            say(format_args!("{} {}", report::clock(now), line()));
         }
     });
     runs::Set::of_one(outcome, frame, started.elapsed())

@@ -5,10 +5,16 @@ use crate::runs::{Set, WHOLE_SEEDS};
 use crate::tally::Group;
 use quloud::core::types::Time;
 use serde_json::{Map, Value, json};
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+use std::io::Write as _;
 
 /// Broken promises that are printed.
 const SHOWN_MAX: usize = 20;
+
+/// Prints a line. Whoever does not listen any more (`| head`) is no reason to stop.
+pub(crate) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
 
 /// A moment of a world: days, hours, minutes, seconds, milliseconds.
 pub(crate) fn clock(time: Time) -> String {

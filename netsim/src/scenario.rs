@@ -5,6 +5,7 @@
 //! own expectations everything holds that holds in a drawn world: every property of the oracle,
 //! and a mesh that is live at the end.
 
+mod another_store;
 mod bad_night;
 mod black_out;
 mod cut_off_in_transfer;
@@ -48,6 +49,7 @@ pub(crate) const ALL: &[Scenario] = &[
     lost_name::SCENARIO,
     cut_off_in_transfer::SCENARIO,
     room_again::SCENARIO,
+    another_store::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,
     owner_away::SCENARIO,

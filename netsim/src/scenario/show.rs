@@ -3,7 +3,7 @@
 use super::{ALL, Scenario};
 use crate::picture::{self, Caption};
 use crate::plant;
-use crate::report::{clock, command};
+use crate::report::{clock, command, say};
 use crate::world::{Outcome, SCRIPTED};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -46,7 +46,8 @@ impl ScenarioArgs {
     /// Does it; 1 where a scenario failed.
     pub(crate) fn run(self) -> ExitCode {
         if self.list {
-            ALL.iter().for_each(|scenario| println!("{:<24}{}", scenario.name, scenario.title));
+            ALL.iter()
+                .for_each(|scenario| say(format_args!("{:<24}{}", scenario.name, scenario.title)));
             return ExitCode::SUCCESS;
         }
         plant::plant(self.plant);
@@ -62,16 +63,16 @@ impl ScenarioArgs {
 impl Scenario {
     /// The story, what happens, and whether it ended as it has to.
     fn tell(&self, events: bool, svg: Option<&Path>) -> bool {
-        println!("{}: {}\n\n{}\n", self.name, self.title, filled(self.story));
+        say(format_args!("{}: {}\n\n{}\n", self.name, self.title, filled(self.story)));
         let started = Instant::now();
         let (outcome, timeline) = self.film(&mut |now, line| {
             let line = line();
             let told = line.strip_prefix(SCRIPTED);
             if events || told.is_some() {
-                println!("{}  {}", clock(now), told.filter(|_| !events).unwrap_or(&line));
+                say(format_args!("{}  {}", clock(now), told.filter(|_| !events).unwrap_or(&line)));
             }
         });
-        println!("\n{}", sum(&outcome));
+        say(format_args!("\n{}", sum(&outcome)));
         if let Some(file) = svg {
             let title = format!("{}: {}", self.name, self.title);
             let caption = Caption { title: &title, again: &self.again() };
@@ -92,15 +93,15 @@ impl Scenario {
 
     /// The last line.
     fn verdict(&self, outcome: &Outcome, started: Instant) -> bool {
-        outcome.violations.iter().for_each(|what| println!("BROKEN  {what}"));
+        outcome.violations.iter().for_each(|what| say(format_args!("BROKEN  {what}")));
         let passed = outcome.violations.is_empty();
-        println!(
+        say(format_args!(
             "{}  {:<24}{:>6.2} s  {}",
             if passed { "PASS" } else { "FAIL" },
             self.name,
             started.elapsed().as_secs_f64(),
             self.again()
-        );
+        ));
         passed
     }
 }

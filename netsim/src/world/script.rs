@@ -4,6 +4,7 @@ use super::demand::AGAIN;
 use super::{Event, Observer, Outcome, World};
 use crate::disk::Call;
 use crate::evil::{self, Gang};
+use crate::net::Traffic;
 use crate::node::{Index, Presence};
 use crate::oracle::Fact;
 use crate::scenario::Stage;
@@ -78,7 +79,7 @@ impl<'a> World<'a> {
 
     /// What the script does now.
     pub(super) fn on_script(&mut self, text: &'static str, steps: Vec<Step>) {
-        let expects = steps.iter().all(|step| matches!(step, Step::Expect(_)));
+        let expects = matches!(steps.as_slice(), [Step::Expect(_)]);
         if !expects && !text.is_empty() {
             self.log(|| format!("{SCRIPTED}{text}"));
         }
@@ -209,6 +210,11 @@ impl World<'_> {
     /// How often a fault was met.
     pub(crate) fn met(&mut self, fault: Fault) -> u64 {
         self.faults_so_far().of(fault)
+    }
+
+    /// What a node sent.
+    pub(crate) fn sent_by(&self, node: Index) -> Traffic {
+        self.net.traffic[node]
     }
 
     /// How often a rare branch was taken.
