@@ -72,14 +72,14 @@ impl Scenario {
         ALL.iter().find(|scenario| scenario.name == name)
     }
 
-    /// Runs it.
-    pub(crate) fn play(&self, observer: Observer<'_>) -> Outcome {
-        world::play((self.stage)(), observer)
+    /// Runs it, with these dice.
+    pub(crate) fn play(&self, seed: u64, observer: Observer<'_>) -> Outcome {
+        world::play((self.stage)(), seed, observer)
     }
 
     /// Runs it, and watches it for a picture.
-    pub(crate) fn film(&self, observer: Observer<'_>) -> (Outcome, Timeline) {
-        world::film_script((self.stage)(), observer)
+    pub(crate) fn film(&self, seed: u64, observer: Observer<'_>) -> (Outcome, Timeline) {
+        world::film_script((self.stage)(), seed, observer)
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
 
     impl Scenario {
         fn must_pass(&self) {
-            let outcome = self.play(&mut |_, _| {});
+            let outcome = self.play(1, &mut |_, _| {});
             assert_eq!(outcome.violations, Vec::<String>::new(), "{}", self.name);
         }
     }
@@ -130,7 +130,7 @@ mod tests {
         ];
         for (scenario, bug) in found {
             plant(Some(bug));
-            let outcome = scenario.play(&mut |_, _| {});
+            let outcome = scenario.play(1, &mut |_, _| {});
             plant(None);
             assert_ne!(outcome.violations, Vec::<String>::new(), "{}", scenario.name);
         }

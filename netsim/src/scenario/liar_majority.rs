@@ -13,9 +13,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
             took replicas is gone; to find that out before it is needed is the work of audits. \
             What has to hold against any number of liars is the rest: no honest holder is blamed, \
             no status counts an ack that was not given, a fetch that a liar cannot serve goes on \
-            to the next holder, and every chunk that one honest holder took comes back. With three \
-            replicas on ten holders of whom four are honest, here a few chunks are lost and all \
-            the others are fetched.",
+            to the next holder, and every chunk that one honest holder took comes back. Here \
+            those are fetched and no others, which is the case for audits.",
     stage,
 };
 
@@ -37,7 +36,7 @@ fn stage() -> Stage {
     });
     stage.expect("whatever an honest node took came back", |world| {
         let honest = world.acked_by_any(7..=10);
-        (1..40).contains(&honest) && world.fetched_by(0) == honest
+        honest > 0 && world.fetched_by(0) == honest
     });
     stage
 }

@@ -1,7 +1,7 @@
 //! A holder's disk is set back to an image of last week.
 
 use super::Scenario;
-use super::stage::{DAY, HOUR, Stage, put};
+use super::stage::{DAY, HOUR, MINUTE, Stage, crash, put};
 use crate::sometimes::Rare;
 use crate::world::{Event, Step};
 
@@ -32,6 +32,8 @@ fn stage() -> Stage {
     });
     stage.at(8 * DAY, "node 1 gets its old image", [Step::Happen(Event::OldImage { node: 1 })]);
     stage.expect_at(9 * DAY, "it has what it had then, and no more", |world| world.held_by(1) == 6);
+    let restart = [2, 3].map(|node| crash(node, 10 * MINUTE));
+    stage.at(10 * DAY - MINUTE, "the other two restart: for a while there is no other", restart);
     stage.at(10 * DAY, "the owner fetches everything", [Step::Fetch(0)]);
     stage.at(10 * DAY + HOUR, "and so does node 3, with a capability", [Step::Fetch(3)]);
     stage.expect_at(11 * DAY, "both have everything", |world| {

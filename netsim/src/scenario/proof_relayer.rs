@@ -20,12 +20,15 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(7, 1);
+    stage.plan.use_.replicas = 5;
     let relay = [1, 2].map(|node| Step::Deviate(node, "relays proofs"));
     stage.at(HOUR, "nodes 1 and 2 begin to relay what they are shown", relay);
-    stage.at(2 * HOUR, "the owner puts 10 chunks, three times each", [put(10)]);
-    stage.at(4 * HOUR, "the owner fetches all of them", [Step::Fetch(0)]);
-    stage.expect_at(5 * HOUR, "it has all of them", |world| world.fetched_by(0) == 10);
-    stage.expect_at(5 * HOUR, "nobody else has any", |world| {
+    stage.at(2 * HOUR, "the owner puts 10 chunks, five times each", [put(10)]);
+    for hour in 4..8 {
+        stage.at(hour * HOUR, "the owner fetches all of them", [Step::Fetch(0)]);
+    }
+    stage.expect_at(9 * HOUR, "it has all of them", |world| world.fetched_by(0) == 10);
+    stage.expect_at(9 * HOUR, "nobody else has any", |world| {
         (1..7).all(|node| world.fetched_by(node) == 0)
     });
     stage.expect("proofs were relayed and turned down", |world| {

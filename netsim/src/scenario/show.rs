@@ -30,6 +30,9 @@ pub(crate) struct ScenarioArgs {
     /// Show everything that happens, and not only what the script says
     #[arg(long, conflicts_with_all = ["list", "all"])]
     events: bool,
+    /// Throw other dice: the script is the same
+    #[arg(long, default_value_t = 1, conflicts_with = "list")]
+    seed: u64,
     /// Draw its time into this file (SVG)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["list", "all"])]
     svg: Option<PathBuf>,
@@ -53,8 +56,8 @@ impl ScenarioArgs {
         plant::plant(self.plant);
         let one = self.name.as_deref().and_then(Scenario::named);
         let passed = match one {
-            Some(scenario) => scenario.tell(self.events, self.svg.as_deref()),
-            None => ALL.iter().filter(|scenario| !scenario.check()).count() == 0,
+            Some(scenario) => scenario.tell(self.seed, self.events, self.svg.as_deref()),
+            None => ALL.iter().filter(|scenario| !scenario.check(self.seed)).count() == 0,
         };
         ExitCode::from(u8::from(!passed))
     }
@@ -62,10 +65,10 @@ impl ScenarioArgs {
 
 impl Scenario {
     /// The story, what happens, and whether it ended as it has to.
-    fn tell(&self, events: bool, svg: Option<&Path>) -> bool {
+    fn tell(&self, seed: u64, events: bool, svg: Option<&Path>) -> bool {
         say(format_args!("{}: {}\n\n{}\n", self.name, self.title, filled(self.story)));
         let started = Instant::now();
-        let (outcome, timeline) = self.film(&mut |now, line| {
+        let (outcome, timeline) = self.film(seed, &mut |now, line| {
             let line = line();
             let told = line.strip_prefix(SCRIPTED);
             if events || told.is_some() {
@@ -75,20 +78,21 @@ impl Scenario {
         say(format_args!("\n{}", sum(&outcome)));
         if let Some(file) = svg {
             let title = format!("{}: {}", self.name, self.title);
-            let caption = Caption { title: &title, again: &self.again() };
+            let caption = Caption { title: &title, again: &self.again(seed) };
             picture::save(file, &picture::draw(caption, &outcome, &timeline));
         }
         self.verdict(&outcome, started)
     }
 
-    fn check(&self) -> bool {
+    fn check(&self, seed: u64) -> bool {
         let started = Instant::now();
-        let outcome = self.play(&mut |_, _| {});
+        let outcome = self.play(seed, &mut |_, _| {});
         self.verdict(&outcome, started)
     }
 
-    fn again(&self) -> String {
-        command(&format!("scenario {}", self.name))
+    fn again(&self, seed: u64) -> String {
+        let dice = if seed == 1 { String::new() } else { format!(" --seed {seed}") };
+        command(&format!("scenario {}{dice}", self.name))
     }
 
     /// The last line.
@@ -100,7 +104,7 @@ impl Scenario {
             if passed { "PASS" } else { "FAIL" },
             self.name,
             started.elapsed().as_secs_f64(),
-            self.again()
+            self.again(outcome.seed)
         ));
         passed
     }

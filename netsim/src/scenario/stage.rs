@@ -15,7 +15,6 @@ pub(super) const DAY: Duration = Duration::from_secs(86_400);
 /// See the module. Node 0 is the owner.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    pub(crate) seed: u64,
     pub(crate) plan: Plan,
     pub(crate) steps: Vec<(Duration, &'static str, Vec<Step>)>,
     pub(crate) cues: Vec<Cue>,
@@ -30,7 +29,6 @@ impl Stage {
     /// A still world of so many nodes, so long.
     pub(super) fn new(nodes: usize, days: u64) -> Self {
         Self {
-            seed: 1,
             plan: Plan::still(nodes, days),
             steps: Vec::new(),
             cues: Vec::new(),

@@ -57,16 +57,15 @@ pub(super) struct Script {
 }
 
 /// Runs a scripted world to its end.
-pub(crate) fn play(stage: Stage, observer: Observer<'_>) -> Outcome {
-    let seed = stage.seed;
-    let mut world = World::staged(stage, observer);
+pub(crate) fn play(stage: Stage, seed: u64, observer: Observer<'_>) -> Outcome {
+    let mut world = World::staged(stage, seed, observer);
     world.run_through();
     world.outcome(seed)
 }
 
 impl<'a> World<'a> {
-    pub(super) fn staged(stage: Stage, observer: Observer<'a>) -> Self {
-        let Stage { seed, plan, steps, cues, finally, behind_nat, keeps } = stage;
+    pub(super) fn staged(stage: Stage, seed: u64, observer: Observer<'a>) -> Self {
+        let Stage { plan, steps, cues, finally, behind_nat, keeps } = stage;
         let mut world = Self::of(plan, ChaCha20Rng::seed_from_u64(seed), observer);
         world.script = Script { cues, finally };
         behind_nat.into_iter().for_each(|node| world.nodes[node].place.nat = true);

@@ -16,9 +16,8 @@ pub(crate) fn film(seed: u64, frame: &Frame, observer: Observer<'_>) -> (Outcome
 }
 
 /// Runs a scripted world to its end, and watches it.
-pub(crate) fn film_script(stage: Stage, observer: Observer<'_>) -> (Outcome, Timeline) {
-    let seed = stage.seed;
-    World::staged(stage, observer).filmed(seed)
+pub(crate) fn film_script(stage: Stage, seed: u64, observer: Observer<'_>) -> (Outcome, Timeline) {
+    World::staged(stage, seed, observer).filmed(seed)
 }
 
 impl World<'_> {
