@@ -324,6 +324,7 @@ impl World<'_> {
         self.crash(node, Duration::from_secs(3_600), Fault::Crash);
         self.log(|| format!("{node} gets a new disk"));
         let faults = self.plan.disk.faults;
+        self.gather_faults();
         self.nodes[node].lose_disk(faults);
     }
 
@@ -334,6 +335,7 @@ impl World<'_> {
         self.faults.count(Fault::OldImage);
         self.crash(node, Duration::from_secs(3_600), Fault::Crash);
         self.log(|| format!("{node} gets an old image of its disk"));
+        self.gather_faults();
         self.nodes[node].restore_image();
     }
 }

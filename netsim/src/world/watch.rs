@@ -66,11 +66,16 @@ impl World<'_> {
         self.timeline.iter_mut().for_each(|timeline| timeline.mark(now, mark));
     }
 
-    /// All faults so far.
-    pub(super) fn faults_so_far(&mut self) -> Tally<Fault> {
+    /// Takes in what the disks have counted, before one of them goes away.
+    pub(super) fn gather_faults(&mut self) {
         for node in &self.nodes {
             self.faults.merge(&node.disk.take_tally());
         }
+    }
+
+    /// All faults so far.
+    pub(super) fn faults_so_far(&mut self) -> Tally<Fault> {
+        self.gather_faults();
         let mut faults = self.faults.clone();
         faults.merge(&self.net.tally);
         faults
