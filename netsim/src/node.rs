@@ -246,6 +246,11 @@ impl Node {
         self.sharding.subscriptions(&self.id)
     }
 
+    /// It never deviated.
+    pub(crate) fn is_honest(&self) -> bool {
+        self.evil.is_none()
+    }
+
     /// It never deviated, and its disk never did.
     pub(crate) fn is_sound(&self) -> bool {
         self.evil.is_none() && self.sound

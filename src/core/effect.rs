@@ -48,12 +48,12 @@ pub enum Input {
     OwnRecord(Bytes),
     /// How full the store is, at the start and after each change that matters.
     Space(Space),
-    /// [`Effect::FindChunks`] is done: for each id, the header of what is held.
+    /// [`Effect::FindChunks`] is done: for each id, what the catalogue has.
     ChunksFound {
         /// Of the effect.
         ticket: Ticket,
         /// In the order of the ids.
-        found: Vec<Option<Header>>,
+        found: Vec<Option<Found>>,
     },
     /// One group commit is done: each of these was durable, or failed.
     ChunksWritten(Vec<(Ticket, Result<Written, StoreError>)>),
@@ -95,6 +95,17 @@ pub enum Reach {
     Local,
     /// Behind a relay: the domain is unknown.
     Relayed,
+}
+
+/// A chunk that stands in the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Its header.
+    pub header: Header,
+    /// Nothing is known against its record. Where a read found it damaged the chunk no longer counts
+    /// as held, so that it is taken again when it is offered; but its bytes may still be whole, and
+    /// whoever asks for it is not turned away before they were read.
+    pub sound: bool,
 }
 
 /// How full a store is.

@@ -26,7 +26,7 @@ pub use bounds::Rate;
 pub use limits::HolderLimits;
 
 use super::codec::{RECORD_BYTES_MAX, Reject};
-use super::effect::{Effect, Event, Input, Via};
+use super::effect::{Effect, Event, Found, Input, Via};
 use super::message::{
     Answer, AnswerBody, Contact, Hello, Message, RetrieveRequest, SignedAnswer, StoreRefusal,
     StoreRequest, StreamMessage, TopicMessage,
@@ -334,8 +334,15 @@ impl HolderRole {
         self.record = if fits { record } else { Bytes::new() };
     }
 
-    fn on_chunks_found(&mut self, now: Time, ticket: Ticket, found: Vec<Option<Header>>) {
-        match self.lookups.remove(&ticket) {
+    fn on_chunks_found(&mut self, now: Time, ticket: Ticket, found: Vec<Option<Found>>) {
+        let lookup = self.lookups.remove(&ticket);
+        // What is damaged is wanted anew, and given to whoever asks as long as its bytes are whole.
+        let serves =
+            matches!(lookup, Some(Lookup::TopicRetrieve { .. } | Lookup::StreamRetrieve { .. }));
+        let header = |found: Found| (found.sound || serves).then_some(found.header);
+        let found: Vec<Option<Header>> =
+            found.into_iter().map(|found| found.and_then(header)).collect();
+        match lookup {
             None => {}
             Some(Lookup::TopicClaim { from, request }) => {
                 self.topic_work.give_back(from, 1);

@@ -17,6 +17,7 @@
 
 use super::record::{Fields, FieldsMut};
 use super::scrub::Cursor;
+use crate::core::effect::Found;
 use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch};
 use crate::crypto::header::{HEADER_BYTES, Header};
 use crate::crypto::keys::WrapKey;
@@ -158,10 +159,10 @@ impl Entry {
         fields.0.is_empty().then_some(entry)
     }
 
-    /// The header, where the chunk counts as held.
-    pub fn held_header(&self) -> Option<Header> {
-        let sound = self.condition == Condition::Sound;
-        sound.then(|| Header::decode(&self.header).ok()).flatten()
+    /// What a look-up tells.
+    pub fn found(&self) -> Option<Found> {
+        let header = Header::decode(&self.header).ok()?;
+        Some(Found { header, sound: self.condition == Condition::Sound })
     }
 
     /// This entry's share of [`Position::fingerprint`].

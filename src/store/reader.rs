@@ -8,7 +8,7 @@ use super::index::{Catalogue, Entry, Index};
 use super::record::{Kind, Prefix};
 use super::scan::open_chunk;
 use super::writer::Request;
-use crate::core::effect::StoreError;
+use crate::core::effect::{Found, StoreError};
 use crate::core::types::ChunkId;
 use crate::crypto::header::Header;
 use crate::crypto::keys::WrapKey;
@@ -51,11 +51,11 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         Self { disk, index, key, buffer: Vec::new() }
     }
 
-    /// The header of each chunk that is held and not known to be damaged, in the order of `ids`.
-    /// Reads the catalogue only; what cannot be looked up counts as not held.
-    pub fn find(&self, ids: &[ChunkId]) -> Vec<Option<Header>> {
-        let header = |id| self.index.get(id).ok().flatten().and_then(|entry| entry.held_header());
-        ids.iter().map(header).collect()
+    /// What the catalogue has of each chunk, in the order of `ids`; what cannot be looked up counts
+    /// as not there.
+    pub fn find(&self, ids: &[ChunkId]) -> Vec<Option<Found>> {
+        let found = |id| self.index.get(id).ok().flatten().and_then(|entry| entry.found());
+        ids.iter().map(found).collect()
     }
 
     /// Reads a chunk and verifies it against its id.

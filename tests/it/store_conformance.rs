@@ -1,7 +1,7 @@
 //! What every backend of the store must do, the same for all.
 
 use super::store_fixtures::*;
-use quloud::core::effect::{StoreError, StoredChunk, Written};
+use quloud::core::effect::{Found, StoreError, StoredChunk, Written};
 use quloud::core::types::{ChunkId, Ticket};
 use quloud::store::catalogue::SledCatalogue;
 use quloud::store::disk::Disk;
@@ -102,7 +102,8 @@ fn put_one<D: Disk, C: Catalogue>(store: &mut Writer<D, C>, chunk: StoredChunk) 
 }
 
 pub(crate) fn holds<D: Disk, C: Catalogue>(store: &Writer<D, C>, chunk: &StoredChunk) -> bool {
-    let found = store.reader().find(&[chunk.id()]) == [Some(chunk.header)];
+    let found =
+        store.reader().find(&[chunk.id()]) == [Some(Found { header: chunk.header, sound: true })];
     let read = store.reader().read(&chunk.id()).result;
     found && read == Ok((chunk.header, chunk.sealed.clone()))
 }

@@ -2,7 +2,7 @@
 
 use super::store_conformance::{Backend, Memory, holds, open, put};
 use super::store_fixtures::*;
-use quloud::core::effect::{StoreError, StoredChunk};
+use quloud::core::effect::{Found, StoreError, StoredChunk};
 use quloud::core::types::Ticket;
 use quloud::store::disk::{Disk, File};
 use quloud::store::index::Catalogue;
@@ -136,7 +136,12 @@ fn rot_is_quarantined_and_healed_by_a_new_write() {
     let outcome = store.reader().read(&victim.id());
     assert_eq!(outcome.result, Err(StoreError::Damaged));
     store.commit(vec![outcome.rot.unwrap()]);
-    assert_eq!(store.reader().find(&[victim.id()]), [None], "it no longer counts as held");
+    let found = store.reader().find(&[victim.id()]);
+    assert_eq!(
+        found,
+        [Some(Found { header: victim.header, sound: false })],
+        "and is known as such"
+    );
     drop(store);
     let (mut store, report) = open(&backend, options());
     assert_eq!((report.quarantined, report.rebuilt), (1, None));

@@ -3,7 +3,7 @@
 use super::{Behaviour, Env};
 use crate::node::Role;
 use bytes::Bytes;
-use quloud::core::effect::{Effect, Input, StoreError};
+use quloud::core::effect::{Effect, Found, Input, StoreError};
 use quloud::core::message::{Message, Retrieve, StreamMessage};
 use quloud::core::types::{ChunkId, NodeId, Ticket};
 use quloud::crypto::header::Header;
@@ -74,7 +74,8 @@ impl Behaviour for Lazy {
                 self.headers.insert(chunk.id(), chunk.header);
             }
             Effect::FindChunks { ticket, ids } => {
-                let found = ids.iter().map(|id| self.headers.get(id).copied()).collect();
+                let known = |header: &Header| Found { header: *header, sound: true };
+                let found = ids.iter().map(|id| self.headers.get(id).map(known)).collect();
                 env.inputs.push((Role::Holder, Input::ChunksFound { ticket, found }));
             }
             Effect::ReadChunk { ticket, id } => {

@@ -3,7 +3,7 @@
 use super::gang::Gang;
 use super::{Behaviour, Env};
 use crate::node::Role;
-use quloud::core::effect::{Effect, Input, StoreError};
+use quloud::core::effect::{Effect, Found, Input, StoreError, StoredChunk};
 
 pub(crate) struct Sybil {
     gang: Gang,
@@ -27,7 +27,8 @@ impl Behaviour for Sybil {
                 self.gang.keep(chunk);
             }
             Effect::FindChunks { ticket, ids } => {
-                let found = ids.iter().map(|id| self.gang.look(id, |chunk| chunk.header)).collect();
+                let known = |chunk: &StoredChunk| Found { header: chunk.header, sound: true };
+                let found = ids.iter().map(|id| self.gang.look(id, known)).collect();
                 env.inputs.push((Role::Holder, Input::ChunksFound { ticket, found }));
             }
             Effect::ReadChunk { ticket, id } => {

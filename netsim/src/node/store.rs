@@ -2,9 +2,8 @@
 //! between them as the daemon's writer thread does it, and reads.
 
 use crate::disk::SimDisk;
-use quloud::core::effect::{Input, Space, StoreError, StoredChunk};
+use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, Ticket};
-use quloud::crypto::header::Header;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::memory::MemoryCatalogue;
 use quloud::store::reader::{Outcome, Reader};
@@ -146,8 +145,8 @@ impl Store {
         self.writer.moves()
     }
 
-    /// Looks headers up.
-    pub(crate) fn find(&self, ids: &[ChunkId]) -> Vec<Option<Header>> {
+    /// Looks chunks up.
+    pub(crate) fn find(&self, ids: &[ChunkId]) -> Vec<Option<Found>> {
         self.reader.find(ids)
     }
 
@@ -159,8 +158,8 @@ impl Store {
     }
 
     /// Whether a chunk is held and can be read, now.
-    pub(crate) fn holds(&mut self, id: &ChunkId) -> bool {
-        self.reader.read(id).result.is_ok()
+    pub(crate) fn holds(&self, id: &ChunkId) -> bool {
+        self.writer.reader().read(id).result.is_ok()
     }
 
     pub(crate) fn space(&self) -> Space {

@@ -7,7 +7,7 @@
 use super::demand::AGAIN;
 use super::{Event, World};
 use crate::disk::DiskFaults;
-use crate::node::{Index, Presence};
+use crate::node::{Index, Node, Presence};
 use quloud::core::effect::Reach;
 use quloud::core::placement::DomainPolicy;
 use quloud::core::topic::TopicKind;
@@ -169,13 +169,18 @@ impl World<'_> {
         }
     }
 
-    /// Whether some node that was never anything but sound has the chunk, in reach.
+    /// Whether some honest node has the chunk, in reach; one whose disk was always sound must have
+    /// what it acknowledged.
     fn can_fetch(&self, reader: Index, id: &ChunkId) -> bool {
         let put = self.chunks.get(id).and_then(|chunk| self.nodes[chunk.owner].wishes.puts.get(id));
         let Some(locality) = put.map(|put| put.locality) else { return false };
         let hears = self.answerers(reader, TopicKind::Retrieve, locality);
+        let has = |node: &Node| {
+            let machine = node.machine.as_ref();
+            node.is_honest() && machine.is_some_and(|machine| machine.store.holds(id))
+        };
         let holds = |node: &&Index| {
-            self.nodes[**node].is_sound()
+            (self.nodes[**node].is_sound() || has(&self.nodes[**node]))
                 && self.nodes[**node].presence == Presence::Up
                 && **node != reader
                 && hears.contains(*node)

@@ -7,7 +7,7 @@ mod serve;
 
 use super::*;
 use crate::core::codec::{decode_stream, decode_topic, encode_stream, encode_topic};
-use crate::core::effect::{Peer, Reach, Space, StoreError, StoredChunk, Written};
+use crate::core::effect::{Found, Peer, Reach, Space, StoreError, StoredChunk, Written};
 use crate::core::message::{Retrieve, StoreChunk, StoreRefusal};
 use crate::core::shard::Sharding;
 use crate::core::types::{BatchId, LeaseNonce, LeaseTerms, Locality, StoreEpoch};
@@ -161,6 +161,8 @@ impl Fixture {
     }
 
     fn found(&mut self, ticket: Ticket, found: Vec<Option<Header>>) -> Vec<Effect> {
+        let sound = |header: Header| Found { header, sound: true };
+        let found = found.into_iter().map(|header| header.map(sound)).collect();
         self.handle(Input::ChunksFound { ticket, found })
     }
 

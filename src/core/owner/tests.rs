@@ -13,7 +13,7 @@ mod store;
 
 use super::*;
 use crate::core::codec::{decode_stream, decode_topic, encode_answer, encode_stream, encode_topic};
-use crate::core::effect::{Event, Peer, Reach};
+use crate::core::effect::{Event, Found, Peer, Reach};
 use crate::core::message::{
     Answer, AnswerBody, ChunkData, Contact, Hello, Retrieve, RetrieveOffer, RetrieveRefusal,
     RetrieveReject, RetrieveRequest, SignedAnswer, StoreAck, StoreChunk, StoreClaim, StoreRefusal,

@@ -147,6 +147,18 @@ fn no_claim_without_an_own_record() {
 }
 
 #[test]
+fn a_chunk_known_to_be_damaged_is_wanted_anew() {
+    let mut fixture = Fixture::new();
+    let (request, secret) = fixture.request(0..2);
+    let (ticket, _) = lookup_of(fixture.published(&request));
+    let found = |tag, sound| Some(Found { header: fixture.chunk(tag).header, sound });
+    let found = vec![found(0, true), found(1, false)];
+    let effects = fixture.handle(Input::ChunksFound { ticket, found });
+    let claim = claim_of(effects, (&request, &secret));
+    assert_eq!((claim.wants, claim.holds), (0b11, 0b01));
+}
+
+#[test]
 fn claim_wants_no_more_than_there_is_room_for() {
     let mut fixture = Fixture::new();
     let (request, secret) = fixture.request(0..4);

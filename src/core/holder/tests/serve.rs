@@ -127,6 +127,19 @@ fn replayed_retrieve_reads_nothing() {
     assert!(reads(&effects).is_empty());
 }
 
+/// Its record does not hold, but the bytes may: they are checked when they are read.
+#[test]
+fn a_chunk_known_to_be_damaged_is_read_for_whoever_proves() {
+    let mut fixture = Fixture::new();
+    let retrieve = fixture.retrieve(1, OWNER, 9);
+    let (ticket, _) = lookup_of(fixture.stream(OWNER, StreamMessage::Retrieve(retrieve)));
+    let damaged = Found { header: fixture.chunk(1).header, sound: false };
+    let found = vec![Some(damaged)];
+    let ticket = reads(&fixture.handle(Input::ChunksFound { ticket, found }))[0];
+    let (to, message) = sent(fixture.read(ticket, 1));
+    assert!(to == OWNER && matches!(message, StreamMessage::ChunkData(_)), "{message:?}");
+}
+
 #[test]
 fn damaged_and_lost_chunks_are_said_to_be() {
     for (error, reason) in [

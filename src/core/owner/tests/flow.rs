@@ -172,7 +172,9 @@ impl Mesh {
             }
             Effect::FindChunks { ticket, ids } => {
                 let held = &self.holders[&from].held;
-                let found = ids.iter().map(|id| held.get(id).map(|(header, _)| *header)).collect();
+                let sound = |header: &Header| Found { header: *header, sound: true };
+                let found = ids.iter().map(|id| held.get(id).map(|(header, _)| sound(header)));
+                let found = found.collect();
                 self.later(0, of, Input::ChunksFound { ticket, found });
             }
             Effect::ReadChunk { ticket, id } => {
