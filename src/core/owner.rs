@@ -22,6 +22,7 @@
 //! | `owner/search.rs` | looking for holders of wanted chunks on the topic |
 //! | `owner/peers.rs` | who is connected, what each did before, and dials |
 //! | `owner/timers.rs` | alarms and rates |
+//! | `owner/load.rs` | how full each table is |
 //!
 //! # The caller's duties
 //!
@@ -46,6 +47,7 @@ mod claims;
 mod delivery;
 mod grant;
 mod guess;
+mod load;
 mod opened;
 mod outbox;
 mod peers;
@@ -57,6 +59,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod timers;
+
+pub use load::Fill;
 
 use super::codec::Reject;
 use super::effect::{Effect, Input, Via};

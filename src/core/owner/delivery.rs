@@ -14,7 +14,9 @@ use std::time::Duration;
 
 pub(super) const IN_FLIGHT_MAX: usize = 256;
 const CUT_OFF_MAX: usize = 256;
-const DONE_MAX: usize = 512;
+pub(super) const DONE_MAX: usize = 512;
+/// Chunks that were sent to a holder and not answered, at most.
+pub(super) const SENT_MAX: usize = IN_FLIGHT_MAX + CUT_OFF_MAX;
 
 /// The slowest holder that is not late moves its largest chunk at this rate, in bytes per second.
 const PACE_SLOWEST: u64 = 256 << 10;
@@ -123,6 +125,11 @@ impl Delivery {
 
     pub(super) fn pop(&mut self) {
         self.queue.pop_front();
+    }
+
+    /// Chunks that were sent and not answered, and answered ones that are remembered.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.sent.len(), self.done.len())
     }
 
     /// Whether a chunk of this size may go now.
@@ -264,7 +271,7 @@ impl Delivery {
     }
 
     fn forget_old(&mut self) {
-        while self.sent.len() > IN_FLIGHT_MAX + CUT_OFF_MAX {
+        while self.sent.len() > SENT_MAX {
             let cut_off = |(_, sent): &(&Item, &Sent)| sent.state == Flight::CutOff;
             let Some(item) = self.sent.iter().find(cut_off).map(|(item, _)| *item) else { return };
             self.sent.remove(&item);

@@ -13,8 +13,8 @@ use super::timers::Pace;
 use crate::core::types::{Locality, NodeId, Time};
 use std::collections::{BTreeMap, VecDeque};
 
-const RECENT_MAX: usize = 64;
-const RECENT_NODES_MAX: usize = 16;
+pub(super) const RECENT_MAX: usize = 64;
+pub(super) const RECENT_NODES_MAX: usize = 16;
 const MISSES_MAX: u32 = 3;
 const MISSES_PER_SECOND: u32 = 3;
 
@@ -95,6 +95,12 @@ impl Guesses {
     }
 
     /// The node went away.
+    /// Localities, nodes in the largest of them, and nodes with a rate.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        let largest = self.recent.iter().map(|(_, servers)| servers.len()).max();
+        (self.recent.len(), largest.unwrap_or(0), self.paces.len())
+    }
+
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.paces.remove(node);
     }

@@ -133,6 +133,11 @@ impl Peers {
         self.connected.keys().filter(is_fresh).copied().collect()
     }
 
+    /// Connected peers, and nodes that are remembered.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.connected.len(), self.known.len())
+    }
+
     fn remember(&mut self, now: Time, node: NodeId) -> &mut Known {
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&node) {
             let away = self.known.iter().filter(|(node, _)| !self.connected.contains_key(node));
@@ -185,6 +190,11 @@ impl Dials {
         self.queue.pop_front();
         let record = self.open.get(&node).cloned().unwrap_or_default();
         Some(Ok((node, record)))
+    }
+
+    /// Dials that are open or queued.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
     }
 
     /// Whether a dial to the node was open; it is over now.

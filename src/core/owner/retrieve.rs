@@ -66,8 +66,17 @@ pub(super) struct FetchFlow {
 
 impl FetchFlow {
     pub(super) fn slots_free(&self, limits: &OwnerLimits) -> usize {
-        let waiting = self.jobs.values().map(|job| job.waiters.len()).sum();
-        limits.fetch_slots.saturating_sub(waiting)
+        limits.fetch_slots.saturating_sub(self.waiters())
+    }
+
+    /// Commands that wait for their chunk.
+    pub(super) fn waiters(&self) -> usize {
+        self.jobs.values().map(|job| job.waiters.len()).sum()
+    }
+
+    /// Nodes of the job that knows most.
+    pub(super) fn sources(&self) -> usize {
+        self.jobs.values().map(|job| job.sources.len()).max().unwrap_or(0)
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: FetchJob) {

@@ -116,6 +116,11 @@ impl Shared {
         }
     }
 
+    /// Dials that are open or queued.
+    pub(super) fn open_dials(&self) -> usize {
+        self.dials.len()
+    }
+
     /// Whether a dial to the node was open; it is over now.
     pub(super) fn dial_over(&mut self, node: NodeId) -> bool {
         self.timers.clear(Wake::Dial(node));

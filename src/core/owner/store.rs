@@ -22,7 +22,7 @@ use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many stored chunks are remembered for the acks that still come.
-const FINISHED_MAX: usize = 256;
+pub(super) const FINISHED_MAX: usize = 256;
 
 /// One command.
 #[derive(Debug)]
@@ -137,6 +137,16 @@ impl StoreFlow {
             return 0;
         }
         limits.window_bytes.saturating_sub(self.window_used)
+    }
+
+    /// Commands that wait for their quorum.
+    pub(super) fn commands(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Sealed bytes that wait for their quorum.
+    pub(super) fn window_used(&self) -> usize {
+        self.window_used
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: StoreJob) {

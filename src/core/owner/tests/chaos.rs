@@ -34,6 +34,8 @@ fn trouble(world: &mut World, dice: &mut ChaCha20Rng, nodes: &[NodeId]) {
         _ => world.deaf_mesh = dice.random_ratio(1, 4),
     }
     world.run(Duration::from_millis(dice.random_range(0..1_500)));
+    let over: Vec<_> = world.role.load().into_iter().filter(Fill::is_over).collect();
+    assert!(over.is_empty(), "{over:?}");
 }
 
 /// One world of trouble; gives back all that the role did and said.
@@ -109,6 +111,28 @@ fn everything_is_stored_and_fetched_once_trouble_ends() {
     for seed in 0..SEEDS {
         live_through(seed);
     }
+}
+
+#[test]
+fn load_shows_what_the_tables_hold() {
+    let mut world = World::new(3);
+    let used = |world: &World, what: &str| {
+        let load = world.role.load();
+        load.iter().find(|fill| fill.what == what).map(|fill| fill.used).unwrap()
+    };
+    for ticket in 0..5 {
+        let (chunk, _) = world.chunk(1_000);
+        world.store(ticket, chunk, 4);
+    }
+    world.run(2 * SECOND);
+    assert_eq!((used(&world, "connected peers"), used(&world, "store jobs")), (3, 5));
+    assert_eq!((used(&world, "batches"), used(&world, "candidates per batch")), (1, 3));
+    assert_eq!((used(&world, "deliveries"), used(&world, "answers of one holder")), (3, 5));
+    for ticket in 0..5 {
+        world.command(OwnerCommand::Cancel(Ticket(ticket)));
+    }
+    assert_eq!((used(&world, "store jobs"), used(&world, "bytes to store")), (0, 0));
+    assert_eq!((used(&world, "batches"), used(&world, "requests by tag")), (0, 0));
 }
 
 #[test]
