@@ -80,8 +80,6 @@ pub(crate) struct Node {
     image: Option<(SimDisk, MemoryCatalogue)>,
     wrap: Arc<WrapKey>,
     domains: DomainPolicy,
-    /// What the owner role does at once, and how many it asks for.
-    pub(crate) limits: OwnerLimits,
     sharding: Sharding,
     /// The shards whose topics it subscribes to.
     homes: Vec<u16>,
@@ -123,7 +121,6 @@ impl Node {
             id: keys.node_id(),
             homes: sharding.homes(&keys.node_id()),
             sharding,
-            limits: OwnerLimits::default(),
             sound: !faults.lies,
             place,
             presence: Presence::Down,
@@ -163,7 +160,7 @@ impl Node {
             node: self.id,
             mesh: MESH,
             seed: self.rng.random(),
-            limits: self.limits.clone(),
+            limits: OwnerLimits::default(),
             sharding: self.sharding,
             domains: self.domains,
             terms: LeaseTerms::default(),

@@ -1,6 +1,7 @@
 //! The oracle: it sees everything that happens, knows what is true, and says when a promise is
 //! broken. One property per file.
 
+mod asked;
 mod blame;
 mod bounds;
 mod bytes;
@@ -9,13 +10,15 @@ mod gone;
 mod kept;
 mod quorum;
 mod rightful;
+mod room;
 
 use crate::node::{Index, Node, Role};
 use ::bytes::Bytes;
 use quloud::core::codec::Reject;
+use quloud::core::effect::Space;
 use quloud::core::holder::HolderLoad;
-use quloud::core::message::StreamMessage;
-use quloud::core::owner::OwnerEvent;
+use quloud::core::message::{StreamMessage, TopicMessage};
+use quloud::core::owner::{Fill, OwnerEvent};
 use quloud::core::types::{ChunkId, NodeId, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,19 +27,25 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) enum Fact<'a> {
     /// A node says something to a connected peer.
     Said { from: Index, to: Index, message: &'a StreamMessage },
+    /// A node gossips something.
+    Published { node: Index, message: &'a TopicMessage },
     /// A node looks for a connection to another.
     Dialled { node: Index, role: Role, to: NodeId },
     /// An owner role tells its user something.
     Reported { node: Index, event: &'a OwnerEvent },
     /// A role turns something down.
     Rejected { node: Index, from: NodeId, reason: Reject },
-    /// A node started; of the chunks it acknowledged, these it does not have, and of those that
+    /// A node started, or the world is at its end; of the chunks it acknowledged, these it does not have, and of those that
     /// it deleted, these it has.
     Started { node: Index, missing: &'a [ChunkId], risen: &'a [ChunkId] },
     /// A store was asked for a chunk.
     Looked { node: Index, id: ChunkId, held: bool },
-    /// How full a holder's tables are, after each event.
-    Loaded { node: Index, load: HolderLoad },
+    /// A holder role is told how full its store is.
+    Told { node: Index, space: Space },
+    /// What a store says, and what was found when it was looked through.
+    Counted { node: Index, space: Space, by_account: u64, found: u64 },
+    /// How full the tables of a holder and an owner are, after each event.
+    Loaded { node: Index, load: HolderLoad, owner: &'a [Fill] },
 }
 
 /// What is true of a chunk.
@@ -87,6 +96,7 @@ pub(crate) struct Oracle(Vec<Box<dyn Property>>);
 impl Oracle {
     pub(crate) fn new() -> Self {
         Self(vec![
+            Box::new(asked::Asked::default()),
             Box::new(blame::Blame),
             Box::new(bounds::Bounds),
             Box::new(bytes::RightBytes),
@@ -95,6 +105,7 @@ impl Oracle {
             Box::new(kept::Kept),
             Box::new(quorum::Quorum),
             Box::new(rightful::Rightful),
+            Box::new(room::Room),
         ])
     }
 

@@ -137,6 +137,8 @@ pub(crate) struct UsePlan {
     pub(crate) released: Chance,
     /// Of those, the ones that it puts again later.
     pub(crate) again: Chance,
+    /// How long a user waits for a put before it is left for later.
+    pub(crate) patience: Duration,
     /// The longest that a holder takes to delete what was given up.
     pub(crate) grace: Duration,
 }
@@ -192,7 +194,8 @@ impl Plan {
         plan.disk.capacity = 64 << 20;
         plan.people.downtime = Duration::from_secs(600);
         let (chunk_bytes, replicas) = (4_000, 3);
-        let never = UsePlan { puts: 0, gets: 0, releases: 0, ..plan.use_ };
+        let patience = DAY * 365;
+        let never = UsePlan { puts: 0, gets: 0, releases: 0, patience, ..plan.use_ };
         plan.use_ = UsePlan { owners: 1, chunk_bytes, replicas, ..never };
         plan
     }
@@ -308,6 +311,10 @@ impl UsePlan {
             releases: rng.random_range(0..=6),
             released: draw(rng, Chance::per_mille(700)),
             again: draw(rng, Chance::per_mille(500)),
+            patience: Duration::from_secs(match rng.random_range(0..30) {
+                0 => 30 * 86_400,
+                _ => rng.random_range(3_600..=3 * 86_400),
+            }),
             grace: Duration::from_secs(rng.random_range(1..=10 * 86_400)),
         }
     }

@@ -117,6 +117,8 @@ pub(crate) enum Event {
     Put { owner: Index, chunks: usize },
     /// A user gives chunks up.
     Release { owner: Index },
+    /// A user waits no longer for what is not stored yet.
+    GiveUp { owner: Index },
     /// A user puts a chunk again that was given up.
     PutAgain { owner: Index, id: ChunkId },
     /// A holder deletes a chunk that was given up then.
@@ -331,14 +333,14 @@ impl World<'_> {
     /// After each input: is everything bounded, and when is the node to be woken?
     fn settle(&mut self, node: Index) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
-        let load = machine.holder.load();
+        let (load, owner) = (machine.holder.load(), machine.owner.load());
         let next = machine.next_timeout();
         if let Some(next) = next.filter(|next| machine.wake.is_none_or(|wake| *next < wake)) {
             machine.wake = Some(next);
             let life = self.nodes[node].life;
             self.agenda.at(next, Event::Wake { node, life });
         }
-        self.see(&Fact::Loaded { node, load });
+        self.see(&Fact::Loaded { node, load, owner: &owner });
     }
 
     /// Shows a fact to the oracle.

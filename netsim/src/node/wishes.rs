@@ -1,6 +1,6 @@
 //! What a node's user wants, kept as the daemon's outbox and catalogue keep it: across restarts.
 
-use quloud::core::types::{ChunkId, Locality, NodeId, Ticket};
+use quloud::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
 use quloud::crypto::keys::ChunkKey;
 use std::collections::BTreeMap;
 
@@ -15,6 +15,10 @@ pub(crate) struct Put {
     pub(crate) acked: Vec<NodeId>,
     /// The quorum was reached, and the user was told so.
     pub(crate) stored: bool,
+    /// When the user put it.
+    pub(crate) since: Time,
+    /// The user waits for it no longer, until the world is calm.
+    pub(crate) resting: bool,
 }
 
 /// What a running job is for.
@@ -63,7 +67,8 @@ impl Wishes {
     /// Chunks whose quorum is not reached yet and that no job works on.
     pub(crate) fn unfinished(&self) -> Vec<ChunkId> {
         let running = |id: &ChunkId| self.jobs.values().any(|job| *job == Job::Put(*id));
-        let unfinished = self.puts.iter().filter(|(id, put)| !put.stored && !running(id));
+        let open = |put: &Put| !put.stored && !put.resting;
+        let unfinished = self.puts.iter().filter(|(id, put)| open(put) && !running(id));
         unfinished.map(|(id, _)| *id).collect()
     }
 }

@@ -11,7 +11,10 @@ impl Property for Bounds {
     }
 
     fn see(&mut self, _: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
-        let Fact::Loaded { node, load } = fact else { return None };
+        let Fact::Loaded { node, load, owner } = fact else { return None };
+        if let Some(over) = owner.iter().find(|fill| fill.is_over()) {
+            return Some(format!("{node} has {over:?}"));
+        }
         let limits = HolderLimits::default();
         let within = load.peers <= limits.peers_max
             && load.writing_bytes <= limits.writing_bytes

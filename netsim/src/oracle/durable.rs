@@ -12,6 +12,6 @@ impl Property for Durable {
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         let Fact::Started { node, missing, .. } = fact else { return None };
         let first = missing.first().filter(|_| truth.nodes[*node].is_sound())?;
-        Some(format!("{node} acknowledged {first:?} and does not have it after a restart"))
+        Some(format!("{node} acknowledged {first:?} and does not have it"))
     }
 }

@@ -14,7 +14,7 @@ impl Property for Gone {
         match fact {
             Fact::Started { node, risen, .. } => {
                 let first = risen.first().filter(|_| truth.nodes[*node].sound)?;
-                Some(format!("{node} deleted {first:?} and has it again after a restart"))
+                Some(format!("{node} deleted {first:?} and has it again"))
             }
             Fact::Looked { node, id, held: true } if truth.nodes[*node].sound => {
                 let buried = truth.chunks.get(id).is_some_and(|chunk| chunk.buried.contains(node));

@@ -57,6 +57,7 @@ impl World<'_> {
 
     fn publish(&mut self, node: Index, topic: Topic, message: &TopicMessage) {
         self.notice_published(node, message);
+        self.see(&Fact::Published { node, message });
         let bytes = codec::encode_topic(message);
         let now = self.agenda.now();
         let nodes = &self.nodes;

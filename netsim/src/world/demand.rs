@@ -49,9 +49,11 @@ impl World<'_> {
             };
             self.chunks.insert(chunk.id(), facts);
             let acked = Vec::new();
-            let put = Put { key, locality, plaintext, replicas, acked, stored: false };
+            let (stored, resting, since) = (false, false, self.agenda.now());
+            let put = Put { key, locality, plaintext, replicas, acked, stored, since, resting };
             self.nodes[owner].wishes.puts.insert(chunk.id(), put);
         }
+        self.agenda.after(self.plan.use_.patience, Event::GiveUp { owner });
         self.submit(owner);
     }
 

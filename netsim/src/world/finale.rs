@@ -31,6 +31,11 @@ impl World<'_> {
         self.run_until(gathered, |_| false);
         self.catch_up();
         self.fetch_all();
+        for node in 0..self.nodes.len() {
+            if self.violations.is_empty() {
+                self.look_through(node);
+            }
+        }
     }
 
     fn calm_down(&mut self) {
@@ -42,6 +47,7 @@ impl World<'_> {
         }
         self.log(|| "calm".to_owned());
         self.calm = true;
+        self.wake_wishes();
         self.watch_calm();
         self.net.calm_down();
         self.agenda.retain(|event| !is_fault(event));
@@ -225,6 +231,7 @@ fn is_fault(event: &Event) -> bool {
             | Event::Put { .. }
             | Event::PutAgain { .. }
             | Event::Release { .. }
+            | Event::GiveUp { .. }
             | Event::Get
             | Event::Script { .. }
     )

@@ -41,6 +41,7 @@ impl World<'_> {
             | Event::Retry { node }
             | Event::Put { owner: node, .. }
             | Event::Release { owner: node }
+            | Event::GiveUp { owner: node }
             | Event::PutAgain { owner: node, .. }
                 if self.paused(node).is_some() =>
             {
@@ -77,6 +78,7 @@ impl World<'_> {
             Event::Put { owner, chunks } => self.put(owner, chunks),
             Event::Get => self.get(),
             Event::Release { owner } => self.release(owner),
+            Event::GiveUp { owner } => self.give_up(owner),
             Event::PutAgain { owner, id } => self.put_again(owner, id),
             Event::Expire { node, id, released } => self.expire(node, id, released),
             Event::Retry { node } => self.submit(node),

@@ -38,11 +38,7 @@ impl World<'_> {
         let rare = if put.stored { Rare::Released } else { Rare::PutGivenUp };
         self.noticed.rare.count(rare);
         self.nodes[owner].wishes.dropped.insert(id, put);
-        if let Some(ticket) = self.nodes[owner].wishes.end_job(Job::Put(id))
-            && self.nodes[owner].machine.is_some()
-        {
-            self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Cancel(ticket)));
-        }
+        self.cancel(owner, id);
         let Some(chunk) = self.chunks.get_mut(&id) else { return };
         (chunk.released, chunk.promised) = (Some(now), false);
         let holders: Vec<Index> = chunk.acked.keys().copied().collect();
@@ -57,13 +53,46 @@ impl World<'_> {
 
     /// The same file is put again.
     pub(super) fn put_again(&mut self, owner: Index, id: ChunkId) {
+        let now = self.agenda.now();
         let wishes = &mut self.nodes[owner].wishes;
         let Some(mut put) = wishes.dropped.remove(&id) else { return };
-        (put.stored, put.acked) = (false, Vec::new());
+        (put.stored, put.acked, put.since) = (false, Vec::new(), now);
         wishes.puts.insert(id, put);
         self.chunks.get_mut(&id).into_iter().for_each(|chunk| chunk.released = None);
         self.noticed.rare.count(Rare::PutAgain);
+        self.agenda.after(self.plan.use_.patience, Event::GiveUp { owner });
         self.submit(owner);
+    }
+
+    /// A user waits no longer for what is not stored yet: without that, worlds where too few nodes
+    /// take chunks would ask, and answer, every few minutes to their end.
+    pub(super) fn give_up(&mut self, owner: Index) {
+        let (now, patience) = (self.agenda.now(), self.plan.use_.patience);
+        let puts = self.nodes[owner].wishes.puts.iter_mut();
+        let mut tired = Vec::new();
+        for (id, put) in puts.filter(|(_, put)| !put.stored && put.since.after(patience) <= now) {
+            put.resting = true;
+            tired.push(*id);
+        }
+        for id in tired {
+            self.cancel(owner, id);
+        }
+    }
+
+    /// What users waited for no longer is wanted again.
+    pub(super) fn wake_wishes(&mut self) {
+        for owner in 0..self.plan.use_.owners {
+            self.nodes[owner].wishes.puts.values_mut().for_each(|put| put.resting = false);
+        }
+    }
+
+    fn cancel(&mut self, owner: Index, id: ChunkId) {
+        if let Some(ticket) = self.nodes[owner].wishes.end_job(Job::Put(id))
+            && self.nodes[owner].machine.is_some()
+        {
+            self.log(|| format!("{owner} waits no longer for {id:?}"));
+            self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Cancel(ticket)));
+        }
     }
 
     /// A holder is told at some time.

@@ -86,6 +86,7 @@ impl World<'_> {
             return self.noticed.rare.count(Rare::CutInTidying);
         }
         if let Some(space) = news {
+            self.see(&Fact::Told { node, space });
             self.feed(node, Role::Holder, Input::Space(space));
         }
         self.note_stuck(node, was_stuck);
@@ -175,9 +176,8 @@ impl World<'_> {
             self.log(|| format!("{node} makes its catalogue anew: {why}"));
         }
         self.note_stuck(node, false);
-        let (missing, risen) = self.missing(node);
-        self.log(|| format!("{node} starts, {} chunks missing", missing.len()));
-        self.see(&Fact::Started { node, missing: &missing, risen: &risen });
+        self.log(|| format!("{node} starts"));
+        self.look_through(node);
         self.tidy_later(node);
         self.reconnect(|a, b| a == node || b == node);
         self.agenda.after(Duration::from_secs(2), Event::Retry { node });
@@ -191,6 +191,17 @@ impl World<'_> {
         }
         let wait = Duration::from_secs(self.rng.random_range(60..=3_600));
         self.agenda.after(wait, Event::Start { node });
+    }
+
+    /// Compares what is true of a node's chunks with all that its store has.
+    pub(super) fn look_through(&mut self, node: Index) {
+        let (missing, risen) = self.missing(node);
+        self.see(&Fact::Started { node, missing: &missing, risen: &risen });
+        let Some(machine) = &self.nodes[node].machine else { return };
+        let ids: Vec<ChunkId> = self.chunks.keys().copied().collect();
+        let found = machine.store.find(&ids).iter().filter(|found| found.is_some()).count() as u64;
+        let (space, by_account) = (machine.store.space(), machine.store.usage().values().sum());
+        self.see(&Fact::Counted { node, space, by_account, found });
     }
 
     /// The chunks that a node acknowledged and does not have, and those that it deleted and has.
