@@ -19,6 +19,7 @@ mod plant;
 mod progress;
 mod report;
 mod runs;
+mod scale;
 mod scenario;
 mod sometimes;
 mod tally;
@@ -92,6 +93,11 @@ enum Task {
     ///
     /// Exits with 1 where one was not found. Needs a build with the feature planted-bugs.
     Mutants(MutantsArgs),
+    /// Measure what a mesh costs its members as it grows, with shards and without
+    ///
+    /// Prints a table in Markdown: control traffic per node, what an owner sends per chunk, and how
+    /// long a put and a new replica take.
+    Scale(scale::ScaleArgs),
     /// Play a small world by its script: what was found once, and what teaches
     ///
     /// Tells the story first. Exits with 1 where it does not end as it has to.
@@ -168,6 +174,7 @@ fn parse_range(text: &str) -> Result<RangeInclusive<usize>, String> {
 fn main() -> ExitCode {
     match Cli::parse().task {
         Task::Mutants(mutants) => mutants.run(),
+        Task::Scale(scale) => scale.run(),
         Task::Scenario(scenario) => scenario.run(),
         Task::Run { seeds, first_seed, fresh, threads, twice, frame, json, svg } => {
             plant::plant(frame.plant);
@@ -221,8 +228,10 @@ mod tests {
         Cli::try_parse_from(["netsim", "scenario", "lost-name", "--svg", "a.svg"]).unwrap();
         Cli::try_parse_from(["netsim", "scenario", "--list"]).unwrap();
         Cli::try_parse_from(["netsim", "scenario", "--all"]).unwrap();
+        Cli::try_parse_from(["netsim", "scale", "--nodes", "10,1000", "--json"]).unwrap();
         for wrong in [
             vec!["netsim"],
+            vec!["netsim", "scale", "--nodes", "1"],
             vec!["netsim", "run", "--nodes", "9..5"],
             vec!["netsim", "run", "--nodes", "1..5"],
             vec!["netsim", "run", "--fresh", "--first-seed", "3"],

@@ -197,6 +197,16 @@ impl Net {
         self.links.disconnect(a, b, epoch)
     }
 
+    /// The nodes that a node takes itself to be connected to.
+    pub(crate) fn peers(&self, node: Index) -> impl Iterator<Item = Index> + '_ {
+        self.links.peers(node)
+    }
+
+    /// Which connection the two have, where they have one.
+    pub(crate) fn epoch(&self, a: Index, b: Index) -> Option<u64> {
+        self.links.epoch(a, b)
+    }
+
     /// Whether the two have a connection, working or not.
     pub(crate) fn is_connected(&self, a: Index, b: Index) -> bool {
         self.links.epoch(a, b).is_some()

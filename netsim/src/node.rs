@@ -80,6 +80,8 @@ pub(crate) struct Node {
     image: Option<(SimDisk, MemoryCatalogue)>,
     wrap: Arc<WrapKey>,
     domains: DomainPolicy,
+    /// What the owner role does at once, and how many it asks for.
+    pub(crate) limits: OwnerLimits,
     sharding: Sharding,
     /// The shards whose topics it subscribes to.
     homes: Vec<u16>,
@@ -121,6 +123,7 @@ impl Node {
             id: keys.node_id(),
             homes: sharding.homes(&keys.node_id()),
             sharding,
+            limits: OwnerLimits::default(),
             sound: !faults.lies,
             place,
             presence: Presence::Down,
@@ -160,7 +163,7 @@ impl Node {
             node: self.id,
             mesh: MESH,
             seed: self.rng.random(),
-            limits: OwnerLimits::default(),
+            limits: self.limits.clone(),
             sharding: self.sharding,
             domains: self.domains,
             terms: LeaseTerms::default(),
