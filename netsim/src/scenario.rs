@@ -10,6 +10,7 @@ mod bad_night;
 mod black_out;
 mod cut_off_in_transfer;
 mod dead_before_ack;
+mod failed_sync;
 mod flood;
 mod hostage;
 mod laptops;
@@ -21,9 +22,12 @@ mod one_door;
 mod owner_away;
 mod proof_relayer;
 mod room_again;
+mod slow_loris;
 mod stage;
+mod sybils;
 mod three_disks_left;
 mod week_apart;
+mod wrong_bytes;
 
 pub(crate) mod show;
 pub(crate) use stage::Stage;
@@ -52,6 +56,7 @@ pub(crate) const ALL: &[Scenario] = &[
     another_store::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,
+    failed_sync::SCENARIO,
     owner_away::SCENARIO,
     week_apart::SCENARIO,
     three_disks_left::SCENARIO,
@@ -62,7 +67,10 @@ pub(crate) const ALL: &[Scenario] = &[
     one_door::SCENARIO,
     proof_relayer::SCENARIO,
     hostage::SCENARIO,
+    wrong_bytes::SCENARIO,
     liar_majority::SCENARIO,
+    sybils::SCENARIO,
+    slow_loris::SCENARIO,
     flood::SCENARIO,
 ];
 
@@ -118,21 +126,28 @@ mod tests {
         }
     }
 
-    /// A scenario of what was found fails where the fault is back.
+    /// A scenario fails where the fault is there that it is about.
     #[cfg(feature = "planted-bugs")]
     #[test]
-    fn what_was_found_is_found_again() {
+    fn a_planted_bug_is_found_by_its_scenario() {
         use crate::plant::plant;
         use quloud::planted::Bug;
         let found = [
             (lost_name::SCENARIO, Bug::LeaveNames),
+            (lost_name::SCENARIO, Bug::SkipNameSync),
             (cut_off_in_transfer::SCENARIO, Bug::NeverDialAgain),
+            (black_out::SCENARIO, Bug::AckBeforeSync),
+            (failed_sync::SCENARIO, Bug::RetrySync),
+            (sybils::SCENARIO, Bug::SameDomainTwice),
+            (proof_relayer::SCENARIO, Bug::SkipProofCheck),
+            (wrong_bytes::SCENARIO, Bug::SkipBytesCheck),
+            (room_again::SCENARIO, Bug::ForgetShort),
         ];
         for (scenario, bug) in found {
             plant(Some(bug));
             let outcome = scenario.play(1, &mut |_, _| {});
             plant(None);
-            assert_ne!(outcome.violations, Vec::<String>::new(), "{}", scenario.name);
+            assert_ne!(outcome.violations, Vec::<String>::new(), "{}", bug.name());
         }
     }
 }

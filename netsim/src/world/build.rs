@@ -120,7 +120,7 @@ impl<'a> World<'a> {
     }
 
     /// Returns whether it is only one name of several.
-    fn corrupt_one(&mut self, node: Index, which: usize, gang: &Gang) -> bool {
+    pub(super) fn corrupt_one(&mut self, node: Index, which: usize, gang: &Gang) -> bool {
         let Some(make) = evil::ALL.get(which) else { return false };
         let evil = make(gang);
         let is_many = evil.is_many();

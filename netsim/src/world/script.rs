@@ -54,6 +54,8 @@ pub(crate) type Cue = (&'static str, fn(&Fact<'_>) -> Option<Step>);
 pub(super) struct Script {
     cues: Vec<Cue>,
     finally: Vec<(&'static str, Check)>,
+    /// What those have in common that deviate.
+    gang: Option<Gang>,
 }
 
 /// Runs a scripted world to its end.
@@ -67,7 +69,7 @@ impl<'a> World<'a> {
     pub(super) fn staged(stage: Stage, seed: u64, observer: Observer<'a>) -> Self {
         let Stage { plan, steps, cues, finally, behind_nat, keeps } = stage;
         let mut world = Self::of(plan, ChaCha20Rng::seed_from_u64(seed), observer);
-        world.script = Script { cues, finally };
+        world.script = Script { cues, finally, gang: None };
         behind_nat.into_iter().for_each(|node| world.nodes[node].place.nat = true);
         world.keeps = keeps.unwrap_or(std::mem::take(&mut world.keeps));
         for (wait, text, steps) in steps {
@@ -103,15 +105,12 @@ impl<'a> World<'a> {
     }
 
     fn deviate_from_now_on(&mut self, node: Index, how: &str) {
-        let gang = Gang::new(self.agenda.now(), true);
-        let mut all = evil::ALL.iter().map(|make| make(&gang));
-        let Some(evil) = all.find(|evil| evil.name() == how) else {
+        let Some(which) = evil::names().position(|name| name == how) else {
             return self.violation(format!("there is a behaviour of this name: {how}"));
         };
-        if !evil.forwards() {
-            self.net.mute(node);
-        }
-        self.nodes[node].evil = Some(evil);
+        let now = self.agenda.now();
+        let gang = self.script.gang.get_or_insert_with(|| Gang::new(now, true)).clone();
+        self.corrupt_one(node, which, &gang);
     }
 
     fn fetch_promised(&mut self, reader: Index) {
@@ -181,6 +180,13 @@ impl World<'_> {
     /// Chunks that a node has acknowledged.
     pub(crate) fn acked_by(&self, node: Index) -> usize {
         self.chunks.values().filter(|chunk| chunk.acked.contains_key(&node)).count()
+    }
+
+    /// Of all promised chunks, the smallest number of honest nodes that acknowledged one.
+    pub(crate) fn fewest_honest_acks(&self) -> usize {
+        let honest = |node: &&Index| self.nodes[**node].evil.is_none();
+        let promised = self.chunks.values().filter(|chunk| chunk.promised);
+        promised.map(|chunk| chunk.acked.keys().filter(honest).count()).min().unwrap_or(0)
     }
 
     /// Chunks that at least one of these nodes has acknowledged.

@@ -1,0 +1,33 @@
+//! Holders that hand out wrong bytes.
+
+use super::Scenario;
+use super::stage::{DAY, HOUR, Stage, put};
+use crate::tally::Fault;
+use crate::world::Step;
+use quloud::core::codec::Reject;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "wrong-bytes",
+    title: "two holders of three hand out bytes that are not the chunk's",
+    story: "Two of the three holders of every chunk hand it out with a bit flipped, a byte too many \
+            or cut short. The id of a chunk is a hash over its bytes, so that a reader needs to \
+            trust nobody: it hashes what it is given before it looks at it, throws away what does \
+            not fit, remembers who gave it, and asks the next holder. Here everything comes back, \
+            byte for byte, from the third.",
+    stage,
+};
+
+fn stage() -> Stage {
+    let mut stage = Stage::new(4, 2);
+    stage.at(HOUR, "the owner puts 12 chunks that all three others hold", [put(12)]);
+    let vandals = [1, 2].map(|node| Step::Deviate(node, "hands out wrong bytes"));
+    stage.at(2 * HOUR, "nodes 1 and 2 hand out wrong bytes from now on", vandals);
+    for hour in 3..6 {
+        stage.at(hour * HOUR, "the owner fetches everything", [Step::Fetch(0)]);
+    }
+    stage.expect_at(DAY, "it has everything", |world| world.fetched_by(0) == 12);
+    stage.expect("wrong bytes were handed out, and turned down", |world| {
+        world.met(Fault::Byzantine) > 0 && world.rejected(Reject::WrongBytes) > 0
+    });
+    stage
+}
