@@ -73,12 +73,13 @@ pure() {
     [ -z "$found" ] || { printf 'FAIL: the pure build links\n%s\n' "$found"; return 1; }
 }
 
-# Worlds in virtual time: a fixed list, worlds that nobody has seen yet, fifty worlds twice, and every
-# planted bug, each of which has to be found. The optimised simulator is built for it, with the
-# planted bugs last, so that none can be in what is run before.
+# Worlds in virtual time: every scenario, a fixed list, worlds that nobody has seen yet, fifty worlds
+# twice, and every planted bug, each of which has to be found. The optimised simulator is built for
+# it, with the planted bugs last, so that none can be in what is run before.
 netsim() {
     local run=(target/release/quloud-netsim)
     cargo build --locked --release -p quloud-netsim || return 1
+    "${run[@]}" scenario --all || return 1
     "${run[@]}" run --seeds 50 --days 10 --twice || return 1
     "${run[@]}" run --seeds "${NETSIM_FIXED:-400}" || return 1
     "${run[@]}" run --fresh --seeds "${NETSIM_FRESH:-400}" || return 1
