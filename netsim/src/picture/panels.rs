@@ -11,7 +11,7 @@ use quloud::core::types::Time;
 use std::fmt::Write;
 
 const COPIES: [(&str, &str); 4] = [
-    ("no copy left", "#9b2226"),
+    ("no copy", "#9b2226"),
     ("one copy", "#ee9b00"),
     ("too few copies", "#f3d692"),
     ("all copies", "#6a9cc4"),

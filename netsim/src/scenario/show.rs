@@ -46,7 +46,7 @@ fn names() -> PossibleValuesParser {
 }
 
 impl ScenarioArgs {
-    /// Does it; 1 where a scenario failed.
+    /// Does it; 1 where a scenario failed, 2 where a picture could not be written.
     pub(crate) fn run(self) -> ExitCode {
         if self.list {
             ALL.iter()
@@ -55,17 +55,19 @@ impl ScenarioArgs {
         }
         plant::plant(self.plant);
         let one = self.name.as_deref().and_then(Scenario::named);
-        let passed = match one {
+        match one {
             Some(scenario) => scenario.tell(self.seed, self.events, self.svg.as_deref()),
-            None => ALL.iter().filter(|scenario| !scenario.check(self.seed)).count() == 0,
-        };
-        ExitCode::from(u8::from(!passed))
+            None => {
+                let failed = ALL.iter().filter(|scenario| !scenario.check(self.seed)).count();
+                ExitCode::from(u8::from(failed > 0))
+            }
+        }
     }
 }
 
 impl Scenario {
     /// The story, what happens, and whether it ended as it has to.
-    fn tell(&self, seed: u64, events: bool, svg: Option<&Path>) -> bool {
+    fn tell(&self, seed: u64, events: bool, svg: Option<&Path>) -> ExitCode {
         say(format_args!("{}: {}\n\n{}\n", self.name, self.title, filled(self.story)));
         let started = Instant::now();
         let (outcome, timeline) = self.film(seed, &mut |now, line| {
@@ -76,12 +78,13 @@ impl Scenario {
             }
         });
         say(format_args!("\n{}", sum(&outcome)));
+        let mut drawn = ExitCode::SUCCESS;
         if let Some(file) = svg {
             let title = format!("{}: {}", self.name, self.title);
             let caption = Caption { title: &title, again: &self.again(seed) };
-            picture::save(file, &picture::draw(caption, &outcome, &timeline));
+            drawn = picture::save(file, &picture::draw(caption, &outcome, &timeline));
         }
-        self.verdict(&outcome, started)
+        if self.verdict(&outcome, started) { drawn } else { ExitCode::from(1) }
     }
 
     fn check(&self, seed: u64) -> bool {
