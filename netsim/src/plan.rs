@@ -262,7 +262,7 @@ impl DiskPlan {
         let faults = DiskFaults {
             write_error: draw(rng, most),
             read_error: draw(rng, most),
-            sync_error: draw(rng, if worst { Chance::per_mille(50) } else { Chance(2_000) }),
+            sync_error: draw(rng, if worst { Chance::per_mille(50) } else { Chance(5_000) }),
             lies: false,
         };
         Self {

@@ -205,13 +205,11 @@ mod tests {
 
     /// What is never injected proves nothing.
     #[test]
-    fn every_kind_of_fault_is_hit_and_every_way_to_deviate_acts_in_a_small_set() {
+    fn every_kind_of_fault_is_hit_in_a_small_set() {
         let set = run(0, 40, &Frame { nodes: 8..=12, days: 8 }, None);
         assert_eq!(set.violations, []);
         let unseen = Fault::ALL.iter().filter(|fault| set.faults.of(**fault) == 0);
         assert_eq!(unseen.collect::<Vec<_>>(), Vec::<&Fault>::new());
-        let idle = evil::names().filter(|name| set.acts.of(name) == 0);
-        assert_eq!(idle.collect::<Vec<_>>(), Vec::<&str>::new());
     }
 
     #[test]

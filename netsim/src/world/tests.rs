@@ -1,6 +1,8 @@
 //! Whole worlds.
 
 use super::*;
+use crate::chance::Chance;
+use crate::evil;
 use quloud::core::shard::Sharding;
 use quloud::core::topic::TopicKind;
 use rand::SeedableRng;
@@ -55,7 +57,27 @@ fn in_a_kind_world_of_shards_what_has_holders_enough_is_stored_and_fetched() {
             let topic = world.plan.sharding.topic(TopicKind::Store, locality);
             assert!(chunk.acked.keys().all(|node| world.nodes[*node].hears(topic)));
         }
-        all += world.chunks.len();
+        all += world.chunks.values().filter(|chunk| chunk.released.is_none()).count();
     }
     assert!(promised > all / 3, "{promised} of {all}");
+}
+
+#[test]
+fn every_way_to_deviate_acts_in_small_worlds_and_breaks_no_promise() {
+    let mut acts = Tally::default();
+    for seed in 0..40 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut plan = Plan::draw(&mut rng, &Frame { nodes: 6..=9, days: 3 });
+        plan.people.byzantine = Chance::per_mille(600);
+        (plan.use_.owners, plan.use_.gets) = (2, 30);
+        plan.use_.replicas = plan.use_.replicas.min(2);
+        let mut silent = |_: Time, _: &dyn Fn() -> String| {};
+        let mut world = World::of(plan, rng, &mut silent);
+        world.live();
+        world.finale();
+        assert_eq!(world.violations, Vec::<String>::new(), "seed {seed}");
+        acts.merge(&world.acts);
+    }
+    let idle = evil::names().filter(|name| acts.of(name) == 0);
+    assert_eq!(idle.collect::<Vec<_>>(), Vec::<&str>::new());
 }
