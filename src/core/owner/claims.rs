@@ -144,7 +144,8 @@ impl StoreFlow {
         }
         if gossip {
             let topic = shared.sharding.topic(TopicKind::Store, batch.locality);
-            if shared.has_hearers(batch.locality) {
+            // Whoever knows nobody at home there is connected to some before this goes out.
+            if !shared.peers.none_connected() {
                 self.heard.published(now, topic);
             }
             shared.publish(topic, TopicMessage::StoreRequest(request));
@@ -265,7 +266,7 @@ impl StoreFlow {
         claim: &StoreClaim,
     ) {
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
-        // One that is not at home in the shard was not asked, and nobody would find the chunk there.
+        // Whoever is not at home in the shard was not asked: nobody would find the chunk there.
         let is_home = shared.is_home(&node, batch.locality);
         let Some(ask) = batch.ask(&claim.ephemeral).filter(|_| is_home) else {
             return shared.reject(from, Reject::Unsolicited);

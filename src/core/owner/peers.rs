@@ -72,6 +72,10 @@ impl Peers {
         self.connected.get(node)
     }
 
+    pub(super) fn none_connected(&self) -> bool {
+        self.connected.is_empty()
+    }
+
     pub(super) fn connected(&self) -> impl Iterator<Item = &NodeId> {
         self.connected.keys()
     }

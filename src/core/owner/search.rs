@@ -11,7 +11,7 @@ use super::timers::Wake;
 use crate::core::codec::{Reject, WANTED_MAX};
 use crate::core::message::{Answer, AnswerBody, Contact, RetrieveRequest, TopicMessage};
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, Locality, NodeId, RequestDigest, Ticket, Time};
+use crate::core::types::{AnswerTag, NodeId, RequestDigest, Ticket, Time};
 use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
 use crate::crypto::seal::AnswerSecret;
@@ -64,11 +64,10 @@ impl FetchFlow {
         let jobs = &self.jobs;
         let Some(gathering) = self.gathering.get_mut(&topic) else { return };
         gathering.retain(|ticket| jobs.contains_key(ticket));
-        let Some(first) = gathering.first() else {
+        if gathering.is_empty() {
             self.gathering.remove(&topic);
             return;
-        };
-        let Some(locality) = jobs.get(first).map(|job| job.locality) else { return };
+        }
         if let Err(at) = shared.may_search(now) {
             return shared.timers.set(Wake::Search(topic), at);
         }
@@ -82,17 +81,10 @@ impl FetchFlow {
         if !gathering.is_empty() {
             shared.timers.set(Wake::Search(topic), now);
         }
-        self.publish(now, shared, topic, locality, wanted);
+        self.publish(now, shared, topic, wanted);
     }
 
-    fn publish(
-        &mut self,
-        now: Time,
-        shared: &mut Shared,
-        topic: Topic,
-        locality: Locality,
-        wanted: Vec<Ticket>,
-    ) {
+    fn publish(&mut self, now: Time, shared: &mut Shared, topic: Topic, wanted: Vec<Ticket>) {
         let secret = shared.answer_secret();
         let ephemeral = secret.public();
         let attempts = wanted.iter().filter_map(|ticket| self.jobs.get(ticket));
@@ -116,7 +108,8 @@ impl FetchFlow {
             // Who was away or slow may be back: a second chance costs less than a search.
             job.revive(now);
         }
-        if shared.has_hearers(locality) {
+        // Whoever knows nobody at home there is connected to some before this goes out.
+        if !shared.peers.none_connected() {
             self.heard.published(now, topic);
         }
         let request = RetrieveRequest { ephemeral, attempt, nonce, wanted: proofs };

@@ -137,5 +137,5 @@ fn where_nobody_connected_is_at_home_the_owner_says_so_and_asks_when_somebody_co
         world.connect(node);
     }
     world.input(Input::PeerSubscribed(sharding.topic(TopicKind::Store, locality)));
-    world.run_until(2 * SECOND, |world| world.stored(0).is_some());
+    world.run_until(7 * SECOND, |world| world.stored(0).is_some());
 }
