@@ -10,10 +10,10 @@
 //!
 //! A model of what was measured with real gossipsub: every subscriber of a topic forwards a message
 //! once, to at most [`FAN_OUT`] of the subscribers that it is connected to, so that each gets it
-//! from the first of them whose copy is not lost and about six copies are sent per delivery. Whoever
-//! publishes on a topic without subscribing to it hands the message to as many subscribers that it
-//! is connected to, and where there is none nobody hears it. A node hears a message at most once for
-//! as long as transports remember it, and never what was published while it was away.
+//! from the first of them whose copy is not lost and about six copies are sent per delivery.
+//! Whoever publishes on a topic without subscribing to it hands the message to as many subscribers
+//! that it is connected to, and where there is none nobody hears it. A node hears a message at most
+//! once for as long as transports remember it, and never what was published while it was away.
 
 mod cuts;
 mod links;

@@ -13,8 +13,8 @@
 //!
 //! - The routers' own traffic (heartbeats, IHAVE), handshakes, Kademlia. A new connection costs the
 //!   Hellos on its two streams.
-//! - How nodes find one another. They are given 26 to 50 connections, a part of them to members of
-//!   their home shards; and whoever publishes in a shard where it is connected to hardly anybody is
+//! - How nodes find one another. They are given 36 connections on average, eight of them to members
+//!   of each home shard; and whoever publishes in a shard where it is connected to hardly anybody is
 //!   connected to some members first. A real node takes their ids from its routing table or looks
 //!   for more in the DHT, and works out from an id where a node is at home.
 //!
@@ -123,6 +123,9 @@ struct Figures {
     pub(crate) window_ms: u64,
     /// Connections that are kept, of all nodes: each counts for both of its ends.
     pub(crate) connections: u64,
+    /// Requests that were published, and answers to them.
+    pub(crate) requests: u64,
+    pub(crate) answers: u64,
     /// Copies of gossiped messages.
     pub(crate) gossip_copies: u64,
     pub(crate) gossip_bytes: u64,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use quloud::core::codec;
 use quloud::core::effect::{self, Effect, Input};
 use quloud::core::message::{StreamMessage, TopicMessage};
-use quloud::core::topic::Topic;
+use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::{NodeId, Time};
 use rand::seq::IndexedRandom;
 use std::time::Duration;
@@ -52,6 +52,11 @@ impl Mesh {
     /// Gossips, where the node is connected to enough that subscribe; else it connects to some.
     fn publish(&mut self, node: Index, topic: Topic, message: &TopicMessage) {
         let bytes = codec::encode_topic(message);
+        match message {
+            _ if self.heals => {}
+            TopicMessage::Answer(_) => self.figures.answers += 1,
+            _ => self.figures.requests += 1,
+        }
         let hears = |peer: &Index| self.nodes[*peer].hears(topic);
         let known = self.net.peers(node).filter(hears).take(REACHED).count();
         if self.nodes[node].hears(topic) || known >= REACHED {
@@ -77,7 +82,7 @@ impl Mesh {
         let before = self.net.traffic[node].gossip_bytes;
         let nodes = &self.nodes;
         let arrivals = self.net.gossip(now, node, bytes.len(), |peer| nodes[peer].hears(topic));
-        if topic.kind == quloud::core::topic::TopicKind::Store {
+        if topic.kind == TopicKind::Store && !self.heals {
             self.figures.asking_bytes += self.net.traffic[node].gossip_bytes - before;
         }
         for arrival in arrivals {
@@ -111,17 +116,20 @@ impl Mesh {
             // Noticed later.
             Sent::Breaks { .. } | Sent::Vanishes => {}
         }
-        self.figures.frame_bytes += head;
-        if role == Role::Owner {
-            self.figures.asking_bytes += head;
-            if payload > 0 {
-                // Who holds something of ours stays connected.
-                self.keep(node, to);
+        if role == Role::Owner && payload > 0 {
+            // Who holds something of ours stays connected.
+            self.keep(node, to);
+        }
+        let figures = &mut self.figures;
+        match (self.heals, role) {
+            (true, Role::Owner) => figures.healing_bytes += payload,
+            (true, Role::Holder) => {}
+            (false, Role::Owner) => {
+                figures.payload_bytes += payload;
+                figures.asking_bytes += head;
+                figures.frame_bytes += head;
             }
-            match self.heals {
-                true => self.figures.healing_bytes += payload,
-                false => self.figures.payload_bytes += payload,
-            }
+            (false, Role::Holder) => figures.frame_bytes += head,
         }
     }
 

@@ -25,10 +25,10 @@ const CAPACITY: u64 = 256 << 20;
 const SEGMENT: u64 = 1 << 20;
 /// The ordinary delay of one hop.
 const HOP: Duration = Duration::from_millis(30);
-/// To so many nodes each makes connections, besides those to members of its home shards.
-const ANYBODY: usize = 6;
-/// To so many members of its home shards together.
-const NEIGHBOURS: usize = 12;
+/// To so many nodes each makes connections, so that it has twice as many.
+const MADE: usize = 18;
+/// To so many members of each of its home shards: gossipsub wants a degree of eight in a topic.
+const NEIGHBOURS: usize = 4;
 /// How long a dead connection goes unnoticed.
 const NOTICED: (u64, u64) = (5_000, 40_000);
 
@@ -136,16 +136,16 @@ impl Mesh {
         if self.setup.sharding.bits() > sharding.bits() {
             homes.clone_from(&self.members);
         }
+        let anybody = MADE.saturating_sub(NEIGHBOURS * sharding.homes_per_node() as usize);
         for a in 0..self.setup.nodes {
-            for _ in 0..ANYBODY {
+            for _ in 0..anybody {
                 let b = self.rng.random_range(0..self.setup.nodes);
                 self.keep(a, b);
             }
         }
         for members in homes.values() {
-            let each = NEIGHBOURS.div_ceil(sharding.homes_per_node() as usize);
             for &a in members {
-                for _ in 0..each {
+                for _ in 0..NEIGHBOURS {
                     let b = self.rng.random_range(0..members.len());
                     self.keep(a, members.get(b).copied().unwrap_or(a));
                 }
@@ -265,7 +265,8 @@ impl Mesh {
         for (node, peer) in [(a, b), (b, a)] {
             // On each of two streams.
             let hello = StreamMessage::Hello(self.peers[node].hello.clone());
-            self.figures.frame_bytes += 2 * codec::encode_stream(&hello).head.len() as u64;
+            let bytes = 2 * codec::encode_stream(&hello).head.len() as u64;
+            self.figures.frame_bytes += if self.heals { 0 } else { bytes };
             let topics = self.nodes[peer].subscriptions();
             let peer = self.peers[peer].clone();
             self.feed(node, Role::Holder, Input::PeerUp(peer.clone()));

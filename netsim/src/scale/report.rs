@@ -110,6 +110,8 @@ impl Row {
             "window_ms": of.window_ms,
             "chunks": of.chunks,
             "stored": quorum_ms.len(),
+            "requests_per_put": of.requests as f64 / self.setup.puts.max(1) as f64,
+            "answers_per_put": of.answers as f64 / self.setup.puts.max(1) as f64,
             "control_bytes_per_node_and_day": self.control_per_node_day(),
             "gossip_bytes_per_node_and_day": self.per_node_day(of.gossip_bytes),
             "gossip_copies_per_node_and_day": self.per_node_day(of.gossip_copies),
