@@ -4,7 +4,7 @@ use super::{Behaviour, Env};
 use crate::node::Role;
 use quloud::core::effect::{Effect, Input};
 use quloud::core::message::{
-    Message, Retrieve, RetrieveRequest, StoreRequest, StreamMessage, TopicMessage,
+    Message, Retrieve, RetrieveRequest, StoreChunk, StoreRequest, StreamMessage, TopicMessage,
 };
 use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::ChunkId;
@@ -13,6 +13,9 @@ use rand::RngExt;
 /// What it says at a time: far above every rate.
 const AT_ONCE: usize = 250;
 
+/// Chunks that it sends at a time, all to one: more than are checked at once.
+const CHUNKS: usize = 90;
+
 /// It floods once in so many turns.
 const PAUSES: u32 = 40;
 
@@ -20,6 +23,8 @@ const PAUSES: u32 = 40;
 pub(crate) struct Flooder {
     /// A request like those that others make.
     model: Option<StoreRequest>,
+    /// A chunk that it was sent, to be sent on under proofs that prove nothing.
+    chunk: Option<Box<StoreChunk>>,
     turns: u32,
 }
 
@@ -33,6 +38,11 @@ impl Behaviour for Flooder {
             && let TopicMessage::StoreRequest(request) = message
         {
             self.model = Some(request.clone());
+        }
+        if let Input::Message { message: Message::Stream(message), .. } = &input
+            && let StreamMessage::StoreChunk(chunk) = message
+        {
+            self.chunk = Some(chunk.clone());
         }
         Some(input)
     }
@@ -73,6 +83,12 @@ impl Behaviour for Flooder {
                 }
             };
             effects.push(effect);
+        }
+        if let (Some(to), Some(chunk)) = (env.somebody(), &self.chunk) {
+            effects.extend((0..CHUNKS).map(|_| {
+                let chunk = Box::new(StoreChunk { nonce: env.rng.random(), ..(**chunk).clone() });
+                Effect::Send { to, message: StreamMessage::StoreChunk(chunk) }
+            }));
         }
         env.acts += effects.len() as u64;
         effects
