@@ -108,6 +108,14 @@ impl SimDisk {
         (state.power_for, state.dead) = (None, false);
     }
 
+    /// Looks without being a part of the world: no read fails meanwhile, and nothing is drawn.
+    pub(crate) fn undisturbed<R>(&self, look: impl FnOnce() -> R) -> R {
+        let read_error = std::mem::take(&mut self.state().faults.read_error);
+        let seen = look();
+        self.state().faults.read_error = read_error;
+        seen
+    }
+
     /// What it holds now, on another disk of the same kind.
     pub(crate) fn image(&self, rng: ChaCha20Rng) -> Self {
         Self::over(self.inner.image(), self.state().faults, rng)

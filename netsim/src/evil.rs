@@ -1,6 +1,7 @@
 //! Nodes that do not follow the protocol: the real roles, and something that stands between them
 //! and the world. One behaviour per file.
 
+mod botcher;
 mod covert;
 mod eavesdropper;
 mod equivocator;
@@ -12,6 +13,7 @@ mod keeper;
 mod lazy;
 mod liar;
 mod loris;
+mod masker;
 mod mute;
 mod relayer;
 mod replayer;
@@ -130,6 +132,7 @@ type Make = fn(&Gang) -> Box<dyn Behaviour>;
 
 /// Every behaviour, to draw from.
 pub(crate) const ALL: &[Make] = &[
+    |_| Box::new(botcher::Botcher::default()),
     |gang| Box::new(covert::Covert::of(gang)),
     |_| Box::new(eavesdropper::Eavesdropper::default()),
     |_| Box::new(equivocator::Equivocator::default()),
@@ -140,6 +143,7 @@ pub(crate) const ALL: &[Make] = &[
     |_| Box::new(lazy::Lazy::default()),
     |_| Box::new(liar::Liar),
     |_| Box::new(loris::Loris),
+    |_| Box::new(masker::Masker::default()),
     |_| Box::new(mute::Mute),
     |_| Box::new(relayer::Relayer::default()),
     |_| Box::new(replayer::Replayer::default()),

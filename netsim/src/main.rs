@@ -109,7 +109,7 @@ struct MutantsArgs {
     /// The most worlds for one bug
     #[arg(long, default_value_t = 1_000)]
     max_seeds: u64,
-    /// Look for this bug; may be given several times [default: all of them]
+    /// Look for this bug; may be given several times [default: all but those of named scenarios]
     #[arg(long = "bug", value_name = "NAME", value_parser = plant::parse)]
     bugs: Vec<Bug>,
     /// Worlds at a time; by default one per core
@@ -119,7 +119,7 @@ struct MutantsArgs {
     #[arg(long, default_value = "4..10", value_parser = parse_range)]
     nodes: RangeInclusive<usize>,
     /// How many days it runs
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_650))]
     days: u64,
     /// Print one JSON object as the last line
     #[arg(long)]
@@ -128,14 +128,14 @@ struct MutantsArgs {
 
 impl MutantsArgs {
     fn run(self) -> ExitCode {
-        let bugs = if self.bugs.is_empty() { plant::BUGS } else { &self.bugs };
+        let bugs = if self.bugs.is_empty() { plant::wanted() } else { self.bugs };
         if bugs.is_empty() {
             eprintln!("{}", plant::HOW_TO_BUILD);
             return ExitCode::from(2);
         }
         let frame = Frame { nodes: self.nodes, days: self.days };
         let tell = |hunt: &mutants::Hunt| eprintln!("{}", hunt.line());
-        let mutants = mutants::run(bugs, self.max_seeds, &frame, self.threads, &tell);
+        let mutants = mutants::run(&bugs, self.max_seeds, &frame, self.threads, &tell);
         say(if self.json { mutants.json() } else { mutants.table() });
         mutants.exit_code()
     }

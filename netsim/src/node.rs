@@ -42,6 +42,9 @@ pub(crate) struct Place {
     pub(crate) slow: bool,
     /// It is there eight hours a day.
     pub(crate) laptop: bool,
+    /// Its disk keeps what it made durable, in whatever world: what is promised of sound disks
+    /// would hardly be tested otherwise.
+    pub(crate) sturdy: bool,
 }
 
 /// Whether a node runs.

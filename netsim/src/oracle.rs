@@ -1,13 +1,19 @@
 //! The oracle: it sees everything that happens, knows what is true, and says when a promise is
 //! broken. One property per file.
 
+mod addressed;
 mod asked;
 mod blame;
 mod bounds;
 mod bytes;
+mod damage;
+mod dials;
 mod durable;
+mod epochs;
 mod gone;
+mod held;
 mod kept;
+mod leases;
 mod quorum;
 mod rightful;
 mod room;
@@ -20,6 +26,7 @@ use quloud::core::holder::HolderLoad;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::owner::{Fill, OwnerEvent};
 use quloud::core::types::{ChunkId, NodeId, Time};
+use quloud::store::OpenReport;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something happened.
@@ -29,13 +36,16 @@ pub(crate) enum Fact<'a> {
     Said { from: Index, to: Index, message: &'a StreamMessage },
     /// A node gossips something.
     Published { node: Index, message: &'a TopicMessage },
-    /// A node looks for a connection to another.
-    Dialled { node: Index, role: Role, to: NodeId },
+    /// A node looks for a connection to another, at the addresses of `record`.
+    Dialled { node: Index, role: Role, to: NodeId, record: &'a Bytes },
     /// An owner role tells its user something.
     Reported { node: Index, event: &'a OwnerEvent },
     /// A role turns something down.
     Rejected { node: Index, from: NodeId, reason: Reject },
-    /// A node started, or the world is at its end; of the chunks it acknowledged, these it does not have, and of those that
+    /// A node opened its store.
+    Opened { node: Index, report: &'a OpenReport },
+    /// A node started, or the world is at its end; of the chunks it acknowledged, these it does
+    /// not have, and of those that
     /// it deleted, these it has.
     Started { node: Index, missing: &'a [ChunkId], risen: &'a [ChunkId] },
     /// A store was asked for a chunk.
@@ -57,6 +67,8 @@ pub(crate) struct ChunkFacts {
     pub(crate) readers: BTreeSet<Index>,
     /// Replicas asked for.
     pub(crate) replicas: u8,
+    /// Who was ever brought its bytes.
+    pub(crate) reached: BTreeSet<Index>,
     /// Who acknowledged it, and when last, and was not told since that it was given up.
     pub(crate) acked: BTreeMap<Index, Time>,
     /// Whose store deleted it, durably, and was not asked since to write it again.
@@ -79,6 +91,14 @@ impl Truth<'_> {
     pub(crate) fn is_honest(&self, node: Index) -> bool {
         self.nodes[node].evil.is_none()
     }
+
+    /// Whether a node runs and honestly does not have a chunk.
+    pub(crate) fn lacks(&self, node: Index, id: &ChunkId) -> bool {
+        let Node { machine, disk, .. } = &self.nodes[node];
+        let store = machine.as_ref().map(|machine| &machine.store);
+        let lacks = store.is_some_and(|store| !disk.undisturbed(|| store.is_readable(id)));
+        lacks && self.is_honest(node)
+    }
 }
 
 /// One property.
@@ -96,13 +116,19 @@ pub(crate) struct Oracle(Vec<Box<dyn Property>>);
 impl Oracle {
     pub(crate) fn new() -> Self {
         Self(vec![
+            Box::new(addressed::Addressed),
             Box::new(asked::Asked::default()),
             Box::new(blame::Blame),
             Box::new(bounds::Bounds),
             Box::new(bytes::RightBytes),
+            Box::new(damage::Damage),
+            Box::new(dials::Dials),
             Box::new(durable::Durable),
+            Box::new(epochs::Epochs::default()),
             Box::new(gone::Gone),
+            Box::new(held::Held),
             Box::new(kept::Kept),
+            Box::new(leases::Leases::default()),
             Box::new(quorum::Quorum),
             Box::new(rightful::Rightful),
             Box::new(room::Room),

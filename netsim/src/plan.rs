@@ -79,6 +79,10 @@ pub(crate) struct DiskPlan {
     pub(crate) liars: Chance,
     /// Of the crashes, those in the middle of a group commit.
     pub(crate) in_commit: Chance,
+    /// Of the groups that are written and the steps of tidying, those in which the power goes.
+    pub(crate) cut_short: Chance,
+    /// Of the groups, those for which others have just taken the space.
+    pub(crate) taken_away: Chance,
     /// Flipped bits per node and year.
     pub(crate) rot: u64,
     /// Times a year that others fill a node's disk.
@@ -145,6 +149,11 @@ pub(crate) struct UsePlan {
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// In short worlds in which nodes deviate, at least so many of them do.
+const BYZANTINE_SHORT: Chance = Chance::per_mille(400);
+
+const SECOND: Duration = Duration::from_secs(1);
+
 /// The usual length of a world.
 const MONTH_DAYS: u64 = 30;
 
@@ -169,9 +178,13 @@ impl Plan {
     }
 
     /// A short world is as eventful as one of a month: so much more often happens everything that
-    /// comes so often a year.
+    /// comes so often a year, and what lasts is as much shorter.
     fn hasten(&mut self, times: u64) {
-        let Self { net, disk, people, .. } = self;
+        let Self { net, disk, people, use_, .. } = self;
+        let lengths = [&mut net.partition, &mut people.downtime, &mut use_.grace];
+        for length in lengths {
+            *length = (*length / u32::try_from(times).unwrap_or(u32::MAX)).max(SECOND);
+        }
         let rates = [
             &mut net.partitions,
             &mut disk.rot,
@@ -183,6 +196,15 @@ impl Plan {
             &mut people.leaves,
         ];
         rates.into_iter().for_each(|rate| *rate *= times);
+        // So few days in so small worlds see little of what deviates otherwise.
+        if times > 1 && people.byzantine > Chance::NEVER {
+            people.byzantine = people.byzantine.max(BYZANTINE_SHORT);
+        }
+    }
+
+    /// How long something lasts that takes `usual` in a world of a month.
+    pub(crate) fn shorter(&self, usual: Duration) -> Duration {
+        usual.min(self.span / 10)
     }
 
     /// A small world in which nothing happens but what a script says: node 0 is the owner.
@@ -219,8 +241,10 @@ impl Plan {
         };
         let faults = DiskFaults::default();
         let (liars, index_lost) = (Chance::NEVER, Chance::NEVER);
+        let (cut_short, taken_away) = (Chance::NEVER, Chance::NEVER);
         let (rot, full, lost, old_image) = (0, 0, 0, 0);
         self.disk = DiskPlan { faults, liars, index_lost, rot, full, lost, old_image, ..self.disk };
+        self.disk = DiskPlan { cut_short, taken_away, ..self.disk };
         self.people = PeoplePlan {
             crashes: 0,
             pauses: 0,
@@ -262,13 +286,15 @@ impl DiskPlan {
         let faults = DiskFaults {
             write_error: draw(rng, most),
             read_error: draw(rng, most),
-            sync_error: draw(rng, if worst { Chance::per_mille(50) } else { Chance(5_000) }),
+            sync_error: draw(rng, if worst { Chance::per_mille(50) } else { Chance(10_000) }),
             lies: false,
         };
         Self {
             faults,
             liars: draw(rng, Chance::per_mille(200)),
             in_commit: draw(rng, Chance::per_mille(1_000)),
+            cut_short: draw(rng, Chance::per_mille(30)),
+            taken_away: draw(rng, Chance::per_mille(10)),
             rot: often(rng, 50),
             full: often(rng, 20),
             lost: often(rng, 2),
@@ -289,7 +315,7 @@ impl PeoplePlan {
             leaves: often(rng, 126),
             laptops: draw(rng, Chance::per_mille(500)),
             byzantine: draw(rng, Chance::per_mille(600)),
-            neighbours: draw(rng, Chance::per_mille(500)),
+            neighbours: draw(rng, Chance::per_mille(1_000)),
             domains: match rng.random_range(0..4) {
                 0 => DomainPolicy::Strict,
                 _ => DomainPolicy::LanCountsEach,

@@ -13,6 +13,14 @@ pub(crate) const BUGS: &[Bug] = Bug::ALL;
 #[cfg(not(feature = "planted-bugs"))]
 pub(crate) const BUGS: &[Bug] = &[];
 
+/// Bugs that need a world made for them: a named scenario shows each, and a drawn world hardly.
+pub(crate) const STAGED: &[Bug] = &[Bug::LeaveNames, Bug::NeverDialAgain];
+
+/// The bugs that drawn worlds must find.
+pub(crate) fn wanted() -> Vec<Bug> {
+    BUGS.iter().copied().filter(|bug| !STAGED.contains(bug)).collect()
+}
+
 /// Said where bugs are asked for that this build does not have.
 pub(crate) const HOW_TO_BUILD: &str = "this build has no planted bugs; one that does:\n  \
      cargo run --release -p quloud-netsim --features planted-bugs -- mutants";

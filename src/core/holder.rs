@@ -38,6 +38,7 @@ use crate::crypto::header::Header;
 use crate::crypto::keys::NodeKeys;
 use crate::crypto::ownership::Operation;
 use crate::crypto::{seal, sha256};
+use crate::planted::{self, Bug};
 use accept::Writing;
 use admission::Admission;
 use bounds::{Bucket, Budget, Rates, Seen};
@@ -327,6 +328,9 @@ impl HolderRole {
     fn on_peer_down(&mut self, node: NodeId) {
         self.peers.remove(&node);
         self.reads.forget(node);
+        if planted::is_on(Bug::HolderDials) {
+            self.effects.push_back(Effect::Dial { node, record: Bytes::new() });
+        }
     }
 
     fn on_own_record(&mut self, record: Bytes) {

@@ -7,6 +7,7 @@
 
 use super::placement::{DomainPolicy, Standing};
 use super::types::NodeId;
+use crate::planted::{self, Bug};
 use std::collections::BTreeMap;
 
 /// How many nodes one collector knows. At the bound a new volunteer takes the place of one that
@@ -99,7 +100,8 @@ impl Collector {
     /// side.
     pub fn void(&mut self, node: &NodeId) -> bool {
         let known = self.nodes.get_mut(node);
-        let Some(known) = known.filter(|known| matches!(known.stage, Stage::Acked(_))) else {
+        let known = known.filter(|known| matches!(known.stage, Stage::Acked(_)));
+        let Some(known) = known.filter(|_| !planted::is_on(Bug::KeepOldAcks)) else {
             return false;
         };
         known.stage = Stage::Volunteered;

@@ -7,6 +7,7 @@
 use super::keys::{AgreementKey, NodeKeys, verify_signature};
 use super::sha256;
 use crate::core::types::{MeshId, NodeId, RequestDigest};
+use crate::planted::{self, Bug};
 
 const DOMAIN: &[u8; 16] = b"quloud/v1/answer";
 
@@ -73,6 +74,7 @@ impl AnswerStatement<'_> {
 
     /// Whether `signature` is `node`'s over this statement.
     pub fn verify(&self, node: &NodeId, signature: &[u8; 64]) -> bool {
-        verify_signature(node, &self.encode(node), signature)
+        planted::is_on(Bug::SkipAnswerSignature)
+            || verify_signature(node, &self.encode(node), signature)
     }
 }

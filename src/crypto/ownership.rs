@@ -15,6 +15,7 @@ use super::header::{Header, decode_point};
 use super::keys::{ChunkSecret, random};
 use super::sha256;
 use crate::core::types::{ChunkId, MeshId, NodeId};
+use crate::planted::{self, Bug};
 use curve25519_dalek::constants::RISTRETTO_BASEPOINT_POINT;
 use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
 use curve25519_dalek::{RistrettoPoint, Scalar};
@@ -103,6 +104,10 @@ impl Context {
             Verifier::Anyone(key) => (1, key),
         };
         let asker = self.asker.map_or([0; 32], |node| *node.as_bytes());
+        let (verifier, asker) = match planted::is_on(Bug::UnboundProof) {
+            true => (&[0; 32], [0; 32]),
+            false => (verifier, asker),
+        };
         let parts: [&[u8]; 7] = [
             &[1, self.operation as u8],
             self.mesh.as_bytes(),

@@ -468,11 +468,12 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
             let sequence = found.prefix.place.sequence;
             self.log.next_sequence = self.log.next_sequence.max(sequence.saturating_add(1));
             let below = found.prefix.locator().end() <= durable;
+            let whole = found.whole || planted::is_on(Bug::TornIsWhole);
             if let Content::Item(item, _) = &found.content
-                && (found.whole || below)
+                && (whole || below)
             {
                 self.report.replayed = self.report.replayed.saturating_add(1);
-                self.take(number, item, found.whole)?;
+                self.take(number, item, whole)?;
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ impl Property for Rightful {
                 let chunk = truth.chunks.get(&id)?;
                 (!chunk.readers.contains(to)).then(|| format!("{from} hands {id:?} to {to}"))
             }
-            Fact::Dialled { node, role: Role::Holder, to } if truth.is_honest(*node) => {
+            Fact::Dialled { node, role: Role::Holder, to, .. } if truth.is_honest(*node) => {
                 Some(format!("{node} dials {to:?} as a holder"))
             }
             _ => None,

@@ -3,7 +3,7 @@
 use super::notice::Noticed;
 use super::{Event, Observer, Script, World};
 use crate::agenda::Agenda;
-use crate::chance::{Chance, moments};
+use crate::chance::{Chance, between, moments};
 use crate::disk::DiskFaults;
 use crate::evil::{self, Gang};
 use crate::net::{Cut, Net};
@@ -42,7 +42,8 @@ impl<'a> World<'a> {
         let net = Net::new(rng.random(), plan.net.clone(), &slow);
         let node = |(number, place): (Index, Place)| {
             // The owners' own disks are honest, or there would be nobody to promise anything to.
-            let lies = number >= plan.use_.owners && plan.disk.liars.happens(&mut rng);
+            let may_lie = number >= plan.use_.owners && !place.sturdy;
+            let lies = may_lie && plan.disk.liars.happens(&mut rng);
             let faults = DiskFaults { lies, ..plan.disk.faults };
             let seed = ChaCha20Rng::from_seed(rng.random());
             let disk = (plan.disk.capacity, plan.disk.segment_bytes, faults);
@@ -133,8 +134,7 @@ impl<'a> World<'a> {
             self.nodes[node].place.reach = Reach::PublicV4(SYBILS);
         }
         self.nodes[node].evil = Some(evil);
-        let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
-        self.agenda.after(wait, Event::Act { node });
+        self.act_later(node);
         is_many
     }
 
@@ -158,7 +158,7 @@ impl<'a> World<'a> {
         }
         for at in moments(&mut self.rng, self.plan.net.partitions, self.plan.span) {
             let longest = self.plan.net.partition;
-            let length = crate::chance::between(&mut self.rng, Duration::from_secs(1), longest);
+            let length = between(&mut self.rng, Duration::from_secs(1), longest);
             let cut = self.draw_cut();
             self.agenda.at(Time(0).after(at), Event::CutBegins { cut, length });
         }
@@ -194,7 +194,8 @@ impl<'a> World<'a> {
             self.agenda.at(Time(0).after(at), Event::Crash { node, down, in_commit });
         }
         for at in moments(&mut self.rng, people.pauses, span) {
-            let length = Duration::from_secs(self.rng.random_range(1..=12 * 3_600));
+            let longest = self.plan.shorter(DAY / 2);
+            let length = between(&mut self.rng, Duration::from_secs(1), longest);
             self.agenda.at(Time(0).after(at), Event::Pause { node, length, lid: false });
         }
         // An owner that leaves takes its promises along.
@@ -209,12 +210,16 @@ impl<'a> World<'a> {
 
     fn foretell_disk(&mut self, node: Index) {
         let (disk, span) = (self.plan.disk.clone(), self.plan.span);
+        for at in moments(&mut self.rng, disk.full, span) {
+            let longest = self.plan.shorter(DAY * 2);
+            let length = between(&mut self.rng, Duration::from_secs(60), longest);
+            self.agenda.at(Time(0).after(at), Event::Fill { node, length });
+        }
+        if self.nodes[node].place.sturdy {
+            return;
+        }
         for at in moments(&mut self.rng, disk.rot, span) {
             self.agenda.at(Time(0).after(at), Event::Rot { node });
-        }
-        for at in moments(&mut self.rng, disk.full, span) {
-            let length = Duration::from_secs(self.rng.random_range(60..=2 * 86_400));
-            self.agenda.at(Time(0).after(at), Event::Fill { node, length });
         }
         for at in moments(&mut self.rng, disk.lost, span) {
             self.agenda.at(Time(0).after(at), Event::LoseDisk { node });
@@ -271,5 +276,6 @@ fn place(rng: &mut ChaCha20Rng, plan: &Plan, node: Index) -> Place {
         nat: node >= plan.use_.owners && plan.net.behind_nat.happens(rng),
         slow: plan.net.slow.happens(rng),
         laptop: plan.people.laptops.happens(rng),
+        sturdy: rng.random_range(0..3) == 0,
     }
 }

@@ -3,15 +3,16 @@
 use super::{Event, World};
 use crate::chance::between;
 use crate::net::Sent;
-use crate::node::{Index, Role};
+use crate::node::{Index, MESH, Role};
 use crate::oracle::Fact;
 use crate::tally::Fault;
 use bytes::Bytes;
 use quloud::core::codec;
 use quloud::core::effect::{self, Effect};
-use quloud::core::message::{StreamMessage, TopicMessage};
+use quloud::core::message::{StoreAck, StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
-use quloud::core::types::NodeId;
+use quloud::core::types::{LeaseTerms, NodeId};
+use quloud::crypto::ack::AckStatement;
 use rand::RngExt;
 use std::time::Duration;
 
@@ -97,12 +98,19 @@ impl World<'_> {
         }
     }
 
-    /// The oracle knows who acknowledged what: an ack that is never given cannot be counted.
+    /// The oracle knows who acknowledged what: an ack that is never given cannot be counted, nor
+    /// one that is not signed, promises less than was asked, or is for what never came.
     fn note_acks(&mut self, node: Index, message: &StreamMessage) {
         let StreamMessage::StoreAck(ack) = message else { return };
         let now = self.agenda.now();
+        if self.nodes[node].evil.is_some() && !is_promise(ack, &self.ids[node]) {
+            return;
+        }
         for acked in &ack.chunks {
             let Some(chunk) = self.chunks.get_mut(&acked.id) else { continue };
+            if !chunk.reached.contains(&node) {
+                continue;
+            }
             chunk.acked.insert(node, now);
             if let Some(released) = chunk.released {
                 self.expire_later(node, acked.id, released.max(now));
@@ -111,7 +119,7 @@ impl World<'_> {
     }
 
     fn dial(&mut self, node: Index, role: Role, to: NodeId, record: &Bytes) {
-        self.see(&Fact::Dialled { node, role, to });
+        self.see(&Fact::Dialled { node, role, to, record });
         let Some(&peer) = self.indices.get(&to) else {
             return self
                 .violation(format!("nobody dials at random: {node} dials nobody it was told of"));
@@ -135,6 +143,17 @@ impl World<'_> {
             self.agenda.after(wait, Event::PeerLost { node, peer });
         }
     }
+}
+
+/// Whether an ack binds its holder to what owners ask for.
+fn is_promise(ack: &StoreAck, holder: &NodeId) -> bool {
+    let StoreAck { batch, account, epoch, terms, chunks, signature } = ack.clone();
+    let asked = LeaseTerms::default();
+    let enough = terms.renew_every_s >= asked.renew_every_s
+        && terms.keep_after_silence_s >= asked.keep_after_silence_s
+        && terms.release_delay_s >= asked.release_delay_s;
+    let statement = AckStatement { mesh: MESH, account, batch, epoch, terms, chunks };
+    enough && statement.verify(holder, &signature)
 }
 
 fn kind(message: &StreamMessage) -> &'static str {

@@ -42,6 +42,7 @@ impl World<'_> {
                 sealed: chunk.sealed.clone(),
                 readers: BTreeSet::from([owner]),
                 replicas,
+                reached: BTreeSet::new(),
                 acked: BTreeMap::new(),
                 buried: BTreeSet::new(),
                 promised: false,

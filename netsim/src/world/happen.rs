@@ -8,7 +8,7 @@ use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::codec;
 use quloud::core::effect::{Effect, Input, Via};
-use quloud::core::message::Message;
+use quloud::core::message::{Message, StreamMessage};
 use quloud::core::types::Time;
 use rand::RngExt;
 use std::collections::VecDeque;
@@ -88,7 +88,7 @@ impl World<'_> {
     }
 
     /// What befalls the machines and their disks.
-    fn on_fate(&mut self, event: Event) {
+    pub(super) fn on_fate(&mut self, event: Event) {
         match event {
             Event::Crash { node, in_commit: true, .. } => self.crash_in_commit(node),
             Event::Crash { node, down, in_commit: false } => self.crash(node, down, Fault::Crash),
@@ -155,6 +155,11 @@ impl World<'_> {
             return;
         }
         let Ok(message) = codec::decode_stream(frame) else { return };
+        if let StreamMessage::StoreChunk(chunk) = &message
+            && let Some(facts) = self.chunks.get_mut(&chunk.header.id())
+        {
+            facts.reached.insert(to);
+        }
         let message = Message::Stream(message);
         let from = self.ids[from];
         let role = addressee(&message);
@@ -219,10 +224,16 @@ impl World<'_> {
         }
     }
 
+    /// A node that deviates does something unasked, now and then.
+    pub(super) fn act_later(&mut self, node: Index) {
+        let longest = self.plan.shorter(Duration::from_secs(86_400));
+        let wait = between(&mut self.rng, Duration::from_secs(60), longest);
+        self.agenda.after(wait, Event::Act { node });
+    }
+
     fn act(&mut self, node: Index) {
-        let again = Duration::from_secs(self.rng.random_range(60..=86_400));
         if !self.calm {
-            self.agenda.after(again, Event::Act { node });
+            self.act_later(node);
         }
         if !self.is_up(node) {
             return;

@@ -55,7 +55,23 @@ impl World<'_> {
         }
     }
 
+    /// What befalls a disk just when it works.
+    fn disturb(&mut self, node: Index) {
+        if self.calm || self.nodes[node].machine.is_none() {
+            return;
+        }
+        if self.plan.disk.cut_short.happens(&mut self.rng) {
+            self.crash_in_commit(node);
+        }
+        if self.plan.disk.taken_away.happens(&mut self.rng) {
+            let longest = self.plan.shorter(Duration::from_secs(86_400));
+            let length = between(&mut self.rng, Duration::from_secs(60), longest);
+            self.on_fate(Event::Fill { node, length });
+        }
+    }
+
     pub(super) fn commit(&mut self, node: Index) {
+        self.disturb(node);
         let Some(machine) = &mut self.nodes[node].machine else { return };
         let was_stuck = machine.store.read_only().is_some();
         let committed = machine.store.commit();
@@ -74,6 +90,7 @@ impl World<'_> {
     }
 
     pub(super) fn tidy(&mut self, node: Index) {
+        self.disturb(node);
         let Some(machine) = &mut self.nodes[node].machine else { return };
         let (was_stuck, before) = (machine.store.read_only().is_some(), machine.store.moves());
         let next = machine.store.tidy();
@@ -149,7 +166,8 @@ impl World<'_> {
         let why = machine.and_then(|machine| machine.store.read_only().cloned());
         if let Some(why) = why.filter(|_| !was_stuck) {
             self.noticed.read_only(&why);
-            let wait = Duration::from_secs(self.rng.random_range(60..=86_400));
+            let longest = self.plan.shorter(Duration::from_secs(86_400));
+            let wait = between(&mut self.rng, Duration::from_secs(60), longest);
             self.agenda.after(wait, Event::Crash { node, down: REBOOT, in_commit: false });
         }
     }
@@ -176,6 +194,7 @@ impl World<'_> {
             self.log(|| format!("{node} makes its catalogue anew: {why}"));
         }
         self.note_stuck(node, false);
+        self.see(&Fact::Opened { node, report: &report });
         self.log(|| format!("{node} starts"));
         self.look_through(node);
         self.tidy_later(node);

@@ -3,6 +3,7 @@
 use super::limits::HolderLimits;
 use crate::core::effect::{Space, Written};
 use crate::core::types::{Account, LeaseTerms, NodeId, Time};
+use crate::planted::{self, Bug};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -53,7 +54,9 @@ impl Admission {
     }
 
     pub(super) fn set_space(&mut self, space: Space) {
-        self.space = Some(space);
+        if self.space.is_none() || !planted::is_on(Bug::SpaceOnce) {
+            self.space = Some(space);
+        }
     }
 
     /// A write failed because the store turned read-only; it will say so itself a little later.
@@ -160,7 +163,10 @@ impl Admission {
 /// policy. `None` where it asks for more than the policy allows.
 pub(super) fn promise(asked: &LeaseTerms, limits: &HolderLimits) -> Option<LeaseTerms> {
     let max = &limits.terms_max;
-    let release_delay_s = asked.release_delay_s.max(limits.release_delay_min_s);
+    let release_delay_s = match planted::is_on(Bug::ShortTerms) {
+        true => 0,
+        false => asked.release_delay_s.max(limits.release_delay_min_s),
+    };
     let within = asked.renew_every_s <= max.renew_every_s
         && asked.keep_after_silence_s <= max.keep_after_silence_s
         && release_delay_s <= max.release_delay_s;

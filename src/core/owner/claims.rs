@@ -245,7 +245,8 @@ impl StoreFlow {
             let Some(job) = self.jobs.get_mut(&id) else { continue };
             let was_given =
                 matches!(job.grants.get(&node), Some(Grant::Sent | Grant::Late | Grant::Lied));
-            if was_given || !job.held_by.contains(&node) {
+            let is_known = job.held_by.contains(&node) || planted::is_on(Bug::CountClaims);
+            if was_given || !is_known {
                 continue;
             }
             job.grants.remove(&node);

@@ -12,6 +12,7 @@ use crate::core::types::{BatchId, ChunkId, NodeId, Time};
 use crate::crypto::ack::receipt;
 use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, prove};
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -258,7 +259,9 @@ impl StoreFlow {
             shared.peers.rate(now, node, SCORE_LATE);
         }
         let lost = delivery.give_up(now);
-        self.take_back(&late, node, Grant::Late);
+        if !planted::is_on(Bug::TrustSilence) {
+            self.take_back(&late, node, Grant::Late);
+        }
         self.take_back(&lost, node, Grant::CutOff);
         // What it lost it gets again only if it volunteers anew, which the outbox's pauses limit.
         for (batch_id, _) in &lost {
@@ -337,7 +340,9 @@ impl StoreFlow {
     pub(super) fn on_peer_down(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
         let cut = self.deliveries.get_mut(&node).map(Delivery::cut).unwrap_or_default();
         shared.timers.clear(Wake::Delivery(node));
-        self.take_back(&cut, node, Grant::CutOff);
+        if !planted::is_on(Bug::KeepLostGrants) {
+            self.take_back(&cut, node, Grant::CutOff);
+        }
         let mut dialing = Vec::new();
         for (batch_id, batch) in &mut self.batches {
             if let Some(candidate) = batch.candidates.get_mut(&node) {

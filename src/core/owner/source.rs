@@ -5,6 +5,7 @@ use super::outbox::Schedule;
 use super::peers::Peers;
 use crate::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::ChunkSecret;
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -279,6 +280,10 @@ impl Fetch {
         load: impl Fn(&NodeId) -> Load,
         in_flight_max: usize,
     ) -> Option<NodeId> {
+        let failed = |source: &Source| source.last.is_some();
+        if planted::is_on(Bug::OneHolderOnly) && self.sources.values().any(failed) {
+            return None;
+        }
         let ready = self.sources.iter().filter_map(|(node, source)| {
             let is_up = peers.is_up(node);
             let load = load(node);
