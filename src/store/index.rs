@@ -170,9 +170,13 @@ impl Entry {
         let mut hash = crc32fast::Hasher::new();
         hash.update(id.as_bytes());
         hash.update(&self.encode());
-        // Spread over 64 bits, so that a sum of many does not lose the low bits' independence.
-        u64::from(hash.finalize()).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        spread(hash.finalize())
     }
+}
+
+/// Spreads over 64 bits, so that a sum of many does not lose the low bits' independence.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Up to where the catalogue reflects the log, and what it should then contain.
@@ -188,7 +192,7 @@ pub struct Position {
     pub epoch: StoreEpoch,
     /// Number of entries.
     pub entries: u64,
-    /// Wrapping sum of the entries' fingerprints.
+    /// Wrapping sum of the entries' fingerprints and the notes'.
     pub fingerprint: u64,
 }
 
@@ -250,6 +254,15 @@ pub enum Note {
 impl Note {
     /// Both kinds.
     pub(crate) const ALL: [Self; 2] = [Self::Tombstones, Self::Newer];
+
+    /// A note's share of [`Position::fingerprint`]: a lost one would let a segment with tombstones
+    /// go before the records that they end.
+    pub(crate) fn fingerprint(self, segment: u64, target: u64, count: u64) -> u64 {
+        let mut hash = crc32fast::Hasher::new();
+        hash.update(&note_key(self, segment, target));
+        hash.update(&count.to_le_bytes());
+        spread(hash.finalize())
+    }
 
     fn code(self) -> u8 {
         match self {

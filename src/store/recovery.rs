@@ -289,27 +289,32 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         let all =
             self.index.for_each_chunk(&mut |id, entry| state.replace(&id, None, Some(&entry)));
         all.map_err(|_| Rebuilt::Broken)?;
-        if state.entries != position.entries || state.fingerprint != position.fingerprint {
-            return Err(Rebuilt::Inconsistent);
-        }
         if state.segments.keys().any(|segment| self.numbers.binary_search(segment).is_err()) {
             return Err(Rebuilt::AheadOfLog);
         }
         for number in &self.numbers {
             state.segments.entry(*number).or_default();
         }
-        let mut stale = Vec::new();
+        let (mut stale, mut stale_sum) = (Vec::new(), 0_u64);
         for note in Note::ALL {
             let notes = self.index.for_each_note(note, &mut |segment, target, count| {
                 let both = [segment, target].iter().all(|one| state.segments.contains_key(one));
                 match note {
                     // Its segment went, and the news of that was lost.
-                    _ if !both => stale.push(Change::note(note, segment, target, None)),
+                    _ if !both => {
+                        stale.push(Change::note(note, segment, target, None));
+                        let share = note.fingerprint(segment, target, count);
+                        stale_sum = stale_sum.wrapping_add(share);
+                    }
                     Note::Tombstones => drop(state.bury(segment, target, count)),
                     Note::Newer => drop(state.supersede(segment, target)),
                 }
             });
             notes.map_err(|_| Rebuilt::Broken)?;
+        }
+        let sum = state.fingerprint.wrapping_add(stale_sum);
+        if state.entries != position.entries || sum != position.fingerprint {
+            return Err(Rebuilt::Inconsistent);
         }
         self.changes = stale;
         self.state = state;

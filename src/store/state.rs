@@ -66,6 +66,7 @@ impl Segment {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) entries: u64,
+    /// Of all entries and notes.
     pub(crate) fingerprint: u64,
     pub(crate) used: u64,
     pub(crate) quarantined: u64,
@@ -130,8 +131,10 @@ impl State {
         let holder = self.segments.entry(segment).or_default();
         holder.needed = holder.needed.saturating_add(count);
         let sum = holder.tombstones.entry(target).or_default();
+        let before = *sum;
         *sum = sum.saturating_add(count);
-        Some(Change::note(Note::Tombstones, segment, target, Some(*sum)))
+        let after = *sum;
+        self.note(Note::Tombstones, (segment, target), before, after)
     }
 
     /// A newer record in `segment` overrules one in `target`: returns the change of the
@@ -140,7 +143,24 @@ impl State {
         let news = segment != target
             && self.segments.contains_key(&target)
             && self.segments.entry(segment).or_default().newer.insert(target);
-        news.then(|| Change::note(Note::Newer, segment, target, Some(1)))
+        news.then(|| self.note(Note::Newer, (segment, target), 0, 1)).flatten()
+    }
+
+    /// A note went from one count to another, 0 where there is none: the change of the catalogue.
+    fn note(
+        &mut self,
+        note: Note,
+        (segment, target): (u64, u64),
+        before: u64,
+        after: u64,
+    ) -> Option<Change> {
+        let share = |count| match count {
+            0 => 0,
+            count => note.fingerprint(segment, target, count),
+        };
+        let sum = self.fingerprint.wrapping_sub(share(before));
+        self.fingerprint = sum.wrapping_add(share(after));
+        Some(Change::note(note, segment, target, Some(after).filter(|after| *after > 0)))
     }
 
     /// Segments that nothing needs any more.
@@ -165,16 +185,20 @@ impl State {
             if let Some(target) = self.segments.get_mut(&target) {
                 target.named = target.named.saturating_sub(count);
             }
-            changes.push(Change::note(Note::Tombstones, number, target, None));
+            changes.extend(self.note(Note::Tombstones, (number, target), count, 0));
         }
+        let mut stale = Vec::new();
         for (other, segment) in &mut self.segments {
             if segment.newer.remove(&number) {
-                changes.push(Change::note(Note::Newer, *other, number, None));
+                stale.push((Note::Newer, (*other, number), 1));
             }
             if let Some(count) = segment.tombstones.remove(&number) {
                 segment.needed = segment.needed.saturating_sub(count);
-                changes.push(Change::note(Note::Tombstones, *other, number, None));
+                stale.push((Note::Tombstones, (*other, number), count));
             }
+        }
+        for (note, about, count) in stale {
+            changes.extend(self.note(note, about, count, 0));
         }
         changes
     }

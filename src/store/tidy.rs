@@ -8,8 +8,9 @@
 
 use super::compact::MOVED_PER_DEAD;
 use super::disk::{Disk, DiskError, File};
-use super::index::{Catalogue, Entry};
+use super::index::{Catalogue, Change, Entry};
 use super::record::BLOCK_BYTES;
+use super::recovery::position;
 use super::writer::{ReadOnly, Writer};
 
 /// One call moves at least this part of a segment where something is worth moving.
@@ -106,6 +107,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             self.moves.unlinked += gone.len() as u64;
             for number in gone {
                 changes.extend(self.state.forget_segment(number));
+            }
+            if !changes.is_empty() {
+                changes.push(Change::position(&position(&self.log, &self.state)));
             }
             // Need not be durable: a note about a segment that is gone is ignored.
             if let Err(error) = self.index.apply(&changes) {

@@ -7,9 +7,10 @@ use super::store_fixtures::*;
 use quloud::core::effect::{Found, StoreError};
 use quloud::core::types::Ticket;
 use quloud::store::disk::{Disk, File};
-use quloud::store::index::Catalogue;
+use quloud::store::index::{Catalogue, Change};
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::record::{Kind, Prefix};
+use quloud::store::recovery::Rebuilt;
 use quloud::store::{Request, Writer};
 
 type Store = Writer<MemoryDisk, MemoryCatalogue>;
@@ -315,3 +316,24 @@ both!(
     a_move_that_does_not_fit_waits,
     a_segment_with_an_unreadable_tombstone_stays,
 );
+
+/// Found by netsim: the segment with the tombstones went before the records that they end, and a
+/// later rebuild brought those back.
+#[test]
+fn a_lost_note_about_tombstones_is_noticed() {
+    let (backend, mut store) = filled::<Memory>();
+    remove(&mut store, [2]);
+    drop(store);
+    let (_, catalogue) = backend.open();
+    let mut notes = Vec::new();
+    catalogue.scan(b't', &mut |key, _| notes.push(key.to_vec())).unwrap();
+    let lost = notes.into_iter().map(|key| Change { key, value: None });
+    let lost: Vec<Change> = lost.collect();
+    assert_eq!(lost.len(), 1);
+    catalogue.apply(&lost).unwrap();
+    let (store, report) = open(&backend, options());
+    assert_eq!(report.rebuilt, Some(Rebuilt::Inconsistent));
+    assert!(is_gone(&store, 2));
+    drop(store);
+    assert_eq!(open(&backend, options()).1.rebuilt, None);
+}
