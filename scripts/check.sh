@@ -73,9 +73,9 @@ pure() {
     [ -z "$found" ] || { printf 'FAIL: the pure build links\n%s\n' "$found"; return 1; }
 }
 
-# Worlds in virtual time: every scenario, a fixed list, worlds that nobody has seen yet, fifty worlds
-# twice, and every planted bug, each of which has to be found. The optimised simulator is built for
-# it, with the planted bugs last, so that none can be in what is run before.
+# Worlds in virtual time: every scenario, a fixed list, worlds that nobody has seen yet, fifty
+# worlds twice, and every planted bug, each of which has to be found. The optimised simulator is
+# built for it, with the planted bugs last, so that none can be in what is run before.
 netsim() {
     local run=(target/release/quloud-netsim)
     cargo build --locked --release -p quloud-netsim || return 1

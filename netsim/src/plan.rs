@@ -152,6 +152,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// In short worlds in which nodes deviate, at least so many of them do.
 const BYZANTINE_SHORT: Chance = Chance::per_mille(400);
 
+/// In short worlds, disks are replaced so much more often than other things happen.
+const LOST_SHORT: u64 = 8;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The usual length of a world.
@@ -196,6 +199,8 @@ impl Plan {
             &mut people.leaves,
         ];
         rates.into_iter().for_each(|rate| *rate *= times);
+        // A new disk shows something only in the middle of a put.
+        disk.lost *= if times > 1 { LOST_SHORT } else { 1 };
         // So few days in so small worlds see little of what deviates otherwise.
         if times > 1 && people.byzantine > Chance::NEVER {
             people.byzantine = people.byzantine.max(BYZANTINE_SHORT);

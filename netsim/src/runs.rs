@@ -15,13 +15,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// So many worlds of the default frame must have seen every fault and every rare branch.
-pub(crate) const WHOLE_SEEDS: u64 = 200;
+pub(crate) const WHOLE_SEEDS: u64 = 400;
 
 /// What a set of worlds came to.
 #[derive(Debug)]
 pub(crate) struct Set {
     pub(crate) first_seed: u64,
     pub(crate) seeds: u64,
+    /// Its seeds are new: what they leave unseen may be chance, and nobody could mend it.
+    pub(crate) drawn: bool,
     pub(crate) frame: Frame,
     /// Simulated time of all nodes together, in milliseconds.
     pub(crate) node_ms: u128,
@@ -114,6 +116,7 @@ impl Set {
         let mut set = Self {
             first_seed,
             seeds: 0,
+            drawn: false,
             frame: frame.clone(),
             node_ms: 0,
             events: 0,
@@ -159,8 +162,8 @@ impl Set {
         self.node_ms as f64 / YEAR_MS
     }
 
-    /// Kinds of faults, ways to deviate, rare branches and reasons to turn something down that no world of this set
-    /// has seen: the name of each, and what it shows.
+    /// Kinds of faults, ways to deviate, rare branches and reasons to turn something down that no
+    /// world of this set has seen: the name of each, and what it shows.
     pub(crate) fn unseen(&self) -> Vec<(&'static str, &'static str)> {
         let faults = Fault::ALL.iter().filter(|fault| self.faults.of(**fault) == 0);
         let acts = evil::names().filter(|name| self.acts.of(name) == 0);
@@ -175,7 +178,7 @@ impl Set {
 
     /// Whether so many worlds of this frame must have seen everything.
     pub(crate) fn is_whole(&self) -> bool {
-        self.seeds >= WHOLE_SEEDS && self.frame == Frame::default()
+        !self.drawn && self.seeds >= WHOLE_SEEDS && self.frame == Frame::default()
     }
 
     /// Whether every promise was kept, every world the same when it was run again and, in a whole

@@ -14,9 +14,9 @@
 //! - The routers' own traffic (heartbeats, IHAVE), handshakes, Kademlia. A new connection costs the
 //!   Hellos on its two streams.
 //! - How nodes find one another. They are given 36 connections on average, eight of them to members
-//!   of each home shard; and whoever publishes in a shard where it is connected to hardly anybody is
-//!   connected to some members first. A real node takes their ids from its routing table or looks
-//!   for more in the DHT, and works out from an id where a node is at home.
+//!   of each home shard; and whoever publishes in a shard where it is connected to hardly anybody
+//!   is connected to some members first. A real node takes their ids from its routing table or
+//!   looks for more in the DHT, and works out from an id where a node is at home.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -43,7 +43,7 @@ branches! {
     ShortOfDomains, "short: shared domains", "Volunteers stood where a replica was already.";
     GetNothing, "get came to nothing", "Nobody in reach served a chunk before the deadline.";
     GetElsewhere, "get asked another holder", "A fetch was hedged, or repeated at another holder.";
-    GivenToMore, "chunk given to a spare", "A grant was late or cut off, and another holder got it.";
+    GivenToMore, "chunk given to a spare", "A grant was late or cut off; another got it.";
     StoreAgain, "store request repeated", "The outbox published a request once more.";
     SearchAgain, "search repeated", "A retrieve request was published once more.";
     ClaimUnused, "claim turned down", "A holder claimed twice and was given nothing in between.";

@@ -102,9 +102,9 @@ pub enum Reach {
 pub struct Found {
     /// Its header.
     pub header: Header,
-    /// Nothing is known against its record. Where a read found it damaged the chunk no longer counts
-    /// as held, so that it is taken again when it is offered; but its bytes may still be whole, and
-    /// whoever asks for it is not turned away before they were read.
+    /// Nothing is known against its record. Where a read found it damaged the chunk no longer
+    /// counts as held, so that it is taken again when it is offered; but its bytes may still
+    /// be whole, and whoever asks for it is not turned away before they were read.
     pub sound: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Honest for days, then all of them at once drop what they hold, or hand out wrong bytes, or forge.
+//! Honest for days; then all of them at once drop what they hold, hand out wrong bytes, or forge.
 
 use super::forger::Forger;
 use super::gang::Gang;

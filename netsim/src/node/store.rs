@@ -90,8 +90,11 @@ impl Store {
 
     /// Whether the chunk waits to be written.
     pub(crate) fn is_to_write(&self, id: &ChunkId) -> bool {
-        let writes = |request: &Request| matches!(request, Request::Write { chunk, .. } if chunk.id() == *id);
-        self.queue.iter().any(writes)
+        let is_write = |request: &Request| match request {
+            Request::Write { chunk, .. } => chunk.id() == *id,
+            _ => false,
+        };
+        self.queue.iter().any(is_write)
     }
 
     /// Carries a group out; [`Self::tidy`] is to follow.

@@ -1,5 +1,5 @@
-//! Bytes of a chunk go only to a connected node that asked for them: to holders that claimed room at
-//! this owner, and once for each retrieve.
+//! Bytes of a chunk go only to a connected node that asked for them: to holders that claimed room
+//! at this owner, and once for each retrieve.
 
 use super::{Fact, Property, Truth};
 use crate::node::Index;

@@ -1,5 +1,5 @@
-//! What a sound store has deleted stays away until it is written again: no crash, no emptied segment
-//! and no new catalogue brings it back.
+//! What a sound store has deleted stays away until it is written again: no crash, no emptied
+//! segment and no new catalogue brings it back.
 
 use super::{Fact, Property, Truth};
 

@@ -1,4 +1,5 @@
-//! Found by the simulator: a holder that is another store each time makes its owner upload for ever.
+//! Found by the simulator: a holder that is another store each time makes its owner
+//! upload for ever.
 
 use super::Scenario;
 use super::stage::{DAY, HOUR, MINUTE, SECOND, Stage, crash, put};

@@ -9,13 +9,13 @@ use std::ops::RangeInclusive;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "failed-sync",
     title: "a sync fails once, and the power goes an hour later",
-    story: "A disk fails for a moment, while a group is being made durable. The system says so once \
-            and drops the pages that it could not write: the cache still shows them, the next sync \
-            succeeds, and the bytes never reach the medium. A program that tries again believes \
-            it; databases lost data like that for years. So a failed sync is never tried again: \
-            nothing of that group is acknowledged, and the store takes no more until a restart has \
-            read what is really there. Here the first sync of eight holders fails as chunks \
-            arrive, and the power goes an hour later: whatever was acknowledged is there.",
+    story: "A disk fails for a moment, while a group is being made durable. The system says so \
+            once and drops the pages that it could not write: the cache still shows them, the next \
+            sync succeeds, and the bytes never reach the medium. A program that tries again \
+            believes it; databases lost data like that for years. So a failed sync is never tried \
+            again: nothing of that group is acknowledged, and the store takes no more until a \
+            restart has read what is really there. Here the first sync of eight holders fails as \
+            chunks arrive, and the power goes an hour later: whatever was acknowledged is there.",
     stage,
 };
 

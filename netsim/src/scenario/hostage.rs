@@ -9,8 +9,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "hostage",
     title: "two holders of three store honestly and give nothing back",
     story: "Two of the three holders of every chunk stored it honestly, and give nothing back: \
-            they say that they do not hold it, that they are busy, that it is damaged, or nothing at \
-            all. A reader that waited for the one it asked first would be theirs. It does not: \
+            they say that they do not hold it, that they are busy, that it is damaged, or nothing \
+            at all. A reader that waited for the one it asked first would be theirs. It does not: \
             after a moment it asks the next holder besides, and takes the first answer whose bytes \
             are right. Here the owner, who knows the holders, and a newcomer, who has only a \
             capability and searches, are both served by the third.",

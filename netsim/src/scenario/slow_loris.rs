@@ -9,8 +9,8 @@ use std::time::Duration;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow-loris",
     title: "half of the holders keep everybody waiting",
-    story: "Half of the holders volunteer at once and then take their time: an ack after minutes, a \
-            chunk cut short, an answer that never comes, requests that are opened and left. None \
+    story: "Half of the holders volunteer at once and then take their time: an ack after minutes, \
+            a chunk cut short, an answer that never comes, requests that are opened and left. None \
             of it is an error that anybody could be blamed for, and all of it holds something of \
             somebody else's: a grant, a read, a place in a queue. So everything that waits for a \
             peer has a deadline of its own and a bound, and goes on with the next peer. Here the \

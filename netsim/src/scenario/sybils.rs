@@ -9,12 +9,12 @@ use std::time::Duration;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "sybils",
     title: "one machine with five names volunteers five times for every chunk",
-    story: "Keys cost nothing, so one machine takes part under five names and volunteers five times \
-            for every chunk: five acks in good order, and one disk behind them. Signatures cannot \
-            tell that, but the owner sees for itself where a connection comes from, whatever a \
-            node says of itself: all of them stand in one public network, and a network is one \
-            failure domain, of which a chunk has one replica. Here half of the holders are such \
-            names, and every chunk that is called stored has at least two of its three copies \
+    story: "Keys cost nothing, so one machine takes part under five names and volunteers five \
+            times for every chunk: five acks in good order, and one disk behind them. Signatures \
+            cannot tell that, but the owner sees for itself where a connection comes from, \
+            whatever a node says of itself: all of them stand in one public network, and a network \
+            is one failure domain, of which a chunk has one replica. Here half of the holders are \
+            such names, and every chunk that is called stored has at least two of its three copies \
             elsewhere.",
     stage,
 };

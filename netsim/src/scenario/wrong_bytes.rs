@@ -9,11 +9,11 @@ use quloud::core::codec::Reject;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "wrong-bytes",
     title: "two holders of three hand out bytes that are not the chunk's",
-    story: "Two of the three holders of every chunk hand it out with a bit flipped, a byte too many \
-            or cut short. The id of a chunk is a hash over its bytes, so that a reader needs to \
-            trust nobody: it hashes what it is given before it looks at it, throws away what does \
-            not fit, remembers who gave it, and asks the next holder. Here everything comes back, \
-            byte for byte, from the third.",
+    story: "Two of the three holders of every chunk hand it out with a bit flipped, a byte too \
+            many or cut short. The id of a chunk is a hash over its bytes, so that a reader needs \
+            to trust nobody: it hashes what it is given before it looks at it, throws away what \
+            does not fit, remembers who gave it, and asks the next holder. Here everything comes \
+            back, byte for byte, from the third.",
     stage,
 };
 

@@ -70,7 +70,7 @@ impl World<'_> {
 
     /// Puts that were left undone are done where they can be.
     fn catch_up(&mut self) {
-        let end = self.agenda.now().after(CATCH_UP);
+        let end = self.agenda.now().after(self.plan.shorter(CATCH_UP));
         while self.violations.is_empty() && self.agenda.now() < end {
             // Who hears whom is worked out once in a while, and not after each event.
             let undone = self.undone();
