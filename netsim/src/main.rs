@@ -48,8 +48,9 @@ struct Cli {
 enum Task {
     /// Run many worlds, and say what was done to them and whether a promise was broken
     ///
-    /// Exits with 1 where one was; each is shown with the line that runs its world again. So
-    /// it does where a fixed set of 400 worlds or more of the default frame leaves a fault or a rare branch unseen.
+    /// Exits with 1 where one was; each is shown with the line that runs its world again. So it
+    /// does where a fixed set of 400 worlds or more of the default frame leaves a fault or a rare
+    /// branch unseen.
     Run {
         /// How many worlds
         #[arg(long, default_value_t = 100)]
