@@ -36,7 +36,11 @@ while [ -z "$stopped" ] && { [ "$SETS" -eq 0 ] || [ $sets -lt "$SETS" ]; }; do
     code=0
     line=$("$NETSIM" run --fresh --seeds "$count" --nodes "$nodes" --days "$days" --json |
         tail -n 1) || code=$?
-    [ -n "$line" ] || break
+    if [ -z "$line" ]; then
+        [ -n "$stopped" ] || broken=$((broken + 1))
+        [ -n "$stopped" ] || echo "BROKEN: the simulator ended with $code and told nothing"
+        break
+    fi
     sets=$((sets + 1)) worlds=$((worlds + count))
     years=$(sum "$years" "$(figure node_years "$line")")
     faults=$(sum "$faults" "$(figure faults "$line")")

@@ -214,9 +214,9 @@ fn draw(seed: u64, frame: &Frame, file: &Path) -> ExitCode {
     picture::save(file, &picture::of_seed(&set, &outcome, &timeline))
 }
 
-/// A broken promise counts for more than a picture that could not be written.
+/// What is wrong with the set counts for more than a picture that could not be written.
 fn finish(set: &runs::Set, picture: Option<ExitCode>) -> ExitCode {
-    picture.filter(|_| set.violations.is_empty()).unwrap_or(set.exit_code())
+    picture.filter(|_| set.is_good()).unwrap_or(set.exit_code())
 }
 
 #[cfg(test)]

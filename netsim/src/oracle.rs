@@ -45,8 +45,7 @@ pub(crate) enum Fact<'a> {
     /// A node opened its store.
     Opened { node: Index, report: &'a OpenReport },
     /// A node started, or the world is at its end; of the chunks it acknowledged, these it does
-    /// not have, and of those that
-    /// it deleted, these it has.
+    /// not have, and of those that it deleted, these it has.
     Started { node: Index, missing: &'a [ChunkId], risen: &'a [ChunkId] },
     /// A store was asked for a chunk.
     Looked { node: Index, id: ChunkId, held: bool },

@@ -104,11 +104,20 @@ impl Set {
     }
 
     fn verdict(&self) -> String {
-        match self.violations.len() {
+        let kept = match self.violations.len() {
             0 => "no promise was broken".to_owned(),
             1 => "1 promise was broken".to_owned(),
             many => format!("{many} promises were broken"),
-        }
+        };
+        let unequal = match self.unequal.len() {
+            0 => String::new(),
+            many => format!(", {many} worlds were not the same twice"),
+        };
+        let unseen = match self.unseen().len() {
+            many if many > 0 && self.is_whole() => format!(", {many} branches were never taken"),
+            _ => String::new(),
+        };
+        kept + &unequal + &unseen
     }
 
     fn speed(&self) -> String {

@@ -36,7 +36,7 @@ macro_rules! branches {
 branches! {
     PutShort, "put short", "A put missed its deadline, and its user was told why.";
     PutLate, "short put finished", "A put that was short at its deadline went on to its quorum.";
-    ShortOfPeers, "short: no peers", "Nobody was connected.";
+    ShortOfPeers, "short: no peers", "Nobody at home in the shard was connected.";
     ShortOfVolunteers, "short: few volunteers", "Too few nodes claimed.";
     ShortOfAcks, "short: acks outstanding", "Chunks were granted and not acknowledged in time.";
     ShortOfSpace, "short: holders full", "Holders had no room.";

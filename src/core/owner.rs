@@ -419,7 +419,7 @@ pub enum OwnerEvent {
 /// Why a chunk has too few replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shortage {
-    /// No peer is subscribed to the store topic.
+    /// No connected peer is at home in the chunk's shard.
     NoPeers,
     /// Peers were asked and too few volunteered.
     TooFewVolunteers,

@@ -94,13 +94,13 @@ impl Guesses {
         }
     }
 
-    /// The node went away.
     /// Localities, nodes in the largest of them, and nodes with a rate.
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         let largest = self.recent.iter().map(|(_, servers)| servers.len()).max();
         (self.recent.len(), largest.unwrap_or(0), self.paces.len())
     }
 
+    /// The node went away.
     pub(super) fn forget(&mut self, node: &NodeId) {
         self.paces.remove(node);
     }
