@@ -107,7 +107,7 @@ impl Sharding {
     }
 
     /// The home shards of a node, in the order in which they are drawn: the first k distinct shards
-    /// among the localities that [`draws`] yields.
+    /// among the localities that its id yields (`draws`, PROTOCOL.md 11.1).
     pub fn homes(&self, node: &NodeId) -> Vec<u16> {
         let mut homes = Vec::new();
         for locality in draws(node) {
