@@ -1,11 +1,15 @@
 //! A node's disk: the store's own memory disk, with faults drawn from a generator.
 //!
 //! Errors leave things as a real disk would: a failed write may have written any part, and a failed
-//! sync loses what it should have made durable while the cache still shows it.
+//! sync loses what it should have made durable while the cache still shows it. What a disk does
+//! without a word (it lies, decays, or reads and writes elsewhere) is remembered: such a disk is
+//! not sound, and what lay on it may be lost, but never served wrong.
 
 mod scripted;
+mod state;
 
 pub(crate) use scripted::Call;
+pub(crate) use state::{DiskFaults, Mishap};
 
 use crate::chance::Chance;
 use crate::tally::{Fault, Tally};
@@ -14,23 +18,11 @@ use quloud::store::memory::MemoryDisk;
 use rand::RngExt;
 use rand_chacha::ChaCha20Rng;
 use scripted::Scripted;
+use state::State;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The error number of a failed device (EIO).
-const EIO: i32 = 5;
-
-/// How a disk misbehaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct DiskFaults {
-    /// A write fails after a part of it.
-    pub(crate) write_error: Chance,
-    /// A read fails.
-    pub(crate) read_error: Chance,
-    /// A sync fails.
-    pub(crate) sync_error: Chance,
-    /// Syncs are acknowledged and do nothing.
-    pub(crate) lies: bool,
-}
+/// A block of the medium, in bytes.
+const BLOCK: u64 = 4_096;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,16 +32,6 @@ pub(crate) struct SimDisk {
     scripted: Scripted,
 }
 
-#[derive(Debug)]
-struct State {
-    rng: ChaCha20Rng,
-    faults: DiskFaults,
-    /// The power goes after so many more calls that change something.
-    power_for: Option<u32>,
-    dead: bool,
-    tally: Tally<Fault>,
-}
-
 impl SimDisk {
     /// An empty disk of `capacity` bytes.
     pub(crate) fn new(capacity: u64, faults: DiskFaults, rng: ChaCha20Rng) -> Self {
@@ -57,12 +39,7 @@ impl SimDisk {
     }
 
     fn over(inner: MemoryDisk, faults: DiskFaults, rng: ChaCha20Rng) -> Self {
-        let tally = Tally::default();
-        Self {
-            inner,
-            state: Mutex::new(State { rng, faults, power_for: None, dead: false, tally }),
-            scripted: Scripted::default(),
-        }
+        Self { inner, state: Mutex::new(State::new(faults, rng)), scripted: Scripted::default() }
     }
 
     /// The next `times` such calls fail, whatever the faults are.
@@ -74,21 +51,31 @@ impl SimDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on it misbehaves like this.
+    /// From now on it misbehaves like this, and has nothing else in store.
     pub(crate) fn set_faults(&self, faults: DiskFaults) {
-        self.state().faults = faults;
+        let state = &mut *self.state();
+        (state.faults, state.armed) = (faults, None);
     }
 
-    /// Others fill the disk, or make room.
-    pub(crate) fn set_capacity(&self, capacity: u64) {
+    /// Others make room: it has so many bytes again, and no quota.
+    pub(crate) fn make_room(&self, capacity: u64) {
+        self.state().quota = None;
         self.inner.set_capacity(capacity);
     }
 
     /// Others fill the disk up to the last `left` bytes.
     pub(crate) fn leave_only(&self, left: u64) {
+        self.inner.set_capacity(self.taken_in_all().saturating_add(left));
+    }
+
+    /// A quota lets this user write `left` bytes more: the disk still says that it has space.
+    pub(crate) fn set_quota(&self, left: u64) {
+        self.state().quota = Some(self.taken_in_all().saturating_add(left));
+    }
+
+    fn taken_in_all(&self) -> u64 {
         let files = self.inner.segments().unwrap_or_default().into_iter().map(File::Segment);
-        let taken = files.filter_map(|file| self.inner.taken(file).ok()).sum::<u64>();
-        self.inner.set_capacity(taken.saturating_add(left));
+        files.chain([File::Ballast]).filter_map(|file| self.inner.taken(file).ok()).sum()
     }
 
     /// The power goes in the middle of something: after `calls` more changes every call fails.
@@ -104,7 +91,10 @@ impl SimDisk {
     /// The machine goes down without warning and its disk is there again for the next start.
     pub(crate) fn power_cut(&self) {
         let state = &mut *self.state();
-        self.inner.power_cut(&mut state.rng);
+        let losses = self.inner.power_cut(&mut state.rng);
+        state.tally.add(Fault::UnsyncedLost, losses.changes);
+        state.tally.add(Fault::TornWrite, losses.torn);
+        state.tally.add(Fault::NameLost, losses.names);
         (state.power_for, state.dead) = (None, false);
     }
 
@@ -123,18 +113,43 @@ impl SimDisk {
 
     /// Flips a bit somewhere in what is written; `false` where nothing is.
     pub(crate) fn rot(&self) -> bool {
-        let Ok(segments) = self.inner.segments() else { return false };
         let state = &mut *self.state();
-        if segments.is_empty() {
-            return false;
-        }
-        let number = segments.get(state.rng.random_range(0..segments.len())).copied().unwrap_or(0);
-        let file = File::Segment(number);
-        let length = self.inner.len(file).unwrap_or(0);
-        length > 0 && {
-            let (at, bit) = (state.rng.random_range(0..length), state.rng.random_range(0..8));
-            self.inner.flip_bit(file, at, bit)
-        }
+        let Some((file, at)) = self.somewhere(state) else { return false };
+        let rotten = self.inner.flip_bit(file, at, state.rng.random_range(0..8));
+        state.tally.add(Fault::Rot, rotten.into());
+        state.spoiled |= rotten;
+        rotten
+    }
+
+    /// A whole block becomes zeros; `false` where nothing is written.
+    pub(crate) fn zero(&self) -> bool {
+        let state = &mut *self.state();
+        let Some((file, at)) = self.somewhere(state) else { return false };
+        let at = at - at % BLOCK;
+        let length = self.inner.len(file).unwrap_or(0).saturating_sub(at).min(BLOCK);
+        let zeros = vec![0; usize::try_from(length).unwrap_or(0)];
+        let zeroed = self.inner.spoil(file, at, &zeros);
+        state.tally.add(Fault::Zeroed, zeroed.into());
+        state.spoiled |= zeroed;
+        zeroed
+    }
+
+    /// Some time soon it does this once, without a word.
+    pub(crate) fn arm(&self, mishap: Mishap) {
+        self.state().armed = Some(mishap);
+    }
+
+    /// Whether it did something without a word.
+    pub(crate) fn is_spoiled(&self) -> bool {
+        self.state().spoiled
+    }
+
+    /// A byte of what is written.
+    fn somewhere(&self, state: &mut State) -> Option<(File, u64)> {
+        let segments = self.inner.segments().ok().filter(|segments| !segments.is_empty())?;
+        let file = File::Segment(*segments.get(state.rng.random_range(0..segments.len()))?);
+        let length = self.inner.len(file).ok().filter(|length| *length > 0)?;
+        Some((file, state.rng.random_range(0..length)))
     }
 
     /// What was injected since the last call.
@@ -145,76 +160,107 @@ impl SimDisk {
     /// Lets a change through, unless the power is gone.
     fn powered(&self) -> Result<MutexGuard<'_, State>, DiskError> {
         let mut state = self.state();
-        if let Some(left) = state.power_for {
-            match left.checked_sub(1) {
-                Some(left) => state.power_for = Some(left),
-                None => state.dead = true,
-            }
-        }
-        if state.dead { Err(DiskError::Io(EIO)) } else { Ok(state) }
+        state.power(true)?;
+        Ok(state)
     }
 
-    fn alive(&self) -> Result<MutexGuard<'_, State>, DiskError> {
-        let state = self.state();
-        if state.dead { Err(DiskError::Io(EIO)) } else { Ok(state) }
+    /// Lets a question through, unless the power is gone or it fails.
+    fn answers(&self) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.power(false)?;
+        let chance = state.faults.read_error;
+        state.fails(chance, Fault::ReadError)
     }
-}
 
-impl State {
-    fn fails(&mut self, chance: Chance, fault: Fault) -> Result<(), DiskError> {
-        if chance.happens(&mut self.rng) {
-            self.tally.count(fault);
-            return Err(DiskError::Io(EIO));
+    /// How much of a write the disk takes, and what it says then.
+    fn takes(&self, state: &mut State, length: usize) -> (usize, Result<(), DiskError>) {
+        let chance = state.faults.write_error;
+        let chance = if self.scripted.fails(Call::Write) { Chance::ALWAYS } else { chance };
+        let mut said = state.fails(chance, Fault::WriteError);
+        if said.is_ok() {
+            said = state.fits();
         }
-        Ok(())
+        if said.is_err() {
+            let part = state.rng.random_range(0..=length);
+            state.tally.add(Fault::ShortWrite, u64::from(part > 0));
+            return (part, said);
+        }
+        let left = state.quota.map(|quota| quota.saturating_sub(self.taken_in_all()));
+        let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+        if left < length {
+            state.tally.count(Fault::Quota);
+            return (left, Err(DiskError::Full));
+        }
+        (length, Ok(()))
+    }
+
+    /// Writes nothing of it, but leaves the file as long as if it had.
+    fn write_nothing(&self, file: File, offset: u64, length: usize) -> Result<(), DiskError> {
+        let mut old = vec![0; length];
+        self.inner.read_at(file, offset, &mut old)?;
+        self.inner.write_at(file, offset, &old)
+    }
+
+    /// Writes over something else, without making it longer.
+    fn write_over(&self, (file, at): (File, u64), bytes: &[u8]) -> Result<(), DiskError> {
+        let room = self.inner.len(file)?.saturating_sub(at);
+        let room = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        self.inner.write_at(file, at, bytes.get(..room).unwrap_or_default())
     }
 }
 
 impl Disk for SimDisk {
     fn segments(&self) -> Result<Vec<u64>, DiskError> {
-        drop(self.alive()?);
+        self.answers()?;
         self.inner.segments()
     }
 
     fn len(&self, file: File) -> Result<u64, DiskError> {
-        drop(self.alive()?);
+        self.answers()?;
         self.inner.len(file)
     }
 
     fn taken(&self, file: File) -> Result<u64, DiskError> {
-        drop(self.alive()?);
+        self.answers()?;
         self.inner.taken(file)
     }
 
     fn create(&self, file: File) -> Result<(), DiskError> {
-        drop(self.powered()?);
+        self.powered()?.changes()?;
         self.inner.create(file)
     }
 
     fn write_at(&self, file: File, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        let mut state = self.powered()?;
-        let chance = state.faults.write_error;
-        let chance = if self.scripted.fails(Call::Write) { Chance::ALWAYS } else { chance };
-        if let Err(error) = state.fails(chance, Fault::WriteError) {
-            let part = state.rng.random_range(0..=bytes.len());
-            drop(state);
-            self.inner.write_at(file, offset, bytes.get(..part).unwrap_or_default())?;
-            return Err(error);
+        let state = &mut *self.powered()?;
+        if state.slips(Mishap::LostWrite) {
+            return self.write_nothing(file, offset, bytes.len());
         }
-        drop(state);
-        let written = self.inner.write_at(file, offset, bytes);
+        if state.slips(Mishap::WriteElsewhere) {
+            self.write_nothing(file, offset, bytes.len())?;
+            let place = self.somewhere(state).map(|(file, at)| (file, at - at % BLOCK));
+            return place.map_or(Ok(()), |place| self.write_over(place, bytes));
+        }
+        let (part, said) = self.takes(state, bytes.len());
+        let written = self.inner.write_at(file, offset, bytes.get(..part).unwrap_or_default());
         if written == Err(DiskError::Full) {
-            self.state().tally.count(Fault::Full);
+            state.tally.count(Fault::Full);
         }
-        written
+        written.and(said)
     }
 
     fn read_at(&self, file: File, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
-        let mut state = self.alive()?;
-        let chance = state.faults.read_error;
-        state.fails(chance, Fault::ReadError)?;
-        drop(state);
-        self.inner.read_at(file, offset, bytes)
+        self.answers()?;
+        let state = &mut *self.state();
+        let length = self.inner.read_at(file, offset, bytes)?;
+        if length > 0 && state.slips(Mishap::ReadElsewhere) {
+            let (file, at) = self.somewhere(state).unwrap_or((file, offset));
+            self.inner.read_at(
+                file,
+                at - at % BLOCK,
+                bytes.get_mut(..length).unwrap_or_default(),
+            )?;
+        }
+        Ok(length)
     }
 
     fn sync_data(&self, file: File) -> Result<(), DiskError> {
@@ -225,12 +271,11 @@ impl Disk for SimDisk {
         }
         let chance = state.faults.sync_error;
         let chance = if self.scripted.fails(Call::SyncData) { Chance::ALWAYS } else { chance };
-        if let Err(error) = state.fails(chance, Fault::SyncError) {
-            drop(state);
+        // Space that was promised to a write may be missing when it is really written.
+        if let Err(error) = state.fails(chance, Fault::SyncError).and_then(|()| state.fits()) {
             self.inner.lose_unsynced(file);
             return Err(error);
         }
-        drop(state);
         self.inner.sync_data(file)
     }
 
@@ -243,32 +288,32 @@ impl Disk for SimDisk {
         let chance = state.faults.sync_error;
         let chance = if self.scripted.fails(Call::SyncNames) { Chance::ALWAYS } else { chance };
         state.fails(chance, Fault::SyncError)?;
-        drop(state);
+        state.fits()?;
         self.inner.sync_names()
     }
 
     fn truncate(&self, file: File, length: u64) -> Result<(), DiskError> {
-        drop(self.powered()?);
+        self.powered()?.changes()?;
         self.inner.truncate(file, length)
     }
 
     fn unlink(&self, file: File) -> Result<(), DiskError> {
-        drop(self.powered()?);
+        self.powered()?.changes()?;
         self.inner.unlink(file)
     }
 
     fn punch_hole(&self, file: File, offset: u64, length: u64) -> Result<(), DiskError> {
-        drop(self.powered()?);
+        self.powered()?.changes()?;
         self.inner.punch_hole(file, offset, length)
     }
 
     fn allocate(&self, file: File, length: u64) -> Result<(), DiskError> {
-        drop(self.powered()?);
+        self.powered()?.changes()?;
         self.inner.allocate(file, length)
     }
 
     fn free_space(&self) -> Result<u64, DiskError> {
-        drop(self.alive()?);
+        self.answers()?;
         self.inner.free_space()
     }
 
@@ -285,8 +330,10 @@ mod tests {
     const FILE: File = File::Segment(1);
 
     fn disk(faults: DiskFaults) -> SimDisk {
-        let disk = SimDisk::new(1 << 20, faults, ChaCha20Rng::seed_from_u64(7));
+        let rng = ChaCha20Rng::seed_from_u64(7);
+        let disk = SimDisk::new(1 << 20, DiskFaults::default(), rng);
         disk.create(FILE).unwrap();
+        disk.set_faults(faults);
         disk
     }
 
@@ -330,6 +377,34 @@ mod tests {
     }
 
     #[test]
+    fn a_mishap_happens_once_and_spoils_the_disk() {
+        let disk = disk(DiskFaults::default());
+        disk.write_at(FILE, 0, b"first").unwrap();
+        assert!(!disk.is_spoiled());
+        disk.arm(Mishap::LostWrite);
+        disk.write_at(FILE, 0, b"other").unwrap();
+        assert!(read(&disk) == b"first" && disk.is_spoiled());
+        disk.write_at(FILE, 0, b"third").unwrap();
+        assert_eq!(read(&disk), b"third");
+        disk.arm(Mishap::LostWrite);
+        disk.write_at(FILE, 5, b"longer").unwrap();
+        assert_eq!(read(&disk), b"third\0\0\0\0\0\0");
+        disk.arm(Mishap::WriteElsewhere);
+        disk.write_at(FILE, 11, b"lands at the start").unwrap();
+        assert_eq!(read(&disk).get(..5), Some(&b"lands"[..]));
+    }
+
+    #[test]
+    fn a_quota_is_felt_where_the_disk_says_that_there_is_space() {
+        let disk = disk(DiskFaults::default());
+        disk.set_quota(4);
+        assert_eq!(disk.write_at(FILE, 0, b"chunk"), Err(DiskError::Full));
+        assert!(disk.free_space().unwrap() > 1_000);
+        disk.make_room(1 << 20);
+        assert_eq!(disk.write_at(FILE, 0, b"chunk"), Ok(()));
+    }
+
+    #[test]
     fn every_error_is_counted() {
         let always = Chance::per_mille(1_000);
         let faults = DiskFaults { write_error: always, read_error: always, ..Default::default() };
@@ -338,6 +413,11 @@ mod tests {
         assert!(disk.read_at(FILE, 0, &mut [0]).is_err());
         let tally = disk.take_tally();
         assert_eq!((tally.of(Fault::WriteError), tally.of(Fault::ReadError)), (1, 1));
+        let faults = DiskFaults { no_space: always, ..Default::default() };
+        disk.set_faults(faults);
+        assert_eq!(disk.create(FILE), Err(DiskError::Full));
+        assert_eq!(disk.sync_names(), Err(DiskError::Full));
+        assert_eq!(disk.take_tally().of(Fault::NoSpace), 2);
         assert_eq!(disk.take_tally().total(), 0);
     }
 }

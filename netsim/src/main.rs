@@ -6,9 +6,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
 mod agenda;
+mod catalogue;
 mod chance;
 mod disk;
 mod evil;
+mod limits;
 mod mutants;
 mod net;
 mod node;

@@ -3,19 +3,21 @@
 pub(crate) mod store;
 pub(crate) mod wishes;
 
+use crate::catalogue::{CatalogueFaults, SimCatalogue};
 use crate::disk::{DiskFaults, SimDisk};
 use crate::evil::Behaviour;
+use crate::limits::Limits;
+use crate::tally::{Fault, Tally};
 use bytes::Bytes;
 use quloud::core::effect::{Effect, Input, Peer, Reach};
-use quloud::core::holder::{HolderConfig, HolderLimits, HolderRole};
+use quloud::core::holder::{HolderConfig, HolderRole};
 use quloud::core::message::{Hello, Message, StreamMessage, TopicMessage};
-use quloud::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
+use quloud::core::owner::{OwnerConfig, OwnerRole};
 use quloud::core::placement::DomainPolicy;
 use quloud::core::shard::Sharding;
 use quloud::core::topic::Topic;
 use quloud::core::types::{LeaseTerms, MeshId, NodeId, Time};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys, WrapKey};
-use quloud::store::memory::MemoryCatalogue;
 use quloud::store::writer::Options;
 use quloud::store::{OpenReport, StoreOpenError};
 use rand::{RngExt, SeedableRng};
@@ -60,6 +62,18 @@ pub(crate) enum Presence {
     Gone,
 }
 
+/// What a node is made of, which does not change either.
+#[derive(Debug, Clone)]
+pub(crate) struct Blueprint {
+    pub(crate) place: Place,
+    pub(crate) options: Options,
+    pub(crate) disk: DiskFaults,
+    pub(crate) catalogue: CatalogueFaults,
+    pub(crate) domains: DomainPolicy,
+    pub(crate) limits: Limits,
+    pub(crate) sharding: Sharding,
+}
+
 /// A node, running or not.
 pub(crate) struct Node {
     pub(crate) id: NodeId,
@@ -78,18 +92,15 @@ pub(crate) struct Node {
     pub(crate) owner_keys: Arc<OwnerKeys>,
     pub(crate) keys: Arc<NodeKeys>,
     pub(crate) disk: Arc<SimDisk>,
-    catalogue: Arc<MemoryCatalogue>,
+    pub(crate) catalogue: Arc<SimCatalogue>,
     /// What the disk and the catalogue held at some time.
-    image: Option<(SimDisk, MemoryCatalogue)>,
+    image: Option<(SimDisk, SimCatalogue)>,
+    /// What disks and catalogues that are gone did.
+    spent: Tally<Fault>,
     wrap: Arc<WrapKey>,
-    domains: DomainPolicy,
-    /// What the owner role does at once, and how many it asks for.
-    pub(crate) limits: OwnerLimits,
-    sharding: Sharding,
+    blueprint: Blueprint,
     /// The shards whose topics it subscribes to.
     homes: Vec<u16>,
-    capacity: u64,
-    segment_bytes: u64,
     rng: ChaCha20Rng,
 }
 
@@ -111,38 +122,33 @@ pub(crate) enum Role {
 
 impl Node {
     /// A node with an empty disk, not started yet.
-    pub(crate) fn new(
-        mut rng: ChaCha20Rng,
-        place: Place,
-        (capacity, segment_bytes, faults): (u64, u64, DiskFaults),
-        domains: DomainPolicy,
-        sharding: Sharding,
-    ) -> Self {
+    pub(crate) fn new(mut rng: ChaCha20Rng, blueprint: Blueprint) -> Self {
         let keys = Arc::new(NodeKeys::generate(&mut rng));
         let wrap = Arc::new(WrapKey::from_bytes(*keys.wrap_key().expose()));
         let owner_keys = Arc::new(OwnerKeys::derive(&Master::generate(&mut rng), 0));
         let disk_rng = ChaCha20Rng::from_seed(rng.random());
+        let capacity = disk_bytes(blueprint.options.capacity);
         Self {
             id: keys.node_id(),
-            homes: sharding.homes(&keys.node_id()),
-            sharding,
-            limits: OwnerLimits::default(),
-            sound: !faults.lies,
-            place,
+            homes: blueprint.sharding.homes(&keys.node_id()),
+            sound: !blueprint.disk.lies,
+            place: blueprint.place.clone(),
             presence: Presence::Down,
             life: 0,
             machine: None,
             wishes: Wishes::default(),
             evil: None,
             owner_keys,
-            disk: Arc::new(SimDisk::new(disk_bytes(capacity), faults, disk_rng)),
-            catalogue: Arc::new(MemoryCatalogue::new()),
+            disk: Arc::new(SimDisk::new(capacity, blueprint.disk, disk_rng)),
+            catalogue: Arc::new(SimCatalogue::new(
+                blueprint.catalogue,
+                ChaCha20Rng::from_seed(rng.random()),
+            )),
             keys,
             image: None,
+            spent: Tally::default(),
             wrap,
-            domains,
-            capacity,
-            segment_bytes,
+            blueprint,
             rng,
         }
     }
@@ -152,12 +158,8 @@ impl Node {
     /// # Errors
     /// Where the store cannot be opened; the user tries again later.
     pub(crate) fn start(&mut self, now: Time) -> Result<OpenReport, StoreOpenError> {
-        let options = Options {
-            capacity: self.capacity,
-            reserve: 64 << 10,
-            segment_bytes: self.segment_bytes,
-            ballast: 0,
-        };
+        self.catalogue.started();
+        let options = self.blueprint.options;
         let rng = ChaCha20Rng::from_seed(self.rng.random());
         let (disk, catalogue) = (self.disk.clone(), self.catalogue.clone());
         let (store, report) = Store::open(disk, catalogue, self.wrap.clone(), options, rng)?;
@@ -166,17 +168,17 @@ impl Node {
             node: self.id,
             mesh: MESH,
             seed: self.rng.random(),
-            limits: self.limits.clone(),
-            sharding: self.sharding,
-            domains: self.domains,
+            limits: self.blueprint.limits.owner.clone(),
+            sharding: self.blueprint.sharding,
+            domains: self.blueprint.domains,
             terms: LeaseTerms::default(),
         });
         let mut holder = HolderRole::new(HolderConfig {
             keys: self.keys.clone(),
             mesh: MESH,
-            limits: HolderLimits::default(),
+            limits: self.blueprint.limits.holder.clone(),
             seed: self.rng.random(),
-            sharding: self.sharding,
+            sharding: self.blueprint.sharding,
             site: String::new(),
             operator: String::new(),
             used_by_account: store.usage(),
@@ -194,26 +196,40 @@ impl Node {
         self.machine = None;
         self.presence = Presence::Down;
         self.disk.power_cut();
-        self.catalogue.power_cut(&mut self.rng);
+        if let Some(left) = self.catalogue.power_cut() {
+            self.spent.merge(&self.catalogue.take_tally());
+            self.catalogue = Arc::new(left);
+        }
     }
 
     /// It gets a new disk, and an empty one.
-    pub(crate) fn lose_disk(&mut self, faults: DiskFaults) {
-        let rng = ChaCha20Rng::from_seed(self.rng.random());
-        self.disk = Arc::new(SimDisk::new(disk_bytes(self.capacity), faults, rng));
-        self.catalogue = Arc::new(MemoryCatalogue::new());
+    pub(crate) fn lose_disk(&mut self) {
+        let [disk, catalogue] = [(); 2].map(|()| ChaCha20Rng::from_seed(self.rng.random()));
+        self.spent = self.take_tally();
+        self.disk = Arc::new(SimDisk::new(self.disk_bytes(), self.blueprint.disk, disk));
+        self.catalogue = Arc::new(SimCatalogue::new(self.blueprint.catalogue, catalogue));
         self.sound = false;
     }
 
     /// The catalogue is gone, for a node that is down: it can be made anew from the segments.
     pub(crate) fn lose_catalogue(&mut self) {
-        self.catalogue = Arc::new(MemoryCatalogue::new());
+        self.spent.merge(&self.catalogue.take_tally());
+        let rng = ChaCha20Rng::from_seed(self.rng.random());
+        self.catalogue = Arc::new(SimCatalogue::new(self.blueprint.catalogue, rng));
+    }
+
+    /// What its disks and catalogues did since the last call.
+    pub(crate) fn take_tally(&mut self) -> Tally<Fault> {
+        let mut tally = std::mem::take(&mut self.spent);
+        tally.merge(&self.disk.take_tally());
+        tally.merge(&self.catalogue.take_tally());
+        tally
     }
 
     /// Somebody takes an image of the disk.
     pub(crate) fn take_image(&mut self) {
-        let rng = ChaCha20Rng::from_seed(self.rng.random());
-        self.image = Some((self.disk.image(rng), self.catalogue.image()));
+        let [disk, catalogue] = [(); 2].map(|()| ChaCha20Rng::from_seed(self.rng.random()));
+        self.image = Some((self.disk.image(disk), self.catalogue.image(catalogue)));
     }
 
     /// Whether there is an image.
@@ -224,14 +240,27 @@ impl Node {
     /// The disk becomes again what the image holds; for a node that is down.
     pub(crate) fn restore_image(&mut self) {
         if let Some((disk, catalogue)) = self.image.take() {
+            self.spent = self.take_tally();
             (self.disk, self.catalogue) = (Arc::new(disk), Arc::new(catalogue));
             self.sound = false;
         }
     }
 
+    /// How much it lets others make it do.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.blueprint.limits
+    }
+
+    /// Nothing goes wrong with its hardware any more.
+    pub(crate) fn mend(&self) {
+        self.disk.set_faults(DiskFaults::default());
+        self.disk.make_room(self.disk_bytes());
+        self.catalogue.set_faults(CatalogueFaults::default());
+    }
+
     /// How much the disk has when others leave it alone.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        disk_bytes(self.capacity)
+        disk_bytes(self.blueprint.options.capacity)
     }
 
     /// It takes part: it runs and is not paused.
@@ -246,7 +275,7 @@ impl Node {
 
     /// The topics it subscribes to.
     pub(crate) fn subscriptions(&self) -> Vec<Topic> {
-        self.sharding.subscriptions(&self.id)
+        self.blueprint.sharding.subscriptions(&self.id)
     }
 
     /// It never deviated.
@@ -256,7 +285,12 @@ impl Node {
 
     /// It never deviated, and its disk never did.
     pub(crate) fn is_sound(&self) -> bool {
-        self.evil.is_none() && self.sound
+        self.evil.is_none() && self.has_sound_disk()
+    }
+
+    /// Its disk never did anything without a word.
+    pub(crate) fn has_sound_disk(&self) -> bool {
+        self.sound && !self.disk.is_spoiled()
     }
 
     /// Stands for the signed PeerRecord: by it a node is found.

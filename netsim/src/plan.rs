@@ -3,6 +3,7 @@
 //! Each seed draws its own rates (swarm testing: Groce and others 2012), and a third of all faults
 //! is switched off in each world, so that some worlds see one fault alone and others see all.
 
+use crate::catalogue::CatalogueFaults;
 use crate::chance::{Chance, draw};
 use crate::disk::DiskFaults;
 use quloud::core::placement::DomainPolicy;
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) disk: DiskPlan,
     pub(crate) people: PeoplePlan,
     pub(crate) use_: UsePlan,
+    /// Every node draws small limits of its own.
+    pub(crate) tight: bool,
 }
 
 /// The network.
@@ -83,8 +86,13 @@ pub(crate) struct DiskPlan {
     pub(crate) cut_short: Chance,
     /// Of the groups, those for which others have just taken the space.
     pub(crate) taken_away: Chance,
-    /// Flipped bits per node and year.
-    pub(crate) rot: u64,
+    /// Of every catalogue.
+    pub(crate) catalogue: CatalogueFaults,
+    /// Of the nodes, those whose disk does things without a word.
+    pub(crate) decaying: Chance,
+    /// How often a year it does then: flipped bits, zeroed blocks, lost or misdirected writes and
+    /// reads.
+    pub(crate) decays: u64,
     /// Times a year that others fill a node's disk.
     pub(crate) full: u64,
     /// Disks replaced by empty ones, per node and year.
@@ -170,7 +178,8 @@ impl Plan {
         let people = PeoplePlan::draw(rng);
         let use_ = UsePlan::draw(rng, nodes);
         let sharding = draw_sharding(rng);
-        let mut plan = Self { nodes, span, sharding, net, disk, people, use_ };
+        let tight = rng.random_range(0..4) == 0;
+        let mut plan = Self { nodes, span, sharding, net, disk, people, use_, tight };
         if sharding != Sharding::WHOLE {
             // What finds too few holders in its shard asks for them until the end of the world.
             let most = u8::try_from(nodes / 5).unwrap_or(u8::MAX).max(1);
@@ -190,7 +199,7 @@ impl Plan {
         }
         let rates = [
             &mut net.partitions,
-            &mut disk.rot,
+            &mut disk.decays,
             &mut disk.full,
             &mut disk.lost,
             &mut disk.old_image,
@@ -244,12 +253,20 @@ impl Plan {
             behind_nat: Chance::NEVER,
             slow: Chance::NEVER,
         };
-        let faults = DiskFaults::default();
-        let (liars, index_lost) = (Chance::NEVER, Chance::NEVER);
-        let (cut_short, taken_away) = (Chance::NEVER, Chance::NEVER);
-        let (rot, full, lost, old_image) = (0, 0, 0, 0);
-        self.disk = DiskPlan { faults, liars, index_lost, rot, full, lost, old_image, ..self.disk };
-        self.disk = DiskPlan { cut_short, taken_away, ..self.disk };
+        self.disk = DiskPlan {
+            faults: DiskFaults::default(),
+            liars: Chance::NEVER,
+            index_lost: Chance::NEVER,
+            cut_short: Chance::NEVER,
+            taken_away: Chance::NEVER,
+            catalogue: CatalogueFaults::default(),
+            decaying: Chance::NEVER,
+            full: 0,
+            lost: 0,
+            old_image: 0,
+            ..self.disk
+        };
+        self.tight = false;
         self.people = PeoplePlan {
             crashes: 0,
             pauses: 0,
@@ -292,7 +309,12 @@ impl DiskPlan {
             write_error: draw(rng, most),
             read_error: draw(rng, most),
             sync_error: draw(rng, if worst { Chance::per_mille(50) } else { Chance(10_000) }),
+            no_space: draw(rng, most),
             lies: false,
+        };
+        let catalogue = CatalogueFaults {
+            error: draw(rng, if worst { Chance::per_mille(10) } else { Chance(500) }),
+            wrecked: draw(rng, Chance::per_mille(200)),
         };
         Self {
             faults,
@@ -300,7 +322,9 @@ impl DiskPlan {
             in_commit: draw(rng, Chance::per_mille(1_000)),
             cut_short: draw(rng, Chance::per_mille(30)),
             taken_away: draw(rng, Chance::per_mille(10)),
-            rot: often(rng, 50),
+            catalogue,
+            decaying: draw(rng, Chance::per_mille(500)),
+            decays: rng.random_range(1..=200),
             full: often(rng, 20),
             lost: often(rng, 2),
             old_image: often(rng, 2),

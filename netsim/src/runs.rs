@@ -169,7 +169,7 @@ impl Set {
         let acts = evil::names().filter(|name| self.acts.of(name) == 0);
         let branches = Rare::ALL.iter().filter(|branch| self.rare.of(**branch) == 0);
         let rejects = REJECTS.iter().filter(|reject| self.rejects.of(reject.name()) == 0);
-        let faults = faults.map(|fault| (fault.name(), "A kind of fault."));
+        let faults = faults.map(|fault| (fault.name(), fault.what()));
         let acts = acts.map(|name| (name, "A way to deviate from the protocol."));
         let branches = branches.map(|branch| (branch.name(), branch.shows()));
         let rejects = rejects.map(|reject| (reject.name(), "A reason to turn a message down."));

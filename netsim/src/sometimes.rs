@@ -40,6 +40,7 @@ branches! {
     ShortOfVolunteers, "short: few volunteers", "Too few nodes claimed.";
     ShortOfAcks, "short: acks outstanding", "Chunks were granted and not acknowledged in time.";
     ShortOfSpace, "short: holders full", "Holders had no room.";
+    ShortOfQuota, "short: over quota", "Holders took no more of an account.";
     ShortOfDomains, "short: shared domains", "Volunteers stood where a replica was already.";
     GetNothing, "get came to nothing", "Nobody in reach served a chunk before the deadline.";
     GetElsewhere, "get asked another holder", "A fetch was hedged, or repeated at another holder.";
@@ -53,16 +54,21 @@ branches! {
     RefusedBusy, "refused: busy", "A holder had too many chunks to write at once.";
     RefusedInvalid, "refused: invalid", "A holder checked a chunk, and it was not what it said.";
     RefusedFailed, "refused: failed", "A holder could not write a chunk.";
+    RefusedUnwilling, "refused: unwilling", "A holder was asked for longer than it promises.";
+    RefusedQuota, "refused: over quota", "An account had its share of a holder.";
     NotHeld, "not held", "A holder was asked for what it does not have.";
     ServeBusy, "serving: busy", "A holder had too many chunks to read at once.";
     ServeDamaged, "serving: damaged", "A holder found its copy damaged when it was asked for it.";
     ReadOnlySync, "read-only: sync", "A sync failed, and the store took no writes any more.";
     ReadOnlyWrite, "read-only: write", "A write failed half-way and could not be undone.";
+    ReadOnlyCatalogue, "read-only: catalogue", "The catalogue failed under a group.";
+    ReadOnlyOpened, "read-only: opened", "A store could not make what it found durable.";
     Unopened, "store not opened", "A store could not be opened, and was tried again.";
     TornTail, "torn tail cut", "An unfinished write was cut off when a store was opened.";
     Replayed, "records replayed", "A catalogue was behind its log and was brought up.";
     RebuiltMissing, "rebuilt: missing", "A catalogue was gone, and was made anew from the log.";
     RebuiltAhead, "rebuilt: ahead", "A catalogue reached beyond its log, and was made anew.";
+    RebuiltBroken, "rebuilt: broken", "A catalogue could not be read, and was made anew.";
     RebuiltInconsistent, "rebuilt: inconsistent", "A catalogue had wrong entries: made anew.";
     Damage, "damage found", "What had been durable was not whole when a store was opened.";
     Quarantined, "chunk quarantined", "A store was opened with damaged chunks.";
@@ -78,12 +84,13 @@ branches! {
 }
 
 /// Reasons to turn a message down that every whole set must have seen.
-pub(crate) const REJECTS: [Reject; 5] = [
+pub(crate) const REJECTS: [Reject; 6] = [
     Reject::WrongBytes,
     Reject::BadProof,
     Reject::Replayed,
     Reject::Unsolicited,
     Reject::RateLimited,
+    Reject::TableFull,
 ];
 
 #[cfg(test)]

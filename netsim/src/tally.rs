@@ -2,146 +2,76 @@
 
 use std::collections::BTreeMap;
 
-/// Every kind of fault. Each must be hit somewhere in a set of runs, or the set proves less than it
-/// says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Fault {
-    /// A copy of a gossiped message was lost.
-    GossipLost,
-    /// A gossiped message arrived again after the transport had forgotten it.
-    GossipTwice,
-    /// A gossiped message overtook an earlier one, or came very late.
-    GossipLate,
-    /// A connection broke under what was sent over it.
-    LinkCut,
-    /// A frame crawled over a slow line.
-    Slow,
-    /// A dial failed.
-    DialLost,
-    /// Some nodes were cut off from others, both ways.
-    Partition,
-    /// The same in one direction only.
-    OneWay,
-    /// Two nodes behind NAT could not connect.
-    Nat,
-    /// A node lost its power, with what was not synced.
-    Crash,
-    /// The same in the middle of a group commit.
-    CrashInCommit,
-    /// A node was stopped and went on later as if nothing had been.
-    Pause,
-    /// A node left for ever.
-    Leave,
-    /// A laptop was closed.
-    Lid,
-    /// A write failed.
-    WriteError,
-    /// A read failed.
-    ReadError,
-    /// A sync failed, and what it should have made durable was lost.
-    SyncError,
-    /// The disk was full.
-    Full,
-    /// A sync was acknowledged and did nothing.
-    LyingSync,
-    /// A bit flipped at rest.
-    Rot,
-    /// A disk was replaced by an empty one.
-    DiskLost,
-    /// A catalogue was lost; it can be made anew.
-    IndexLost,
-    /// A disk was replaced by an old image of itself.
-    OldImage,
-    /// A node did what no honest node does.
-    Byzantine,
+/// Declares [`Fault`] from the table of its kinds.
+macro_rules! faults {
+    ($($kind:ident, $group:ident, $name:literal, $what:literal;)*) => {
+        /// Every kind of fault. Each must be hit somewhere in a set of runs, or the set proves less
+        /// than it says.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Fault {
+            $(#[doc = $what] $kind,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// As it is printed.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// Where it comes from.
+            pub(crate) fn group(self) -> Group {
+                match self { $(Self::$kind => Group::$group,)* }
+            }
+
+            /// What happened.
+            pub(crate) fn what(self) -> &'static str {
+                match self { $(Self::$kind => $what,)* }
+            }
+        }
+    };
 }
 
-impl Fault {
-    /// All of them.
-    pub(crate) const ALL: [Self; 24] = [
-        Self::GossipLost,
-        Self::GossipTwice,
-        Self::GossipLate,
-        Self::LinkCut,
-        Self::Slow,
-        Self::DialLost,
-        Self::Partition,
-        Self::OneWay,
-        Self::Nat,
-        Self::Crash,
-        Self::CrashInCommit,
-        Self::Pause,
-        Self::Leave,
-        Self::Lid,
-        Self::WriteError,
-        Self::ReadError,
-        Self::SyncError,
-        Self::Full,
-        Self::LyingSync,
-        Self::Rot,
-        Self::DiskLost,
-        Self::IndexLost,
-        Self::OldImage,
-        Self::Byzantine,
-    ];
-
-    /// As it is printed.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::GossipLost => "gossip lost",
-            Self::GossipTwice => "gossip twice",
-            Self::GossipLate => "gossip late",
-            Self::LinkCut => "link cut",
-            Self::Slow => "slow line",
-            Self::DialLost => "dial lost",
-            Self::Partition => "partition",
-            Self::OneWay => "one-way cut",
-            Self::Nat => "nat",
-            Self::Crash => "crash",
-            Self::CrashInCommit => "crash in commit",
-            Self::Pause => "pause",
-            Self::Leave => "left for ever",
-            Self::Lid => "lid closed",
-            Self::WriteError => "write error",
-            Self::ReadError => "read error",
-            Self::SyncError => "sync error",
-            Self::Full => "disk full",
-            Self::LyingSync => "lying sync",
-            Self::Rot => "bit rot",
-            Self::DiskLost => "disk lost",
-            Self::IndexLost => "catalogue lost",
-            Self::OldImage => "old image",
-            Self::Byzantine => "byzantine act",
-        }
-    }
-
-    /// Where it comes from.
-    pub(crate) fn group(self) -> Group {
-        match self {
-            Self::GossipLost
-            | Self::GossipTwice
-            | Self::GossipLate
-            | Self::LinkCut
-            | Self::Slow
-            | Self::DialLost
-            | Self::Partition
-            | Self::OneWay
-            | Self::Nat => Group::Net,
-            Self::WriteError
-            | Self::ReadError
-            | Self::SyncError
-            | Self::Full
-            | Self::LyingSync
-            | Self::Rot
-            | Self::DiskLost
-            | Self::IndexLost
-            | Self::OldImage => Group::Disk,
-            Self::Crash | Self::CrashInCommit | Self::Pause | Self::Leave | Self::Lid => {
-                Group::People
-            }
-            Self::Byzantine => Group::Byzantine,
-        }
-    }
+faults! {
+    GossipLost, Net, "gossip lost", "A copy of a gossiped message was lost.";
+    GossipTwice, Net, "gossip twice", "A gossiped message arrived again after the transport had forgotten it.";
+    GossipLate, Net, "gossip late", "A gossiped message overtook an earlier one, or came very late.";
+    LinkCut, Net, "link cut", "A connection broke under what was sent over it.";
+    Slow, Net, "slow line", "A frame crawled over a slow line.";
+    DialLost, Net, "dial lost", "A dial failed.";
+    Partition, Net, "partition", "Some nodes were cut off from others, both ways.";
+    OneWay, Net, "one-way cut", "The same in one direction only.";
+    Nat, Net, "nat", "Two nodes behind NAT could not connect.";
+    Crash, People, "crash", "A node lost its power, with what was not synced.";
+    CrashInCommit, People, "crash in commit", "The same in the middle of a group commit.";
+    Pause, People, "pause", "A node was stopped and went on later as if nothing had been.";
+    Leave, People, "left for ever", "A node left for ever.";
+    Lid, People, "lid closed", "A laptop was closed.";
+    WriteError, Disk, "write error", "A change of a disk failed.";
+    ShortWrite, Disk, "short write", "A write failed after a part of it.";
+    ReadError, Disk, "read error", "A read failed, or a question.";
+    SyncError, Disk, "sync error", "A sync failed, and what it should have made durable was lost.";
+    NoSpace, Disk, "no space at a call", "A call said that there is no space where there was.";
+    Full, Disk, "disk full", "The disk was full.";
+    Quota, Disk, "quota", "A quota was used up while the disk had space.";
+    LyingSync, Disk, "lying sync", "A sync was acknowledged and did nothing.";
+    UnsyncedLost, Disk, "unsynced lost", "A power cut took a change that was not synced, or a part of it.";
+    TornWrite, Disk, "torn write", "It took a part, and left a part.";
+    NameLost, Disk, "name lost", "It undid the making or the removal of a file.";
+    Rot, Disk, "bit rot", "A bit flipped at rest.";
+    Zeroed, Disk, "zeroed block", "A block became zeros.";
+    LostWrite, Disk, "lost write", "A write was acknowledged, and the block kept its old version.";
+    WriteElsewhere, Disk, "misdirected write", "A write went elsewhere.";
+    ReadElsewhere, Disk, "misdirected read", "A read came from elsewhere.";
+    DiskLost, Disk, "disk lost", "A disk was replaced by an empty one.";
+    OldImage, Disk, "old image", "A disk was replaced by an old image of itself.";
+    IndexLost, Disk, "catalogue lost", "A catalogue was lost; it can be made anew.";
+    CatalogueError, Disk, "catalogue error", "A call of the catalogue failed.";
+    CatalogueOld, Disk, "catalogue old", "A catalogue was after a crash what it was long ago.";
+    CatalogueWrong, Disk, "catalogue wrong", "A catalogue had lost an entry after a crash.";
+    Byzantine, Byzantine, "byzantine act", "A node did what no honest node does.";
 }
 
 /// Where a fault comes from.

@@ -30,6 +30,7 @@ mod stores;
 mod watch;
 
 use crate::agenda::Agenda;
+use crate::disk::Mishap;
 use crate::evil::{Behaviour, Env};
 use crate::net::{Cut, Net, Traffic};
 use crate::node::{Index, Node, Presence, Role};
@@ -48,6 +49,7 @@ use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
 use rand_chacha::ChaCha20Rng;
 use script::Script;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 pub(crate) use script::{Check, Cue, SCRIPTED, Step, play};
@@ -97,12 +99,12 @@ pub(crate) enum Event {
     CutBegins { cut: Cut, length: Duration },
     /// They do again.
     CutEnds { number: u64 },
-    /// Others fill a node's disk.
-    Fill { node: Index, length: Duration },
+    /// Others fill a node's disk, or its user's quota.
+    Fill { node: Index, length: Duration, quota: bool },
     /// And make room again.
     Room { node: Index },
-    /// A bit flips on a node's disk.
-    Rot { node: Index },
+    /// A node's disk does something without a word.
+    Decay { node: Index, how: Decay },
     /// A node gets a new, empty disk.
     LoseDisk { node: Index },
     /// A node's disk is set back to an image of earlier.
@@ -129,6 +131,17 @@ pub(crate) enum Event {
     Retry { node: Index },
     /// A script goes on.
     Script { text: &'static str, steps: Vec<Step> },
+}
+
+/// What a disk does without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decay {
+    /// A bit flips at rest.
+    Flip,
+    /// A block becomes zeros.
+    Zero,
+    /// It reads or writes elsewhere, or does not write at all, the next time.
+    Slip(Mishap),
 }
 
 /// What a run came to.
@@ -206,7 +219,11 @@ pub(crate) struct World<'a> {
 /// Runs the world of one seed to its end.
 pub(crate) fn run(seed: u64, frame: &Frame, observer: Observer<'_>) -> Outcome {
     let mut world = World::new(seed, frame, observer);
-    world.run_through();
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run_through())) {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        world.violation(format!("nothing panics: {said}"));
+    }
     world.outcome(seed)
 }
 

@@ -9,8 +9,8 @@ use rand::{Rng, RngExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// What a real disk writes at once: a cut tears between two of these.
-const SECTOR_BYTES: usize = 512;
+/// What real disks write at once: a cut tears between two of these.
+const SECTOR_BYTES: [usize; 2] = [512, 4_096];
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -44,6 +44,17 @@ struct Body {
     undo: Vec<Overwritten>,
     /// The same of writes that a failed sync lost, while the cache still shows them.
     lost: Vec<Overwritten>,
+}
+
+/// What a power cut took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CutLosses {
+    /// Writes, truncations and holes of which something is gone.
+    pub changes: u64,
+    /// Those among them of which something is there.
+    pub torn: u64,
+    /// Files whose creation or removal is undone.
+    pub names: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -83,6 +94,15 @@ impl MemoryDisk {
         byte.map(|byte| *byte ^= 1 << (bit % 8)).is_some()
     }
 
+    /// Bytes at rest become others; `false` where the file has not so many there.
+    pub fn spoil(&self, file: File, at: u64, bytes: &[u8]) -> bool {
+        let mut content = lock(&self.0);
+        let body = content.files.get_mut(&file);
+        let range = usize::try_from(at).ok().map(|at| at..at.saturating_add(bytes.len()));
+        let place = body.zip(range).and_then(|(body, range)| body.bytes.get_mut(range));
+        place.map(|place| place.copy_from_slice(bytes)).is_some()
+    }
+
     /// A sync fails as Linux does it: what was not synced never reaches the medium, but is read
     /// back from the cache until [`Disk::forget_cached`], and the next sync succeeds.
     pub fn lose_unsynced(&self, file: File) {
@@ -93,68 +113,79 @@ impl MemoryDisk {
     }
 
     /// Power fails: of everything that was not synced, a random part is lost.
-    pub fn power_cut(&self, rng: &mut impl Rng) {
+    pub fn power_cut(&self, rng: &mut impl Rng) -> CutLosses {
         let mut content = lock(&self.0);
         let content = &mut *content;
+        let mut losses = CutLosses::default();
         for (file, body) in std::mem::take(&mut content.unlinked) {
             if rng.random() {
                 content.files.insert(file, body);
+                losses.names = losses.names.saturating_add(1);
             }
         }
         for file in std::mem::take(&mut content.created) {
             if rng.random() {
                 content.files.remove(&file);
+                losses.names = losses.names.saturating_add(1);
             }
         }
-        content.files.values_mut().for_each(|body| body.cut(rng));
+        content.files.values_mut().for_each(|body| body.cut(rng, &mut losses));
+        losses
     }
 }
 
 impl Body {
     /// Goes back from the newest write to the oldest; the newest write of a sector decides first.
-    fn cut(&mut self, rng: &mut impl Rng) {
+    fn cut(&mut self, rng: &mut impl Rng, losses: &mut CutLosses) {
         self.drop_lost();
         let mut kept = BTreeSet::new();
         // Most cuts come while a whole group is in the air: some lose all of it, some nothing.
-        let chance = *[0.0, 0.1, 0.5, 0.9, 1.0].get(rng.random_range(0..5_usize)).unwrap_or(&0.5);
+        let percent = *[0, 10, 50, 90, 100].get(rng.random_range(0..5_usize)).unwrap_or(&50);
+        let sector_bytes = *SECTOR_BYTES.get(rng.random_range(0..2_usize)).unwrap_or(&512);
+        let length = self.bytes.len();
+        let (short, long) = (length.min(self.synced_length), length.max(self.synced_length));
+        let left =
+            if short < long && rng.random() { rng.random_range(short..=long) } else { length };
+        // A truncation that is lost brings the bytes back.
+        self.bytes.resize(long, 0);
         for Overwritten { offset, old, length } in std::mem::take(&mut self.undo).into_iter().rev()
         {
-            for at in (offset..offset.saturating_add(length)).step_by(SECTOR_BYTES) {
-                let sector = at / SECTOR_BYTES;
-                if kept.contains(&sector) {
-                    continue;
-                }
-                if rng.random_bool(chance) {
+            let end = offset.saturating_add(length);
+            let (mut at, mut gone, mut there) = (offset, false, false);
+            while at < end {
+                let sector = at / sector_bytes;
+                let next = sector.saturating_add(1).saturating_mul(sector_bytes).min(end);
+                if !kept.contains(&sector) && rng.random_range(0..100) >= percent {
+                    gone = true;
+                    self.put_back(at..next, offset, &old);
+                } else {
+                    there = true;
                     kept.insert(sector);
-                    continue;
                 }
-                let end = at.saturating_add(SECTOR_BYTES).min(offset.saturating_add(length));
-                for at in at..end {
-                    let before = old.get(at - offset).copied().unwrap_or(0);
-                    if let Some(byte) = self.bytes.get_mut(at) {
-                        *byte = before;
-                    }
-                }
+                at = next;
+            }
+            losses.changes = losses.changes.saturating_add(u64::from(gone));
+            losses.torn = losses.torn.saturating_add(u64::from(gone && there));
+        }
+        self.bytes.resize(left, 0);
+        self.synced_length = left;
+    }
+
+    /// A range is again what it was before a write at `offset`, which overwrote `old`.
+    fn put_back(&mut self, range: std::ops::Range<usize>, offset: usize, old: &[u8]) {
+        for at in range {
+            let before = old.get(at - offset).copied().unwrap_or(0);
+            if let Some(byte) = self.bytes.get_mut(at) {
+                *byte = before;
             }
         }
-        let length = self.bytes.len();
-        if length != self.synced_length && rng.random() {
-            let (short, long) = (length.min(self.synced_length), length.max(self.synced_length));
-            self.bytes.resize(rng.random_range(short..=long), 0);
-        }
-        self.synced_length = self.bytes.len();
     }
 
     /// The cache is dropped: what a failed sync lost is gone.
     fn drop_lost(&mut self) {
         for Overwritten { offset, old, length } in std::mem::take(&mut self.lost).into_iter().rev()
         {
-            for at in offset..offset.saturating_add(length) {
-                let before = old.get(at - offset).copied().unwrap_or(0);
-                if let Some(byte) = self.bytes.get_mut(at) {
-                    *byte = before;
-                }
-            }
+            self.put_back(offset..offset.saturating_add(length), offset, &old);
         }
     }
 
@@ -283,8 +314,10 @@ impl Disk for MemoryDisk {
         let (from, to) = (index(offset)?, index(offset.saturating_add(length))?);
         let to = to.min(body.bytes.len());
         if let Some(hole) = body.bytes.get_mut(from..to) {
+            let old = hole.to_vec();
             hole.fill(0);
             body.punched = body.punched.saturating_add(length);
+            body.undo.push(Overwritten { offset: from, length: old.len(), old });
         }
         Ok(())
     }
@@ -293,6 +326,9 @@ impl Disk for MemoryDisk {
         let mut content = lock(&self.0);
         if content.free() < length {
             return Err(DiskError::Full);
+        }
+        if !content.files.contains_key(&file) {
+            content.created.insert(file);
         }
         content.files.entry(file).or_default().allocated = length;
         Ok(())
@@ -332,6 +368,15 @@ impl MemoryCatalogue {
     /// What the catalogue holds now, as another catalogue.
     pub fn image(&self) -> Self {
         Self(Mutex::new(lock(&self.0).clone()))
+    }
+
+    /// One pair is lost, and nobody notices; `false` where there is none.
+    pub fn lose_one(&self, rng: &mut impl Rng) -> bool {
+        let mut map = lock(&self.0);
+        let count = map.pairs.len();
+        let chosen = (count > 0).then(|| rng.random_range(0..count));
+        let key = chosen.and_then(|chosen| map.pairs.keys().nth(chosen).cloned());
+        key.and_then(|key| map.pairs.remove(&key)).is_some()
     }
 
     /// Power fails: a random number of the batches that were not flushed are lost, newest first.

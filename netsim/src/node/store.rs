@@ -1,11 +1,11 @@
 //! The real store of a node, in virtual time: one group commit after the other, what is tidied
 //! between them as the daemon's writer thread does it, and reads.
 
+use crate::catalogue::SimCatalogue;
 use crate::disk::SimDisk;
 use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::crypto::keys::WrapKey;
-use quloud::store::memory::MemoryCatalogue;
 use quloud::store::reader::{Outcome, Reader};
 use quloud::store::writer::{Moves, Options, Request, Writer};
 use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
@@ -16,10 +16,16 @@ use std::sync::Arc;
 /// The most requests of one group, as in the daemon.
 const GROUP_MAX: usize = 64;
 
+/// A call that fails now and then is tried so often by whoever wants the truth.
+const TRIES: usize = 50;
+
+/// The same of looks into the catalogue, which fail more rarely.
+const LOOKS: usize = 5;
+
 /// See the module.
 pub(crate) struct Store {
-    writer: Writer<SimDisk, MemoryCatalogue>,
-    reader: Reader<SimDisk, MemoryCatalogue>,
+    writer: Writer<SimDisk, SimCatalogue>,
+    reader: Reader<SimDisk, SimCatalogue>,
     queue: Vec<Request>,
     /// A group is on its way, or there is more to tidy.
     busy: bool,
@@ -62,7 +68,7 @@ impl Store {
     /// Opens what the disk has. Begins with a step of tidying.
     pub(crate) fn open(
         disk: Arc<SimDisk>,
-        catalogue: Arc<MemoryCatalogue>,
+        catalogue: Arc<SimCatalogue>,
         key: Arc<WrapKey>,
         options: Options,
         rng: ChaCha20Rng,
@@ -158,6 +164,17 @@ impl Store {
         let Outcome { result, rot } = self.reader.read(id);
         self.queue.extend(rot);
         (Input::ChunkRead { ticket, result }, self.begin())
+    }
+
+    /// Whether a chunk is not there, and not only not to be found because something fails now.
+    pub(crate) fn lacks(&mut self, id: &ChunkId) -> bool {
+        let mut results = (0..TRIES).map(|_| self.reader.read(id).result);
+        results.find(|result| *result != Err(StoreError::Io)) == Some(Err(StoreError::NotFound))
+    }
+
+    /// Whether a chunk is in the catalogue, for whoever looks again where a look fails.
+    pub(crate) fn finds(&self, id: &ChunkId) -> bool {
+        (0..LOOKS).any(|_| self.reader.find(std::slice::from_ref(id)).iter().any(Option::is_some))
     }
 
     /// Whether a chunk is held and can be read, now.

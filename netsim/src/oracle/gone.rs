@@ -13,10 +13,10 @@ impl Property for Gone {
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         match fact {
             Fact::Started { node, risen, .. } => {
-                let first = risen.first().filter(|_| truth.nodes[*node].sound)?;
+                let first = risen.first().filter(|_| truth.nodes[*node].has_sound_disk())?;
                 Some(format!("{node} deleted {first:?} and has it again"))
             }
-            Fact::Looked { node, id, held: true } if truth.nodes[*node].sound => {
+            Fact::Looked { node, id, held: true } if truth.nodes[*node].has_sound_disk() => {
                 let buried = truth.chunks.get(id).is_some_and(|chunk| chunk.buried.contains(node));
                 buried.then(|| format!("{node} deleted {id:?} and finds it"))
             }

@@ -2,10 +2,12 @@
 
 use super::{Figures, Setup};
 use crate::agenda::Agenda;
+use crate::catalogue::CatalogueFaults;
 use crate::disk::DiskFaults;
+use crate::limits::Limits;
 use crate::net::Net;
 use crate::node::store::{Next, Store};
-use crate::node::{Index, Node, Place, Presence, Role, addressee};
+use crate::node::{Blueprint, Index, Node, Place, Presence, Role, addressee};
 use crate::plan::{NetPlan, Plan};
 use bytes::Bytes;
 use quloud::core::codec;
@@ -15,6 +17,7 @@ use quloud::core::owner::OwnerLimits;
 use quloud::core::placement::DomainPolicy;
 use quloud::core::topic::Topic;
 use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
+use quloud::store::writer::Options;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,11 +95,22 @@ impl Mesh {
             let reach = Reach::PublicV4([a.wrapping_add(1), b, c]);
             let place = Place { reach, nat: false, slow: false, laptop: false, sturdy: true };
             let seed = ChaCha20Rng::from_seed(rng.random());
-            let disk = (CAPACITY, SEGMENT, DiskFaults::default());
-            let domains = DomainPolicy::LanCountsEach;
-            let mut node = Node::new(seed, place, disk, domains, setup.sharding);
-            node.limits = limits.clone();
-            node
+            let options = Options {
+                capacity: CAPACITY,
+                reserve: 64 << 10,
+                segment_bytes: SEGMENT,
+                ballast: 0,
+            };
+            let blueprint = Blueprint {
+                place,
+                options,
+                disk: DiskFaults::default(),
+                catalogue: CatalogueFaults::default(),
+                domains: DomainPolicy::LanCountsEach,
+                limits: Limits { owner: limits.clone(), ..Limits::default() },
+                sharding: setup.sharding,
+            };
+            Node::new(seed, blueprint)
         };
         let mut nodes: Vec<Node> = (0..setup.nodes).map(node).collect();
         for node in &mut nodes {

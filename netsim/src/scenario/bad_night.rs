@@ -3,7 +3,7 @@
 use super::Scenario;
 use super::stage::{DAY, HOUR, Stage, put};
 use crate::sometimes::Rare;
-use crate::world::{Event, Step};
+use crate::world::{Decay, Event, Step};
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "bad-night",
@@ -22,7 +22,7 @@ fn stage() -> Stage {
     stage.at(HOUR, "the owner puts 12 chunks that all three others hold", [put(12)]);
     stage.expect_at(2 * HOUR, "they are stored", |world| world.all_stored());
     stage.at(DAY, "node 1 loses its disk", [Step::Happen(Event::LoseDisk { node: 1 })]);
-    let rot = (0..400).map(|_| Step::Happen(Event::Rot { node: 2 }));
+    let rot = (0..400).map(|_| Step::Happen(Event::Decay { node: 2, how: Decay::Flip }));
     stage.at(DAY + HOUR, "four hundred bits flip on the disk of node 2", rot);
     stage.at(2 * DAY, "the owner fetches everything", [Step::Fetch(0)]);
     stage.expect_at(2 * DAY + HOUR, "it has everything", |world| world.fetched_by(0) == 12);

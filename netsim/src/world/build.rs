@@ -1,18 +1,20 @@
 //! Who is in a world, and what is going to happen to them.
 
 use super::notice::Noticed;
-use super::{Event, Observer, Script, World};
+use super::{Decay, Event, Observer, Script, World};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, between, moments};
-use crate::disk::DiskFaults;
+use crate::disk::{DiskFaults, Mishap};
 use crate::evil::{self, Gang};
+use crate::limits::Limits;
 use crate::net::{Cut, Net};
-use crate::node::{Index, Node, Place, REBOOT};
+use crate::node::{Blueprint, Index, Node, Place, REBOOT};
 use crate::oracle::Oracle;
 use crate::plan::{Frame, Plan};
 use crate::tally::Tally;
 use quloud::core::effect::Reach;
 use quloud::core::types::Time;
+use quloud::store::writer::Options;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -41,13 +43,8 @@ impl<'a> World<'a> {
         let slow: Vec<bool> = places.iter().map(|place| place.slow).collect();
         let net = Net::new(rng.random(), plan.net.clone(), &slow);
         let node = |(number, place): (Index, Place)| {
-            // The owners' own disks are honest, or there would be nobody to promise anything to.
-            let may_lie = number >= plan.use_.owners && !place.sturdy;
-            let lies = may_lie && plan.disk.liars.happens(&mut rng);
-            let faults = DiskFaults { lies, ..plan.disk.faults };
-            let seed = ChaCha20Rng::from_seed(rng.random());
-            let disk = (plan.disk.capacity, plan.disk.segment_bytes, faults);
-            Node::new(seed, place, disk, plan.people.domains, plan.sharding)
+            let blueprint = blueprint(&mut rng, &plan, number, place);
+            Node::new(ChaCha20Rng::from_seed(rng.random()), blueprint)
         };
         let nodes: Vec<Node> = places.into_iter().enumerate().map(node).collect();
         let ids: Vec<_> = nodes.iter().map(|node| node.id).collect();
@@ -213,13 +210,22 @@ impl<'a> World<'a> {
         for at in moments(&mut self.rng, disk.full, span) {
             let longest = self.plan.shorter(DAY * 2);
             let length = between(&mut self.rng, Duration::from_secs(60), longest);
-            self.agenda.at(Time(0).after(at), Event::Fill { node, length });
+            let quota = self.rng.random();
+            self.agenda.at(Time(0).after(at), Event::Fill { node, length, quota });
         }
         if self.nodes[node].place.sturdy {
             return;
         }
-        for at in moments(&mut self.rng, disk.rot, span) {
-            self.agenda.at(Time(0).after(at), Event::Rot { node });
+        let decays = if disk.decaying.happens(&mut self.rng) { disk.decays } else { 0 };
+        for at in moments(&mut self.rng, decays, span) {
+            let how = match self.rng.random_range(0..6) {
+                0 => Decay::Zero,
+                1 => Decay::Slip(Mishap::LostWrite),
+                2 => Decay::Slip(Mishap::WriteElsewhere),
+                3 => Decay::Slip(Mishap::ReadElsewhere),
+                _ => Decay::Flip,
+            };
+            self.agenda.at(Time(0).after(at), Event::Decay { node, how });
         }
         for at in moments(&mut self.rng, disk.lost, span) {
             self.agenda.at(Time(0).after(at), Event::LoseDisk { node });
@@ -259,6 +265,30 @@ impl<'a> World<'a> {
         } else {
             Cut::between(one, other)
         }
+    }
+}
+
+fn blueprint(rng: &mut ChaCha20Rng, plan: &Plan, node: Index, place: Place) -> Blueprint {
+    // The owners' own disks are honest, or there would be nobody to promise anything to.
+    let may_lie = node >= plan.use_.owners && !place.sturdy;
+    let lies = may_lie && plan.disk.liars.happens(rng);
+    // The largest chunk, sealed.
+    let chunk_bytes = plan.use_.chunk_bytes as u64 + 1_024;
+    let limits = if plan.tight { Limits::tight(rng, chunk_bytes) } else { Limits::default() };
+    let options = Options {
+        capacity: plan.disk.capacity,
+        reserve: 64 << 10,
+        segment_bytes: plan.disk.segment_bytes,
+        ballast: if rng.random() { 32 << 10 } else { 0 },
+    };
+    Blueprint {
+        place,
+        options,
+        disk: DiskFaults { lies, ..plan.disk.faults },
+        catalogue: plan.disk.catalogue,
+        domains: plan.people.domains,
+        limits,
+        sharding: plan.sharding,
     }
 }
 

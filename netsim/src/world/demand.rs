@@ -83,8 +83,16 @@ impl World<'_> {
         }
     }
 
+    /// Somebody fetches a chunk, or several people do at once.
+    pub(super) fn get_some(&mut self) {
+        let at_once = if self.rng.random_range(0..3) == 0 { 12 } else { 1 };
+        for _ in 0..self.rng.random_range(1..=at_once) {
+            self.get();
+        }
+    }
+
     /// Somebody fetches a chunk that was promised: its owner, or somebody it was shared with.
-    pub(super) fn get(&mut self) {
+    fn get(&mut self) {
         let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
         let Some((id, owner)) = promised.map(|(id, c)| (*id, c.owner)).choose(&mut self.rng) else {
             return;
@@ -94,7 +102,9 @@ impl World<'_> {
             0 => Some(owner).filter(honest),
             _ => (0..self.nodes.len()).filter(honest).choose(&mut self.rng),
         };
-        if let Some(reader) = reader {
+        let machine = reader.and_then(|reader| self.nodes[reader].machine.as_ref());
+        let room = machine.is_some_and(|machine| machine.owner.fetch_slots_free() > 0);
+        if let Some(reader) = reader.filter(|_| room) {
             let deadline = self.agenda.now().after(PATIENCE);
             self.fetch(reader, id, deadline);
         }

@@ -6,7 +6,7 @@
 
 use super::demand::AGAIN;
 use super::{Event, World};
-use crate::disk::DiskFaults;
+use crate::node::wishes::Put;
 use crate::node::{Index, Node, Presence};
 use quloud::core::effect::Reach;
 use quloud::core::placement::DomainPolicy;
@@ -53,9 +53,7 @@ impl World<'_> {
         self.agenda.retain(|event| !is_fault(event));
         let now = self.agenda.now();
         for node in 0..self.nodes.len() {
-            self.nodes[node].disk.set_faults(DiskFaults::default());
-            let most = self.nodes[node].disk_bytes();
-            self.nodes[node].disk.set_capacity(most);
+            self.nodes[node].mend();
             self.look_later(node);
             let machine = self.nodes[node].machine.as_ref();
             let stuck = machine.is_some_and(|machine| machine.store.read_only().is_some());
@@ -106,7 +104,13 @@ impl World<'_> {
         let mut undone = Vec::new();
         for owner in (0..self.plan.use_.owners).filter(|owner| self.is_up(*owner)) {
             let mut rooms = BTreeMap::new();
-            for (id, put) in self.nodes[owner].wishes.puts.iter().filter(|(_, put)| !put.stored) {
+            // A window full of what nobody takes lets nothing else in.
+            let machine = self.nodes[owner].machine.as_ref();
+            let full = machine.is_some_and(|machine| machine.owner.store_window_free() == 0);
+            let wishes = &self.nodes[owner].wishes;
+            let outside = if full { wishes.unfinished() } else { Vec::new() };
+            let inside = |(id, put): &(&ChunkId, &Put)| !put.stored && !outside.contains(id);
+            for (id, put) in wishes.puts.iter().filter(inside) {
                 let shard = self.plan.sharding.topic(TopicKind::Store, put.locality).shard;
                 let room = rooms.entry(shard).or_insert_with(|| self.room(owner, put.locality));
                 if usize::from(put.replicas) <= *room {
@@ -136,7 +140,8 @@ impl World<'_> {
             let needed = 64 * self.plan.use_.chunk_bytes as u64 + (1 << 20);
             let room = space.capacity.saturating_sub(space.used).min(space.free);
             let honest = self.nodes[*node].evil.is_none() && self.is_up(*node);
-            honest && *node != owner && room > needed && !space.read_only
+            let generous = !self.nodes[*node].limits().stingy;
+            honest && generous && *node != owner && room > needed && !space.read_only
         };
         let domains = |node: Index| match self.nodes[node].place.reach {
             Reach::Local if self.plan.people.domains == DomainPolicy::LanCountsEach => {
@@ -187,6 +192,7 @@ impl World<'_> {
         };
         let holds = |node: &&Index| {
             (self.nodes[**node].is_sound() || has(&self.nodes[**node]))
+                && !self.nodes[**node].limits().deaf
                 && self.nodes[**node].presence == Presence::Up
                 && **node != reader
                 && hears.contains(*node)
@@ -223,7 +229,7 @@ fn is_fault(event: &Event) -> bool {
             | Event::CutEnds { .. }
             | Event::Fill { .. }
             | Event::Room { .. }
-            | Event::Rot { .. }
+            | Event::Decay { .. }
             | Event::LoseDisk { .. }
             | Event::OldImage { .. }
             | Event::TakeImage { .. }

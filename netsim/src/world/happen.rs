@@ -1,7 +1,7 @@
 //! Each event, when its time has come.
 
 use super::carry::NOTICED;
-use super::{Event, World};
+use super::{Decay, Event, World};
 use crate::chance::between;
 use crate::node::{Index, Presence, REBOOT, Role, addressee};
 use crate::sometimes::Rare;
@@ -76,7 +76,7 @@ impl World<'_> {
             | Event::Wake { .. } => {}
             Event::Act { node } => self.act(node),
             Event::Put { owner, chunks } => self.put(owner, chunks),
-            Event::Get => self.get(),
+            Event::Get => self.get_some(),
             Event::Release { owner } => self.release(owner),
             Event::GiveUp { owner } => self.give_up(owner),
             Event::PutAgain { owner, id } => self.put_again(owner, id),
@@ -109,28 +109,41 @@ impl World<'_> {
                 self.net.heal(number);
                 self.reconnect(|_, _| true);
             }
-            Event::Fill { node, length } => {
-                let left = self.rng.random_range(0..=256 << 10);
-                self.log(|| format!("{node} has {left} bytes left on its disk"));
-                self.nodes[node].disk.leave_only(left);
-                self.faults.count(Fault::Full);
-                self.look_later(node);
-                self.agenda.after(length, Event::Room { node });
-            }
+            Event::Fill { node, length, quota } => self.fill(node, length, quota),
             Event::Room { node } => {
                 let most = self.nodes[node].disk_bytes();
-                self.nodes[node].disk.set_capacity(most);
+                self.nodes[node].disk.make_room(most);
                 self.look_later(node);
             }
-            Event::Rot { node } if self.nodes[node].disk.rot() => {
-                self.log(|| format!("{node} has a flipped bit"));
-                self.faults.count(Fault::Rot);
-                self.nodes[node].sound = false;
-            }
+            Event::Decay { node, how } => self.decay(node, how),
             Event::LoseDisk { node } => self.lose_disk(node),
             Event::TakeImage { node } => self.nodes[node].take_image(),
             Event::OldImage { node } => self.restore_image(node),
             _ => {}
+        }
+    }
+
+    fn fill(&mut self, node: Index, length: Duration, quota: bool) {
+        let most = if self.rng.random() { 8 << 10 } else { 256 << 10 };
+        let left = self.rng.random_range(0..=most);
+        self.log(|| format!("{node} has {left} bytes left on its disk, quota: {quota}"));
+        if quota {
+            self.nodes[node].disk.set_quota(left);
+        } else {
+            self.nodes[node].disk.leave_only(left);
+            self.faults.count(Fault::Full);
+        }
+        self.look_later(node);
+        self.agenda.after(length, Event::Room { node });
+    }
+
+    fn decay(&mut self, node: Index, how: Decay) {
+        self.log(|| format!("the disk of {node} decays: {how:?}"));
+        let disk = &self.nodes[node].disk;
+        match how {
+            Decay::Flip => drop(disk.rot()),
+            Decay::Zero => drop(disk.zero()),
+            Decay::Slip(mishap) => disk.arm(mishap),
         }
     }
 
@@ -336,9 +349,7 @@ impl World<'_> {
         self.faults.count(Fault::DiskLost);
         self.crash(node, Duration::from_secs(3_600), Fault::Crash);
         self.log(|| format!("{node} gets a new disk"));
-        let faults = self.plan.disk.faults;
-        self.gather_faults();
-        self.nodes[node].lose_disk(faults);
+        self.nodes[node].lose_disk();
     }
 
     fn restore_image(&mut self, node: Index) {

@@ -54,7 +54,8 @@ impl Noticed {
                 StoreRefusal::Busy => self.rare.count(Rare::RefusedBusy),
                 StoreRefusal::Invalid => self.rare.count(Rare::RefusedInvalid),
                 StoreRefusal::Failed => self.rare.count(Rare::RefusedFailed),
-                StoreRefusal::Unwilling | StoreRefusal::OverQuota => {}
+                StoreRefusal::Unwilling => self.rare.count(Rare::RefusedUnwilling),
+                StoreRefusal::OverQuota => self.rare.count(Rare::RefusedQuota),
             },
             StreamMessage::RetrieveReject(reject) => self.rare.count(match reject.reason {
                 RetrieveRefusal::NotHeld => Rare::NotHeld,
@@ -85,7 +86,7 @@ impl Noticed {
                     Shortage::AcksOutstanding => self.rare.count(Rare::ShortOfAcks),
                     Shortage::HoldersFull => self.rare.count(Rare::ShortOfSpace),
                     Shortage::SharedDomains => self.rare.count(Rare::ShortOfDomains),
-                    Shortage::OverQuota => {}
+                    Shortage::OverQuota => self.rare.count(Rare::ShortOfQuota),
                 }
             }
             OwnerEvent::Fetched { id, .. } => drop(self.asked.remove(&(node, *id))),
@@ -105,6 +106,8 @@ impl Noticed {
             (report.rebuilt == Some(Rebuilt::Missing), Rare::RebuiltMissing),
             (report.rebuilt == Some(Rebuilt::AheadOfLog), Rare::RebuiltAhead),
             (report.rebuilt == Some(Rebuilt::Inconsistent), Rare::RebuiltInconsistent),
+            (report.rebuilt == Some(Rebuilt::Broken), Rare::RebuiltBroken),
+            (report.read_only.is_some(), Rare::ReadOnlyOpened),
             (!report.damage.is_empty(), Rare::Damage),
             (report.quarantined > 0, Rare::Quarantined),
         ];
@@ -124,7 +127,7 @@ impl Noticed {
         match why {
             ReadOnly::Sync(_) => self.rare.count(Rare::ReadOnlySync),
             ReadOnly::Log(_) => self.rare.count(Rare::ReadOnlyWrite),
-            ReadOnly::Catalogue(_) => {}
+            ReadOnly::Catalogue(_) => self.rare.count(Rare::ReadOnlyCatalogue),
         }
     }
 }

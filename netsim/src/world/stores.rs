@@ -66,7 +66,7 @@ impl World<'_> {
         if self.plan.disk.taken_away.happens(&mut self.rng) {
             let longest = self.plan.shorter(Duration::from_secs(86_400));
             let length = between(&mut self.rng, Duration::from_secs(60), longest);
-            self.on_fate(Event::Fill { node, length });
+            self.on_fate(Event::Fill { node, length, quota: false });
         }
     }
 
@@ -115,10 +115,19 @@ impl World<'_> {
     }
 
     pub(super) fn find(&mut self, node: Index, ticket: Ticket, ids: &[ChunkId]) {
-        let Some(machine) = &self.nodes[node].machine else { return };
+        let Some(machine) = &mut self.nodes[node].machine else { return };
         let found = machine.store.find(ids);
-        for (id, found) in ids.iter().zip(&found) {
-            self.see(&Fact::Looked { node, id: *id, held: found.is_some() });
+        let acked =
+            |id: &ChunkId| self.chunks.get(id).is_some_and(|chunk| chunk.acked.contains_key(&node));
+        // A look that fails finds nothing either.
+        let missing = |id: &&ChunkId| acked(id) && machine.store.lacks(id);
+        let not_found = ids.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let missing: Vec<ChunkId> = not_found.map(|(id, _)| id).filter(missing).copied().collect();
+        for (id, _) in ids.iter().zip(&found).filter(|(_, found)| found.is_some()) {
+            self.see(&Fact::Looked { node, id: *id, held: true });
+        }
+        for id in missing {
+            self.see(&Fact::Looked { node, id, held: false });
         }
         self.feed(node, Role::Holder, Input::ChunksFound { ticket, found });
     }
@@ -218,7 +227,7 @@ impl World<'_> {
         self.see(&Fact::Started { node, missing: &missing, risen: &risen });
         let Some(machine) = &self.nodes[node].machine else { return };
         let ids: Vec<ChunkId> = self.chunks.keys().copied().collect();
-        let found = machine.store.find(&ids).iter().filter(|found| found.is_some()).count() as u64;
+        let found = ids.iter().filter(|id| machine.store.finds(id)).count() as u64;
         let (space, by_account) = (machine.store.space(), machine.store.usage().values().sum());
         self.see(&Fact::Counted { node, space, by_account, found });
     }

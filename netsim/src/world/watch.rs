@@ -66,10 +66,10 @@ impl World<'_> {
         self.timeline.iter_mut().for_each(|timeline| timeline.mark(now, mark));
     }
 
-    /// Takes in what the disks have counted, before one of them goes away.
+    /// Takes in what the disks have counted.
     pub(super) fn gather_faults(&mut self) {
-        for node in &self.nodes {
-            self.faults.merge(&node.disk.take_tally());
+        for node in &mut self.nodes {
+            self.faults.merge(&node.take_tally());
         }
     }
 
