@@ -55,6 +55,14 @@ impl SimCatalogue {
         self.state().faults = faults;
     }
 
+    /// Looks without being a part of the world: no call fails meanwhile, and nothing is drawn.
+    pub(crate) fn undisturbed<R>(&self, look: impl FnOnce() -> R) -> R {
+        let error = std::mem::take(&mut self.state().faults.error);
+        let seen = look();
+        self.state().faults.error = error;
+        seen
+    }
+
     /// What it holds now, in another one.
     pub(crate) fn image(&self, rng: ChaCha20Rng) -> Self {
         Self::over(self.inner.image(), self.state().faults, rng)

@@ -100,9 +100,13 @@ impl SimDisk {
 
     /// Looks without being a part of the world: no read fails meanwhile, and nothing is drawn.
     pub(crate) fn undisturbed<R>(&self, look: impl FnOnce() -> R) -> R {
-        let read_error = std::mem::take(&mut self.state().faults.read_error);
+        let (read_error, armed) = {
+            let state = &mut *self.state();
+            (std::mem::take(&mut state.faults.read_error), state.armed.take())
+        };
         let seen = look();
-        self.state().faults.read_error = read_error;
+        let state = &mut *self.state();
+        (state.faults.read_error, state.armed) = (read_error, armed);
         seen
     }
 

@@ -288,6 +288,11 @@ impl Node {
         self.evil.is_none() && self.has_sound_disk()
     }
 
+    /// Looks at its store without being a part of the world.
+    pub(crate) fn undisturbed<R>(&self, look: impl FnOnce() -> R) -> R {
+        self.disk.undisturbed(|| self.catalogue.undisturbed(look))
+    }
+
     /// Its disk never did anything without a word.
     pub(crate) fn has_sound_disk(&self) -> bool {
         self.sound && !self.disk.is_spoiled()

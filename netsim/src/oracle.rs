@@ -93,9 +93,9 @@ impl Truth<'_> {
 
     /// Whether a node runs and honestly does not have a chunk.
     pub(crate) fn lacks(&self, node: Index, id: &ChunkId) -> bool {
-        let Node { machine, disk, .. } = &self.nodes[node];
-        let store = machine.as_ref().map(|machine| &machine.store);
-        let lacks = store.is_some_and(|store| !disk.undisturbed(|| store.is_readable(id)));
+        let looked = &self.nodes[node];
+        let store = looked.machine.as_ref().map(|machine| &machine.store);
+        let lacks = store.is_some_and(|store| !looked.undisturbed(|| store.is_readable(id)));
         lacks && self.is_honest(node)
     }
 }

@@ -12,7 +12,7 @@ impl Property for Damage {
 
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         let Fact::Opened { node, report } = fact else { return None };
-        let first = report.damage.first().filter(|_| truth.nodes[*node].sound)?;
+        let first = report.damage.first().filter(|_| truth.nodes[*node].has_sound_disk())?;
         Some(format!("{node} finds {first:?}"))
     }
 }

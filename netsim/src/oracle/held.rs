@@ -17,12 +17,16 @@ impl Property for Held {
             return None;
         };
         let node = truth.nodes.get(*from).filter(|_| truth.is_honest(*from))?;
+        // A write that never reached the medium was acknowledged in good faith.
+        if node.disk.is_spoiled() {
+            return None;
+        }
         let store = &node.machine.as_ref()?.store;
         // What was given up may be gone again before its ack is on its way.
         let buried =
             |id: &ChunkId| truth.chunks.get(id).is_none_or(|chunk| chunk.buried.contains(from));
         let mut ids = ack.chunks.iter().map(|acked| acked.id).filter(|id| !buried(id));
-        let missing = ids.find(|id| !node.disk.undisturbed(|| store.is_readable(id)))?;
+        let missing = ids.find(|id| !node.undisturbed(|| store.is_readable(id)))?;
         Some(format!("{from} acknowledges {missing:?} and cannot read it"))
     }
 }
