@@ -54,7 +54,7 @@ impl SimDisk {
     /// From now on it misbehaves like this, and has nothing else in store.
     pub(crate) fn set_faults(&self, faults: DiskFaults) {
         let state = &mut *self.state();
-        (state.faults, state.armed) = (faults, None);
+        (state.faults, state.armed, state.power_for) = (faults, None, None);
     }
 
     /// Others make room: it has so many bytes again, and no quota.
