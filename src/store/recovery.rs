@@ -329,6 +329,11 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
     }
 
     fn create(&mut self) -> Result<(), StoreOpenError> {
+        // What an earlier attempt left must be cut off for good: the next segment says that all
+        // before it is sound.
+        if let Some(ReadOnly::Sync(error) | ReadOnly::Log(error)) = &self.report.read_only {
+            return Err(failed(MAKE)(*error));
+        }
         self.log.closed = (self.numbers.last().copied().unwrap_or(0), 0);
         self.changed = true;
         self.log.start_segment().map_err(|error| match error {

@@ -13,7 +13,7 @@ use quloud::store::disk::{Disk, DiskError, File};
 use quloud::store::index::Catalogue;
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::record::{Kind, Prefix};
-use quloud::store::{Options, ReadOnly, Request, StoreOpenError, Writer};
+use quloud::store::{OpenReport, Options, ReadOnly, Rebuilt, Request, StoreOpenError, Writer};
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -52,10 +52,13 @@ impl World {
     }
 
     fn open(&self, plan: &Arc<Plan>) -> Result<Store, StoreOpenError> {
+        self.open_with_report(plan).map(|(store, _)| store)
+    }
+
+    fn open_with_report(&self, plan: &Arc<Plan>) -> Result<(Store, OpenReport), StoreOpenError> {
         let disk = FaultyDisk(Arc::clone(&self.disk), Arc::clone(plan));
         let catalogue = FaultyCatalogue(Arc::clone(&self.catalogue), Arc::clone(plan));
-        let opened = Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), small(), rng(1));
-        opened.map(|(store, _)| store)
+        Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), small(), rng(1))
     }
 
     fn commit(&mut self, store: &mut Store, requests: Vec<Request>) {
@@ -383,6 +386,24 @@ fn a_name_that_was_not_synced_is_synced_by_the_next_process() {
         let store = world.open(&plan).unwrap();
         assert_eq!(store.read_only(), Some(&ReadOnly::Sync(DiskError::Io(5))));
     }
+}
+
+#[test]
+fn a_beginning_that_failed_twice_is_not_called_damage() {
+    let world = World::new(true);
+    let eio = DiskError::Io(5);
+    let fails = |call: Call| {
+        Plan::new(move |_, now| if now == call { Verdict::Fail(eio.clone()) } else { Verdict::Do })
+    };
+    let first = File::Segment(1);
+    // The first block never reaches the disk, and what was cut off for it is there again.
+    assert!(world.open(&fails(Call::SyncData(first))).is_err());
+    assert!(world.disk.spoil(first, 0, &[0; 4096]));
+    assert!(world.open(&fails(Call::Truncate)).is_err());
+    assert!(world.open(&Plan::none()).is_ok());
+    wipe(&world.catalogue);
+    let (_, report) = world.open_with_report(&Plan::none()).unwrap();
+    assert_eq!((report.rebuilt, report.damage), (Some(Rebuilt::Missing), Vec::new()));
 }
 
 #[test]

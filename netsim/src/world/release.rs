@@ -112,12 +112,15 @@ impl World<'_> {
             let wait = between(&mut self.rng, AGAIN.0, AGAIN.1);
             self.agenda.after(wait, Event::Expire { node, id, released });
         }
-        let Some(machine) = &self.nodes[node].machine else { return };
+        let Some(machine) = &mut self.nodes[node].machine else { return };
         if machine.store.is_to_write(&id) {
             return;
         }
         let held = machine.store.find(&[id]).iter().any(Option::is_some);
-        self.see(&Fact::Looked { node, id, held });
+        // A look that fails finds nothing either.
+        if held || machine.store.lacks(&id) {
+            self.see(&Fact::Looked { node, id, held });
+        }
         // From here on it may be gone.
         if let Some(chunk) = self.chunks.get_mut(&id) {
             chunk.acked.remove(&node);
