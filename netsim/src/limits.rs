@@ -15,11 +15,12 @@
 //! | the volunteers' probability | 1/65: it doubles with each request |
 //! | a late holder, a stalled fetch | 2 s, a hop's time there and back many times over |
 //!
-//! A small window that is full of what nobody takes lets nothing else in: what waits outside is not
-//! asked to be live.
+//! A small window that is full of what nobody takes lets nothing else in: what waits outside is
+//! not asked to be live.
 //!
-//! Some limits refuse for good, by policy: accounts, bytes of an account, terms, and peers. They are
-//! small on one node in sixteen each. Such a node is [`Limits::stingy`], and nobody may count on it.
+//! Some limits refuse for good, by policy: accounts, bytes of an account, terms, and peers. They
+//! are small on one node in sixteen each. Such a node is [`Limits::stingy`], and nobody may count
+//! on it.
 
 use quloud::core::holder::{HolderLimits, Rate};
 use quloud::core::owner::OwnerLimits;

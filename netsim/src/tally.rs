@@ -36,8 +36,8 @@ macro_rules! faults {
 
 faults! {
     GossipLost, Net, "gossip lost", "A copy of a gossiped message was lost.";
-    GossipTwice, Net, "gossip twice", "A gossiped message arrived again after the transport had forgotten it.";
-    GossipLate, Net, "gossip late", "A gossiped message overtook an earlier one, or came very late.";
+    GossipTwice, Net, "gossip twice", "The same message arrived again, forgotten by the transport.";
+    GossipLate, Net, "gossip late", "A message overtook an earlier one, or came very late.";
     LinkCut, Net, "link cut", "A connection broke under what was sent over it.";
     Slow, Net, "slow line", "A frame crawled over a slow line.";
     DialLost, Net, "dial lost", "A dial failed.";
@@ -57,7 +57,7 @@ faults! {
     Full, Disk, "disk full", "The disk was full.";
     Quota, Disk, "quota", "A quota was used up while the disk had space.";
     LyingSync, Disk, "lying sync", "A sync was acknowledged and did nothing.";
-    UnsyncedLost, Disk, "unsynced lost", "A power cut took a change that was not synced, or a part of it.";
+    UnsyncedLost, Disk, "unsynced lost", "A power cut took a change that was not synced.";
     TornWrite, Disk, "torn write", "It took a part, and left a part.";
     NameLost, Disk, "name lost", "It undid the making or the removal of a file.";
     Rot, Disk, "bit rot", "A bit flipped at rest.";

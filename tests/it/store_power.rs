@@ -393,7 +393,7 @@ fn a_beginning_that_failed_twice_is_not_called_damage() {
     let world = World::new(true);
     let eio = DiskError::Io(5);
     let fails = |call: Call| {
-        Plan::new(move |_, now| if now == call { Verdict::Fail(eio.clone()) } else { Verdict::Do })
+        Plan::new(move |_, now| if now == call { Verdict::Fail(eio) } else { Verdict::Do })
     };
     let first = File::Segment(1);
     // The first block never reaches the disk, and what was cut off for it is there again.
