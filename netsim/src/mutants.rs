@@ -2,14 +2,16 @@
 //!
 //! Worlds are run from seed 0 on until a promise is broken that is not broken without the bug.
 //! They are spread over threads; seeds are handed out in order, so that the answer is the smallest
-//! one all the same.
+//! one all the same. Some bugs are shown by scenarios, too, or by nothing else: see `staged`.
 
 mod report;
+mod staged;
 
 use crate::plan::Frame;
-use crate::plant::plant;
-use crate::world;
+use crate::plant::{is_staged, plant};
+use crate::world::{self, EXPECTED};
 use quloud::planted::Bug;
+use staged::Played;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,36 +44,42 @@ pub(crate) struct Find {
 #[derive(Debug)]
 pub(crate) struct Mutants {
     pub(crate) hunts: Vec<Hunt>,
+    /// Scenarios that have to show them.
+    played: Vec<Played>,
     pub(crate) frame: Frame,
     pub(crate) seeds_max: u64,
     /// On this machine.
     pub(crate) took: Duration,
 }
 
-/// Looks for each of `bugs` in the worlds of the first `seeds_max` seeds. `tell` hears of each
-/// search that is over.
+/// Looks for each of `bugs`: in the scenarios that have to show it, and in the worlds of the first
+/// `seeds_max` seeds, if it is not one that these hardly show. `tell` hears a line of each search
+/// that is over.
 pub(crate) fn run(
     bugs: &[Bug],
     seeds_max: u64,
     frame: &Frame,
     threads: Option<usize>,
-    tell: &(dyn Fn(&Hunt) + Sync),
+    tell: &(dyn Fn(&str) + Sync),
 ) -> Mutants {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = threads.unwrap_or(cores).max(1);
-    let hunts = Mutex::new(bugs.iter().map(|bug| Hunt::of(*bug)).collect::<Vec<_>>());
     let started = Instant::now();
+    let played: Vec<Played> = bugs.iter().flat_map(|bug| staged::play(*bug)).collect();
+    played.iter().for_each(|played| tell(&played.line()));
+    let drawn = bugs.iter().filter(|bug| !is_staged(**bug));
+    let hunts = Mutex::new(drawn.map(|bug| Hunt::of(*bug)).collect::<Vec<_>>());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| work(&hunts, seeds_max, frame, tell));
         }
     });
     let hunts = hunts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Mutants { hunts, frame: frame.clone(), seeds_max, took: started.elapsed() }
+    Mutants { hunts, played, frame: frame.clone(), seeds_max, took: started.elapsed() }
 }
 
 /// Runs worlds as long as there are some to be run.
-fn work(hunts: &Mutex<Vec<Hunt>>, max: u64, frame: &Frame, tell: &(dyn Fn(&Hunt) + Sync)) {
+fn work(hunts: &Mutex<Vec<Hunt>>, max: u64, frame: &Frame, tell: &(dyn Fn(&str) + Sync)) {
     let lock =
         || -> MutexGuard<'_, Vec<Hunt>> { hunts.lock().unwrap_or_else(PoisonError::into_inner) };
     loop {
@@ -88,7 +96,7 @@ fn work(hunts: &Mutex<Vec<Hunt>>, max: u64, frame: &Frame, tell: &(dyn Fn(&Hunt)
         let Some(hunt) = hunts.get_mut(at) else { return };
         hunt.end(seed, what, anyway, took);
         if hunt.is_over(max) {
-            tell(hunt);
+            tell(&hunt.line());
         }
     }
 }
@@ -141,9 +149,10 @@ impl Hunt {
     }
 }
 
-/// Of `after 3d: a promise: how it was broken`, the promise.
+/// Of `after 3d: a promise: how it was broken`, the promise; what a script expects is one.
 fn property(what: &str) -> &str {
     let (_, rest) = what.split_once(": ").unwrap_or(("", what));
+    let rest = rest.strip_prefix(EXPECTED).unwrap_or(rest);
     rest.split_once(": ").map_or(rest, |(property, _)| property)
 }
 
@@ -155,9 +164,11 @@ impl Mutants {
         seeds
     }
 
-    /// 1 where a bug was not found.
+    /// 1 where a bug was not found, or a scenario does not show it.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(u8::from(self.hunts.iter().any(|hunt| hunt.found.is_none())))
+        let drawn = self.hunts.iter().all(|hunt| hunt.found.is_some());
+        let staged = self.played.iter().all(Played::is_found);
+        ExitCode::from(u8::from(!drawn || !staged))
     }
 }
 
@@ -176,15 +187,15 @@ mod tests {
         hunt.end(1, Some("after 1d: another: because".to_owned()), false, took);
         assert!(hunt.is_over(9) && hunt.seeds() == Some(2) && hunt.broken_anyway == [0]);
         assert_eq!(hunt.found.map(|find| find.property), Some("another".to_owned()));
+        assert_eq!(property("after 1d: as it has to be: all is stored"), "all is stored");
     }
 
     #[cfg(feature = "planted-bugs")]
     #[test]
     fn bug_is_found_in_a_few_worlds_and_the_same_on_two_threads() {
-        let frame = Frame { nodes: 4..=8, days: 10 };
-        let bugs = [Bug::SkipNameSync, Bug::SkipBytesCheck];
+        let frame = Frame { nodes: 4..=6, days: 1 };
         let [one, two] = [1, 2].map(|threads| {
-            let mutants = run(&bugs, 40, &frame, Some(threads), &|_| {});
+            let mutants = run(&[Bug::CountClaims], 9, &frame, Some(threads), &|_| {});
             mutants.hunts.into_iter().map(|hunt| hunt.found).collect::<Vec<_>>()
         });
         assert!(one.iter().all(Option::is_some), "{one:?}");

@@ -13,12 +13,36 @@ pub(crate) const BUGS: &[Bug] = Bug::ALL;
 #[cfg(not(feature = "planted-bugs"))]
 pub(crate) const BUGS: &[Bug] = &[];
 
-/// Bugs that need a world made for them: a named scenario shows each, and a drawn world hardly.
-pub(crate) const STAGED: &[Bug] = &[Bug::LeaveNames, Bug::NeverDialAgain];
+/// Bugs that need a world made for them, each with the scenario that shows it: a drawn world hardly
+/// does.
+const STAGED: &[(Bug, &str)] = &[
+    (Bug::LeaveNames, "lost-name"),
+    (Bug::NeverDialAgain, "cut-off-in-transfer"),
+    (Bug::TrustSilence, "silent-holders"),
+    (Bug::SkipReceipt, "ack-ahead"),
+];
 
-/// The bugs that drawn worlds must find.
-pub(crate) fn wanted() -> Vec<Bug> {
-    BUGS.iter().copied().filter(|bug| !STAGED.contains(bug)).collect()
+/// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug
+/// any more tells a story and proves nothing.
+const SHOWN: &[(Bug, &str)] = &[
+    (Bug::SkipNameSync, "lost-name"),
+    (Bug::AckBeforeSync, "black-out"),
+    (Bug::RetrySync, "failed-sync"),
+    (Bug::SameDomainTwice, "sybils"),
+    (Bug::SkipProofCheck, "proof-relayer"),
+    (Bug::SkipBytesCheck, "wrong-bytes"),
+    (Bug::ForgetShort, "room-again"),
+];
+
+/// Whether drawn worlds need not find a bug, because a scenario has to.
+pub(crate) fn is_staged(bug: Bug) -> bool {
+    STAGED.iter().any(|(staged, _)| *staged == bug)
+}
+
+/// The scenarios that have to show a bug.
+pub(crate) fn scenarios_of(bug: Bug) -> impl Iterator<Item = &'static str> {
+    let pairs = STAGED.iter().chain(SHOWN).filter(move |(shown, _)| *shown == bug);
+    pairs.map(|(_, scenario)| *scenario)
 }
 
 /// Said where bugs are asked for that this build does not have.
@@ -46,4 +70,19 @@ pub(crate) fn parse(name: &str) -> Result<Bug, String> {
         "" => HOW_TO_BUILD.to_owned(),
         names => format!("no such bug; there are {names}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn scenarios_of_bugs_have_their_names() {
+        for (bug, scenario) in STAGED.iter().chain(SHOWN) {
+            assert!(Scenario::named(scenario).is_some(), "{}: {scenario}", bug.name());
+        }
+        assert!(is_staged(Bug::LeaveNames) && !is_staged(Bug::SkipNameSync));
+        assert_eq!(scenarios_of(Bug::SkipNameSync).collect::<Vec<_>>(), ["lost-name"]);
+    }
 }

@@ -52,7 +52,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-pub(crate) use script::{Check, Cue, SCRIPTED, Step, play};
+pub(crate) use script::{Check, Cue, EXPECTED, SCRIPTED, Step, play};
 pub(crate) use watch::{film, film_script};
 
 /// More events than this at one moment: somebody spins.

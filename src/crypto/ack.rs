@@ -9,6 +9,7 @@ use super::{expand, keyed_hash};
 use crate::core::types::{
     Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, MeshId, NodeId, StoreEpoch,
 };
+use crate::planted::{self, Bug};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -28,7 +29,7 @@ pub fn receipt(pair: &PairKey, seed: &[u8; 32], id: &ChunkId, sealed: &[u8]) -> 
 
 /// Compares two receipts in constant time.
 pub fn receipts_match(left: &Receipt, right: &Receipt) -> bool {
-    left.ct_eq(right).into()
+    planted::is_on(Bug::SkipReceipt) || left.ct_eq(right).into()
 }
 
 /// One chunk of an ack.

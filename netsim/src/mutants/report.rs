@@ -1,5 +1,6 @@
 //! What is printed of a search: a table for people, one line of JSON for programs.
 
+use super::staged::Played;
 use super::{Hunt, Mutants};
 use crate::plan::Frame;
 use serde_json::{Value, json};
@@ -40,30 +41,71 @@ impl Hunt {
     }
 }
 
+impl Played {
+    /// One line: whether its scenario shows it.
+    pub(super) fn line(&self) -> String {
+        let (name, seconds) = (self.bug.name(), self.took.as_secs_f64());
+        let what = match (&self.broken_anyway, &self.broken) {
+            (Some(what), _) => format!("BROKEN WITHOUT IT TOO: {what}"),
+            (None, Some(find)) => find.property.clone(),
+            (None, None) => "NOT FOUND".to_owned(),
+        };
+        let scenario = self.scenario;
+        format!("{name:<26}{:>6} {seconds:>8.1} s  {scenario}: {what}", "-")
+    }
+
+    /// What plays the scenario again that shows the bug.
+    fn again(&self) -> Option<String> {
+        let (scenario, name) = (self.scenario, self.bug.name());
+        self.find().map(|_| format!("scenario {scenario} --plant {name}"))
+    }
+
+    fn json(&self) -> Value {
+        let find = self.find();
+        json!({
+            "scenario": self.scenario,
+            "name": self.bug.name(),
+            "shown": find.is_some(),
+            "property": find.map(|find| find.property.as_str()),
+            "what": find.map(|find| find.what.as_str()),
+            "again": self.again(),
+            "broken_anyway": self.broken_anyway,
+        })
+    }
+}
+
 impl Mutants {
     /// The table.
     pub(crate) fn table(&self) -> String {
         let mut out = format!("{:<26}{:>6} {:>8}    caught by\n", "bug", "seeds", "core");
-        for hunt in &self.hunts {
-            let _ = writeln!(out, "{}", hunt.line());
+        for line in self.hunts.iter().map(Hunt::line).chain(self.played.iter().map(Played::line)) {
+            let _ = writeln!(out, "{line}");
         }
         out.push_str(
             "\nagain, after cargo run --release -p quloud-netsim --features planted-bugs --",
         );
-        for again in self.hunts.iter().filter_map(|hunt| hunt.again(&self.frame)) {
+        let drawn = self.hunts.iter().filter_map(|hunt| hunt.again(&self.frame));
+        for again in drawn.chain(self.played.iter().filter_map(Played::again)) {
             let _ = write!(out, "\n  {again}");
         }
         for hunt in self.hunts.iter().filter(|hunt| !hunt.broken_anyway.is_empty()) {
             let (name, seeds) = (hunt.bug.name(), &hunt.broken_anyway);
             let _ = write!(out, "\nbroken without {name} too, and not counted: seeds {seeds:?}");
         }
-        let (found, all) = (self.seeds(), self.hunts.len());
-        let _ = write!(out, "\n\n{} of {all} found", found.len());
+        let found = self.seeds();
+        let _ =
+            write!(out, "\n\n{} of {} found", self.found(), self.hunts.len() + self.played.len());
         if let (Some(median), Some(worst)) = (median(&found), found.last()) {
             let _ = write!(out, "; seeds to find one: {median} in the median, {worst} at worst");
         }
         let _ = write!(out, " ({:.0} s)", self.took.as_secs_f64());
         out
+    }
+
+    /// How many bugs were found: in drawn worlds, or by scenarios where nothing else has to.
+    fn found(&self) -> usize {
+        let alone = self.played.iter().filter(|played| played.is_alone() && played.is_found());
+        self.seeds().len() + alone.count()
     }
 
     /// One line.
@@ -72,7 +114,8 @@ impl Mutants {
         let seconds = |hunt: &Hunt| (hunt.bug.name().to_owned(), hunt.took.as_secs_f64().into());
         json!({
             "mutants": self.hunts.iter().map(|hunt| hunt.json(&self.frame)).collect::<Vec<_>>(),
-            "found": found.len(),
+            "scenarios": self.played.iter().map(Played::json).collect::<Vec<_>>(),
+            "found": self.found(),
             "median": median(&found),
             "worst": found.last(),
             "max_seeds": self.seeds_max,
@@ -103,15 +146,20 @@ mod tests {
         let mut hunts: Vec<Hunt> = Bug::ALL.iter().take(2).map(|bug| Hunt::of(*bug)).collect();
         let (property, what) = ("a promise".to_owned(), "after 1d: a promise: x".to_owned());
         hunts[0].found = Some(Find { seed: 6, property, what });
-        let mutants = Mutants { hunts, frame, seeds_max: 9, took: Duration::from_secs(1) };
+        let took = Duration::from_secs(1);
+        let broken = Some(Find { seed: 1, property: "a promise".to_owned(), what: String::new() });
+        let (bug, broken_anyway) = (Bug::LeaveNames, None);
+        let played = vec![Played { bug, scenario: "lost-name", broken_anyway, broken, took }];
+        let mutants = Mutants { hunts, played, frame, seeds_max: 9, took };
         let again = format!("replay 6 --plant {} --nodes 4..8 --days 10", Bug::ALL[0].name());
         let table = mutants.table();
-        assert!(table.contains(&again) && table.contains("1 of 2 found"), "{table}");
+        assert!(table.contains(&again) && table.contains("2 of 3 found"), "{table}");
         assert!(table.contains("NOT FOUND"), "{table}");
+        assert!(table.contains("scenario lost-name --plant leave-names"), "{table}");
         let json: Value = serde_json::from_str(&mutants.json()).unwrap();
         assert_eq!(
             (&json["found"], &json["worst"], &json["median"]),
-            (&1.into(), &7.into(), &7.into())
+            (&2.into(), &7.into(), &7.into())
         );
         assert_eq!(json["mutants"][1]["seed"], Value::Null);
     }

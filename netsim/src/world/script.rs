@@ -21,6 +21,9 @@ use std::time::Duration;
 /// Begins what a script says, among all that happens.
 pub(crate) const SCRIPTED: &str = "* ";
 
+/// Begins what a script expects.
+pub(crate) const EXPECTED: &str = "as it has to be: ";
+
 /// How long a fetch of a script may take.
 const FETCH: Duration = Duration::from_secs(1_800);
 
@@ -126,9 +129,9 @@ impl<'a> World<'a> {
 
     fn expect(&mut self, text: &str, check: Check) {
         if check(self) {
-            self.log(|| format!("{SCRIPTED}as it has to be: {text}"));
+            self.log(|| format!("{SCRIPTED}{EXPECTED}{text}"));
         } else {
-            self.violation(format!("as it has to be: {text}"));
+            self.violation(format!("{EXPECTED}{text}"));
         }
     }
 

@@ -259,7 +259,9 @@ impl StoreFlow {
             shared.peers.rate(now, node, SCORE_LATE);
         }
         let lost = delivery.give_up(now);
-        self.take_back(&late, node, Grant::Late);
+        if !planted::is_on(Bug::TrustSilence) {
+            self.take_back(&late, node, Grant::Late);
+        }
         self.take_back(&lost, node, Grant::CutOff);
         // What it lost it gets again only if it volunteers anew, which the outbox's pauses limit.
         for (batch_id, _) in &lost {
