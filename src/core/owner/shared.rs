@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// How long a dial may take.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
+/// One-time keys that are tried for a request, times the number of shards.
+const TRIES_PER_SHARD: u64 = 16;
 
 /// The surroundings of a flow. Fields that a flow only reads are plain; what it does goes through
 /// the functions.
@@ -139,16 +141,22 @@ impl Shared {
     }
 
     /// A one-time key whose answers come on an answer topic that this node subscribes to, which a
-    /// search by trial finds: 2^b keys on average.
+    /// search by trial finds: 2^b keys on average, of which b is at most [`BITS_MAX`], and never
+    /// more than [`TRIES_PER_SHARD`] times as many. Once in ten million times that is not enough:
+    /// the request gets no answers then, and is repeated under another key.
+    ///
+    /// [`BITS_MAX`]: crate::core::shard::BITS_MAX
     pub(super) fn answer_secret(&mut self) -> AnswerSecret {
-        loop {
-            let secret = AnswerSecret::generate(&mut self.rng);
+        let mut secret = AnswerSecret::generate(&mut self.rng);
+        for _ in 1..u64::from(self.sharding.shards()) * TRIES_PER_SHARD {
             if Topic::answer(&AnswerTag::of(&secret.public()), self.sharding.bits())
                 == self.answer_topic
             {
-                return secret;
+                break;
             }
+            secret = AnswerSecret::generate(&mut self.rng);
         }
+        secret
     }
 
     /// Whether the node is at home where chunks of this locality are looked for.
@@ -210,4 +218,45 @@ fn answer_topic(keys: &OwnerKeys, node: &NodeId, sharding: Sharding) -> Topic {
     let [first, ..] = *keys.account(node).account().as_bytes();
     let at = usize::from(first).checked_rem(homes.len()).unwrap_or(0);
     Topic { kind: TopicKind::Answer, shard: homes.get(at).copied().unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::shard::BITS_MAX;
+    use crate::crypto::keys::Master;
+
+    fn shared(sharding: Sharding) -> Shared {
+        let keys = Arc::new(OwnerKeys::derive(&Master::from_bytes([1; 32]), 0));
+        Shared::new(OwnerConfig {
+            keys,
+            node: NodeId::from_bytes([2; 32]),
+            mesh: MeshId::from_bytes([3; 32]),
+            seed: [4; 32],
+            limits: OwnerLimits::default(),
+            sharding,
+            domains: DomainPolicy::LanCountsEach,
+            terms: LeaseTerms::default(),
+        })
+    }
+
+    #[test]
+    fn key_of_a_request_has_its_answers_come_home_or_is_given_up_in_bounds() {
+        let mut shared = shared(Sharding::new(4, 3));
+        for _ in 0..8 {
+            let tag = AnswerTag::of(&shared.answer_secret().public());
+            assert_eq!(Topic::answer(&tag, 4), shared.answer_topic);
+        }
+        // No key leads there: the search ends all the same.
+        shared.answer_topic.kind = TopicKind::Store;
+        let tag = AnswerTag::of(&shared.answer_secret().public());
+        assert_ne!(Topic::answer(&tag, 4), shared.answer_topic);
+    }
+
+    #[test]
+    fn no_mesh_has_more_shards_than_keys_can_be_tried_for() {
+        assert_eq!(Sharding::new(u32::MAX, 1).bits(), BITS_MAX);
+        let most = u64::from(Sharding::new(BITS_MAX, 1).shards()) * TRIES_PER_SHARD;
+        assert_eq!((Sharding::recommended(u64::MAX).bits(), most), (BITS_MAX, 65_536));
+    }
 }

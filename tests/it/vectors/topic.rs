@@ -71,7 +71,7 @@ fn records() -> Vec<Record> {
         homes_record(0x00, 6, 4),
         homes_record(0x20, 8, 2),
         homes_record(0x40, 4, 16),
-        homes_record(0x60, 16, 16),
+        homes_record(0x60, 12, 16),
     ]
 }
 
