@@ -167,6 +167,7 @@ pub(crate) fn recover<D: Disk, C: Catalogue>(
         numbers,
         pending: BTreeMap::new(),
         changes: Vec::new(),
+        stale: Vec::new(),
         changed: false,
     };
     replay.run()?;
@@ -223,6 +224,8 @@ struct Replay<D, C> {
     /// Entries of this batch, not yet in the catalogue.
     pending: BTreeMap<ChunkId, Option<Entry>>,
     changes: Vec<Change>,
+    /// Ends the notes about segments that are gone.
+    stale: Vec<Change>,
     changed: bool,
 }
 
@@ -316,7 +319,7 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         if state.entries != position.entries || sum != position.fingerprint {
             return Err(Rebuilt::Inconsistent);
         }
-        self.changes = stale;
+        self.stale = stale;
         self.state = state;
         Ok(Some(position))
     }
@@ -561,6 +564,11 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
     /// the changes: a replay must not count a tombstone twice.
     fn finish(&mut self, start: Option<Position>) -> Result<(), StoreOpenError> {
         let position = position(&self.log, &self.state);
+        // Where a segment is gone, but its name may come back with the next power cut, what is
+        // known about it is needed then: by those notes what it held stays dead.
+        if self.report.read_only.is_none() {
+            self.changes.append(&mut self.stale);
+        }
         let news = !self.pending.is_empty() || !self.changes.is_empty();
         let news = self.changed || news || start != Some(position);
         let write = news && self.report.read_only.is_none();

@@ -3,15 +3,17 @@
 //! Chunks here take one block, so that 15 of them and its first record fill a segment.
 
 use super::store_conformance::{Backend, Memory, MemoryWithoutHoles, delete, holds, open, put};
+use super::store_faults::{Call, FaultyDisk, Plan, Verdict};
 use super::store_fixtures::*;
 use quloud::core::effect::{Found, StoreError};
 use quloud::core::types::Ticket;
-use quloud::store::disk::{Disk, File};
+use quloud::store::disk::{Disk, DiskError, File};
 use quloud::store::index::{Catalogue, Change};
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::record::{Kind, Prefix};
 use quloud::store::recovery::Rebuilt;
-use quloud::store::{Request, Writer};
+use quloud::store::{ReadOnly, Request, Writer};
+use std::sync::Arc;
 
 type Store = Writer<MemoryDisk, MemoryCatalogue>;
 
@@ -336,4 +338,49 @@ fn a_lost_note_about_tombstones_is_noticed() {
     assert!(is_gone(&store, 2));
     drop(store);
     assert_eq!(open(&backend, options()).1.rebuilt, None);
+}
+
+/// Of a store that takes no writes it is not known which names are gone for good: where one comes
+/// back with the next power cut, the notes about its segment keep dead what it holds.
+#[test]
+fn a_store_that_is_opened_read_only_forgets_no_notes() {
+    let (backend, mut store) = filled::<Memory>();
+    let deletes = (0..PER_SEGMENT)
+        .map(|n| Request::Delete { ticket: Ticket(n), id: id(n, LENGTH) })
+        .collect();
+    assert!(deleted(&store.commit(deletes)).iter().all(|(_, result)| result.is_ok()));
+    drop(store);
+    let (disk, catalogue) = backend.open();
+    let notes = || {
+        let mut notes = 0;
+        catalogue.scan(b't', &mut |_, _| notes += 1).unwrap();
+        notes
+    };
+    let (before, with_the_name) = (notes(), disk.image());
+    assert!(before > 0);
+    // The last process ended between the unlink and the sync of names, which fails now.
+    disk.unlink(File::Segment(FIRST)).unwrap();
+    let plan = Plan::new(|_, call| match call {
+        Call::SyncNames => Verdict::Fail(DiskError::Io(5)),
+        _ => Verdict::Do,
+    });
+    let faulty = Arc::new(FaultyDisk(Arc::clone(&disk), plan));
+    let opened = Writer::open(faulty, Arc::clone(&catalogue), wrap_key(), options(), rng(1));
+    assert_eq!(opened.unwrap().1.read_only, Some(ReadOnly::Sync(DiskError::Io(5))));
+    assert_eq!(notes(), before);
+    // And the power goes.
+    let opened = Writer::open(
+        Arc::new(with_the_name),
+        Arc::new(catalogue.image()),
+        wrap_key(),
+        options(),
+        rng(1),
+    );
+    let (store, report) = opened.unwrap();
+    assert_eq!(report.rebuilt, None);
+    assert!((0..PER_SEGMENT).all(|n| is_gone(&store, n)));
+    drop(store);
+    // Where the name is gone for good, so are the notes.
+    assert_eq!(open(&backend, options()).1.rebuilt, None);
+    assert_eq!(notes(), 0);
 }
