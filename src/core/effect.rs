@@ -68,8 +68,8 @@ pub enum Input {
     ChunkDeleted {
         /// Of the effect.
         ticket: Ticket,
-        /// Whether the tombstone is durable.
-        result: Result<(), StoreError>,
+        /// Whether the tombstone is durable, and what it freed.
+        result: Result<Deleted, StoreError>,
     },
 }
 
@@ -132,8 +132,17 @@ pub struct Written {
     pub terms: LeaseTerms,
     /// Of the store.
     pub epoch: StoreEpoch,
-    /// Bytes this write added on disk; 0 where the chunk was held already.
+    /// Bytes this write added to what the account has; 0 where the chunk was held already.
     pub added_bytes: u64,
+}
+
+/// What a durable delete came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// Whose chunk it was.
+    pub account: Account,
+    /// Bytes that no longer count as this account's.
+    pub freed_bytes: u64,
 }
 
 /// Why the store did not do it.

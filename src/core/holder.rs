@@ -225,6 +225,7 @@ impl HolderRole {
             Input::ChunksFound { ticket, found } => self.on_chunks_found(now, ticket, found),
             Input::ChunksWritten(results) => self.on_chunks_written(results),
             Input::ChunkRead { ticket, result } => self.on_chunk_read(ticket, result),
+            Input::ChunkDeleted { result: Ok(deleted), .. } => self.admission.free(&deleted),
             Input::Command(_) | Input::PeerSubscribed(_) | Input::ChunkDeleted { .. } => {}
         }
     }

@@ -19,7 +19,7 @@ use super::record::{BLOCK_BYTES, ChunkHead, TAGS_BYTES_MAX};
 use super::recovery::{OpenReport, Recovered, StoreOpenError, position, recover};
 use super::state::State;
 use super::tidy::Ballast;
-use crate::core::effect::{Input, Space, StoreError, StoredChunk, Written};
+use crate::core::effect::{Deleted, Input, Space, StoreError, StoredChunk, Written};
 use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
 use crate::crypto::keys::WrapKey;
 use crate::planted::{self, Bug};
@@ -137,7 +137,7 @@ struct Group {
     now: BTreeMap<ChunkId, Option<Entry>>,
     changes: Vec<Change>,
     written: Vec<(Ticket, Result<Written, StoreError>)>,
-    deleted: Vec<(Ticket, Result<(), StoreError>)>,
+    deleted: Vec<(Ticket, Result<Deleted, StoreError>)>,
     /// Bytes the disk can still take; `None` where it did not say.
     room: Option<u64>,
 }
@@ -271,8 +271,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             group.changes.extend(self.state.supersede(segment, target));
         }
         self.replace(group, id, current, Some(entry));
-        let added_bytes = u64::from(entry.locator.bytes);
-        group.room = group.room.map(|room| room.saturating_sub(added_bytes));
+        let taken_bytes = u64::from(entry.locator.bytes);
+        group.room = group.room.map(|room| room.saturating_sub(taken_bytes));
+        // A damaged record that this one replaces counts no more.
+        let before = current.map_or(0, |entry| entry.locator.bytes.into());
+        let added_bytes = taken_bytes.saturating_sub(before);
         Ok(Written { lease, terms: chunk.terms, epoch, added_bytes })
     }
 
@@ -303,9 +306,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
     }
 
-    fn delete(&mut self, group: &mut Group, id: &ChunkId) -> Result<(), StoreError> {
+    fn delete(&mut self, group: &mut Group, id: &ChunkId) -> Result<Deleted, StoreError> {
         let entry = self.lookup(group, id)?.ok_or(StoreError::NotFound)?;
-        self.bury(group, id, &entry)
+        self.bury(group, id, &entry)?;
+        Ok(Deleted { account: entry.account, freed_bytes: entry.locator.bytes.into() })
     }
 
     /// Appends the tombstone of a record.

@@ -89,10 +89,10 @@ pub(crate) fn written(inputs: &[Input]) -> Vec<(Ticket, Result<Written, StoreErr
     results.flatten().collect()
 }
 
-/// The results of all deletes in `inputs`, in order.
+/// Whether each delete in `inputs` succeeded, in order.
 pub(crate) fn deleted(inputs: &[Input]) -> Vec<(Ticket, Result<(), StoreError>)> {
     let results = inputs.iter().filter_map(|input| match input {
-        Input::ChunkDeleted { ticket, result } => Some((*ticket, *result)),
+        Input::ChunkDeleted { ticket, result } => Some((*ticket, result.map(drop))),
         _ => None,
     });
     results.collect()

@@ -77,7 +77,7 @@ impl World {
                     }
                 }
                 Input::ChunkDeleted { ticket: Ticket(number), result } => {
-                    self.settle(number, result.map(|()| Promise::Gone), &before);
+                    self.settle(number, result.map(|_| Promise::Gone), &before);
                 }
                 _ => unreachable!("a commit answers nothing else"),
             }

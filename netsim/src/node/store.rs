@@ -117,7 +117,7 @@ impl Store {
         };
         let change = |ticket: Option<Ticket>| match ticket.map(deleted) {
             None => Some(Change::Written),
-            Some(Some(Ok(()))) => Some(Change::Deleted),
+            Some(Some(Ok(_))) => Some(Change::Deleted),
             Some(Some(Err(StoreError::NotFound))) => Some(Change::WasMissing),
             Some(_) => None,
         };

@@ -1,7 +1,7 @@
 //! May this chunk come in? Capacity, the accounts' quotas, and what was promised to the disk.
 
 use super::limits::HolderLimits;
-use crate::core::effect::{Space, Written};
+use crate::core::effect::{Deleted, Space, Written};
 use crate::core::types::{Account, LeaseTerms, NodeId, Time};
 use crate::planted::{self, Bug};
 use std::collections::BTreeMap;
@@ -153,6 +153,16 @@ impl Admission {
         }
     }
 
+    /// A chunk is gone: it no longer counts for its account. How full the store is it says itself.
+    pub(super) fn free(&mut self, deleted: &Deleted) {
+        let used = self.used.get(&deleted.account).copied().unwrap_or(0);
+        if used <= deleted.freed_bytes {
+            self.used.remove(&deleted.account);
+        } else {
+            self.used.insert(deleted.account, used - deleted.freed_bytes);
+        }
+    }
+
     /// Accounts in the tables.
     pub(super) fn accounts(&self) -> usize {
         self.used.len() + self.reserved_by.len()
@@ -228,6 +238,20 @@ mod tests {
         admission.settle(ACCOUNT, 10 << 10, Some(&written));
         assert_eq!(room(&mut admission, (&ACCOUNT, 10 << 10), &limits), Room::OverQuota);
         assert_eq!(room(&mut admission, (&OTHER, 10 << 10), &limits), Room::Enough);
+    }
+
+    #[test]
+    fn what_is_deleted_counts_no_more_and_an_account_without_chunks_is_forgotten() {
+        let mut admission = Admission::new(BTreeMap::from([(ACCOUNT, 20 << 10)]));
+        let limits = HolderLimits { account_bytes_max: 30 << 10, ..HolderLimits::default() };
+        admission.set_space(space(1 << 20, 0));
+        assert_eq!(room(&mut admission, (&ACCOUNT, 10 << 10), &limits), Room::OverQuota);
+        admission.free(&Deleted { account: ACCOUNT, freed_bytes: 12 << 10 });
+        assert_eq!(room(&mut admission, (&ACCOUNT, 10 << 10), &limits), Room::Enough);
+        assert_eq!(admission.accounts(), 1);
+        admission.free(&Deleted { account: ACCOUNT, freed_bytes: 8 << 10 });
+        admission.free(&Deleted { account: OTHER, freed_bytes: 1 });
+        assert_eq!(admission.accounts(), 0);
     }
 
     #[test]

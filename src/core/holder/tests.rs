@@ -7,7 +7,7 @@ mod serve;
 
 use super::*;
 use crate::core::codec::{decode_stream, decode_topic, encode_stream, encode_topic};
-use crate::core::effect::{Found, Peer, Reach, Space, StoreError, StoredChunk, Written};
+use crate::core::effect::{Deleted, Found, Peer, Reach, Space, StoreError, StoredChunk, Written};
 use crate::core::message::{Retrieve, StoreChunk, StoreRefusal};
 use crate::core::shard::Sharding;
 use crate::core::types::{BatchId, LeaseNonce, LeaseTerms, Locality, StoreEpoch};

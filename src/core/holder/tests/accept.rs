@@ -318,6 +318,27 @@ fn account_above_its_quota_is_told_so_and_keeps_what_it_has() {
 }
 
 #[test]
+fn account_whose_chunk_was_deleted_may_bring_another() {
+    let limits = HolderLimits { account_bytes_max: 20_000, ..HolderLimits::default() };
+    let mut fixture = Fixture::with(limits);
+    for tag in 0..2 {
+        let message = fixture.store(&fixture.chunk(tag));
+        let ticket = fixture.begin_write(message);
+        fixture.written(vec![(ticket, Ok(written(8_192)))]);
+    }
+    let (ticket, account) = (Ticket(99), fixture.account());
+    fixture.handle(Input::ChunkDeleted { ticket, result: Err(StoreError::NotFound) });
+    let message = fixture.store(&fixture.chunk(2));
+    let effects = fixture.stream(OWNER, StreamMessage::StoreChunk(Box::new(message)));
+    let (lookup, _) = lookup_of(effects);
+    assert_eq!(refusals(&fixture.found(lookup, vec![None])), [StoreRefusal::OverQuota]);
+    let deleted = Deleted { account, freed_bytes: 8_192 };
+    assert!(fixture.handle(Input::ChunkDeleted { ticket, result: Ok(deleted) }).is_empty());
+    let message = fixture.store(&fixture.chunk(2));
+    fixture.begin_write(message);
+}
+
+#[test]
 fn terms_above_the_policy_are_refused_and_the_release_delay_only_grows() {
     let mut fixture = Fixture::new();
     let chunk = fixture.chunk(1);
