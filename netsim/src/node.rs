@@ -49,6 +49,9 @@ pub(crate) struct Place {
     pub(crate) sturdy: bool,
 }
 
+/// What one event takes: a public network, or one node of a LAN.
+pub(crate) type Domain = (Reach, Option<NodeId>);
+
 /// Whether a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
@@ -276,6 +279,13 @@ impl Node {
     /// The topics it subscribes to.
     pub(crate) fn subscriptions(&self) -> Vec<Topic> {
         self.blueprint.sharding.subscriptions(&self.id)
+    }
+
+    /// Its failure domain: its public network or, of a LAN that counts each, itself.
+    pub(crate) fn domain(&self) -> Domain {
+        let reach = self.place.reach;
+        let each = reach == Reach::Local && self.blueprint.domains == DomainPolicy::LanCountsEach;
+        (reach, each.then_some(self.id))
     }
 
     /// It never deviated.

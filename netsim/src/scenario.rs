@@ -22,6 +22,7 @@ mod old_image;
 mod one_door;
 mod owner_away;
 mod proof_relayer;
+mod replicas_again;
 mod room_again;
 mod silent_holders;
 mod slow_loris;
@@ -64,6 +65,7 @@ pub(crate) const ALL: &[Scenario] = &[
     three_disks_left::SCENARIO,
     new_disk::SCENARIO,
     old_image::SCENARIO,
+    replicas_again::SCENARIO,
     bad_night::SCENARIO,
     laptops::SCENARIO,
     one_door::SCENARIO,

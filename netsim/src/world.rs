@@ -16,6 +16,7 @@
 //! | `world/demand.rs` | what the users want, and what they are told |
 //! | `world/script.rs` | what a scenario does to it |
 //! | `world/watch.rs` | what is seen of it in a picture |
+//! | `world/heal.rs` | replicas that are made again |
 //! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
 mod build;
@@ -23,6 +24,7 @@ mod carry;
 mod demand;
 mod finale;
 mod happen;
+mod heal;
 mod notice;
 mod release;
 mod script;

@@ -7,6 +7,7 @@ use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::crypto::keys::WrapKey;
 use quloud::store::reader::{Outcome, Reader};
+use quloud::store::scrub::Cursor;
 use quloud::store::writer::{Moves, Options, Request, Writer};
 use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
 use rand_chacha::ChaCha20Rng;
@@ -21,6 +22,9 @@ const TRIES: usize = 50;
 
 /// The same of looks into the catalogue, which fail more rarely.
 const LOOKS: usize = 5;
+
+/// What the scrub reads at once.
+const SCRUB_BYTES: u64 = 1 << 20;
 
 /// See the module.
 pub(crate) struct Store {
@@ -164,6 +168,20 @@ impl Store {
         let Outcome { result, rot } = self.reader.read(id);
         self.queue.extend(rot);
         (Input::ChunkRead { ticket, result }, self.begin())
+    }
+
+    /// A whole round of the scrub, over which the daemon takes days; `true` where a group is to be
+    /// begun for the rot that it found.
+    pub(crate) fn scrub(&mut self) -> bool {
+        let mut cursor = Cursor::default();
+        while let Ok(scrubbed) = self.reader.scrub(cursor, SCRUB_BYTES) {
+            self.queue.extend(scrubbed.rotten);
+            if scrubbed.round_is_over {
+                break;
+            }
+            cursor = scrubbed.next;
+        }
+        self.begin()
     }
 
     /// Whether a chunk is not there, and not only not to be found because something fails now.

@@ -2,7 +2,7 @@
 
 use quloud::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
 use quloud::crypto::keys::ChunkKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A chunk the user put.
 #[derive(Debug)]
@@ -19,6 +19,14 @@ pub(crate) struct Put {
     pub(crate) since: Time,
     /// The user waits for it no longer, until the world is calm.
     pub(crate) resting: bool,
+}
+
+/// Strikes the holders out that are gone for ever, and says how many these were: an owner that
+/// puts a chunk again counts on those that are left.
+pub(crate) fn strike(holders: &mut Vec<NodeId>, gone: &BTreeSet<NodeId>) -> usize {
+    let held = holders.len();
+    holders.retain(|node| !gone.contains(node));
+    held - holders.len()
 }
 
 /// What a running job is for.
@@ -64,9 +72,14 @@ impl Wishes {
         self.jobs.clear();
     }
 
+    /// Whether a job works on this.
+    pub(crate) fn has_job(&self, job: Job) -> bool {
+        self.jobs.values().any(|other| *other == job)
+    }
+
     /// Chunks whose quorum is not reached yet and that no job works on.
     pub(crate) fn unfinished(&self) -> Vec<ChunkId> {
-        let running = |id: &ChunkId| self.jobs.values().any(|job| *job == Job::Put(*id));
+        let running = |id: &ChunkId| self.has_job(Job::Put(*id));
         let open = |put: &Put| !put.stored && !put.resting;
         let unfinished = self.puts.iter().filter(|(id, put)| open(put) && !running(id));
         unfinished.map(|(id, _)| *id).collect()

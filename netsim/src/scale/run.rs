@@ -3,6 +3,7 @@
 use super::mesh::{Event, Mesh};
 use super::{CHUNKS, Figures, PUTS_PER_DAY, REPLICAS, Setup};
 use crate::net::Traffic;
+use crate::node::wishes::strike;
 use crate::node::{Index, Role};
 use quloud::core::effect::Input;
 use quloud::core::owner::{OwnerCommand, OwnerEvent, StoreJob};
@@ -157,10 +158,9 @@ impl Mesh {
         let gone: BTreeSet<NodeId> = leavers.iter().map(|node| self.nodes[*node].id).collect();
         let mut asked = Vec::new();
         for (id, put) in &mut self.puts {
-            let held = put.holders.len();
-            put.holders.retain(|node| !gone.contains(node));
-            if put.holders.len() < held && self.nodes[put.owner].is_up() {
-                self.figures.lost += (held - put.holders.len()) as u64;
+            let lost = strike(&mut put.holders, &gone);
+            if lost > 0 && self.nodes[put.owner].is_up() {
+                self.figures.lost += lost as u64;
                 asked.push((put.owner, *id));
             }
         }

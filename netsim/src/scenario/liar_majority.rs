@@ -14,7 +14,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
             What has to hold against any number of liars is the rest: no honest holder is blamed, \
             no status counts an ack that was not given, a fetch that a liar cannot serve goes on \
             to the next holder, and every chunk that one honest holder took comes back. Here \
-            those are fetched and no others, which is the case for audits.",
+            those are fetched and no others, which is the case for audits. When the liars leave, \
+            the owner puts everything again.",
     stage,
 };
 
@@ -26,7 +27,7 @@ fn stage() -> Stage {
         "nodes 1 to 6 turn liars",
         (1..=6).map(|node| Step::Deviate(node, "acks and stores nothing")),
     );
-    for hour in 2..12 {
+    for hour in 2..10 {
         stage.at(hour * HOUR, "the owner puts 4 chunks, three times each", [put(4)]);
     }
     stage
@@ -34,9 +35,13 @@ fn stage() -> Stage {
     stage.expect_at(13 * HOUR, "liars acknowledged and hold nothing", |world| {
         world.met(Fault::Byzantine) > 0 && (1..=6).all(|liar| world.held_by(liar) == 0)
     });
-    stage.expect("whatever an honest node took came back", |world| {
+    stage.at(13 * HOUR, "the owner fetches everything", [Step::Fetch(0)]);
+    stage.expect_at(14 * HOUR, "whatever an honest node took came back, and no more", |world| {
         let honest = world.acked_by_any(7..=10);
-        honest > 0 && world.fetched_by(0) == honest
+        (1..32).contains(&honest) && world.fetched_by(0) == honest
+    });
+    stage.expect("the liars are gone, and everything is at three honest nodes", |world| {
+        world.fewest_copies() == 3
     });
     stage
 }

@@ -140,8 +140,11 @@ impl World<'_> {
             OwnerEvent::Stored { ticket, id, .. } => {
                 wishes.end(ticket);
                 wishes.puts.get_mut(&id).into_iter().for_each(|put| put.stored = true);
-                self.chunks.get_mut(&id).into_iter().for_each(|chunk| chunk.promised = true);
-                self.stored += 1;
+                if let Some(chunk) = self.chunks.get_mut(&id) {
+                    // A replica that is made again is no new promise.
+                    self.stored += u64::from(!chunk.promised);
+                    chunk.promised = true;
+                }
             }
             OwnerEvent::Short { .. } => {}
             OwnerEvent::Fetched { ticket, id, .. } => {

@@ -1,15 +1,15 @@
 //! The end: nothing goes wrong any more, and the mesh has to become live again.
 //!
 //! Whoever is not gone for ever comes back, with a disk that works. Then every put that can succeed
-//! must, and every chunk that was promised and that one sound holder still has must be fetched:
-//! by its owner, who knows the holders, and by somebody who comes new with a capability.
+//! must, and every chunk that was promised and that one sound holder still has must be fetched by
+//! its owner, who knows the holders. Replicas that are gone are made again (see `heal`), and
+//! somebody who comes new with a capability fetches everything. At last the cheats leave for ever,
+//! so that the replicas are to be made again at honest nodes.
 
 use super::demand::AGAIN;
 use super::{Event, World};
 use crate::node::wishes::Put;
-use crate::node::{Index, Node, Presence};
-use quloud::core::effect::Reach;
-use quloud::core::placement::DomainPolicy;
+use crate::node::{Domain, Index, Node, Presence};
 use quloud::core::topic::TopicKind;
 use quloud::core::types::{ChunkId, Locality};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use std::time::Duration;
 const GATHER: Duration = Duration::from_secs(900);
 
 /// How long it has for what was left undone: backoffs are long by then.
-const CATCH_UP: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const CATCH_UP: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long a fetch may take.
 const FETCH: Duration = Duration::from_secs(1_800);
@@ -30,7 +30,16 @@ impl World<'_> {
         let gathered = self.agenda.now().after(GATHER);
         self.run_until(gathered, |_| false);
         self.catch_up();
-        self.fetch_all();
+        self.scrub();
+        // First what is there, so that no new copy hides a lost one.
+        self.fetched.clear();
+        self.fetch_all(None);
+        self.heal();
+        self.fetch_all(None);
+        let newcomer = self.newcomer();
+        newcomer.into_iter().for_each(|newcomer| self.fetch_all(Some(newcomer)));
+        self.cheats_leave();
+        self.heal();
         for node in 0..self.nodes.len() {
             if self.violations.is_empty() {
                 self.look_through(node);
@@ -90,7 +99,7 @@ impl World<'_> {
             && self.violations.is_empty()
         {
             let put = &self.nodes[*owner].wishes.puts[id];
-            let room = self.room(*owner, put.locality);
+            let room = self.rooms(*owner, put.locality).len();
             let (acked, replicas) = (put.acked.len(), put.replicas);
             self.violation(format!(
                 "the mesh is live: {owner} stored {id:?} {acked} of {replicas} times, and {room} \
@@ -112,8 +121,8 @@ impl World<'_> {
             let inside = |(id, put): &(&ChunkId, &Put)| !put.stored && !outside.contains(id);
             for (id, put) in wishes.puts.iter().filter(inside) {
                 let shard = self.plan.sharding.topic(TopicKind::Store, put.locality).shard;
-                let room = rooms.entry(shard).or_insert_with(|| self.room(owner, put.locality));
-                if usize::from(put.replicas) <= *room {
+                let room = rooms.entry(shard).or_insert_with(|| self.rooms(owner, put.locality));
+                if usize::from(put.replicas) <= room.len() {
                     undone.push((owner, *id));
                 }
             }
@@ -132,7 +141,7 @@ impl World<'_> {
     }
 
     /// Failure domains in which an honest node at home in this shard takes chunks of this owner.
-    fn room(&self, owner: Index, locality: Locality) -> usize {
+    pub(super) fn rooms(&self, owner: Index, locality: Locality) -> BTreeSet<Domain> {
         let hears = self.answerers(owner, TopicKind::Store, locality);
         let takes = |node: &Index| {
             let Some(machine) = &self.nodes[*node].machine else { return false };
@@ -143,15 +152,9 @@ impl World<'_> {
             let generous = !self.nodes[*node].limits().stingy;
             honest && generous && *node != owner && room > needed && !space.read_only
         };
-        let domains = |node: Index| match self.nodes[node].place.reach {
-            Reach::Local if self.plan.people.domains == DomainPolicy::LanCountsEach => {
-                (Reach::Local, node)
-            }
-            reach => (reach, 0),
-        };
         let reachable = |node: &Index| self.reaches(owner, *node);
         let takers = hears.into_iter().filter(takes).filter(reachable);
-        takers.map(domains).collect::<BTreeSet<_>>().len()
+        takers.map(|node| self.nodes[node].domain()).collect()
     }
 
     /// Whether a node can be connected to another one today: without relays, not every one can.
@@ -159,20 +162,20 @@ impl World<'_> {
         self.net.is_connected(from, to) || !self.nodes[to].place.nat
     }
 
-    /// Everything that was promised comes back.
-    fn fetch_all(&mut self) {
-        self.fetched.clear();
-        let newcomer = (0..self.nodes.len()).rev().find(|node| {
-            self.nodes[*node].evil.is_none() && self.is_up(*node) && *node >= self.plan.use_.owners
-        });
+    /// Somebody who has put nothing.
+    fn newcomer(&self) -> Option<Index> {
+        let mut strangers = (self.plan.use_.owners..self.nodes.len()).rev();
+        strangers.find(|node| self.nodes[*node].is_honest() && self.is_up(*node))
+    }
+
+    /// Everything that was promised comes back to this reader, or to its owner.
+    fn fetch_all(&mut self, reader: Option<Index>) {
         let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
         let promised: Vec<(ChunkId, Index)> =
-            promised.map(|(id, chunk)| (*id, chunk.owner)).collect();
-        for (id, owner) in promised {
-            for reader in [Some(owner), newcomer].into_iter().flatten() {
-                if self.can_fetch(reader, &id) {
-                    self.fetch_one(reader, id);
-                }
+            promised.map(|(id, chunk)| (*id, reader.unwrap_or(chunk.owner))).collect();
+        for (id, reader) in promised {
+            if !self.fetched.contains(&(reader, id)) && self.can_fetch(reader, &id) {
+                self.fetch_one(reader, id);
             }
             if !self.violations.is_empty() {
                 return;

@@ -328,7 +328,7 @@ impl World<'_> {
         }
     }
 
-    fn leave(&mut self, node: Index) {
+    pub(super) fn leave(&mut self, node: Index) {
         if self.nodes[node].presence == Presence::Gone {
             return;
         }

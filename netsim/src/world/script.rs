@@ -192,6 +192,13 @@ impl World<'_> {
         promised.map(|chunk| chunk.acked.keys().filter(honest).count()).min().unwrap_or(0)
     }
 
+    /// Of all promised chunks, the fewest copies: in different failure domains, and readable but
+    /// for those that cheats say to have.
+    pub(crate) fn fewest_copies(&self) -> usize {
+        let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
+        promised.map(|(id, chunk)| self.copies(id, chunk).len()).min().unwrap_or(0)
+    }
+
     /// Chunks that at least one of these nodes has acknowledged.
     pub(crate) fn acked_by_any(&self, nodes: RangeInclusive<Index>) -> usize {
         let some = |acked: &BTreeMap<Index, _>| nodes.clone().any(|node| acked.contains_key(&node));

@@ -1,0 +1,133 @@
+//! Replicas that are gone are made again.
+//!
+//! No role looks after what it has stored yet, so the world does: where a holder left for ever or
+//! lost what it had, the owner puts the chunk again and names the holders that are left. A cheat
+//! that acknowledged counts as long as it is there: nobody can tell it from others today.
+
+use super::World;
+use super::demand::AGAIN;
+use super::finale::CATCH_UP;
+use crate::node::store::Store;
+use crate::node::wishes::{Job, strike};
+use crate::node::{Domain, Index, Presence};
+use crate::oracle::ChunkFacts;
+use quloud::core::topic::TopicKind;
+use quloud::core::types::{ChunkId, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How long the stores take for what their scrubs found.
+const SCRUB: Duration = Duration::from_secs(10);
+
+/// How long it takes until everybody has noticed who left.
+const NOTICED: Duration = Duration::from_secs(60);
+
+impl World<'_> {
+    /// Every store reads all that it has, and takes note of what is damaged.
+    pub(super) fn scrub(&mut self) {
+        for node in 0..self.nodes.len() {
+            let machine = self.nodes[node].machine.as_mut();
+            let begins = machine.is_some_and(|machine| machine.store.scrub());
+            self.commit_later(node, begins);
+        }
+        self.run_until(self.agenda.now().after(SCRUB), |_| false);
+    }
+
+    /// The cheats leave for ever, and only honest copies count from now on.
+    pub(super) fn cheats_leave(&mut self) {
+        for node in 0..self.nodes.len() {
+            if !self.nodes[node].is_honest() && self.nodes[node].presence != Presence::Gone {
+                self.leave(node);
+            }
+        }
+        self.run_until(self.agenda.now().after(NOTICED), |_| false);
+    }
+
+    /// Each promised chunk has its replicas again, where enough nodes would take one.
+    pub(super) fn heal(&mut self) {
+        let end = self.agenda.now().after(self.plan.shorter(CATCH_UP));
+        while self.violations.is_empty() && self.agenda.now() < end {
+            let degraded = self.degraded();
+            if degraded.is_empty() {
+                return;
+            }
+            for (owner, id) in &degraded {
+                self.ask_again(*owner, id);
+            }
+            for owner in 0..self.plan.use_.owners {
+                self.submit(owner);
+            }
+            let next = self.agenda.now().after(AGAIN).min(end);
+            self.run_until(next, |world| {
+                let is_done = |(owner, id): &(Index, ChunkId)| {
+                    world.nodes[*owner].wishes.puts.get(id).is_none_or(|put| put.stored)
+                };
+                degraded.iter().all(is_done)
+            });
+        }
+        if let Some((owner, id)) = self.degraded().first()
+            && self.violations.is_empty()
+        {
+            let chunk = &self.chunks[id];
+            let (acked, copies) = (chunk.acked.keys(), self.copies(id, chunk).len());
+            self.violation(format!(
+                "replicas are made again: {owner} has {id:?} {copies} of {} times, which {:?} \
+                 acknowledged",
+                chunk.replicas,
+                acked.collect::<Vec<_>>()
+            ));
+        }
+    }
+
+    /// The owner counts on those that are left, and wants as many as before.
+    fn ask_again(&mut self, owner: Index, id: &ChunkId) {
+        let gone = self.nodes.iter().filter(|node| node.presence == Presence::Gone);
+        let gone: BTreeSet<NodeId> = gone.map(|node| node.id).collect();
+        if let Some(put) = self.nodes[owner].wishes.puts.get_mut(id) {
+            strike(&mut put.acked, &gone);
+            put.stored = false;
+        }
+    }
+
+    /// Promised chunks with too few replicas, of which enough nodes would take one.
+    fn degraded(&self) -> Vec<(Index, ChunkId)> {
+        let mut rooms = BTreeMap::new();
+        let mut degraded = Vec::new();
+        for (id, chunk) in self.chunks.iter().filter(|(_, chunk)| chunk.promised) {
+            let (owner, wanted) = (chunk.owner, usize::from(chunk.replicas));
+            let mut domains = self.copies(id, chunk);
+            let Some(put) = self.nodes[owner].wishes.puts.get(id) else { continue };
+            if domains.len() >= wanted || !self.may_ask(owner, id) {
+                continue;
+            }
+            let shard = self.plan.sharding.topic(TopicKind::Store, put.locality).shard;
+            let rooms =
+                rooms.entry((owner, shard)).or_insert_with(|| self.rooms(owner, put.locality));
+            domains.extend(rooms.iter().copied());
+            if domains.len() >= wanted {
+                degraded.push((owner, *id));
+            }
+        }
+        degraded
+    }
+
+    /// Whether an owner can work on a chunk: a window full of what nobody takes lets nothing else
+    /// in.
+    fn may_ask(&self, owner: Index, id: &ChunkId) -> bool {
+        let machine = self.nodes[owner].machine.as_ref().filter(|_| self.is_up(owner));
+        let has_job = self.nodes[owner].wishes.has_job(Job::Put(*id));
+        machine.is_some_and(|machine| has_job || machine.owner.store_window_free() > 0)
+    }
+
+    /// Where a chunk is: at honest nodes that can read it, and at cheats that acknowledged it.
+    pub(super) fn copies(&self, id: &ChunkId, chunk: &ChunkFacts) -> BTreeSet<Domain> {
+        let has = |node: &Index| {
+            let looked = &self.nodes[*node];
+            let store = looked.machine.as_ref().map(|machine| &machine.store);
+            let reads = |store: &Store| looked.undisturbed(|| store.holds(id));
+            self.is_up(*node) && (!looked.is_honest() || store.is_some_and(reads))
+        };
+        let holders = chunk.acked.keys().copied().filter(has);
+        holders.map(|node| self.nodes[node].domain()).collect()
+    }
+}
