@@ -9,6 +9,7 @@ mod agenda;
 mod catalogue;
 mod chance;
 mod disk;
+mod ending;
 mod evil;
 mod limits;
 mod mutants;

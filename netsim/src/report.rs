@@ -35,6 +35,7 @@ impl Set {
     pub(crate) fn table(&self) -> String {
         let mut out = String::new();
         self.head(&mut out);
+        self.ending(&mut out);
         let kinds = self.faults.iter().count();
         let _ = writeln!(out, "\n{} faults of {kinds} kinds", grouped(self.faults.total()));
         for group in Group::ALL {
@@ -87,6 +88,19 @@ impl Set {
             grouped(self.chunks),
             grouped(self.fetched)
         );
+    }
+
+    /// What was demanded at the ends, and of how many chunks.
+    fn ending(&self, out: &mut String) {
+        let promised = grouped(self.ending.owners.of());
+        let _ = writeln!(
+            out,
+            "\n{promised} chunks promised at the ends: fetched by owners, fetched by newcomers, \
+             replicas made again"
+        );
+        for (name, demanded) in self.ending.rows() {
+            columns(out, &format!("  {name}"), &demanded.counts());
+        }
     }
 
     fn traffic(&self, out: &mut String) {
@@ -185,6 +199,7 @@ impl Set {
             "events": self.events,
             "chunks": self.chunks,
             "fetched": self.fetched,
+            "ending": self.ending.json(),
             "faults": self.faults.total(),
             "deviations": counts(self.acts.iter()),
             "faults_by_kind": counts(self.faults.iter().map(|(f, count)| (f.name(), count))),
@@ -271,6 +286,8 @@ mod tests {
         let [one, two] = lines;
         assert_eq!(one, two);
         assert_eq!(one.get("commit"), Some(&Value::from(COMMIT)));
+        let owners = one.get("ending").and_then(|ending| ending.get("owners")).unwrap();
+        assert!(owners.get("of").and_then(Value::as_u64).unwrap() > 0, "{owners}");
         for key in ["again", "seeds", "node_years", "faults", "violations", "trace_hash"] {
             assert!(one.get(key).is_some(), "{key}");
         }

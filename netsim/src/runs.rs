@@ -1,5 +1,6 @@
 //! Sets of worlds, some at a time.
 
+use crate::ending::Ending;
 use crate::evil;
 use crate::net::Traffic;
 use crate::plan::Frame;
@@ -30,6 +31,7 @@ pub(crate) struct Set {
     pub(crate) events: u64,
     pub(crate) chunks: u64,
     pub(crate) fetched: u64,
+    pub(crate) ending: Ending,
     pub(crate) faults: Tally<Fault>,
     /// What deviating nodes did, by behaviour.
     pub(crate) acts: Tally<&'static str>,
@@ -122,6 +124,7 @@ impl Set {
             events: 0,
             chunks: 0,
             fetched: 0,
+            ending: Ending::default(),
             faults: Tally::default(),
             acts: Tally::default(),
             rejects: Tally::default(),
@@ -147,6 +150,7 @@ impl Set {
         self.events += outcome.events;
         self.chunks += outcome.chunks;
         self.fetched += outcome.fetched;
+        self.ending.merge(&outcome.ending);
         self.faults.merge(&outcome.faults);
         self.acts.merge(&outcome.acts);
         self.rejects.merge(&outcome.rejects);

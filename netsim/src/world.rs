@@ -33,6 +33,7 @@ mod watch;
 
 use crate::agenda::Agenda;
 use crate::disk::Mishap;
+use crate::ending::Ending;
 use crate::evil::{Behaviour, Env};
 use crate::net::{Cut, Net, Traffic};
 use crate::node::{Index, Node, Presence, Role};
@@ -160,6 +161,8 @@ pub(crate) struct Outcome {
     pub(crate) chunks: u64,
     /// Fetches that succeeded at the end.
     pub(crate) fetched: u64,
+    /// What was demanded at the end.
+    pub(crate) ending: Ending,
     /// Simulated time.
     pub(crate) elapsed: Duration,
     /// Messages turned down, by reason.
@@ -198,6 +201,7 @@ pub(crate) struct World<'a> {
     chunks: BTreeMap<ChunkId, ChunkFacts>,
     /// Who has fetched what since the world has become calm.
     fetched: BTreeSet<(Index, ChunkId)>,
+    ending: Ending,
     oracle: Oracle,
     violations: Vec<String>,
     rejects: Tally<&'static str>,
@@ -274,6 +278,7 @@ impl World<'_> {
             events: self.events,
             chunks: self.stored,
             fetched: self.fetched.len() as u64,
+            ending: self.ending,
             elapsed: self.agenda.now().since(Time(0)),
             rejects: self.rejects,
             faults,

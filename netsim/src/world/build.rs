@@ -5,6 +5,7 @@ use super::{Decay, Event, Observer, Script, World};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, between, moments};
 use crate::disk::{DiskFaults, Mishap};
+use crate::ending::Ending;
 use crate::evil::{self, Gang};
 use crate::limits::Limits;
 use crate::net::{Cut, Net};
@@ -60,6 +61,7 @@ impl<'a> World<'a> {
             keeps: Vec::new(),
             chunks: BTreeMap::new(),
             fetched: BTreeSet::new(),
+            ending: Ending::default(),
             oracle: Oracle::new(),
             violations: Vec::new(),
             rejects: Tally::default(),

@@ -8,8 +8,9 @@
 
 use super::demand::AGAIN;
 use super::{Event, World};
+use crate::ending::{Demanded, Excuse};
 use crate::node::wishes::Put;
-use crate::node::{Domain, Index, Node, Presence};
+use crate::node::{Domain, Index, Node};
 use quloud::core::topic::TopicKind;
 use quloud::core::types::{ChunkId, Locality};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,13 +34,15 @@ impl World<'_> {
         self.scrub();
         // First what is there, so that no new copy hides a lost one.
         self.fetched.clear();
-        self.fetch_all(None);
+        self.ending.owners = self.fetch_all(None);
         self.heal();
         self.fetch_all(None);
-        let newcomer = self.newcomer();
-        newcomer.into_iter().for_each(|newcomer| self.fetch_all(Some(newcomer)));
+        if let Some(newcomer) = self.newcomer() {
+            self.ending.newcomers = self.fetch_all(Some(newcomer));
+        }
         self.cheats_leave();
         self.heal();
+        self.ending.replicas = self.replicas();
         for node in 0..self.nodes.len() {
             if self.violations.is_empty() {
                 self.look_through(node);
@@ -168,41 +171,53 @@ impl World<'_> {
         strangers.find(|node| self.nodes[*node].is_honest() && self.is_up(*node))
     }
 
-    /// Everything that was promised comes back to this reader, or to its owner.
-    fn fetch_all(&mut self, reader: Option<Index>) {
+    /// Everything that was promised comes back to this reader, or to its owner, but for what nobody
+    /// in reach has.
+    fn fetch_all(&mut self, reader: Option<Index>) -> Demanded {
+        let mut demanded = Demanded::default();
         let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
         let promised: Vec<(ChunkId, Index)> =
             promised.map(|(id, chunk)| (*id, reader.unwrap_or(chunk.owner))).collect();
         for (id, reader) in promised {
-            if !self.fetched.contains(&(reader, id)) && self.can_fetch(reader, &id) {
+            let fetchable = self.can_fetch(reader, &id);
+            if fetchable.is_ok() && !self.fetched.contains(&(reader, id)) {
                 self.fetch_one(reader, id);
             }
             if !self.violations.is_empty() {
-                return;
+                break;
             }
+            demanded.count(fetchable);
         }
+        demanded
     }
 
     /// Whether some honest node has the chunk, in reach; one whose disk was always sound must have
     /// what it acknowledged.
-    fn can_fetch(&self, reader: Index, id: &ChunkId) -> bool {
-        let put = self.chunks.get(id).and_then(|chunk| self.nodes[chunk.owner].wishes.puts.get(id));
-        let Some(locality) = put.map(|put| put.locality) else { return false };
-        let hears = self.answerers(reader, TopicKind::Retrieve, locality);
+    fn can_fetch(&self, reader: Index, id: &ChunkId) -> Result<(), Excuse> {
+        let Some(chunk) = self.chunks.get(id).filter(|_| self.is_up(reader)) else {
+            return Err(Excuse::ReaderDown);
+        };
         let has = |node: &Node| {
             let machine = node.machine.as_ref();
-            node.is_honest() && machine.is_some_and(|machine| machine.store.holds(id))
+            node.is_sound() || machine.is_some_and(|machine| machine.store.holds(id))
         };
         let holds = |node: &&Index| {
-            (self.nodes[**node].is_sound() || has(&self.nodes[**node]))
-                && !self.nodes[**node].limits().deaf
-                && self.nodes[**node].presence == Presence::Up
-                && **node != reader
-                && hears.contains(*node)
-                && self.reaches(reader, **node)
+            let honest = self.is_up(**node) && self.nodes[**node].is_honest();
+            **node != reader && honest && has(&self.nodes[**node])
         };
-        let acked = self.chunks.get(id).map(|chunk| chunk.acked.keys());
-        self.is_up(reader) && acked.is_some_and(|mut acked| acked.any(|node| holds(&node)))
+        let mut holders: Vec<Index> = chunk.acked.keys().filter(holds).copied().collect();
+        if holders.is_empty() {
+            return Err(Excuse::NoCopy);
+        }
+        holders.retain(|node| !self.nodes[*node].limits().deaf);
+        if holders.is_empty() {
+            return Err(Excuse::Deaf);
+        }
+        let put = self.nodes[chunk.owner].wishes.puts.get(id);
+        let locality = put.map(|put| put.locality).ok_or(Excuse::NoCopy)?;
+        let hears = self.answerers(reader, TopicKind::Retrieve, locality);
+        let reach = |node: &Index| hears.contains(node) && self.reaches(reader, *node);
+        holders.iter().any(reach).then_some(()).ok_or(Excuse::OutOfReach)
     }
 
     fn fetch_one(&mut self, reader: Index, id: ChunkId) {

@@ -7,6 +7,7 @@
 use super::World;
 use super::demand::AGAIN;
 use super::finale::CATCH_UP;
+use crate::ending::{Demanded, Excuse};
 use crate::node::store::Store;
 use crate::node::wishes::{Job, strike};
 use crate::node::{Domain, Index, Presence};
@@ -21,6 +22,15 @@ const SCRUB: Duration = Duration::from_secs(10);
 
 /// How long it takes until everybody has noticed who left.
 const NOTICED: Duration = Duration::from_secs(60);
+
+/// How a chunk is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It has its replicas.
+    Whole,
+    /// It has too few, and enough nodes would take one.
+    Degraded,
+}
 
 impl World<'_> {
     /// Every store reads all that it has, and takes note of what is damaged.
@@ -91,32 +101,50 @@ impl World<'_> {
 
     /// Promised chunks with too few replicas, of which enough nodes would take one.
     fn degraded(&self) -> Vec<(Index, ChunkId)> {
+        let standing = self.standing().into_iter();
+        let degraded = standing.filter(|(_, standing)| *standing == Ok(Standing::Degraded));
+        degraded.map(|(id, _)| (self.chunks[&id].owner, id)).collect()
+    }
+
+    /// How many promised chunks have the replicas that they should have.
+    pub(super) fn replicas(&self) -> Demanded {
+        let mut demanded = Demanded::default();
+        let standing = self.standing().into_iter();
+        standing.for_each(|(_, standing)| demanded.count(standing.map(|_| ())));
+        demanded
+    }
+
+    /// How each promised chunk is off; or why nothing can be done for it.
+    fn standing(&self) -> Vec<(ChunkId, Result<Standing, Excuse>)> {
         let mut rooms = BTreeMap::new();
-        let mut degraded = Vec::new();
-        for (id, chunk) in self.chunks.iter().filter(|(_, chunk)| chunk.promised) {
+        let promised = self.chunks.iter().filter(|(_, chunk)| chunk.promised);
+        let standing = promised.filter_map(|(id, chunk)| {
             let (owner, wanted) = (chunk.owner, usize::from(chunk.replicas));
             let mut domains = self.copies(id, chunk);
-            let Some(put) = self.nodes[owner].wishes.puts.get(id) else { continue };
-            if domains.len() >= wanted || !self.may_ask(owner, id) {
-                continue;
-            }
-            let shard = self.plan.sharding.topic(TopicKind::Store, put.locality).shard;
-            let rooms =
-                rooms.entry((owner, shard)).or_insert_with(|| self.rooms(owner, put.locality));
-            domains.extend(rooms.iter().copied());
             if domains.len() >= wanted {
-                degraded.push((owner, *id));
+                return Some((*id, Ok(Standing::Whole)));
             }
-        }
-        degraded
+            if let Err(excuse) = self.may_ask(owner, id) {
+                return Some((*id, Err(excuse)));
+            }
+            let locality = self.nodes[owner].wishes.puts.get(id)?.locality;
+            let shard = self.plan.sharding.topic(TopicKind::Store, locality).shard;
+            let rooms = rooms.entry((owner, shard)).or_insert_with(|| self.rooms(owner, locality));
+            domains.extend(rooms.iter().copied());
+            let enough = domains.len() >= wanted;
+            Some((*id, enough.then_some(Standing::Degraded).ok_or(Excuse::NoRoom)))
+        });
+        standing.collect()
     }
 
     /// Whether an owner can work on a chunk: a window full of what nobody takes lets nothing else
     /// in.
-    fn may_ask(&self, owner: Index, id: &ChunkId) -> bool {
+    fn may_ask(&self, owner: Index, id: &ChunkId) -> Result<(), Excuse> {
         let machine = self.nodes[owner].machine.as_ref().filter(|_| self.is_up(owner));
+        let machine = machine.ok_or(Excuse::OwnerDown)?;
         let has_job = self.nodes[owner].wishes.has_job(Job::Put(*id));
-        machine.is_some_and(|machine| has_job || machine.owner.store_window_free() > 0)
+        let room = has_job || machine.owner.store_window_free() > 0;
+        room.then_some(()).ok_or(Excuse::WindowFull)
     }
 
     /// Where a chunk is: at honest nodes that can read it, and at cheats that acknowledged it.

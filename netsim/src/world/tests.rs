@@ -35,6 +35,10 @@ fn in_a_kind_world_everything_is_stored_and_fetched() {
         assert!(!world.chunks.is_empty() && kept.all(|chunk| chunk.promised), "seed {seed}");
         let kept = world.chunks.values().filter(|chunk| chunk.released.is_none()).count();
         assert!(world.fetched.len() >= kept, "seed {seed}");
+        let Ending { owners, newcomers, replicas } = world.ending.clone();
+        for demanded in [owners, newcomers, replicas] {
+            assert_eq!((demanded.met, demanded.of()), (kept as u64, kept as u64), "seed {seed}");
+        }
     }
 }
 
@@ -84,4 +88,22 @@ fn every_way_to_deviate_acts_in_small_worlds_and_breaks_no_promise() {
     }
     let idle = evil::names().filter(|name| acts.of(name) == 0);
     assert_eq!(idle.collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[test]
+fn every_promised_chunk_is_counted_at_the_end_as_met_or_as_excused() {
+    let (mut met, mut excused) = (0, 0);
+    for seed in 0..10 {
+        let mut silent = |_: Time, _: &dyn Fn() -> String| {};
+        let mut world = World::new(seed, &frame(), &mut silent);
+        world.live();
+        world.finale();
+        let promised = world.chunks.values().filter(|chunk| chunk.promised).count() as u64;
+        for (name, demanded) in world.ending.rows() {
+            assert_eq!(demanded.of(), promised, "seed {seed}: {name}");
+            met += demanded.met;
+            excused += demanded.excused.total();
+        }
+    }
+    assert!(met > 0 && excused > 0, "{met} met, {excused} excused");
 }
