@@ -2,7 +2,7 @@
 //! acknowledged it, the owner's own not among them.
 
 use super::{Fact, Property, Truth};
-use crate::node::Index;
+use crate::node::{Domain, Index};
 use quloud::core::owner::OwnerEvent;
 use std::collections::BTreeSet;
 
@@ -17,33 +17,32 @@ impl Property for Quorum {
         let Fact::Reported { node, event } = fact else { return None };
         match event {
             OwnerEvent::Acked { id, node: holder, .. } => {
-                let holder = truth.indices.get(holder)?;
-                let acked = truth.chunks.get(id).is_some_and(|c| c.acked.contains_key(holder));
-                (!acked).then(|| format!("{node} counts an ack of {holder} that it never gave"))
+                let known = truth.indices.get(holder);
+                let chunk = truth.chunks.get(id);
+                let acked = known.is_some_and(|holder| {
+                    chunk.is_some_and(|chunk| chunk.acked.contains_key(holder))
+                });
+                (!acked).then(|| format!("{node} counts an ack of {holder:?} that it never gave"))
             }
             OwnerEvent::Stored { id, replicas, holders, .. } => {
-                let chunk = truth.chunks.get(id)?;
-                let known: Option<BTreeSet<Index>> =
-                    holders.iter().map(|holder| truth.indices.get(holder).copied()).collect();
-                let known = known?;
+                let strange = |holder| !truth.indices.contains_key(holder);
+                let Some(chunk) = truth.chunks.get(id) else {
+                    return Some(format!("{node} calls {id:?} stored, which nobody put"));
+                };
+                if let Some(holder) = holders.iter().find(|holder| strange(holder)) {
+                    return Some(format!("{node} counts {holder:?} for {id:?}, which nobody is"));
+                }
+                let known = holders.iter().filter_map(|holder| truth.indices.get(holder));
+                let known: BTreeSet<Index> = known.copied().collect();
                 let acked = known.iter().all(|holder| chunk.acked.contains_key(holder));
-                let enough = *replicas >= chunk.replicas && known.len() >= usize::from(*replicas);
-                let apart = domains(truth, &known) >= usize::from(*replicas);
+                let domain = |holder: &Index| truth.nodes[*holder].domain();
+                let domains: BTreeSet<Domain> = known.iter().map(domain).collect();
+                let enough = *replicas >= chunk.replicas && domains.len() >= usize::from(*replicas);
                 let own = known.contains(node);
-                (!acked || !enough || !apart || own)
+                (!acked || !enough || own)
                     .then(|| format!("{node} calls {id:?} stored {replicas} times, at {known:?}"))
             }
             _ => None,
         }
     }
-}
-
-/// In how many public networks these nodes are; each node of a LAN counts.
-fn domains(truth: &Truth<'_>, nodes: &BTreeSet<Index>) -> usize {
-    use quloud::core::effect::Reach;
-    let reach = |node: &Index| match truth.nodes[*node].place.reach {
-        Reach::Local => (Reach::Local, *node),
-        public => (public, 0),
-    };
-    nodes.iter().map(reach).collect::<BTreeSet<_>>().len()
 }
