@@ -22,6 +22,7 @@ use quloud::store::writer::Options;
 use quloud::store::{OpenReport, StoreOpenError};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -114,6 +115,8 @@ pub(crate) struct Machine {
     pub(crate) store: Store,
     /// When the node is woken next.
     pub(crate) wake: Option<Time>,
+    /// Whom it takes itself to be connected to.
+    pub(crate) met: BTreeSet<Index>,
 }
 
 /// Which of the two roles.
@@ -186,9 +189,9 @@ impl Node {
             operator: String::new(),
             used_by_account: store.usage(),
         });
-        holder.handle(now, Input::Space(store.space()));
+        holder.handle(now, Input::Space(store.told()));
         holder.handle(now, Input::OwnRecord(self.record()));
-        self.machine = Some(Machine { owner, holder, store, wake: None });
+        self.machine = Some(Machine { owner, holder, store, wake: None, met: BTreeSet::new() });
         self.presence = Presence::Up;
         self.life += 1;
         Ok(report)

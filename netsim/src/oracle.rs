@@ -21,7 +21,7 @@ mod room;
 use crate::node::{Index, Node, Role};
 use ::bytes::Bytes;
 use quloud::core::codec::Reject;
-use quloud::core::effect::Space;
+use quloud::core::effect::{Found, Space, Via};
 use quloud::core::holder::HolderLoad;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::owner::{Fill, OwnerEvent};
@@ -40,21 +40,47 @@ pub(crate) enum Fact<'a> {
     Dialled { node: Index, role: Role, to: NodeId, record: &'a Bytes },
     /// An owner role tells its user something.
     Reported { node: Index, event: &'a OwnerEvent },
-    /// A role turns something down.
-    Rejected { node: Index, from: NodeId, reason: Reject },
+    /// A role turns something down that `from` brought.
+    Rejected { node: Index, from: NodeId, heard: Option<Heard>, reason: Reject },
     /// A node opened its store.
     Opened { node: Index, report: &'a OpenReport },
     /// A node started, or the world is at its end; of the chunks it acknowledged, these it does
     /// not have, and of those that it deleted, these it has.
     Started { node: Index, missing: &'a [ChunkId], risen: &'a [ChunkId] },
     /// A store was asked for a chunk.
-    Looked { node: Index, id: ChunkId, held: bool },
+    Looked { node: Index, id: ChunkId, seen: Seen },
     /// A holder role is told how full its store is.
     Told { node: Index, space: Space },
     /// What a store says, and what was found when it was looked through.
     Counted { node: Index, space: Space, by_account: u64, found: u64 },
     /// How full the tables of a holder and an owner are, after each event.
     Loaded { node: Index, load: HolderLoad, owner: &'a [Fill] },
+}
+
+/// Whose words a node has heard: over a stream those of its peer, and over gossip those of whoever
+/// published them, which need not be the neighbour that brought them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) via: Via,
+    pub(crate) author: Index,
+}
+
+/// What a store says of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It is not there.
+    Nothing,
+    /// Something stands against its record: its node holds it no more, but it was not deleted.
+    Damaged,
+    /// It is there.
+    Sound,
+}
+
+impl Seen {
+    /// As the catalogue has it.
+    pub(crate) fn of(found: Option<Found>) -> Self {
+        found.map_or(Self::Nothing, |found| if found.sound { Self::Sound } else { Self::Damaged })
+    }
 }
 
 /// What is true of a chunk.
@@ -89,6 +115,12 @@ impl Truth<'_> {
     /// Whether a node follows the protocol.
     pub(crate) fn is_honest(&self, node: Index) -> bool {
         self.nodes[node].evil.is_none()
+    }
+
+    /// Whether a node takes itself to be connected to another.
+    pub(crate) fn has_met(&self, node: Index, peer: Index) -> bool {
+        let machine = self.nodes[node].machine.as_ref();
+        machine.is_some_and(|machine| machine.met.contains(&peer))
     }
 
     /// Whether a node runs and honestly does not have a chunk.

@@ -37,7 +37,7 @@ use crate::ending::Ending;
 use crate::evil::{Behaviour, Env};
 use crate::net::{Cut, Net, Traffic};
 use crate::node::{Index, Node, Presence, Role};
-use crate::oracle::{ChunkFacts, Fact, Oracle, Truth};
+use crate::oracle::{ChunkFacts, Fact, Heard, Oracle, Truth};
 use crate::plan::{Frame, Plan};
 use crate::report::clock;
 use crate::sometimes::Rare;
@@ -65,7 +65,7 @@ const EVENTS_PER_MOMENT: u32 = 100_000;
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// A gossiped message arrives.
-    Gossip { to: Index, forwarder: Index, bytes: Bytes },
+    Gossip { to: Index, forwarder: Index, author: Index, bytes: Bytes },
     /// A frame arrives over the connection of that epoch.
     Frame { from: Index, to: Index, epoch: u64, frame: codec::Frame },
     /// Two nodes come to be connected, or not; `asked`: a role of `a` waits for it.
@@ -83,7 +83,7 @@ pub(crate) enum Event {
     /// A store that may have nothing to do looks how full its disk is.
     Look { node: Index, life: u64 },
     /// A store looks chunks up.
-    Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId> },
+    Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId>, heard: Option<Heard> },
     /// A store reads a chunk.
     Read { node: Index, life: u64, ticket: Ticket, id: ChunkId },
     /// A role asked to be woken.
@@ -202,6 +202,8 @@ pub(crate) struct World<'a> {
     /// Who has fetched what since the world has become calm.
     fetched: BTreeSet<(Index, ChunkId)>,
     ending: Ending,
+    /// Whose words the node is hearing that is being fed, or heard when it asked its store.
+    hearing: Option<Heard>,
     oracle: Oracle,
     violations: Vec<String>,
     rejects: Tally<&'static str>,

@@ -3,6 +3,7 @@
 
 use crate::catalogue::SimCatalogue;
 use crate::disk::SimDisk;
+use crate::oracle::Seen;
 use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::crypto::keys::WrapKey;
@@ -153,6 +154,12 @@ impl Store {
         (std::mem::replace(&mut self.told, now) != now).then_some(now)
     }
 
+    /// What its node was told last, or is to be told first: a question to the disk may fail, and
+    /// another answer would be no news.
+    pub(crate) fn told(&self) -> Space {
+        self.told
+    }
+
     /// What was moved between segments so far.
     pub(crate) fn moves(&self) -> Moves {
         self.writer.moves()
@@ -190,9 +197,10 @@ impl Store {
         results.find(|result| *result != Err(StoreError::Io)) == Some(Err(StoreError::NotFound))
     }
 
-    /// Whether a chunk is in the catalogue, for whoever looks again where a look fails.
-    pub(crate) fn finds(&self, id: &ChunkId) -> bool {
-        (0..LOOKS).any(|_| self.reader.find(std::slice::from_ref(id)).iter().any(Option::is_some))
+    /// What the catalogue has of a chunk, for whoever looks again where a look fails.
+    pub(crate) fn seen(&self, id: &ChunkId) -> Seen {
+        let looks = (0..LOOKS).flat_map(|_| self.reader.find(std::slice::from_ref(id)));
+        looks.map(Seen::of).find(|seen| *seen != Seen::Nothing).unwrap_or(Seen::Nothing)
     }
 
     /// Whether a chunk is held and can be read, now.

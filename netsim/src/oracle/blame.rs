@@ -1,6 +1,7 @@
 //! No honest node is taken for a cheat.
 
 use super::{Fact, Property, Truth};
+use crate::node::Node;
 use quloud::core::codec::Reject;
 use quloud::core::owner::{FetchFailure, OwnerEvent};
 
@@ -13,7 +14,7 @@ impl Property for Blame {
 
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         match fact {
-            Fact::Rejected { node, from, reason } if truth.is_honest(*node) => {
+            Fact::Rejected { node, from, heard, reason } if truth.is_honest(*node) => {
                 let cheats = matches!(
                     reason,
                     Reject::Oversize
@@ -24,11 +25,12 @@ impl Property for Blame {
                         | Reject::WrongBytes
                         | Reject::BadProof
                 );
-                let from = *truth.indices.get(from)?;
-                // Whoever forwards a cheat's gossip is named in its place.
-                let nobody_cheats = truth.nodes.iter().all(|node| node.evil.is_none());
-                let honest = truth.is_honest(from) && nobody_cheats;
-                (cheats && honest).then(|| format!("{node} rejects {from}: {}", reason.name()))
+                // Whoever forwards a cheat's gossip is named in its place. Of some that a node
+                // looks into later nobody knows any more who said it: then it may be a cheat.
+                let nobody_cheats = || truth.nodes.iter().all(Node::is_honest);
+                let honest = heard.map_or_else(nobody_cheats, |of| truth.is_honest(of.author));
+                (cheats && honest)
+                    .then(|| format!("{node} rejects {}, by {from:?}, {heard:?}", reason.name()))
             }
             Fact::Reported { node, event: OwnerEvent::NotFetched { asked, id, .. } } => {
                 let wronged = asked.iter().find_map(|(holder, failure)| {

@@ -1,7 +1,7 @@
 //! What a sound store has deleted stays away until it is written again: no crash, no emptied
 //! segment and no new catalogue brings it back.
 
-use super::{Fact, Property, Truth};
+use super::{Fact, Property, Seen, Truth};
 
 pub(crate) struct Gone;
 
@@ -16,9 +16,11 @@ impl Property for Gone {
                 let first = risen.first().filter(|_| truth.nodes[*node].has_sound_disk())?;
                 Some(format!("{node} deleted {first:?} and has it again"))
             }
-            Fact::Looked { node, id, held: true } if truth.nodes[*node].has_sound_disk() => {
+            // Any header will do: a chunk that is damaged was not deleted.
+            Fact::Looked { node, id, seen } if truth.nodes[*node].has_sound_disk() => {
                 let buried = truth.chunks.get(id).is_some_and(|chunk| chunk.buried.contains(node));
-                buried.then(|| format!("{node} deleted {id:?} and finds it"))
+                let risen = buried && *seen != Seen::Nothing;
+                risen.then(|| format!("{node} deleted {id:?} and finds it"))
             }
             _ => None,
         }

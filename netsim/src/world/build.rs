@@ -62,6 +62,7 @@ impl<'a> World<'a> {
             chunks: BTreeMap::new(),
             fetched: BTreeSet::new(),
             ending: Ending::default(),
+            hearing: None,
             oracle: Oracle::new(),
             violations: Vec::new(),
             rejects: Tally::default(),

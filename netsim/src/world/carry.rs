@@ -31,7 +31,8 @@ impl World<'_> {
             Effect::Dial { node: to, record } => self.dial(node, role, to, &record),
             Effect::FindChunks { ticket, ids } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                self.agenda.after(wait, Event::Find { node, life, ticket, ids });
+                let heard = self.hearing;
+                self.agenda.after(wait, Event::Find { node, life, ticket, ids, heard });
             }
             Effect::ReadChunk { ticket, id } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
@@ -51,7 +52,8 @@ impl World<'_> {
             Effect::Report(effect::Event::Rejected { from, reason }) => {
                 self.log(|| format!("{node} rejects {}", reason.name()));
                 self.rejects.count(reason.name());
-                self.see(&Fact::Rejected { node, from, reason });
+                let heard = self.hearing;
+                self.see(&Fact::Rejected { node, from, heard, reason });
             }
         }
     }
@@ -73,7 +75,8 @@ impl World<'_> {
         });
         for arrival in arrivals {
             let (to, forwarder) = (arrival.to, arrival.forwarder);
-            self.agenda.at(arrival.at, Event::Gossip { to, forwarder, bytes: bytes.clone() });
+            let (author, bytes) = (node, bytes.clone());
+            self.agenda.at(arrival.at, Event::Gossip { to, forwarder, author, bytes });
         }
     }
 

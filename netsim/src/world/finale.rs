@@ -145,19 +145,24 @@ impl World<'_> {
 
     /// Failure domains in which an honest node at home in this shard takes chunks of this owner.
     pub(super) fn rooms(&self, owner: Index, locality: Locality) -> BTreeSet<Domain> {
+        let takers = self.takers(owner, locality).into_iter();
+        takers.map(|node| self.nodes[node].domain()).collect()
+    }
+
+    /// Those nodes.
+    pub(super) fn takers(&self, owner: Index, locality: Locality) -> Vec<Index> {
         let hears = self.answerers(owner, TopicKind::Store, locality);
         let takes = |node: &Index| {
             let Some(machine) = &self.nodes[*node].machine else { return false };
             let space = machine.store.space();
             let needed = 64 * self.plan.use_.chunk_bytes as u64 + (1 << 20);
             let room = space.capacity.saturating_sub(space.used).min(space.free);
-            let honest = self.nodes[*node].evil.is_none() && self.is_up(*node);
+            let honest = self.nodes[*node].is_honest() && self.is_up(*node);
             let generous = !self.nodes[*node].limits().stingy;
             honest && generous && *node != owner && room > needed && !space.read_only
         };
         let reachable = |node: &Index| self.reaches(owner, *node);
-        let takers = hears.into_iter().filter(takes).filter(reachable);
-        takers.map(|node| self.nodes[node].domain()).collect()
+        hears.into_iter().filter(takes).filter(reachable).collect()
     }
 
     /// Whether a node can be connected to another one today: without relays, not every one can.

@@ -4,12 +4,13 @@ use super::carry::NOTICED;
 use super::{Decay, Event, World};
 use crate::chance::between;
 use crate::node::{Index, Presence, REBOOT, Role, addressee};
+use crate::oracle::Heard;
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::codec;
 use quloud::core::effect::{Effect, Input, Via};
 use quloud::core::message::{Message, StreamMessage};
-use quloud::core::types::Time;
+use quloud::core::types::{NodeId, Time};
 use rand::RngExt;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -48,7 +49,9 @@ impl World<'_> {
                 let until = self.paused(node).unwrap_or(self.agenda.now());
                 self.agenda.at(until, event);
             }
-            Event::Gossip { to, forwarder, bytes } => self.on_gossip(to, forwarder, &bytes),
+            Event::Gossip { to, forwarder, author, bytes } => {
+                self.on_gossip(to, forwarder, author, &bytes);
+            }
             Event::Frame { from, to, epoch, frame } => self.on_frame((from, to), epoch, frame),
             Event::Connect { a, b, asked } => self.connect(a, b, asked),
             Event::LinkGone { a, b, epoch } => self.on_link_gone(a, b, epoch),
@@ -57,8 +60,8 @@ impl World<'_> {
             Event::Commit { node, life } if self.is_alive(node, life) => self.commit(node),
             Event::Tidy { node, life } if self.is_alive(node, life) => self.tidy(node),
             Event::Look { node, life } if self.is_alive(node, life) => self.look(node),
-            Event::Find { node, life, ticket, ids } if self.is_alive(node, life) => {
-                self.find(node, ticket, &ids);
+            Event::Find { node, life, ticket, ids, heard } if self.is_alive(node, life) => {
+                self.find(node, ticket, &ids, heard);
             }
             Event::Read { node, life, ticket, id } if self.is_alive(node, life) => {
                 self.read(node, ticket, id);
@@ -147,7 +150,7 @@ impl World<'_> {
         }
     }
 
-    fn on_gossip(&mut self, to: Index, forwarder: Index, bytes: &[u8]) {
+    fn on_gossip(&mut self, to: Index, forwarder: Index, author: Index, bytes: &[u8]) {
         if !self.is_up(to) {
             return;
         }
@@ -155,8 +158,7 @@ impl World<'_> {
         let Ok(message) = codec::decode_topic(bytes) else { return };
         let message = Message::Topic(message);
         let from = self.ids[forwarder];
-        let role = addressee(&message);
-        self.feed(to, role, Input::Message { from, via: Via::Topic, message });
+        self.hear(to, from, Heard { via: Via::Topic, author }, message);
     }
 
     fn on_frame(&mut self, (from, to): (Index, Index), epoch: u64, frame: codec::Frame) {
@@ -173,10 +175,15 @@ impl World<'_> {
         {
             facts.reached.insert(to);
         }
-        let message = Message::Stream(message);
-        let from = self.ids[from];
+        let heard = Heard { via: Via::Stream, author: from };
+        self.hear(to, self.ids[from], heard, Message::Stream(message));
+    }
+
+    fn hear(&mut self, to: Index, from: NodeId, heard: Heard, message: Message) {
+        self.hearing = Some(heard);
         let role = addressee(&message);
-        self.feed(to, role, Input::Message { from, via: Via::Stream, message });
+        self.feed(to, role, Input::Message { from, via: heard.via, message });
+        self.hearing = None;
     }
 
     fn connect(&mut self, a: Index, b: Index, asked: bool) {
@@ -209,6 +216,9 @@ impl World<'_> {
         if !self.is_up(node) || !self.net.is_connected(node, peer) {
             return;
         }
+        if let Some(machine) = &mut self.nodes[node].machine {
+            machine.met.insert(peer);
+        }
         let topics = self.nodes[peer].subscriptions();
         let peer = self.nodes[peer].peer();
         self.feed(node, Role::Holder, Input::PeerUp(peer.clone()));
@@ -220,6 +230,9 @@ impl World<'_> {
 
     fn on_peer_lost(&mut self, node: Index, peer: Index) {
         if self.is_up(node) && !self.net.is_connected(node, peer) {
+            if let Some(machine) = &mut self.nodes[node].machine {
+                machine.met.remove(&peer);
+            }
             let peer = self.ids[peer];
             self.feed(node, Role::Holder, Input::PeerDown(peer));
             self.feed(node, Role::Owner, Input::PeerDown(peer));

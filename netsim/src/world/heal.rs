@@ -79,12 +79,13 @@ impl World<'_> {
             && self.violations.is_empty()
         {
             let chunk = &self.chunks[id];
-            let (acked, copies) = (chunk.acked.keys(), self.copies(id, chunk).len());
+            let (copies, wanted) = (self.copies(id, chunk).len(), chunk.replicas);
+            let acked: Vec<Index> = chunk.acked.keys().copied().collect();
+            let puts = &self.nodes[*owner].wishes.puts;
+            let takers = puts.get(id).map(|put| self.takers(*owner, put.locality));
             self.violation(format!(
-                "replicas are made again: {owner} has {id:?} {copies} of {} times, which {:?} \
-                 acknowledged",
-                chunk.replicas,
-                acked.collect::<Vec<_>>()
+                "replicas are made again: {owner} has {id:?} {copies} of {wanted} times; {acked:?} \
+                 acknowledged it, and {takers:?} would take it"
             ));
         }
     }

@@ -7,7 +7,7 @@ use super::{Event, World};
 use crate::chance::between;
 use crate::node::wishes::Job;
 use crate::node::{Index, Role};
-use crate::oracle::Fact;
+use crate::oracle::{Fact, Seen};
 use crate::sometimes::Rare;
 use quloud::core::effect::Input;
 use quloud::core::owner::OwnerCommand;
@@ -116,10 +116,10 @@ impl World<'_> {
         if machine.store.is_to_write(&id) {
             return;
         }
-        let held = machine.store.find(&[id]).iter().any(Option::is_some);
+        let seen = machine.store.seen(&id);
         // A look that fails finds nothing either.
-        if held || machine.store.lacks(&id) {
-            self.see(&Fact::Looked { node, id, held });
+        if seen != Seen::Nothing || machine.store.lacks(&id) {
+            self.see(&Fact::Looked { node, id, seen });
         }
         // From here on it may be gone.
         if let Some(chunk) = self.chunks.get_mut(&id) {

@@ -5,7 +5,7 @@ use super::{Event, World};
 use crate::chance::between;
 use crate::node::store::{Change, Next};
 use crate::node::{Index, Machine, Presence, REBOOT, Role};
-use crate::oracle::Fact;
+use crate::oracle::{Fact, Heard, Seen};
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::effect::{Input, StoreError};
@@ -114,7 +114,13 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn find(&mut self, node: Index, ticket: Ticket, ids: &[ChunkId]) {
+    pub(super) fn find(
+        &mut self,
+        node: Index,
+        ticket: Ticket,
+        ids: &[ChunkId],
+        heard: Option<Heard>,
+    ) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
         let found = machine.store.find(ids);
         let acked =
@@ -123,13 +129,15 @@ impl World<'_> {
         let missing = |id: &&ChunkId| acked(id) && machine.store.lacks(id);
         let not_found = ids.iter().zip(&found).filter(|(_, found)| found.is_none());
         let missing: Vec<ChunkId> = not_found.map(|(id, _)| id).filter(missing).copied().collect();
-        for (id, _) in ids.iter().zip(&found).filter(|(_, found)| found.is_some()) {
-            self.see(&Fact::Looked { node, id: *id, held: true });
+        for (id, found) in ids.iter().zip(&found).filter(|(_, found)| found.is_some()) {
+            self.see(&Fact::Looked { node, id: *id, seen: Seen::of(*found) });
         }
         for id in missing {
-            self.see(&Fact::Looked { node, id, held: false });
+            self.see(&Fact::Looked { node, id, seen: Seen::Nothing });
         }
+        self.hearing = heard;
         self.feed(node, Role::Holder, Input::ChunksFound { ticket, found });
+        self.hearing = None;
     }
 
     pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId) {
@@ -137,11 +145,13 @@ impl World<'_> {
         let (input, begins) = machine.store.read(ticket, &id);
         self.commit_later(node, begins);
         if let Input::ChunkRead { result, .. } = &input {
-            match result {
-                Ok(_) => self.see(&Fact::Looked { node, id, held: true }),
-                Err(StoreError::NotFound) => self.see(&Fact::Looked { node, id, held: false }),
-                Err(_) => {}
-            }
+            let seen = match result {
+                Ok(_) => Some(Seen::Sound),
+                Err(StoreError::NotFound) => Some(Seen::Nothing),
+                Err(StoreError::Damaged) => Some(Seen::Damaged),
+                Err(_) => None,
+            };
+            seen.into_iter().for_each(|seen| self.see(&Fact::Looked { node, id, seen }));
         }
         self.feed(node, Role::Holder, input);
     }
@@ -227,7 +237,8 @@ impl World<'_> {
         self.see(&Fact::Started { node, missing: &missing, risen: &risen });
         let Some(machine) = &self.nodes[node].machine else { return };
         let ids: Vec<ChunkId> = self.chunks.keys().copied().collect();
-        let found = ids.iter().filter(|id| machine.store.finds(id)).count() as u64;
+        let there = |id: &&ChunkId| machine.store.seen(id) != Seen::Nothing;
+        let found = ids.iter().filter(there).count() as u64;
         let (space, by_account) = (machine.store.space(), machine.store.usage().values().sum());
         self.see(&Fact::Counted { node, space, by_account, found });
     }
