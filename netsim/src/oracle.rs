@@ -175,3 +175,6 @@ impl Oracle {
         broken.collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Nodes, chunks and messages to show a property.
+
+use crate::catalogue::CatalogueFaults;
+use crate::disk::DiskFaults;
+use crate::evil;
+use crate::limits::Limits;
+use crate::node::{Blueprint, Index, Node, Place};
+use crate::oracle::{ChunkFacts, Fact, Property, Truth};
+use bytes::Bytes;
+use quloud::core::effect::Reach;
+use quloud::core::message::{ChunkData, Offer, StoreAck, StoreChunk, StoreRequest, StreamMessage};
+use quloud::core::owner::OwnerEvent;
+use quloud::core::placement::DomainPolicy;
+use quloud::core::shard::Sharding;
+use quloud::core::types::{
+    Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, Locality, NodeId, StoreEpoch, Ticket, Time,
+};
+use quloud::crypto::ack::AckedChunk;
+use quloud::crypto::keys::ChunkKey;
+use quloud::crypto::seal::SealedChunk;
+use quloud::store::writer::Options;
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The owner, two honest holders, and a cheat.
+pub(super) const OWNER: Index = 0;
+pub(super) const HOLDER: Index = 1;
+pub(super) const OTHER: Index = 2;
+pub(super) const CHEAT: Index = 3;
+
+/// Four nodes that run and are connected, and two chunks that node 0 put, two times each.
+pub(super) struct Stand {
+    pub(super) nodes: Vec<Node>,
+    indices: BTreeMap<NodeId, Index>,
+    chunks: BTreeMap<ChunkId, ChunkFacts>,
+    pub(super) put: [SealedChunk; 2],
+}
+
+fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
+    let place = Place { reach, nat: false, slow: false, laptop: false, sturdy: true };
+    let options = Options { capacity: 1 << 30, reserve: 0, segment_bytes: 1 << 20, ballast: 0 };
+    let mut node = Node::new(
+        ChaCha20Rng::from_seed([number + 1; 32]),
+        Blueprint {
+            place,
+            options,
+            disk: DiskFaults::default(),
+            catalogue: CatalogueFaults::default(),
+            domains,
+            limits: Limits::default(),
+            sharding: Sharding::WHOLE,
+        },
+    );
+    node.start(Time(0)).unwrap();
+    node
+}
+
+impl Stand {
+    pub(super) fn new() -> Self {
+        Self::at(DomainPolicy::LanCountsEach, |number| Reach::PublicV4([100, 0, number]))
+    }
+
+    pub(super) fn at(domains: DomainPolicy, reach: fn(u8) -> Reach) -> Self {
+        let mut nodes: Vec<Node> = (0..4).map(|n| node(n, domains, reach(n))).collect();
+        nodes[CHEAT].evil =
+            evil::ALL.iter().map(|make| make(&evil::Gang::new(Time(0), true))).next();
+        for (at, node) in nodes.iter_mut().enumerate() {
+            node.machine.as_mut().unwrap().met = (0..4).filter(|peer| *peer != at).collect();
+        }
+        let keys = &nodes[OWNER].owner_keys;
+        let put = [b"one".as_slice(), b"two"].map(|plain| {
+            let key = ChunkKey::derive(&keys.dedup, 0, 1, plain);
+            SealedChunk::new(keys, &key, Locality(0), plain)
+        });
+        let facts = |chunk: &SealedChunk| ChunkFacts {
+            owner: OWNER,
+            sealed: chunk.sealed.clone(),
+            readers: BTreeSet::from([OWNER]),
+            replicas: 2,
+            reached: BTreeSet::new(),
+            acked: BTreeMap::from([(HOLDER, Time(0)), (OTHER, Time(0))]),
+            buried: BTreeSet::new(),
+            released: None,
+            promised: true,
+        };
+        let chunks = put.iter().map(|chunk| (chunk.id(), facts(chunk))).collect();
+        let indices = nodes.iter().enumerate().map(|(at, node)| (node.id, at)).collect();
+        Self { nodes, indices, chunks, put }
+    }
+
+    pub(super) fn id(&self, which: usize) -> ChunkId {
+        self.put[which].id()
+    }
+
+    pub(super) fn of(&mut self, which: usize) -> &mut ChunkFacts {
+        let id = self.id(which);
+        self.chunks.get_mut(&id).unwrap()
+    }
+
+    pub(super) fn see(&self, property: &mut dyn Property, fact: &Fact<'_>) -> Option<String> {
+        let (nodes, indices, chunks) = (&self.nodes, &self.indices, &self.chunks);
+        property.see(&Truth { nodes, indices, chunks }, fact)
+    }
+
+    /// Fine: the property has nothing to say.
+    pub(super) fn holds(&self, property: &mut dyn Property, facts: &[Fact<'_>]) {
+        for fact in facts {
+            assert_eq!(self.see(property, fact), None, "{}: {fact:?}", property.name());
+        }
+    }
+
+    /// Each of these breaks it, however many did before.
+    pub(super) fn breaks(&self, property: &mut dyn Property, facts: &[Fact<'_>]) {
+        for fact in facts {
+            assert!(self.see(property, fact).is_some(), "{}: {fact:?}", property.name());
+        }
+    }
+
+    pub(super) fn ids(&self, nodes: &[Index]) -> Vec<NodeId> {
+        nodes.iter().map(|node| self.nodes[*node].id).collect()
+    }
+
+    /// An ack by a store for this chunk.
+    pub(super) fn ack(&self, which: usize, lease: u8) -> StreamMessage {
+        let lease = LeaseNonce::from_bytes([lease; 16]);
+        StreamMessage::StoreAck(StoreAck {
+            batch: BatchId::from_bytes([0; 16]),
+            account: Account::from_bytes([0; 32]),
+            epoch: StoreEpoch::from_bytes([0; 16]),
+            terms: LeaseTerms::default(),
+            chunks: vec![AckedChunk { id: self.id(which), lease, receipt: [0; 32] }],
+            signature: [0; 64],
+        })
+    }
+
+    /// The owner's request for holders of the first chunk.
+    pub(super) fn request(&self) -> StoreRequest {
+        let sealed_bytes = self.put[0].header.sealed_bytes;
+        StoreRequest {
+            ephemeral: [7; 32],
+            attempt: 0,
+            probability: u16::MAX,
+            quorum: 2,
+            terms: LeaseTerms::default(),
+            offers: vec![Offer { id: self.id(0), sealed_bytes }],
+            stamp: Bytes::new(),
+        }
+    }
+
+    pub(super) fn chunk(&self, which: usize) -> StreamMessage {
+        StreamMessage::StoreChunk(Box::new(StoreChunk {
+            batch: BatchId::from_bytes([0; 16]),
+            account: Account::from_bytes([0; 32]),
+            header: self.put[which].header,
+            terms: LeaseTerms::default(),
+            nonce: [0; 32],
+            proof: [0; 64],
+            seed: [0; 32],
+            tags: Bytes::new(),
+            sealed: self.put[which].sealed.clone(),
+        }))
+    }
+
+    pub(super) fn data(&self, which: usize, request: u64) -> StreamMessage {
+        let SealedChunk { header, sealed, .. } = &self.put[which];
+        StreamMessage::ChunkData(ChunkData { request, header: *header, sealed: sealed.clone() })
+    }
+
+    pub(super) fn acked(&self, which: usize, holder: Index, epoch: u8) -> OwnerEvent {
+        OwnerEvent::Acked {
+            ticket: Ticket(1),
+            id: self.id(which),
+            node: self.nodes[holder].id,
+            lease: LeaseNonce::from_bytes([0; 16]),
+            epoch: StoreEpoch::from_bytes([epoch; 16]),
+            replicas: 1,
+        }
+    }
+
+    pub(super) fn stored(&self, replicas: u8, holders: &[Index]) -> OwnerEvent {
+        let (ticket, id) = (Ticket(1), self.id(0));
+        OwnerEvent::Stored { ticket, id, replicas, holders: self.ids(holders) }
+    }
+}
