@@ -104,6 +104,13 @@ impl Net {
         Self { rng, plan, links, cuts, lines, mute, calm: false, tally, traffic }
     }
 
+    /// One more node, with an ordinary line and no connection.
+    pub(crate) fn join(&mut self) {
+        self.lines.push(LINE);
+        self.traffic.push(Traffic::default());
+        self.links.join();
+    }
+
     /// From now on nothing goes wrong any more: cuts are over, nothing is lost.
     pub(crate) fn calm_down(&mut self) {
         self.calm = true;

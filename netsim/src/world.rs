@@ -17,6 +17,7 @@
 //! | `world/script.rs` | what a scenario does to it |
 //! | `world/watch.rs` | what is seen of it in a picture |
 //! | `world/heal.rs` | replicas that are made again |
+//! | `world/join.rs` | somebody who comes new |
 //! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
 mod build;
@@ -25,6 +26,7 @@ mod demand;
 mod finale;
 mod happen;
 mod heal;
+mod join;
 mod notice;
 mod release;
 mod script;

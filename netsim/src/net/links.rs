@@ -48,6 +48,10 @@ impl Links {
         Self { links: BTreeMap::new(), peers: vec![BTreeSet::new(); nodes], next: 0 }
     }
 
+    pub(super) fn join(&mut self) {
+        self.peers.push(BTreeSet::new());
+    }
+
     /// The nodes that a node has a connection to that it takes for working.
     pub(super) fn peers(&self, node: Index) -> impl Iterator<Item = Index> + '_ {
         self.peers[node].iter().copied()

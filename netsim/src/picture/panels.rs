@@ -101,7 +101,8 @@ impl Panels {
     }
 
     fn nodes(self, svg: &mut Svg, axis: &Axis, (outcome, timeline): (&Outcome, &Timeline)) {
-        let most = outcome.plan.nodes as f64;
+        // The newcomer of the end, too.
+        let most = (outcome.plan.nodes + 1) as f64;
         scale(svg, self.nodes, most);
         stack(svg, axis, (self.nodes, timeline), most, |sample| sample.nodes, &PRESENCE);
         title(svg, self.nodes, "nodes");

@@ -271,7 +271,12 @@ impl<'a> World<'a> {
     }
 }
 
-fn blueprint(rng: &mut ChaCha20Rng, plan: &Plan, node: Index, place: Place) -> Blueprint {
+pub(super) fn blueprint(
+    rng: &mut ChaCha20Rng,
+    plan: &Plan,
+    node: Index,
+    place: Place,
+) -> Blueprint {
     // The owners' own disks are honest, or there would be nobody to promise anything to.
     let may_lie = node >= plan.use_.owners && !place.sturdy;
     let lies = may_lie && plan.disk.liars.happens(rng);

@@ -37,9 +37,8 @@ impl World<'_> {
         self.ending.owners = self.fetch_all(None);
         self.heal();
         self.fetch_all(None);
-        if let Some(newcomer) = self.newcomer() {
-            self.ending.newcomers = self.fetch_all(Some(newcomer));
-        }
+        let newcomer = self.join();
+        self.ending.newcomers = self.fetch_all(Some(newcomer));
         self.cheats_leave();
         self.heal();
         self.ending.replicas = self.replicas();
@@ -168,12 +167,6 @@ impl World<'_> {
     /// Whether a node can be connected to another one today: without relays, not every one can.
     fn reaches(&self, from: Index, to: Index) -> bool {
         self.net.is_connected(from, to) || !self.nodes[to].place.nat
-    }
-
-    /// Somebody who has put nothing.
-    fn newcomer(&self) -> Option<Index> {
-        let mut strangers = (self.plan.use_.owners..self.nodes.len()).rev();
-        strangers.find(|node| self.nodes[*node].is_honest() && self.is_up(*node))
     }
 
     /// Everything that was promised comes back to this reader, or to its owner, but for what nobody

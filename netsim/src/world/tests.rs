@@ -107,3 +107,18 @@ fn every_promised_chunk_is_counted_at_the_end_as_met_or_as_excused() {
     }
     assert!(met > 0 && excused > 0, "{met} met, {excused} excused");
 }
+
+#[test]
+fn the_newcomer_of_the_end_is_new_and_has_nothing() {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let plan = Plan::draw(&mut rng, &frame()).kind();
+    let nodes = plan.nodes;
+    let mut silent = |_: Time, _: &dyn Fn() -> String| {};
+    let mut world = World::of(plan, rng, &mut silent);
+    world.live();
+    world.finale();
+    assert_eq!(world.violations, Vec::<String>::new());
+    assert_eq!((world.nodes.len(), world.nodes[nodes].life), (nodes + 1, 1));
+    assert!(world.chunks.values().all(|chunk| !chunk.acked.contains_key(&nodes)));
+    assert_eq!(world.fetched_by(nodes) as u64, world.ending.newcomers.met);
+}
