@@ -73,8 +73,8 @@ impl Demanded {
     }
 }
 
-/// See the module. Each is counted of all chunks that were promised at the end of a world that
-/// broke no promise.
+/// See the module. Each is counted of all chunks that were promised by then: what was short for
+/// long may find its holders while others are fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Ending {
     /// Fetched by their owners, before any replica was made again.

@@ -28,8 +28,11 @@ use crate::node::Role;
 use bytes::Bytes;
 use quloud::core::effect::{Effect, Input, StoredChunk, Written};
 use quloud::core::message::{Contact, Hello, StreamMessage};
-use quloud::core::types::{NodeId, StoreEpoch, Ticket, Time};
+use quloud::core::shard::Sharding;
+use quloud::core::topic::{Topic, TopicKind};
+use quloud::core::types::{AnswerTag, Locality, NodeId, StoreEpoch, Ticket, Time};
 use quloud::crypto::keys::NodeKeys;
+use rand::RngExt;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha20Rng;
 use std::time::Duration;
@@ -42,6 +45,8 @@ pub(crate) struct Env<'a> {
     pub(crate) keys: &'a NodeKeys,
     /// Everybody it may know of, itself included.
     pub(crate) nodes: &'a [NodeId],
+    /// How the mesh is cut.
+    pub(crate) sharding: Sharding,
     /// How often it deviated.
     pub(crate) acts: u64,
     /// What it feeds to its own roles, beside what comes in.
@@ -58,9 +63,23 @@ impl<'a> Env<'a> {
         rng: &'a mut ChaCha20Rng,
         keys: &'a NodeKeys,
         nodes: &'a [NodeId],
+        sharding: Sharding,
     ) -> Self {
         let (inputs, effects, later) = (Vec::new(), Vec::new(), Vec::new());
-        Self { now, rng, keys, nodes, acts: 0, inputs, effects, later }
+        Self { now, rng, keys, nodes, sharding, acts: 0, inputs, effects, later }
+    }
+
+    /// Some shard's topic of this kind, its own or a strange one.
+    pub(crate) fn some_topic(&mut self, kind: TopicKind) -> Topic {
+        // No draw where there is nothing to choose.
+        let whole = self.sharding == Sharding::WHOLE;
+        let locality = if whole { Locality(0) } else { Locality(self.rng.random()) };
+        self.sharding.topic(kind, locality)
+    }
+
+    /// Where an answer with this tag is looked for.
+    pub(crate) fn answer_topic(&self, tag: &AnswerTag) -> Topic {
+        Topic::answer(tag, self.sharding.bits())
     }
 
     /// Somebody, itself perhaps.
@@ -157,4 +176,58 @@ pub(crate) const ALL: &[Make] = &[
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     let gang = Gang::new(Time(0), false);
     ALL.iter().map(move |make| make(&gang).name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::MESH;
+    use quloud::core::message::{Message, StoreRequest, TopicMessage};
+    use quloud::core::types::LeaseTerms;
+    use rand::SeedableRng;
+    use std::collections::BTreeSet;
+
+    /// What each behaviour publishes in a mesh of shards when it has heard requests.
+    #[test]
+    fn nobody_publishes_in_one_shard_only_and_answers_go_where_they_are_looked_for() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let keys = NodeKeys::generate(&mut rng);
+        let (nodes, sharding) = ([keys.node_id()], Sharding::new(2, 1));
+        let secret = quloud::crypto::seal::AnswerSecret::generate(&mut rng);
+        let request = StoreRequest {
+            ephemeral: secret.public(),
+            attempt: 0,
+            probability: u16::MAX,
+            quorum: 1,
+            terms: LeaseTerms::default(),
+            offers: Vec::new(),
+            stamp: Bytes::new(),
+        };
+        for make in ALL {
+            let mut evil = make(&Gang::new(Time(0), true));
+            let (mut shards, mut published) = (BTreeSet::new(), 0);
+            for _ in 0..60 {
+                let mut env = Env::new(Time(0), &mut rng, &keys, &nodes, sharding);
+                let message = Message::Topic(TopicMessage::StoreRequest(request.clone()));
+                let via = quloud::core::effect::Via::Topic;
+                let input = Input::Message { from: nodes[0], via, message };
+                evil.input(&mut env, Role::Holder, input);
+                let mut effects = evil.act(&mut env);
+                effects.append(&mut env.effects);
+                for effect in effects {
+                    let Effect::Publish { topic, message } = effect else { continue };
+                    published += 1;
+                    match message {
+                        TopicMessage::Answer(of) => {
+                            assert_eq!(topic, Topic::answer(&of.tag, 2), "{}", evil.name());
+                        }
+                        _ => {
+                            shards.insert(topic.name(&MESH));
+                        }
+                    }
+                }
+            }
+            assert!(shards.is_empty() || shards.len() > 1, "{}: {published}", evil.name());
+        }
+    }
 }

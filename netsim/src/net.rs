@@ -38,6 +38,9 @@ use std::time::Duration;
 /// measured among 50 nodes.
 const FAN_OUT: usize = 6;
 
+/// Whoever publishes is connected to at least so many that subscribe.
+const REACHED: usize = 3;
+
 /// For how long transports remember a gossiped message.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
@@ -212,6 +215,13 @@ impl Net {
     /// Which connection the two have, where they have one.
     pub(crate) fn epoch(&self, a: Index, b: Index) -> Option<u64> {
         self.links.epoch(a, b)
+    }
+
+    /// To how many more that subscribe a node should be connected before it publishes what it does
+    /// not subscribe to itself.
+    pub(crate) fn lacks_hearers(&self, node: Index, hears: impl Fn(Index) -> bool) -> usize {
+        let known = self.links.peers(node).filter(|peer| hears(*peer)).take(REACHED).count();
+        if hears(node) { 0 } else { REACHED - known }
     }
 
     /// Whether the two have a connection, working or not.

@@ -276,7 +276,12 @@ impl Node {
 
     /// It takes part and subscribes to this topic.
     pub(crate) fn hears(&self, topic: Topic) -> bool {
-        self.is_up() && self.homes.contains(&topic.shard)
+        self.is_up() && self.is_home(topic)
+    }
+
+    /// It subscribes to this topic whenever it takes part.
+    pub(crate) fn is_home(&self, topic: Topic) -> bool {
+        self.homes.contains(&topic.shard)
     }
 
     /// The topics it subscribes to.

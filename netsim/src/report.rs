@@ -92,7 +92,7 @@ impl Set {
 
     /// What was demanded at the ends, and of how many chunks.
     fn ending(&self, out: &mut String) {
-        let promised = grouped(self.ending.owners.of());
+        let promised = grouped(self.ending.replicas.of());
         let _ = writeln!(
             out,
             "\n{promised} chunks promised at the ends: fetched by owners, fetched by newcomers, \

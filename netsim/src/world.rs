@@ -49,7 +49,8 @@ use bytes::Bytes;
 use notice::Noticed;
 use quloud::core::codec;
 use quloud::core::effect::Input;
-use quloud::core::message::StreamMessage;
+use quloud::core::message::{StreamMessage, TopicMessage};
+use quloud::core::topic::Topic;
 use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
 use rand_chacha::ChaCha20Rng;
 use script::Script;
@@ -70,6 +71,8 @@ pub(crate) enum Event {
     Gossip { to: Index, forwarder: Index, author: Index, bytes: Bytes },
     /// A frame arrives over the connection of that epoch.
     Frame { from: Index, to: Index, epoch: u64, frame: codec::Frame },
+    /// A node publishes, now that it is connected to some that subscribe.
+    Publish { node: Index, life: u64, topic: Topic, message: Box<TopicMessage> },
     /// Two nodes come to be connected, or not; `asked`: a role of `a` waits for it.
     Connect { a: Index, b: Index, asked: bool },
     /// The ends notice that their connection is gone.
@@ -340,7 +343,7 @@ impl World<'_> {
         let mut evil = self.nodes[node].evil.take()?;
         let (keys, now) = (self.nodes[node].keys.clone(), self.agenda.now());
         let (rng, nodes) = (&mut self.rng, self.ids.as_slice());
-        let mut env = Env::new(now, rng, &keys, nodes);
+        let mut env = Env::new(now, rng, &keys, nodes, self.plan.sharding);
         let result = act(evil.as_mut(), &mut env);
         let Env { acts, inputs: more, effects, later, .. } = env;
         inputs.extend(more);

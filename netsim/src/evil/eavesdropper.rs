@@ -4,7 +4,7 @@ use super::{Behaviour, Env};
 use crate::node::Role;
 use quloud::core::effect::{Effect, Input};
 use quloud::core::message::{Message, Retrieve, RetrieveRequest, StreamMessage, TopicMessage};
-use quloud::core::topic::{Topic, TopicKind};
+use quloud::core::topic::TopicKind;
 use quloud::core::types::ChunkId;
 use quloud::crypto::ownership::Proof;
 use rand::RngExt;
@@ -87,7 +87,7 @@ impl Behaviour for Eavesdropper {
             if env.rng.random_range(0..8) == 0 {
                 let (ephemeral, wanted) = (env.rng.random(), vec![(id, proof)]);
                 let request = RetrieveRequest { ephemeral, attempt: 0, nonce, wanted };
-                let topic = Topic { kind: TopicKind::Retrieve, shard: 0 };
+                let topic = env.some_topic(TopicKind::Retrieve);
                 let message = TopicMessage::RetrieveRequest(request);
                 effects.push(Effect::Publish { topic, message });
             } else if let Some(to) = env.somebody() {

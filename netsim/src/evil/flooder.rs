@@ -6,7 +6,7 @@ use quloud::core::effect::{Effect, Input};
 use quloud::core::message::{
     Message, Retrieve, RetrieveRequest, StoreChunk, StoreRequest, StreamMessage, TopicMessage,
 };
-use quloud::core::topic::{Topic, TopicKind};
+use quloud::core::topic::TopicKind;
 use quloud::core::types::ChunkId;
 use rand::RngExt;
 
@@ -72,13 +72,13 @@ impl Behaviour for Flooder {
                     let mut request = StoreRequest { ephemeral, ..model.clone() };
                     request.offers.iter_mut().for_each(|offer| offer.id = id);
                     request.offers.truncate(1);
-                    let topic = Topic { kind: TopicKind::Store, shard: 0 };
+                    let topic = env.some_topic(TopicKind::Store);
                     Effect::Publish { topic, message: TopicMessage::StoreRequest(request) }
                 }
                 _ => {
                     let wanted = vec![(id, proof)];
                     let request = RetrieveRequest { ephemeral, attempt: 0, nonce, wanted };
-                    let topic = Topic { kind: TopicKind::Retrieve, shard: 0 };
+                    let topic = env.some_topic(TopicKind::Retrieve);
                     Effect::Publish { topic, message: TopicMessage::RetrieveRequest(request) }
                 }
             };

@@ -9,7 +9,6 @@ use quloud::core::message::{
     Answer, AnswerBody, Contact, Hello, Message, RetrieveOffer, SignedAnswer, StoreClaim,
     TopicMessage,
 };
-use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::{AnswerTag, NodeId, RequestDigest};
 use quloud::crypto::seal;
 use rand::RngExt;
@@ -46,8 +45,9 @@ impl Masker {
         };
         let plain = codec::encode_answer(&SignedAnswer::new(body, digest, env.keys));
         let sealed = Bytes::from(seal::seal_to(&ephemeral, &plain, env.rng)?);
-        let message = TopicMessage::Answer(Answer { tag: AnswerTag::of(&ephemeral), sealed });
-        let topic = Topic { kind: TopicKind::Answer, shard: 0 };
+        let tag = AnswerTag::of(&ephemeral);
+        let topic = env.answer_topic(&tag);
+        let message = TopicMessage::Answer(Answer { tag, sealed });
         env.acts += 1;
         env.effects.push(Effect::Publish { topic, message });
         Some(())

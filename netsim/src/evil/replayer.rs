@@ -4,7 +4,7 @@ use super::{Behaviour, Env};
 use crate::node::Role;
 use quloud::core::effect::{Effect, Input, Via};
 use quloud::core::message::{Message, StreamMessage, TopicMessage};
-use quloud::core::topic::{Topic, TopicKind};
+use quloud::core::topic::TopicKind;
 use rand::RngExt;
 use std::collections::VecDeque;
 
@@ -61,12 +61,12 @@ impl Behaviour for Replayer {
                 effects.push(Effect::Send { to: *to, message });
             }
             if let Some(message) = self.gossip.get(env.rng.random_range(0..KEPT)).cloned() {
-                let kind = match message {
-                    TopicMessage::StoreRequest(_) => TopicKind::Store,
-                    TopicMessage::RetrieveRequest(_) => TopicKind::Retrieve,
-                    TopicMessage::Answer(_) => TopicKind::Answer,
+                let topic = match &message {
+                    TopicMessage::StoreRequest(_) => env.some_topic(TopicKind::Store),
+                    TopicMessage::RetrieveRequest(_) => env.some_topic(TopicKind::Retrieve),
+                    TopicMessage::Answer(answer) => env.answer_topic(&answer.tag),
                 };
-                effects.push(Effect::Publish { topic: Topic { kind, shard: 0 }, message });
+                effects.push(Effect::Publish { topic, message });
             }
         }
         env.acts += effects.len() as u64;

@@ -9,7 +9,6 @@ use quloud::core::message::{
     Answer, AnswerBody, Message, SignedAnswer, StoreClaim, StoreRefusal, StoreReject, StoreRequest,
     StreamMessage, TopicMessage,
 };
-use quloud::core::topic::{Topic, TopicKind};
 use quloud::core::types::{AnswerTag, Time};
 use quloud::crypto::seal::seal_to;
 use rand::RngExt;
@@ -78,8 +77,9 @@ fn claim(env: &mut Env<'_>, request: &StoreRequest) -> Option<Effect> {
     let claim = StoreClaim { contact: Some(env.contact()), ..all_of(env, request) };
     let answer = SignedAnswer::new(AnswerBody::Claim(claim), request.digest(), env.keys);
     let sealed = seal_to(&request.ephemeral, &codec::encode_answer(&answer), env.rng)?;
-    let answer = Answer { tag: AnswerTag::of(&request.ephemeral), sealed: Bytes::from(sealed) };
-    let topic = Topic { kind: TopicKind::Answer, shard: 0 };
+    let tag = AnswerTag::of(&request.ephemeral);
+    let topic = env.answer_topic(&tag);
+    let answer = Answer { tag, sealed: Bytes::from(sealed) };
     Some(Effect::Publish { topic, message: TopicMessage::Answer(answer) })
 }
 

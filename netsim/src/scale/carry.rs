@@ -17,8 +17,6 @@ use std::time::Duration;
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 /// How long the disk takes for a group.
 const COMMIT: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
-/// Whoever publishes is connected to at least so many that subscribe.
-const REACHED: usize = 3;
 /// For how long a connection is kept that was made for that.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -57,16 +55,16 @@ impl Mesh {
             TopicMessage::Answer(_) => self.figures.answers += 1,
             _ => self.figures.requests += 1,
         }
-        let hears = |peer: &Index| self.nodes[*peer].hears(topic);
-        let known = self.net.peers(node).filter(hears).take(REACHED).count();
-        if self.nodes[node].hears(topic) || known >= REACHED {
+        let nodes = &self.nodes;
+        let lacks = self.net.lacks_hearers(node, |peer| nodes[peer].hears(topic));
+        if lacks == 0 {
             return self.gossip(node, topic, &bytes);
         }
         let members = self.members.get(&topic.shard).map(Vec::as_slice).unwrap_or_default();
-        let others = members.sample(&mut self.rng, REACHED + 1);
+        let others = members.sample(&mut self.rng, lacks + 1);
         let others: Vec<Index> = others.copied().filter(|peer| *peer != node).collect();
         let mut last = Duration::ZERO;
-        for peer in others.into_iter().take(REACHED - known) {
+        for peer in others.into_iter().take(lacks) {
             if !self.net.is_connected(node, peer) && self.nodes[peer].is_up() {
                 let (wait, _) = self.net.dial();
                 self.figures.looked_up += 1;

@@ -14,6 +14,7 @@ use quloud::core::topic::Topic;
 use quloud::core::types::{LeaseTerms, NodeId};
 use quloud::crypto::ack::AckStatement;
 use rand::RngExt;
+use rand::seq::IteratorRandom;
 use std::time::Duration;
 
 /// How long a look into the catalogue takes, and a read.
@@ -26,7 +27,7 @@ impl World<'_> {
     pub(super) fn carry_out(&mut self, node: Index, role: Role, effect: Effect) {
         let life = self.nodes[node].life;
         match effect {
-            Effect::Publish { topic, message } => self.publish(node, topic, &message),
+            Effect::Publish { topic, message } => self.publish(node, topic, message),
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Dial { node: to, record } => self.dial(node, role, to, &record),
             Effect::FindChunks { ticket, ids } => {
@@ -58,7 +59,25 @@ impl World<'_> {
         }
     }
 
-    fn publish(&mut self, node: Index, topic: Topic, message: &TopicMessage) {
+    /// Gossips, where the node is connected to enough that subscribe; else it connects to some at
+    /// home there first, whose ids it knows, and who may not be there.
+    fn publish(&mut self, node: Index, topic: Topic, message: TopicMessage) {
+        let nodes = &self.nodes;
+        let lacks = self.net.lacks_hearers(node, |peer| nodes[peer].hears(topic));
+        if lacks == 0 {
+            return self.gossip(node, topic, &message);
+        }
+        let strange = |peer: &Index| *peer != node && !self.net.is_connected(node, *peer);
+        let members = (0..nodes.len()).filter(|peer| nodes[*peer].is_home(topic));
+        let mut chosen = members.filter(strange).sample(&mut self.rng, lacks);
+        chosen.sort_unstable();
+        let dials = chosen.into_iter().filter_map(|peer| self.try_dial(node, peer, false).ok());
+        let last = dials.max().unwrap_or_default();
+        let (life, message) = (self.nodes[node].life, Box::new(message));
+        self.agenda.after(last, Event::Publish { node, life, topic, message });
+    }
+
+    pub(super) fn gossip(&mut self, node: Index, topic: Topic, message: &TopicMessage) {
         self.notice_published(node, message);
         self.see(&Fact::Published { node, message });
         let bytes = codec::encode_topic(message);
@@ -134,16 +153,24 @@ impl World<'_> {
         if self.net.is_connected(node, peer) {
             return;
         }
+        if let Err(wait) = self.try_dial(node, peer, true) {
+            let wait = wait + Duration::from_millis(self.rng.random_range(0..5_000));
+            self.agenda.after(wait, Event::PeerLost { node, peer });
+        }
+    }
+
+    /// Dials, and says when the connection stands, or when it is clear that it does not.
+    fn try_dial(&mut self, node: Index, peer: Index, asked: bool) -> Result<Duration, Duration> {
         let (wait, reaches) = self.net.dial();
         let nat = self.nodes[peer].place.nat;
         if nat {
             self.faults.count(Fault::Nat);
         }
         if reaches && !nat && self.is_up(peer) && self.net.is_open(node, peer) {
-            self.agenda.after(wait, Event::Connect { a: node, b: peer, asked: true });
+            self.agenda.after(wait, Event::Connect { a: node, b: peer, asked });
+            Ok(wait)
         } else {
-            let wait = wait + Duration::from_millis(self.rng.random_range(0..5_000));
-            self.agenda.after(wait, Event::PeerLost { node, peer });
+            Err(wait)
         }
     }
 }

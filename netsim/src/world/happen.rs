@@ -38,6 +38,7 @@ impl World<'_> {
             | Event::Read { node, .. }
             | Event::Wake { node, .. }
             | Event::Later { node, .. }
+            | Event::Publish { node, .. }
             | Event::Act { node }
             | Event::Retry { node }
             | Event::Put { owner: node, .. }
@@ -70,8 +71,12 @@ impl World<'_> {
             Event::Later { node, life, to, message } if self.is_alive(node, life) => {
                 self.carry_out(node, Role::Holder, Effect::Send { to, message: *message });
             }
+            Event::Publish { node, life, topic, message } if self.is_alive(node, life) => {
+                self.gossip(node, topic, &message);
+            }
             Event::Commit { .. }
             | Event::Tidy { .. }
+            | Event::Publish { .. }
             | Event::Look { .. }
             | Event::Find { .. }
             | Event::Read { .. }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::chance::Chance;
 use crate::evil;
+use quloud::core::effect::Effect;
+use quloud::core::message::RetrieveRequest;
 use quloud::core::shard::Sharding;
 use quloud::core::topic::TopicKind;
 use rand::SeedableRng;
@@ -99,8 +101,11 @@ fn every_promised_chunk_is_counted_at_the_end_as_met_or_as_excused() {
         world.live();
         world.finale();
         let promised = world.chunks.values().filter(|chunk| chunk.promised).count() as u64;
-        for (name, demanded) in world.ending.rows() {
-            assert_eq!(demanded.of(), promised, "seed {seed}: {name}");
+        assert_eq!(world.violations, Vec::<String>::new(), "seed {seed}");
+        let Ending { owners, newcomers, replicas } = &world.ending;
+        assert_eq!(replicas.of(), promised, "seed {seed}");
+        assert!(owners.of() <= newcomers.of() && newcomers.of() <= promised, "seed {seed}");
+        for (_, demanded) in world.ending.rows() {
             met += demanded.met;
             excused += demanded.excused.total();
         }
@@ -121,4 +126,35 @@ fn the_newcomer_of_the_end_is_new_and_has_nothing() {
     assert_eq!((world.nodes.len(), world.nodes[nodes].life), (nodes + 1, 1));
     assert!(world.chunks.values().all(|chunk| !chunk.acked.contains_key(&nodes)));
     assert_eq!(world.fetched_by(nodes) as u64, world.ending.newcomers.met);
+}
+
+#[test]
+fn whoever_publishes_in_a_strange_shard_is_connected_to_members_first() {
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let mut plan = Plan::draw(&mut rng, &Frame { nodes: 16..=16, days: 1 }).kind();
+    plan.sharding = Sharding::new(2, 1);
+    plan.net.connected = Chance::NEVER;
+    (plan.use_.owners, plan.use_.gets) = (0, 0);
+    let mut silent = |_: Time, _: &dyn Fn() -> String| {};
+    let mut world = World::of(plan, rng, &mut silent);
+    world.run_until(Time(300_000), |_| false);
+    let lacks = |world: &World<'_>, topic| {
+        let nodes = &world.nodes;
+        world.net.lacks_hearers(0, |peer| nodes[peer].hears(topic))
+    };
+    let topics = (0..4).map(|shard| Topic { kind: TopicKind::Store, shard });
+    let strange: Vec<Topic> = topics.filter(|topic| lacks(&world, *topic) > 0).collect();
+    assert!(strange.len() > 1, "{strange:?}");
+    for topic in strange {
+        let sent = |world: &World<'_>| world.net.traffic[0].gossip_copies;
+        let before = sent(&world);
+        let (ephemeral, nonce, wanted) = ([9; 32], [0; 32], Vec::new());
+        let request = RetrieveRequest { ephemeral, attempt: 0, nonce, wanted };
+        let message = TopicMessage::RetrieveRequest(request);
+        world.carry_out(0, Role::Owner, Effect::Publish { topic, message });
+        assert_eq!(sent(&world), before, "not before it is connected");
+        let soon = world.agenda.now().after(Duration::from_secs(60));
+        world.run_until(soon, |_| false);
+        assert_eq!((lacks(&world, topic), sent(&world)), (0, before + 3));
+    }
 }
