@@ -1,5 +1,5 @@
-//! A sound store never says that it does not have what its node acknowledged and nobody gave up, nor
-//! that this is damaged: its node would not count as a holder any more.
+//! A sound store never says that it does not have what its node acknowledged and nobody gave up,
+//! nor that this is damaged: its node would not count as a holder any more.
 
 use super::{Fact, Property, Seen, Truth};
 

@@ -74,14 +74,6 @@ impl World<'_> {
             Event::Publish { node, life, topic, message } if self.is_alive(node, life) => {
                 self.gossip(node, topic, &message);
             }
-            Event::Commit { .. }
-            | Event::Tidy { .. }
-            | Event::Publish { .. }
-            | Event::Look { .. }
-            | Event::Find { .. }
-            | Event::Read { .. }
-            | Event::Later { .. }
-            | Event::Wake { .. } => {}
             Event::Act { node } => self.act(node),
             Event::Put { owner, chunks } => self.put(owner, chunks),
             Event::Get => self.get_some(),
@@ -91,7 +83,8 @@ impl World<'_> {
             Event::Expire { node, id, released } => self.expire(node, id, released),
             Event::Retry { node } => self.submit(node),
             Event::Script { text, steps } => self.on_script(text, steps),
-            fate => self.on_fate(fate),
+            // A fate, or what an earlier life asked for, which is void.
+            other => self.on_fate(other),
         }
     }
 
