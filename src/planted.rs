@@ -67,6 +67,8 @@ bugs! {
         "The index of a segment leaves out the chunks that were moved there."
     FooterForgetsTombstones "footer-forgets-tombstones"
         "The index of a segment leaves out its tombstones."
+    SumWithoutNotes "sum-without-notes"
+        "The sum over a catalogue leaves out its notes about segments."
     // The holder role and the proofs.
     SkipProofCheck "skip-proof-check"
         "A chunk is handed to whoever asks for it, whatever the proof."
@@ -80,6 +82,8 @@ bugs! {
         "A holder promises a shorter release delay than was asked."
     SpaceOnce "space-once"
         "A holder does not notice that room was made."
+    HideDamaged "hide-damaged"
+        "A chunk whose record is damaged counts as gone, although its bytes may be whole."
     HolderDials "holder-dials"
         "A holder dials the peers that it lost."
     // The owner role.
@@ -87,6 +91,8 @@ bugs! {
         "Nodes of one public network count as failure domains of their own."
     KeepOldAcks "keep-old-acks"
         "Acks of a store that is gone still count."
+    BelieveStores "believe-stores"
+        "A holder that is another store with every ack is believed each time."
     CountClaims "count-claims"
         "A claim to hold a chunk counts as an ack."
     ForgetShort "forget-short"

@@ -10,6 +10,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Begins the keys of what is noted about tombstones.
+const NOTES: u8 = b't';
+
 /// How a catalogue misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct CatalogueFaults {
@@ -96,6 +99,14 @@ impl SimCatalogue {
         state.tally.count(fault);
         let rng = ChaCha20Rng::from_seed(state.rng.random());
         left.map(|left| Self::over(left, state.faults, rng))
+    }
+
+    /// It has lost what it noted about segments; says whether there was anything.
+    pub(crate) fn lose_notes(&self) -> bool {
+        let mut notes = Vec::new();
+        let lost = |key: &[u8]| Change { key: key.to_vec(), value: None };
+        let scanned = self.inner.scan(NOTES, &mut |key, _| notes.push(lost(key)));
+        scanned.is_ok() && !notes.is_empty() && self.inner.apply(&notes).is_ok()
     }
 
     /// What was injected since the last call.

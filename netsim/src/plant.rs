@@ -20,6 +20,9 @@ const STAGED: &[(Bug, &str)] = &[
     (Bug::NeverDialAgain, "cut-off-in-transfer"),
     (Bug::TrustSilence, "silent-holders"),
     (Bug::SkipReceipt, "ack-ahead"),
+    (Bug::BelieveStores, "another-store"),
+    (Bug::HideDamaged, "chipped-records"),
+    (Bug::SumWithoutNotes, "lost-note"),
 ];
 
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug
@@ -32,6 +35,13 @@ const SHOWN: &[(Bug, &str)] = &[
     (Bug::SkipProofCheck, "proof-relayer"),
     (Bug::SkipBytesCheck, "wrong-bytes"),
     (Bug::ForgetShort, "room-again"),
+    (Bug::SpaceOnce, "room-again"),
+    (Bug::KeepOldAcks, "new-disk"),
+    (Bug::KeepLostGrants, "cut-off-in-transfer"),
+    (Bug::AckAfterError, "failed-sync"),
+    (Bug::SkipStoreProof, "proof-relayer"),
+    (Bug::UnboundProof, "proof-relayer"),
+    (Bug::OneHolderOnly, "hostage"),
 ];
 
 /// Whether drawn worlds need not find a bug, because a scenario has to.

@@ -9,6 +9,7 @@ mod ack_ahead;
 mod another_store;
 mod bad_night;
 mod black_out;
+mod chipped_records;
 mod cut_off_in_transfer;
 mod dead_before_ack;
 mod failed_sync;
@@ -17,6 +18,7 @@ mod hostage;
 mod laptops;
 mod liar_majority;
 mod lost_name;
+mod lost_note;
 mod new_disk;
 mod old_image;
 mod one_door;
@@ -57,6 +59,8 @@ pub(crate) const ALL: &[Scenario] = &[
     cut_off_in_transfer::SCENARIO,
     room_again::SCENARIO,
     another_store::SCENARIO,
+    chipped_records::SCENARIO,
+    lost_note::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,
     failed_sync::SCENARIO,

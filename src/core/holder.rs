@@ -343,7 +343,8 @@ impl HolderRole {
         let lookup = self.lookups.remove(&ticket);
         // What is damaged is wanted anew, and given to whoever asks as long as its bytes are whole.
         let serves =
-            matches!(lookup, Some(Lookup::TopicRetrieve { .. } | Lookup::StreamRetrieve { .. }));
+            matches!(lookup, Some(Lookup::TopicRetrieve { .. } | Lookup::StreamRetrieve { .. }))
+                && !planted::is_on(Bug::HideDamaged);
         let header = |found: Found| (found.sound || serves).then_some(found.header);
         let found: Vec<Option<Header>> =
             found.into_iter().map(|found| found.and_then(header)).collect();

@@ -34,8 +34,8 @@ use super::topic::{Topic, TopicKind};
 use super::types::{Locality, NodeId};
 use crate::crypto::sha256;
 
-/// The most bits of a locality that name a shard: b. An asker finds the key of each request by trial
-/// among 2^b on average (PROTOCOL.md 11.1), and a mesh of 100,000 nodes needs 11.
+/// The most bits of a locality that name a shard: b. An asker finds the key of each request by
+/// trial among 2^b on average (PROTOCOL.md 11.1), and a mesh of 100,000 nodes needs 11.
 pub const BITS_MAX: u32 = 12;
 
 /// The most shards one node is at home in: four topics each, and the transport subscribes to 64.

@@ -1,5 +1,8 @@
-//! Calls that fail because a script says so, and not by chance.
+//! Calls that fail, and harm that is done, because a script says so, and not by chance.
 
+use super::SimDisk;
+use quloud::store::disk::{Disk, File};
+use quloud::store::record::{BLOCK_BYTES, Kind, Prefix};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -32,5 +35,27 @@ impl Scripted {
             *left = left.saturating_sub(1);
             fails
         })
+    }
+}
+
+impl SimDisk {
+    /// Flips a bit at the very end of every chunk's record, behind the bytes of the chunk; says how
+    /// many records that were.
+    pub(crate) fn chip(&self) -> usize {
+        let segments = self.inner.segments().unwrap_or_default();
+        segments.into_iter().map(|segment| self.chip_segment(File::Segment(segment))).sum()
+    }
+
+    fn chip_segment(&self, file: File) -> usize {
+        let length = self.inner.len(file).unwrap_or(0);
+        let mut block = vec![0; BLOCK_BYTES];
+        let heads = (0..length).step_by(BLOCK_BYTES).filter(|at| {
+            let read = self.inner.read_at(file, *at, &mut block);
+            let head = read.ok().and_then(|_| Prefix::parse(&block).ok());
+            let record = head.filter(|head| head.kind == Kind::Chunk);
+            let end = record.map(|record| record.locator().end());
+            end.is_some_and(|end| self.inner.flip_bit(file, end.saturating_sub(1), 0))
+        });
+        heads.count()
     }
 }

@@ -93,8 +93,8 @@ impl Mutants {
             let _ = write!(out, "\nbroken without {name} too, and not counted: seeds {seeds:?}");
         }
         let found = self.seeds();
-        let _ =
-            write!(out, "\n\n{} of {} found", self.found(), self.hunts.len() + self.played.len());
+        let alone = self.played.iter().filter(|played| played.is_alone());
+        let _ = write!(out, "\n\n{} of {} found", self.found(), self.hunts.len() + alone.count());
         if let (Some(median), Some(worst)) = (median(&found), found.last()) {
             let _ = write!(out, "; seeds to find one: {median} in the median, {worst} at worst");
         }

@@ -1,5 +1,5 @@
-//! Bugs that scenarios have to show: each is played without the bug, which has to end well, and with
-//! it, which must not.
+//! Bugs that scenarios have to show: each is played without the bug, which has to end well, and
+//! with it, which must not.
 
 use super::{Find, property};
 use crate::plant::{is_staged, plant, scenarios_of};

@@ -2,6 +2,7 @@
 
 use super::Scenario;
 use super::stage::{HOUR, MINUTE, SECOND, Stage, crash_in_commit, put};
+use crate::sometimes::Rare;
 use crate::tally::Fault;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -12,25 +13,35 @@ pub(super) const SCENARIO: Scenario = Scenario {
             catalogue may know more than the log or less. An ack is sent only when its record, \
             its file's length and its file's name are durable, so that whatever was acknowledged \
             before is there after the restart, and whatever was not is put again. Here every node \
-            goes down in the middle of a group, two times in a row, and comes back: what was \
-            acknowledged is held, and the put ends stored.",
+            goes down in the middle of a group, two times in a row, and comes back: each has what \
+            it acknowledged, chunk by chunk, and the put ends stored.",
     stage,
 };
 
 fn stage() -> Stage {
     let mut stage = Stage::new(8, 1);
-    stage.plan.use_.replicas = 4;
-    for (hour, chunks) in [(2, 20), (4, 20)] {
+    stage.plan.use_.replicas = 7;
+    for hour in [2, 4] {
         let all = (1..8).map(crash_in_commit);
         stage.at(hour * HOUR - SECOND, "the power is about to go, everywhere", all);
-        stage.at(hour * HOUR, "the owner puts 20 chunks, four times each", [put(chunks)]);
-        stage.expect_at(
-            hour * HOUR + 90 * MINUTE,
-            "every holder has what it acknowledged",
-            |world| (1..8).all(|node| world.held_by(node) >= world.acked_by(node)),
-        );
+        stage.at(hour * HOUR, "the owner puts 20 chunks that all others shall hold", [put(20)]);
     }
-    stage.expect("it hit group commits", |world| world.met(Fault::CrashInCommit) > 7);
-    stage.expect("everything is stored", |world| world.all_stored());
+    stage.expect_at(2 * HOUR + 90 * MINUTE, "all seven went down in a group", |world| {
+        world.met(Fault::CrashInCommit) == 7
+    });
+    stage.expect_at(4 * HOUR + 90 * MINUTE, "and all seven again", |world| {
+        world.met(Fault::CrashInCommit) == 14
+    });
+    for hour in [2, 4] {
+        let then = hour * HOUR + 90 * MINUTE;
+        stage.expect_at(then, "each has what it acknowledged", |world| world.keep_word(1..=7));
+    }
+    stage.expect("unsynced writes were lost, and torn", |world| {
+        let torn = world.met(Fault::TornWrite) + world.took(Rare::TornTail);
+        world.met(Fault::UnsyncedLost) > 0 && torn > 0
+    });
+    stage.expect("everything is stored, everywhere", |world| {
+        world.all_stored() && (1..8).all(|node| world.held_by(node) == 40)
+    });
     stage
 }

@@ -1,7 +1,8 @@
 //! Holders that hand out wrong bytes.
 
 use super::Scenario;
-use super::stage::{DAY, HOUR, Stage, put};
+use super::stage::{DAY, HOUR, MINUTE, Stage, put};
+use crate::sometimes::Rare;
 use crate::tally::Fault;
 use crate::world::Step;
 use quloud::core::codec::Reject;
@@ -22,12 +23,24 @@ fn stage() -> Stage {
     stage.at(HOUR, "the owner puts 12 chunks that all three others hold", [put(12)]);
     let vandals = [1, 2].map(|node| Step::Deviate(node, "hands out wrong bytes"));
     stage.at(2 * HOUR, "nodes 1 and 2 hand out wrong bytes from now on", vandals);
-    for hour in 3..6 {
-        stage.at(hour * HOUR, "the owner fetches everything", [Step::Fetch(0)]);
-    }
-    stage.expect_at(DAY, "it has everything", |world| world.fetched_by(0) == 12);
-    stage.expect("wrong bytes were handed out, and turned down", |world| {
-        world.met(Fault::Byzantine) > 0 && world.rejected(Reject::WrongBytes) > 0
+    stage.at(3 * HOUR, "the owner fetches everything", [Step::Fetch(0)]);
+    stage.expect_at(3 * HOUR + MINUTE, "it has everything within a minute", |world| {
+        world.fetched_by(0) == 12 && world.took(Rare::GetNothing) == 0
     });
+    stage.expect_at(
+        3 * HOUR + MINUTE,
+        "wrong bytes were turned down, others were asked",
+        |world| {
+            let wrong = world.rejected(Reject::WrongBytes);
+            wrong > 0 && world.met(Fault::Byzantine) > 2 && world.took(Rare::GetElsewhere) > 2
+        },
+    );
+    for hour in 4..10 {
+        stage.at(hour * HOUR, "the owner fetches everything again", [Step::Fetch(0)]);
+    }
+    stage.expect_at(DAY, "it asks those two more rarely than the third", |world| {
+        world.took(Rare::GetNothing) == 0 && world.met(Fault::Byzantine) < 7 * 12 / 2
+    });
+    stage.expect("everything came back", |world| world.fetched_by(0) == 12);
     stage
 }

@@ -38,6 +38,12 @@ pub(crate) enum Step {
     Fail(Index, Call, u32),
     /// Others fill a node's disk up to its last bytes.
     LeaveOnly(Index, u64),
+    /// On a node's disk every record of a chunk is damaged beside the chunk's bytes.
+    Chip(Index),
+    /// The catalogue of a node that is down has lost its notes.
+    LoseNotes(Index),
+    /// The catalogue of a node that is down is gone.
+    LoseCatalogue(Index),
     /// A user fetches everything that was promised, as soon as the machine runs.
     Fetch(Index),
     /// A node's router lets strangers in.
@@ -96,6 +102,18 @@ impl<'a> World<'a> {
                     self.nodes[node].disk.leave_only(left);
                     self.look_later(node);
                     self.faults.count(Fault::Full);
+                }
+                Step::Chip(node) => {
+                    let chipped = self.nodes[node].disk.chip() as u64;
+                    self.faults.add(Fault::Rot, chipped);
+                }
+                Step::LoseNotes(node) => {
+                    let lost = self.nodes[node].catalogue.lose_notes();
+                    self.faults.add(Fault::CatalogueWrong, lost.into());
+                }
+                Step::LoseCatalogue(node) => {
+                    self.nodes[node].lose_catalogue();
+                    self.faults.count(Fault::IndexLost);
                 }
                 Step::Fetch(reader) => self.fetch_promised(reader),
                 Step::OpenDoor(node) => {
@@ -209,6 +227,15 @@ impl World<'_> {
     pub(crate) fn held_by(&mut self, node: Index) -> usize {
         let Some(machine) = &mut self.nodes[node].machine else { return 0 };
         self.chunks.keys().filter(|id| machine.store.holds(id)).count()
+    }
+
+    /// Each of these nodes has every chunk that it acknowledged, and can read it.
+    pub(crate) fn keep_word(&self, mut nodes: RangeInclusive<Index>) -> bool {
+        nodes.all(|node| {
+            let store = self.nodes[node].machine.as_ref().map(|machine| &machine.store);
+            let mut acked = self.chunks.iter().filter(|(_, chunk)| chunk.acked.contains_key(&node));
+            store.is_some_and(|store| acked.all(|(id, _)| store.holds(id)))
+        })
     }
 
     /// Chunks that somebody was given since the script, or the end, began to fetch.

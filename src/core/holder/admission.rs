@@ -54,7 +54,8 @@ impl Admission {
     }
 
     pub(super) fn set_space(&mut self, space: Space) {
-        if self.space.is_none() || !planted::is_on(Bug::SpaceOnce) {
+        let has_room = self.space.is_some_and(|before| space.free > before.free);
+        if !has_room || !planted::is_on(Bug::SpaceOnce) {
             self.space = Some(space);
         }
     }

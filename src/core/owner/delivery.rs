@@ -9,6 +9,7 @@
 use crate::core::types::{Account, BatchId, ChunkId, StoreEpoch, Time};
 use crate::crypto::ack::Receipt;
 use crate::crypto::keys::{AgreementKey, PairKey};
+use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ impl Delivery {
         let before = self.epoch.replace(epoch);
         if before.is_none_or(|before| before == epoch) {
             Store::Same
-        } else if std::mem::replace(&mut self.moved, true) {
+        } else if std::mem::replace(&mut self.moved, true) && !planted::is_on(Bug::BelieveStores) {
             Store::Unsteady
         } else {
             Store::Another
