@@ -79,12 +79,14 @@ pure() {
 }
 
 # Worlds in virtual time: every scenario, a fixed list, worlds that nobody has seen yet, fifty
-# worlds twice, and every planted bug, each of which has to be found. The optimised simulator is
-# built for it, with the planted bugs last, so that none can be in what is run before.
+# worlds twice, what small meshes cost their members, and every planted bug, each of which has to be
+# found. The optimised simulator is built for it, with the planted bugs last, so that none can be in
+# what is run before.
 netsim() {
     local run=(target/release/quloud-netsim)
     cargo build --locked --release -p quloud-netsim || return 1
     "${run[@]}" scenario --all || return 1
+    "${run[@]}" scale --nodes 10,100 --check || return 1
     "${run[@]}" run --seeds 50 --days 10 --twice || return 1
     "${run[@]}" run --seeds "${NETSIM_FIXED:-400}" || return 1
     "${run[@]}" run --fresh --seeds "${NETSIM_FRESH:-400}" || return 1

@@ -24,8 +24,10 @@
 //! | `scale/carry.rs` | what its roles want done |
 //! | `scale/run.rs` | what is put, who leaves, and what it came to |
 //! | `scale/report.rs` | the table, and JSON |
+//! | `scale/judge.rs` | what has to hold of it |
 
 mod carry;
+mod judge;
 mod mesh;
 mod report;
 mod run;
@@ -52,6 +54,12 @@ pub(crate) struct ScaleArgs {
     /// Decides everything that happens
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Measure fewer puts, and exit with 1 where the figures are not as they have to be
+    ///
+    /// What an owner sends per chunk must not grow with the mesh, and control traffic per node only
+    /// with those who hear a topic. None of it depends on the machine.
+    #[arg(long)]
+    check: bool,
     /// Print one JSON object as the last line
     #[arg(long)]
     json: bool,
@@ -73,7 +81,10 @@ impl ScaleArgs {
         let mut setups = Vec::new();
         for nodes in sizes.into_iter().filter_map(|nodes| usize::try_from(nodes).ok()) {
             for is_sharded in [false, true] {
-                let setup = Setup::new(nodes, is_sharded, self.seed);
+                let mut setup = Setup::new(nodes, is_sharded, self.seed);
+                if self.check {
+                    setup.puts = setup.puts.min(PUTS_CHECKED);
+                }
                 let wanted = match self.sharding {
                     Which::On => is_sharded,
                     Which::Off => !is_sharded,
@@ -83,8 +94,13 @@ impl ScaleArgs {
                 setups.extend(wanted.then_some(setup));
             }
         }
-        print(&measure(&setups), self.seed, self.json);
-        ExitCode::SUCCESS
+        let rows = measure(&setups);
+        print(&rows, self.seed, self.json);
+        let faults = if self.check { judge::faults(&rows) } else { Vec::new() };
+        for fault in &faults {
+            println!("BROKEN  {fault}");
+        }
+        ExitCode::from(u8::from(!faults.is_empty()))
     }
 }
 
@@ -92,6 +108,8 @@ impl ScaleArgs {
 const PUTS_PER_DAY: u64 = 10;
 /// How many at a time.
 const CHUNKS: usize = 8;
+/// So many puts are enough to see whether figures are as they have to be.
+const PUTS_CHECKED: usize = 40;
 /// Replicas of each.
 const REPLICAS: u8 = 3;
 
