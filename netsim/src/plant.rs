@@ -28,7 +28,7 @@ const STAGED: &[(Bug, &str)] = &[
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug
 /// any more tells a story and proves nothing.
 const SHOWN: &[(Bug, &str)] = &[
-    (Bug::SkipNameSync, "lost-name"),
+    (Bug::SkipNameSync, "black-out"),
     (Bug::AckBeforeSync, "black-out"),
     (Bug::RetrySync, "failed-sync"),
     (Bug::SameDomainTwice, "sybils"),
@@ -93,6 +93,6 @@ mod tests {
             assert!(Scenario::named(scenario).is_some(), "{}: {scenario}", bug.name());
         }
         assert!(is_staged(Bug::LeaveNames) && !is_staged(Bug::SkipNameSync));
-        assert_eq!(scenarios_of(Bug::SkipNameSync).collect::<Vec<_>>(), ["lost-name"]);
+        assert_eq!(scenarios_of(Bug::SkipNameSync).collect::<Vec<_>>(), ["black-out"]);
     }
 }
