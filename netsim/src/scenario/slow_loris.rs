@@ -10,13 +10,13 @@ use std::time::Duration;
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "slow-loris",
     title: "most of the holders keep everybody waiting",
-    story: "Five of eight holders volunteer at once and then take their time: an ack after minutes, \
-            a chunk cut short, an answer that never comes, requests that are opened and left. None \
-            of it is an error that anybody could be blamed for, and all of it holds something of \
-            somebody else's: a grant, a read, a place in a queue. So everything that waits for a \
-            peer has a deadline of its own and a bound, and goes on with the next peer. Here the \
-            owner's chunks are stored within two minutes, and fetched within ten by it and by a \
-            newcomer.",
+    story: "Five of eight holders volunteer at once and then take their time: an ack after \
+            minutes, a chunk cut short, an answer that never comes, requests that are opened and \
+            left. None of it is an error that anybody could be blamed for, and all of it holds \
+            something of somebody else's: a grant, a read, a place in a queue. So everything that \
+            waits for a peer has a deadline of its own and a bound, and goes on with the next \
+            peer. Here the owner's chunks are stored within two minutes, and fetched within ten by \
+            it and by a newcomer.",
     stage,
 };
 
