@@ -43,7 +43,10 @@ impl SimDisk {
     /// many records that were.
     pub(crate) fn chip(&self) -> usize {
         let segments = self.inner.segments().unwrap_or_default();
-        segments.into_iter().map(|segment| self.chip_segment(File::Segment(segment))).sum()
+        let chipped = segments.into_iter().map(|segment| self.chip_segment(File::Segment(segment)));
+        let chipped = chipped.sum();
+        self.state().spoiled |= chipped > 0;
+        chipped
     }
 
     fn chip_segment(&self, file: File) -> usize {
