@@ -24,8 +24,10 @@
 //! | [`scrub`] | reading everything in turn, so that rot is found |
 //! | [`memory`] | disk and catalogue in memory, with power cuts |
 //! | `segments`, `catalogue` | disk and catalogue for real (feature `node`) |
+//! | [`bounds`] | how much may wait |
 //! | `thread` | [`ChunkStore`], the handle (feature `node`) |
 
+pub mod bounds;
 mod compact;
 pub mod disk;
 pub mod index;

@@ -3,6 +3,9 @@
 //! The drive loop must never wait for a disk: every call here puts a request in a bounded queue
 //! and returns; what became of it arrives through the completions.
 
+use super::bounds::{
+    GROUP_BYTES_MAX, GROUP_MAX, READ_QUEUE_MAX, WRITE_QUEUE_BYTES_MAX, WRITE_QUEUE_MAX,
+};
 use super::catalogue::{Opened, SledCatalogue};
 use super::disk::Disk;
 use super::index::Catalogue;
@@ -24,22 +27,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// Writes and deletes that wait at most; more are [`StoreError::Busy`].
-pub const WRITE_QUEUE_MAX: usize = 256;
-
-/// Bytes of chunks that wait or are being written at most; more are [`StoreError::Busy`]. One
-/// chunk is always taken.
-pub const WRITE_QUEUE_BYTES_MAX: u64 = 96 << 20;
-
-/// Reads and look-ups that wait at most; more are [`StoreError::Busy`].
-pub const READ_QUEUE_MAX: usize = 256;
-
-/// The most chunks in one group.
-pub const GROUP_MAX: usize = 64;
-
-/// A group is not extended above this.
-pub const GROUP_BYTES_MAX: u64 = 64 << 20;
 
 const READERS: usize = 2;
 

@@ -5,9 +5,9 @@ use super::store_fixtures::*;
 use quloud::core::effect::{Found, Input, Space, StoreError};
 use quloud::core::types::Ticket;
 use quloud::crypto::keys::WrapKey;
+use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_MAX};
 use quloud::store::disk::DiskError;
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
-use quloud::store::thread::{GROUP_MAX, WRITE_QUEUE_MAX};
 use quloud::store::{
     ChunkStore, OpenReport, Options, Rebuilt, StoreConfig, StoreOpenError, Writer,
 };
