@@ -10,7 +10,7 @@
 //! |---|---|
 //! | bytes being written, each peer and in all; the owner's window | one chunk |
 //! | every rate | 1 a second, a burst of 2 |
-//! | every count of work, reads, jobs or fetches | 1 |
+//! | every count of work, reads, writes, jobs or fetches | 1 |
 //! | what is remembered | 1: a proof that was forgotten is good only for who made it |
 //! | the volunteers' probability | 1/65: it doubles with each request |
 //! | a late holder, a stalled fetch | 2 s, a hop's time there and back many times over |
@@ -24,18 +24,33 @@
 
 use quloud::core::holder::{HolderLimits, Rate};
 use quloud::core::owner::OwnerLimits;
+use quloud::store::bounds::WRITE_QUEUE_MAX;
 use rand::{Rng, RngExt};
 use std::time::Duration;
 
 /// The limits of both roles of a node.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     pub(crate) holder: HolderLimits,
     pub(crate) owner: OwnerLimits,
+    /// Writes and deletes that may wait for its store.
+    pub(crate) write_queue: usize,
     /// It may refuse an honest owner for good.
     pub(crate) stingy: bool,
     /// It does not listen to all of its peers.
     pub(crate) deaf: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            holder: HolderLimits::default(),
+            owner: OwnerLimits::default(),
+            write_queue: WRITE_QUEUE_MAX,
+            stingy: false,
+            deaf: false,
+        }
+    }
 }
 
 /// What draws limits: one in four is small.
@@ -132,6 +147,7 @@ impl Limits {
         draw.u64(&mut holder.reads, 1);
         draw.u64(&mut holder.queued_reads_per_peer, 1);
         draw.u64(&mut holder.queued_reads, 1);
+        draw.usize(&mut self.write_queue, 1);
     }
 
     fn draw_owner(&mut self, draw: &mut Draw<'_, impl Rng>, chunk_bytes: u64) {

@@ -165,7 +165,7 @@ impl Node {
     /// Where the store cannot be opened; the user tries again later.
     pub(crate) fn start(&mut self, now: Time) -> Result<OpenReport, StoreOpenError> {
         self.catalogue.started();
-        let options = self.blueprint.options;
+        let options = (self.blueprint.options, self.blueprint.limits.write_queue);
         let rng = ChaCha20Rng::from_seed(self.rng.random());
         let (disk, catalogue) = (self.disk.clone(), self.catalogue.clone());
         let (store, report) = Store::open(disk, catalogue, self.wrap.clone(), options, rng)?;
@@ -346,6 +346,11 @@ impl Machine {
             Role::Owner => self.owner.handle(now, input),
             Role::Holder => self.holder.handle(now, input),
         }
+    }
+
+    /// What the store refused, for the role that wanted it.
+    pub(crate) fn refused(&mut self) -> Option<(Role, Input)> {
+        self.store.refused().map(|done| (Role::Holder, done))
     }
 
     pub(crate) fn poll_effect(&mut self) -> Option<(Role, Effect)> {

@@ -52,6 +52,7 @@ branches! {
     LostInTransfer, "peer lost in transfer", "A connection broke with a chunk on its way.";
     RefusedFull, "refused: full", "A holder had no room for a chunk.";
     RefusedBusy, "refused: busy", "A holder had too many chunks to write at once.";
+    QueueFull, "store queue full", "More writes waited for a store than it takes on.";
     RefusedInvalid, "refused: invalid", "A holder checked a chunk, and it was not what it said.";
     RefusedFailed, "refused: failed", "A holder could not write a chunk.";
     RefusedUnwilling, "refused: unwilling", "A holder was asked for longer than it promises.";

@@ -313,6 +313,12 @@ impl World<'_> {
             let Some(machine) = &mut self.nodes[node].machine else { return };
             machine.handle(now, role, input);
             self.drain(node, &mut inputs);
+            if let Some(machine) = &mut self.nodes[node].machine {
+                let refused = std::iter::from_fn(|| machine.refused());
+                let before = inputs.len();
+                inputs.extend(refused);
+                self.noticed.rare.add(Rare::QueueFull, (inputs.len() - before) as u64);
+            }
         }
         self.settle(node);
     }

@@ -7,16 +7,14 @@ use crate::oracle::Seen;
 use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::crypto::keys::WrapKey;
+use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
 use quloud::store::reader::{Outcome, Reader};
 use quloud::store::scrub::Cursor;
 use quloud::store::writer::{Moves, Options, Request, Writer};
 use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
 use rand_chacha::ChaCha20Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-
-/// The most requests of one group, as in the daemon.
-const GROUP_MAX: usize = 64;
 
 /// A call that fails now and then is tried so often by whoever wants the truth.
 const TRIES: usize = 50;
@@ -32,6 +30,9 @@ pub(crate) struct Store {
     writer: Writer<SimDisk, SimCatalogue>,
     reader: Reader<SimDisk, SimCatalogue>,
     queue: Vec<Request>,
+    /// Requests that may wait.
+    queue_max: usize,
+    refused: VecDeque<Input>,
     /// A group is on its way, or there is more to tidy.
     busy: bool,
     /// What was known of it when the roles were told last.
@@ -70,29 +71,53 @@ pub(crate) enum Next {
 }
 
 impl Store {
-    /// Opens what the disk has. Begins with a step of tidying.
+    /// Opens what the disk has, and lets so many requests wait. Begins with a step of tidying.
     pub(crate) fn open(
         disk: Arc<SimDisk>,
         catalogue: Arc<SimCatalogue>,
         key: Arc<WrapKey>,
-        options: Options,
+        (options, queue_max): (Options, usize),
         rng: ChaCha20Rng,
     ) -> Result<(Self, OpenReport), StoreOpenError> {
         let (writer, report) = Writer::open(disk, catalogue, key, options, rng)?;
         let (reader, told) = (writer.reader(), writer.space());
-        Ok((Self { writer, reader, queue: Vec::new(), busy: true, told }, report))
+        let (queue, refused) = (Vec::new(), VecDeque::new());
+        Ok((Self { writer, reader, queue, queue_max, refused, busy: true, told }, report))
     }
 
-    /// Queues a write; `true` where a group is to be begun for it.
+    /// Queues a write; `true` where a group is to be begun for it. Where too much waits it is
+    /// refused as busy, as in the daemon: see [`Self::refused`].
     pub(crate) fn write(&mut self, ticket: Ticket, chunk: Box<StoredChunk>) -> bool {
-        self.queue.push(Request::Write { ticket, chunk });
-        self.begin()
+        let queued: u64 = self.queue.iter().map(bytes_of).sum();
+        let request = Request::Write { ticket, chunk };
+        let fits = queued == 0 || queued + bytes_of(&request) <= WRITE_QUEUE_BYTES_MAX;
+        if fits && self.submit(request) {
+            return self.begin();
+        }
+        self.refused.push_back(Input::ChunksWritten(vec![(ticket, Err(StoreError::Busy))]));
+        false
     }
 
     /// Queues a delete likewise.
     pub(crate) fn delete(&mut self, ticket: Ticket, id: ChunkId) -> bool {
-        self.queue.push(Request::Delete { ticket, id });
-        self.begin()
+        if self.submit(Request::Delete { ticket, id }) {
+            return self.begin();
+        }
+        let result = Err(StoreError::Busy);
+        self.refused.push_back(Input::ChunkDeleted { ticket, result });
+        false
+    }
+
+    /// The completion of what was refused: an input like any other, after the one that wanted it.
+    pub(crate) fn refused(&mut self) -> Option<Input> {
+        self.refused.pop_front()
+    }
+
+    /// Queues a request where there is room; whether there is.
+    fn submit(&mut self, request: Request) -> bool {
+        let fits = self.queue.len() < self.queue_max;
+        self.queue.extend(fits.then_some(request));
+        fits
     }
 
     fn begin(&mut self) -> bool {
@@ -173,8 +198,9 @@ impl Store {
     /// Reads a chunk; also `true` where a group is to be begun, because rot was found.
     pub(crate) fn read(&mut self, ticket: Ticket, id: &ChunkId) -> (Input, bool) {
         let Outcome { result, rot } = self.reader.read(id);
-        self.queue.extend(rot);
-        (Input::ChunkRead { ticket, result }, self.begin())
+        // Where the queue is full the next read finds it again.
+        let begins = rot.is_some_and(|rot| self.submit(rot) && self.begin());
+        (Input::ChunkRead { ticket, result }, begins)
     }
 
     /// A whole round of the scrub, over which the daemon takes days; `true` where a group is to be
@@ -227,11 +253,74 @@ impl Store {
     }
 }
 
+/// Of its chunk.
+fn bytes_of(request: &Request) -> u64 {
+    match request {
+        Request::Write { chunk, .. } => chunk.sealed.len() as u64,
+        Request::Delete { .. } | Request::Quarantine { .. } => 0,
+    }
+}
+
 /// What a request is about: a delete's ticket, and the chunk.
 fn asked(request: &Request) -> Option<(Option<Ticket>, ChunkId)> {
     match request {
         Request::Write { chunk, .. } => Some((None, chunk.id())),
         Request::Delete { ticket, id } => Some((Some(*ticket), *id)),
         Request::Quarantine { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::CatalogueFaults;
+    use crate::disk::DiskFaults;
+    use quloud::core::types::{LeaseNonce, LeaseTerms, Locality};
+    use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys};
+    use quloud::crypto::seal::SealedChunk;
+    use rand::SeedableRng;
+
+    fn chunk(plaintext: u8) -> Box<StoredChunk> {
+        let keys = OwnerKeys::derive(&Master::generate(&mut ChaCha20Rng::seed_from_u64(1)), 0);
+        let key = ChunkKey::derive(&keys.dedup, 0, 1, &[plaintext]);
+        let SealedChunk { header, sealed, .. } =
+            SealedChunk::new(&keys, &key, Locality(0), &[plaintext]);
+        Box::new(StoredChunk {
+            header,
+            proof_nonce: [0; 32],
+            proof: [0; 64],
+            account: Account::from_bytes([1; 32]),
+            lease: LeaseNonce::from_bytes([plaintext; 16]),
+            terms: LeaseTerms::default(),
+            tags: bytes::Bytes::new(),
+            sealed,
+        })
+    }
+
+    #[test]
+    fn what_waits_for_a_store_is_bounded_and_more_is_refused_as_busy() {
+        let rng = || ChaCha20Rng::seed_from_u64(1);
+        let disk = Arc::new(SimDisk::new(8 << 20, DiskFaults::default(), rng()));
+        let catalogue = Arc::new(SimCatalogue::new(CatalogueFaults::default(), rng()));
+        let options = Options { segment_bytes: 1 << 20, ..Options::with_reserve(4 << 20, 0) };
+        let key = Arc::new(WrapKey::from_bytes([1; 32]));
+        let (mut store, _) = Store::open(disk, catalogue, key, (options, 2), rng()).unwrap();
+        store.tidy();
+        for number in 0..3 {
+            store.write(Ticket(number.into()), chunk(number));
+        }
+        let busy = |ticket| Input::ChunksWritten(vec![(Ticket(ticket), Err(StoreError::Busy))]);
+        let refused = store.refused();
+        assert_eq!(format!("{refused:?}"), format!("{:?}", Some(busy(2))));
+        assert!(store.refused().is_none());
+        store.delete(Ticket(3), chunk(0).id());
+        let refused = store.refused();
+        assert!(matches!(
+            refused,
+            Some(Input::ChunkDeleted { ticket: Ticket(3), result: Err(StoreError::Busy) })
+        ));
+        assert_eq!(store.commit().changes.len(), 2);
+        store.write(Ticket(4), chunk(2));
+        assert!(store.refused().is_none());
     }
 }

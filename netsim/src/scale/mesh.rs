@@ -7,7 +7,7 @@ use crate::disk::DiskFaults;
 use crate::limits::Limits;
 use crate::net::Net;
 use crate::node::store::{Next, Store};
-use crate::node::{Blueprint, Index, Node, Place, Presence, Role, addressee};
+use crate::node::{Blueprint, Index, Machine, Node, Place, Presence, Role, addressee};
 use crate::plan::{NetPlan, Plan};
 use bytes::Bytes;
 use quloud::core::codec;
@@ -229,12 +229,16 @@ impl Mesh {
     /// Feeds an input to a role, and does what both roles want.
     pub(super) fn feed(&mut self, node: Index, role: Role, input: Input) {
         let now = self.agenda.now();
-        let Some(machine) = &mut self.nodes[node].machine else { return };
-        machine.handle(now, role, input);
-        while let Some(machine) = &mut self.nodes[node].machine
-            && let Some((role, effect)) = machine.poll_effect()
-        {
-            self.carry_out(node, role, effect);
+        let mut next = Some((role, input));
+        while let Some((role, input)) = next {
+            let Some(machine) = &mut self.nodes[node].machine else { return };
+            machine.handle(now, role, input);
+            while let Some(machine) = &mut self.nodes[node].machine
+                && let Some((role, effect)) = machine.poll_effect()
+            {
+                self.carry_out(node, role, effect);
+            }
+            next = self.nodes[node].machine.as_mut().and_then(Machine::refused);
         }
         let Some(machine) = &mut self.nodes[node].machine else { return };
         let next = machine.next_timeout();
