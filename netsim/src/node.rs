@@ -303,7 +303,7 @@ impl Node {
 
     /// It never deviated, and its disk never did.
     pub(crate) fn is_sound(&self) -> bool {
-        self.evil.is_none() && self.has_sound_disk()
+        self.is_honest() && self.has_sound_disk()
     }
 
     /// Looks at its store without being a part of the world.
@@ -358,9 +358,34 @@ impl Machine {
         owner.or_else(|| self.holder.poll_effect().map(|effect| (Role::Holder, effect)))
     }
 
-    pub(crate) fn next_timeout(&self) -> Option<Time> {
-        self.owner.next_timeout().into_iter().chain(self.holder.next_timeout()).min()
+    /// When to wake it, where that is earlier than what was arranged.
+    pub(crate) fn arrange(&mut self) -> Option<Time> {
+        let next = self.owner.next_timeout().into_iter().chain(self.holder.next_timeout()).min()?;
+        let earlier = self.wake.is_none_or(|wake| next < wake);
+        earlier.then(|| *self.wake.insert(next))
     }
+
+    /// Whether it is to be woken now: a later wish that was replaced by an earlier one is void.
+    pub(crate) fn is_due(&mut self, now: Time) -> bool {
+        self.wake.take_if(|wake| *wake <= now).is_some()
+    }
+}
+
+/// What both roles are told when a peer is connected that subscribes to these topics.
+pub(crate) fn meeting(peer: Peer, topics: Vec<Topic>) -> impl Iterator<Item = (Role, Input)> {
+    let both = [(Role::Holder, Input::PeerUp(peer.clone())), (Role::Owner, Input::PeerUp(peer))];
+    let subscribed = |topic| (Role::Owner, Input::PeerSubscribed(topic));
+    both.into_iter().chain(topics.into_iter().map(subscribed))
+}
+
+/// What both roles are told when one is not.
+pub(crate) fn parting(peer: NodeId) -> [(Role, Input); 2] {
+    [Role::Holder, Role::Owner].map(|role| (role, Input::PeerDown(peer)))
+}
+
+/// What both roles are told when their time has come.
+pub(crate) fn waking() -> [(Role, Input); 2] {
+    [Role::Owner, Role::Holder].map(|role| (role, Input::Tick))
 }
 
 /// Which role a message concerns.

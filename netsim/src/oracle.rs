@@ -114,7 +114,7 @@ pub(crate) struct Truth<'a> {
 impl Truth<'_> {
     /// Whether a node follows the protocol.
     pub(crate) fn is_honest(&self, node: Index) -> bool {
-        self.nodes[node].evil.is_none()
+        self.nodes[node].is_honest()
     }
 
     /// Whether a node takes itself to be connected to another.
@@ -127,7 +127,7 @@ impl Truth<'_> {
     pub(crate) fn lacks(&self, node: Index, id: &ChunkId) -> bool {
         let looked = &self.nodes[node];
         let store = looked.machine.as_ref().map(|machine| &machine.store);
-        let lacks = store.is_some_and(|store| !looked.undisturbed(|| store.is_readable(id)));
+        let lacks = store.is_some_and(|store| !looked.undisturbed(|| store.holds(id)));
         lacks && self.is_honest(node)
     }
 }

@@ -8,6 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `world/build.rs` | who is in it, and what is going to happen to them |
+//! | `world/event.rs` | what can happen |
 //! | `world/happen.rs` | each event, when its time has come |
 //! | `world/stores.rs` | what the nodes' stores do |
 //! | `world/release.rs` | chunks that are given up |
@@ -23,6 +24,7 @@
 mod build;
 mod carry;
 mod demand;
+mod event;
 mod finale;
 mod happen;
 mod heal;
@@ -34,10 +36,9 @@ mod stores;
 mod watch;
 
 use crate::agenda::Agenda;
-use crate::disk::Mishap;
 use crate::ending::Ending;
 use crate::evil::{Behaviour, Env};
-use crate::net::{Cut, Net, Traffic};
+use crate::net::{Net, Traffic};
 use crate::node::{Index, Node, Presence, Role};
 use crate::oracle::{ChunkFacts, Fact, Heard, Oracle, Truth};
 use crate::plan::{Frame, Plan};
@@ -45,112 +46,21 @@ use crate::report::clock;
 use crate::sometimes::Rare;
 use crate::tally::{Fault, Tally};
 use crate::timeline::Timeline;
-use bytes::Bytes;
 use notice::Noticed;
-use quloud::core::codec;
 use quloud::core::effect::Input;
-use quloud::core::message::{StreamMessage, TopicMessage};
-use quloud::core::topic::Topic;
-use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
+use quloud::core::types::{ChunkId, NodeId, Time};
 use rand_chacha::ChaCha20Rng;
 use script::Script;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+pub(crate) use event::{Decay, Event};
 pub(crate) use script::{Check, Cue, EXPECTED, SCRIPTED, Step, play};
 pub(crate) use watch::{film, film_script};
 
 /// More events than this at one moment: somebody spins.
 const EVENTS_PER_MOMENT: u32 = 100_000;
-
-/// What is going to happen.
-#[derive(Debug, Clone)]
-pub(crate) enum Event {
-    /// A gossiped message arrives.
-    Gossip { to: Index, forwarder: Index, author: Index, bytes: Bytes },
-    /// A frame arrives over the connection of that epoch.
-    Frame { from: Index, to: Index, epoch: u64, frame: codec::Frame },
-    /// A node publishes, now that it is connected to some that subscribe.
-    Publish { node: Index, life: u64, topic: Topic, message: Box<TopicMessage> },
-    /// Two nodes come to be connected, or not; `asked`: a role of `a` waits for it.
-    Connect { a: Index, b: Index, asked: bool },
-    /// The ends notice that their connection is gone.
-    LinkGone { a: Index, b: Index, epoch: u64 },
-    /// A node hears that a peer is connected.
-    PeerMet { node: Index, peer: Index },
-    /// A node hears that a peer is not connected.
-    PeerLost { node: Index, peer: Index },
-    /// A store carries its next group out.
-    Commit { node: Index, life: u64 },
-    /// A store goes on tidying.
-    Tidy { node: Index, life: u64 },
-    /// A store that may have nothing to do looks how full its disk is.
-    Look { node: Index, life: u64 },
-    /// A store looks chunks up.
-    Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId>, heard: Option<Heard> },
-    /// A store reads a chunk.
-    Read { node: Index, life: u64, ticket: Ticket, id: ChunkId },
-    /// A role asked to be woken.
-    Wake { node: Index, life: u64 },
-    /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.
-    Crash { node: Index, down: Duration, in_commit: bool },
-    /// A node is switched on.
-    Start { node: Index },
-    /// A node is stopped, with all that it has in memory.
-    Pause { node: Index, length: Duration, lid: bool },
-    /// It goes on.
-    Resume { node: Index },
-    /// A node leaves for ever.
-    Leave { node: Index },
-    /// Some do not hear others for a while.
-    CutBegins { cut: Cut, length: Duration },
-    /// They do again.
-    CutEnds { number: u64 },
-    /// Others fill a node's disk, or its user's quota.
-    Fill { node: Index, length: Duration, quota: bool },
-    /// And make room again.
-    Room { node: Index },
-    /// A node's disk does something without a word.
-    Decay { node: Index, how: Decay },
-    /// A node gets a new, empty disk.
-    LoseDisk { node: Index },
-    /// A node's disk is set back to an image of earlier.
-    OldImage { node: Index },
-    /// The image is taken.
-    TakeImage { node: Index },
-    /// A node that deviates does something unasked.
-    Act { node: Index },
-    /// A node that deviates says what it put off.
-    Later { node: Index, life: u64, to: NodeId, message: Box<StreamMessage> },
-    /// A user puts so many chunks.
-    Put { owner: Index, chunks: usize },
-    /// A user gives chunks up.
-    Release { owner: Index },
-    /// A user waits no longer for what is not stored yet.
-    GiveUp { owner: Index },
-    /// A user puts a chunk again that was given up.
-    PutAgain { owner: Index, id: ChunkId },
-    /// A holder deletes a chunk that was given up then.
-    Expire { node: Index, id: ChunkId, released: Time },
-    /// A user fetches some chunk.
-    Get,
-    /// A user looks after jobs that came to nothing.
-    Retry { node: Index },
-    /// A script goes on.
-    Script { text: &'static str, steps: Vec<Step> },
-}
-
-/// What a disk does without a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Decay {
-    /// A bit flips at rest.
-    Flip,
-    /// A block becomes zeros.
-    Zero,
-    /// It reads or writes elsewhere, or does not write at all, the next time.
-    Slip(Mishap),
-}
 
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -299,7 +209,7 @@ impl World<'_> {
     fn feed(&mut self, node: Index, role: Role, input: Input) {
         let mut inputs = VecDeque::from([(role, input)]);
         while let Some((role, input)) = inputs.pop_front() {
-            let input = if self.nodes[node].evil.is_some() {
+            let input = if !self.nodes[node].is_honest() {
                 let act =
                     |evil: &mut dyn Behaviour, env: &mut Env<'_>| evil.input(env, role, input);
                 match self.deviate(node, &mut inputs, act) {
@@ -323,12 +233,16 @@ impl World<'_> {
         self.settle(node);
     }
 
+    fn feed_all(&mut self, node: Index, inputs: impl IntoIterator<Item = (Role, Input)>) {
+        inputs.into_iter().for_each(|(role, input)| self.feed(node, role, input));
+    }
+
     /// Does all that the roles of a node want done.
     fn drain(&mut self, node: Index, inputs: &mut VecDeque<(Role, Input)>) {
         while let Some(machine) = &mut self.nodes[node].machine
             && let Some((role, effect)) = machine.poll_effect()
         {
-            if self.nodes[node].evil.is_none() {
+            if self.nodes[node].is_honest() {
                 self.carry_out(node, role, effect);
                 continue;
             }
@@ -371,9 +285,7 @@ impl World<'_> {
     fn settle(&mut self, node: Index) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
         let (load, owner) = (machine.holder.load(), machine.owner.load());
-        let next = machine.next_timeout();
-        if let Some(next) = next.filter(|next| machine.wake.is_none_or(|wake| *next < wake)) {
-            machine.wake = Some(next);
+        if let Some(next) = machine.arrange() {
             let life = self.nodes[node].life;
             self.agenda.at(next, Event::Wake { node, life });
         }

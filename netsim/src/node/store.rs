@@ -234,11 +234,6 @@ impl Store {
         self.writer.reader().read(id).result.is_ok()
     }
 
-    /// The same of whoever only looks.
-    pub(crate) fn is_readable(&self, id: &ChunkId) -> bool {
-        self.writer.reader().read(id).result.is_ok()
-    }
-
     pub(crate) fn space(&self) -> Space {
         self.writer.space()
     }

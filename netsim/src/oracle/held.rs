@@ -26,7 +26,7 @@ impl Property for Held {
         let buried =
             |id: &ChunkId| truth.chunks.get(id).is_none_or(|chunk| chunk.buried.contains(from));
         let mut ids = ack.chunks.iter().map(|acked| acked.id).filter(|id| !buried(id));
-        let missing = ids.find(|id| !node.undisturbed(|| store.is_readable(id)))?;
+        let missing = ids.find(|id| !node.undisturbed(|| store.holds(id)))?;
         Some(format!("{from} acknowledges {missing:?} and cannot read it"))
     }
 }

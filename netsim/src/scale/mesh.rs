@@ -7,7 +7,9 @@ use crate::disk::DiskFaults;
 use crate::limits::Limits;
 use crate::net::Net;
 use crate::node::store::{Next, Store};
-use crate::node::{Blueprint, Index, Machine, Node, Place, Presence, Role, addressee};
+use crate::node::{
+    Blueprint, Index, Machine, Node, Place, Presence, Role, addressee, meeting, parting, waking,
+};
 use crate::plan::{NetPlan, Plan};
 use bytes::Bytes;
 use quloud::core::codec;
@@ -241,22 +243,20 @@ impl Mesh {
             next = self.nodes[node].machine.as_mut().and_then(Machine::refused);
         }
         let Some(machine) = &mut self.nodes[node].machine else { return };
-        let next = machine.next_timeout();
-        if let Some(next) = next.filter(|next| machine.wake.is_none_or(|wake| *next < wake)) {
-            machine.wake = Some(next);
+        if let Some(next) = machine.arrange() {
             self.agenda.at(next, Event::Wake { node });
         }
     }
 
     fn wake(&mut self, node: Index) {
         let now = self.agenda.now();
-        let Some(machine) = &mut self.nodes[node].machine else { return };
-        // A later wish replaced by an earlier one is void.
-        if machine.wake.is_some_and(|wake| wake <= now) {
-            machine.wake = None;
-            self.feed(node, Role::Owner, Input::Tick);
-            self.feed(node, Role::Holder, Input::Tick);
+        if self.nodes[node].machine.as_mut().is_some_and(|machine| machine.is_due(now)) {
+            self.feed_all(node, waking());
         }
+    }
+
+    fn feed_all(&mut self, node: Index, inputs: impl IntoIterator<Item = (Role, Input)>) {
+        inputs.into_iter().for_each(|(role, input)| self.feed(node, role, input));
     }
 
     fn commit(&mut self, node: Index) {
@@ -286,12 +286,7 @@ impl Mesh {
             let bytes = 2 * codec::encode_stream(&hello).head.len() as u64;
             self.figures.frame_bytes += if self.heals { 0 } else { bytes };
             let topics = self.nodes[peer].subscriptions();
-            let peer = self.peers[peer].clone();
-            self.feed(node, Role::Holder, Input::PeerUp(peer.clone()));
-            self.feed(node, Role::Owner, Input::PeerUp(peer));
-            for topic in topics {
-                self.feed(node, Role::Owner, Input::PeerSubscribed(topic));
-            }
+            self.feed_all(node, meeting(self.peers[peer].clone(), topics));
         }
     }
 
@@ -303,9 +298,7 @@ impl Mesh {
     }
 
     fn lose(&mut self, node: Index, peer: Index) {
-        let peer = self.peers[peer].node;
-        self.feed(node, Role::Holder, Input::PeerDown(peer));
-        self.feed(node, Role::Owner, Input::PeerDown(peer));
+        self.feed_all(node, parting(self.peers[peer].node));
     }
 
     /// A node leaves for ever; its peers notice later.

@@ -125,7 +125,7 @@ impl World<'_> {
     fn note_acks(&mut self, node: Index, message: &StreamMessage) {
         let StreamMessage::StoreAck(ack) = message else { return };
         let now = self.agenda.now();
-        if self.nodes[node].evil.is_some() && !is_promise(ack, &self.ids[node]) {
+        if !self.nodes[node].is_honest() && !is_promise(ack, &self.ids[node]) {
             return;
         }
         for acked in &ack.chunks {

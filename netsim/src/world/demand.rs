@@ -97,7 +97,7 @@ impl World<'_> {
         let Some((id, owner)) = promised.map(|(id, c)| (*id, c.owner)).choose(&mut self.rng) else {
             return;
         };
-        let honest = |node: &Index| self.nodes[*node].evil.is_none() && self.nodes[*node].is_up();
+        let honest = |node: &Index| self.nodes[*node].is_honest() && self.nodes[*node].is_up();
         let reader = match self.rng.random_range(0..2) {
             0 => Some(owner).filter(honest),
             _ => (0..self.nodes.len()).filter(honest).choose(&mut self.rng),

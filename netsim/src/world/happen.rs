@@ -3,7 +3,7 @@
 use super::carry::NOTICED;
 use super::{Decay, Event, World};
 use crate::chance::between;
-use crate::node::{Index, Presence, REBOOT, Role, addressee};
+use crate::node::{Index, Presence, REBOOT, Role, addressee, meeting, parting, waking};
 use crate::oracle::Heard;
 use crate::sometimes::Rare;
 use crate::tally::Fault;
@@ -219,11 +219,7 @@ impl World<'_> {
         }
         let topics = self.nodes[peer].subscriptions();
         let peer = self.nodes[peer].peer();
-        self.feed(node, Role::Holder, Input::PeerUp(peer.clone()));
-        self.feed(node, Role::Owner, Input::PeerUp(peer));
-        for topic in topics {
-            self.feed(node, Role::Owner, Input::PeerSubscribed(topic));
-        }
+        self.feed_all(node, meeting(peer, topics));
     }
 
     fn on_peer_lost(&mut self, node: Index, peer: Index) {
@@ -232,19 +228,14 @@ impl World<'_> {
                 machine.met.remove(&peer);
             }
             let peer = self.ids[peer];
-            self.feed(node, Role::Holder, Input::PeerDown(peer));
-            self.feed(node, Role::Owner, Input::PeerDown(peer));
+            self.feed_all(node, parting(peer));
         }
     }
 
     fn on_wake(&mut self, node: Index) {
         let now = self.agenda.now();
-        let Some(machine) = &mut self.nodes[node].machine else { return };
-        // A later wish replaced by an earlier one is void.
-        if machine.wake.is_some_and(|wake| wake <= now) {
-            machine.wake = None;
-            self.feed(node, Role::Owner, Input::Tick);
-            self.feed(node, Role::Holder, Input::Tick);
+        if self.nodes[node].machine.as_mut().is_some_and(|machine| machine.is_due(now)) {
+            self.feed_all(node, waking());
         }
     }
 
@@ -267,9 +258,7 @@ impl World<'_> {
         for effect in effects.unwrap_or_default() {
             self.carry_out(node, Role::Owner, effect);
         }
-        for (role, input) in inputs {
-            self.feed(node, role, input);
-        }
+        self.feed_all(node, inputs);
     }
 
     pub(super) fn crash(&mut self, node: Index, down: Duration, fault: Fault) {

@@ -134,7 +134,7 @@ impl Noticed {
 
 impl World<'_> {
     pub(super) fn notice_said(&mut self, node: Index, to: Index, message: &StreamMessage) {
-        if self.nodes[node].evil.is_some() {
+        if !self.nodes[node].is_honest() {
             return;
         }
         let replicas = match message {
@@ -148,7 +148,7 @@ impl World<'_> {
     }
 
     pub(super) fn notice_published(&mut self, node: Index, message: &TopicMessage) {
-        if self.nodes[node].evil.is_some() {
+        if !self.nodes[node].is_honest() {
             return;
         }
         match message {
@@ -163,7 +163,7 @@ impl World<'_> {
     }
 
     pub(super) fn notice_reported(&mut self, node: Index, event: &OwnerEvent) {
-        if self.nodes[node].evil.is_none() {
+        if self.nodes[node].is_honest() {
             let holder = match event {
                 OwnerEvent::Acked { node, .. } => self.indices.get(node).copied(),
                 _ => None,

@@ -205,7 +205,7 @@ impl World<'_> {
 
     /// Of all promised chunks, the smallest number of honest nodes that acknowledged one.
     pub(crate) fn fewest_honest_acks(&self) -> usize {
-        let honest = |node: &&Index| self.nodes[**node].evil.is_none();
+        let honest = |node: &&Index| self.nodes[**node].is_honest();
         let promised = self.chunks.values().filter(|chunk| chunk.promised);
         promised.map(|chunk| chunk.acked.keys().filter(honest).count()).min().unwrap_or(0)
     }

@@ -4,9 +4,9 @@ use super::*;
 use crate::chance::Chance;
 use crate::evil;
 use quloud::core::effect::Effect;
-use quloud::core::message::RetrieveRequest;
+use quloud::core::message::{RetrieveRequest, TopicMessage};
 use quloud::core::shard::Sharding;
-use quloud::core::topic::TopicKind;
+use quloud::core::topic::{Topic, TopicKind};
 use rand::SeedableRng;
 
 fn frame() -> Frame {

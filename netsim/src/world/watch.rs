@@ -143,6 +143,6 @@ impl World<'_> {
     ) -> bool {
         let lost = timeline.lost.get(&(node, *id)).is_some_and(|lost| *lost >= acked);
         let there = self.nodes[node].presence != Presence::Gone && !chunk.buried.contains(&node);
-        there && !lost && self.nodes[node].evil.is_none()
+        there && !lost && self.nodes[node].is_honest()
     }
 }
