@@ -50,6 +50,13 @@ pub(crate) struct Place {
     pub(crate) sturdy: bool,
 }
 
+impl Place {
+    /// Where nothing is amiss.
+    pub(crate) const fn good(reach: Reach) -> Self {
+        Self { reach, nat: false, slow: false, laptop: false, sturdy: true }
+    }
+}
+
 /// What one event takes: a public network, or one node of a LAN.
 pub(crate) type Domain = (Reach, Option<NodeId>);
 

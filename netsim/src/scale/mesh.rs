@@ -95,7 +95,7 @@ impl Mesh {
         let node = |number: Index| {
             let [.., a, b, c] = number.to_be_bytes();
             let reach = Reach::PublicV4([a.wrapping_add(1), b, c]);
-            let place = Place { reach, nat: false, slow: false, laptop: false, sturdy: true };
+            let place = Place::good(reach);
             let seed = ChaCha20Rng::from_seed(rng.random());
             let options = Options {
                 capacity: CAPACITY,

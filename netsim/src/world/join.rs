@@ -15,13 +15,7 @@ use std::time::Duration;
 const PEERS: usize = 8;
 
 /// Where it is seen.
-const PLACE: Place = Place {
-    reach: Reach::PublicV4([102, 0, 0]),
-    nat: false,
-    slow: false,
-    laptop: false,
-    sturdy: true,
-};
+const PLACE: Place = Place::good(Reach::PublicV4([102, 0, 0]));
 
 /// How long it takes to find its way in.
 const JOINING: Duration = Duration::from_secs(180);

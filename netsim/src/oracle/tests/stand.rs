@@ -38,7 +38,7 @@ pub(super) struct Stand {
 }
 
 fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
-    let place = Place { reach, nat: false, slow: false, laptop: false, sturdy: true };
+    let place = Place::good(reach);
     let options = Options { capacity: 1 << 30, reserve: 0, segment_bytes: 1 << 20, ballast: 0 };
     let mut node = Node::new(
         ChaCha20Rng::from_seed([number + 1; 32]),
