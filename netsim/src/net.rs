@@ -127,8 +127,7 @@ impl Net {
 
     /// Begins a cut; the number ends it again.
     pub(crate) fn cut(&mut self, cut: Cut) -> u64 {
-        let fault = if cut.is_one_way() { Fault::OneWay } else { Fault::Partition };
-        self.tally.count(fault);
+        self.tally.count(cut.fault());
         self.cuts.begin(cut)
     }
 
@@ -210,6 +209,11 @@ impl Net {
     /// The nodes that a node takes itself to be connected to.
     pub(crate) fn peers(&self, node: Index) -> impl Iterator<Item = Index> + '_ {
         self.links.peers(node)
+    }
+
+    /// All pairs that take themselves to be connected.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (Index, Index)> + '_ {
+        self.links.pairs()
     }
 
     /// Which connection the two have, where they have one.
@@ -391,6 +395,18 @@ mod tests {
         assert_eq!(net.break_across().len(), 25);
         net.heal(number);
         assert!(net.is_open(0, 9));
+    }
+
+    #[test]
+    fn a_link_that_is_cut_leaves_all_others() {
+        let mut net = net(4);
+        let numbers = [(0, 1), (2, 3)].map(|(a, b)| net.cut(Cut::link(a, b)));
+        assert_eq!(net.break_across().len(), 2);
+        assert!(!net.is_open(0, 1) && !net.is_open(3, 2) && net.is_open(0, 3));
+        net.heal(numbers[0]);
+        assert!(net.is_open(0, 1) && !net.is_open(2, 3));
+        assert_eq!(net.tally.of(Fault::Swizzle), 2);
+        assert_eq!(net.pairs().count(), 6);
     }
 
     #[test]

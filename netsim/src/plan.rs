@@ -3,10 +3,15 @@
 //! Each seed draws its own rates (swarm testing: Groce and others 2012), and a third of all faults
 //! is switched off in each world, so that some worlds see one fault alone and others see all.
 
+mod net;
+mod people;
+
+pub(crate) use net::NetPlan;
+pub(crate) use people::PeoplePlan;
+
 use crate::catalogue::CatalogueFaults;
 use crate::chance::{Chance, draw};
 use crate::disk::DiskFaults;
-use quloud::core::placement::DomainPolicy;
 use quloud::core::shard::Sharding;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -44,35 +49,6 @@ pub(crate) struct Plan {
     pub(crate) tight: bool,
 }
 
-/// The network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NetPlan {
-    /// Of all pairs, those that keep a connection.
-    pub(crate) connected: Chance,
-    /// A copy of a gossiped message is lost.
-    pub(crate) loss: Chance,
-    /// A gossiped message comes a second time.
-    pub(crate) twice: Chance,
-    /// A gossiped message comes late, out of order.
-    pub(crate) late: Chance,
-    /// The longest that a late message takes.
-    pub(crate) longest: Duration,
-    /// The ordinary delay of one hop.
-    pub(crate) hop: Duration,
-    /// A connection breaks under a frame.
-    pub(crate) cut: Chance,
-    /// A dial fails.
-    pub(crate) dial_loss: Chance,
-    /// Partitions, both ways and one way, a year.
-    pub(crate) partitions: u64,
-    /// The longest partition.
-    pub(crate) partition: Duration,
-    /// Nodes that nobody can dial.
-    pub(crate) behind_nat: Chance,
-    /// Nodes with a line of 1 to 50 kB/s.
-    pub(crate) slow: Chance,
-}
-
 /// The disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DiskPlan {
@@ -105,27 +81,6 @@ pub(crate) struct DiskPlan {
     pub(crate) capacity: u64,
     /// Length of a segment of the store, in bytes: small ones are emptied often.
     pub(crate) segment_bytes: u64,
-}
-
-/// What people do with their machines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PeoplePlan {
-    /// Power cuts and restarts, per node and year.
-    pub(crate) crashes: u64,
-    /// The longest that a node stays down after one.
-    pub(crate) downtime: Duration,
-    /// Pauses, per node and year.
-    pub(crate) pauses: u64,
-    /// Departures for ever, in percent of nodes per year.
-    pub(crate) leaves: u64,
-    /// Nodes that are only there eight hours a day.
-    pub(crate) laptops: Chance,
-    /// Nodes that deviate from the protocol.
-    pub(crate) byzantine: Chance,
-    /// Nodes that share a public network with others.
-    pub(crate) neighbours: Chance,
-    /// What the owners take for one failure domain.
-    pub(crate) domains: DomainPolicy,
 }
 
 /// What the mesh is used for.
@@ -197,17 +152,9 @@ impl Plan {
         for length in lengths {
             *length = (*length / u32::try_from(times).unwrap_or(u32::MAX)).max(SECOND);
         }
-        let rates = [
-            &mut net.partitions,
-            &mut disk.decays,
-            &mut disk.full,
-            &mut disk.lost,
-            &mut disk.old_image,
-            &mut people.crashes,
-            &mut people.pauses,
-            &mut people.leaves,
-        ];
-        rates.into_iter().for_each(|rate| *rate *= times);
+        let rates = [&mut disk.decays, &mut disk.full, &mut disk.lost, &mut disk.old_image];
+        let rates = rates.into_iter().chain(net.rates()).chain(people.rates());
+        rates.for_each(|rate| *rate *= times);
         // A new disk shows something only in the middle of a put.
         disk.lost *= if times > 1 { LOST_SHORT } else { 1 };
         // So few days in so small worlds see little of what deviates otherwise.
@@ -239,20 +186,7 @@ impl Plan {
     /// The same world without any fault: what is left is what the mesh must be able to do.
     pub(crate) fn kind(mut self) -> Self {
         self.sharding = Sharding::WHOLE;
-        self.net = NetPlan {
-            connected: self.net.connected,
-            hop: self.net.hop,
-            longest: self.net.longest,
-            partition: self.net.partition,
-            loss: Chance::NEVER,
-            twice: Chance::NEVER,
-            late: Chance::NEVER,
-            cut: Chance::NEVER,
-            dial_loss: Chance::NEVER,
-            partitions: 0,
-            behind_nat: Chance::NEVER,
-            slow: Chance::NEVER,
-        };
+        self.net = self.net.kind();
         self.disk = DiskPlan {
             faults: DiskFaults::default(),
             liars: Chance::NEVER,
@@ -267,36 +201,8 @@ impl Plan {
             ..self.disk
         };
         self.tight = false;
-        self.people = PeoplePlan {
-            crashes: 0,
-            pauses: 0,
-            leaves: 0,
-            laptops: Chance::NEVER,
-            byzantine: Chance::NEVER,
-            neighbours: Chance::NEVER,
-            domains: DomainPolicy::LanCountsEach,
-            ..self.people
-        };
+        self.people = self.people.kind();
         self
-    }
-}
-
-impl NetPlan {
-    fn draw(rng: &mut impl Rng) -> Self {
-        Self {
-            connected: Chance(rng.random_range(200_000..=1_000_000)),
-            loss: draw(rng, Chance::per_mille(300)),
-            twice: draw(rng, Chance::per_mille(500)),
-            late: draw(rng, Chance::per_mille(200)),
-            longest: Duration::from_secs(60),
-            hop: Duration::from_millis(rng.random_range(1..=150)),
-            cut: draw(rng, Chance::per_mille(30)),
-            dial_loss: draw(rng, Chance::per_mille(300)),
-            partitions: often(rng, 100),
-            partition: Duration::from_secs(rng.random_range(1..=7 * 86_400)),
-            behind_nat: draw(rng, Chance::per_mille(700)),
-            slow: draw(rng, Chance::per_mille(300)),
-        }
     }
 }
 
@@ -331,24 +237,6 @@ impl DiskPlan {
             index_lost: draw(rng, Chance::per_mille(300)),
             capacity: rng.random_range(1..=64) << 20,
             segment_bytes: 32 << rng.random_range(10..=13),
-        }
-    }
-}
-
-impl PeoplePlan {
-    fn draw(rng: &mut impl Rng) -> Self {
-        Self {
-            crashes: often(rng, 250),
-            downtime: Duration::from_secs(rng.random_range(10..=86_400)),
-            pauses: often(rng, 50),
-            leaves: often(rng, 126),
-            laptops: draw(rng, Chance::per_mille(500)),
-            byzantine: draw(rng, Chance::per_mille(600)),
-            neighbours: draw(rng, Chance::per_mille(1_000)),
-            domains: match rng.random_range(0..4) {
-                0 => DomainPolicy::Strict,
-                _ => DomainPolicy::LanCountsEach,
-            },
         }
     }
 }

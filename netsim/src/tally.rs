@@ -42,6 +42,7 @@ faults! {
     Slow, Net, "slow line", "A frame crawled over a slow line.";
     DialLost, Net, "dial lost", "A dial failed.";
     Partition, Net, "partition", "Some nodes were cut off from others, both ways.";
+    Swizzle, Net, "link by link", "A link was cut, one of several that went and came back one after another.";
     OneWay, Net, "one-way cut", "The same in one direction only.";
     Nat, Net, "nat", "Two nodes behind NAT could not connect.";
     Crash, People, "crash", "A node lost its power, with what was not synced.";

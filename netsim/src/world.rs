@@ -10,6 +10,7 @@
 //! | `world/build.rs` | who is in it, and what is going to happen to them |
 //! | `world/event.rs` | what can happen |
 //! | `world/happen.rs` | each event, when its time has come |
+//! | `world/fate.rs` | what befalls several of them, one after another or all at once |
 //! | `world/stores.rs` | what the nodes' stores do |
 //! | `world/release.rs` | chunks that are given up |
 //! | `world/carry.rs` | what the roles want done |
@@ -25,6 +26,7 @@ mod build;
 mod carry;
 mod demand;
 mod event;
+mod fate;
 mod finale;
 mod happen;
 mod heal;

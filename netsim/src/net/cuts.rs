@@ -1,6 +1,7 @@
 //! Partitions: who does not hear whom.
 
 use crate::node::Index;
+use crate::tally::Fault;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nothing gets from one side to the other.
@@ -8,28 +9,39 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Cut {
     from: BTreeSet<Index>,
     to: BTreeSet<Index>,
-    one_way: bool,
+    fault: Fault,
 }
 
 impl Cut {
     /// Neither side hears the other.
     pub(crate) fn between(from: BTreeSet<Index>, to: BTreeSet<Index>) -> Self {
-        Self { from, to, one_way: false }
+        Self { from, to, fault: Fault::Partition }
     }
 
     /// `to` does not hear `from`, but is heard.
     pub(crate) fn one_way(from: BTreeSet<Index>, to: BTreeSet<Index>) -> Self {
-        Self { from, to, one_way: true }
+        Self { from, to, fault: Fault::OneWay }
+    }
+
+    /// One link, of several that are cut one after another.
+    pub(crate) fn link(a: Index, b: Index) -> Self {
+        let (from, to) = (BTreeSet::from([a]), BTreeSet::from([b]));
+        Self { from, to, fault: Fault::Swizzle }
+    }
+
+    /// As what it counts.
+    pub(crate) fn fault(&self) -> Fault {
+        self.fault
     }
 
     /// Whether one side is still heard.
     pub(crate) fn is_one_way(&self) -> bool {
-        self.one_way
+        self.fault == Fault::OneWay
     }
 
     fn blocks(&self, from: Index, to: Index) -> bool {
         let along = self.from.contains(&from) && self.to.contains(&to);
-        along || !self.one_way && self.from.contains(&to) && self.to.contains(&from)
+        along || !self.is_one_way() && self.from.contains(&to) && self.to.contains(&from)
     }
 }
 

@@ -57,6 +57,10 @@ impl Links {
         self.peers[node].iter().copied()
     }
 
+    pub(super) fn pairs(&self) -> impl Iterator<Item = Pair> + '_ {
+        self.links.keys().copied()
+    }
+
     pub(super) fn epoch(&self, a: Index, b: Index) -> Option<u64> {
         self.links.get(&pair(a, b)).map(|link| link.epoch)
     }

@@ -3,7 +3,7 @@
 use super::notice::Noticed;
 use super::{Decay, Event, Observer, Script, World};
 use crate::agenda::Agenda;
-use crate::chance::{Chance, between, moments};
+use crate::chance::{Chance, between, heavy, moments};
 use crate::disk::{DiskFaults, Mishap};
 use crate::ending::Ending;
 use crate::evil::{self, Gang};
@@ -21,6 +21,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -162,6 +164,12 @@ impl<'a> World<'a> {
             let cut = self.draw_cut();
             self.agenda.at(Time(0).after(at), Event::CutBegins { cut, length });
         }
+        for at in moments(&mut self.rng, self.plan.net.swizzles, self.plan.span) {
+            let share = Chance::per_mille(self.rng.random_range(50..=1_000));
+            let apart = heavy(&mut self.rng, SECOND, self.plan.shorter(DAY / 24));
+            let length = between(&mut self.rng, SECOND, self.plan.net.partition);
+            self.agenda.at(Time(0).after(at), Event::Swizzle { share, apart, length });
+        }
     }
 
     fn foretell_user(&mut self, owner: Index) {
@@ -189,7 +197,7 @@ impl<'a> World<'a> {
     fn foretell_machine(&mut self, node: Index) {
         let (people, span) = (self.plan.people.clone(), self.plan.span);
         for at in moments(&mut self.rng, people.crashes, span) {
-            let down = crate::chance::heavy(&mut self.rng, REBOOT * 4, people.downtime);
+            let down = heavy(&mut self.rng, REBOOT * 4, people.downtime);
             let in_commit = self.plan.disk.in_commit.happens(&mut self.rng);
             self.agenda.at(Time(0).after(at), Event::Crash { node, down, in_commit });
         }

@@ -1,6 +1,7 @@
 //! What can happen in a world.
 
 use super::script::Step;
+use crate::chance::Chance;
 use crate::disk::Mishap;
 use crate::net::Cut;
 use crate::node::Index;
@@ -55,6 +56,8 @@ pub(crate) enum Event {
     CutBegins { cut: Cut, length: Duration },
     /// They do again.
     CutEnds { number: u64 },
+    /// Some of all links are cut one after another, and restored in another order.
+    Swizzle { share: Chance, apart: Duration, length: Duration },
     /// Others fill a node's disk, or its user's quota.
     Fill { node: Index, length: Duration, quota: bool },
     /// And make room again.

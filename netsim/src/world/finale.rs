@@ -243,6 +243,7 @@ fn is_fault(event: &Event) -> bool {
             | Event::Leave { .. }
             | Event::CutBegins { .. }
             | Event::CutEnds { .. }
+            | Event::Swizzle { .. }
             | Event::Fill { .. }
             | Event::Room { .. }
             | Event::Decay { .. }

@@ -110,6 +110,7 @@ impl World<'_> {
                 self.net.heal(number);
                 self.reconnect(|_, _| true);
             }
+            Event::Swizzle { share, apart, length } => self.swizzle(share, apart, length),
             Event::Fill { node, length, quota } => self.fill(node, length, quota),
             Event::Room { node } => {
                 let most = self.nodes[node].disk_bytes();

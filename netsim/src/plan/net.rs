@@ -1,0 +1,78 @@
+//! How unkind the network of a world is.
+
+use super::often;
+use crate::chance::{Chance, draw};
+use rand::{Rng, RngExt};
+use std::time::Duration;
+
+/// The network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NetPlan {
+    /// Of all pairs, those that keep a connection.
+    pub(crate) connected: Chance,
+    /// A copy of a gossiped message is lost.
+    pub(crate) loss: Chance,
+    /// A gossiped message comes a second time.
+    pub(crate) twice: Chance,
+    /// A gossiped message comes late, out of order.
+    pub(crate) late: Chance,
+    /// The longest that a late message takes.
+    pub(crate) longest: Duration,
+    /// The ordinary delay of one hop.
+    pub(crate) hop: Duration,
+    /// A connection breaks under a frame.
+    pub(crate) cut: Chance,
+    /// A dial fails.
+    pub(crate) dial_loss: Chance,
+    /// Partitions, both ways and one way, a year.
+    pub(crate) partitions: u64,
+    /// The longest partition.
+    pub(crate) partition: Duration,
+    /// Times a year that links are cut one after another, and restored in another order.
+    pub(crate) swizzles: u64,
+    /// Nodes that nobody can dial.
+    pub(crate) behind_nat: Chance,
+    /// Nodes with a line of 1 to 50 kB/s.
+    pub(crate) slow: Chance,
+}
+
+impl NetPlan {
+    pub(super) fn draw(rng: &mut impl Rng) -> Self {
+        Self {
+            connected: Chance(rng.random_range(200_000..=1_000_000)),
+            loss: draw(rng, Chance::per_mille(300)),
+            twice: draw(rng, Chance::per_mille(500)),
+            late: draw(rng, Chance::per_mille(200)),
+            longest: Duration::from_secs(60),
+            hop: Duration::from_millis(rng.random_range(1..=150)),
+            cut: draw(rng, Chance::per_mille(30)),
+            dial_loss: draw(rng, Chance::per_mille(300)),
+            partitions: often(rng, 100),
+            partition: Duration::from_secs(rng.random_range(1..=7 * 86_400)),
+            swizzles: often(rng, 50),
+            behind_nat: draw(rng, Chance::per_mille(700)),
+            slow: draw(rng, Chance::per_mille(300)),
+        }
+    }
+
+    /// The same network without any fault.
+    pub(super) fn kind(self) -> Self {
+        Self {
+            loss: Chance::NEVER,
+            twice: Chance::NEVER,
+            late: Chance::NEVER,
+            cut: Chance::NEVER,
+            dial_loss: Chance::NEVER,
+            partitions: 0,
+            swizzles: 0,
+            behind_nat: Chance::NEVER,
+            slow: Chance::NEVER,
+            ..self
+        }
+    }
+
+    /// What comes so often a year.
+    pub(super) fn rates(&mut self) -> Vec<&mut u64> {
+        vec![&mut self.partitions, &mut self.swizzles]
+    }
+}
