@@ -4,7 +4,8 @@
 //!
 //! A connection keeps the order of what is sent over it until it breaks; then everything on its way
 //! is lost, and the two ends notice only later. Lines have a bandwidth, so that a large frame
-//! delays what is behind it.
+//! delays what is behind it. A frame may also stall in the middle, and what is behind it waits:
+//! nothing is lost then.
 //!
 //! # Gossip
 //!
@@ -26,7 +27,7 @@ use crate::node::Index;
 use crate::plan::NetPlan;
 use crate::tally::{Fault, Tally};
 use cuts::Cuts;
-use links::Links;
+use links::{Links, Trip};
 use quloud::core::types::Time;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
@@ -43,6 +44,9 @@ const REACHED: usize = 3;
 
 /// For how long transports remember a gossiped message.
 const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// How long a stall takes at the least, about.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Bytes per second of an ordinary line.
 const LINE: u64 = 10_000_000;
@@ -256,8 +260,17 @@ impl Net {
         let crawl = Duration::from_millis(bytes.saturating_mul(1_000) / line.max(1));
         let hop = self.hop();
         let breaks = !self.calm && self.plan.cut.happens(&mut self.rng);
-        let sent = self.links.send(now, (from, to), crawl, hop, breaks);
+        let stalls = !self.calm && self.plan.stall.happens(&mut self.rng);
+        let (stall, stalls_both) = if stalls {
+            let longest = self.plan.stall_longest;
+            (heavy(&mut self.rng, STALL, longest), self.rng.random())
+        } else {
+            (Duration::ZERO, false)
+        };
+        let trip = Trip { crawl, hop, stall, stalls_both, breaks };
+        let sent = self.links.send(now, (from, to), trip);
         match sent {
+            Sent::Arrives { stall, .. } if !stall.is_zero() => self.tally.count(Fault::Stall),
             Sent::Breaks { .. } => self.tally.count(Fault::LinkCut),
             Sent::Arrives { .. } if line < LINE => self.tally.count(Fault::Slow),
             _ => {}
@@ -346,6 +359,7 @@ impl Net {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chance::Chance;
     use crate::plan::{Frame, Plan};
 
     /// `nodes` nodes, each connected with each.
@@ -407,6 +421,22 @@ mod tests {
         assert!(net.is_open(0, 1) && !net.is_open(2, 3));
         assert_eq!(net.tally.of(Fault::Swizzle), 2);
         assert_eq!(net.pairs().count(), 6);
+    }
+
+    #[test]
+    fn a_frame_that_stalls_holds_up_what_is_behind_it_and_nothing_else() {
+        let mut net = net(3);
+        (net.plan.stall, net.plan.stall_longest) = (Chance::ALWAYS, Duration::from_secs(90));
+        let Sent::Arrives { at: first, stall, epoch } = net.send(Time(0), 0, 1, 300) else {
+            panic!()
+        };
+        assert!(stall >= STALL / 2 && first >= Time(0).after(stall));
+        net.plan.stall = Chance::NEVER;
+        let Sent::Arrives { at: behind, .. } = net.send(Time(0), 0, 1, 300) else { panic!() };
+        let Sent::Arrives { at: elsewhere, .. } = net.send(Time(0), 0, 2, 300) else { panic!() };
+        assert!(behind >= first && elsewhere < Time(0).after(STALL / 2));
+        assert!(net.carries(0, 1, epoch));
+        assert_eq!(net.tally.of(Fault::Stall), 1);
     }
 
     #[test]

@@ -39,6 +39,7 @@ faults! {
     GossipTwice, Net, "gossip twice", "The same message arrived again, forgotten by the transport.";
     GossipLate, Net, "gossip late", "A message overtook an earlier one, or came very late.";
     LinkCut, Net, "link cut", "A connection broke under what was sent over it.";
+    Stall, Net, "stall", "A frame stopped in the middle for a while, and what was behind it.";
     Slow, Net, "slow line", "A frame crawled over a slow line.";
     DialLost, Net, "dial lost", "A dial failed.";
     Partition, Net, "partition", "Some nodes were cut off from others, both ways.";

@@ -22,11 +22,26 @@ struct Link {
     last: [Time; 2],
 }
 
+/// How a frame fares on its way.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trip {
+    /// How long its bytes take.
+    pub(super) crawl: Duration,
+    /// How long the way takes.
+    pub(super) hop: Duration,
+    /// For how long it stops in the middle: nothing is lost, and nothing overtakes it.
+    pub(super) stall: Duration,
+    /// What is sent in the other direction has to wait as well.
+    pub(super) stalls_both: bool,
+    /// The connection breaks under it.
+    pub(super) breaks: bool,
+}
+
 /// What became of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// It arrives then, if the connection of this epoch still stands.
-    Arrives { at: Time, epoch: u64 },
+    /// It arrives then, if the connection of this epoch still stands; it stalled for so long.
+    Arrives { at: Time, epoch: u64, stall: Duration },
     /// The connection breaks under it.
     Breaks { epoch: u64 },
     /// The connection is broken already, unnoticed.
@@ -91,29 +106,26 @@ impl Links {
         self.links.get(&pair(a, b)).is_some_and(|link| link.epoch == epoch && !link.broken)
     }
 
-    pub(super) fn send(
-        &mut self,
-        now: Time,
-        (from, to): (Index, Index),
-        crawl: Duration,
-        hop: Duration,
-        breaks: bool,
-    ) -> Sent {
+    pub(super) fn send(&mut self, now: Time, (from, to): (Index, Index), trip: Trip) -> Sent {
         let Some(link) = self.links.get_mut(&pair(from, to)) else {
             return Sent::Refused;
         };
         if link.broken {
             return Sent::Vanishes;
         }
-        if breaks {
+        if trip.breaks {
             link.broken = true;
             return Sent::Breaks { epoch: link.epoch };
         }
         let [from_smaller, from_larger] = &mut link.last;
         let last = if from < to { from_smaller } else { from_larger };
         // The line is busy with what was sent before; then this crawls over it.
-        *last = (*last).max(now.after(hop)).after(crawl);
-        Sent::Arrives { at: *last, epoch: link.epoch }
+        *last = (*last).max(now.after(trip.hop)).after(trip.crawl).after(trip.stall);
+        let at = *last;
+        if trip.stalls_both {
+            link.last = link.last.map(|last| last.max(now.after(trip.stall)));
+        }
+        Sent::Arrives { at, epoch: link.epoch, stall: trip.stall }
     }
 
     pub(super) fn break_all(&mut self, node: Index) -> Vec<(Index, u64)> {

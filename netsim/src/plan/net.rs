@@ -5,6 +5,11 @@ use crate::chance::{Chance, draw};
 use rand::{Rng, RngExt};
 use std::time::Duration;
 
+/// The longest that a transfer stalls, in seconds. The roles wait for 5 s, 10 s and 60 s; a daemon
+/// ends a stream that does not move for 30 s, and a connection whose pings are not answered after
+/// 40 s at the latest: so this is more than they see.
+const STALL_MAX_S: u64 = 90;
+
 /// The network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NetPlan {
@@ -22,6 +27,10 @@ pub(crate) struct NetPlan {
     pub(crate) hop: Duration,
     /// A connection breaks under a frame.
     pub(crate) cut: Chance,
+    /// A frame stops in the middle, with all that is behind it.
+    pub(crate) stall: Chance,
+    /// The longest that it does.
+    pub(crate) stall_longest: Duration,
     /// A dial fails.
     pub(crate) dial_loss: Chance,
     /// Partitions, both ways and one way, a year.
@@ -46,6 +55,8 @@ impl NetPlan {
             longest: Duration::from_secs(60),
             hop: Duration::from_millis(rng.random_range(1..=150)),
             cut: draw(rng, Chance::per_mille(30)),
+            stall: draw(rng, Chance::per_mille(30)),
+            stall_longest: Duration::from_secs(rng.random_range(1..=STALL_MAX_S)),
             dial_loss: draw(rng, Chance::per_mille(300)),
             partitions: often(rng, 100),
             partition: Duration::from_secs(rng.random_range(1..=7 * 86_400)),
@@ -62,6 +73,7 @@ impl NetPlan {
             twice: Chance::NEVER,
             late: Chance::NEVER,
             cut: Chance::NEVER,
+            stall: Chance::NEVER,
             dial_loss: Chance::NEVER,
             partitions: 0,
             swizzles: 0,

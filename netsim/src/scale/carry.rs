@@ -107,7 +107,7 @@ impl Mesh {
         let (head, payload) = (frame.head.len() as u64, frame.payload.len() as u64);
         let now: Time = self.agenda.now();
         match self.net.send(now, node, to, frame.head.len() + frame.payload.len()) {
-            Sent::Arrives { at, epoch } => {
+            Sent::Arrives { at, epoch, .. } => {
                 self.agenda.at(at, Event::Frame { from: node, to, epoch, frame });
             }
             Sent::Refused => self.agenda.at(now, Event::Unreachable { node, peer: to }),

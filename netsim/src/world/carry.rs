@@ -108,7 +108,10 @@ impl World<'_> {
         let frame = codec::encode_stream(&message);
         let now = self.agenda.now();
         match self.net.send(now, node, to, frame.head.len() + frame.payload.len()) {
-            Sent::Arrives { at, epoch } => {
+            Sent::Arrives { at, epoch, stall } => {
+                if !stall.is_zero() {
+                    self.log(|| format!("the line from {node} to {to} stalls for {stall:?}"));
+                }
                 self.agenda.at(at, Event::Frame { from: node, to, epoch, frame });
             }
             Sent::Breaks { epoch } => {
