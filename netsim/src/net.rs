@@ -5,7 +5,8 @@
 //! A connection keeps the order of what is sent over it until it breaks; then everything on its way
 //! is lost, and the two ends notice only later. Lines have a bandwidth, so that a large frame
 //! delays what is behind it. A frame may also stall in the middle, and what is behind it waits:
-//! nothing is lost then.
+//! nothing is lost then. A cut in one direction leaves the other direction as it is, for streams and
+//! for gossip, until the ends notice that nothing is answered any more.
 //!
 //! # Gossip
 //!
@@ -239,7 +240,7 @@ impl Net {
 
     /// Whether the connection of this epoch still carries what was sent over it.
     pub(crate) fn carries(&self, from: Index, to: Index, epoch: u64) -> bool {
-        self.links.carries(from, to, epoch) && !self.cuts.blocks(from, to)
+        self.links.carries(from, to, epoch)
     }
 
     /// Every connection of `node` carries nothing any more; the peers and epochs.
@@ -247,10 +248,12 @@ impl Net {
         self.links.break_all(node)
     }
 
-    /// Every connection across a cut carries nothing any more; the ends and epochs.
+    /// Every connection across a cut carries nothing any more in the direction of the cut: what is
+    /// lost once is not repeated, and the ends give the connection up, however short the cut is.
+    /// Until then the other direction works. The ends and epochs.
     pub(crate) fn break_across(&mut self) -> Vec<(Index, Index, u64)> {
         let cuts = &self.cuts;
-        self.links.break_where(|a, b| cuts.blocks(a, b) || cuts.blocks(b, a))
+        self.links.break_where(|from, to| cuts.blocks(from, to))
     }
 
     /// Sends a frame of so many bytes.
@@ -325,7 +328,7 @@ impl Net {
             traffic.gossip_copies += 1;
             traffic.gossip_bytes += bytes as u64;
             let lost = !self.calm && self.plan.loss.happens(&mut self.rng);
-            if lost || self.cuts.blocks(node, to) {
+            if lost || !self.links.flows(node, to) {
                 self.tally.count(Fault::GossipLost);
                 continue;
             }
@@ -404,11 +407,32 @@ mod tests {
         let mut net = net(10);
         let far: BTreeSet<Index> = (5..10).collect();
         let number = net.cut(Cut::between((0..5).collect(), far.clone()));
+        assert_eq!(net.break_across().len(), 25);
         let arrivals = net.gossip(Time(0), 0, 300, |node| node != 4);
         assert_eq!(arrivals.iter().map(|a| a.to).collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(net.break_across().len(), 25);
         net.heal(number);
         assert!(net.is_open(0, 9));
+    }
+
+    #[test]
+    fn a_cut_in_one_direction_leaves_the_other_until_it_is_noticed() {
+        let mut net = net(2);
+        let Sent::Arrives { epoch, .. } = net.send(Time(0), 0, 1, 9) else { panic!() };
+        let number = net.cut(Cut::one_way(BTreeSet::from([0]), BTreeSet::from([1])));
+        assert_eq!(net.break_across(), [(0, 1, epoch)]);
+        assert!(!net.carries(0, 1, epoch) && net.carries(1, 0, epoch));
+        assert_eq!(net.send(Time(0), 0, 1, 9), Sent::Vanishes);
+        assert!(matches!(net.send(Time(0), 1, 0, 9), Sent::Arrives { .. }));
+        assert_eq!(net.gossip(Time(0), 0, 9, |_| true), []);
+        assert_eq!(net.gossip(Time(0), 1, 9, |_| true).len(), 1);
+        // No handshake gets through, and what was lost stays so.
+        assert!(!net.is_open(0, 1) && !net.is_open(1, 0));
+        net.heal(number);
+        assert!(net.is_open(0, 1) && !net.carries(0, 1, epoch));
+        // A second cut finds nothing new to break.
+        net.cut(Cut::between(BTreeSet::from([0]), BTreeSet::from([1])));
+        assert_eq!(net.break_across(), []);
+        assert!(!net.carries(1, 0, epoch) && net.disconnect(0, 1, epoch) && net.connect(0, 1));
     }
 
     #[test]

@@ -16,10 +16,16 @@ fn pair(a: Index, b: Index) -> Pair {
 struct Link {
     /// Names this connection: what was sent over an earlier one is lost.
     epoch: u64,
-    /// It carries nothing any more, and the ends have not noticed yet.
-    broken: bool,
-    /// When the last frame arrives, from the smaller node and from the larger.
+    /// It carries nothing any more, from the smaller node and from the larger, and the ends have
+    /// not noticed yet.
+    dead: [bool; 2],
+    /// When the last frame arrives, in each direction.
     last: [Time; 2],
+}
+
+/// Which of two directions this is.
+fn along(from: Index, to: Index) -> usize {
+    usize::from(from > to)
 }
 
 /// How a frame fares on its way.
@@ -44,7 +50,7 @@ pub(crate) enum Sent {
     Arrives { at: Time, epoch: u64, stall: Duration },
     /// The connection breaks under it.
     Breaks { epoch: u64 },
-    /// The connection is broken already, unnoticed.
+    /// The connection carries nothing any more in this direction, unnoticed.
     Vanishes,
     /// There is no connection.
     Refused,
@@ -85,7 +91,7 @@ impl Links {
             return false;
         }
         self.next += 1;
-        let link = Link { epoch: self.next, broken: false, last: [Time(0); 2] };
+        let link = Link { epoch: self.next, dead: [false; 2], last: [Time(0); 2] };
         self.links.insert(pair(a, b), link);
         self.peers[a].insert(b);
         self.peers[b].insert(a);
@@ -102,23 +108,28 @@ impl Links {
         true
     }
 
-    pub(super) fn carries(&self, a: Index, b: Index, epoch: u64) -> bool {
-        self.links.get(&pair(a, b)).is_some_and(|link| link.epoch == epoch && !link.broken)
+    /// Whether the connection of this epoch still carries something in this direction.
+    pub(super) fn carries(&self, from: Index, to: Index, epoch: u64) -> bool {
+        self.epoch(from, to) == Some(epoch) && self.flows(from, to)
+    }
+
+    /// Whether the two are connected, and the connection carries something in this direction.
+    pub(super) fn flows(&self, from: Index, to: Index) -> bool {
+        self.links.get(&pair(from, to)).is_some_and(|link| !link.dead[along(from, to)])
     }
 
     pub(super) fn send(&mut self, now: Time, (from, to): (Index, Index), trip: Trip) -> Sent {
         let Some(link) = self.links.get_mut(&pair(from, to)) else {
             return Sent::Refused;
         };
-        if link.broken {
+        if link.dead[along(from, to)] {
             return Sent::Vanishes;
         }
         if trip.breaks {
-            link.broken = true;
+            link.dead = [true; 2];
             return Sent::Breaks { epoch: link.epoch };
         }
-        let [from_smaller, from_larger] = &mut link.last;
-        let last = if from < to { from_smaller } else { from_larger };
+        let last = &mut link.last[along(from, to)];
         // The line is busy with what was sent before; then this crawls over it.
         *last = (*last).max(now.after(trip.hop)).after(trip.crawl).after(trip.stall);
         let at = *last;
@@ -129,21 +140,23 @@ impl Links {
     }
 
     pub(super) fn break_all(&mut self, node: Index) -> Vec<(Index, u64)> {
-        let touches = |a: Index, b: Index| a == node || b == node;
+        let touches = |from: Index, to: Index| from == node || to == node;
         let broken = self.break_where(touches).into_iter();
         broken.map(|(a, b, epoch)| (if a == node { b } else { a }, epoch)).collect()
     }
 
+    /// Connections die in the directions that `dies` says; those of which none was dead before.
     pub(super) fn break_where(
         &mut self,
-        broken: impl Fn(Index, Index) -> bool,
+        dies: impl Fn(Index, Index) -> bool,
     ) -> Vec<(Index, Index, u64)> {
         let mut found = Vec::new();
         for ((a, b), link) in &mut self.links {
-            if !link.broken && broken(*a, *b) {
-                link.broken = true;
+            let dead = [link.dead[0] || dies(*a, *b), link.dead[1] || dies(*b, *a)];
+            if link.dead == [false; 2] && dead != [false; 2] {
                 found.push((*a, *b, link.epoch));
             }
+            link.dead = dead;
         }
         found
     }
