@@ -39,8 +39,8 @@ pub(crate) type Index = usize;
 pub(crate) struct Place {
     /// As its peers observe it.
     pub(crate) reach: Reach,
-    /// Nobody can dial it.
-    pub(crate) nat: bool,
+    /// Who can begin a connection with it.
+    pub(crate) nat: Nat,
     /// Its line is slow.
     pub(crate) slow: bool,
     /// It is there eight hours a day.
@@ -53,12 +53,36 @@ pub(crate) struct Place {
 impl Place {
     /// Where nothing is amiss.
     pub(crate) const fn good(reach: Reach) -> Self {
-        Self { reach, nat: false, slow: false, laptop: false, sturdy: true }
+        Self { reach, nat: Nat::Open, slow: false, laptop: false, sturdy: true }
     }
 }
 
 /// What one event takes: a public network, or one node of a LAN.
 pub(crate) type Domain = (Reach, Option<NodeId>);
+
+/// Which way connections of a node can begin. No relay joins those that cannot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nat {
+    /// Either way.
+    Open,
+    /// It dials, and nobody can dial it.
+    OutboundOnly,
+    /// It can be dialled, and its own dials do not get through.
+    InboundOnly,
+}
+
+impl Place {
+    /// Whether a node can dial another one.
+    pub(crate) fn can_dial(&self, other: &Self) -> bool {
+        self.nat != Nat::InboundOnly && other.nat != Nat::OutboundOnly
+    }
+
+    /// What keeps a node from dialling another one.
+    pub(crate) fn obstacle(&self, other: &Self) -> Option<Fault> {
+        let fault = if self.nat == Nat::InboundOnly { Fault::InboundOnly } else { Fault::Nat };
+        (!self.can_dial(other)).then_some(fault)
+    }
+}
 
 /// Whether a node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -412,3 +436,21 @@ pub(crate) fn addressee(message: &Message) -> Role {
 
 /// For how long a crash keeps a node down at the least.
 pub(crate) const REBOOT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_behind_nat_dials_only_who_can_be_dialled() {
+        let at = |nat| Place { reach: Reach::Local, nat, slow: false, laptop: false, sturdy: true };
+        let [open, out, into] = [Nat::Open, Nat::OutboundOnly, Nat::InboundOnly].map(at);
+        assert_eq!(open.obstacle(&open), None);
+        assert_eq!((out.obstacle(&into), out.obstacle(&open)), (None, None));
+        assert_eq!(open.obstacle(&into), None);
+        assert_eq!(out.obstacle(&out), Some(Fault::Nat));
+        assert_eq!(open.obstacle(&out), Some(Fault::Nat));
+        assert_eq!(into.obstacle(&open), Some(Fault::InboundOnly));
+        assert!(!into.can_dial(&into) && !into.can_dial(&out));
+    }
+}

@@ -45,7 +45,9 @@ faults! {
     Partition, Net, "partition", "Some nodes were cut off from others, both ways.";
     Swizzle, Net, "link by link", "A link was cut, one of several that went and came back one after another.";
     OneWay, Net, "one-way cut", "The same in one direction only.";
-    Nat, Net, "nat", "Two nodes behind NAT could not connect.";
+    Nat, Net, "nat", "A node behind NAT could not be dialled.";
+    InboundOnly, Net, "inbound only", "A node that can only be dialled did not get through.";
+    Relayed, Net, "relayed", "A peer was met whose failure domain nobody knows.";
     Crash, People, "crash", "A node lost its power, with what was not synced.";
     CrashInCommit, People, "crash in commit", "The same in the middle of a group commit.";
     Pause, People, "pause", "A node was stopped and went on later as if nothing had been.";

@@ -39,8 +39,10 @@ pub(crate) struct NetPlan {
     pub(crate) partition: Duration,
     /// Times a year that links are cut one after another, and restored in another order.
     pub(crate) swizzles: u64,
-    /// Nodes that nobody can dial.
+    /// Nodes that nobody can dial, or, one in four of them, that can dial nobody.
     pub(crate) behind_nat: Chance,
+    /// Nodes whose peers do not see where they are: behind a relay, or a name that is not resolved.
+    pub(crate) relayed: Chance,
     /// Nodes with a line of 1 to 50 kB/s.
     pub(crate) slow: Chance,
 }
@@ -62,6 +64,7 @@ impl NetPlan {
             partition: Duration::from_secs(rng.random_range(1..=7 * 86_400)),
             swizzles: often(rng, 50),
             behind_nat: draw(rng, Chance::per_mille(700)),
+            relayed: draw(rng, Chance::per_mille(300)),
             slow: draw(rng, Chance::per_mille(300)),
         }
     }
@@ -78,6 +81,7 @@ impl NetPlan {
             partitions: 0,
             swizzles: 0,
             behind_nat: Chance::NEVER,
+            relayed: Chance::NEVER,
             slow: Chance::NEVER,
             ..self
         }

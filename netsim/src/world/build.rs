@@ -9,7 +9,7 @@ use crate::ending::Ending;
 use crate::evil::{self, Gang};
 use crate::limits::Limits;
 use crate::net::{Cut, Net};
-use crate::node::{Blueprint, Index, Node, Place, REBOOT};
+use crate::node::{Blueprint, Index, Nat, Node, Place, REBOOT};
 use crate::oracle::Oracle;
 use crate::plan::{Frame, Plan};
 use crate::tally::Tally;
@@ -313,13 +313,21 @@ fn place(rng: &mut ChaCha20Rng, plan: &Plan, node: Index) -> Place {
     // Neighbours are three to a network; everybody else has one, or is at home with all the others.
     let number = u16::try_from(if shares { node / 3 } else { 1_000 + node }).unwrap_or(u16::MAX);
     let [high, low] = number.to_be_bytes();
-    let reach = match rng.random_range(0..3) {
-        0 => Reach::Local,
+    let relayed = plan.net.relayed.happens(rng);
+    let reach = match rng.random_range(0..6) {
+        _ if relayed => Reach::Relayed,
+        0 | 1 => Reach::Local,
+        2 => Reach::PublicV6([0x20, 1, 0x0d, 0xb8, high, low]),
         _ => Reach::PublicV4([100, high, low]),
+    };
+    let nat = match rng.random_range(0..4) {
+        _ if !plan.net.behind_nat.happens(rng) => Nat::Open,
+        0 => Nat::InboundOnly,
+        _ => Nat::OutboundOnly,
     };
     Place {
         reach,
-        nat: node >= plan.use_.owners && plan.net.behind_nat.happens(rng),
+        nat,
         slow: plan.net.slow.happens(rng),
         laptop: plan.people.laptops.happens(rng),
         sturdy: rng.random_range(0..3) == 0,

@@ -5,7 +5,6 @@ use crate::chance::between;
 use crate::net::Sent;
 use crate::node::{Index, MESH, Role};
 use crate::oracle::Fact;
-use crate::tally::Fault;
 use bytes::Bytes;
 use quloud::core::codec;
 use quloud::core::effect::{self, Effect};
@@ -165,11 +164,12 @@ impl World<'_> {
     /// Dials, and says when the connection stands, or when it is clear that it does not.
     fn try_dial(&mut self, node: Index, peer: Index, asked: bool) -> Result<Duration, Duration> {
         let (wait, reaches) = self.net.dial();
-        let nat = self.nodes[peer].place.nat;
-        if nat {
-            self.faults.count(Fault::Nat);
+        let obstacle = self.nodes[node].place.obstacle(&self.nodes[peer].place);
+        if let Some(fault) = obstacle {
+            self.log(|| format!("{node} dials {peer} in vain: {}", fault.name()));
+            self.faults.count(fault);
         }
-        if reaches && !nat && self.is_up(peer) && self.net.is_open(node, peer) {
+        if reaches && obstacle.is_none() && self.is_up(peer) && self.net.is_open(node, peer) {
             self.agenda.after(wait, Event::Connect { a: node, b: peer, asked });
             Ok(wait)
         } else {

@@ -166,7 +166,8 @@ impl World<'_> {
 
     /// Whether a node can be connected to another one today: without relays, not every one can.
     fn reaches(&self, from: Index, to: Index) -> bool {
-        self.net.is_connected(from, to) || !self.nodes[to].place.nat
+        let can_dial = self.nodes[from].place.can_dial(&self.nodes[to].place);
+        self.net.is_connected(from, to) || can_dial
     }
 
     /// Everything that was promised comes back to this reader, or to its owner, but for what nobody

@@ -8,7 +8,7 @@ use crate::oracle::Heard;
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::codec;
-use quloud::core::effect::{Effect, Input, Via};
+use quloud::core::effect::{Effect, Input, Reach, Via};
 use quloud::core::message::{Message, StreamMessage};
 use quloud::core::types::{NodeId, Time};
 use rand::RngExt;
@@ -219,6 +219,9 @@ impl World<'_> {
             machine.met.insert(peer);
         }
         let topics = self.nodes[peer].subscriptions();
+        if self.nodes[peer].place.reach == Reach::Relayed {
+            self.faults.count(Fault::Relayed);
+        }
         let peer = self.nodes[peer].peer();
         self.feed_all(node, meeting(peer, topics));
     }
@@ -291,12 +294,17 @@ impl World<'_> {
     pub(super) fn reconnect(&mut self, wanted: impl Fn(Index, Index) -> bool) {
         let pairs: Vec<_> = self.keeps.iter().copied().filter(|(a, b)| wanted(*a, *b)).collect();
         for (a, b) in pairs {
-            if !self.net.is_connected(a, b) && self.nodes[a].place.nat && self.nodes[b].place.nat {
-                self.faults.count(Fault::Nat);
+            if self.net.is_connected(a, b) {
+                continue;
+            }
+            // Each of them tries.
+            let (one, other) = (&self.nodes[a].place, &self.nodes[b].place);
+            if let (Some(fault), Some(_)) = (one.obstacle(other), other.obstacle(one)) {
+                self.faults.count(fault);
                 continue;
             }
             let possible = self.is_up(a) && self.is_up(b) && self.net.is_open(a, b);
-            if possible && !self.net.is_connected(a, b) {
+            if possible {
                 let (_, reaches) = self.net.dial();
                 let wait = between(&mut self.rng, REDIAL.0, REDIAL.1);
                 // A dial that is lost is tried again, and that one succeeds.

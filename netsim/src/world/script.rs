@@ -5,7 +5,7 @@ use super::{Event, Observer, Outcome, World};
 use crate::disk::Call;
 use crate::evil::{self, Gang};
 use crate::net::Traffic;
-use crate::node::{Index, Presence};
+use crate::node::{Index, Nat, Presence};
 use crate::oracle::Fact;
 use crate::scenario::Stage;
 use crate::sometimes::Rare;
@@ -79,7 +79,7 @@ impl<'a> World<'a> {
         let Stage { plan, steps, cues, finally, behind_nat, keeps } = stage;
         let mut world = Self::of(plan, ChaCha20Rng::seed_from_u64(seed), observer);
         world.script = Script { cues, finally, gang: None };
-        behind_nat.into_iter().for_each(|node| world.nodes[node].place.nat = true);
+        behind_nat.into_iter().for_each(|node| world.nodes[node].place.nat = Nat::OutboundOnly);
         world.keeps = keeps.unwrap_or(std::mem::take(&mut world.keeps));
         for (wait, text, steps) in steps {
             world.agenda.after(wait, Event::Script { text, steps });
@@ -117,7 +117,7 @@ impl<'a> World<'a> {
                 }
                 Step::Fetch(reader) => self.fetch_promised(reader),
                 Step::OpenDoor(node) => {
-                    self.nodes[node].place.nat = false;
+                    self.nodes[node].place.nat = Nat::Open;
                     self.reconnect(|a, b| a == node || b == node);
                 }
                 Step::Expect(check) => self.expect(text, check),
