@@ -50,6 +50,9 @@ faults! {
     Relayed, Net, "relayed", "A peer was met whose failure domain nobody knows.";
     Crash, People, "crash", "A node lost its power, with what was not synced.";
     CrashInCommit, People, "crash in commit", "The same in the middle of a group commit.";
+    MassRestart, People, "mass restart", "A node lost its power, and with it many or all others.";
+    CrashLoop, People, "crash loop", "A node lost its power again within seconds of its start.";
+    CrashInOpening, People, "crash in opening", "The same while it opened its store.";
     Pause, People, "pause", "A node was stopped and went on later as if nothing had been.";
     Leave, People, "left for ever", "A node left for ever.";
     Lid, People, "lid closed", "A laptop was closed.";

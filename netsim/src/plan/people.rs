@@ -13,6 +13,10 @@ pub(crate) struct PeoplePlan {
     pub(crate) crashes: u64,
     /// The longest that a node stays down after one.
     pub(crate) downtime: Duration,
+    /// Times a year that many nodes lose their power at once, and have it back within minutes.
+    pub(crate) mass_restarts: u64,
+    /// Crashes that are followed by others within seconds of each start, per node and year.
+    pub(crate) crash_loops: u64,
     /// Pauses, per node and year.
     pub(crate) pauses: u64,
     /// Departures for ever, in percent of nodes per year.
@@ -32,6 +36,8 @@ impl PeoplePlan {
         Self {
             crashes: often(rng, 250),
             downtime: Duration::from_secs(rng.random_range(10..=86_400)),
+            mass_restarts: often(rng, 24),
+            crash_loops: often(rng, 12),
             pauses: often(rng, 50),
             leaves: often(rng, 126),
             laptops: draw(rng, Chance::per_mille(500)),
@@ -48,6 +54,8 @@ impl PeoplePlan {
     pub(super) fn kind(self) -> Self {
         Self {
             crashes: 0,
+            mass_restarts: 0,
+            crash_loops: 0,
             pauses: 0,
             leaves: 0,
             laptops: Chance::NEVER,
@@ -60,6 +68,7 @@ impl PeoplePlan {
 
     /// What comes so often a year.
     pub(super) fn rates(&mut self) -> Vec<&mut u64> {
-        vec![&mut self.crashes, &mut self.pauses, &mut self.leaves]
+        let Self { crashes, mass_restarts, crash_loops, pauses, leaves, .. } = self;
+        vec![crashes, mass_restarts, crash_loops, pauses, leaves]
     }
 }

@@ -164,6 +164,13 @@ impl<'a> World<'a> {
             let cut = self.draw_cut();
             self.agenda.at(Time(0).after(at), Event::CutBegins { cut, length });
         }
+        for at in moments(&mut self.rng, self.plan.people.mass_restarts, self.plan.span) {
+            // All of them, or a good part.
+            let parts = if self.rng.random() { 1_000 } else { self.rng.random_range(400..=900) };
+            let hit = |_: &Index| Chance::per_mille(parts).happens(&mut self.rng);
+            let nodes = (0..self.plan.nodes).filter(hit).collect();
+            self.agenda.at(Time(0).after(at), Event::MassRestart { nodes });
+        }
         for at in moments(&mut self.rng, self.plan.net.swizzles, self.plan.span) {
             let share = Chance::per_mille(self.rng.random_range(50..=1_000));
             let apart = heavy(&mut self.rng, SECOND, self.plan.shorter(DAY / 24));
@@ -200,6 +207,10 @@ impl<'a> World<'a> {
             let down = heavy(&mut self.rng, REBOOT * 4, people.downtime);
             let in_commit = self.plan.disk.in_commit.happens(&mut self.rng);
             self.agenda.at(Time(0).after(at), Event::Crash { node, down, in_commit });
+        }
+        for at in moments(&mut self.rng, people.crash_loops, span) {
+            let more = self.rng.random_range(2..=8);
+            self.agenda.at(Time(0).after(at), Event::CrashLoop { node, more });
         }
         for at in moments(&mut self.rng, people.pauses, span) {
             let longest = self.plan.shorter(DAY / 2);

@@ -44,6 +44,10 @@ pub(crate) enum Event {
     Wake { node: Index, life: u64 },
     /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.
     Crash { node: Index, down: Duration, in_commit: bool },
+    /// The same of these nodes at once.
+    MassRestart { nodes: Vec<Index> },
+    /// The same of one node, and so many times more soon after it has started.
+    CrashLoop { node: Index, more: u32 },
     /// A node is switched on.
     Start { node: Index },
     /// A node is stopped, with all that it has in memory.

@@ -240,6 +240,8 @@ fn is_fault(event: &Event) -> bool {
     matches!(
         event,
         Event::Crash { .. }
+            | Event::MassRestart { .. }
+            | Event::CrashLoop { .. }
             | Event::Pause { .. }
             | Event::Leave { .. }
             | Event::CutBegins { .. }

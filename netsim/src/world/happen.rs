@@ -93,6 +93,8 @@ impl World<'_> {
         match event {
             Event::Crash { node, in_commit: true, .. } => self.crash_in_commit(node),
             Event::Crash { node, down, in_commit: false } => self.crash(node, down, Fault::Crash),
+            Event::MassRestart { nodes } => self.mass_restart(&nodes),
+            Event::CrashLoop { node, more } => self.crash_loop(node, more),
             Event::Start { node } => self.start(node),
             Event::Pause { node, length, lid } => self.pause(node, length, lid),
             Event::Resume { node } => self.resume(node),

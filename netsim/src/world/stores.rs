@@ -208,6 +208,9 @@ impl World<'_> {
             Ok(report) => report,
             Err(error) => return self.on_unopened(node, &error),
         };
+        if self.lost_power_opening(node) {
+            return;
+        }
         self.noticed.opened(&report);
         if let Some(why) = report.rebuilt {
             self.log(|| format!("{node} makes its catalogue anew: {why}"));
@@ -224,6 +227,9 @@ impl World<'_> {
     fn on_unopened(&mut self, node: Index, error: &StoreOpenError) {
         self.log(|| format!("{node} cannot open its store: {error}"));
         self.noticed.rare.count(Rare::Unopened);
+        if self.lost_power_opening(node) {
+            return;
+        }
         if self.calm && self.nodes[node].is_sound() {
             return self.violation(format!("a sound store opens: {node} cannot open its own"));
         }

@@ -158,3 +158,28 @@ fn whoever_publishes_in_a_strange_shard_is_connected_to_members_first() {
         assert_eq!((lacks(&world, topic), sent(&world)), (0, before + 3));
     }
 }
+
+#[test]
+fn what_befalls_many_at_once_is_over_when_the_world_is_calm() {
+    let mut plan = Plan::still(6, 2);
+    (plan.use_.puts, plan.use_.chunks, plan.use_.patience) = (4, 4, plan.span);
+    let mut silent = |_: Time, _: &dyn Fn() -> String| {};
+    let mut world = World::of(plan, ChaCha20Rng::seed_from_u64(1), &mut silent);
+    let hour = Duration::from_secs(3_600);
+    world.agenda.after(hour, Event::MassRestart { nodes: (0..6).collect() });
+    world.agenda.after(hour * 5, Event::CrashLoop { node: 2, more: 30 });
+    // So long that they would go on for days.
+    world.agenda.after(hour * 47, Event::CrashLoop { node: 3, more: 50_000 });
+    let (share, apart, length) = (Chance::ALWAYS, Duration::from_secs(1), hour * 100);
+    world.agenda.after(hour * 46, Event::Swizzle { share, apart, length });
+    world.live();
+    assert!(world.net.pairs().count() < 15, "links are cut");
+    world.finale();
+    assert_eq!(world.violations, Vec::<String>::new());
+    assert!(world.net.pairs().filter(|(a, b)| *a < 6 && *b < 6).count() == 15);
+    assert!((0..6).all(|node| world.is_up(node)));
+    assert_eq!(world.met(Fault::MassRestart), 6);
+    let loops = [Fault::CrashLoop, Fault::CrashInOpening];
+    assert!(loops.iter().all(|fault| world.met(*fault) > 0), "{:?}", world.faults);
+    assert!(world.met(Fault::Swizzle) > 5);
+}
