@@ -10,6 +10,9 @@ use std::time::Duration;
 /// 40 s at the latest: so this is more than they see.
 const STALL_MAX_S: u64 = 90;
 
+/// Partitions a year, at the most: 3 % a minute.
+const PARTITIONS_MAX: u64 = 365 * 24 * 60 * 3 / 100;
+
 /// The network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NetPlan {
@@ -49,19 +52,20 @@ pub(crate) struct NetPlan {
 
 impl NetPlan {
     pub(super) fn draw(rng: &mut impl Rng) -> Self {
+        let (partitions, partition) = draw_partitions(rng);
         Self {
             connected: Chance(rng.random_range(200_000..=1_000_000)),
             loss: draw(rng, Chance::per_mille(300)),
             twice: draw(rng, Chance::per_mille(500)),
-            late: draw(rng, Chance::per_mille(200)),
+            late: draw(rng, Chance::per_mille(500)),
             longest: Duration::from_secs(60),
             hop: Duration::from_millis(rng.random_range(1..=150)),
             cut: draw(rng, Chance::per_mille(30)),
             stall: draw(rng, Chance::per_mille(30)),
             stall_longest: Duration::from_secs(rng.random_range(1..=STALL_MAX_S)),
             dial_loss: draw(rng, Chance::per_mille(300)),
-            partitions: often(rng, 100),
-            partition: Duration::from_secs(rng.random_range(1..=7 * 86_400)),
+            partitions,
+            partition,
             swizzles: often(rng, 50),
             behind_nat: draw(rng, Chance::per_mille(700)),
             relayed: draw(rng, Chance::per_mille(300)),
@@ -90,5 +94,47 @@ impl NetPlan {
     /// What comes so often a year.
     pub(super) fn rates(&mut self) -> Vec<&mut u64> {
         vec![&mut self.partitions, &mut self.swizzles]
+    }
+}
+
+/// How often partitions come, and how long one may last: now and then up to seven days; or, in one
+/// world out of twelve, up to one in 33 minutes (3 % a minute), and so short that there is somebody
+/// to talk to.
+fn draw_partitions(rng: &mut impl Rng) -> (u64, Duration) {
+    match rng.random_range(0..12) {
+        0 => {
+            let longest = Duration::from_secs(rng.random_range(1..=900));
+            (rng.random_range(1_000..=PARTITIONS_MAX), longest)
+        }
+        _ => (often(rng, 100), Duration::from_secs(rng.random_range(1..=7 * 86_400))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    #[test]
+    fn ranges_are_used_up_to_their_ends() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let plans: Vec<_> = (0..2_000).map(|_| NetPlan::draw(&mut rng)).collect();
+        let most = |of: fn(&NetPlan) -> u64| plans.iter().map(of).max().unwrap_or(0);
+        for (of, end) in [
+            ((|plan| plan.loss.0.into()) as fn(&NetPlan) -> u64, 300_000),
+            (|plan| plan.twice.0.into(), 500_000),
+            (|plan| plan.late.0.into(), 500_000),
+            (|plan| plan.behind_nat.0.into(), 700_000),
+            (|plan| plan.slow.0.into(), 300_000),
+            (|plan| plan.partitions, PARTITIONS_MAX),
+            (|plan| plan.partition.as_secs(), 7 * 86_400),
+            (|plan| plan.stall_longest.as_secs(), STALL_MAX_S),
+        ] {
+            assert!((end - end / 20..=end).contains(&most(of)), "{} of {end}", most(of));
+        }
+        // Worlds that know none of a kind.
+        assert!(plans.iter().any(|plan| plan.late == Chance::NEVER && plan.loss > Chance::NEVER));
+        assert!(plans.iter().all(|plan| plan.longest == Duration::from_secs(60)));
     }
 }
