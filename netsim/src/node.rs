@@ -289,10 +289,13 @@ impl Node {
     }
 
     /// Nothing goes wrong with its hardware any more.
-    pub(crate) fn mend(&self) {
-        self.disk.set_faults(DiskFaults::default());
+    pub(crate) fn mend(&mut self) {
+        let (disk, catalogue) = (DiskFaults::default(), CatalogueFaults::default());
+        // What replaces them later is as good.
+        (self.blueprint.disk, self.blueprint.catalogue) = (disk, catalogue);
+        self.disk.set_faults(disk);
         self.disk.make_room(self.disk_bytes());
-        self.catalogue.set_faults(CatalogueFaults::default());
+        self.catalogue.set_faults(catalogue);
     }
 
     /// How much the disk has when others leave it alone.

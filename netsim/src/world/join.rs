@@ -27,7 +27,7 @@ impl World<'_> {
         let blueprint = super::build::blueprint(&mut self.rng, &self.plan, newcomer, PLACE);
         let faults = DiskFaults::default();
         let blueprint = Blueprint { disk: faults, limits: Limits::default(), ..blueprint };
-        let node = Node::new(ChaCha20Rng::from_seed(self.rng.random()), blueprint);
+        let mut node = Node::new(ChaCha20Rng::from_seed(self.rng.random()), blueprint);
         node.mend();
         self.log(|| format!("{newcomer} joins"));
         let nodes = &self.nodes;
