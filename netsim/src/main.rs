@@ -8,6 +8,7 @@
 mod agenda;
 mod catalogue;
 mod chance;
+mod clock;
 mod disk;
 mod ending;
 mod evil;

@@ -4,6 +4,7 @@ pub(crate) mod store;
 pub(crate) mod wishes;
 
 use crate::catalogue::{CatalogueFaults, SimCatalogue};
+use crate::clock::{Clock, Movement};
 use crate::disk::{DiskFaults, SimDisk};
 use crate::evil::Behaviour;
 use crate::limits::Limits;
@@ -41,6 +42,8 @@ pub(crate) struct Place {
     pub(crate) reach: Reach,
     /// Who can begin a connection with it.
     pub(crate) nat: Nat,
+    /// How its clock goes.
+    pub(crate) clock: Movement,
     /// Its line is slow.
     pub(crate) slow: bool,
     /// It is there eight hours a day.
@@ -48,13 +51,6 @@ pub(crate) struct Place {
     /// Its disk keeps what it made durable, in whatever world: what is promised of sound disks
     /// would hardly be tested otherwise.
     pub(crate) sturdy: bool,
-}
-
-impl Place {
-    /// Where nothing is amiss.
-    pub(crate) const fn good(reach: Reach) -> Self {
-        Self { reach, nat: Nat::Open, slow: false, laptop: false, sturdy: true }
-    }
 }
 
 /// What one event takes: a public network, or one node of a LAN.
@@ -72,6 +68,12 @@ pub(crate) enum Nat {
 }
 
 impl Place {
+    /// Where nothing is amiss.
+    pub(crate) const fn good(reach: Reach) -> Self {
+        let (nat, clock) = (Nat::Open, Movement::RIGHT);
+        Self { reach, nat, clock, slow: false, laptop: false, sturdy: true }
+    }
+
     /// Whether a node can dial another one.
     pub(crate) fn can_dial(&self, other: &Self) -> bool {
         self.nat != Nat::InboundOnly && other.nat != Nat::OutboundOnly
@@ -144,7 +146,9 @@ pub(crate) struct Machine {
     pub(crate) owner: OwnerRole,
     pub(crate) holder: HolderRole,
     pub(crate) store: Store,
-    /// When the node is woken next.
+    /// What time it is for them.
+    pub(crate) clock: Clock,
+    /// When the node is woken next, on the clock of the world.
     pub(crate) wake: Option<Time>,
     /// Whom it takes itself to be connected to.
     pub(crate) met: BTreeSet<Index>,
@@ -220,9 +224,12 @@ impl Node {
             operator: String::new(),
             used_by_account: store.usage(),
         });
-        holder.handle(now, Input::Space(store.told()));
-        holder.handle(now, Input::OwnRecord(self.record()));
-        self.machine = Some(Machine { owner, holder, store, wake: None, met: BTreeSet::new() });
+        let clock = Clock::new(now, self.place.clock);
+        let shows = clock.read(now);
+        holder.handle(shows, Input::Space(store.told()));
+        holder.handle(shows, Input::OwnRecord(self.record()));
+        let met = BTreeSet::new();
+        self.machine = Some(Machine { owner, holder, store, clock, wake: None, met });
         self.presence = Presence::Up;
         self.life += 1;
         Ok(report)
@@ -306,6 +313,11 @@ impl Node {
     /// It takes part: it runs and is not paused.
     pub(crate) fn is_up(&self) -> bool {
         self.presence == Presence::Up
+    }
+
+    /// What its clock shows at a moment of the world, where it runs.
+    pub(crate) fn clock_at(&self, at: Time) -> Time {
+        self.machine.as_ref().map_or(at, |machine| machine.clock.read(at))
     }
 
     /// It takes part and subscribes to this topic.
@@ -392,9 +404,10 @@ impl Machine {
         owner.or_else(|| self.holder.poll_effect().map(|effect| (Role::Holder, effect)))
     }
 
-    /// When to wake it, where that is earlier than what was arranged.
+    /// When to wake it on the clock of the world, where that is earlier than what was arranged.
     pub(crate) fn arrange(&mut self) -> Option<Time> {
         let next = self.owner.next_timeout().into_iter().chain(self.holder.next_timeout()).min()?;
+        let next = self.clock.when(next);
         let earlier = self.wake.is_none_or(|wake| next < wake);
         earlier.then(|| *self.wake.insert(next))
     }
@@ -446,7 +459,7 @@ mod tests {
 
     #[test]
     fn who_is_behind_nat_dials_only_who_can_be_dialled() {
-        let at = |nat| Place { reach: Reach::Local, nat, slow: false, laptop: false, sturdy: true };
+        let at = |nat| Place { nat, ..Place::good(Reach::Local) };
         let [open, out, into] = [Nat::Open, Nat::OutboundOnly, Nat::InboundOnly].map(at);
         assert_eq!(open.obstacle(&open), None);
         assert_eq!((out.obstacle(&into), out.obstacle(&open)), (None, None));

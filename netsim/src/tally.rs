@@ -54,6 +54,8 @@ faults! {
     CrashLoop, People, "crash loop", "A node lost its power again within seconds of its start.";
     CrashInOpening, People, "crash in opening", "The same while it opened its store.";
     Pause, People, "pause", "A node was stopped and went on later as if nothing had been.";
+    ClockDrift, People, "clock drifts", "A node was started whose clock goes wrong.";
+    ClockStopped, People, "clock stood still", "A machine slept, and its clock with it.";
     Leave, People, "left for ever", "A node left for ever.";
     Lid, People, "lid closed", "A laptop was closed.";
     WriteError, Disk, "write error", "A change of a disk failed.";

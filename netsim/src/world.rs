@@ -223,7 +223,7 @@ impl World<'_> {
             };
             let now = self.agenda.now();
             let Some(machine) = &mut self.nodes[node].machine else { return };
-            machine.handle(now, role, input);
+            machine.handle(machine.clock.read(now), role, input);
             self.drain(node, &mut inputs);
             if let Some(machine) = &mut self.nodes[node].machine {
                 let refused = std::iter::from_fn(|| machine.refused());

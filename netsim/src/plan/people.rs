@@ -23,6 +23,10 @@ pub(crate) struct PeoplePlan {
     pub(crate) leaves: u64,
     /// Nodes that are only there eight hours a day.
     pub(crate) laptops: Chance,
+    /// Nodes whose clock drifts.
+    pub(crate) drifting: Chance,
+    /// Nodes whose clock stands still while they sleep.
+    pub(crate) stopping: Chance,
     /// Nodes that deviate from the protocol.
     pub(crate) byzantine: Chance,
     /// Nodes that share a public network with others.
@@ -41,6 +45,8 @@ impl PeoplePlan {
             pauses: often(rng, 50),
             leaves: often(rng, 126),
             laptops: draw(rng, Chance::per_mille(500)),
+            drifting: draw(rng, Chance::per_mille(600)),
+            stopping: draw(rng, Chance::per_mille(1_000)),
             byzantine: draw(rng, Chance::per_mille(600)),
             neighbours: draw(rng, Chance::per_mille(1_000)),
             domains: match rng.random_range(0..4) {
@@ -59,6 +65,8 @@ impl PeoplePlan {
             pauses: 0,
             leaves: 0,
             laptops: Chance::NEVER,
+            drifting: Chance::NEVER,
+            stopping: Chance::NEVER,
             byzantine: Chance::NEVER,
             neighbours: Chance::NEVER,
             domains: DomainPolicy::LanCountsEach,

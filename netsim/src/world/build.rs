@@ -4,6 +4,7 @@ use super::notice::Noticed;
 use super::{Decay, Event, Observer, Script, World};
 use crate::agenda::Agenda;
 use crate::chance::{Chance, between, heavy, moments};
+use crate::clock::Movement;
 use crate::disk::{DiskFaults, Mishap};
 use crate::ending::Ending;
 use crate::evil::{self, Gang};
@@ -28,6 +29,13 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// A laptop's lid is open for so long each day.
 const OPEN: Duration = Duration::from_secs(8 * 3_600);
+
+/// How far a clock drifts at the most, in millionths.
+const DRIFT_MAX: i16 = 500;
+
+/// How long a process has been running at the most when its roles begin: a large store is made
+/// anew.
+const AHEAD_MAX_MS: u64 = 3_600_000;
 
 /// Where a machine of many names is seen.
 const SYBILS: [u8; 3] = [101, 0, 0];
@@ -319,6 +327,14 @@ pub(super) fn blueprint(
     }
 }
 
+fn movement(rng: &mut ChaCha20Rng, plan: &Plan) -> Movement {
+    let drifts = plan.people.drifting.happens(rng);
+    let stops = plan.people.stopping.happens(rng);
+    let drift = if drifts { rng.random_range(-DRIFT_MAX..=DRIFT_MAX) } else { 0 };
+    let ahead = if drifts || stops { rng.random_range(0..=AHEAD_MAX_MS) } else { 0 };
+    Movement { drift, stops, ahead: Duration::from_millis(ahead) }
+}
+
 fn place(rng: &mut ChaCha20Rng, plan: &Plan, node: Index) -> Place {
     let shares = plan.people.neighbours.happens(rng);
     // Neighbours are three to a network; everybody else has one, or is at home with all the others.
@@ -339,6 +355,7 @@ fn place(rng: &mut ChaCha20Rng, plan: &Plan, node: Index) -> Place {
     Place {
         reach,
         nat,
+        clock: movement(rng, plan),
         slow: plan.net.slow.happens(rng),
         laptop: plan.people.laptops.happens(rng),
         sturdy: rng.random_range(0..3) == 0,

@@ -76,7 +76,7 @@ impl World<'_> {
             let Some(put) = wishes.puts.get(&id) else { continue };
             let chunk = SealedChunk::new(owner_keys, &put.key, put.locality, &put.plaintext);
             let (replicas, held_by) = (put.replicas, put.acked.clone());
-            let deadline = now.after(PATIENCE);
+            let deadline = self.nodes[node].clock_at(now.after(PATIENCE));
             let job = StoreJob { ticket, chunk, replicas, held_by, deadline };
             self.log(|| format!("{node} puts {id:?}, {replicas} times"));
             self.feed(node, Role::Owner, Input::Command(OwnerCommand::Store(job)));
@@ -120,6 +120,7 @@ impl World<'_> {
         let holders = if reader == owner { put.acked.clone() } else { Vec::new() };
         let (locality, read) = (put.locality, put.key.read_secret());
         let ticket = self.nodes[reader].wishes.begin(Job::Get(id));
+        let deadline = self.nodes[reader].clock_at(deadline);
         let job = FetchJob { ticket, id, locality, read, holders, deadline };
         self.log(|| format!("{reader} gets {id:?}"));
         self.feed(reader, Role::Owner, Input::Command(OwnerCommand::Fetch(job)));

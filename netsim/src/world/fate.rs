@@ -48,6 +48,14 @@ impl World<'_> {
         self.agenda.after(again, Event::CrashLoop { node, more: more - 1 });
     }
 
+    /// The clock of a node stands still for so long.
+    pub(super) fn stop_clock(&mut self, node: Index, length: Duration) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        machine.clock.stood_still(length);
+        self.log(|| format!("the clock of {node} stands still"));
+        self.faults.count(Fault::ClockStopped);
+    }
+
     /// Whether the power went while a store was opened; the node is started again.
     pub(super) fn lost_power_opening(&mut self, node: Index) -> bool {
         let dead = self.nodes[node].disk.is_dead();

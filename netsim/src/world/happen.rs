@@ -324,6 +324,10 @@ impl World<'_> {
         self.log(|| format!("{node} is paused for {length:?}"));
         let until: Time = self.agenda.now().after(length);
         self.nodes[node].presence = Presence::Paused(until);
+        // A machine sleeps, or only the process is stopped.
+        if self.nodes[node].place.clock.stops && (lid || self.rng.random()) {
+            self.stop_clock(node, length);
+        }
         // Before whatever waits for it.
         self.agenda.at(until, Event::Resume { node });
         if length > KEEP_ALIVE {

@@ -218,6 +218,11 @@ impl World<'_> {
         self.note_stuck(node, false);
         self.see(&Fact::Opened { node, report: &report });
         self.log(|| format!("{node} starts"));
+        let drift = self.nodes[node].place.clock.drift;
+        if drift != 0 {
+            self.log(|| format!("the clock of {node} is wrong by {drift} millionths"));
+            self.faults.count(Fault::ClockDrift);
+        }
         self.look_through(node);
         self.tidy_later(node);
         self.reconnect(|a, b| a == node || b == node);

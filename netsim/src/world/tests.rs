@@ -183,3 +183,23 @@ fn what_befalls_many_at_once_is_over_when_the_world_is_calm() {
     assert!(loops.iter().all(|fault| world.met(*fault) > 0), "{:?}", world.faults);
     assert!(world.met(Fault::Swizzle) > 5);
 }
+
+#[test]
+fn clocks_that_drift_and_stand_still_break_no_promise() {
+    for seed in 0..3 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let frame = Frame { nodes: 5..=9, days: 4 };
+        let mut plan = Plan::draw(&mut rng, &frame).kind();
+        (plan.people.drifting, plan.people.stopping) = (Chance::ALWAYS, Chance::ALWAYS);
+        (plan.people.pauses, plan.people.laptops) = (2_000, Chance::per_mille(300));
+        let mut silent = |_: Time, _: &dyn Fn() -> String| {};
+        let mut world = World::of(plan, rng, &mut silent);
+        world.live();
+        world.finale();
+        assert_eq!(world.violations, Vec::<String>::new(), "seed {seed}");
+        assert!(world.met(Fault::ClockDrift) > 0 && world.met(Fault::ClockStopped) > 0);
+        let end = world.agenda.now();
+        let right = world.nodes.iter().all(|node| node.clock_at(end) == end);
+        assert!(!right, "seed {seed}");
+    }
+}
