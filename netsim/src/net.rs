@@ -136,9 +136,9 @@ impl Net {
         self.cuts.begin(cut)
     }
 
-    /// Ends a cut.
-    pub(crate) fn heal(&mut self, number: u64) {
-        self.cuts.end(number);
+    /// Ends a cut; the cut, where it still was.
+    pub(crate) fn heal(&mut self, number: u64) -> Option<Cut> {
+        self.cuts.end(number)
     }
 
     /// Whether two nodes could talk: no cut is between them, in either direction.

@@ -39,6 +39,11 @@ impl Cut {
         self.fault == Fault::OneWay
     }
 
+    /// Whether it is between these two, in either direction.
+    pub(crate) fn is_between(&self, a: Index, b: Index) -> bool {
+        self.blocks(a, b) || self.blocks(b, a)
+    }
+
     fn blocks(&self, from: Index, to: Index) -> bool {
         let along = self.from.contains(&from) && self.to.contains(&to);
         along || !self.is_one_way() && self.from.contains(&to) && self.to.contains(&from)
@@ -59,8 +64,8 @@ impl Cuts {
         self.next
     }
 
-    pub(super) fn end(&mut self, number: u64) {
-        self.cuts.remove(&number);
+    pub(super) fn end(&mut self, number: u64) -> Option<Cut> {
+        self.cuts.remove(&number)
     }
 
     pub(super) fn blocks(&self, from: Index, to: Index) -> bool {

@@ -90,6 +90,10 @@ impl<'a> World<'a> {
         };
         let first = format!("{:?}", world.plan);
         world.log(|| first.clone());
+        for node in 0..world.nodes.len() {
+            let place = world.nodes[node].place.clone();
+            world.log(|| format!("{node} {place:?}"));
+        }
         world.befriend();
         world.corrupt();
         world.foretell();

@@ -109,8 +109,9 @@ impl World<'_> {
                 }
             }
             Event::CutEnds { number } => {
-                self.net.heal(number);
-                self.reconnect(|_, _| true);
+                if let Some(cut) = self.net.heal(number) {
+                    self.reconnect(|a, b| cut.is_between(a, b));
+                }
             }
             Event::Swizzle { share, apart, length } => self.swizzle(share, apart, length),
             Event::Fill { node, length, quota } => self.fill(node, length, quota),
