@@ -66,7 +66,8 @@ impl World<'_> {
         if self.plan.disk.taken_away.happens(&mut self.rng) {
             let longest = self.plan.shorter(Duration::from_secs(86_400));
             let length = between(&mut self.rng, Duration::from_secs(60), longest);
-            self.on_fate(Event::Fill { node, length, quota: false });
+            let quota = self.rng.random();
+            self.on_fate(Event::Fill { node, length, quota });
         }
     }
 
