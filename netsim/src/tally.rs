@@ -43,7 +43,7 @@ faults! {
     Slow, Net, "slow line", "A frame crawled over a slow line.";
     DialLost, Net, "dial lost", "A dial failed.";
     Partition, Net, "partition", "Some nodes were cut off from others, both ways.";
-    Swizzle, Net, "link by link", "A link was cut, one of several that went and came back one after another.";
+    Swizzle, Net, "link by link", "A link was cut, one of several that went one after another.";
     OneWay, Net, "one-way cut", "The same in one direction only.";
     Nat, Net, "nat", "A node behind NAT could not be dialled.";
     InboundOnly, Net, "inbound only", "A node that can only be dialled did not get through.";
