@@ -203,9 +203,10 @@ impl Store {
         (Input::ChunkRead { ticket, result }, begins)
     }
 
-    /// A whole round of the scrub, over which the daemon takes days; `true` where a group is to be
-    /// begun for the rot that it found.
-    pub(crate) fn scrub(&mut self) -> bool {
+    /// A whole round of the scrub, over which the daemon takes days, and a read of each of these
+    /// chunks: where another whole record stands in the place of one, only that shows. `true`
+    /// where a group is to be begun for the rot that was found.
+    pub(crate) fn scrub(&mut self, ids: &[ChunkId]) -> bool {
         let mut cursor = Cursor::default();
         while let Ok(scrubbed) = self.reader.scrub(cursor, SCRUB_BYTES) {
             self.queue.extend(scrubbed.rotten);
@@ -214,6 +215,7 @@ impl Store {
             }
             cursor = scrubbed.next;
         }
+        self.queue.extend(ids.iter().filter_map(|id| self.reader.read(id).rot));
         self.begin()
     }
 

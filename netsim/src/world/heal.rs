@@ -35,9 +35,10 @@ enum Standing {
 impl World<'_> {
     /// Every store reads all that it has, and takes note of what is damaged.
     pub(super) fn scrub(&mut self) {
+        let ids: Vec<ChunkId> = self.chunks.keys().copied().collect();
         for node in 0..self.nodes.len() {
             let machine = self.nodes[node].machine.as_mut();
-            let begins = machine.is_some_and(|machine| machine.store.scrub());
+            let begins = machine.is_some_and(|machine| machine.store.scrub(&ids));
             self.commit_later(node, begins);
         }
         self.run_until(self.agenda.now().after(SCRUB), |_| false);
@@ -56,10 +57,15 @@ impl World<'_> {
     /// Each promised chunk has its replicas again, where enough nodes would take one.
     pub(super) fn heal(&mut self) {
         let end = self.agenda.now().after(self.plan.shorter(CATCH_UP));
+        let mut before = Vec::new();
         while self.violations.is_empty() && self.agenda.now() < end {
             let degraded = self.degraded();
             if degraded.is_empty() {
                 return;
+            }
+            if degraded == before {
+                // What a holder only says to have is asked for no more often than users look.
+                self.run_until(self.agenda.now().after(AGAIN), |_| false);
             }
             for (owner, id) in &degraded {
                 self.ask_again(*owner, id);
@@ -74,6 +80,7 @@ impl World<'_> {
                 };
                 degraded.iter().all(is_done)
             });
+            before = degraded;
         }
         if let Some((owner, id)) = self.degraded().first()
             && self.violations.is_empty()
