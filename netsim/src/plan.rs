@@ -12,6 +12,7 @@ pub(crate) use people::PeoplePlan;
 use crate::catalogue::CatalogueFaults;
 use crate::chance::{Chance, draw};
 use crate::disk::DiskFaults;
+use net::PARTITIONS_MAX;
 use quloud::core::shard::Sharding;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -155,6 +156,7 @@ impl Plan {
         let rates = [&mut disk.decays, &mut disk.full, &mut disk.lost, &mut disk.old_image];
         let rates = rates.into_iter().chain(net.rates()).chain(people.rates());
         rates.for_each(|rate| *rate *= times);
+        net.partitions = net.partitions.min(PARTITIONS_MAX);
         // A new disk shows something only in the middle of a put.
         disk.lost *= if times > 1 { LOST_SHORT } else { 1 };
         // So few days in so small worlds see little of what deviates otherwise.

@@ -10,8 +10,8 @@ use std::time::Duration;
 /// 40 s at the latest: so this is more than they see.
 const STALL_MAX_S: u64 = 90;
 
-/// Partitions a year, at the most: 3 % a minute.
-const PARTITIONS_MAX: u64 = 365 * 24 * 60 * 3 / 100;
+/// Partitions a year, at the most, in short worlds too: 3 % a minute.
+pub(super) const PARTITIONS_MAX: u64 = 365 * 24 * 60 * 3 / 100;
 
 /// The network.
 #[derive(Debug, Clone, PartialEq, Eq)]
