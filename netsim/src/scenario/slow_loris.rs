@@ -26,7 +26,7 @@ fn stage() -> Stage {
     stage.at(Duration::ZERO, "nodes 1 to 5 keep others waiting", slow);
     for minute in (60..120).step_by(10) {
         let then = minute * MINUTE;
-        stage.at(then, "the owner puts 2 chunks, three times each", [put(2)]);
+        stage.at(then, "the owner puts 4 chunks, three times each", [put(4)]);
         stage.expect_at(then + 2 * MINUTE, "they are stored", |world| world.all_stored());
     }
     stage.expect_at(2 * HOUR, "grants went to slow ones, and then to others", |world| {
@@ -35,8 +35,8 @@ fn stage() -> Stage {
     stage.at(3 * HOUR, "the owner fetches everything", [Step::Fetch(0)]);
     stage.at(3 * HOUR, "and so does node 8, with a capability", [Step::Fetch(8)]);
     stage.expect_at(3 * HOUR + 10 * MINUTE, "both have everything, asking around", |world| {
-        world.fetched_by(0) == 12 && world.fetched_by(8) == 12 && world.took(Rare::GetElsewhere) > 0
+        world.fetched_by(0) == 24 && world.fetched_by(8) == 24 && world.took(Rare::GetElsewhere) > 0
     });
-    stage.expect("everything came back", |world| world.fetched_by(0) == 12);
+    stage.expect("everything came back", |world| world.fetched_by(0) == 24);
     stage
 }

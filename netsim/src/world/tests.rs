@@ -146,6 +146,8 @@ fn whoever_publishes_in_a_strange_shard_is_connected_to_members_first() {
     let strange: Vec<Topic> = topics.filter(|topic| lacks(&world, *topic) > 0).collect();
     assert!(strange.len() > 1, "{strange:?}");
     for topic in strange {
+        // So small a mesh may have fewer than three at home there.
+        let members = (1..16).filter(|peer| world.nodes[*peer].hears(topic)).count().min(3);
         let sent = |world: &World<'_>| world.net.traffic[0].gossip_copies;
         let before = sent(&world);
         let (ephemeral, nonce, wanted) = ([9; 32], [0; 32], Vec::new());
@@ -155,7 +157,8 @@ fn whoever_publishes_in_a_strange_shard_is_connected_to_members_first() {
         assert_eq!(sent(&world), before, "not before it is connected");
         let soon = world.agenda.now().after(Duration::from_secs(60));
         world.run_until(soon, |_| false);
-        assert_eq!((lacks(&world, topic), sent(&world)), (0, before + 3));
+        assert!(members > 0);
+        assert_eq!((lacks(&world, topic), sent(&world)), (3 - members, before + members as u64));
     }
 }
 
