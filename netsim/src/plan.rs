@@ -124,6 +124,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The usual length of a world.
 const MONTH_DAYS: u64 = 30;
 
+/// More events than this in a small world: it would hardly end. Worlds of a month have some 30,000,
+/// a flooded one a hundred times as many.
+const EVENTS_MAX: u64 = 10_000_000;
+
+/// Larger worlds, and those that last longer, have so many more: the same for the largest of the
+/// default frame.
+const EVENTS_PER_NODE_DAY: u64 = 12_000;
+
 impl Plan {
     /// Draws a world within `frame`.
     pub(crate) fn draw(rng: &mut impl Rng, frame: &Frame) -> Self {
@@ -168,6 +176,13 @@ impl Plan {
     /// How long something lasts that takes `usual` in a world of a month.
     pub(crate) fn shorter(&self, usual: Duration) -> Duration {
         usual.min(self.span / 10)
+    }
+
+    /// With more events than this the world would hardly end.
+    pub(crate) fn events_max(&self) -> u64 {
+        let days = self.span.as_secs() / DAY.as_secs();
+        let node_days = days.saturating_mul(self.nodes as u64);
+        node_days.saturating_mul(EVENTS_PER_NODE_DAY).max(EVENTS_MAX)
     }
 
     /// A small world in which nothing happens but what a script says: node 0 is the owner.
@@ -285,6 +300,13 @@ fn often(rng: &mut impl Rng, most: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_and_long_worlds_may_have_more_events() {
+        let most = |nodes, days| Plan::still(nodes, days).events_max();
+        assert_eq!([most(2, 1), most(5, 30)], [EVENTS_MAX; 2]);
+        assert_eq!(most(100, 90), 9_000 * EVENTS_PER_NODE_DAY);
+    }
 
     #[test]
     fn worlds_stay_within_their_frame_and_differ() {

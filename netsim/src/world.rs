@@ -64,10 +64,6 @@ pub(crate) use watch::{film, film_script};
 /// More events than this at one moment: somebody spins.
 const EVENTS_PER_MOMENT: u32 = 100_000;
 
-/// More events than this in one world: it would hardly end. Worlds have some 30,000, a flooded one
-/// a hundred times as many.
-const EVENTS_MAX: u64 = 10_000_000;
-
 /// What a run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -187,8 +183,9 @@ impl World<'_> {
                 return self.violation("nobody spins: time stands still".to_owned());
             }
             self.events += 1;
-            if self.events > EVENTS_MAX {
-                return self.violation(format!("a world ends: {EVENTS_MAX} events are not enough"));
+            let most = self.plan.events_max();
+            if self.events > most {
+                return self.violation(format!("a world ends: {most} events are not enough"));
             }
             self.happen(event);
         }
