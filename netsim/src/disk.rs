@@ -53,6 +53,7 @@ impl SimDisk {
 
     /// From now on it misbehaves like this, and has nothing else in store.
     pub(crate) fn set_faults(&self, faults: DiskFaults) {
+        self.scripted.forget();
         let state = &mut *self.state();
         (state.faults, state.armed, state.power_for) = (faults, None, None);
     }
@@ -396,6 +397,19 @@ mod tests {
         disk.arm(Mishap::WriteElsewhere);
         disk.write_at(FILE, 11, b"lands at the start").unwrap();
         assert_eq!(read(&disk).get(..5), Some(&b"lands"[..]));
+    }
+
+    #[test]
+    fn a_disk_that_is_mended_has_nothing_else_in_store() {
+        let disk = disk(DiskFaults::default());
+        disk.fail_next(Call::SyncData, 2);
+        assert!(disk.sync_data(FILE).is_err());
+        disk.arm(Mishap::LostWrite);
+        disk.cut_power_after(0);
+        disk.set_faults(DiskFaults::default());
+        assert!(disk.sync_data(FILE).is_ok());
+        disk.write_at(FILE, 0, b"chunk").unwrap();
+        assert_eq!(read(&disk), b"chunk");
     }
 
     #[test]

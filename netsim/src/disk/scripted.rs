@@ -27,6 +27,11 @@ impl Scripted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(call, times);
     }
 
+    /// No call fails any more.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Whether this call fails.
     pub(super) fn fails(&self, call: Call) -> bool {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -237,28 +237,45 @@ impl World<'_> {
 
 /// What does not happen any more when the world is calm.
 fn is_fault(event: &Event) -> bool {
-    matches!(
-        event,
+    match event {
         Event::Crash { .. }
-            | Event::MassRestart { .. }
-            | Event::CrashLoop { .. }
-            | Event::Pause { .. }
-            | Event::Leave { .. }
-            | Event::CutBegins { .. }
-            | Event::CutEnds { .. }
-            | Event::Swizzle { .. }
-            | Event::Fill { .. }
-            | Event::Room { .. }
-            | Event::Decay { .. }
-            | Event::LoseDisk { .. }
-            | Event::OldImage { .. }
-            | Event::TakeImage { .. }
-            | Event::Act { .. }
-            | Event::Put { .. }
-            | Event::PutAgain { .. }
-            | Event::Release { .. }
-            | Event::GiveUp { .. }
-            | Event::Get
-            | Event::Script { .. }
-    )
+        | Event::MassRestart { .. }
+        | Event::CrashLoop { .. }
+        | Event::Pause { .. }
+        | Event::Leave { .. }
+        | Event::CutBegins { .. }
+        | Event::CutEnds { .. }
+        | Event::Swizzle { .. }
+        | Event::Fill { .. }
+        | Event::Room { .. }
+        | Event::Decay { .. }
+        | Event::LoseDisk { .. }
+        | Event::OldImage { .. }
+        | Event::TakeImage { .. }
+        | Event::Act { .. }
+        | Event::Put { .. }
+        | Event::PutAgain { .. }
+        | Event::Release { .. }
+        | Event::GiveUp { .. }
+        | Event::Get
+        | Event::Script { .. } => true,
+        Event::Gossip { .. }
+        | Event::Frame { .. }
+        | Event::Publish { .. }
+        | Event::Connect { .. }
+        | Event::LinkGone { .. }
+        | Event::PeerMet { .. }
+        | Event::PeerLost { .. }
+        | Event::Commit { .. }
+        | Event::Tidy { .. }
+        | Event::Look { .. }
+        | Event::Find { .. }
+        | Event::Read { .. }
+        | Event::Wake { .. }
+        | Event::Start { .. }
+        | Event::Resume { .. }
+        | Event::Later { .. }
+        | Event::Expire { .. }
+        | Event::Retry { .. } => false,
+    }
 }

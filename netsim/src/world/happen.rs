@@ -275,7 +275,7 @@ impl World<'_> {
         self.log(|| format!("{node} loses its power"));
         self.faults.count(fault);
         self.nodes[node].crash();
-        if self.plan.disk.index_lost.happens(&mut self.rng) {
+        if !self.calm && self.plan.disk.index_lost.happens(&mut self.rng) {
             self.faults.count(Fault::IndexLost);
             self.log(|| format!("{node} has no catalogue any more"));
             self.nodes[node].lose_catalogue();
