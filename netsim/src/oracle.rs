@@ -126,9 +126,7 @@ impl Truth<'_> {
     /// Whether a node runs and honestly does not have a chunk.
     pub(crate) fn lacks(&self, node: Index, id: &ChunkId) -> bool {
         let looked = &self.nodes[node];
-        let store = looked.machine.as_ref().map(|machine| &machine.store);
-        let lacks = store.is_some_and(|store| !looked.undisturbed(|| store.holds(id)));
-        lacks && self.is_honest(node)
+        looked.machine.is_some() && !looked.holds(id) && self.is_honest(node)
     }
 }
 

@@ -16,12 +16,6 @@ use rand_chacha::ChaCha20Rng;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// A call that fails now and then is tried so often by whoever wants the truth.
-const TRIES: usize = 50;
-
-/// The same of looks into the catalogue, which fail more rarely.
-const LOOKS: usize = 5;
-
 /// What the scrub reads at once.
 const SCRUB_BYTES: u64 = 1 << 20;
 
@@ -220,19 +214,19 @@ impl Store {
     }
 
     /// Whether a chunk is not there, and not only not to be found because something fails now.
-    pub(crate) fn lacks(&mut self, id: &ChunkId) -> bool {
-        let mut results = (0..TRIES).map(|_| self.reader.read(id).result);
-        results.find(|result| *result != Err(StoreError::Io)) == Some(Err(StoreError::NotFound))
+    /// Whoever is no part of the world asks [`super::Node::lacks`], and so of the next two.
+    pub(super) fn lacks(&self, id: &ChunkId) -> bool {
+        self.writer.reader().read(id).result == Err(StoreError::NotFound)
     }
 
-    /// What the catalogue has of a chunk, for whoever looks again where a look fails.
-    pub(crate) fn seen(&self, id: &ChunkId) -> Seen {
-        let looks = (0..LOOKS).flat_map(|_| self.reader.find(std::slice::from_ref(id)));
-        looks.map(Seen::of).find(|seen| *seen != Seen::Nothing).unwrap_or(Seen::Nothing)
+    /// What the catalogue has of a chunk.
+    pub(super) fn seen(&self, id: &ChunkId) -> Seen {
+        let found = self.reader.find(std::slice::from_ref(id));
+        Seen::of(found.into_iter().next().flatten())
     }
 
     /// Whether a chunk is held and can be read, now.
-    pub(crate) fn holds(&self, id: &ChunkId) -> bool {
+    pub(super) fn holds(&self, id: &ChunkId) -> bool {
         self.writer.reader().read(id).result.is_ok()
     }
 

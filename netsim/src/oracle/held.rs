@@ -21,12 +21,12 @@ impl Property for Held {
         if node.disk.is_spoiled() {
             return None;
         }
-        let store = &node.machine.as_ref()?.store;
+        node.machine.as_ref()?;
         // What was given up may be gone again before its ack is on its way.
         let buried =
             |id: &ChunkId| truth.chunks.get(id).is_none_or(|chunk| chunk.buried.contains(from));
         let mut ids = ack.chunks.iter().map(|acked| acked.id).filter(|id| !buried(id));
-        let missing = ids.find(|id| !node.undisturbed(|| store.holds(id)))?;
+        let missing = ids.find(|id| !node.holds(id))?;
         Some(format!("{from} acknowledges {missing:?} and cannot read it"))
     }
 }

@@ -9,6 +9,7 @@
 use super::demand::AGAIN;
 use super::{Event, World};
 use crate::ending::{Demanded, Excuse};
+use crate::node::store::Store;
 use crate::node::wishes::Put;
 use crate::node::{Domain, Index, Node};
 use quloud::core::topic::TopicKind;
@@ -152,8 +153,7 @@ impl World<'_> {
     pub(super) fn takers(&self, owner: Index, locality: Locality) -> Vec<Index> {
         let hears = self.answerers(owner, TopicKind::Store, locality);
         let takes = |node: &Index| {
-            let Some(machine) = &self.nodes[*node].machine else { return false };
-            let space = machine.store.space();
+            let Some(space) = self.nodes[*node].look(Store::space) else { return false };
             let needed = 64 * self.plan.use_.chunk_bytes as u64 + (1 << 20);
             let room = space.capacity.saturating_sub(space.used).min(space.free);
             let honest = self.nodes[*node].is_honest() && self.is_up(*node);
@@ -196,10 +196,7 @@ impl World<'_> {
         let Some(chunk) = self.chunks.get(id).filter(|_| self.is_up(reader)) else {
             return Err(Excuse::ReaderDown);
         };
-        let has = |node: &Node| {
-            let machine = node.machine.as_ref();
-            node.is_sound() || machine.is_some_and(|machine| machine.store.holds(id))
-        };
+        let has = |node: &Node| node.is_sound() || node.holds(id);
         let holds = |node: &&Index| {
             let honest = self.is_up(**node) && self.nodes[**node].is_honest();
             **node != reader && honest && has(&self.nodes[**node])

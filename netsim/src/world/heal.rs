@@ -8,7 +8,6 @@ use super::World;
 use super::demand::AGAIN;
 use super::finale::CATCH_UP;
 use crate::ending::{Demanded, Excuse};
-use crate::node::store::Store;
 use crate::node::wishes::{Job, strike};
 use crate::node::{Domain, Index, Presence};
 use crate::oracle::ChunkFacts;
@@ -159,9 +158,7 @@ impl World<'_> {
     pub(super) fn copies(&self, id: &ChunkId, chunk: &ChunkFacts) -> BTreeSet<Domain> {
         let has = |node: &Index| {
             let looked = &self.nodes[*node];
-            let store = looked.machine.as_ref().map(|machine| &machine.store);
-            let reads = |store: &Store| looked.undisturbed(|| store.holds(id));
-            self.is_up(*node) && (!looked.is_honest() || store.is_some_and(reads))
+            self.is_up(*node) && (!looked.is_honest() || looked.holds(id))
         };
         let holders = chunk.acked.keys().copied().filter(has);
         holders.map(|node| self.nodes[node].domain()).collect()

@@ -7,7 +7,7 @@ use super::{Event, World};
 use crate::chance::between;
 use crate::node::wishes::Job;
 use crate::node::{Index, Role};
-use crate::oracle::{Fact, Seen};
+use crate::oracle::Fact;
 use crate::sometimes::Rare;
 use quloud::core::effect::Input;
 use quloud::core::owner::OwnerCommand;
@@ -112,15 +112,12 @@ impl World<'_> {
             let wait = between(&mut self.rng, AGAIN.0, AGAIN.1);
             self.agenda.after(wait, Event::Expire { node, id, released });
         }
-        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let Some(machine) = &self.nodes[node].machine else { return };
         if machine.store.is_to_write(&id) {
             return;
         }
-        let seen = machine.store.seen(&id);
-        // A look that fails finds nothing either.
-        if seen != Seen::Nothing || machine.store.lacks(&id) {
-            self.see(&Fact::Looked { node, id, seen });
-        }
+        let seen = self.nodes[node].seen(&id);
+        self.see(&Fact::Looked { node, id, seen });
         // From here on it may be gone.
         if let Some(chunk) = self.chunks.get_mut(&id) {
             chunk.acked.remove(&node);

@@ -224,17 +224,16 @@ impl World<'_> {
     }
 
     /// Chunks that a node has, and can read.
-    pub(crate) fn held_by(&mut self, node: Index) -> usize {
-        let Some(machine) = &mut self.nodes[node].machine else { return 0 };
-        self.chunks.keys().filter(|id| machine.store.holds(id)).count()
+    pub(crate) fn held_by(&self, node: Index) -> usize {
+        self.chunks.keys().filter(|id| self.nodes[node].holds(id)).count()
     }
 
     /// Each of these nodes has every chunk that it acknowledged, and can read it.
     pub(crate) fn keep_word(&self, mut nodes: RangeInclusive<Index>) -> bool {
         nodes.all(|node| {
-            let store = self.nodes[node].machine.as_ref().map(|machine| &machine.store);
+            let looked = &self.nodes[node];
             let mut acked = self.chunks.iter().filter(|(_, chunk)| chunk.acked.contains_key(&node));
-            store.is_some_and(|store| acked.all(|(id, _)| store.holds(id)))
+            looked.machine.is_some() && acked.all(|(id, _)| looked.holds(id))
         })
     }
 

@@ -3,8 +3,8 @@
 
 use super::{Event, World};
 use crate::chance::between;
-use crate::node::store::{Change, Next};
-use crate::node::{Index, Machine, Presence, REBOOT, Role};
+use crate::node::store::{Change, Next, Store};
+use crate::node::{Index, Presence, REBOOT, Role};
 use crate::oracle::{Fact, Heard, Seen};
 use crate::sometimes::Rare;
 use crate::tally::Fault;
@@ -22,9 +22,6 @@ const TIDY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 
 /// How often a store that has nothing to do looks how full its disk is.
 const LOOK: Duration = Duration::from_secs(60);
-
-/// A read may fail on a disk that fails now and then: that is not yet a loss.
-const READS: usize = 50;
 
 impl World<'_> {
     pub(super) fn commit_later(&mut self, node: Index, begins: bool) {
@@ -122,12 +119,12 @@ impl World<'_> {
         ids: &[ChunkId],
         heard: Option<Heard>,
     ) {
-        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let Some(machine) = &self.nodes[node].machine else { return };
         let found = machine.store.find(ids);
         let acked =
             |id: &ChunkId| self.chunks.get(id).is_some_and(|chunk| chunk.acked.contains_key(&node));
         // A look that fails finds nothing either.
-        let missing = |id: &&ChunkId| acked(id) && machine.store.lacks(id);
+        let missing = |id: &&ChunkId| acked(id) && self.nodes[node].lacks(id);
         let not_found = ids.iter().zip(&found).filter(|(_, found)| found.is_none());
         let missing: Vec<ChunkId> = not_found.map(|(id, _)| id).filter(missing).copied().collect();
         for (id, found) in ids.iter().zip(&found).filter(|(_, found)| found.is_some()) {
@@ -247,26 +244,26 @@ impl World<'_> {
     pub(super) fn look_through(&mut self, node: Index) {
         let (missing, risen) = self.missing(node);
         self.see(&Fact::Started { node, missing: &missing, risen: &risen });
-        let Some(machine) = &self.nodes[node].machine else { return };
-        let ids: Vec<ChunkId> = self.chunks.keys().copied().collect();
-        let there = |id: &&ChunkId| machine.store.seen(id) != Seen::Nothing;
-        let found = ids.iter().filter(there).count() as u64;
-        let (space, by_account) = (machine.store.space(), machine.store.usage().values().sum());
+        let looked = &self.nodes[node];
+        let counts = |store: &Store| (store.space(), store.usage().values().sum());
+        let Some((space, by_account)) = looked.look(counts) else { return };
+        let there = |id: &&ChunkId| looked.seen(id) != Seen::Nothing;
+        let found = self.chunks.keys().filter(there).count() as u64;
         self.see(&Fact::Counted { node, space, by_account, found });
     }
 
     /// The chunks that a node acknowledged and does not have, and those that it deleted and has.
-    fn missing(&mut self, node: Index) -> (Vec<ChunkId>, Vec<ChunkId>) {
-        let Some(machine) = &mut self.nodes[node].machine else { return Default::default() };
-        let held =
-            |id: &ChunkId, machine: &mut Machine| (0..READS).any(|_| machine.store.holds(id));
+    fn missing(&self, node: Index) -> (Vec<ChunkId>, Vec<ChunkId>) {
         let (mut missing, mut risen) = (Vec::new(), Vec::new());
+        let looked = &self.nodes[node];
+        if looked.machine.is_none() {
+            return (missing, risen);
+        }
         for (id, chunk) in &self.chunks {
             if chunk.acked.contains_key(&node) {
-                missing.extend((!held(id, machine)).then_some(*id));
+                missing.extend((!looked.holds(id)).then_some(*id));
             } else if chunk.buried.contains(&node) {
-                let found = machine.store.find(std::slice::from_ref(id));
-                risen.extend(found.iter().any(Option::is_some).then_some(*id));
+                risen.extend((looked.seen(id) != Seen::Nothing).then_some(*id));
             }
         }
         (missing, risen)

@@ -1,0 +1,82 @@
+//! Looks at a node's store by whoever is no part of the world: nothing fails meanwhile, nothing is
+//! drawn, and what the disk is going to do without a word, it still does to somebody else.
+
+use super::Node;
+use super::store::Store;
+use crate::oracle::Seen;
+use quloud::core::types::ChunkId;
+
+impl Node {
+    /// Asks its store, where the node runs.
+    pub(crate) fn look<R>(&self, ask: impl FnOnce(&Store) -> R) -> Option<R> {
+        let machine = self.machine.as_ref()?;
+        Some(self.undisturbed(|| ask(&machine.store)))
+    }
+
+    /// Whether it runs, has a chunk and can read it.
+    pub(crate) fn holds(&self, id: &ChunkId) -> bool {
+        self.look(|store| store.holds(id)).unwrap_or(false)
+    }
+
+    /// Whether it runs and a chunk is not there at all.
+    pub(crate) fn lacks(&self, id: &ChunkId) -> bool {
+        self.look(|store| store.lacks(id)).unwrap_or(false)
+    }
+
+    /// What the catalogue has of a chunk.
+    pub(crate) fn seen(&self, id: &ChunkId) -> Seen {
+        self.look(|store| store.seen(id)).unwrap_or(Seen::Nothing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::chance::Chance;
+    use crate::disk::{DiskFaults, Mishap};
+    use crate::limits::Limits;
+    use crate::node::{Blueprint, Node, Place};
+    use crate::oracle::Seen;
+    use quloud::core::effect::Reach;
+    use quloud::core::placement::DomainPolicy;
+    use quloud::core::shard::Sharding;
+    use quloud::core::types::{ChunkId, Time};
+    use quloud::store::writer::Options;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    fn node() -> Node {
+        let blueprint = Blueprint {
+            place: Place::good(Reach::Local),
+            options: Options { segment_bytes: 1 << 20, ..Options::with_reserve(4 << 20, 0) },
+            disk: DiskFaults::default(),
+            catalogue: Default::default(),
+            domains: DomainPolicy::LanCountsEach,
+            limits: Limits::default(),
+            sharding: Sharding::WHOLE,
+        };
+        let mut node = Node::new(ChaCha20Rng::seed_from_u64(1), blueprint);
+        node.start(Time(0)).unwrap();
+        node
+    }
+
+    #[test]
+    fn looks_fail_never_and_use_nothing_up() {
+        let node = node();
+        let faults = DiskFaults { read_error: Chance::ALWAYS, ..DiskFaults::default() };
+        node.disk.set_faults(faults);
+        node.disk.arm(Mishap::ReadElsewhere);
+        let id = ChunkId::from_bytes([7; 32]);
+        assert!(node.lacks(&id) && !node.holds(&id) && node.seen(&id) == Seen::Nothing);
+        assert!(node.look(|store| store.space()).unwrap().free > 0);
+        assert_eq!(node.disk.take_tally().total(), 0);
+        assert!(!node.disk.is_spoiled());
+    }
+
+    #[test]
+    fn who_is_down_neither_holds_nor_lacks() {
+        let mut node = node();
+        node.crash();
+        let id = ChunkId::from_bytes([7; 32]);
+        assert!(!node.lacks(&id) && !node.holds(&id));
+    }
+}
