@@ -209,10 +209,12 @@ impl World<'_> {
         if holders.is_empty() {
             return Err(Excuse::Deaf);
         }
-        let put = self.nodes[chunk.owner].wishes.puts.get(id);
-        let locality = put.map(|put| put.locality).ok_or(Excuse::NoCopy)?;
-        let hears = self.answerers(reader, TopicKind::Retrieve, locality);
-        let reach = |node: &Index| hears.contains(node) && self.reaches(reader, *node);
+        let put = self.nodes[chunk.owner].wishes.puts.get(id).ok_or(Excuse::NoCopy)?;
+        // An owner knows who acknowledged and asks there; anybody else has to be heard.
+        let hears = self.answerers(reader, TopicKind::Retrieve, put.locality);
+        let knows = |node: Index| reader == chunk.owner && put.acked.contains(&self.ids[node]);
+        let finds = |node: Index| knows(node) || hears.contains(&node);
+        let reach = |node: &Index| finds(*node) && self.reaches(reader, *node);
         holders.iter().any(reach).then_some(()).ok_or(Excuse::OutOfReach)
     }
 
