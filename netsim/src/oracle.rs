@@ -17,6 +17,7 @@ mod leases;
 mod quorum;
 mod rightful;
 mod room;
+mod window;
 
 use crate::node::{Index, Node, Role};
 use ::bytes::Bytes;
@@ -161,6 +162,7 @@ impl Oracle {
             Box::new(quorum::Quorum),
             Box::new(rightful::Rightful),
             Box::new(room::Room),
+            Box::new(window::Window),
         ])
     }
 

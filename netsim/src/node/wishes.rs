@@ -77,6 +77,14 @@ impl Wishes {
         self.jobs.values().any(|other| *other == job)
     }
 
+    /// What jobs put.
+    pub(crate) fn putting(&self) -> impl Iterator<Item = &ChunkId> {
+        self.jobs.values().filter_map(|job| match job {
+            Job::Put(id) => Some(id),
+            Job::Get(_) => None,
+        })
+    }
+
     /// Chunks whose quorum is not reached yet and that no job works on.
     pub(crate) fn unfinished(&self) -> Vec<ChunkId> {
         let running = |id: &ChunkId| self.has_job(Job::Put(*id));

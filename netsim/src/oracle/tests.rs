@@ -3,6 +3,7 @@
 mod stand;
 
 use super::*;
+use crate::node::wishes::Job;
 use quloud::core::effect::Reach;
 use quloud::core::message::{Retrieve, StoreClaim};
 use quloud::core::owner::FetchFailure;
@@ -132,6 +133,36 @@ fn bounds_fires_for_each_table_that_is_over() {
     let [full, over] = [7, 8].map(|used| [Fill { what: "jobs", used, max: 7 }]);
     stand.holds(&mut bounds::Bounds, &[loaded(empty, &full)]);
     stand.breaks(&mut bounds::Bounds, &[loaded(empty, &over)]);
+}
+
+#[test]
+fn window_fires_where_it_holds_more_than_is_being_put() {
+    let mut stand = Stand::new();
+    let load = HolderLoad::default();
+    let fills = |jobs, bytes| {
+        [("store jobs", jobs), ("bytes to store", bytes)].map(|(what, used)| Fill {
+            what,
+            used,
+            max: 99_999,
+        })
+    };
+    let length = stand.put[0].sealed.len();
+    let check = |stand: &Stand, fine: bool, jobs, bytes| {
+        let fact = Fact::Loaded { node: OWNER, load, owner: &fills(jobs, bytes) };
+        match fine {
+            true => stand.holds(&mut window::Window, &[fact]),
+            false => stand.breaks(&mut window::Window, &[fact]),
+        }
+    };
+    check(&stand, true, 0, 0);
+    [(1, 0), (0, 1)].into_iter().for_each(|(jobs, bytes)| check(&stand, false, jobs, bytes));
+    let id = stand.id(0);
+    let job = stand.nodes[OWNER].wishes.begin(Job::Put(id));
+    check(&stand, true, 1, length);
+    check(&stand, false, 1, length + 1);
+    check(&stand, false, 2, length);
+    stand.nodes[OWNER].wishes.end(job);
+    check(&stand, false, 1, length);
 }
 
 #[test]

@@ -116,11 +116,8 @@ impl World<'_> {
         let mut undone = Vec::new();
         for owner in (0..self.plan.use_.owners).filter(|owner| self.is_up(*owner)) {
             let mut rooms = BTreeMap::new();
-            // A window full of what nobody takes lets nothing else in.
-            let machine = self.nodes[owner].machine.as_ref();
-            let full = machine.is_some_and(|machine| machine.owner.store_window_free() == 0);
             let wishes = &self.nodes[owner].wishes;
-            let outside = if full { wishes.unfinished() } else { Vec::new() };
+            let outside = if self.is_full(owner) { wishes.unfinished() } else { Vec::new() };
             let inside = |(id, put): &(&ChunkId, &Put)| !put.stored && !outside.contains(id);
             for (id, put) in wishes.puts.iter().filter(inside) {
                 let shard = self.plan.sharding.topic(TopicKind::Store, put.locality).shard;
@@ -131,6 +128,13 @@ impl World<'_> {
             }
         }
         undone
+    }
+
+    /// Whether an owner's window is full of what nobody takes: that lets nothing else in.
+    pub(super) fn is_full(&self, owner: Index) -> bool {
+        let Some(machine) = &self.nodes[owner].machine else { return false };
+        let is_putting = self.nodes[owner].wishes.putting().next().is_some();
+        is_putting && machine.owner.store_window_free() == 0
     }
 
     /// Who hears what a node asks on the topic of this kind and locality, and is heard by it.

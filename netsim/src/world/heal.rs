@@ -144,14 +144,13 @@ impl World<'_> {
         standing.collect()
     }
 
-    /// Whether an owner can work on a chunk: a window full of what nobody takes lets nothing else
-    /// in.
-    fn may_ask(&self, owner: Index, id: &ChunkId) -> Result<(), Excuse> {
-        let machine = self.nodes[owner].machine.as_ref().filter(|_| self.is_up(owner));
-        let machine = machine.ok_or(Excuse::OwnerDown)?;
+    /// Whether an owner can work on a chunk.
+    pub(super) fn may_ask(&self, owner: Index, id: &ChunkId) -> Result<(), Excuse> {
+        if !self.is_up(owner) {
+            return Err(Excuse::OwnerDown);
+        }
         let has_job = self.nodes[owner].wishes.has_job(Job::Put(*id));
-        let room = has_job || machine.owner.store_window_free() > 0;
-        room.then_some(()).ok_or(Excuse::WindowFull)
+        (has_job || !self.is_full(owner)).then_some(()).ok_or(Excuse::WindowFull)
     }
 
     /// Where a chunk is: at honest nodes that can read it, and at cheats that acknowledged it.
