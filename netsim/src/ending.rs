@@ -73,10 +73,17 @@ impl Demanded {
     }
 }
 
-/// See the module. Each is counted of all chunks that were promised by then: what was short for
-/// long may find its holders while others are fetched.
+/// Of a thousand chunks, as many must be as they have to be in a whole set, row by row: else the
+/// worlds, or what excuses them, have become so that little is demanded. A little below what was
+/// measured of 400 worlds.
+const FLOORS: [u64; 4] = [500, 500, 500, 500];
+
+/// See the module. But for the first, each is counted of all chunks that were promised by then:
+/// what was short for long may find its holders while others are fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Ending {
+    /// Put, not given up, and stored, when enough time had gone by.
+    pub(crate) puts: Demanded,
     /// Fetched by their owners, before any replica was made again.
     pub(crate) owners: Demanded,
     /// Fetched by somebody who came new.
@@ -88,20 +95,53 @@ pub(crate) struct Ending {
 impl Ending {
     /// Takes another's counts in.
     pub(crate) fn merge(&mut self, other: &Self) {
+        self.puts.merge(&other.puts);
         self.owners.merge(&other.owners);
         self.newcomers.merge(&other.newcomers);
         self.replicas.merge(&other.replicas);
     }
 
     /// Each demand with its name.
-    pub(crate) fn rows(&self) -> [(&'static str, &Demanded); 3] {
-        let Self { owners, newcomers, replicas } = self;
-        [("owners", owners), ("newcomers", newcomers), ("replicas", replicas)]
+    pub(crate) fn rows(&self) -> [(&'static str, &Demanded); 4] {
+        let Self { puts, owners, newcomers, replicas } = self;
+        [("puts", puts), ("owners", owners), ("newcomers", newcomers), ("replicas", replicas)]
+    }
+
+    /// What too little was demanded of, for a whole set: the name, and the thousandths that it
+    /// takes.
+    pub(crate) fn too_little(&self) -> Vec<(&'static str, u64)> {
+        let rows = self.rows().into_iter().zip(FLOORS);
+        let little = rows.filter(|((_, row), floor)| row.met * 1_000 < row.of().max(1) * floor);
+        little.map(|((name, _), floor)| (name, floor)).collect()
     }
 
     /// For programs.
     pub(crate) fn json(&self) -> Value {
         let rows = self.rows().into_iter().map(|(name, row)| (name.to_owned(), row.json()));
         Value::Object(rows.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demanded(met: u64, excused: u64) -> Demanded {
+        let mut demanded = Demanded { met, ..Demanded::default() };
+        demanded.excused.add(Excuse::WindowFull, excused);
+        demanded
+    }
+
+    #[test]
+    fn a_row_that_is_mostly_excused_or_empty_demands_too_little() {
+        let rich = || demanded(999, 1);
+        let enough = Ending { puts: rich(), owners: rich(), newcomers: rich(), replicas: rich() };
+        assert_eq!(enough.too_little(), []);
+        let names =
+            |ending: &Ending| ending.too_little().into_iter().map(|(name, _)| name).collect();
+        let little: Vec<_> = names(&Ending { replicas: demanded(1, 9), ..enough.clone() });
+        assert_eq!(little, ["replicas"]);
+        let little: Vec<_> = names(&Ending { puts: Demanded::default(), ..enough });
+        assert_eq!(little, ["puts"]);
     }
 }

@@ -54,7 +54,7 @@ enum Task {
     ///
     /// Exits with 1 where one was; each is shown with the line that runs its world again. So it
     /// does where a fixed set of 400 worlds or more of the default frame leaves a fault or a rare
-    /// branch unseen.
+    /// branch unseen, or excuses too much.
     Run {
         /// How many worlds
         #[arg(long, default_value_t = 100)]

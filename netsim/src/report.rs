@@ -92,14 +92,19 @@ impl Set {
 
     /// What was demanded at the ends, and of how many chunks.
     fn ending(&self, out: &mut String) {
+        let put = grouped(self.ending.puts.of());
         let promised = grouped(self.ending.replicas.of());
         let _ = writeln!(
             out,
-            "\n{promised} chunks promised at the ends: fetched by owners, fetched by newcomers, \
-             replicas made again"
+            "\n{put} chunks put at the ends, {promised} promised: fetched by owners, by newcomers, \
+             made again"
         );
         for (name, demanded) in self.ending.rows() {
             columns(out, &format!("  {name}"), &demanded.counts());
+        }
+        let little = self.ending.too_little();
+        for (name, floor) in little.into_iter().filter(|_| self.is_whole()) {
+            let _ = writeln!(out, "TOO LITTLE is demanded of {name}: below {floor} in a thousand");
         }
     }
 
@@ -131,7 +136,11 @@ impl Set {
             many if many > 0 && self.is_whole() => format!(", {many} branches were never taken"),
             _ => String::new(),
         };
-        kept + &unequal + &unseen
+        let little = match self.ending.too_little().len() {
+            many if many > 0 && self.is_whole() => ", too little was demanded",
+            _ => "",
+        };
+        kept + &unequal + &unseen + little
     }
 
     fn speed(&self) -> String {
@@ -200,6 +209,7 @@ impl Set {
             "chunks": self.chunks,
             "fetched": self.fetched,
             "ending": self.ending.json(),
+            "too_little": self.ending.too_little().iter().map(|(name, _)| *name).collect::<Vec<_>>(),
             "faults": self.faults.total(),
             "deviations": counts(self.acts.iter()),
             "faults_by_kind": counts(self.faults.iter().map(|(f, count)| (f.name(), count))),

@@ -186,10 +186,10 @@ impl Set {
     }
 
     /// Whether every promise was kept, every world the same when it was run again and, in a whole
-    /// set, everything seen.
+    /// set, everything seen and enough demanded.
     pub(crate) fn is_good(&self) -> bool {
-        let seen = !self.is_whole() || self.unseen().is_empty();
-        self.violations.is_empty() && self.unequal.is_empty() && seen
+        let much = self.unseen().is_empty() && self.ending.too_little().is_empty();
+        self.violations.is_empty() && self.unequal.is_empty() && (much || !self.is_whole())
     }
 
     /// 1 where something is wrong.

@@ -7,10 +7,10 @@
 //! so that the replicas are to be made again at honest nodes.
 
 use super::demand::AGAIN;
+use super::heal::Standing;
 use super::{Event, World};
 use crate::ending::{Demanded, Excuse};
 use crate::node::store::Store;
-use crate::node::wishes::Put;
 use crate::node::{Domain, Index, Node};
 use quloud::core::topic::TopicKind;
 use quloud::core::types::{ChunkId, Locality};
@@ -32,6 +32,7 @@ impl World<'_> {
         let gathered = self.agenda.now().after(GATHER);
         self.run_until(gathered, |_| false);
         self.catch_up();
+        self.ending.puts = self.puts();
         self.scrub();
         // First what is there, so that no new copy hides a lost one.
         self.fetched.clear();
@@ -113,21 +114,40 @@ impl World<'_> {
 
     /// Puts that are not done and that enough honest nodes would take.
     fn undone(&self) -> Vec<(Index, ChunkId)> {
-        let mut undone = Vec::new();
-        for owner in (0..self.plan.use_.owners).filter(|owner| self.is_up(*owner)) {
+        let standing = self.put_standing().into_iter();
+        let undone = standing.filter(|(_, standing)| *standing == Ok(Standing::Degraded));
+        undone.map(|(put, _)| put).collect()
+    }
+
+    /// How many chunks that were put, and not given up, are stored.
+    fn puts(&self) -> Demanded {
+        let mut demanded = Demanded::default();
+        let standing = self.put_standing().into_iter();
+        standing.for_each(|(_, standing)| demanded.count(standing.map(|_| ())));
+        demanded
+    }
+
+    /// How each put is off; or why it need not be done.
+    fn put_standing(&self) -> Vec<((Index, ChunkId), Result<Standing, Excuse>)> {
+        let mut all = Vec::new();
+        for owner in 0..self.plan.use_.owners {
             let mut rooms = BTreeMap::new();
-            let wishes = &self.nodes[owner].wishes;
-            let outside = if self.is_full(owner) { wishes.unfinished() } else { Vec::new() };
-            let inside = |(id, put): &(&ChunkId, &Put)| !put.stored && !outside.contains(id);
-            for (id, put) in wishes.puts.iter().filter(inside) {
+            for (id, put) in &self.nodes[owner].wishes.puts {
                 let shard = self.plan.sharding.topic(TopicKind::Store, put.locality).shard;
-                let room = rooms.entry(shard).or_insert_with(|| self.rooms(owner, put.locality));
-                if usize::from(put.replicas) <= room.len() {
-                    undone.push((owner, *id));
-                }
+                let mut room = || {
+                    let room = rooms.entry(shard);
+                    room.or_insert_with(|| self.rooms(owner, put.locality)).len()
+                };
+                let standing = match self.may_ask(owner, id) {
+                    _ if put.stored => Ok(Standing::Whole),
+                    Err(excuse) => Err(excuse),
+                    Ok(()) if usize::from(put.replicas) > room() => Err(Excuse::NoRoom),
+                    Ok(()) => Ok(Standing::Degraded),
+                };
+                all.push(((owner, *id), standing));
             }
         }
-        undone
+        all
     }
 
     /// Whether an owner's window is full of what nobody takes: that lets nothing else in.

@@ -24,7 +24,7 @@ const NOTICED: Duration = Duration::from_secs(60);
 
 /// How a chunk is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+pub(super) enum Standing {
     /// It has its replicas.
     Whole,
     /// It has too few, and enough nodes would take one.
