@@ -9,6 +9,7 @@ mod staged;
 
 use crate::plan::Frame;
 use crate::plant::{is_staged, plant};
+use crate::runs::default_threads;
 use crate::world::{self, EXPECTED};
 use quloud::planted::Bug;
 use staged::Played;
@@ -62,8 +63,7 @@ pub(crate) fn run(
     threads: Option<usize>,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Mutants {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.unwrap_or(cores).max(1);
+    let threads = default_threads(threads);
     let started = Instant::now();
     let played: Vec<Played> = bugs.iter().flat_map(|bug| staged::play(*bug)).collect();
     played.iter().for_each(|played| tell(&played.line()));

@@ -72,7 +72,8 @@ pub(crate) fn run_twice(first: u64, seeds: u64, frame: &Frame, threads: Option<u
     Set { unequal, ..Set::of(first, once.into_values(), frame, started.elapsed()) }
 }
 
-fn default_threads(threads: Option<usize>) -> usize {
+/// So many worlds at a time, or one per core.
+pub(crate) fn default_threads(threads: Option<usize>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     threads.unwrap_or(cores).max(1)
 }

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long a user waits before being told that it takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a fetch may take when everything is fetched.
+pub(super) const FETCH: Duration = Duration::from_secs(1_800);
+
 /// When a user looks after what is not done.
 pub(super) const AGAIN: Duration = Duration::from_secs(600);
 

@@ -6,14 +6,14 @@
 //! somebody who comes new with a capability fetches everything. At last the cheats leave for ever,
 //! so that the replicas are to be made again at honest nodes.
 
-use super::demand::AGAIN;
+use super::demand::{AGAIN, FETCH};
 use super::heal::Standing;
 use super::{Event, World};
 use crate::ending::{Demanded, Excuse};
 use crate::node::store::Store;
 use crate::node::{Domain, Index, Node};
 use quloud::core::topic::TopicKind;
-use quloud::core::types::{ChunkId, Locality};
+use quloud::core::types::{ChunkId, Locality, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ const GATHER: Duration = Duration::from_secs(900);
 
 /// How long it has for what was left undone: backoffs are long by then.
 pub(super) const CATCH_UP: Duration = Duration::from_secs(24 * 3_600);
-
-/// How long a fetch may take.
-const FETCH: Duration = Duration::from_secs(1_800);
 
 impl World<'_> {
     pub(super) fn finale(&mut self) {
@@ -91,13 +88,7 @@ impl World<'_> {
             for owner in 0..self.plan.use_.owners {
                 self.submit(owner);
             }
-            let next = self.agenda.now().after(AGAIN).min(end);
-            self.run_until(next, |world| {
-                let is_done = |(owner, id): &(Index, ChunkId)| {
-                    world.nodes[*owner].wishes.puts.get(id).is_none_or(|put| put.stored)
-                };
-                undone.iter().all(is_done)
-            });
+            self.run_until_stored(&undone, end);
         }
         if let Some((owner, id)) = self.undone().first()
             && self.violations.is_empty()
@@ -110,6 +101,18 @@ impl World<'_> {
                  failure domains would take it"
             ));
         }
+    }
+
+    /// Time goes on until all of these are stored, until somebody looks after them again, or to
+    /// `end`.
+    pub(super) fn run_until_stored(&mut self, puts: &[(Index, ChunkId)], end: Time) {
+        let next = self.agenda.now().after(AGAIN).min(end);
+        self.run_until(next, |world| {
+            let is_done = |(owner, id): &(Index, ChunkId)| {
+                world.nodes[*owner].wishes.puts.get(id).is_none_or(|put| put.stored)
+            };
+            puts.iter().all(is_done)
+        });
     }
 
     /// Puts that are not done and that enough honest nodes would take.

@@ -20,7 +20,7 @@ use std::time::Duration;
 const SCRUB: Duration = Duration::from_secs(10);
 
 /// How long it takes until everybody has noticed who left.
-const NOTICED: Duration = Duration::from_secs(60);
+const ALL_NOTICED: Duration = Duration::from_secs(60);
 
 /// How a chunk is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl World<'_> {
                 self.leave(node);
             }
         }
-        self.run_until(self.agenda.now().after(NOTICED), |_| false);
+        self.run_until(self.agenda.now().after(ALL_NOTICED), |_| false);
     }
 
     /// Each promised chunk has its replicas again, where enough nodes would take one.
@@ -63,7 +63,8 @@ impl World<'_> {
                 return;
             }
             if degraded == before {
-                // What a holder only says to have is asked for no more often than users look.
+                // Nothing came of it at once, as where a cheat says again that it has the chunk:
+                // users look again no sooner than this.
                 self.run_until(self.agenda.now().after(AGAIN), |_| false);
             }
             for (owner, id) in &degraded {
@@ -72,13 +73,7 @@ impl World<'_> {
             for owner in 0..self.plan.use_.owners {
                 self.submit(owner);
             }
-            let next = self.agenda.now().after(AGAIN).min(end);
-            self.run_until(next, |world| {
-                let is_done = |(owner, id): &(Index, ChunkId)| {
-                    world.nodes[*owner].wishes.puts.get(id).is_none_or(|put| put.stored)
-                };
-                degraded.iter().all(is_done)
-            });
+            self.run_until_stored(&degraded, end);
             before = degraded;
         }
         if let Some((owner, id)) = self.degraded().first()

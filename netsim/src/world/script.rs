@@ -1,6 +1,6 @@
 //! A script: what is done to a world, when, and what has to be true then. See [`crate::scenario`].
 
-use super::demand::AGAIN;
+use super::demand::{AGAIN, FETCH};
 use super::{Event, Observer, Outcome, World};
 use crate::disk::Call;
 use crate::evil::{self, Gang};
@@ -16,16 +16,12 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 /// Begins what a script says, among all that happens.
 pub(crate) const SCRIPTED: &str = "* ";
 
 /// Begins what a script expects.
 pub(crate) const EXPECTED: &str = "as it has to be: ";
-
-/// How long a fetch of a script may take.
-const FETCH: Duration = Duration::from_secs(1_800);
 
 /// One thing that a script does.
 #[derive(Debug, Clone)]
