@@ -157,7 +157,8 @@ impl Plan {
     /// comes so often a year, and what lasts is as much shorter.
     fn hasten(&mut self, times: u64) {
         let Self { net, disk, people, use_, .. } = self;
-        let lengths = [&mut net.partition, &mut people.downtime, &mut use_.grace];
+        let lengths =
+            [&mut net.partition, &mut people.downtime, &mut use_.grace, &mut use_.patience];
         for length in lengths {
             *length = (*length / u32::try_from(times).unwrap_or(u32::MAX)).max(SECOND);
         }
