@@ -30,6 +30,7 @@ excuses! {
     OutOfReach, "no holder in reach";
     WindowFull, "owner's window full";
     NoRoom, "too few would take it";
+    Nameless, "author unknown";
 }
 
 /// Of how many chunks something was demanded, and what it came to.
@@ -73,12 +74,12 @@ impl Demanded {
     }
 }
 
-/// Of a thousand chunks, as many must be as they have to be in a whole set, row by row: else the
+/// Of a thousand, as many must be as they have to be in a whole set, row by row: else the
 /// worlds, or what excuses them, have become so that little is demanded. A little below what was
 /// measured of 400 worlds.
-const FLOORS: [u64; 4] = [500, 500, 500, 500];
+const FLOORS: [u64; 5] = [500, 500, 500, 500, 500];
 
-/// See the module. But for the first, each is counted of all chunks that were promised by then:
+/// See the module. But for the first and the last, each is counted of all chunks that were promised by then:
 /// what was short for long may find its holders while others are fetched.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Ending {
@@ -90,6 +91,9 @@ pub(crate) struct Ending {
     pub(crate) newcomers: Demanded,
     /// As many replicas as were promised, at honest nodes, when the cheats had left.
     pub(crate) replicas: Demanded,
+    /// No chunks: what honest nodes turned down as no honest node would say it, and for whom it is
+    /// known whether an honest node said it.
+    pub(crate) blame: Demanded,
 }
 
 impl Ending {
@@ -99,11 +103,18 @@ impl Ending {
         self.owners.merge(&other.owners);
         self.newcomers.merge(&other.newcomers);
         self.replicas.merge(&other.replicas);
+        self.blame.merge(&other.blame);
     }
 
     /// Each demand with its name.
-    pub(crate) fn rows(&self) -> [(&'static str, &Demanded); 4] {
-        let Self { puts, owners, newcomers, replicas } = self;
+    pub(crate) fn rows(&self) -> [(&'static str, &Demanded); 5] {
+        let [puts, owners, newcomers, replicas] = self.chunks();
+        [puts, owners, newcomers, replicas, ("blame", &self.blame)]
+    }
+
+    /// Those that count chunks.
+    pub(crate) fn chunks(&self) -> [(&'static str, &Demanded); 4] {
+        let Self { puts, owners, newcomers, replicas, .. } = self;
         [("puts", puts), ("owners", owners), ("newcomers", newcomers), ("replicas", replicas)]
     }
 
@@ -135,7 +146,8 @@ mod tests {
     #[test]
     fn a_row_that_is_mostly_excused_or_empty_demands_too_little() {
         let rich = || demanded(999, 1);
-        let enough = Ending { puts: rich(), owners: rich(), newcomers: rich(), replicas: rich() };
+        let (puts, owners, newcomers) = (rich(), rich(), rich());
+        let enough = Ending { puts, owners, newcomers, replicas: rich(), blame: rich() };
         assert_eq!(enough.too_little(), []);
         let names =
             |ending: &Ending| ending.too_little().into_iter().map(|(name, _)| name).collect();

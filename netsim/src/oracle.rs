@@ -19,6 +19,8 @@ mod rightful;
 mod room;
 mod window;
 
+pub(crate) use blame::accuses;
+
 use crate::node::{Index, Node, Role};
 use ::bytes::Bytes;
 use quloud::core::codec::Reject;

@@ -5,6 +5,20 @@ use crate::node::Node;
 use quloud::core::codec::Reject;
 use quloud::core::owner::{FetchFailure, OwnerEvent};
 
+/// Whether no honest node says what is turned down for this reason.
+pub(crate) fn accuses(reason: Reject) -> bool {
+    matches!(
+        reason,
+        Reject::Oversize
+            | Reject::Malformed
+            | Reject::WrongVersion
+            | Reject::WrongMesh
+            | Reject::WrongPeer
+            | Reject::WrongBytes
+            | Reject::BadProof
+    )
+}
+
 pub(crate) struct Blame;
 
 impl Property for Blame {
@@ -15,21 +29,11 @@ impl Property for Blame {
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         match fact {
             Fact::Rejected { node, from, heard, reason } if truth.is_honest(*node) => {
-                let cheats = matches!(
-                    reason,
-                    Reject::Oversize
-                        | Reject::Malformed
-                        | Reject::WrongVersion
-                        | Reject::WrongMesh
-                        | Reject::WrongPeer
-                        | Reject::WrongBytes
-                        | Reject::BadProof
-                );
                 // Whoever forwards a cheat's gossip is named in its place. Of some that a node
                 // looks into later nobody knows any more who said it: then it may be a cheat.
                 let nobody_cheats = || truth.nodes.iter().all(Node::is_honest);
                 let honest = heard.map_or_else(nobody_cheats, |of| truth.is_honest(of.author));
-                (cheats && honest)
+                (accuses(*reason) && honest)
                     .then(|| format!("{node} rejects {}, by {from:?}, {heard:?}", reason.name()))
             }
             Fact::Reported { node, event: OwnerEvent::NotFetched { asked, id, .. } } => {

@@ -2,11 +2,12 @@
 
 use super::{Event, World};
 use crate::chance::between;
+use crate::ending::Excuse;
 use crate::net::Sent;
-use crate::node::{Index, MESH, Role};
-use crate::oracle::Fact;
+use crate::node::{Index, MESH, Node, Role};
+use crate::oracle::{Fact, accuses};
 use bytes::Bytes;
-use quloud::core::codec;
+use quloud::core::codec::{self, Reject};
 use quloud::core::effect::{self, Effect};
 use quloud::core::message::{StoreAck, StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
@@ -53,8 +54,17 @@ impl World<'_> {
                 self.log(|| format!("{node} rejects {}", reason.name()));
                 self.rejects.count(reason.name());
                 let heard = self.hearing;
+                self.note_blame(node, reason);
                 self.see(&Fact::Rejected { node, from, heard, reason });
             }
+        }
+    }
+
+    /// Whether it is known whom an honest node takes for a cheat, or all are honest.
+    fn note_blame(&mut self, node: Index, reason: Reject) {
+        if self.nodes[node].is_honest() && accuses(reason) {
+            let known = self.hearing.is_some() || self.nodes.iter().all(Node::is_honest);
+            self.ending.blame.count(known.then_some(()).ok_or(Excuse::Nameless));
         }
     }
 

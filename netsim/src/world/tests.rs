@@ -37,7 +37,7 @@ fn in_a_kind_world_everything_is_stored_and_fetched() {
         assert!(!world.chunks.is_empty() && kept.all(|chunk| chunk.promised), "seed {seed}");
         let kept = world.chunks.values().filter(|chunk| chunk.released.is_none()).count();
         assert!(world.fetched.len() >= kept, "seed {seed}");
-        for (_, demanded) in world.ending.rows() {
+        for (_, demanded) in world.ending.chunks() {
             assert_eq!((demanded.met, demanded.of()), (kept as u64, kept as u64), "seed {seed}");
         }
     }
@@ -101,12 +101,12 @@ fn every_promised_chunk_is_counted_at_the_end_as_met_or_as_excused() {
         world.finale();
         let promised = world.chunks.values().filter(|chunk| chunk.promised).count() as u64;
         assert_eq!(world.violations, Vec::<String>::new(), "seed {seed}");
-        let Ending { puts, owners, newcomers, replicas } = &world.ending;
+        let Ending { puts, owners, newcomers, replicas, .. } = &world.ending;
         let put: usize = world.nodes.iter().map(|node| node.wishes.puts.len()).sum();
         assert!(puts.of() == put as u64 && puts.met <= promised, "seed {seed}");
         assert_eq!(replicas.of(), promised, "seed {seed}");
         assert!(owners.of() <= newcomers.of() && newcomers.of() <= promised, "seed {seed}");
-        for (_, demanded) in world.ending.rows() {
+        for (_, demanded) in world.ending.chunks() {
             met += demanded.met;
             excused += demanded.excused.total();
         }
