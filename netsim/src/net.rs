@@ -3,8 +3,8 @@
 //! # Streams
 //!
 //! A connection keeps the order of what is sent over it until it breaks; then everything on its way
-//! is lost, and the two ends notice only later. Lines have a bandwidth, so that a large frame
-//! delays what is behind it. A frame may also stall in the middle, and what is behind it waits:
+//! is lost, and the two ends notice only later. Each node's line has a bandwidth, which all its
+//! connections share, so that a large frame delays what is behind it. A frame may also stall in the middle, and what is behind it waits:
 //! nothing is lost then. A cut in one direction leaves the other direction as it is, for streams
 //! and for gossip, until the ends notice that nothing is answered any more.
 //!
@@ -18,6 +18,7 @@
 //! once for as long as transports remember it, and never what was published while it was away.
 
 mod cuts;
+mod lines;
 mod links;
 
 pub(crate) use cuts::Cut;
@@ -28,6 +29,7 @@ use crate::node::Index;
 use crate::plan::NetPlan;
 use crate::tally::{Fault, Tally};
 use cuts::Cuts;
+use lines::{LINE, Lines};
 use links::{Links, Trip};
 use quloud::core::types::Time;
 use rand::seq::IteratorRandom;
@@ -48,9 +50,6 @@ const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// How long a stall takes at the least, about.
 const STALL: Duration = Duration::from_secs(1);
-
-/// Bytes per second of an ordinary line.
-const LINE: u64 = 10_000_000;
 
 /// What a node sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,8 +90,7 @@ pub(crate) struct Net {
     plan: NetPlan,
     links: Links,
     cuts: Cuts,
-    /// Bytes per second of each node's line.
-    lines: Vec<u64>,
+    lines: Lines,
     /// Nodes that forward nothing.
     mute: BTreeSet<Index>,
     calm: bool,
@@ -105,16 +103,16 @@ impl Net {
     pub(crate) fn new(seed: [u8; 32], plan: NetPlan, slow: &[bool]) -> Self {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let line = |slow: &bool| if *slow { rng.random_range(1_000..=50_000) } else { LINE };
-        let lines: Vec<u64> = slow.iter().map(line).collect();
-        let traffic = vec![Traffic::default(); lines.len()];
-        let (links, cuts) = (Links::new(lines.len()), Cuts::default());
+        let lines = Lines::new(slow.iter().map(line));
+        let traffic = vec![Traffic::default(); slow.len()];
+        let (links, cuts) = (Links::new(slow.len()), Cuts::default());
         let (mute, tally) = (BTreeSet::new(), Tally::default());
         Self { rng, plan, links, cuts, lines, mute, calm: false, tally, traffic }
     }
 
     /// One more node, with an ordinary line and no connection.
     pub(crate) fn join(&mut self) {
-        self.lines.push(LINE);
+        self.lines.join();
         self.traffic.push(Traffic::default());
         self.links.join();
     }
@@ -245,6 +243,7 @@ impl Net {
 
     /// Every connection of `node` carries nothing any more; the peers and epochs.
     pub(crate) fn break_all(&mut self, node: Index) -> Vec<(Index, u64)> {
+        self.lines.forget(node);
         self.links.break_all(node)
     }
 
@@ -259,8 +258,6 @@ impl Net {
     /// Sends a frame of so many bytes.
     pub(crate) fn send(&mut self, now: Time, from: Index, to: Index, bytes: usize) -> Sent {
         let bytes = bytes as u64;
-        let line = self.lines[from].min(self.lines[to]);
-        let crawl = Duration::from_millis(bytes.saturating_mul(1_000) / line.max(1));
         let hop = self.hop();
         let breaks = !self.calm && self.plan.cut.happens(&mut self.rng);
         let stalls = !self.calm && self.plan.stall.happens(&mut self.rng);
@@ -270,12 +267,15 @@ impl Net {
         } else {
             (Duration::ZERO, false)
         };
-        let trip = Trip { crawl, hop, stall, stalls_both, breaks };
+        // What goes nowhere keeps no line busy.
+        let goes = !breaks && self.links.flows(from, to);
+        let arrives = if goes { self.lines.carry(now, (from, to), bytes, hop) } else { now };
+        let trip = Trip { arrives, stall, stalls_both, breaks };
         let sent = self.links.send(now, (from, to), trip);
         match sent {
             Sent::Arrives { stall, .. } if !stall.is_zero() => self.tally.count(Fault::Stall),
             Sent::Breaks { .. } => self.tally.count(Fault::LinkCut),
-            Sent::Arrives { .. } if line < LINE => self.tally.count(Fault::Slow),
+            Sent::Arrives { .. } if self.lines.is_slow(from, to) => self.tally.count(Fault::Slow),
             _ => {}
         }
         if !matches!(sent, Sent::Refused) {
@@ -466,7 +466,7 @@ mod tests {
     #[test]
     fn a_large_frame_delays_what_is_behind_it() {
         let mut net = net(2);
-        net.lines = vec![LINE, 1_000];
+        net.lines = Lines::new([LINE, 1_000]);
         let Sent::Arrives { at: large, .. } = net.send(Time(0), 0, 1, 60_000) else { panic!() };
         let Sent::Arrives { at: small, .. } = net.send(Time(0), 0, 1, 10) else { panic!() };
         assert!(large >= Time(60_000) && small >= large);

@@ -31,10 +31,8 @@ fn along(from: Index, to: Index) -> usize {
 /// How a frame fares on its way.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Trip {
-    /// How long its bytes take.
-    pub(super) crawl: Duration,
-    /// How long the way takes.
-    pub(super) hop: Duration,
+    /// When its last byte arrives, as far as lines and ways go.
+    pub(super) arrives: Time,
     /// For how long it stops in the middle: nothing is lost, and nothing overtakes it.
     pub(super) stall: Duration,
     /// What is sent in the other direction has to wait as well.
@@ -130,8 +128,8 @@ impl Links {
             return Sent::Breaks { epoch: link.epoch };
         }
         let last = &mut link.last[along(from, to)];
-        // The line is busy with what was sent before; then this crawls over it.
-        *last = (*last).max(now.after(trip.hop)).after(trip.crawl).after(trip.stall);
+        // Nothing overtakes what was sent before.
+        *last = (*last).max(trip.arrives).after(trip.stall);
         let at = *last;
         if trip.stalls_both {
             link.last = link.last.map(|last| last.max(now.after(trip.stall)));
