@@ -7,6 +7,7 @@
 //! as many as they are however large the mesh.
 
 use super::{REPLICAS, Row, Setup};
+use quloud::core::shard::Sharding;
 
 /// What owners send in all may be more than the copies by so much, in percent: requests, proofs,
 /// headers and a seed for each, which are 1,300 bytes of a chunk of 64 KiB with its three copies.
@@ -21,10 +22,20 @@ const UPLOAD_PERCENT: u64 = 101;
 /// rest is left for the trees that gossip happens to take.
 const CONTROL_PERCENT: u64 = 160;
 
-/// What is wrong with them, where something is: they are compared with those of the first row.
+/// What a node bears in a mesh in shards, in percent of that in the smallest such mesh: as many
+/// shards as are recommended leave each topic 50 to 100 hearers, however large the mesh.
+const SHARDED_PERCENT: u64 = 200;
+
+/// What is wrong with them, where something is: they are compared with those of the first row, and
+/// those in shards with the first of these.
 pub(super) fn faults(rows: &[Row]) -> Vec<String> {
     let Some(smallest) = rows.first() else { return vec!["no mesh was measured".to_owned()] };
-    rows.iter().flat_map(|row| row.faults(smallest)).collect()
+    let mut faults: Vec<String> = rows.iter().flat_map(|row| row.faults(smallest)).collect();
+    let mut sharded = rows.iter().filter(|row| row.setup.sharding != Sharding::WHOLE);
+    if let Some(first) = sharded.next() {
+        faults.extend(sharded.filter_map(|row| row.grows(first)));
+    }
+    faults
 }
 
 impl Row {
@@ -59,10 +70,27 @@ impl Row {
         sent / self.figures.chunks.max(1)
     }
 
-    /// What one put costs the whole mesh, in bytes, by the number of those who hear a topic.
-    fn control_per_hearer(&self) -> u64 {
+    /// Where a node bears more because the mesh is larger, although both are in shards.
+    fn grows(&self, first: &Self) -> Option<String> {
+        let (control, most) = (self.control(), first.control() * SHARDED_PERCENT / 100);
+        let [small, large] = [first, self].map(|row| row.setup.nodes);
+        (control > most).then(|| {
+            format!(
+                "{large} nodes in shards: {control} bytes of control per put, not {most} as {small}"
+            )
+        })
+    }
+
+    /// What one put costs the whole mesh, in bytes. Every node puts as much, so it is also what a
+    /// node bears for each of its own puts.
+    fn control(&self) -> u64 {
         let control = self.figures.gossip_bytes.saturating_add(self.figures.frame_bytes);
-        control / self.setup.puts.max(1) as u64 / self.setup.hearers().max(1)
+        control / self.setup.puts.max(1) as u64
+    }
+
+    /// The same by the number of those who hear a topic.
+    fn control_per_hearer(&self) -> u64 {
+        self.control() / self.setup.hearers().max(1)
     }
 }
 
@@ -78,7 +106,6 @@ impl Setup {
 mod tests {
     use super::super::Figures;
     use super::*;
-    use quloud::core::shard::Sharding;
     use std::time::Duration;
 
     /// Figures as they are measured: 200 puts of 8 chunks.
@@ -122,6 +149,20 @@ mod tests {
             matches!(&faults[..], [one] if one.contains("100 nodes in 8 shards")),
             "{faults:?}"
         );
+    }
+
+    #[test]
+    fn a_mesh_in_shards_that_costs_more_the_larger_it_is_is_found() {
+        let rows = |bytes| {
+            let [small, whole, sharded] = good();
+            [small, whole, sharded, row(1_000, true, bytes)]
+        };
+        assert_eq!(faults(&rows(380_000_000)), Vec::<String>::new());
+        // Each of its hearers bears little, but too many hear.
+        let mut large = rows(700_000_000);
+        large[3].setup.sharding = Sharding::new(4, 4);
+        let faults = faults(&large);
+        assert!(matches!(&faults[..], [one] if one.contains("1000 nodes in shards")), "{faults:?}");
     }
 
     #[test]
