@@ -69,6 +69,8 @@ bugs! {
         "The index of a segment leaves out its tombstones."
     SumWithoutNotes "sum-without-notes"
         "The sum over a catalogue leaves out its notes about segments."
+    ScrubTrustsLog "scrub-trusts-log"
+        "The scrub takes every whole record for one that belongs where it lies."
     // The holder role and the proofs.
     SkipProofCheck "skip-proof-check"
         "A chunk is handed to whoever asks for it, whatever the proof."

@@ -7,6 +7,7 @@ use super::disk::{Disk, DiskError, File};
 use super::index::{Catalogue, Entry, Index};
 use super::record::{Kind, Prefix};
 use super::scan::open_chunk;
+use super::scrub::Live;
 use super::writer::Request;
 use crate::core::effect::{Found, StoreError};
 use crate::core::types::ChunkId;
@@ -26,6 +27,8 @@ pub struct Reader<D, C> {
     pub(super) key: Arc<WrapKey>,
     /// The record that is being read.
     buffer: Vec<u8>,
+    /// What the scrub knows of the segment that it goes through.
+    pub(super) live: Option<Live>,
 }
 
 /// What a read came to.
@@ -48,7 +51,7 @@ enum Look {
 
 impl<D: Disk, C: Catalogue> Reader<D, C> {
     pub(super) fn new(disk: Arc<D>, index: Index<C>, key: Arc<WrapKey>) -> Self {
-        Self { disk, index, key, buffer: Vec::new() }
+        Self { disk, index, key, buffer: Vec::new(), live: None }
     }
 
     /// What the catalogue has of each chunk, in the order of `ids`; what cannot be looked up counts

@@ -2,15 +2,37 @@
 //!
 //! It goes through the segments record by record, a little at a time, and starts over at the end.
 //! The caller sets the pace; where it stands is kept in the catalogue.
+//!
+//! # What it sees
+//! What the catalogue has in the range that was read has to be met there, whole. A record that is
+//! not whole shows that by itself. Where it cannot, because something else lies in its place, the
+//! chunks that should be there are looked up in the catalogue, all of which has to be gone through
+//! for that: once for each segment and round at most, and only where there is a suspicion. Such is
+//!
+//! - a range that holds no record, or one that is damaged and no chunk's, or cannot be opened;
+//! - a whole record of a chunk that is not where the catalogue has that chunk: one that was deleted
+//!   or moved and not yet punched out, or an old one that a lost write left in another's place;
+//! - a segment that ends too early.
+//!
+//! What is found so is read once more, as one bad read is not yet damage.
+//!
+//! # What it does not see
+//! An old record in the place of a live one, if the old one is no chunk's, or if its body is gone,
+//! which looks like what is left of a deleted chunk; and a segment whose file is gone altogether.
+//! Each shows when the chunk is read.
 
 use super::disk::{Disk, DiskError, File};
-use super::index::{Catalogue, CatalogueError, Condition};
+use super::index::{Catalogue, CatalogueError, Condition, Entry};
 use super::log::Item;
 use super::reader::Reader;
 use super::record::Kind;
 use super::recovery::Damage;
-use super::scan::{Content, Depth, Scan, scan};
+use super::scan::{Content, Depth, Found, Scan, scan};
 use super::writer::Request;
+use crate::core::types::ChunkId;
+use crate::planted::{self, Bug};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 /// How long a whole round may take: half of the 30 days within which all is promised to be read,
@@ -60,66 +82,150 @@ pub fn pause(step: u64, used: u64) -> Duration {
     pause.clamp(Duration::from_millis(20), Duration::from_hours(1))
 }
 
+/// What the catalogue has in a closed segment: there will be no more of it.
+pub(super) struct Live {
+    segment: u64,
+    /// By where they lie.
+    chunks: BTreeMap<u64, ChunkId>,
+}
+
+/// What the records of a range say.
+#[derive(Default)]
+struct Met {
+    /// Where the chunks lie that were met whole and live.
+    whole: BTreeSet<u64>,
+    /// Live ones that are not whole.
+    broken: Vec<ChunkId>,
+    /// Something else may lie in the place of a live one.
+    suspect: bool,
+}
+
+/// A part of a segment.
+struct Part {
+    segment: u64,
+    range: Range<u64>,
+    /// Nothing is written to the segment any more.
+    closed: bool,
+    /// It ends where it should not.
+    short: bool,
+}
+
 impl<D: Disk, C: Catalogue> Reader<D, C> {
     /// Reads and verifies about `bytes` bytes from `cursor` on, at least one record.
     ///
     /// # Errors
     /// [`ScrubError`].
-    pub fn scrub(&self, cursor: Cursor, bytes: u64) -> Result<Scrubbed, ScrubError> {
+    pub fn scrub(&mut self, cursor: Cursor, bytes: u64) -> Result<Scrubbed, ScrubError> {
         let round_is_over = Scrubbed { round_is_over: true, ..Scrubbed::default() };
         let Some(position) = self.index.position()? else { return Ok(round_is_over) };
         let segments = self.disk.segments()?.into_iter();
         let ahead = segments.filter(|number| (cursor.segment..=position.segment).contains(number));
         let Some(segment) = ahead.min() else { return Ok(round_is_over) };
-        let file = File::Segment(segment);
+        let (file, closed) = (File::Segment(segment), segment != position.segment);
         // What lies above the position is being written.
-        let end = match segment == position.segment {
-            true => position.offset,
-            false => self.disk.len(file)?,
-        };
+        let end = if closed { self.disk.len(file)? } else { position.offset };
         let from = if segment == cursor.segment { cursor.offset } else { 0 };
-        let range = (from, Some(from.saturating_add(bytes.max(1)).min(end)));
-        let scan = scan(&*self.disk, &self.key, segment, range, Depth::Bodies)?;
-        let next = match scan.next < end {
-            true => Cursor { segment, offset: scan.next },
-            false => Cursor { segment: segment.saturating_add(1), offset: 0 },
+        let to = from.saturating_add(bytes.max(1)).min(end);
+        let scan = scan(&*self.disk, &self.key, segment, (from, Some(to)), Depth::Bodies)?;
+        let is_last = scan.next >= end || scan.end < to;
+        let ends = scan.found.last().is_some_and(|found| found.prefix.kind == Kind::Trailer);
+        let short = is_last && if closed { !ends } else { scan.end < to };
+        // Beyond its end a closed segment holds nothing, whatever the catalogue says.
+        let upto = match (is_last, closed) {
+            (true, true) => u64::MAX,
+            (true, false) => end,
+            (false, _) => scan.next,
+        };
+        let range = from..upto.max(from);
+        let next = match is_last {
+            false => Cursor { segment, offset: scan.next },
+            true => Cursor { segment: segment.saturating_add(1), offset: 0 },
         };
         let bytes = scan.next.saturating_sub(from);
         let mut scrubbed = Scrubbed { bytes, next, ..Scrubbed::default() };
-        self.judge(segment, &scan, &mut scrubbed)?;
+        self.judge(&Part { segment, range, closed, short }, &scan, &mut scrubbed)?;
+        if is_last {
+            self.live = None;
+        }
         Ok(scrubbed)
     }
 
-    fn judge(&self, segment: u64, scan: &Scan, out: &mut Scrubbed) -> Result<(), ScrubError> {
-        for found in scan.found.iter().filter(|found| !found.whole) {
-            let locator = found.prefix.locator();
-            if found.prefix.kind != Kind::Chunk {
-                out.damage.push(Damage { segment, from: locator.offset, to: locator.end() });
-            } else if let Content::Item(item, _) = &found.content
-                && let Item::Chunk(id, entry) = **item
-                && let Some(now) = self.index.get(&id)?
-                // A deleted or moved chunk may have a hole where its body was.
-                && now.sequence == entry.sequence
-                && now.condition == Condition::Sound
-            {
-                out.rotten.push(Request::Quarantine { id, sequence: entry.sequence });
-            }
-        }
-        if scan.damage.is_empty() {
-            return Ok(());
-        }
+    fn judge(&mut self, part: &Part, scan: &Scan, out: &mut Scrubbed) -> Result<(), ScrubError> {
+        let segment = part.segment;
         let ranges = scan.damage.iter();
         out.damage.extend(ranges.map(|(from, to)| Damage { segment, from: *from, to: *to }));
-        // Nothing there says which chunks these were: look for all that should be there.
-        self.index.for_each_chunk(&mut |id, entry| {
-            let offset = entry.locator.offset;
-            let hit = |(from, to): &(u64, u64)| (*from..*to).contains(&offset);
-            let here = entry.locator.segment == segment && scan.damage.iter().any(hit);
-            if here && entry.condition == Condition::Sound {
-                out.rotten.push(Request::Quarantine { id, sequence: entry.sequence });
+        let suspect = part.short || !scan.damage.is_empty();
+        let mut met = Met { suspect, ..Met::default() };
+        for found in &scan.found {
+            self.meet(found, &mut met, out)?;
+        }
+        let mut missed = met.broken;
+        if met.suspect {
+            let there = self.live(part)?;
+            let unmet = there.into_iter().filter(|(offset, _)| !met.whole.contains(offset));
+            missed.extend(unmet.map(|(_, id)| id));
+        }
+        missed.sort_unstable();
+        missed.dedup();
+        for id in missed {
+            // It may be quarantined already, or deleted or moved in the meantime.
+            let now = self.index.get(&id)?;
+            if now.is_some_and(|now| {
+                now.locator.segment == segment && now.condition == Condition::Sound
+            }) {
+                out.rotten.extend(self.read(&id).rot);
             }
-        })?;
+        }
         Ok(())
+    }
+
+    /// Compares a record with what the catalogue has.
+    fn meet(&self, found: &Found, met: &mut Met, out: &mut Scrubbed) -> Result<(), ScrubError> {
+        let locator = found.prefix.locator();
+        let Kind::Chunk = found.prefix.kind else {
+            if !found.whole {
+                let (segment, from, to) = (locator.segment, locator.offset, locator.end());
+                out.damage.push(Damage { segment, from, to });
+                met.suspect = true;
+            }
+            return Ok(());
+        };
+        let Content::Item(item, _) = &found.content else {
+            met.suspect = true;
+            return Ok(());
+        };
+        let Item::Chunk(id, Entry { sequence, .. }) = &**item else { return Ok(()) };
+        let now = self.index.get(id)?;
+        let is_live = now.is_some_and(|now| (now.locator, now.sequence) == (locator, *sequence));
+        match (is_live, found.whole) {
+            (true, true) => drop(met.whole.insert(locator.offset)),
+            (true, false) => met.broken.push(*id),
+            (false, true) => met.suspect |= !planted::is_on(Bug::ScrubTrustsLog),
+            // A deleted or moved chunk has a hole where its body was.
+            (false, false) => {}
+        }
+        Ok(())
+    }
+
+    /// What the catalogue has in a part of a segment.
+    fn live(&mut self, part: &Part) -> Result<Vec<(u64, ChunkId)>, ScrubError> {
+        let known = self.live.take().filter(|live| live.segment == part.segment);
+        let live = match known {
+            Some(live) => live,
+            None => {
+                let (segment, mut chunks) = (part.segment, BTreeMap::new());
+                self.index.for_each_chunk(&mut |id, entry| {
+                    if entry.locator.segment == segment {
+                        chunks.insert(entry.locator.offset, id);
+                    }
+                })?;
+                Live { segment, chunks }
+            }
+        };
+        let here = live.chunks.range(part.range.clone());
+        let here = here.map(|(offset, id)| (*offset, *id)).collect();
+        self.live = part.closed.then_some(live);
+        Ok(here)
     }
 
     /// Where the last scrub stood.

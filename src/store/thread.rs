@@ -145,7 +145,7 @@ impl ChunkStore {
         let (reader, requests) = (writer.reader(), writes.clone());
         let shared_with_scrub = Arc::clone(&shared);
         threads.push(spawn("store-scrub", move || {
-            run_scrub(&reader, &stop, &requests, &shared_with_scrub);
+            run_scrub(reader, &stop, &requests, &shared_with_scrub);
         }));
         let shared_with_writer = Arc::clone(&shared);
         threads
@@ -342,7 +342,7 @@ fn serve<D: Disk, C: Catalogue>(
 
 /// The scrub's thread: a little at a time, all of it within [`scrub::ROUND`].
 fn run_scrub<D: Disk, C: Catalogue>(
-    reader: &Reader<D, C>,
+    mut reader: Reader<D, C>,
     stop: &Receiver<()>,
     writes: &SyncSender<Request>,
     shared: &Shared,

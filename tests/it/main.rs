@@ -17,6 +17,7 @@ mod store_model;
 mod store_power;
 mod store_powercut;
 mod store_rot;
+mod store_scrub;
 mod store_threads;
 mod story;
 mod tidy;

@@ -17,7 +17,7 @@ const CHUNKS: u64 = 40;
 const LENGTH: usize = 2500;
 
 /// Where each record lies, read the way a stranger would.
-fn records(disk: &MemoryDisk) -> Vec<Prefix> {
+pub(crate) fn records(disk: &MemoryDisk) -> Vec<Prefix> {
     let mut out = Vec::new();
     let mut segments = disk.segments().unwrap();
     segments.sort_unstable();
