@@ -29,7 +29,7 @@ use quloud::core::holder::HolderLoad;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::owner::{Fill, OwnerEvent};
 use quloud::core::types::{ChunkId, NodeId, Time};
-use quloud::store::OpenReport;
+use quloud::store::{Damage, OpenReport};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Something happened.
@@ -47,6 +47,8 @@ pub(crate) enum Fact<'a> {
     Rejected { node: Index, from: NodeId, heard: Option<Heard>, reason: Reject },
     /// A node opened its store.
     Opened { node: Index, report: &'a OpenReport },
+    /// A store's scrub took a step, and found this damaged, and so many chunks.
+    Scrubbed { node: Index, damage: &'a [Damage], rotten: usize },
     /// A node started, or the world is at its end; of the chunks it acknowledged, these it does
     /// not have, and of those that it deleted, these it has.
     Started { node: Index, missing: &'a [ChunkId], risen: &'a [ChunkId] },

@@ -73,6 +73,7 @@ branches! {
     RebuiltInconsistent, "rebuilt: inconsistent", "A catalogue had wrong entries: made anew.";
     Damage, "damage found", "What had been durable was not whole when a store was opened.";
     Quarantined, "chunk quarantined", "A store was opened with damaged chunks.";
+    ScrubbedRot, "scrub found rot", "A scrub found a damaged chunk before anybody asked for it.";
     Released, "chunk released", "An owner gave a stored chunk up.";
     PutGivenUp, "put given up", "An owner gave a chunk up before it was stored.";
     PutAgain, "released chunk put again", "An owner put again what it had given up.";

@@ -9,15 +9,16 @@ use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
 use quloud::store::reader::{Outcome, Reader};
-use quloud::store::scrub::Cursor;
+use quloud::store::scrub::{Cursor, ROUND};
 use quloud::store::writer::{Moves, Options, Request, Writer};
-use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
+use quloud::store::{Damage, OpenReport, ReadOnly, StoreOpenError};
 use rand_chacha::ChaCha20Rng;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// What the scrub reads at once.
-const SCRUB_BYTES: u64 = 1 << 20;
+/// What the scrub reads at once: less than in the daemon, as these disks are smaller.
+const SCRUB_BYTES: u64 = 64 << 10;
 
 /// See the module.
 pub(crate) struct Store {
@@ -31,6 +32,30 @@ pub(crate) struct Store {
     busy: bool,
     /// What was known of it when the roles were told last.
     told: Space,
+    scrub: Scrub,
+}
+
+/// Where the scrub stands.
+#[derive(Debug, Default)]
+struct Scrub {
+    cursor: Cursor,
+    /// What it found and the queue had no room for yet: it does not go on before.
+    rotten: VecDeque<Request>,
+    /// Rounds that came to their end.
+    rounds: u64,
+}
+
+/// What a step of the scrub came to.
+#[derive(Debug, Default)]
+pub(crate) struct Scrubbed {
+    /// Ranges that hold no record, and damaged records that are no chunks.
+    pub(crate) damage: Vec<Damage>,
+    /// Chunks that were found damaged.
+    pub(crate) rotten: usize,
+    /// The round is over.
+    pub(crate) is_over: bool,
+    /// A group is to be begun for what was found.
+    pub(crate) begins: bool,
 }
 
 /// A group that was carried out.
@@ -76,7 +101,8 @@ impl Store {
         let (writer, report) = Writer::open(disk, catalogue, key, options, rng)?;
         let (reader, told) = (writer.reader(), writer.space());
         let (queue, refused) = (Vec::new(), VecDeque::new());
-        Ok((Self { writer, reader, queue, queue_max, refused, busy: true, told }, report))
+        let scrub = Scrub { cursor: reader.scrub_cursor(), ..Scrub::default() };
+        Ok((Self { writer, reader, queue, queue_max, refused, busy: true, told, scrub }, report))
     }
 
     /// Queues a write; `true` where a group is to be begun for it. Where too much waits it is
@@ -109,9 +135,13 @@ impl Store {
 
     /// Queues a request where there is room; whether there is.
     fn submit(&mut self, request: Request) -> bool {
-        let fits = self.queue.len() < self.queue_max;
+        let fits = self.has_room();
         self.queue.extend(fits.then_some(request));
         fits
+    }
+
+    fn has_room(&self) -> bool {
+        self.queue.len() < self.queue_max
     }
 
     fn begin(&mut self) -> bool {
@@ -197,20 +227,51 @@ impl Store {
         (Input::ChunkRead { ticket, result }, begins)
     }
 
-    /// A whole round of the scrub, over which the daemon takes days, and a read of each of these
-    /// chunks: where another whole record stands in the place of one, only that shows. `true`
-    /// where a group is to be begun for the rot that was found.
-    pub(crate) fn scrub(&mut self, ids: &[ChunkId]) -> bool {
-        let mut cursor = Cursor::default();
-        while let Ok(scrubbed) = self.reader.scrub(cursor, SCRUB_BYTES) {
-            self.queue.extend(scrubbed.rotten);
-            if scrubbed.round_is_over {
-                break;
+    /// One step of the scrub, as the daemon takes it: what it finds waits for room in the queue.
+    pub(crate) fn scrub(&mut self) -> Scrubbed {
+        let mut scrubbed = Scrubbed::default();
+        let before = self.scrub.cursor;
+        if self.scrub.rotten.is_empty() {
+            match self.reader.scrub(before, SCRUB_BYTES) {
+                Ok(found) => {
+                    (scrubbed.damage, scrubbed.rotten) = (found.damage, found.rotten.len());
+                    scrubbed.is_over = found.round_is_over;
+                    self.scrub.rounds += u64::from(found.round_is_over);
+                    self.scrub.cursor = found.next;
+                    self.scrub.rotten = found.rotten.into();
+                }
+                Err(_) => {
+                    let segment = before.segment.saturating_add(1);
+                    self.scrub.cursor = Cursor { segment, offset: 0 };
+                }
             }
-            cursor = scrubbed.next;
         }
-        self.queue.extend(ids.iter().filter_map(|id| self.reader.read(id).rot));
-        self.begin()
+        while self.has_room()
+            && let Some(rot) = self.scrub.rotten.pop_front()
+        {
+            self.queue.push(rot);
+        }
+        if self.scrub.rotten.is_empty() {
+            // Where the catalogue fails the writer finds out too.
+            let _ = self.reader.keep_scrub_cursor(self.scrub.cursor);
+        }
+        Scrubbed { begins: self.begin(), ..scrubbed }
+    }
+
+    /// The scrub starts over.
+    pub(crate) fn scrub_anew(&mut self) {
+        (self.scrub.cursor, self.scrub.rounds) = (Cursor::default(), 0);
+    }
+
+    /// Whether a round was finished since then, and all that it found is queued.
+    pub(crate) fn is_scrubbed(&self) -> bool {
+        self.scrub.rounds > 0 && self.scrub.rotten.is_empty()
+    }
+
+    /// How long the daemon waits between two such steps: it takes a certain time for all of it.
+    pub(crate) fn scrub_pause(&self, span: Duration) -> Duration {
+        let steps = u32::try_from(self.told.used / SCRUB_BYTES).unwrap_or(u32::MAX);
+        ROUND.min(span / 2) / steps.max(4)
     }
 
     /// Whether a chunk is not there, and not only not to be found because something fails now.

@@ -1,5 +1,5 @@
 //! What a sound disk holds is never called damaged: a power cut leaves torn writes, and those are
-//! told from rot.
+//! told from rot, when a store is opened and when it is scrubbed.
 
 use super::{Fact, Property, Truth};
 
@@ -11,8 +11,13 @@ impl Property for Damage {
     }
 
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
-        let Fact::Opened { node, report } = fact else { return None };
-        let first = report.damage.first().filter(|_| truth.nodes[*node].has_sound_disk())?;
-        Some(format!("{node} finds {first:?}"))
+        let (node, damage, rotten) = match fact {
+            Fact::Opened { node, report } => (*node, report.damage.as_slice(), 0),
+            Fact::Scrubbed { node, damage, rotten } => (*node, *damage, *rotten),
+            _ => return None,
+        };
+        let called = rotten > 0 || !damage.is_empty();
+        let wrong = called && truth.nodes[node].has_sound_disk();
+        wrong.then(|| format!("{node} finds {rotten} damaged chunks, and {damage:?}"))
     }
 }

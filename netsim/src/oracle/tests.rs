@@ -204,9 +204,13 @@ fn damage_fires_where_the_disk_is_sound() {
         Fact::Opened { node: HOLDER, report: &damaged },
     );
     stand.holds(&mut damage::Damage, &[whole]);
-    stand.breaks(&mut damage::Damage, std::slice::from_ref(&damaged));
+    let range = [Range { segment: 1, from: 0, to: 9 }];
+    let scrubbed = |damage, rotten| Fact::Scrubbed { node: HOLDER, damage, rotten };
+    stand.holds(&mut damage::Damage, &[scrubbed(&[], 0)]);
+    let wrong = [damaged, scrubbed(&range, 0), scrubbed(&[], 1)];
+    stand.breaks(&mut damage::Damage, &wrong);
     stand.nodes[HOLDER].sound = false;
-    stand.holds(&mut damage::Damage, &[damaged]);
+    stand.holds(&mut damage::Damage, &wrong);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Tidy { node: Index, life: u64 },
     /// A store that may have nothing to do looks how full its disk is.
     Look { node: Index, life: u64 },
+    /// A store's scrub takes a step; `hasty`: one after the other, until its round is over.
+    Scrub { node: Index, life: u64, hasty: bool },
     /// A store looks chunks up.
     Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId>, heard: Option<Heard> },
     /// A store reads a chunk.

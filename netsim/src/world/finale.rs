@@ -30,7 +30,7 @@ impl World<'_> {
         self.run_until(gathered, |_| false);
         self.catch_up();
         self.ending.puts = self.puts();
-        self.scrub();
+        self.scrub_all();
         // First what is there, so that no new copy hides a lost one.
         self.fetched.clear();
         self.ending.owners = self.fetch_all(None);
@@ -295,6 +295,7 @@ fn is_fault(event: &Event) -> bool {
         | Event::Commit { .. }
         | Event::Tidy { .. }
         | Event::Look { .. }
+        | Event::Scrub { .. }
         | Event::Find { .. }
         | Event::Read { .. }
         | Event::Wake { .. }

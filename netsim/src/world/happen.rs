@@ -33,6 +33,7 @@ impl World<'_> {
             | Event::Commit { node, .. }
             | Event::Tidy { node, .. }
             | Event::Look { node, .. }
+            | Event::Scrub { node, .. }
             | Event::Expire { node, .. }
             | Event::Find { node, .. }
             | Event::Read { node, .. }
@@ -61,6 +62,9 @@ impl World<'_> {
             Event::Commit { node, life } if self.is_alive(node, life) => self.commit(node),
             Event::Tidy { node, life } if self.is_alive(node, life) => self.tidy(node),
             Event::Look { node, life } if self.is_alive(node, life) => self.look(node),
+            Event::Scrub { node, life, hasty } if self.is_alive(node, life) => {
+                self.scrub(node, hasty);
+            }
             Event::Find { node, life, ticket, ids, heard } if self.is_alive(node, life) => {
                 self.find(node, ticket, &ids, heard);
             }

@@ -4,17 +4,20 @@
 //! lost what it had, the owner puts the chunk again and names the holders that are left. A cheat
 //! that acknowledged counts as long as it is there: nobody can tell it from others today.
 
-use super::World;
 use super::demand::AGAIN;
 use super::finale::CATCH_UP;
+use super::{Event, World};
 use crate::ending::{Demanded, Excuse};
 use crate::node::wishes::{Job, strike};
-use crate::node::{Domain, Index, Presence};
+use crate::node::{Domain, Index, Node, Presence};
 use crate::oracle::ChunkFacts;
 use quloud::core::topic::TopicKind;
 use quloud::core::types::{ChunkId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+/// How long a hasty scrub takes at most.
+const SCRUB_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long the stores take for what their scrubs found.
 const SCRUB: Duration = Duration::from_secs(10);
@@ -33,13 +36,17 @@ pub(super) enum Standing {
 
 impl World<'_> {
     /// Every store reads all that it has, and takes note of what is damaged.
-    pub(super) fn scrub(&mut self) {
-        let ids: Vec<ChunkId> = self.chunks.keys().copied().collect();
+    pub(super) fn scrub_all(&mut self) {
+        let now = self.agenda.now();
         for node in 0..self.nodes.len() {
-            let machine = self.nodes[node].machine.as_mut();
-            let begins = machine.is_some_and(|machine| machine.store.scrub(&ids));
-            self.commit_later(node, begins);
+            let Node { machine: Some(machine), life, .. } = &mut self.nodes[node] else { continue };
+            machine.store.scrub_anew();
+            self.agenda.at(now, Event::Scrub { node, life: *life, hasty: true });
         }
+        self.run_until(now.after(SCRUB_MAX), |world| {
+            let machines = world.nodes.iter().filter_map(|node| node.machine.as_ref());
+            machines.into_iter().all(|machine| machine.store.is_scrubbed())
+        });
         self.run_until(self.agenda.now().after(SCRUB), |_| false);
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Event, World};
 use crate::chance::between;
-use crate::node::store::{Change, Next, Store};
+use crate::node::store::{Change, Next, Scrubbed, Store};
 use crate::node::{Index, Presence, REBOOT, Role};
 use crate::oracle::{Fact, Heard, Seen};
 use crate::sometimes::Rare;
@@ -22,6 +22,9 @@ const TIDY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 
 /// How often a store that has nothing to do looks how full its disk is.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// Between two steps of a scrub that is in a hurry.
+const HASTE: Duration = Duration::from_secs(1);
 
 impl World<'_> {
     pub(super) fn commit_later(&mut self, node: Index, begins: bool) {
@@ -49,6 +52,28 @@ impl World<'_> {
         let Some(machine) = &mut self.nodes[node].machine else { return };
         if machine.store.look() {
             self.tidy(node);
+        }
+    }
+
+    fn scrub_later(&mut self, node: Index, hasty: bool) {
+        let Some(machine) = &self.nodes[node].machine else { return };
+        let usual = machine.store.scrub_pause(self.plan.span);
+        let wait = if hasty { HASTE } else { between(&mut self.rng, usual / 2, usual * 3 / 2) };
+        let life = self.nodes[node].life;
+        self.agenda.after(wait, Event::Scrub { node, life, hasty });
+    }
+
+    pub(super) fn scrub(&mut self, node: Index, hasty: bool) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        let Scrubbed { damage, rotten, is_over, begins } = machine.store.scrub();
+        if rotten > 0 || !damage.is_empty() {
+            self.log(|| format!("{node} scrubs: {rotten} damaged chunks, {damage:?}"));
+            self.noticed.rare.add(Rare::ScrubbedRot, rotten as u64);
+        }
+        self.see(&Fact::Scrubbed { node, damage: &damage, rotten });
+        self.commit_later(node, begins);
+        if !hasty || !is_over {
+            self.scrub_later(node, hasty);
         }
     }
 
@@ -223,6 +248,7 @@ impl World<'_> {
         }
         self.look_through(node);
         self.tidy_later(node);
+        self.scrub_later(node, false);
         self.reconnect(|a, b| a == node || b == node);
         self.agenda.after(Duration::from_secs(2), Event::Retry { node });
     }
