@@ -23,6 +23,7 @@ const STAGED: &[(Bug, &str)] = &[
     (Bug::BelieveStores, "another-store"),
     (Bug::HideDamaged, "chipped-records"),
     (Bug::SumWithoutNotes, "lost-note"),
+    (Bug::ScrubTrustsLog, "old-records"),
 ];
 
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug

@@ -21,6 +21,7 @@ mod lost_name;
 mod lost_note;
 mod new_disk;
 mod old_image;
+mod old_records;
 mod one_door;
 mod owner_away;
 mod proof_relayer;
@@ -61,6 +62,7 @@ pub(crate) const ALL: &[Scenario] = &[
     another_store::SCENARIO,
     chipped_records::SCENARIO,
     lost_note::SCENARIO,
+    old_records::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,
     failed_sync::SCENARIO,

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const CHUNKS: u64 = 60;
+/// So many of them are put after the others.
+const LATE: u64 = 6;
 const LENGTH: usize = 2500;
 /// Bytes of a step: a few records.
 const STEP: u64 = 20_000;
@@ -39,12 +41,15 @@ fn round<D: Disk, C: Catalogue>(store: &Writer<D, C>) -> (BTreeSet<ChunkId>, usi
     panic!("a round ends");
 }
 
-/// Several segments; every third chunk is deleted again, not tidied up.
+/// Several segments; every third chunk is deleted again, not tidied up, and the last ones lie in
+/// the newest segment.
 fn filled<B: Backend>(backend: &B) -> Store<B> {
     let (mut store, _) = open(backend, options());
-    put(&mut store, (0..CHUNKS).map(|n| chunk(n, LENGTH)));
+    put(&mut store, (0..CHUNKS - LATE).map(|n| chunk(n, LENGTH)));
     let delete = |n| Request::Delete { ticket: Ticket(n), id: id(n, LENGTH) };
-    store.commit((0..CHUNKS).step_by(3).map(delete).collect());
+    store.commit((0..CHUNKS - LATE).step_by(3).map(delete).collect());
+    let write = |n| Request::Write { ticket: Ticket(n), chunk: Box::new(chunk(n, LENGTH)) };
+    store.commit((CHUNKS - LATE..CHUNKS).map(write).collect());
     store
 }
 
@@ -119,13 +124,13 @@ fn what_lay_beyond_the_end_of_a_cut_segment_is_missed() {
     assert!(chunks.iter().any(|(_, record)| tip(record)));
     for segment in disk.segments().unwrap() {
         let here = || chunks.iter().filter(move |(_, record)| record.place.segment == segment);
-        let Some((_, third)) = here().nth(2) else { continue };
-        let beyond = here().skip(2).map(|(id, _)| *id);
-        let missed: BTreeSet<ChunkId> = beyond.collect();
+        let middle = here().count() / 2;
+        let Some((_, cut)) = here().nth(middle) else { continue };
+        let missed: BTreeSet<ChunkId> = here().skip(middle).map(|(id, _)| *id).collect();
         let file = File::Segment(segment);
         let mut bytes = vec![0; usize::try_from(disk.len(file).unwrap()).unwrap()];
         disk.read_at(file, 0, &mut bytes).unwrap();
-        disk.truncate(file, third.place.offset).unwrap();
+        disk.truncate(file, cut.place.offset).unwrap();
         let (rotten, damaged, _) = round(&store);
         assert_eq!((rotten, damaged), (missed, 0));
         disk.write_at(file, 0, &bytes).unwrap();

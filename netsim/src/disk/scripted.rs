@@ -2,7 +2,7 @@
 
 use super::SimDisk;
 use quloud::store::disk::{Disk, File};
-use quloud::store::record::{BLOCK_BYTES, Kind, Prefix};
+use quloud::store::record::{BLOCK_BYTES, Kind, Prefix, relocate};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -54,16 +54,37 @@ impl SimDisk {
         chipped
     }
 
-    fn chip_segment(&self, file: File) -> usize {
+    /// Writes of chunks were lost, and old records that were never made durable are there again:
+    /// each that is as long as the first one gives its place to a copy of that. Says how many.
+    pub(crate) fn supplant(&self) -> usize {
+        let segments = self.inner.segments().unwrap_or_default().into_iter().map(File::Segment);
+        let heads: Vec<Prefix> = segments.flat_map(|file| self.chunk_heads(file)).collect();
+        let Some((old, others)) = heads.split_first() else { return 0 };
+        let mut record = vec![0; old.record_bytes()];
+        let _ = self.inner.read_at(File::Segment(old.place.segment), old.place.offset, &mut record);
+        let fits = |head: &&Prefix| head.record_bytes() == old.record_bytes();
+        let lost = others.iter().filter(fits).filter(|head| {
+            relocate(&mut record, old, head.place);
+            self.inner.spoil(File::Segment(head.place.segment), head.place.offset, &record)
+        });
+        let lost = lost.count();
+        self.state().spoiled |= lost > 0;
+        lost
+    }
+
+    /// The heads of the chunks' records in a file.
+    fn chunk_heads(&self, file: File) -> Vec<Prefix> {
         let length = self.inner.len(file).unwrap_or(0);
         let mut block = vec![0; BLOCK_BYTES];
-        let heads = (0..length).step_by(BLOCK_BYTES).filter(|at| {
-            let read = self.inner.read_at(file, *at, &mut block);
-            let head = read.ok().and_then(|_| Prefix::parse(&block).ok());
-            let record = head.filter(|head| head.kind == Kind::Chunk);
-            let end = record.map(|record| record.locator().end());
-            end.is_some_and(|end| self.inner.flip_bit(file, end.saturating_sub(1), 0))
-        });
-        heads.count()
+        let head = |at| {
+            self.inner.read_at(file, at, &mut block).ok()?;
+            Prefix::parse(&block).ok().filter(|head| head.kind == Kind::Chunk)
+        };
+        (0..length).step_by(BLOCK_BYTES).filter_map(head).collect()
+    }
+
+    fn chip_segment(&self, file: File) -> usize {
+        let ends = self.chunk_heads(file).into_iter().map(|head| head.locator().end());
+        ends.filter(|end| self.inner.flip_bit(file, end.saturating_sub(1), 0)).count()
     }
 }

@@ -6,7 +6,7 @@ use crate::disk::Call;
 use crate::evil::{self, Gang};
 use crate::net::Traffic;
 use crate::node::{Index, Nat, Presence};
-use crate::oracle::Fact;
+use crate::oracle::{Fact, Seen};
 use crate::scenario::Stage;
 use crate::sometimes::Rare;
 use crate::tally::Fault;
@@ -36,6 +36,8 @@ pub(crate) enum Step {
     LeaveOnly(Index, u64),
     /// On a node's disk every record of a chunk is damaged beside the chunk's bytes.
     Chip(Index),
+    /// On a node's disk old records of one chunk lie where those of others were written.
+    Supplant(Index),
     /// The catalogue of a node that is down has lost its notes.
     LoseNotes(Index),
     /// The catalogue of a node that is down is gone.
@@ -102,6 +104,10 @@ impl<'a> World<'a> {
                 Step::Chip(node) => {
                     let chipped = self.nodes[node].disk.chip() as u64;
                     self.faults.add(Fault::Rot, chipped);
+                }
+                Step::Supplant(node) => {
+                    let lost = self.nodes[node].disk.supplant() as u64;
+                    self.faults.add(Fault::LostWrite, lost);
                 }
                 Step::LoseNotes(node) => {
                     let lost = self.nodes[node].catalogue.lose_notes();
@@ -222,6 +228,11 @@ impl World<'_> {
     /// Chunks that a node has, and can read.
     pub(crate) fn held_by(&self, node: Index) -> usize {
         self.chunks.keys().filter(|id| self.nodes[node].holds(id)).count()
+    }
+
+    /// Chunks that a node itself knows to be damaged.
+    pub(crate) fn known_damaged(&self, node: Index) -> usize {
+        self.chunks.keys().filter(|id| self.nodes[node].seen(id) == Seen::Damaged).count()
     }
 
     /// Each of these nodes has every chunk that it acknowledged, and can read it.
