@@ -71,6 +71,10 @@ bugs! {
         "The sum over a catalogue leaves out its notes about segments."
     ScrubTrustsLog "scrub-trusts-log"
         "The scrub takes every whole record for one that belongs where it lies."
+    UsageOnlyGrows "usage-only-grows"
+        "A store goes on counting for an account what was deleted."
+    TailIsRot "tail-is-rot"
+        "What a power cut left unfinished is called damage."
     // The holder role and the proofs.
     SkipProofCheck "skip-proof-check"
         "A chunk is handed to whoever asks for it, whatever the proof."
@@ -88,6 +92,10 @@ bugs! {
         "A chunk whose record is damaged counts as gone, although its bytes may be whole."
     HolderDials "holder-dials"
         "A holder dials the peers that it lost."
+    BoundsForShow "bounds-for-show"
+        "A holder takes on whatever it is asked to do, and keeps to no bound."
+    CountDeleted "count-deleted"
+        "A holder goes on counting for an account what its store deleted."
     // The owner role.
     SameDomainTwice "same-domain-twice"
         "Nodes of one public network count as failure domains of their own."

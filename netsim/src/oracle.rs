@@ -6,6 +6,7 @@ mod asked;
 mod blame;
 mod bounds;
 mod bytes;
+mod counts;
 mod damage;
 mod dials;
 mod durable;
@@ -28,7 +29,7 @@ use quloud::core::effect::{Found, Space, Via};
 use quloud::core::holder::HolderLoad;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::owner::{Fill, OwnerEvent};
-use quloud::core::types::{ChunkId, NodeId, Time};
+use quloud::core::types::{Account, ChunkId, NodeId, Time};
 use quloud::store::{Damage, OpenReport};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,6 +59,8 @@ pub(crate) enum Fact<'a> {
     Told { node: Index, space: Space },
     /// What a store says, and what was found when it was looked through.
     Counted { node: Index, space: Space, by_account: u64, found: u64 },
+    /// A store has nothing to do; what its holder counted by account, and what it says itself.
+    Rests { node: Index, counted: &'a BTreeMap<Account, u64>, usage: &'a BTreeMap<Account, u64> },
     /// How full the tables of a holder and an owner are, after each event.
     Loaded { node: Index, load: HolderLoad, owner: &'a [Fill] },
 }
@@ -155,6 +158,7 @@ impl Oracle {
             Box::new(blame::Blame),
             Box::new(bounds::Bounds),
             Box::new(bytes::RightBytes),
+            Box::new(counts::Counts),
             Box::new(damage::Damage),
             Box::new(dials::Dials),
             Box::new(durable::Durable),

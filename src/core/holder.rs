@@ -254,6 +254,11 @@ impl HolderRole {
         }
     }
 
+    /// Bytes on disk by account, as the completions add up.
+    pub fn used_by_account(&self) -> &BTreeMap<Account, u64> {
+        self.admission.used()
+    }
+
     fn me(&self) -> NodeId {
         self.hello.node
     }

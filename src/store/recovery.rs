@@ -470,7 +470,8 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         let records = records.map(|found| found.prefix.locator());
         let records = records.map(|locator| (locator.offset, locator.end()));
         for (from, to) in records.chain(scan.damage.iter().copied()) {
-            if from < durable && self.report.damage.len() < DAMAGE_MAX {
+            let is_rot = from < durable || planted::is_on(Bug::TailIsRot);
+            if is_rot && self.report.damage.len() < DAMAGE_MAX {
                 self.report.damage.push(Damage { segment, from, to: to.min(durable) });
             }
         }

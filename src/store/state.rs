@@ -105,10 +105,8 @@ impl State {
         self.used = self.used.saturating_sub(bytes);
         let quarantined = u64::from(entry.condition == Condition::Quarantined);
         self.quarantined = self.quarantined.saturating_sub(quarantined);
-        let usage = self.usage.entry(entry.account).or_default();
-        *usage = usage.saturating_sub(bytes);
-        if *usage == 0 {
-            self.usage.remove(&entry.account);
+        if !planted::is_on(Bug::UsageOnlyGrows) {
+            self.count_down(&entry.account, bytes);
         }
         let segment = self.segments.entry(entry.locator.segment).or_default();
         segment.live = segment.live.saturating_sub(1);
@@ -116,6 +114,14 @@ impl State {
         segment.taken = None;
         if segment.stuck == Some(entry.sequence) {
             segment.stuck = None;
+        }
+    }
+
+    fn count_down(&mut self, account: &Account, bytes: u64) {
+        let left = self.usage.get(account).copied().unwrap_or(0).saturating_sub(bytes);
+        match left {
+            0 => drop(self.usage.remove(account)),
+            left => drop(self.usage.insert(*account, left)),
         }
     }
 

@@ -181,6 +181,19 @@ fn bytes_fires_where_something_else_comes_back() {
     }
 }
 
+#[test]
+fn counts_fires_where_a_holder_and_its_store_disagree() {
+    let stand = Stand::new();
+    let account = |number| Account::from_bytes([number; 32]);
+    let usage = BTreeMap::from([(account(1), 9), (account(2), 5)]);
+    let rests = |counted| Fact::Rests { node: HOLDER, counted, usage: &usage };
+    stand.holds(&mut counts::Counts, &[rests(&usage)]);
+    let (less, none) = (BTreeMap::from([(account(1), 9), (account(2), 4)]), BTreeMap::new());
+    stand.breaks(&mut counts::Counts, &[rests(&less), rests(&none)]);
+    let cheat = Fact::Rests { node: CHEAT, counted: &none, usage: &usage };
+    stand.holds(&mut counts::Counts, &[cheat]);
+}
+
 fn opened(damage: Vec<Range>) -> OpenReport {
     OpenReport {
         epoch: StoreEpoch::from_bytes([0; 16]),

@@ -133,8 +133,14 @@ impl World<'_> {
         match next {
             Next::Commit => self.commit_later(node, true),
             Next::Tidy => self.tidy_later(node),
-            Next::Rest => {}
+            Next::Rest => self.rest(node),
         }
+    }
+
+    fn rest(&mut self, node: Index) {
+        let Some(machine) = &self.nodes[node].machine else { return };
+        let (counted, usage) = (machine.holder.used_by_account().clone(), machine.store.usage());
+        self.see(&Fact::Rests { node, counted: &counted, usage: &usage });
     }
 
     pub(super) fn find(

@@ -5,6 +5,7 @@
 
 use crate::core::codec::Reject;
 use crate::core::types::{NodeId, Time};
+use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A token bucket's shape.
@@ -116,6 +117,7 @@ impl Budget {
         let used = self.used_by(&source).saturating_add(amount);
         let total = self.total.saturating_add(amount);
         let fits = used <= self.max_per_source && total <= self.max;
+        let fits = fits || planted::is_on(Bug::BoundsForShow);
         if fits && amount > 0 {
             self.used.insert(source, used);
             self.total = total;
