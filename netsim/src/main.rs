@@ -117,6 +117,9 @@ struct MutantsArgs {
     /// Look for this bug; may be given several times [default: all]
     #[arg(long = "bug", value_name = "NAME", value_parser = plant::parse)]
     bugs: Vec<Bug>,
+    /// Look in drawn worlds for those, too, that only scenarios have to show
+    #[arg(long)]
+    hunt: bool,
     /// Worlds at a time; by default one per core
     #[arg(long)]
     threads: Option<usize>,
@@ -140,7 +143,7 @@ impl MutantsArgs {
         }
         let frame = Frame { nodes: self.nodes, days: self.days };
         let tell = |line: &str| eprintln!("{line}");
-        let mutants = mutants::run(&bugs, self.max_seeds, &frame, self.threads, &tell);
+        let mutants = mutants::run((&bugs, self.hunt), self.max_seeds, &frame, self.threads, &tell);
         say(if self.json { mutants.json() } else { mutants.table() });
         mutants.exit_code()
     }
@@ -233,6 +236,7 @@ mod tests {
         Cli::try_parse_from(["netsim", "replay", "42", "--days", "7", "--json"]).unwrap();
         Cli::try_parse_from(["netsim", "scenario", "lost-name", "--svg", "a.svg"]).unwrap();
         Cli::try_parse_from(["netsim", "scenario", "--list"]).unwrap();
+        Cli::try_parse_from(["netsim", "mutants", "--hunt", "--max-seeds", "5"]).unwrap();
         Cli::try_parse_from(["netsim", "scenario", "--all"]).unwrap();
         Cli::try_parse_from(["netsim", "scale", "--nodes", "10,1000", "--json"]).unwrap();
         for wrong in [

@@ -3,6 +3,7 @@
 use super::staged::Played;
 use super::{Hunt, Mutants};
 use crate::plan::Frame;
+use crate::plant::is_staged;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -15,7 +16,10 @@ impl Hunt {
                 let seeds = find.seed + 1;
                 format!("{name:<26}{seeds:>6} {seconds:>8.1} s  {}", find.property)
             }
-            None => format!("{name:<26}{:>6} {seconds:>8.1} s  NOT FOUND", "-"),
+            None => {
+                let what = if is_staged(self.bug) { "not found in worlds" } else { "NOT FOUND" };
+                format!("{name:<26}{:>6} {seconds:>8.1} s  {what}", "-")
+            }
         }
     }
 
@@ -94,7 +98,7 @@ impl Mutants {
         }
         let found = self.seeds();
         let alone = self.played.iter().filter(|played| played.is_alone());
-        let _ = write!(out, "\n\n{} of {} found", self.found(), self.hunts.len() + alone.count());
+        let _ = write!(out, "\n\n{} of {} found", self.found(), self.due().count() + alone.count());
         if let (Some(median), Some(worst)) = (median(&found), found.last()) {
             let _ = write!(out, "; seeds to find one: {median} in the median, {worst} at worst");
         }
