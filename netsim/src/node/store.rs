@@ -1,6 +1,10 @@
 //! The real store of a node, in virtual time: one group commit after the other, what is tidied
 //! between them as the daemon's writer thread does it, and reads.
 
+mod scrub;
+
+pub(crate) use scrub::Scrubbed;
+
 use crate::catalogue::SimCatalogue;
 use crate::disk::SimDisk;
 use crate::oracle::Seen;
@@ -9,16 +13,12 @@ use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
 use quloud::store::reader::{Outcome, Reader};
-use quloud::store::scrub::{Cursor, ROUND};
 use quloud::store::writer::{Moves, Options, Request, Writer};
-use quloud::store::{Damage, OpenReport, ReadOnly, StoreOpenError};
+use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
 use rand_chacha::ChaCha20Rng;
+use scrub::Scrub;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// What the scrub reads at once: less than in the daemon, as these disks are smaller.
-const SCRUB_BYTES: u64 = 64 << 10;
 
 /// See the module.
 pub(crate) struct Store {
@@ -33,29 +33,6 @@ pub(crate) struct Store {
     /// What was known of it when the roles were told last.
     told: Space,
     scrub: Scrub,
-}
-
-/// Where the scrub stands.
-#[derive(Debug, Default)]
-struct Scrub {
-    cursor: Cursor,
-    /// What it found and the queue had no room for yet: it does not go on before.
-    rotten: VecDeque<Request>,
-    /// Rounds that came to their end.
-    rounds: u64,
-}
-
-/// What a step of the scrub came to.
-#[derive(Debug, Default)]
-pub(crate) struct Scrubbed {
-    /// Ranges that hold no record, and damaged records that are no chunks.
-    pub(crate) damage: Vec<Damage>,
-    /// Chunks that were found damaged.
-    pub(crate) rotten: usize,
-    /// The round is over.
-    pub(crate) is_over: bool,
-    /// A group is to be begun for what was found.
-    pub(crate) begins: bool,
 }
 
 /// A group that was carried out.
@@ -101,7 +78,7 @@ impl Store {
         let (writer, report) = Writer::open(disk, catalogue, key, options, rng)?;
         let (reader, told) = (writer.reader(), writer.space());
         let (queue, refused) = (Vec::new(), VecDeque::new());
-        let scrub = Scrub { cursor: reader.scrub_cursor(), ..Scrub::default() };
+        let scrub = Scrub::at(reader.scrub_cursor());
         Ok((Self { writer, reader, queue, queue_max, refused, busy: true, told, scrub }, report))
     }
 
@@ -227,53 +204,6 @@ impl Store {
         (Input::ChunkRead { ticket, result }, begins)
     }
 
-    /// One step of the scrub, as the daemon takes it: what it finds waits for room in the queue.
-    pub(crate) fn scrub(&mut self) -> Scrubbed {
-        let mut scrubbed = Scrubbed::default();
-        let before = self.scrub.cursor;
-        if self.scrub.rotten.is_empty() {
-            match self.reader.scrub(before, SCRUB_BYTES) {
-                Ok(found) => {
-                    (scrubbed.damage, scrubbed.rotten) = (found.damage, found.rotten.len());
-                    scrubbed.is_over = found.round_is_over;
-                    self.scrub.rounds += u64::from(found.round_is_over);
-                    self.scrub.cursor = found.next;
-                    self.scrub.rotten = found.rotten.into();
-                }
-                Err(_) => {
-                    let segment = before.segment.saturating_add(1);
-                    self.scrub.cursor = Cursor { segment, offset: 0 };
-                }
-            }
-        }
-        while self.has_room()
-            && let Some(rot) = self.scrub.rotten.pop_front()
-        {
-            self.queue.push(rot);
-        }
-        if self.scrub.rotten.is_empty() {
-            // Where the catalogue fails the writer finds out too.
-            let _ = self.reader.keep_scrub_cursor(self.scrub.cursor);
-        }
-        Scrubbed { begins: self.begin(), ..scrubbed }
-    }
-
-    /// The scrub starts over.
-    pub(crate) fn scrub_anew(&mut self) {
-        (self.scrub.cursor, self.scrub.rounds) = (Cursor::default(), 0);
-    }
-
-    /// Whether a round was finished since then, and all that it found is queued.
-    pub(crate) fn is_scrubbed(&self) -> bool {
-        self.scrub.rounds > 0 && self.scrub.rotten.is_empty()
-    }
-
-    /// How long the daemon waits between two such steps: it takes a certain time for all of it.
-    pub(crate) fn scrub_pause(&self, span: Duration) -> Duration {
-        let steps = u32::try_from(self.told.used / SCRUB_BYTES).unwrap_or(u32::MAX);
-        ROUND.min(span / 2) / steps.max(4)
-    }
-
     /// Whether a chunk is not there, and not only not to be found because something fails now.
     /// Whoever is no part of the world asks [`super::Node::lacks`], and so of the next two.
     pub(super) fn lacks(&self, id: &ChunkId) -> bool {
@@ -349,15 +279,22 @@ mod tests {
         })
     }
 
-    #[test]
-    fn what_waits_for_a_store_is_bounded_and_more_is_refused_as_busy() {
+    /// A store on a good disk, for which two requests may wait.
+    fn empty() -> (Store, Arc<SimDisk>) {
         let rng = || ChaCha20Rng::seed_from_u64(1);
         let disk = Arc::new(SimDisk::new(8 << 20, DiskFaults::default(), rng()));
         let catalogue = Arc::new(SimCatalogue::new(CatalogueFaults::default(), rng()));
         let options = Options { segment_bytes: 1 << 20, ..Options::with_reserve(4 << 20, 0) };
         let key = Arc::new(WrapKey::from_bytes([1; 32]));
-        let (mut store, _) = Store::open(disk, catalogue, key, (options, 2), rng()).unwrap();
+        let opened = Store::open(Arc::clone(&disk), catalogue, key, (options, 2), rng());
+        let (mut store, _) = opened.unwrap();
         store.tidy();
+        (store, disk)
+    }
+
+    #[test]
+    fn what_waits_for_a_store_is_bounded_and_more_is_refused_as_busy() {
+        let (mut store, _) = empty();
         for number in 0..3 {
             store.write(Ticket(number.into()), chunk(number));
         }
@@ -374,5 +311,25 @@ mod tests {
         assert_eq!(store.commit().changes.len(), 2);
         store.write(Ticket(4), chunk(2));
         assert!(store.refused().is_none());
+    }
+
+    #[test]
+    fn what_a_scrub_finds_waits_for_room_in_the_queue() {
+        let (mut store, disk) = empty();
+        for number in 0..3 {
+            store.write(Ticket(number.into()), chunk(number));
+            store.commit();
+            store.tidy();
+        }
+        assert_eq!(disk.chip(), 3);
+        let found = store.scrub();
+        assert!(found.rotten == 3 && found.begins && !found.is_over);
+        assert!(store.scrub().rotten == 0 && !store.is_scrubbed(), "it does not go on");
+        store.commit();
+        store.tidy();
+        let ends = (0..9).any(|_| store.scrub().is_over);
+        assert!(ends && store.is_scrubbed());
+        store.commit();
+        assert!((0..3).all(|number| store.seen(&chunk(number).id()) == Seen::Damaged));
     }
 }
