@@ -122,7 +122,7 @@ impl Limits {
         }
         self.deaf = draw.is_small() && draw.usize(&mut holder.peers_max, 2);
         self.stingy = bytes || accounts || peers || terms || self.deaf;
-        draw.u32(&mut holder.new_accounts_per_peer, 1);
+        draw.usize(&mut holder.new_accounts_per_peer, 1);
     }
 
     fn draw_work(&mut self, draw: &mut Draw<'_, impl Rng>, chunk_bytes: u64) {

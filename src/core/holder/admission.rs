@@ -4,7 +4,7 @@ use super::limits::HolderLimits;
 use crate::core::effect::{Deleted, Space, Written};
 use crate::core::types::{Account, LeaseTerms, NodeId, Time};
 use crate::planted::{self, Bug};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What a record takes on disk besides the sealed bytes, rounded up: prefix, boxes, alignment.
@@ -40,11 +40,12 @@ pub(super) struct Admission {
     newcomers: BTreeMap<NodeId, Newcomers>,
 }
 
-/// New accounts of one peer.
-#[derive(Debug, Clone, Copy)]
+/// New accounts of one peer. They are kept, and not only counted: an account is let in again whose
+/// first chunk could not be written, or was deleted.
+#[derive(Debug, Clone)]
 struct Newcomers {
     since: Time,
-    count: u32,
+    accounts: BTreeSet<Account>,
 }
 
 impl Admission {
@@ -93,7 +94,7 @@ impl Admission {
         let new = Self::disk_bytes(sealed_bytes);
         let reserved = self.reserved_by.get(account).copied().unwrap_or(0);
         let used = self.used.get(account).copied().unwrap_or(0).saturating_add(reserved);
-        if new > available || !self.knows(account) && !self.takes_newcomers(now, from, limits) {
+        if new > available || !self.knows(account) && !self.takes_new(now, from, account, limits) {
             Room::Short
         } else if used.saturating_add(new) > limits.account_bytes_max {
             Room::OverQuota
@@ -106,25 +107,34 @@ impl Admission {
         self.used.contains_key(account) || self.reserved_by.contains_key(account)
     }
 
-    /// Whether one more account may come from this peer.
-    fn takes_newcomers(&mut self, now: Time, from: &NodeId, limits: &HolderLimits) -> bool {
-        let is_over = |known: &Newcomers| now.since(known.since) >= DAY;
+    /// Whether an account that has nothing here may come from this peer.
+    fn takes_new(
+        &mut self,
+        now: Time,
+        from: &NodeId,
+        account: &Account,
+        limits: &HolderLimits,
+    ) -> bool {
+        let is_over = |brought: &Newcomers| now.since(brought.since) >= DAY;
         if self.newcomers.get(from).is_some_and(is_over) {
             self.newcomers.remove(from);
         } else if self.newcomers.len() >= limits.new_account_peers {
-            self.newcomers.retain(|_, known| !is_over(known));
+            self.newcomers.retain(|_, brought| !is_over(brought));
         }
-        let has_room = self.newcomers.len() < limits.new_account_peers;
-        let known = self.newcomers.get(from);
-        self.accounts() < limits.accounts_max
-            && known.map_or(has_room, |known| known.count < limits.new_accounts_per_peer)
+        let may_bring = match self.newcomers.get(from) {
+            None => self.newcomers.len() < limits.new_account_peers,
+            Some(Newcomers { accounts, .. }) => {
+                accounts.contains(account) || accounts.len() < limits.new_accounts_per_peer
+            }
+        };
+        self.accounts() < limits.accounts_max && may_bring
     }
 
     /// Sets bytes aside for a chunk that was let in.
     pub(super) fn reserve(&mut self, now: Time, from: NodeId, account: Account, sealed_bytes: u32) {
         if !self.knows(&account) {
-            let own = self.newcomers.entry(from).or_insert(Newcomers { since: now, count: 0 });
-            own.count = own.count.saturating_add(1);
+            let nobody = || Newcomers { since: now, accounts: BTreeSet::new() };
+            self.newcomers.entry(from).or_insert_with(nobody).accounts.insert(account);
         }
         let bytes = Self::disk_bytes(sealed_bytes);
         self.reserved = self.reserved.saturating_add(bytes);
@@ -294,6 +304,19 @@ mod tests {
         assert!(bring(day, 3, 101), "the first one's day is over");
         assert!(!bring(day, 1, 102), "and the table is full again");
         assert!(bring(Time(day.0 + 1), 1, 102));
+    }
+
+    #[test]
+    fn an_account_whose_first_chunk_failed_or_is_gone_is_let_in_again() {
+        let mut admission = Admission::new(BTreeMap::new());
+        let limits = HolderLimits { new_accounts_per_peer: 1, ..HolderLimits::default() };
+        admission.set_space(space(1 << 20, 0));
+        for _ in 0..3 {
+            assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Enough);
+            admission.reserve(Time(0), PEER, ACCOUNT, 100);
+            admission.settle(ACCOUNT, 100, None);
+        }
+        assert_eq!(room(&mut admission, (&OTHER, 100), &limits), Room::Short);
     }
 
     #[test]

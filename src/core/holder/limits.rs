@@ -18,7 +18,7 @@ pub struct HolderLimits {
     /// New accounts that one peer may bring within a day; an honest owner has one account at a
     /// holder. Above: `Full`. Without a bound, one peer could use [`Self::accounts_max`] up with a
     /// tiny chunk for each, and no new owner would ever be let in.
-    pub new_accounts_per_peer: u32,
+    pub new_accounts_per_peer: usize,
     /// Peers remembered for that. Above: nobody else may bring one until the day of somebody is
     /// over. As many as it takes to use the accounts up at that rate, so that this is no cheaper.
     pub new_account_peers: usize,
