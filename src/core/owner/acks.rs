@@ -113,6 +113,8 @@ impl StoreFlow {
         let quorum = match self.jobs.get_mut(&ack.id) {
             Some(job) => {
                 job.grants.remove(&ack.node);
+                let batch = job.place.and_then(|(batch, _)| self.batches.get_mut(&batch));
+                batch.into_iter().for_each(|batch| batch.schedule.helped());
                 Some(&mut job.quorum)
             }
             None => {

@@ -5,6 +5,9 @@
 //! under the next attempt number (the same bytes would be dropped as a duplicate), and soon after a
 //! peer connects or subscribes, which a cut-off node does when it comes back. That publication may
 //! be lost too, while the mesh is still forming: so the long pauses begin anew with it, from 8 s.
+//! Where peers come and go all the time and nobody takes anything, both become rarer: each early
+//! publication that brought nothing doubles what has to lie before the next and, until it is as
+//! long as ever, the pause after it.
 
 use crate::core::topic::Topic;
 use crate::core::types::Time;
@@ -21,8 +24,10 @@ const AFTER_SUBSCRIPTION: Duration = Duration::from_millis(50);
 const PAUSE_ANEW: u32 = 3;
 /// A new peer subscribes a moment after it connects.
 const AFTER_CONNECTION: Duration = Duration::from_secs(1);
-/// Requests that are published early are at least so far apart.
+/// Requests that are published early are at least so far apart, twice as far after each that
+/// brought nothing, and never further than the second.
 const EARLY_APART: Duration = Duration::from_secs(5);
+const EARLY_APART_MAX: Duration = Duration::from_secs(300);
 
 /// How often one request went out.
 #[derive(Debug, Default, Clone, Copy)]
@@ -30,6 +35,10 @@ pub(super) struct Schedule {
     attempt: u32,
     /// How many of the growing pauses are behind it.
     pauses: u32,
+    /// Early publications since it last brought something.
+    early: u32,
+    /// The next one is one of them.
+    is_early: bool,
 }
 
 impl Schedule {
@@ -43,12 +52,25 @@ impl Schedule {
         let pause = 1_u64.checked_shl(self.pauses).filter(|pause| *pause < 2 * PAUSE_GROWN_S);
         self.attempt = self.attempt.saturating_add(1);
         self.pauses = self.pauses.saturating_add(1);
+        self.early = self.early.saturating_add(u32::from(std::mem::take(&mut self.is_early)));
         Duration::from_secs(pause.map_or(PAUSE_LONG_S, |pause| pause.min(PAUSE_GROWN_S)))
     }
 
     /// Somebody came who may help: it is not left to the long pauses whether that is noticed.
     pub(super) fn begin_anew(&mut self) {
-        self.pauses = self.pauses.min(PAUSE_ANEW);
+        self.pauses = self.pauses.min(PAUSE_ANEW.saturating_add(self.early));
+        self.is_early = true;
+    }
+
+    /// How far from the last publication an early one has to be.
+    pub(super) fn early_apart(self) -> Duration {
+        let times = 1_u32.checked_shl(self.early).unwrap_or(u32::MAX);
+        EARLY_APART.saturating_mul(times).min(EARLY_APART_MAX)
+    }
+
+    /// Somebody did take something.
+    pub(super) fn helped(&mut self) {
+        self.early = 0;
     }
 
     /// The probability of the attempt to come, in 1/65535: `min(1, p * 2^k)`.
@@ -87,9 +109,15 @@ impl Heard {
         self.0.insert(topic, now);
     }
 
-    /// When to publish to `topic` because of what happened now: after a `pause`, and not too often.
-    pub(super) fn early(&self, now: Time, topic: Topic, pause: Duration) -> Time {
-        let earliest = self.0.get(&topic).map_or(now, |last| now.max(last.after(EARLY_APART)));
+    /// When to publish to `topic` because of what happened now: after a `pause`, and so far `apart`
+    /// from the last time.
+    pub(super) fn early(
+        &self,
+        now: Time,
+        topic: Topic,
+        (pause, apart): (Duration, Duration),
+    ) -> Time {
+        let earliest = self.0.get(&topic).map_or(now, |last| now.max(last.after(apart)));
         earliest.after(pause)
     }
 }
@@ -130,13 +158,28 @@ mod tests {
     }
 
     #[test]
-    fn early_publications_are_five_seconds_apart() {
+    fn early_publications_are_five_seconds_apart_and_further_where_they_bring_nothing() {
         let topic = Topic::new(TopicKind::Store, Locality(0), 0);
         let mut heard = Heard::default();
-        let pause = Duration::from_millis(50);
+        let mut schedule = Schedule::default();
+        let pause = (Duration::from_millis(50), schedule.early_apart());
         assert_eq!(heard.early(Time(100), topic, pause), Time(150));
         heard.published(Time(150), topic);
         assert_eq!(heard.early(Time(200), topic, pause), Time(5_200));
         assert_eq!(heard.early(Time(6_000), topic, pause), Time(6_050));
+        let mut apart = || {
+            schedule.begin_anew();
+            // As many peers as may come meanwhile make one publication.
+            schedule.begin_anew();
+            schedule.published();
+            schedule.early_apart().as_secs()
+        };
+        let grown: Vec<u64> = (0..8).map(|_| apart()).collect();
+        assert_eq!(grown, [10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(schedule.published().as_secs(), 600, "nor do the pauses begin anew");
+        schedule.helped();
+        assert_eq!(schedule.early_apart(), EARLY_APART);
+        schedule.begin_anew();
+        assert_eq!(schedule.published().as_secs(), 8);
     }
 }

@@ -413,7 +413,7 @@ impl FetchFlow {
             let concerns = topic.is_none_or(|topic| topic == own);
             if concerns && job.schedule.attempt() > 0 && job.active().next().is_none() {
                 job.schedule.begin_anew();
-                let pause = shared.jitter(occasion.pause());
+                let pause = (shared.jitter(occasion.pause()), job.schedule.early_apart());
                 job.search_at = job.search_at.min(self.heard.early(now, own, pause));
             }
         }

@@ -386,7 +386,7 @@ impl StoreFlow {
             let concerns = topic.is_none_or(|topic| topic == own);
             if concerns && batch.settled && is_starved {
                 batch.schedule.begin_anew();
-                let pause = shared.jitter(occasion.pause());
+                let pause = (shared.jitter(occasion.pause()), batch.schedule.early_apart());
                 let at = self.heard.early(now, own, pause);
                 shared.timers.set_no_later(Wake::Publish(batch_id), at);
             }
