@@ -19,6 +19,7 @@ mod laptops;
 mod liar_majority;
 mod lost_name;
 mod lost_note;
+mod many_beginnings;
 mod new_disk;
 mod old_image;
 mod old_records;
@@ -62,6 +63,7 @@ pub(crate) const ALL: &[Scenario] = &[
     another_store::SCENARIO,
     chipped_records::SCENARIO,
     lost_note::SCENARIO,
+    many_beginnings::SCENARIO,
     old_records::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,

@@ -1,7 +1,7 @@
 //! Replicas that are gone are made again.
 
 use super::Scenario;
-use super::stage::{HOUR, Stage, put};
+use super::stage::{HOUR, MINUTE, Stage, put};
 use crate::world::{Event, Step};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -18,7 +18,10 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(8, 1);
-    stage.at(HOUR, "the owner puts 12 chunks, three times each", [put(12)]);
+    stage.at(HOUR, "the owner puts 12 chunks, one a minute, three times each", []);
+    for minute in 0..12 {
+        stage.at(HOUR + minute * MINUTE, "", [put(1)]);
+    }
     stage.expect_at(2 * HOUR, "all are stored three times", |world| {
         world.all_stored() && world.fewest_copies() == 3
     });
