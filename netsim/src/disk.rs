@@ -352,22 +352,18 @@ mod tests {
     #[test]
     fn what_was_synced_outlives_the_power_and_a_lie_does_not() {
         for (lies, kept) in [(false, true), (true, false)] {
-            let always = (0..50).all(|_| {
+            let always = (0..50).all(|cut| {
                 let disk = disk(DiskFaults { lies, ..DiskFaults::default() });
                 disk.write_at(FILE, 0, b"chunk").unwrap();
                 disk.sync_data(FILE).unwrap();
                 disk.sync_names().unwrap();
                 // Another seed for each cut.
-                disk.state().rng = ChaCha20Rng::seed_from_u64(u64::from(rand_seed(&disk)));
+                disk.state().rng = ChaCha20Rng::seed_from_u64(cut);
                 disk.power_cut();
                 disk.len(FILE).is_ok() && read(&disk) == b"chunk"
             });
             assert_eq!(always, kept);
         }
-    }
-
-    fn rand_seed(disk: &SimDisk) -> u32 {
-        disk.state().rng.random()
     }
 
     #[test]

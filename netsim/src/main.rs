@@ -30,11 +30,12 @@ mod tally;
 mod timeline;
 mod world;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 use plan::Frame;
 use quloud::planted::Bug;
 use report::say;
 use scenario::show::ScenarioArgs;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,7 +58,7 @@ enum Task {
     /// branch unseen, or excuses too much.
     Run {
         /// How many worlds
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = value_parser!(u64).range(1..))]
         seeds: u64,
         /// The seed of the first world; the others follow
         #[arg(long, default_value_t = 0, conflicts_with = "fresh")]
@@ -67,7 +68,7 @@ enum Task {
         fresh: bool,
         /// Worlds at a time; by default one per core
         #[arg(long)]
-        threads: Option<usize>,
+        threads: Option<NonZeroUsize>,
         /// Run every world twice, the second time on another number of threads, and exit with 1
         /// where one is not the same
         #[arg(long)]
@@ -112,7 +113,7 @@ enum Task {
 #[derive(Debug, Args)]
 struct MutantsArgs {
     /// The most worlds for one bug
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = value_parser!(u64).range(1..))]
     max_seeds: u64,
     /// Look for this bug; may be given several times [default: all]
     #[arg(long = "bug", value_name = "NAME", value_parser = plant::parse)]
@@ -122,12 +123,12 @@ struct MutantsArgs {
     hunt: bool,
     /// Worlds at a time; by default one per core
     #[arg(long)]
-    threads: Option<usize>,
+    threads: Option<NonZeroUsize>,
     /// How many nodes a world has, from..to
     #[arg(long, default_value = "4..10", value_parser = parse_range)]
     nodes: RangeInclusive<usize>,
     /// How many days it runs
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..=3_650))]
     days: u64,
     /// Print one JSON object as the last line
     #[arg(long)]
@@ -143,7 +144,8 @@ impl MutantsArgs {
         }
         let frame = Frame { nodes: self.nodes, days: self.days };
         let tell = |line: &str| eprintln!("{line}");
-        let mutants = mutants::run((&bugs, self.hunt), self.max_seeds, &frame, self.threads, &tell);
+        let threads = self.threads.map(usize::from);
+        let mutants = mutants::run((&bugs, self.hunt), self.max_seeds, &frame, threads, &tell);
         say(if self.json { mutants.json() } else { mutants.table() });
         mutants.exit_code()
     }
@@ -156,7 +158,7 @@ struct FrameArgs {
     #[arg(long, default_value = "5..30", value_parser = parse_range)]
     nodes: RangeInclusive<usize>,
     /// How many days it runs
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3_650))]
+    #[arg(long, default_value_t = 30, value_parser = value_parser!(u64).range(1..=3_650))]
     days: u64,
     /// Run them with this planted bug, in a build that has them
     #[arg(long, value_name = "NAME", value_parser = plant::parse)]
@@ -185,6 +187,7 @@ fn main() -> ExitCode {
         Task::Scale(scale) => scale.run(),
         Task::Scenario(scenario) => scenario.run(),
         Task::Run { seeds, first_seed, fresh, threads, twice, frame, json, svg } => {
+            let threads = threads.map(usize::from);
             plant::plant(frame.plant);
             let first = if fresh { runs::fresh_seed() } else { first_seed };
             let run = if twice { runs::run_twice } else { runs::run };

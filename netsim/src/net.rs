@@ -4,9 +4,10 @@
 //!
 //! A connection keeps the order of what is sent over it until it breaks; then everything on its way
 //! is lost, and the two ends notice only later. Each node's line has a bandwidth, which all its
-//! connections share, so that a large frame delays what is behind it. A frame may also stall in the middle, and what is behind it waits:
-//! nothing is lost then. A cut in one direction leaves the other direction as it is, for streams
-//! and for gossip, until the ends notice that nothing is answered any more.
+//! connections share, so that a large frame delays what is behind it. A frame may also stall in the
+//! middle, and what is behind it waits: nothing is lost then. A cut in one direction leaves the
+//! other direction as it is, for streams and for gossip, until the ends notice that nothing is
+//! answered any more.
 //!
 //! # Gossip
 //!

@@ -102,8 +102,7 @@ impl Set {
         for (name, demanded) in self.ending.rows() {
             columns(out, &format!("  {name}"), &demanded.counts());
         }
-        let little = self.ending.too_little();
-        for (name, floor) in little.into_iter().filter(|_| self.is_whole()) {
+        for (name, floor) in self.too_little() {
             let _ = writeln!(out, "TOO LITTLE is demanded of {name}: below {floor} in a thousand");
         }
     }
@@ -136,9 +135,9 @@ impl Set {
             many if many > 0 && self.is_whole() => format!(", {many} branches were never taken"),
             _ => String::new(),
         };
-        let little = match self.ending.too_little().len() {
-            many if many > 0 && self.is_whole() => ", too little was demanded",
-            _ => "",
+        let little = match self.too_little().is_empty() {
+            false => ", too little was demanded",
+            true => "",
         };
         kept + &unequal + &unseen + little
     }
@@ -209,7 +208,7 @@ impl Set {
             "chunks": self.chunks,
             "fetched": self.fetched,
             "ending": self.ending.json(),
-            "too_little": self.ending.too_little().iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            "too_little": self.too_little().iter().map(|(name, _)| *name).collect::<Vec<_>>(),
             "faults": self.faults.total(),
             "deviations": counts(self.acts.iter()),
             "faults_by_kind": counts(self.faults.iter().map(|(f, count)| (f.name(), count))),

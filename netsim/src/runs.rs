@@ -75,7 +75,7 @@ pub(crate) fn run_twice(first: u64, seeds: u64, frame: &Frame, threads: Option<u
 /// So many worlds at a time, or one per core.
 pub(crate) fn default_threads(threads: Option<usize>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    threads.unwrap_or(cores).max(1)
+    threads.unwrap_or(cores)
 }
 
 /// What each world came to, by its number in the set.
@@ -186,11 +186,17 @@ impl Set {
         !self.drawn && self.seeds >= WHOLE_SEEDS && self.frame == Frame::default()
     }
 
+    /// What a whole set demands too little of: see [`Ending::too_little`].
+    pub(crate) fn too_little(&self) -> Vec<(&'static str, u64)> {
+        let little = self.is_whole().then(|| self.ending.too_little());
+        little.unwrap_or_default()
+    }
+
     /// Whether every promise was kept, every world the same when it was run again and, in a whole
     /// set, everything seen and enough demanded.
     pub(crate) fn is_good(&self) -> bool {
-        let much = self.unseen().is_empty() && self.ending.too_little().is_empty();
-        self.violations.is_empty() && self.unequal.is_empty() && (much || !self.is_whole())
+        let much = !self.is_whole() || self.unseen().is_empty() && self.too_little().is_empty();
+        self.violations.is_empty() && self.unequal.is_empty() && much
     }
 
     /// 1 where something is wrong.
@@ -202,6 +208,7 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ending::{Demanded, Excuse};
 
     #[test]
     fn a_set_is_the_same_on_one_thread_and_on_three() {
@@ -236,5 +243,17 @@ mod tests {
         assert!(!set.unseen().is_empty() && set.is_good());
         (set.seeds, set.frame) = (WHOLE_SEEDS, Frame::default());
         assert!(!set.is_good());
+        Fault::ALL.iter().for_each(|fault| set.faults.count(*fault));
+        evil::names().for_each(|name| set.acts.count(name));
+        Rare::ALL.iter().for_each(|branch| set.rare.count(*branch));
+        REJECTS.iter().for_each(|reject| set.rejects.count(reject.name()));
+        let enough = Demanded { met: 1_000, ..Demanded::default() };
+        let [puts, owners, newcomers, replicas, blame] = [(); 5].map(|()| enough.clone());
+        set.ending = Ending { puts, owners, newcomers, replicas, blame };
+        assert!(set.is_good() && set.too_little().is_empty());
+        set.ending.newcomers.excused.add(Excuse::NoCopy, 1_000);
+        assert!(!set.is_good(), "half of it is excused");
+        set.drawn = true;
+        assert!(set.is_good(), "what was drawn may be as it likes");
     }
 }

@@ -32,6 +32,7 @@ mod mesh;
 mod report;
 mod run;
 
+use crate::report::say;
 use clap::{Args, ValueEnum};
 use quloud::core::shard::Sharding;
 use std::process::ExitCode;
@@ -95,10 +96,11 @@ impl ScaleArgs {
             }
         }
         let rows = measure(&setups);
-        print(&rows, self.seed, self.json);
         let faults = if self.check { judge::faults(&rows) } else { Vec::new() };
-        for fault in &faults {
-            println!("BROKEN  {fault}");
+        say(report::table(&rows));
+        faults.iter().for_each(|fault| say(format!("BROKEN  {fault}")));
+        if self.json {
+            say(report::json(&rows, self.seed, &faults));
         }
         ExitCode::from(u8::from(!faults.is_empty()))
     }
@@ -197,14 +199,6 @@ fn measure(setups: &[Setup]) -> Vec<Row> {
         };
         setups.iter().map(row).collect()
     })
-}
-
-/// The table, and one JSON object where that is wanted.
-fn print(rows: &[Row], seed: u64, json: bool) {
-    println!("{}", report::table(rows));
-    if json {
-        println!("{}", report::json(rows, seed));
-    }
 }
 
 /// `VmHWM` of this process.

@@ -317,7 +317,6 @@ pub(crate) fn void_head(place: Place, length: u64) -> Vec<u8> {
 }
 
 /// Moves a whole record to another place: its boxes stay as they are.
-/// Moves a whole record to another place: its boxes stay as they are.
 pub fn relocate(record: &mut [u8], prefix: &Prefix, place: Place) {
     Prefix { place, ..*prefix }.seal(record);
 }

@@ -1,8 +1,9 @@
 //! The lines that join nodes to the network: whatever a node sends, over however many connections,
 //! goes through its own, one frame after another, and so does what it receives.
 //!
-//! The slower of two lines decides how long a frame takes, and is busy with it; the faster one has
-//! room for others meanwhile.
+//! The slower of two lines decides when a frame is there; each is busy with it for as long as it
+//! takes at its own rate, so that the faster one has room for others meanwhile. Gossip is small and
+//! uses no line.
 
 use crate::node::Index;
 use quloud::core::types::Time;
@@ -63,12 +64,9 @@ impl Lines {
         let begins = self.0[from].out.max(now);
         let sent = begins.after(self.0[from].takes(bytes));
         self.0[from].out = sent;
-        if self.0[from].rate <= self.0[to].rate {
-            return sent.after(hop);
-        }
         let line = &mut self.0[to];
         line.into = line.into.max(begins.after(hop)).after(line.takes(bytes));
-        line.into
+        line.into.max(sent.after(hop))
     }
 
     /// All connections of a node are gone, and so is what waited for its line.
@@ -97,6 +95,10 @@ mod tests {
     #[test]
     fn what_a_node_receives_from_several_shares_its_line() {
         let mut lines = Lines::new([1_000, LINE, LINE]);
+        let mut received = |from| lines.carry(Time(0), (from, 0), 10_000, NO_HOP);
+        assert_eq!([received(1), received(2)], [Time(10_000), Time(20_000)]);
+        // So does what others as slow as it send to it at the same time.
+        let mut lines = Lines::new([1_000; 3]);
         let mut received = |from| lines.carry(Time(0), (from, 0), 10_000, NO_HOP);
         assert_eq!([received(1), received(2)], [Time(10_000), Time(20_000)]);
         lines.forget(0);

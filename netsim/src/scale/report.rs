@@ -54,7 +54,7 @@ pub(super) fn table(rows: &[Row]) -> String {
 }
 
 /// One line.
-pub(super) fn json(rows: &[Row], seed: u64) -> String {
+pub(super) fn json(rows: &[Row], seed: u64, faults: &[String]) -> String {
     let timing = |row: &Row| {
         json!({
             "nodes": row.setup.nodes,
@@ -68,6 +68,7 @@ pub(super) fn json(rows: &[Row], seed: u64) -> String {
         "puts_per_node_and_day": PUTS_PER_DAY,
         "chunks_per_put": CHUNKS,
         "replicas": REPLICAS,
+        "faults": faults,
         "meshes": rows.iter().map(Row::json).collect::<Vec<_>>(),
         "timing": { "meshes": rows.iter().map(timing).collect::<Vec<_>>() },
     })
@@ -146,8 +147,8 @@ mod tests {
     #[test]
     fn json_has_the_clock_and_the_memory_apart() {
         let setups = [Setup { puts: 3, ..Setup::new(8, true, 5) }];
-        let mut lines =
-            [(); 2].map(|()| serde_json::from_str::<Value>(&json(&measure(&setups), 5)).unwrap());
+        let mut lines = [(); 2]
+            .map(|()| serde_json::from_str::<Value>(&json(&measure(&setups), 5, &[])).unwrap());
         for line in &mut lines {
             assert!(line.as_object_mut().unwrap().remove("timing").is_some());
         }

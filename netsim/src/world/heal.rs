@@ -43,10 +43,18 @@ impl World<'_> {
             machine.store.scrub_anew();
             self.agenda.at(now, Event::Scrub { node, life: *life, hasty: true });
         }
-        self.run_until(now.after(SCRUB_MAX), |world| {
-            let machines = world.nodes.iter().filter_map(|node| node.machine.as_ref());
-            machines.into_iter().all(|machine| machine.store.is_scrubbed())
-        });
+        let unread = |world: &World<'_>| {
+            let is_read = |node: &Node| {
+                node.machine.as_ref().is_none_or(|machine| machine.store.is_scrubbed())
+            };
+            world.nodes.iter().position(|node| !is_read(node))
+        };
+        self.run_until(now.after(SCRUB_MAX), |world| unread(world).is_none());
+        if let Some(node) = unread(self)
+            && self.violations.is_empty()
+        {
+            self.violation(format!("a scrub comes to its end: that of {node} did not"));
+        }
         self.run_until(self.agenda.now().after(SCRUB), |_| false);
     }
 
