@@ -28,8 +28,8 @@ fn stage() -> Stage {
     stage.at(Duration::ZERO, "every hour the owner puts a chunk, and gives it up later", []);
     for hour in 1..=12 {
         stage.at(hour * HOUR, "", [put(1)]);
-        stage.expect_at(hour * HOUR + 10 * MINUTE, "", |world| {
-            world.all_stored() && world.fewest_copies() == 3
+        stage.expect_at(hour * HOUR + 10 * MINUTE, "it is stored three times", |world| {
+            world.stored_chunks() == 1 && world.fewest_copies() == 3
         });
         let release = Step::Happen(Event::Release { owner: 0 });
         stage.at(hour * HOUR + 11 * MINUTE, "", [release]);
@@ -37,6 +37,6 @@ fn stage() -> Stage {
     stage.expect_at(DAY, "each was stored three times, and deleted", |world| {
         world.took(Rare::Deleted) == 36
     });
-    stage.expect("nothing is left of them", |world| world.put_chunks() == 0);
+    stage.expect("nothing is left of them", |world| world.stored_chunks() == 0);
     stage
 }
