@@ -110,11 +110,12 @@ impl StoreFlow {
         }
         shared.peers.rate(now, ack.node, SCORE_ACK);
         let standing = shared.peers.standing(&ack.node);
+        let place = self.jobs.get(&ack.id).and_then(|job| job.place);
+        let batch = place.and_then(|(batch, _)| self.batches.get_mut(&batch));
+        batch.into_iter().for_each(|batch| batch.schedule.helped());
         let quorum = match self.jobs.get_mut(&ack.id) {
             Some(job) => {
                 job.grants.remove(&ack.node);
-                let batch = job.place.and_then(|(batch, _)| self.batches.get_mut(&batch));
-                batch.into_iter().for_each(|batch| batch.schedule.helped());
                 Some(&mut job.quorum)
             }
             None => {
