@@ -136,7 +136,7 @@ step clippy 270 clippy
 step tests 480 tests
 step docs 90 docs
 step pure 120 pure
-step netsim 960 netsim
+step netsim 1080 netsim
 step deny 30 deny
 step advisories 60 advisories
 step powercut 180 lab scripts/powercut.sh

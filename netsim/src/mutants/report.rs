@@ -13,7 +13,7 @@ impl Hunt {
         let (name, seconds) = (self.bug.name(), self.took.as_secs_f64());
         match &self.found {
             Some(find) => {
-                let seeds = find.seed + 1;
+                let seeds = find.seeds();
                 format!("{name:<26}{seeds:>6} {seconds:>8.1} s  {}", find.property)
             }
             None => {
@@ -163,7 +163,7 @@ mod tests {
         let json: Value = serde_json::from_str(&mutants.json()).unwrap();
         assert_eq!(
             (&json["found"], &json["worst"], &json["median"]),
-            (&2.into(), &7.into(), &7.into())
+            (&2.into(), &6.into(), &6.into())
         );
         assert_eq!(json["mutants"][1]["seed"], Value::Null);
     }
