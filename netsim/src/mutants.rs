@@ -195,13 +195,13 @@ mod tests {
     #[test]
     fn smallest_seed_counts_whatever_comes_first() {
         let mut hunt = Hunt::of(Bug::ALL[0]);
-        assert_eq!([(); 3].map(|()| hunt.begin(9)), [Some(0), Some(1), Some(2)]);
+        assert_eq!([(); 3].map(|()| hunt.begin(9)), [Some(1), Some(2), Some(3)]);
         let took = Duration::ZERO;
-        hunt.end(2, Some("after 1d: a promise: because".to_owned()), false, took);
+        hunt.end(3, Some("after 1d: a promise: because".to_owned()), false, took);
         assert_eq!((hunt.begin(9), hunt.is_over(9)), (None, false));
-        hunt.end(0, Some("after 1d: in any case".to_owned()), true, took);
-        hunt.end(1, Some("after 1d: another: because".to_owned()), false, took);
-        assert!(hunt.is_over(9) && hunt.seeds() == Some(2) && hunt.broken_anyway == [0]);
+        hunt.end(1, Some("after 1d: in any case".to_owned()), true, took);
+        hunt.end(2, Some("after 1d: another: because".to_owned()), false, took);
+        assert!(hunt.is_over(9) && hunt.seeds() == Some(2) && hunt.broken_anyway == [1]);
         assert_eq!(hunt.found.map(|find| find.property), Some("another".to_owned()));
         assert_eq!(property("after 1d: as it has to be: all is stored"), "all is stored");
     }

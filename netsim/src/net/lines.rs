@@ -2,7 +2,9 @@
 //! goes through its own, one frame after another, and so does what it receives.
 //!
 //! The slower of two lines decides when a frame is there; each is busy with it for as long as it
-//! takes at its own rate, so that the faster one has room for others meanwhile. Gossip is small and
+//! takes at its own rate, so that the faster one has room for others meanwhile. The receiver's is
+//! charged when a frame is handed over, not when its first byte arrives: what waits at a slow sender
+//! for a minute must not keep everybody else's frames waiting for that minute. Gossip is small and
 //! uses no line.
 
 use crate::node::Index;
@@ -61,12 +63,11 @@ impl Lines {
         bytes: u64,
         hop: Duration,
     ) -> Time {
-        let begins = self.0[from].out.max(now);
-        let sent = begins.after(self.0[from].takes(bytes));
+        let sent = self.0[from].out.max(now).after(self.0[from].takes(bytes));
         self.0[from].out = sent;
         let line = &mut self.0[to];
-        line.into = line.into.max(begins.after(hop)).after(line.takes(bytes));
-        line.into.max(sent.after(hop))
+        line.into = line.into.max(now).after(line.takes(bytes));
+        line.into.max(sent).after(hop)
     }
 
     /// All connections of a node are gone, and so is what waited for its line.
@@ -101,7 +102,8 @@ mod tests {
         let mut lines = Lines::new([1_000; 3]);
         let mut received = |from| lines.carry(Time(0), (from, 0), 10_000, NO_HOP);
         assert_eq!([received(1), received(2)], [Time(10_000), Time(20_000)]);
-        lines.forget(0);
+        // Nothing of it outlives the connections.
+        (0..2).for_each(|node| lines.forget(node));
         assert_eq!(lines.carry(Time(5), (1, 0), 1_000, NO_HOP), Time(1_005));
     }
 }
