@@ -221,7 +221,7 @@ mod tests {
     /// What is never injected proves nothing.
     #[test]
     fn every_kind_of_fault_is_hit_in_a_small_set() {
-        let set = run(0, 40, &Frame { nodes: 8..=12, days: 8 }, None);
+        let set = run(0, 16, &Frame { nodes: 8..=12, days: 8 }, None);
         assert_eq!(set.violations, []);
         let unseen = Fault::ALL.iter().filter(|fault| set.faults.of(**fault) == 0);
         assert_eq!(unseen.collect::<Vec<_>>(), Vec::<&Fault>::new());

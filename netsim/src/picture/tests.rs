@@ -10,7 +10,7 @@ fn frame() -> Frame {
 
 #[test]
 fn a_world_that_is_watched_is_the_same_world() {
-    for seed in 0..6 {
+    for seed in 1..4 {
         let unseen = world::run(seed, &frame(), &mut |_, _| {});
         let (seen, timeline) = world::film(seed, &frame(), &mut |_, _| {});
         assert_eq!(seen, unseen);

@@ -20,6 +20,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(10, 1);
+    // Flooders go on until the end, and each of their proofs costs a real one.
+    stage.plan.span = 4 * HOUR;
     stage.at(
         MINUTE * 30,
         "nodes 8 and 9 turn flooders",
