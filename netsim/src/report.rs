@@ -286,7 +286,7 @@ mod tests {
     fn json_is_one_line_with_the_clock_apart() {
         let frame = Frame { nodes: 5..=6, days: 1 };
         let mut lines = [(); 2].map(|()| {
-            let line = runs::run(3, 2, &frame, Some(1)).json();
+            let line = runs::run(8, 2, &frame, Some(1)).json();
             serde_json::from_str::<Value>(&line).unwrap()
         });
         assert!(
@@ -304,20 +304,20 @@ mod tests {
 
     #[test]
     fn a_broken_promise_is_shown_with_the_line_that_shows_it_again() {
-        let mut set = runs::run(3, 1, &Frame { nodes: 5..=6, days: 1 }, Some(1));
-        set.violations.push((3, "a promise".to_owned()));
-        let again = format!("replay 3 --nodes 5..6 --days 1  # commit {COMMIT}");
+        let mut set = runs::run(8, 1, &Frame { nodes: 5..=6, days: 1 }, Some(1));
+        set.violations.push((8, "a promise".to_owned()));
+        let again = format!("replay 8 --nodes 5..6 --days 1  # commit {COMMIT}");
         assert!(set.table().contains(&again) && set.json().contains(&again));
         assert_eq!(clock(Time(90_061_001)), "  1d 01:01:01.001");
     }
 
     #[test]
     fn a_table_is_aligned_and_no_wider_than_a_screen() {
-        let mut set = runs::run(3, 2, &Frame { nodes: 5..=6, days: 1 }, Some(1));
+        let mut set = runs::run(8, 2, &Frame { nodes: 5..=6, days: 1 }, Some(1));
         set.faults.add(crate::tally::Fault::GossipLost, 1_234_567);
         let table = set.table();
         assert!(table.contains("  net        gossip lost"), "{table}");
-        assert!(table.contains("1,23") && table.contains("seeds 3 to 4"), "{table}");
+        assert!(table.contains("1,23") && table.contains("seeds 8 to 9"), "{table}");
         let rows = table.lines().filter(|line| !line.starts_with("again"));
         rows.for_each(|line| assert!(line.len() <= WIDTH, "{line}"));
         assert_eq!([grouped(7), grouped(1_000)], ["7".to_owned(), "1,000".to_owned()]);

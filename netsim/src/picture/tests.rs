@@ -10,7 +10,7 @@ fn frame() -> Frame {
 
 #[test]
 fn a_world_that_is_watched_is_the_same_world() {
-    for seed in 1..4 {
+    for seed in 5..9 {
         let unseen = world::run(seed, &frame(), &mut |_, _| {});
         let (seen, timeline) = world::film(seed, &frame(), &mut |_, _| {});
         assert_eq!(seen, unseen);
@@ -20,7 +20,7 @@ fn a_world_that_is_watched_is_the_same_world() {
 
 #[test]
 fn a_picture_is_valid_xml_bounded_and_escaped() {
-    let (mut outcome, timeline) = world::film(3, &frame(), &mut |_, _| {});
+    let (mut outcome, timeline) = world::film(7, &frame(), &mut |_, _| {});
     outcome.violations.push("0 <rejects> 1 & \"2\"".repeat(30));
     let caption = Caption { title: "seed <3> & more", again: "netsim replay 3" };
     let picture = draw(caption, &outcome, &timeline);
@@ -36,7 +36,7 @@ fn a_picture_is_valid_xml_bounded_and_escaped() {
 
 #[test]
 fn a_world_without_anything_has_a_picture_too() {
-    let (outcome, _) = world::film(3, &frame(), &mut |_, _| {});
+    let (outcome, _) = world::film(7, &frame(), &mut |_, _| {});
     let empty = Timeline::new(outcome.plan.span);
     let picture = draw(Caption { title: "", again: "" }, &outcome, &empty);
     assert!(roxmltree::Document::parse(&picture).is_ok() && !picture.contains("NaN"));
