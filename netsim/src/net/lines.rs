@@ -3,9 +3,9 @@
 //!
 //! The slower of two lines decides when a frame is there; each is busy with it for as long as it
 //! takes at its own rate, so that the faster one has room for others meanwhile. The receiver's is
-//! charged when a frame is handed over, not when its first byte arrives: what waits at a slow sender
-//! for a minute must not keep everybody else's frames waiting for that minute. Gossip is small and
-//! uses no line.
+//! charged when a frame is handed over, not when its first byte arrives: what waits at a slow
+//! sender for a minute must not keep everybody else's frames waiting for that minute. Gossip is
+//! small and uses no line.
 
 use crate::node::Index;
 use quloud::core::types::Time;
