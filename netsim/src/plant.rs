@@ -24,6 +24,7 @@ const STAGED: &[(Bug, &str)] = &[
     (Bug::HideDamaged, "chipped-records"),
     (Bug::SumWithoutNotes, "lost-note"),
     (Bug::ScrubTrustsLog, "old-records"),
+    (Bug::SkipSecondLook, "second-look"),
 ];
 
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug

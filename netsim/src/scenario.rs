@@ -28,6 +28,7 @@ mod owner_away;
 mod proof_relayer;
 mod replicas_again;
 mod room_again;
+mod second_look;
 mod silent_holders;
 mod slow_loris;
 mod stage;
@@ -65,6 +66,7 @@ pub(crate) const ALL: &[Scenario] = &[
     lost_note::SCENARIO,
     many_beginnings::SCENARIO,
     old_records::SCENARIO,
+    second_look::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,
     failed_sync::SCENARIO,
