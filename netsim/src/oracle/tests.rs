@@ -154,6 +154,8 @@ fn window_fires_where_it_holds_more_than_is_being_put() {
             false => stand.breaks(&mut window::Window, &[fact]),
         }
     };
+    let unnamed = Fact::Loaded { node: OWNER, load, owner: &[] };
+    stand.breaks(&mut window::Window, &[unnamed]);
     check(&stand, true, 0, 0);
     [(1, 0), (0, 1)].into_iter().for_each(|(jobs, bytes)| check(&stand, false, jobs, bytes));
     let id = stand.id(0);

@@ -15,7 +15,11 @@ impl Property for Window {
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         let Fact::Loaded { node, owner, .. } = fact else { return None };
         let used = |what| owner.iter().find(|fill: &&Fill| fill.what == what).map(|fill| fill.used);
-        let used = [used("store jobs")?, used("bytes to store")?];
+        let (Some(jobs), Some(bytes)) = (used("store jobs"), used("bytes to store")) else {
+            // Otherwise a figure that has another name would end this check, and nobody would know.
+            return Some(format!("{node} has no figures of its window"));
+        };
+        let used = [jobs, bytes];
         if used == [0; 2] || !truth.is_honest(*node) {
             return None;
         }
