@@ -8,6 +8,7 @@ mod flow;
 mod outbox;
 mod placement;
 mod retrieve;
+mod search;
 mod shards;
 mod store;
 

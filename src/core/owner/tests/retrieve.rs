@@ -5,7 +5,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A chunk that these nodes hold, and the job that fetches it.
-fn held_by(world: &mut World, bytes: usize, nodes: &[NodeId]) -> (ChunkId, ChunkKey) {
+pub(super) fn held_by(world: &mut World, bytes: usize, nodes: &[NodeId]) -> (ChunkId, ChunkKey) {
     let (chunk, ck) = world.chunk(bytes);
     for node in nodes {
         world.fake(*node).held.insert(chunk.id(), (chunk.header, chunk.sealed.clone()));
@@ -13,7 +13,12 @@ fn held_by(world: &mut World, bytes: usize, nodes: &[NodeId]) -> (ChunkId, Chunk
     (chunk.id(), ck)
 }
 
-fn fetch(world: &mut World, ticket: u64, (id, ck): (ChunkId, &ChunkKey), holders: &[NodeId]) {
+pub(super) fn fetch(
+    world: &mut World,
+    ticket: u64,
+    (id, ck): (ChunkId, &ChunkKey),
+    holders: &[NodeId],
+) {
     let deadline = world.now.after(60 * SECOND);
     world.command(OwnerCommand::Fetch(FetchJob {
         ticket: Ticket(ticket),
@@ -25,7 +30,7 @@ fn fetch(world: &mut World, ticket: u64, (id, ck): (ChunkId, &ChunkKey), holders
     }));
 }
 
-fn fetched(world: &World, ticket: u64) -> Option<(Time, NodeId)> {
+pub(super) fn fetched(world: &World, ticket: u64) -> Option<(Time, NodeId)> {
     world.events.iter().find_map(|(at, event)| match event {
         OwnerEvent::Fetched { ticket: of, id, header, sealed, from } if of.0 == ticket => {
             assert!(header.id() == *id && header.certifies(sealed));
@@ -35,7 +40,7 @@ fn fetched(world: &World, ticket: u64) -> Option<(Time, NodeId)> {
     })
 }
 
-fn not_fetched(world: &World, ticket: u64) -> Option<BTreeMap<NodeId, FetchFailure>> {
+pub(super) fn not_fetched(world: &World, ticket: u64) -> Option<BTreeMap<NodeId, FetchFailure>> {
     world.events.iter().find_map(|(_, event)| match event {
         OwnerEvent::NotFetched { ticket: of, asked, .. } if of.0 == ticket => {
             Some(asked.iter().copied().collect())
@@ -44,13 +49,13 @@ fn not_fetched(world: &World, ticket: u64) -> Option<BTreeMap<NodeId, FetchFailu
     })
 }
 
-fn asked(world: &World) -> Vec<NodeId> {
+pub(super) fn asked(world: &World) -> Vec<NodeId> {
     let is_retrieve = |message: &StreamMessage| matches!(message, StreamMessage::Retrieve(_));
     world.sent.iter().filter(|(_, _, m)| is_retrieve(m)).map(|(_, to, _)| *to).collect()
 }
 
 /// Nothing is left behind by jobs that are over.
-fn assert_idle(world: &mut World) {
+pub(super) fn assert_idle(world: &mut World) {
     world.run(200 * SECOND);
     assert_eq!(world.role.next_timeout(), None);
     assert_eq!(world.role.fetch_slots_free(), OwnerLimits::default().fetch_slots);
@@ -66,26 +71,6 @@ fn known_connected_holder_is_asked_without_gossip() {
     world.run_until(SECOND, |world| fetched(world, 1).is_some());
     assert_eq!(asked(&world), [nodes[0]]);
     assert!(world.published.is_empty() && world.dials.is_empty() && world.rejects.is_empty());
-    assert_idle(&mut world);
-}
-
-#[test]
-fn many_tickets_for_one_unknown_chunk_are_one_wanted_chunk() {
-    let mut world = World::new(1);
-    let (id, ck) = held_by(&mut world, 1_000, &[]);
-    for ticket in 0..32 {
-        fetch(&mut world, ticket, (id, &ck), &[]);
-    }
-    world.run(SECOND / 2);
-    // The world has read what was published with the decoder of its receivers.
-    let [(_, TopicMessage::RetrieveRequest(request))] = world.published.as_slice() else {
-        panic!("{:?}", world.published)
-    };
-    assert_eq!(request.wanted.len(), 1);
-    world.command(OwnerCommand::Cancel(Ticket(0)));
-    world.run(60 * SECOND);
-    assert_eq!(not_fetched(&world, 0), None);
-    assert!((1..32).all(|ticket| not_fetched(&world, ticket).is_some()));
     assert_idle(&mut world);
 }
 
@@ -133,17 +118,6 @@ fn ticket_with_a_wrong_secret_does_not_spoil_another() {
 }
 
 #[test]
-fn wanted_chunks_of_one_request_are_distinct_whatever_their_secrets() {
-    let mut world = World::new(0);
-    let (id, ck) = held_by(&mut world, 1_000, &[]);
-    let (_, wrong) = world.chunk(1_000);
-    fetch(&mut world, 1, (id, &wrong), &[]);
-    fetch(&mut world, 2, (id, &ck), &[]);
-    world.run(SECOND / 2);
-    assert_eq!(world.published.len(), 2, "one after the other");
-}
-
-#[test]
 fn known_holder_that_is_away_is_dialed() {
     let mut world = World::new(0);
     let node = world.add(Manners::Honest);
@@ -152,56 +126,6 @@ fn known_holder_that_is_away_is_dialed() {
     world.run_until(SECOND, |world| fetched(world, 1).is_some());
     assert_eq!(world.dials.len(), 1);
     assert!(world.published.is_empty());
-    assert_idle(&mut world);
-}
-
-#[test]
-fn unknown_holders_are_found_on_the_topic_and_dialed() {
-    let mut world = World::new(2);
-    let node = world.add(Manners::Honest);
-    let (id, ck) = held_by(&mut world, 1_000, &[node]);
-    fetch(&mut world, 1, (id, &ck), &[]);
-    world.run_until(SECOND, |world| fetched(world, 1).is_some());
-    assert_eq!(fetched(&world, 1).unwrap().1, node);
-    assert_eq!(world.published.len(), 1);
-    assert_eq!(world.dials.iter().map(|(_, node)| *node).collect::<Vec<_>>(), [node]);
-    assert_idle(&mut world);
-}
-
-#[test]
-fn chunks_of_one_locality_gossip_once() {
-    let mut world = World::new(4);
-    let node = world.add(Manners::Honest);
-    let mut wanted = Vec::new();
-    for _ in 0..300 {
-        wanted.push(held_by(&mut world, 500, &[node]));
-    }
-    fetch(&mut world, 0, (wanted[0].0, &wanted[0].1), &[]);
-    world.run_until(SECOND, |world| fetched(world, 0).is_some());
-    let mut next = 1;
-    while fetched(&world, 299).is_none() {
-        while next < 300 && world.role.fetch_slots_free() > 0 {
-            fetch(&mut world, next as u64, (wanted[next].0, &wanted[next].1), &[]);
-            next += 1;
-        }
-        world.run(Duration::from_millis(10));
-    }
-    assert_eq!(world.published.len(), 1);
-    assert!((0..300).all(|ticket| fetched(&world, ticket).is_some()));
-    assert_eq!(world.fakes[&node].requests.len(), 300);
-    assert_idle(&mut world);
-}
-
-#[test]
-fn many_unknown_chunks_share_requests_of_at_most_32() {
-    let mut world = World::new(1);
-    let node = *world.up.first().unwrap();
-    let wanted: Vec<_> = (0..40).map(|_| held_by(&mut world, 300, &[node])).collect();
-    for (ticket, (id, ck)) in (0..).zip(&wanted) {
-        fetch(&mut world, ticket, (*id, ck), &[]);
-    }
-    world.run_until(2 * SECOND, |world| (0..40).all(|ticket| fetched(world, ticket).is_some()));
-    assert_eq!(world.published.len(), 2);
     assert_idle(&mut world);
 }
 
@@ -328,21 +252,6 @@ fn silent_holders_cost_a_short_patience_and_lose_their_slots() {
 }
 
 #[test]
-fn chunks_named_with_a_silent_holder_only_are_searched_for() {
-    let mut world = World::new(0);
-    let silent = world.add_connected(Manners::Silent);
-    let hidden = world.add(Manners::Honest);
-    for ticket in 0..32 {
-        let (id, ck) = held_by(&mut world, 300, &[hidden]);
-        fetch(&mut world, ticket, (id, &ck), &[silent]);
-    }
-    world.run_until(12 * SECOND, |world| (0..32).all(|ticket| fetched(world, ticket).is_some()));
-    // But for the eight that it was asked for, which wait as long as a slow holder may take.
-    let soon = (0..32).filter(|ticket| fetched(&world, *ticket).unwrap().0 < Time(4_000));
-    assert!(soon.count() >= 24);
-}
-
-#[test]
 fn late_answer_is_still_welcome() {
     let mut world = World::new(0);
     let slow = world.add_connected(Manners::Silent);
@@ -368,19 +277,6 @@ fn liar_holder_costs_le_one_chunk() {
     }
     assert_eq!(world.rejects, [(liar, Reject::WrongBytes)]);
     assert_eq!(world.fakes[&liar].requests.len(), 1);
-    assert_idle(&mut world);
-}
-
-#[test]
-fn liar_that_offers_again_is_not_asked_again_for_this_chunk() {
-    let mut world = World::new(0);
-    let liar = world.add_connected(Manners::WrongBytes);
-    let (id, ck) = held_by(&mut world, 1_000, &[liar]);
-    fetch(&mut world, 1, (id, &ck), &[liar]);
-    world.run(61 * SECOND);
-    assert!(world.published.len() > 3);
-    assert_eq!(world.fakes[&liar].requests.len(), 1);
-    assert_eq!(not_fetched(&world, 1).unwrap(), [(liar, FetchFailure::WrongBytes)].into());
     assert_idle(&mut world);
 }
 
@@ -450,23 +346,6 @@ fn busy_holder_is_asked_again() {
     assert!((3..6).contains(&world.fakes[&node].requests.len()));
     world.fake(node).manners = Manners::Honest;
     world.run_until(10 * SECOND, |world| fetched(world, 1).is_some());
-}
-
-#[test]
-fn offer_revives_a_holder_that_was_passed_over() {
-    let mut world = World::new(0);
-    world.deaf_mesh = true;
-    let slow = world.add_connected(Manners::Silent);
-    let (id, ck) = held_by(&mut world, 1_000, &[slow]);
-    fetch(&mut world, 1, (id, &ck), &[slow]);
-    world.run(15 * SECOND);
-    assert_eq!(asked(&world), [slow]);
-    world.fake(slow).manners = Manners::Honest;
-    world.deaf_mesh = false;
-    world.run_until(30 * SECOND, |world| fetched(world, 1).is_some());
-    assert_eq!(asked(&world), [slow, slow]);
-    // The first request stays unanswered, and harms nothing.
-    assert_idle(&mut world);
 }
 
 #[test]
@@ -544,127 +423,6 @@ fn not_fetched_says_who_was_asked_and_why_not() {
     assert_eq!(not_fetched(&world, 1).unwrap(), expected.into());
     assert!(world.published.len() >= 4);
     assert_idle(&mut world);
-}
-
-#[test]
-fn search_goes_on_until_a_holder_appears() {
-    let mut world = World::new(1);
-    let (id, ck) = held_by(&mut world, 1_000, &[]);
-    fetch(&mut world, 1, (id, &ck), &[]);
-    world.run(10 * SECOND);
-    let attempts: Vec<u32> = world
-        .published
-        .iter()
-        .map(|(_, message)| match message {
-            TopicMessage::RetrieveRequest(request) => request.attempt,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(attempts, [0, 1, 2, 3]);
-    let node = *world.up.first().unwrap();
-    world.chunks -= 1;
-    assert_eq!(held_by(&mut world, 1_000, &[node]).0, id, "the same chunk");
-    world.run_until(30 * SECOND, |world| fetched(world, 1).is_some());
-    assert_eq!(world.published.len(), 5);
-    assert_idle(&mut world);
-}
-
-#[test]
-fn subscription_brings_the_search_forward() {
-    let mut world = World::new(0);
-    let (id, ck) = held_by(&mut world, 1_000, &[]);
-    fetch(&mut world, 1, (id, &ck), &[]);
-    world.run(20 * SECOND);
-    let before = world.published.len();
-    let topic = Topic::new(TopicKind::Retrieve, Locality(0), 0);
-    world.input(Input::PeerSubscribed(topic));
-    world.input(Input::PeerSubscribed(Topic { kind: TopicKind::Store, ..topic }));
-    world.run(Duration::from_millis(200));
-    assert_eq!(world.published.len(), before + 1);
-}
-
-#[test]
-fn offers_are_used_only_if_they_are_true_and_fresh() {
-    let mut world = World::new(1);
-    world.deaf_mesh = true;
-    let node = world.add(Manners::Honest);
-    let (id, ck) = held_by(&mut world, 1_000, &[node]);
-    fetch(&mut world, 1, (id, &ck), &[]);
-    world.run(Duration::from_millis(50));
-    let TopicMessage::RetrieveRequest(request) = world.published[0].1.clone() else { panic!() };
-    let offer = RetrieveOffer { contact: Some(world.fakes[&node].contact()), holds: 1 };
-    let mut bad = Vec::new();
-    bad.push(RetrieveOffer { contact: None, ..offer.clone() });
-    for spoil in [
-        (|contact: &mut Contact| contact.hello.mesh = MeshId::from_bytes([0; 32])) as fn(&mut _),
-        |contact| contact.hello.agreement.0[0] ^= 1,
-        |contact| contact.hello.agreement_signature[0] ^= 1,
-    ] {
-        let mut offer = offer.clone();
-        offer.contact.as_mut().map(spoil).unwrap();
-        bad.push(offer);
-    }
-    let forwarder = *world.up.first().unwrap();
-    for offer in bad {
-        let answer = world.seal(&request, &AnswerBody::Offer(offer));
-        world.input(answered(forwarder, answer));
-    }
-    // Our own holder role's offer, a box that does not open, an answer to somebody else.
-    let mut own = offer.clone();
-    own.contact.as_mut().unwrap().hello.node = world.owner.node_id();
-    own.contact.as_mut().unwrap().hello.agreement = world.owner.agreement_key();
-    own.contact.as_mut().unwrap().hello.agreement_signature = world.owner.sign_agreement();
-    let answer = world.seal(&request, &AnswerBody::Offer(own));
-    world.input(answered(forwarder, answer));
-    let mut foreign = world.seal(
-        &RetrieveRequest { ephemeral: [8; 32], ..request.clone() },
-        &AnswerBody::Offer(offer.clone()),
-    );
-    world.input(answered(forwarder, foreign.clone()));
-    foreign.tag = AnswerTag::of(&request.ephemeral);
-    world.input(answered(forwarder, foreign));
-    let reasons: Vec<Reject> = world.rejects.iter().map(|(_, reason)| *reason).collect();
-    use Reject::{BadProof, Malformed, WrongMesh};
-    assert_eq!(reasons, [Malformed, WrongMesh, BadProof, BadProof, BadProof]);
-    assert!(world.dials.is_empty());
-    world.rejects.clear();
-    let once_more = world.seal(&request, &AnswerBody::Offer(offer.clone()));
-    let answer = world.seal(&request, &AnswerBody::Offer(offer));
-    world.input(answered(forwarder, answer.clone()));
-    world.input(answered(forwarder, once_more));
-    assert_eq!(world.rejects, [], "a second answer adds nothing, and is no misbehaviour");
-    world.input(answered(forwarder, answer));
-    assert_eq!(world.rejects, [(forwarder, Reject::Replayed)]);
-    assert_eq!(world.dials.len(), 1);
-    world.run_until(SECOND, |world| fetched(world, 1).is_some());
-}
-
-#[test]
-fn a_forged_offer_does_not_silence_the_node_it_names() {
-    let mut world = World::new(1);
-    world.deaf_mesh = true;
-    let node = world.add(Manners::Honest);
-    let (id, ck) = held_by(&mut world, 1_000, &[node]);
-    fetch(&mut world, 1, (id, &ck), &[]);
-    world.run(Duration::from_millis(50));
-    let TopicMessage::RetrieveRequest(request) = world.published[0].1.clone() else { panic!() };
-    let liar = *world.up.first().unwrap();
-    let good = RetrieveOffer { contact: Some(world.fakes[&node].contact()), holds: 1 };
-    let body = AnswerBody::Offer(good.clone());
-    let SignedAnswer { signature, .. } =
-        SignedAnswer::new(body.clone(), request.digest(), &world.fakes[&node].keys);
-    let mut astray = good.clone();
-    astray.contact.as_mut().unwrap().record = Bytes::from_static(b"the liar's own record");
-    for offer in [RetrieveOffer { holds: 0, ..good }, astray] {
-        let answer = SignedAnswer { body: AnswerBody::Offer(offer), signature };
-        let answer = world.seal_signed(&request, &answer);
-        world.input(answered(liar, answer));
-        assert_eq!(world.rejects.pop(), Some((liar, Reject::BadProof)));
-    }
-    assert!(world.dials.is_empty());
-    let answer = world.seal(&request, &body);
-    world.input(answered(liar, answer));
-    world.run_until(SECOND, |world| fetched(world, 1).is_some());
 }
 
 #[test]
