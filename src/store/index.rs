@@ -358,6 +358,15 @@ impl<C: Catalogue> Index<C> {
         self.map.apply(&[Change { key: vec![SCRUB], value: Some(value) }])
     }
 
+    /// Whether it names no chunk and notes nothing about segments.
+    pub(crate) fn is_empty(&self) -> Result<bool, CatalogueError> {
+        let mut empty = true;
+        for first in [CHUNK].into_iter().chain(Note::ALL.map(Note::code)) {
+            self.map.scan(first, &mut |_, _| empty = false)?;
+        }
+        Ok(empty)
+    }
+
     pub(crate) fn for_each_chunk(
         &self,
         visit: &mut dyn FnMut(ChunkId, Entry),

@@ -275,12 +275,14 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
     /// Reads the catalogue: its position, or why it is of no use.
     fn load(&mut self) -> Result<Option<Position>, Rebuilt> {
         let position = self.index.position().map_err(|_| Rebuilt::Broken)?;
-        let Some(position) = position else {
-            return if self.report.created { Ok(None) } else { Err(Rebuilt::Missing) };
-        };
         if self.report.created {
-            return Err(Rebuilt::AheadOfLog);
+            // Whatever it holds was of another log, also where it has lost its position.
+            let empty = position.is_none() && self.index.is_empty().map_err(|_| Rebuilt::Broken)?;
+            return if empty { Ok(None) } else { Err(Rebuilt::AheadOfLog) };
         }
+        let Some(position) = position else {
+            return Err(Rebuilt::Missing);
+        };
         if position.epoch != self.log.epoch {
             return Err(Rebuilt::OtherStore);
         }

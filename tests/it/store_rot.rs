@@ -5,7 +5,7 @@ use super::store_fixtures::*;
 use quloud::core::effect::{Found, StoreError, StoredChunk};
 use quloud::core::types::Ticket;
 use quloud::store::disk::{Disk, File};
-use quloud::store::index::Catalogue;
+use quloud::store::index::{Catalogue, Change};
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::record::{Kind, PREFIX_BYTES, Prefix};
 use quloud::store::scrub::Cursor;
@@ -255,6 +255,24 @@ fn a_lost_log_is_a_new_store_with_another_epoch() {
     assert_ne!(store.epoch(), epoch);
     assert_eq!((store.chunks(), store.space().used), (0, 0));
     assert_eq!(store.reader().find(&[id(20, LENGTH)]), [None]);
+}
+
+#[test]
+fn a_catalogue_that_outlived_its_log_and_its_position_is_emptied() {
+    let backend = filled();
+    let (disk, catalogue) = backend.open();
+    for segment in disk.segments().unwrap() {
+        disk.unlink(File::Segment(segment)).unwrap();
+    }
+    catalogue.apply(&[Change { key: b"p".to_vec(), value: None }]).unwrap();
+    let (mut store, report) =
+        Writer::open(disk, catalogue, wrap_key(), options(), rng(99)).unwrap();
+    assert!(report.created);
+    assert_eq!(report.rebuilt, Some(quloud::store::Rebuilt::AheadOfLog));
+    // An entry that was left would be found, and then counted when the scrub marks it.
+    assert_eq!(store.reader().find(&[id(20, LENGTH)]), [None]);
+    store.commit(vec![Request::Quarantine { id: id(20, LENGTH), sequence: 21 }]);
+    assert_eq!((store.chunks(), store.usage().len()), (0, 0));
 }
 
 #[test]
