@@ -13,6 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Begins the keys of what is noted about tombstones.
 const NOTES: u8 = b't';
 
+/// The key of how far the catalogue had come in the log.
+const POSITION: u8 = b'p';
+
 /// How a catalogue misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct CatalogueFaults {
@@ -103,10 +106,19 @@ impl SimCatalogue {
 
     /// It has lost what it noted about segments; says whether there was anything.
     pub(crate) fn lose_notes(&self) -> bool {
-        let mut notes = Vec::new();
+        self.lose_all(NOTES)
+    }
+
+    /// It has lost how far it had come in the log; says whether it had come anywhere.
+    pub(crate) fn lose_position(&self) -> bool {
+        self.lose_all(POSITION)
+    }
+
+    fn lose_all(&self, first: u8) -> bool {
+        let mut gone = Vec::new();
         let lost = |key: &[u8]| Change { key: key.to_vec(), value: None };
-        let scanned = self.inner.scan(NOTES, &mut |key, _| notes.push(lost(key)));
-        scanned.is_ok() && !notes.is_empty() && self.inner.apply(&notes).is_ok()
+        let scanned = self.inner.scan(first, &mut |key, _| gone.push(lost(key)));
+        scanned.is_ok() && !gone.is_empty() && self.inner.apply(&gone).is_ok()
     }
 
     /// What was injected since the last call.

@@ -256,6 +256,16 @@ impl Node {
         self.sound = false;
     }
 
+    /// The segments are gone, and of the catalogue how far it had come, for a node that is down;
+    /// says whether it had come anywhere.
+    pub(crate) fn lose_log(&mut self) -> bool {
+        self.spent.merge(&self.disk.take_tally());
+        let rng = ChaCha20Rng::from_seed(self.rng.random());
+        self.disk = Arc::new(SimDisk::new(self.disk_bytes(), self.blueprint.disk, rng));
+        self.sound = false;
+        self.catalogue.lose_position()
+    }
+
     /// The catalogue is gone, for a node that is down: it can be made anew from the segments.
     pub(crate) fn lose_catalogue(&mut self) {
         self.spent.merge(&self.catalogue.take_tally());

@@ -24,6 +24,7 @@ mod new_disk;
 mod old_image;
 mod old_records;
 mod one_door;
+mod outlived_log;
 mod owner_away;
 mod proof_relayer;
 mod replicas_again;
@@ -67,6 +68,7 @@ pub(crate) const ALL: &[Scenario] = &[
     many_beginnings::SCENARIO,
     old_records::SCENARIO,
     second_look::SCENARIO,
+    outlived_log::SCENARIO,
     dead_before_ack::SCENARIO,
     black_out::SCENARIO,
     failed_sync::SCENARIO,

@@ -40,6 +40,8 @@ pub(crate) enum Step {
     Supplant(Index),
     /// The catalogue of a node that is down has lost its notes.
     LoseNotes(Index),
+    /// A node that is down has lost its segments, and its catalogue how far it had come.
+    LoseLog(Index),
     /// The catalogue of a node that is down is gone.
     LoseCatalogue(Index),
     /// A user fetches everything that was promised, as soon as the machine runs.
@@ -111,6 +113,11 @@ impl<'a> World<'a> {
                 }
                 Step::LoseNotes(node) => {
                     let lost = self.nodes[node].catalogue.lose_notes();
+                    self.faults.add(Fault::CatalogueWrong, lost.into());
+                }
+                Step::LoseLog(node) => {
+                    let lost = self.nodes[node].lose_log();
+                    self.faults.add(Fault::NameLost, 1);
                     self.faults.add(Fault::CatalogueWrong, lost.into());
                 }
                 Step::LoseCatalogue(node) => {
