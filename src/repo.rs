@@ -5,6 +5,8 @@
 //! | [`frame`] | what a seal encloses: kind, compression, padding (pure) |
 //! | [`chunker`] | cuts a stream where its content says so (pure) |
 //! | [`listing`] | which chunks make a file: the root that a capability names (pure) |
+//! | [`sealer`] | plaintexts to sealed chunks, and where those go (pure) |
+//! | [`open`] | a chunk that came: its checks, its plaintext (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -15,7 +17,9 @@ pub mod chunker;
 pub mod frame;
 pub mod get;
 pub mod listing;
+pub mod open;
 pub mod put;
+pub mod sealer;
 
 #[cfg(test)]
 mod fixture;

@@ -1,7 +1,8 @@
 //! For tests: data, keys, and a mesh that is a map.
 
 use super::get::{ChunkSource, FetchError, Fetched, Output, OutputError, Wanted};
-use super::put::{ChunkSink, PutContext, PutError, PutSummary, SinkClosed, put_pieces};
+use super::put::{PutContext, PutError, PutSummary, put_pieces};
+use super::sealer::{ChunkSink, SinkClosed};
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::header::Header;
 use crate::crypto::keys::{Master, OwnerKeys};

@@ -5,11 +5,8 @@
 //! at most 2.4 MB of listings and [`GetLimits`] of chunks. Chunks come in any order and are written
 //! at their offsets.
 //!
-//! What is checked of each chunk, in this order: the source vouches that the bytes match the id;
-//! the header is that of the id; **Y in the header is y*G of the key in hand, before anything is
-//! opened** (secretbox alone does not commit to a key); the seal opens; the frame is exact; the
-//! plaintext has the kind and the length that the listing said. The chunk key cannot be recomputed
-//! by a reader, who has no dedup key: id, Y and the seal bind the plaintext to the listing.
+//! What is checked of each chunk stands in [`open`](super::open); here its length is, against what
+//! the listing said.
 
 #[cfg(feature = "node")]
 pub mod file;
@@ -18,13 +15,13 @@ mod part;
 #[cfg(test)]
 mod tests;
 
-use super::frame::{self, FrameError, Kind, PLAINTEXT_BYTES_MAX};
-use super::listing::{ChunkRef, Listing, ListingError};
+use super::frame::{Kind, PLAINTEXT_BYTES_MAX};
+use super::listing::{ChunkRef, Listing};
+use super::open::{Damage, open_chunk};
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::capability::Capability;
 use crate::crypto::header::Header;
 use crate::crypto::keys::{ChunkKey, ChunkSecret};
-use crate::crypto::seal;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -181,34 +178,6 @@ pub struct GetProgress {
     pub chunks: u64,
     /// Bytes that an earlier run had written.
     pub resumed_bytes: u64,
-}
-
-/// What is wrong with a chunk whose bytes match its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
-    /// The header is not that of the id.
-    #[error("the header is not that of the chunk's id")]
-    WrongHeader,
-    /// Y is not y*G of the key in hand, or the seal does not open under it.
-    #[error("the chunk does not open under the key that names it")]
-    Seal,
-    /// See [`FrameError`].
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// A listing where a piece of the file should be, or the other way round.
-    #[error("the chunk is of another kind than it should be")]
-    Kind,
-    /// Not as long as the listing says.
-    #[error("the chunk holds {found} bytes, its listing says {declared}")]
-    Length {
-        /// As the listing says.
-        declared: u64,
-        /// As it is.
-        found: u64,
-    },
-    /// See [`ListingError`].
-    #[error(transparent)]
-    Listing(#[from] ListingError),
 }
 
 /// Which part of the file a chunk stands for.
@@ -374,23 +343,16 @@ impl Asked {
         GetError::Damaged { part: self.part.clone(), id: self.id, damage }
     }
 
-    /// The plaintext, after all checks of the module's documentation.
+    /// The plaintext, after all checks.
     fn open(&self, fetched: &Fetched) -> Result<Bytes, Damage> {
-        let Fetched { header, sealed, .. } = fetched;
-        if header.id() != self.id || u64::from(header.sealed_bytes) != sealed.len() as u64 {
-            return Err(Damage::WrongHeader);
-        }
-        let opened = seal::open(&self.ck, header, sealed).map_err(|_| Damage::Seal)?;
-        let frame = frame::decode(opened)?;
         let piece = matches!(self.part, Part::Piece(_));
-        if frame.kind != if piece { Kind::File } else { Kind::Listing } {
-            return Err(Damage::Kind);
-        }
-        let found = frame.plaintext.len() as u64;
+        let kind = if piece { Kind::File } else { Kind::Listing };
+        let plaintext = open_chunk(&self.ck, &self.id, &fetched.header, &fetched.sealed, kind)?;
+        let found = plaintext.len() as u64;
         if piece && found != self.bytes {
             return Err(Damage::Length { declared: self.bytes, found });
         }
-        Ok(frame.plaintext)
+        Ok(plaintext)
     }
 }
 

@@ -10,43 +10,14 @@
 #[cfg(feature = "node")]
 pub mod file;
 
-use super::frame::{FrameEncoder, FrameError, Kind};
+use super::frame::{FrameError, Kind};
 use super::listing::{ChunkRef, ClosedListing, ListingBuilder, TooManyChunks};
-use crate::buffers::Buffers;
-use crate::core::types::{ChunkId, Locality};
+use super::sealer::{ChunkSink, SealError, SealedSoFar, Sealer, SinkClosed};
+use crate::core::types::Locality;
 use crate::crypto::capability::Capability;
-use crate::crypto::keys::{ChunkKey, OwnerKeys};
-use crate::crypto::seal::{SEAL_OVERHEAD_BYTES, SealedChunk};
-use std::collections::BTreeMap;
+use crate::crypto::keys::OwnerKeys;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// How many distinct pieces one half of the memory for repeats holds; 5 MiB for both.
-const SEEN_HALF_MAX: usize = 32 << 10;
-
-/// Memory of chunks that have all their replicas, kept for those to come.
-const IDLE_BYTES_MAX: usize = 16 << 20;
-
-/// Replicas are not made distinct yet: `variant` of the chunk key's derivation.
-const VARIANT: u8 = 0;
-
-/// Where sealed chunks go: in the node the owner role, behind a bounded channel.
-pub trait ChunkSink {
-    /// Takes one chunk over; blocks while the window is full, which is how backpressure reaches
-    /// the disk. `plaintext_bytes` is how much of the file the chunk holds, 0 for a listing.
-    ///
-    /// A piece that repeats after very many others comes again, with the same id.
-    ///
-    /// # Errors
-    /// [`SinkClosed`] where nobody takes chunks any more; the put then ends.
-    fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed>;
-}
-
-/// Nobody takes chunks any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the put was stopped: nobody takes its chunks any more")]
-pub struct SinkClosed;
 
 /// Under what a file is put.
 #[derive(Debug, Clone, Copy)]
@@ -57,17 +28,6 @@ pub struct PutContext<'a> {
     pub locality: Locality,
     /// Set by another thread to end the put at the next chunk.
     pub cancel: &'a AtomicBool,
-}
-
-/// How far a put has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct PutProgress {
-    /// Bytes of the file that were read and handed over.
-    pub bytes: u64,
-    /// Chunks handed over, listings included, repeats not.
-    pub chunks: u64,
-    /// Their sealed bytes, one copy.
-    pub sealed_bytes: u64,
 }
 
 /// A file of which every chunk was handed over.
@@ -128,6 +88,15 @@ pub enum PutError {
     Cancelled,
 }
 
+impl From<SealError> for PutError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Frame(error) => Self::Frame(error),
+            SealError::Closed(error) => Self::Closed(error),
+        }
+    }
+}
+
 /// Puts what `pieces` yields: each 1 to
 /// [`PLAINTEXT_BYTES_MAX`](super::frame::PLAINTEXT_BYTES_MAX) bytes, in order. Runs on the caller's
 /// thread.
@@ -138,119 +107,37 @@ pub fn put_pieces<P: AsRef<[u8]>>(
     pieces: impl IntoIterator<Item = Result<P, PutError>>,
     context: PutContext<'_>,
     sink: &mut impl ChunkSink,
-    mut progress: impl FnMut(PutProgress),
+    mut progress: impl FnMut(SealedSoFar),
 ) -> Result<PutSummary, PutError> {
-    let mut sealer = Sealer::new(context, sink);
+    let mut sealer = Sealer::new(context.keys, context.locality, sink);
     let mut listing = ListingBuilder::new();
-    let mut seen = Seen::default();
     for piece in pieces {
         if context.cancel.load(Ordering::Relaxed) {
             return Err(PutError::Cancelled);
         }
-        let entry = sealer.piece(piece?.as_ref(), &mut seen)?;
-        listing.add(&entry, &mut |closed| sealer.listing(&closed))?;
-        progress(sealer.done);
+        let entry = sealer.piece(piece?.as_ref())?;
+        listing.add(&entry, &mut |closed| seal_listing(&mut sealer, &closed))?;
+        progress(sealer.done());
     }
-    let root = listing.finish(&mut |closed| sealer.listing(&closed))?;
-    progress(sealer.done);
-    let PutProgress { bytes, chunks, sealed_bytes } = sealer.done;
+    let root = listing.finish(&mut |closed| seal_listing(&mut sealer, &closed))?;
+    progress(sealer.done());
+    let SealedSoFar { bytes, chunks, sealed_bytes } = sealer.done();
     let capability = Capability { id: root.id, locality: root.locality, ck: root.ck };
     Ok(PutSummary { capability, bytes, chunks, sealed_bytes })
 }
 
-/// Makes sealed chunks of plaintexts and hands them over.
-struct Sealer<'a, S> {
-    context: PutContext<'a>,
-    sink: &'a mut S,
-    encoder: FrameEncoder,
-    /// What chunks are sealed in.
-    buffers: Arc<Buffers>,
-    done: PutProgress,
-}
-
-impl<'a, S: ChunkSink> Sealer<'a, S> {
-    fn new(context: PutContext<'a>, sink: &'a mut S) -> Self {
-        let (encoder, buffers) = (FrameEncoder::new(), Buffers::new(IDLE_BYTES_MAX));
-        Self { context, sink, encoder, buffers, done: PutProgress::default() }
-    }
-
-    /// Seals and hands over a piece of the file, unless it was seen before.
-    fn piece(&mut self, plaintext: &[u8], seen: &mut Seen) -> Result<ChunkRef, PutError> {
-        let bytes = plaintext.len() as u64;
-        let ck = ChunkKey::derive(&self.context.keys.dedup, VARIANT, Kind::File as u8, plaintext);
-        let name = Seen::name(&ck);
-        let id = match seen.find(&name) {
-            Some(id) => id,
-            None => {
-                let id = self.seal(&ck, Kind::File, plaintext, bytes)?;
-                seen.add(name, id);
-                id
-            }
-        };
-        self.done.bytes += bytes;
-        Ok(ChunkRef { ck, id, locality: self.context.locality, bytes })
-    }
-
-    fn listing(&mut self, closed: &ClosedListing) -> Result<ChunkRef, PutError> {
-        let plaintext = &closed.plaintext;
-        let ck =
-            ChunkKey::derive(&self.context.keys.dedup, VARIANT, Kind::Listing as u8, plaintext);
-        let id = self.seal(&ck, Kind::Listing, plaintext, 0)?;
-        Ok(ChunkRef { ck, id, locality: self.context.locality, bytes: closed.bytes })
-    }
-
-    fn seal(
-        &mut self,
-        ck: &ChunkKey,
-        kind: Kind,
-        plaintext: &[u8],
-        plaintext_bytes: u64,
-    ) -> Result<ChunkId, PutError> {
-        let packed = self.encoder.pack(kind, plaintext)?;
-        let mut bytes = self.buffers.take(SEAL_OVERHEAD_BYTES + packed.frame_bytes());
-        bytes.lengthen(SEAL_OVERHEAD_BYTES + packed.frame_bytes());
-        if let Some(frame) = bytes.get_mut(SEAL_OVERHEAD_BYTES..) {
-            packed.write(frame);
-        }
-        let chunk = SealedChunk::in_place(self.context.keys, ck, self.context.locality, bytes);
-        let id = chunk.id();
-        let sealed_bytes = chunk.sealed.len() as u64;
-        self.sink.store(chunk, plaintext_bytes)?;
-        self.done.chunks += 1;
-        self.done.sealed_bytes += sealed_bytes;
-        Ok(id)
-    }
-}
-
-/// The pieces of this run, by a hash of their keys: the last 32 to 64 thousand distinct ones.
-#[derive(Default)]
-struct Seen {
-    recent: BTreeMap<[u8; 32], ChunkId>,
-    older: BTreeMap<[u8; 32], ChunkId>,
-}
-
-impl Seen {
-    /// Chunk keys themselves are not kept: this memory is not wiped.
-    fn name(ck: &ChunkKey) -> [u8; 32] {
-        *blake3::hash(ck.expose()).as_bytes()
-    }
-
-    fn find(&self, name: &[u8; 32]) -> Option<ChunkId> {
-        self.recent.get(name).or_else(|| self.older.get(name)).copied()
-    }
-
-    fn add(&mut self, name: [u8; 32], id: ChunkId) {
-        if self.recent.len() >= SEEN_HALF_MAX {
-            self.older = std::mem::take(&mut self.recent);
-        }
-        self.recent.insert(name, id);
-    }
+fn seal_listing<S: ChunkSink>(
+    sealer: &mut Sealer<'_, S>,
+    closed: &ClosedListing,
+) -> Result<ChunkRef, PutError> {
+    Ok(sealer.meta(Kind::Listing, &closed.plaintext, closed.bytes)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{Mesh, context, noise, owner};
     use super::*;
+    use crate::crypto::seal::SealedChunk;
 
     #[test]
     fn the_root_comes_last_and_listings_after_what_they_list() {
@@ -330,18 +217,6 @@ mod tests {
             assert!(!sealed.windows(8).any(|window| window == &file[..8]));
             let ck = summary.capability.ck.expose();
             assert!(!sealed.windows(8).any(|window| window == &ck[..8]));
-        }
-    }
-
-    #[test]
-    fn memory_of_repeats_is_bounded() {
-        let mut seen = Seen::default();
-        for number in 0..(3 * SEEN_HALF_MAX as u64) {
-            let mut name = [0; 32];
-            name[..8].copy_from_slice(&number.to_le_bytes());
-            seen.add(name, ChunkId::from_bytes(name));
-            assert!(seen.recent.len() + seen.older.len() <= 2 * SEEN_HALF_MAX);
-            assert_eq!(seen.find(&name), Some(ChunkId::from_bytes(name)));
         }
     }
 }

@@ -13,7 +13,8 @@ use quloud::repo::get::{
     ChunkSource, FetchError, Fetched, GetLimits, Output, OutputError, Wanted, get_chunks,
 };
 use quloud::repo::put::file::put_stream;
-use quloud::repo::put::{ChunkSink, PutContext, PutSummary, SinkClosed};
+use quloud::repo::put::{PutContext, PutSummary};
+use quloud::repo::sealer::{ChunkSink, SinkClosed};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::collections::{BTreeMap, VecDeque};

@@ -5,7 +5,7 @@ use crate::crypto::keys::OwnerKeys;
 use crate::crypto::seal::SealedChunk;
 use crate::repo::fixture::{Memory, Mesh, NEVER, noise, owner};
 use crate::repo::frame::FrameEncoder;
-use crate::repo::listing::FILE_BYTES_MAX;
+use crate::repo::listing::{FILE_BYTES_MAX, ListingError};
 use proptest::prelude::*;
 
 fn get(capability: &Capability, mesh: &mut Mesh) -> (Result<GetProgress, GetError>, Memory) {

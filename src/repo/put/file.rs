@@ -1,9 +1,10 @@
 //! Putting a file of the disk: opened once, read once, and noticed when it changes meanwhile.
 
-use super::{ChunkSink, PutContext, PutError, PutProgress, PutSummary, put_pieces};
+use super::{PutContext, PutError, PutSummary, put_pieces};
 use crate::buffers::{Buffer, Buffers};
 use crate::crypto::keys::ChunkerKey;
 use crate::repo::chunker::Chunker;
+use crate::repo::sealer::{ChunkSink, SealedSoFar};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -115,7 +116,7 @@ pub fn put_file(
     source: &SourceFile,
     context: PutContext<'_>,
     sink: &mut impl ChunkSink,
-    progress: impl FnMut(PutProgress),
+    progress: impl FnMut(SealedSoFar),
 ) -> Result<PutSummary, PutError> {
     let reader = (&source.file).take(source.stamp.bytes);
     put(reader, &source.path, context, sink, progress, |bytes| source.check_unchanged(bytes))
@@ -131,7 +132,7 @@ pub fn put_stream(
     name: &Path,
     context: PutContext<'_>,
     sink: &mut impl ChunkSink,
-    progress: impl FnMut(PutProgress),
+    progress: impl FnMut(SealedSoFar),
 ) -> Result<PutSummary, PutError> {
     put(reader, name, context, sink, progress, |_| Ok(()))
 }
@@ -142,7 +143,7 @@ fn put(
     path: &Path,
     context: PutContext<'_>,
     sink: &mut impl ChunkSink,
-    progress: impl FnMut(PutProgress),
+    progress: impl FnMut(SealedSoFar),
     check: impl FnOnce(u64) -> Result<(), PutError> + Send,
 ) -> Result<PutSummary, PutError> {
     let (sender, receiver) = sync_channel(PIECES_WAITING_MAX);
@@ -206,11 +207,10 @@ fn hand_over(
 
 #[cfg(test)]
 mod tests {
-    use super::super::ChunkSink;
     use super::*;
     use crate::crypto::seal::SealedChunk;
     use crate::repo::fixture::{Mesh, context, noise, owner};
-    use crate::repo::put::SinkClosed;
+    use crate::repo::sealer::SinkClosed;
     use std::io::Write;
 
     fn file(bytes: &[u8]) -> tempfile::NamedTempFile {

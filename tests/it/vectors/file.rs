@@ -6,7 +6,8 @@ use crypto_secretbox::aead::Aead;
 use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
 use quloud::core::types::Locality;
 use quloud::crypto::seal::SealedChunk;
-use quloud::repo::put::{ChunkSink, PutContext, PutError, SinkClosed, put_pieces};
+use quloud::repo::put::{PutContext, PutError, put_pieces};
+use quloud::repo::sealer::{ChunkSink, SinkClosed};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
