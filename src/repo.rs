@@ -7,6 +7,7 @@
 //! | [`listing`] | which chunks make a file: the root that a capability names (pure) |
 //! | [`sealer`] | plaintexts to sealed chunks, and where those go (pure) |
 //! | [`open`] | a chunk that came: its checks, its plaintext (pure) |
+//! | [`reference`], [`varint`] | the two layouts that all of these share (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -19,7 +20,9 @@ pub mod get;
 pub mod listing;
 pub mod open;
 pub mod put;
+pub mod reference;
 pub mod sealer;
+pub mod varint;
 
 #[cfg(test)]
 mod fixture;

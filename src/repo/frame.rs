@@ -57,9 +57,31 @@ const SAMPLE_PIECE_BYTES: usize = 4 << 10;
 pub enum Kind {
     /// A piece of a file.
     File = 1,
-    /// A list of chunks: [`listing`](super::listing). Numbers 3 (tree), 4 (manifest) and 5 (head)
-    /// are reserved.
+    /// A list of chunks: [`listing`](super::listing).
     Listing = 2,
+    /// A leaf or a node of a snapshot's tree.
+    Tree = 3,
+    /// An entry of a device's manifest.
+    Manifest = 4,
+    /// A snapshot. Number 5 stays free: a head's payload is no chunk.
+    Snapshot = 6,
+    /// Small files end to end.
+    Pack = 7,
+}
+
+impl Kind {
+    /// The kind with this number.
+    fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::File,
+            2 => Self::Listing,
+            3 => Self::Tree,
+            4 => Self::Manifest,
+            6 => Self::Snapshot,
+            7 => Self::Pack,
+            _ => return None,
+        })
+    }
 }
 
 /// How the stored bytes are packed.
@@ -261,11 +283,7 @@ pub fn decode(frame: Vec<u8>) -> Result<Frame, FrameError> {
     if version != FRAME_VERSION {
         return Err(FrameError::Version(version));
     }
-    let kind = match kind {
-        1 => Kind::File,
-        2 => Kind::Listing,
-        other => return Err(FrameError::Kind(other)),
-    };
+    let kind = Kind::from_number(kind).ok_or(FrameError::Kind(kind))?;
     if reserved != 0 {
         return Err(FrameError::Reserved(reserved));
     }
@@ -440,7 +458,8 @@ mod tests {
         assert!(decode(good.clone()).is_ok());
         assert_eq!(with(0, 2), Err(FrameError::Version(2)));
         assert_eq!(with(1, 0), Err(FrameError::Kind(0)));
-        assert_eq!(with(1, 3), Err(FrameError::Kind(3)));
+        assert_eq!(with(1, 5), Err(FrameError::Kind(5)));
+        assert_eq!(with(1, 8), Err(FrameError::Kind(8)));
         assert_eq!(with(2, 2), Err(FrameError::Codec(2)));
         assert_eq!(with(3, 1), Err(FrameError::Reserved(1)));
         assert!(matches!(with(4, 101), Err(FrameError::StoredLength { .. })));
@@ -450,6 +469,23 @@ mod tests {
         let mut longer = good.clone();
         longer.push(0);
         assert!(matches!(decode(longer), Err(FrameError::StoredLength { .. })));
+    }
+
+    #[test]
+    fn frame_kinds_have_their_numbers() {
+        let kinds = [
+            (1, Kind::File),
+            (2, Kind::Listing),
+            (3, Kind::Tree),
+            (4, Kind::Manifest),
+            (6, Kind::Snapshot),
+            (7, Kind::Pack),
+        ];
+        for (number, kind) in kinds {
+            let frame = encoded(kind, b"x");
+            assert_eq!(frame[1], number);
+            assert_eq!(decode(frame).unwrap().kind, kind);
+        }
     }
 
     proptest! {

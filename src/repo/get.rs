@@ -16,8 +16,9 @@ mod part;
 mod tests;
 
 use super::frame::{Kind, PLAINTEXT_BYTES_MAX};
-use super::listing::{ChunkRef, Listing};
+use super::listing::Listing;
 use super::open::{Damage, open_chunk};
+use super::reference::ChunkRef;
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::capability::Capability;
 use crate::crypto::header::Header;

@@ -6,8 +6,7 @@
 //!
 //! ```text
 //! version u8 = 1 | level u8 | scheme u8 = 0 | reserved u8 = 0 | count u32 | total u64
-//! then `count` entries of 74 bytes:
-//! chunk key 32 | chunk id 32 | locality u16 | bytes u64
+//! then `count` entries: references of 74 bytes (see `reference`)
 //! ```
 //!
 //! `bytes` is how many bytes of the file lie in or below the entry, `total` is their sum. At level
@@ -17,8 +16,7 @@
 //! hashes of what it lists.
 
 use super::frame::PLAINTEXT_BYTES_MAX;
-use crate::core::types::{ChunkId, Locality};
-use crate::crypto::keys::ChunkKey;
+use super::reference::{ChunkRef, REF_BYTES};
 use bytes::{Buf, Bytes};
 use zeroize::Zeroizing;
 
@@ -35,23 +33,9 @@ pub const LISTING_LEVEL_MAX: u8 = 3;
 pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 
 const HEADER_BYTES: usize = 16;
-const ENTRY_BYTES: usize = 74;
 
 /// The only scheme: each entry is one chunk.
 const SCHEME_SINGLE: u8 = 0;
-
-/// One chunk of a listing.
-#[derive(Debug)]
-pub struct ChunkRef {
-    /// The right to read it.
-    pub ck: ChunkKey,
-    /// Its id.
-    pub id: ChunkId,
-    /// Where its topics are.
-    pub locality: Locality,
-    /// Bytes of the file in it or below it, at least 1.
-    pub bytes: u64,
-}
 
 /// Why a plaintext is not a listing, or not the one that was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +105,7 @@ impl Listing {
         if count > LISTING_ENTRIES_MAX || (count == 0 && level > 0) {
             return Err(ListingError::Count(count));
         }
-        if rest.len() as u64 != u64::from(count) * ENTRY_BYTES as u64 {
+        if rest.len() as u64 != u64::from(count) * REF_BYTES as u64 {
             return Err(wrong_length);
         }
         let listing = Self { level, total, rest };
@@ -156,12 +140,12 @@ impl Listing {
 
     /// How many entries were not taken yet.
     pub fn remaining(&self) -> usize {
-        self.rest.len() / ENTRY_BYTES
+        self.rest.len() / REF_BYTES
     }
 
     fn check_sum(&self) -> Result<(), ListingError> {
         let most = if self.level == 0 { PLAINTEXT_BYTES_MAX as u64 } else { FILE_BYTES_MAX };
-        let (entries, _) = self.rest.as_chunks::<ENTRY_BYTES>();
+        let (entries, _) = self.rest.as_chunks::<REF_BYTES>();
         let mut sum = 0_u64;
         for entry in entries {
             let bytes = entry_bytes(entry);
@@ -175,7 +159,7 @@ impl Listing {
     }
 }
 
-fn entry_bytes(entry: &[u8; ENTRY_BYTES]) -> u64 {
+fn entry_bytes(entry: &[u8; REF_BYTES]) -> u64 {
     let (_, bytes) = entry.split_last_chunk::<8>().expect("an entry is longer than its last field");
     u64::from_le_bytes(*bytes)
 }
@@ -184,15 +168,7 @@ impl Iterator for Listing {
     type Item = ChunkRef;
 
     fn next(&mut self) -> Option<ChunkRef> {
-        let (mut ck, mut id) = ([0; 32], [0; 32]);
-        self.rest.try_copy_to_slice(&mut ck).ok()?;
-        self.rest.try_copy_to_slice(&mut id).ok()?;
-        Some(ChunkRef {
-            ck: ChunkKey::from_bytes(ck),
-            id: ChunkId::from_bytes(id),
-            locality: Locality(self.rest.try_get_u16_le().ok()?),
-            bytes: self.rest.try_get_u64_le().ok()?,
-        })
+        ChunkRef::take(&mut self.rest)
     }
 }
 
@@ -211,10 +187,7 @@ impl OpenListing {
     }
 
     fn add(&mut self, entry: &ChunkRef) {
-        self.plaintext.extend_from_slice(entry.ck.expose());
-        self.plaintext.extend_from_slice(entry.id.as_bytes());
-        self.plaintext.extend_from_slice(&entry.locality.0.to_le_bytes());
-        self.plaintext.extend_from_slice(&entry.bytes.to_le_bytes());
+        entry.put(&mut self.plaintext);
         self.count += 1;
         self.total += entry.bytes;
     }
@@ -341,6 +314,8 @@ impl std::fmt::Debug for ListingBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::types::{ChunkId, Locality};
+    use crate::crypto::keys::ChunkKey;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

@@ -11,7 +11,8 @@
 pub mod file;
 
 use super::frame::{FrameError, Kind};
-use super::listing::{ChunkRef, ClosedListing, ListingBuilder, TooManyChunks};
+use super::listing::{ClosedListing, ListingBuilder, TooManyChunks};
+use super::reference::ChunkRef;
 use super::sealer::{ChunkSink, SealError, SealedSoFar, Sealer, SinkClosed};
 use crate::core::types::Locality;
 use crate::crypto::capability::Capability;

@@ -6,7 +6,7 @@
 //! the same id.
 
 use super::frame::{FrameEncoder, FrameError, Kind};
-use super::listing::ChunkRef;
+use super::reference::ChunkRef;
 use crate::buffers::Buffers;
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::keys::{ChunkKey, OwnerKeys};

@@ -4,7 +4,8 @@ use super::{Record, counted, freeze, read};
 use quloud::core::types::{ChunkId, Locality};
 use quloud::crypto::keys::ChunkKey;
 use quloud::repo::frame::{self, FrameEncoder, FrameError, Kind, PLAINTEXT_BYTES_MAX, frame_bytes};
-use quloud::repo::listing::{ChunkRef, Listing, ListingBuilder, ListingError, TooManyChunks};
+use quloud::repo::listing::{Listing, ListingBuilder, ListingError, TooManyChunks};
+use quloud::repo::reference::ChunkRef;
 
 const FILE: &str = "frame.txt";
 const BAD_FILE: &str = "frame-bad.txt";
@@ -132,7 +133,8 @@ fn bad_frames() -> Vec<Record> {
         ("version-0", "version", hand([0, 1, 0, 0], size, size, TEXT)),
         ("version-2", "version", hand([2, 1, 0, 0], size, size, TEXT)),
         ("kind-0", "kind", hand([1, 0, 0, 0], size, size, TEXT)),
-        ("kind-3", "kind", hand([1, 3, 0, 0], size, size, TEXT)),
+        ("kind-5", "kind", hand([1, 5, 0, 0], size, size, TEXT)),
+        ("kind-8", "kind", hand([1, 8, 0, 0], size, size, TEXT)),
         ("codec-2", "codec", hand([1, 1, 2, 0], size, size, TEXT)),
         ("reserved-1", "reserved", hand([1, 1, 0, 1], size, size, TEXT)),
         ("plaintext-too-long", "plaintext-length", hand([1, 1, 1, 0], most + 1, size, TEXT)),
