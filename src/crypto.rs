@@ -14,11 +14,15 @@
 //! | [`ownership`] | the zero-knowledge proof of ownership |
 //! | [`ack`] | receipts and signed acknowledgements |
 //! | [`answer`] | the signature of an answer on a topic |
+//! | [`head`] | the replaceable record that leads from the words to everything else |
+//! | [`account`] | the MACs of account operations |
 //! | [`capability`] | the read capability as text |
 
+pub mod account;
 pub mod ack;
 pub mod answer;
 pub mod capability;
+pub mod head;
 pub mod header;
 pub mod keyfile;
 pub mod keys;

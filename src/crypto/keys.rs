@@ -295,7 +295,7 @@ pub struct ChunkSecret(Scalar);
 
 impl ChunkSecret {
     /// 64 bytes of HKDF output, reduced modulo the group order (bias below 2^-250).
-    fn expand(prk: &[u8; 32], info: &[&[u8]]) -> Self {
+    pub(super) fn expand(prk: &[u8; 32], info: &[&[u8]]) -> Self {
         let wide = Zeroizing::new(expand::<64>(prk, info));
         Self(Scalar::from_bytes_mod_order_wide(&wide))
     }

@@ -234,7 +234,7 @@ fn challenge(id: &ChunkId, point: &[u8; 32], commitment: &[u8; 32], ctx: &[u8]) 
     hash_to_scalar(b"quloud/v1/challenge", &[id.as_bytes(), point, commitment, ctx])
 }
 
-fn hash_to_scalar(domain: &[u8], parts: &[&[u8]]) -> Scalar {
+pub(super) fn hash_to_scalar(domain: &[u8], parts: &[&[u8]]) -> Scalar {
     let length = u8::try_from(domain.len()).expect("domains are short constants");
     let mut hash = Sha512::new();
     hash.update([length]);
