@@ -455,7 +455,11 @@ pub(crate) fn addressee(message: &Message) -> Role {
         Message::Stream(
             StreamMessage::StoreRequest(_)
             | StreamMessage::StoreChunk(_)
-            | StreamMessage::Retrieve(_),
+            | StreamMessage::Retrieve(_)
+            | StreamMessage::StoreHead(_)
+            | StreamMessage::HeadGet(_)
+            | StreamMessage::AccountRequest(_)
+            | StreamMessage::Release(_),
         ) => Role::Holder,
         Message::Topic(TopicMessage::Answer(_)) | Message::Stream(_) => Role::Owner,
     }

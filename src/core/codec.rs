@@ -8,9 +8,12 @@
 //! |---|---|
 //! | `codec/topic.rs` | gossiped messages and the bodies of sealed answers |
 //! | `codec/stream.rs` | messages between two peers, with or without a payload |
+//! | `codec/head.rs`, `codec/account.rs` | those about heads and accounts |
 //! | `codec/field.rs` | the checks of single fields that both share |
 
+mod account;
 mod field;
+mod head;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -91,10 +94,19 @@ pub const WANTED_MAX: usize = 32;
 /// The largest number of replicas that a request can ask for.
 pub const QUORUM_MAX: u8 = 32;
 
+/// The largest number of chunks in one list or query of an account.
+pub const ACCOUNT_CHUNKS_MAX: usize = 4_096;
+
+/// The largest number of chunks in one release.
+pub const RELEASES_MAX: usize = 256;
+
+/// The largest number of head records in one answer: the newest, and 16 before it.
+pub const HEAD_RECORDS_MAX: usize = 17;
+
 /// The largest head of a stream frame.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// The largest payload of a stream frame: one chunk's sealed bytes.
+/// The largest payload of a stream frame: one chunk's sealed bytes. All other payloads are shorter.
 pub const PAYLOAD_BYTES_MAX: usize = super::types::CHUNK_SEALED_BYTES_MAX as usize;
 
 /// Length of a stream frame's prefix: two lengths.
@@ -108,7 +120,7 @@ const VERSION: u32 = 1;
 pub struct Frame {
     /// The encoded message, at most [`HEAD_BYTES_MAX`].
     pub head: Bytes,
-    /// The sealed bytes of one chunk, at most [`PAYLOAD_BYTES_MAX`]; empty for most messages.
+    /// What belongs to the message, at most [`PAYLOAD_BYTES_MAX`]; empty for most messages.
     pub payload: Bytes,
 }
 

@@ -319,7 +319,14 @@ impl HolderRole {
             | StreamMessage::StoreAck(_)
             | StreamMessage::StoreReject(_)
             | StreamMessage::ChunkData(_)
-            | StreamMessage::RetrieveReject(_) => {}
+            | StreamMessage::RetrieveReject(_)
+            | StreamMessage::HeadData(_)
+            | StreamMessage::AccountAnswer(_)
+            | StreamMessage::ReleaseAnswer(_) => {}
+            StreamMessage::StoreHead(_)
+            | StreamMessage::HeadGet(_)
+            | StreamMessage::AccountRequest(_)
+            | StreamMessage::Release(_) => self.reject(from, Reject::Malformed),
         }
     }
 

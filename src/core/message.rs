@@ -1,8 +1,22 @@
 //! What nodes say to each other, as domain types. [`super::codec`] turns them into bytes.
 //!
 //! Two kinds, and they never mix: a [`TopicMessage`] is gossiped, anonymous and at most 4 KiB; a
-//! [`StreamMessage`] travels between two authenticated peers, and only two of its kinds carry a
-//! payload (the sealed bytes of one chunk, never copied).
+//! [`StreamMessage`] travels between two authenticated peers, and some of its kinds carry a payload:
+//! the sealed bytes of one chunk, never copied, or records of a fixed length.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `message/head.rs` | heads: storing and fetching them |
+//! | `message/account.rs` | an owner's account at a holder, and letting go of chunks |
+
+mod account;
+mod head;
+
+pub use account::{
+    AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkState, KeptChunks,
+    ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
+};
+pub use head::{HeadData, HeadGet, StoreHead};
 
 use super::types::{
     Account, AnswerTag, BatchId, ChunkId, LeaseTerms, MeshId, RequestDigest, StoreEpoch,
@@ -262,6 +276,20 @@ pub enum StreamMessage {
     ChunkData(ChunkData),
     /// No, and why.
     RetrieveReject(RetrieveReject),
+    /// A head to store.
+    StoreHead(StoreHead),
+    /// A head, please.
+    HeadGet(HeadGet),
+    /// Here it is.
+    HeadData(HeadData),
+    /// A question about the asker's account.
+    AccountRequest(AccountRequest),
+    /// The answer to it.
+    AccountAnswer(AccountAnswer),
+    /// Let these chunks go, or take that back.
+    Release(Release),
+    /// What it came to.
+    ReleaseAnswer(ReleaseAnswer),
 }
 
 /// Who speaks: checked before anything else is read from a stream.
@@ -345,6 +373,8 @@ pub enum StoreRefusal {
     Unwilling = 5,
     /// The account has as much here as one account may have.
     OverQuota = 6,
+    /// Of a head: a newer number is held, or this one in other bytes.
+    Superseded = 7,
 }
 
 /// Not stored.

@@ -278,7 +278,15 @@ impl OwnerRole {
             StreamMessage::Hello(_)
             | StreamMessage::StoreRequest(_)
             | StreamMessage::StoreChunk(_)
-            | StreamMessage::Retrieve(_) => {}
+            | StreamMessage::Retrieve(_)
+            | StreamMessage::StoreHead(_)
+            | StreamMessage::HeadGet(_)
+            | StreamMessage::AccountRequest(_)
+            | StreamMessage::Release(_) => {}
+            // Answers to what this role never asks.
+            StreamMessage::HeadData(_)
+            | StreamMessage::AccountAnswer(_)
+            | StreamMessage::ReleaseAnswer(_) => shared.reject(from, Reject::Unsolicited),
         }
     }
 

@@ -140,12 +140,19 @@ impl Drive {
                 | StreamMessage::StoreAck(_)
                 | StreamMessage::StoreReject(_)
                 | StreamMessage::ChunkData(_)
-                | StreamMessage::RetrieveReject(_),
+                | StreamMessage::RetrieveReject(_)
+                | StreamMessage::HeadData(_)
+                | StreamMessage::AccountAnswer(_)
+                | StreamMessage::ReleaseAnswer(_),
             ) => true,
             Message::Stream(
                 StreamMessage::StoreRequest(_)
                 | StreamMessage::StoreChunk(_)
-                | StreamMessage::Retrieve(_),
+                | StreamMessage::Retrieve(_)
+                | StreamMessage::StoreHead(_)
+                | StreamMessage::HeadGet(_)
+                | StreamMessage::AccountRequest(_)
+                | StreamMessage::Release(_),
             ) => false,
             // The network layer keeps it to itself; a second one means nothing.
             Message::Stream(StreamMessage::Hello(_)) => return,

@@ -210,5 +210,12 @@ fn kind(message: &StreamMessage) -> &'static str {
         StreamMessage::Retrieve(_) => "retrieve",
         StreamMessage::ChunkData(_) => "chunk data",
         StreamMessage::RetrieveReject(_) => "retrieve reject",
+        StreamMessage::StoreHead(_) => "store head",
+        StreamMessage::HeadGet(_) => "head get",
+        StreamMessage::HeadData(_) => "head data",
+        StreamMessage::AccountRequest(_) => "account request",
+        StreamMessage::AccountAnswer(_) => "account answer",
+        StreamMessage::Release(_) => "release",
+        StreamMessage::ReleaseAnswer(_) => "release answer",
     }
 }

@@ -1,11 +1,11 @@
-//! Messages between two authenticated peers. Two kinds carry a payload: the sealed bytes of one
-//! chunk, as long as its header says; all others carry none.
+//! Messages between two authenticated peers. Some kinds carry a payload: the sealed bytes of one
+//! chunk, as long as its header says, or fixed records; all others carry none.
 
 use super::field::{
     array, bytes, decode_claim, decode_hello, decode_request, decode_terms, distinct, encode_claim,
     encode_hello, encode_request, encode_terms, ensure,
 };
-use super::{OFFERS_MAX, Reject, VERSION};
+use super::{OFFERS_MAX, Reject, VERSION, account, head};
 use crate::core::message::{
     ChunkData, Retrieve, RetrieveRefusal, RetrieveReject, StoreAck, StoreChunk, StoreRefusal,
     StoreReject, StreamMessage,
@@ -50,14 +50,52 @@ pub(super) fn encode(message: &StreamMessage) -> (proto::StreamMessage, Bytes) {
             request: reject.request,
             reason: u32::from(reject.reason as u8),
         }),
+        StreamMessage::StoreHead(store) => {
+            payload = store.record.clone();
+            Body::StoreHead(head::encode_store(store))
+        }
+        StreamMessage::HeadGet(get) => Body::HeadGet(head::encode_get(get)),
+        StreamMessage::HeadData(data) => {
+            payload = head::data_payload(data);
+            Body::HeadData(proto::HeadData { request: data.request })
+        }
+        StreamMessage::AccountRequest(asked) => {
+            let (message, ids) = account::encode_request(asked);
+            payload = ids;
+            Body::AccountRequest(message)
+        }
+        StreamMessage::AccountAnswer(answer) => {
+            let (message, kept) = account::encode_answer(answer);
+            payload = kept;
+            Body::AccountAnswer(message)
+        }
+        StreamMessage::Release(release) => Body::Release(account::encode_release(release)),
+        StreamMessage::ReleaseAnswer(answer) => {
+            Body::ReleaseAnswer(account::encode_release_answer(answer))
+        }
     };
     (proto::StreamMessage { version: VERSION, body: Some(body) }, payload)
 }
 
-pub(super) fn decode(head: proto::StreamMessage, payload: Bytes) -> Result<StreamMessage, Reject> {
-    let body = head.body.ok_or(Reject::Malformed)?;
-    let carries = matches!(body, Body::StoreChunk(_) | Body::ChunkData(_));
-    ensure(carries || payload.is_empty())?;
+/// Whether messages of this kind have a payload; each then checks its own.
+fn carries(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::StoreChunk(_)
+            | Body::ChunkData(_)
+            | Body::StoreHead(_)
+            | Body::HeadData(_)
+            | Body::AccountRequest(_)
+            | Body::AccountAnswer(_)
+    )
+}
+
+pub(super) fn decode(
+    message: proto::StreamMessage,
+    payload: Bytes,
+) -> Result<StreamMessage, Reject> {
+    let body = message.body.ok_or(Reject::Malformed)?;
+    ensure(carries(&body) || payload.is_empty())?;
     Ok(match body {
         Body::Hello(hello) => StreamMessage::Hello(decode_hello(hello)?),
         Body::StoreRequest(request) => StreamMessage::StoreRequest(decode_request(request)?),
@@ -87,6 +125,19 @@ pub(super) fn decode(head: proto::StreamMessage, payload: Bytes) -> Result<Strea
             request: reject.request,
             reason: retrieve_refusal(reject.reason)?,
         }),
+        Body::StoreHead(store) => StreamMessage::StoreHead(head::decode_store(store, payload)?),
+        Body::HeadGet(get) => StreamMessage::HeadGet(head::decode_get(get)?),
+        Body::HeadData(data) => StreamMessage::HeadData(head::decode_data(data, payload)?),
+        Body::AccountRequest(asked) => {
+            StreamMessage::AccountRequest(account::decode_request(asked, payload)?)
+        }
+        Body::AccountAnswer(answer) => {
+            StreamMessage::AccountAnswer(account::decode_answer(answer, payload)?)
+        }
+        Body::Release(release) => StreamMessage::Release(account::decode_release(release)?),
+        Body::ReleaseAnswer(answer) => {
+            StreamMessage::ReleaseAnswer(account::decode_release_answer(answer)?)
+        }
     })
 }
 
@@ -171,6 +222,7 @@ fn store_refusal(reason: u32) -> Result<StoreRefusal, Reject> {
         4 => StoreRefusal::Failed,
         5 => StoreRefusal::Unwilling,
         6 => StoreRefusal::OverQuota,
+        7 => StoreRefusal::Superseded,
         _ => return Err(Reject::Malformed),
     })
 }

@@ -1,5 +1,6 @@
 //! Round trips, the largest legal messages, and everything that must be turned down.
 
+mod accounts;
 mod rejects;
 
 use super::*;
@@ -124,6 +125,7 @@ fn stream_message() -> impl Strategy<Value = StreamMessage> {
         Just(StoreRefusal::Failed),
         Just(StoreRefusal::Unwilling),
         Just(StoreRefusal::OverQuota),
+        Just(StoreRefusal::Superseded),
     ];
     let retrieve_refusal = prop_oneof![
         Just(RetrieveRefusal::NotHeld),
@@ -153,6 +155,7 @@ fn stream_message() -> impl Strategy<Value = StreamMessage> {
         (any::<u64>(), retrieve_refusal).prop_map(|(request, reason)| {
             StreamMessage::RetrieveReject(RetrieveReject { request, reason })
         }),
+        accounts::message(),
     ]
 }
 

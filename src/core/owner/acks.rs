@@ -205,7 +205,10 @@ impl StoreFlow {
                 shared.peers.over_quota(now, node, QUOTA_PAUSE);
                 (0, QUOTA_PAUSE)
             }
-            StoreRefusal::Invalid | StoreRefusal::Failed => (SCORE_FAILED, FULL_PAUSE),
+            // Chunks are never superseded: who says so of one is as good as broken.
+            StoreRefusal::Invalid | StoreRefusal::Failed | StoreRefusal::Superseded => {
+                (SCORE_FAILED, FULL_PAUSE)
+            }
         };
         shared.peers.rate(now, node, score);
         shared.peers.avoid(now, node, pause);

@@ -4,13 +4,13 @@ use super::*;
 use crate::proto;
 use prost::Message as _;
 
-type Change<M> = (&'static str, fn(&mut M));
+pub(super) type Change<M> = (&'static str, fn(&mut M));
 
-fn short(bytes: &mut Bytes) {
+pub(super) fn short(bytes: &mut Bytes) {
     *bytes = bytes.slice(1..);
 }
 
-fn long(bytes: &mut Bytes) {
+pub(super) fn long(bytes: &mut Bytes) {
     *bytes = [bytes.as_ref(), &[0]].concat().into();
 }
 
@@ -27,6 +27,8 @@ macro_rules! fixed {
         }
     };
 }
+
+pub(super) use fixed;
 
 fn request() -> proto::StoreRequest {
     let offer = |id: ChunkId| proto::Offer { id: bytes_of(id.as_bytes()), sealed_bytes: 41 };
@@ -172,7 +174,7 @@ const ACK: &[Change<proto::StoreAck>] = &[
 ];
 
 /// Checks that `good` decodes, and that it does not after any one of `changes`.
-fn each_change_is_rejected<M: Clone>(
+pub(super) fn each_change_is_rejected<M: Clone>(
     good: &M,
     changes: &[&[Change<M>]],
     decode: impl Fn(M) -> Result<(), Reject>,
@@ -198,7 +200,7 @@ fn signed(answer: proto::AnswerBody) -> Result<(), Reject> {
     decode_answer(&answer.encode_to_vec()).map(drop)
 }
 
-fn stream(body: proto::stream_message::Body, payload: &[u8]) -> Result<(), Reject> {
+pub(super) fn stream(body: proto::stream_message::Body, payload: &[u8]) -> Result<(), Reject> {
     let head = proto::StreamMessage { version: 1, body: Some(body) };
     let (head, payload) = (head.encode_to_vec().into(), bytes_of(payload));
     decode_stream(Frame { head, payload }).map(drop)
@@ -272,7 +274,7 @@ fn each_wrong_field_of_a_stream_message_is_rejected() {
 #[test]
 fn unknown_refusals_are_rejected() {
     use proto::stream_message::Body;
-    for reason in [0, 7, 256, u32::MAX] {
+    for reason in [0, 8, 256, u32::MAX] {
         let (batch, id) = (bytes_of(&[1; 16]), bytes_of(&[2; 32]));
         let reject = Body::StoreReject(proto::StoreReject { batch, id, reason });
         assert_eq!(stream(reject, &[]), Err(Reject::Malformed), "store {reason}");
