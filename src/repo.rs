@@ -8,6 +8,10 @@
 //! | [`sealer`] | plaintexts to sealed chunks, and where those go (pure) |
 //! | [`open`] | a chunk that came: its checks, its plaintext (pure) |
 //! | [`reference`], [`varint`] | the two layouts that all of these share (pure) |
+//! | [`tree`] | what is recorded of a snapshot's files (pure) |
+//! | [`pack`] | small files side by side in one chunk (pure) |
+//! | [`known`] | which small files are in packs already (pure) |
+//! | [`snapshot`] | what was backed up, when, and its tree (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -17,11 +21,15 @@ pub mod catalog;
 pub mod chunker;
 pub mod frame;
 pub mod get;
+pub mod known;
 pub mod listing;
 pub mod open;
+pub mod pack;
 pub mod put;
 pub mod reference;
 pub mod sealer;
+pub mod snapshot;
+pub mod tree;
 pub mod varint;
 
 #[cfg(test)]

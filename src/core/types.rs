@@ -88,6 +88,15 @@ name! {
     AnswerTag, 8
 }
 
+name! {
+    /// A snapshot: SHA-256 over what it says.
+    SnapshotId, 32
+}
+name! {
+    /// One device of an owner; random, made with its folder.
+    DeviceId, 16
+}
+
 /// 16 bits that an owner picks per batch; the first b of them name the shard whose topics are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Locality(pub u16);

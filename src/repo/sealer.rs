@@ -108,6 +108,28 @@ impl<'a, S: ChunkSink> Sealer<'a, S> {
         Ok(ChunkRef { ck, id, locality: self.locality, bytes })
     }
 
+    /// A piece that need not be handed over when it comes: enough holders have it.
+    pub fn remember(&mut self, piece: &ChunkRef) {
+        self.seen.add(Seen::name(&piece.ck), piece.id);
+    }
+
+    /// Seals and hands over a pack. Its bytes count when it is handed over: it is never seen twice.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn pack(&mut self, plaintext: &[u8]) -> Result<ChunkRef, SealError> {
+        let bytes = plaintext.len() as u64;
+        let ck = ChunkKey::derive(&self.keys.dedup, VARIANT, Kind::Pack as u8, plaintext);
+        let id = self.seal(&ck, Kind::Pack, plaintext, bytes)?;
+        self.done.bytes += bytes;
+        Ok(ChunkRef { ck, id, locality: self.locality, bytes })
+    }
+
+    /// Where chunks go.
+    pub fn sink(&mut self) -> &mut S {
+        self.sink
+    }
+
     /// Seals and hands over what names other chunks. `bytes` is what its reference will say: how
     /// many bytes of files lie below it.
     ///

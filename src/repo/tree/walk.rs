@@ -1,0 +1,208 @@
+//! A root in, entries out. Never blocks: it says which chunks it needs and is given them, in any
+//! order, so it runs the same over a mesh, a cache and a simulated world.
+//!
+//! Everything is checked in passing: levels, orders, first paths and sums against what the node
+//! above says, each entry on its own, and that each lies in a folder that came before. Memory: eight
+//! chunks that were asked for, one node a level taken apart.
+
+use super::check::{Order, TreeFault, ensure};
+use super::decode::Leaf;
+use super::node::{self, Child};
+use super::{ENTRIES_MAX, Entry, TreeRoot, path};
+use crate::repo::reference::ChunkRef;
+use bytes::Bytes;
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+/// So many chunks are asked for ahead.
+const AHEAD: usize = 8;
+
+/// A tree chunk that is needed.
+#[derive(Debug)]
+pub struct TreeChunk {
+    /// Comes back with the plaintext; unique within one walk.
+    pub index: u64,
+    /// The chunk, of kind [`Tree`](crate::repo::frame::Kind::Tree).
+    pub reference: ChunkRef,
+}
+
+/// What comes next.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and used at once")]
+pub enum Step {
+    /// The next entry.
+    Entry(Entry),
+    /// Nothing before a chunk that was asked for, or is to be, comes.
+    Wait,
+    /// There are no more.
+    End,
+}
+
+/// A part of the tree that was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Its first path; empty where all of the tree is gone.
+    pub first: Vec<u8>,
+    /// How many entries are lost.
+    pub entries: u64,
+}
+
+/// Pulls the entries of a tree in their order.
+#[derive(Debug)]
+pub struct TreeWalk {
+    /// What was not reached yet, in order: the next is in front.
+    ahead: VecDeque<Place>,
+    leaf: Option<OpenLeaf>,
+    order: Order,
+    /// Entries before this one are left out.
+    from: Vec<u8>,
+    /// What comes next does not follow what came last.
+    jumped: bool,
+    next_index: u64,
+}
+
+/// A leaf or a node that was not reached yet.
+#[derive(Debug)]
+struct Place {
+    child: Child,
+    level: u8,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// To be asked for.
+    Needed,
+    /// Asked for, under this index.
+    Asked(u64),
+    /// Given.
+    Here(Bytes),
+}
+
+/// The leaf that entries come from.
+#[derive(Debug)]
+struct OpenLeaf {
+    leaf: Leaf,
+    said: Child,
+    begun: bool,
+}
+
+impl TreeWalk {
+    /// All entries from `from` on; from the first one where that is empty.
+    pub fn new(root: &TreeRoot, from: &[u8]) -> Self {
+        let reference = root.reference.duplicate();
+        let child = Child { reference, entries: root.entries, first: Vec::new() };
+        let root = Place { child, level: root.level, state: State::Needed };
+        Self {
+            ahead: VecDeque::from([root]),
+            leaf: None,
+            order: Order::default(),
+            from: from.to_vec(),
+            jumped: false,
+            next_index: 0,
+        }
+    }
+
+    /// The next chunk to ask for, in the order of need; `None` where enough were.
+    pub fn wanted(&mut self) -> Option<TreeChunk> {
+        let mut near = self.ahead.iter_mut().take(AHEAD);
+        let place = near.find(|place| matches!(place.state, State::Needed))?;
+        let index = self.next_index;
+        self.next_index += 1;
+        place.state = State::Asked(index);
+        Some(TreeChunk { index, reference: place.child.reference.duplicate() })
+    }
+
+    /// The plaintext of a chunk that was asked for. What was not, or was given up, is of no use.
+    pub fn give(&mut self, index: u64, plaintext: Bytes) {
+        if let Some(at) = self.position(index)
+            && let Some(place) = self.ahead.get_mut(at)
+        {
+            place.state = State::Here(plaintext);
+        }
+    }
+
+    /// A chunk that was asked for does not come: the walk goes on behind what lies below it.
+    pub fn give_up(&mut self, index: u64) -> Option<Gap> {
+        let place = self.ahead.remove(self.position(index)?)?;
+        self.jumped = true;
+        Some(Gap { first: place.child.first, entries: place.child.entries })
+    }
+
+    /// The next entry, or why there is none.
+    ///
+    /// # Errors
+    /// [`TreeFault`], whatever the chunks say; the walk is then of no more use.
+    pub fn step(&mut self) -> Result<Step, TreeFault> {
+        loop {
+            if let Some(entry) = self.next_of_leaf()? {
+                if path::compare(&entry.path, &self.from) != Ordering::Less {
+                    return Ok(Step::Entry(entry));
+                }
+                continue;
+            }
+            let Some(next) = self.ahead.front() else {
+                return Ok(Step::End);
+            };
+            let State::Here(plaintext) = &next.state else {
+                return Ok(Step::Wait);
+            };
+            let plaintext = plaintext.clone();
+            let Some(Place { child, level, .. }) = self.ahead.pop_front() else {
+                return Ok(Step::End);
+            };
+            if level == 0 {
+                self.open(child, plaintext)?;
+            } else {
+                self.descend(&child, level, plaintext)?;
+            }
+        }
+    }
+
+    fn position(&self, index: u64) -> Option<usize> {
+        let asked = |place: &Place| matches!(place.state, State::Asked(asked) if asked == index);
+        self.ahead.iter().position(asked)
+    }
+
+    /// The next entry of the open leaf. At its end it must have been what was said of it.
+    fn next_of_leaf(&mut self) -> Result<Option<Entry>, TreeFault> {
+        let Some(OpenLeaf { leaf, said, begun }) = &mut self.leaf else {
+            return Ok(None);
+        };
+        let Some(entry) = leaf.next(&mut self.order)? else {
+            let totals = (said.entries, said.reference.bytes);
+            ensure(leaf.totals() == totals, TreeFault::Child)?;
+            self.leaf = None;
+            return Ok(None);
+        };
+        let first = *begun || said.first.is_empty() || said.first == entry.path;
+        ensure(first, TreeFault::Child)?;
+        *begun = true;
+        Ok(Some(entry))
+    }
+
+    fn open(&mut self, said: Child, plaintext: Bytes) -> Result<(), TreeFault> {
+        if std::mem::take(&mut self.jumped) {
+            self.order.jump(path::parent(&said.first).unwrap_or_default());
+        }
+        self.leaf = Some(OpenLeaf { leaf: Leaf::decode(plaintext)?, said, begun: false });
+        Ok(())
+    }
+
+    /// Puts the children of a node in its place, but those that end before `from`.
+    fn descend(&mut self, above: &Child, level: u8, plaintext: Bytes) -> Result<(), TreeFault> {
+        ensure(above.entries <= ENTRIES_MAX, TreeFault::TooLarge)?;
+        let mut children = node::decode(plaintext, level, above)?;
+        let starts = |child: &Child| path::compare(&child.first, &self.from) != Ordering::Greater;
+        let before = children.iter().skip(1).take_while(|child| starts(child)).count();
+        if before > 0 {
+            children.drain(..before);
+            self.jumped = true;
+        }
+        for child in children.into_iter().rev() {
+            let level = level.saturating_sub(1);
+            self.ahead.push_front(Place { child, level, state: State::Needed });
+        }
+        Ok(())
+    }
+}
