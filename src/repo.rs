@@ -12,6 +12,7 @@
 //! | [`pack`] | small files side by side in one chunk (pure) |
 //! | [`known`] | which small files are in packs already (pure) |
 //! | [`snapshot`] | what was backed up, when, and its tree (pure) |
+//! | [`engine`] | entries and contents in, a sealed tree out: a backup without a disk (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -19,6 +20,7 @@
 #[cfg(feature = "node")]
 pub mod catalog;
 pub mod chunker;
+pub mod engine;
 pub mod frame;
 pub mod get;
 pub mod known;
