@@ -1,8 +1,8 @@
 //! What nodes say to each other, as domain types. [`super::codec`] turns them into bytes.
 //!
 //! Two kinds, and they never mix: a [`TopicMessage`] is gossiped, anonymous and at most 4 KiB; a
-//! [`StreamMessage`] travels between two authenticated peers, and some of its kinds carry a payload:
-//! the sealed bytes of one chunk, never copied, or records of a fixed length.
+//! [`StreamMessage`] travels between two authenticated peers, and some of its kinds carry a
+//! payload: the sealed bytes of one chunk, never copied, or records of a fixed length.
 //!
 //! | file | what it holds |
 //! |---|---|

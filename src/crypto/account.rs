@@ -1,9 +1,9 @@
 //! The MACs of account operations: what an owner asks a holder about its account, and the answer.
 //!
-//! Both sides have the pair key, so a MAC shows the owner that the holder speaks and the holder that
-//! the owner does; to anybody else it shows nothing, unlike a signature. A holder looks nothing up
-//! before the MAC of the question holds, and an answer's covers the question's nonce, so that none
-//! can be said again. Layouts, integers little-endian, `operation` and `more` being `u8`:
+//! Both sides have the pair key, so a MAC shows the owner that the holder speaks and the holder
+//! that the owner does; to anybody else it shows nothing, unlike a signature. A holder looks
+//! nothing up before the MAC of the question holds, and an answer's covers the question's nonce, so
+//! that none can be said again. Layouts, integers little-endian, `operation` and `more` being `u8`:
 //!
 //! ```text
 //! question: BLAKE3-keyed(Expand(pair, "quloud/v1/account-request"),

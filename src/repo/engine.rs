@@ -1,8 +1,8 @@
 //! A backup without a disk: entries and contents in, sealed chunks and a tree out. Pure.
 //!
-//! Whoever drives it walks the files in the tree's order, says of each whether it is the one that an
-//! earlier snapshot has, and hands over the content of the others as the chunker cut it. It runs on
-//! one thread, in the node as in the simulator.
+//! Whoever drives it walks the files in the tree's order, says of each whether it is the one that
+//! an earlier snapshot has, and hands over the content of the others as the chunker cut it. It runs
+//! on one thread, in the node as in the simulator.
 //!
 //! | a file's data | becomes |
 //! |---|---|
@@ -33,8 +33,8 @@ pub trait Pieces {
     /// What bytes come in.
     type Piece: AsRef<[u8]>;
 
-    /// The next piece, 1 to [`PLAINTEXT_BYTES_MAX`](super::frame::PLAINTEXT_BYTES_MAX) bytes; `None`
-    /// at the end.
+    /// The next piece, 1 to [`PLAINTEXT_BYTES_MAX`](super::frame::PLAINTEXT_BYTES_MAX) bytes;
+    /// `None` at the end.
     ///
     /// # Errors
     /// [`Unreadable`]; nothing more is asked for then.
@@ -121,8 +121,8 @@ pub struct Engine<'a, S, H> {
 }
 
 impl<'a, S: BackupSink, H: Held> Engine<'a, S, H> {
-    /// Seals under `keys`; the topics of all chunks are those of `locality`. `known` is what earlier
-    /// snapshots have packed.
+    /// Seals under `keys`; the topics of all chunks are those of `locality`. `known` is what
+    /// earlier snapshots have packed.
     pub fn new(
         (keys, locality): (&'a OwnerKeys, Locality),
         known: Known,
@@ -161,8 +161,8 @@ impl<'a, S: BackupSink, H: Held> Engine<'a, S, H> {
         }
     }
 
-    /// Adds a file whose content is read now. Its length becomes what was read, unless it has holes:
-    /// then it must be as long as its extents say.
+    /// Adds a file whose content is read now. Its length becomes what was read, unless it has
+    /// holes: then it must be as long as its extents say.
     ///
     /// # Errors
     /// [`EngineError`].

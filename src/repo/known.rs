@@ -1,9 +1,9 @@
 //! What small files are in packs already, by the hash of their content. Pure.
 //!
-//! A renamed, moved or copied small file is found here, whatever its path and whichever device stored
-//! it, and takes no new bytes. Nothing of this is kept: a backup fills it from the trees of earlier
-//! snapshots, the newest first, and from the packs of its own. Memory is 28 bytes a blob and bounded;
-//! what does not fit is left out, counted, and at worst packed once more.
+//! A renamed, moved or copied small file is found here, whatever its path and whichever device
+//! stored it, and takes no new bytes. Nothing of this is kept: a backup fills it from the trees of
+//! earlier snapshots, the newest first, and from the packs of its own. Memory is 28 bytes a blob
+//! and bounded; what does not fit is left out, counted, and at worst packed once more.
 
 use super::pack::PackedBlob;
 use super::reference::ChunkRef;

@@ -9,8 +9,9 @@
 //! hash = first 16 bytes of BLAKE3-keyed(Expand(dedup, "quloud/v1/blob"), content)
 //! ```
 //!
-//! It is keyed like a chunk's key: whoever has the tree and not the dedup key cannot confirm a guess
-//! of a file with it, and 16 bytes are as many as it takes that two contents of one owner never meet.
+//! It is keyed like a chunk's key: whoever has the tree and not the dedup key cannot confirm a
+//! guess of a file with it, and 16 bytes are as many as it takes that two contents of one owner
+//! never meet.
 
 use super::tree::BlobHash;
 use crate::crypto::keys::DedupKey;

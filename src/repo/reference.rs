@@ -7,8 +7,8 @@
 //! 74 bytes: the same     | bytes u64
 //! ```
 //!
-//! `bytes` is how many bytes of files lie in or below the chunk. Whoever holds a reference can fetch
-//! and read the chunk and all below it, so what references stand in is wiped like a key.
+//! `bytes` is how many bytes of files lie in or below the chunk. Whoever holds a reference can
+//! fetch and read the chunk and all below it, so what references stand in is wiped like a key.
 
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::keys::ChunkKey;

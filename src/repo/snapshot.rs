@@ -1,7 +1,8 @@
 //! Snapshots: what was backed up, when, by which device, and the tree of it. Pure.
 //!
 //! Layout of the plaintext of a frame of kind [`Snapshot`](super::frame::Kind::Snapshot), at most
-//! 64 KiB, integers little-endian; a text of `n` has its length in front as a `u8`, a path as a `u16`:
+//! 64 KiB, integers little-endian; a text of `n` has its length in front as a `u8`, a path as a
+//! `u16`:
 //!
 //! ```text
 //! version u8 = 1 | flags u8 (1 partial, 2 put, 4 empty) | device 16 | created i64 ns
@@ -11,8 +12,8 @@
 //! | program text
 //! ```
 //!
-//! Files, folders and others together are the tree's entries, `bytes` are those of its reference. An
-//! empty snapshot has no tree: level and reference are zeros. The nonce is random, so that two
+//! Files, folders and others together are the tree's entries, `bytes` are those of its reference.
+//! An empty snapshot has no tree: level and reference are zeros. The nonce is random, so that two
 //! snapshots are never one, and
 //!
 //! ```text

@@ -3,8 +3,8 @@
 //! A tree is a B-tree of chunks. Its leaves hold entries in the order of their paths, cut where a
 //! keyed hash of a path says so; its nodes name leaves or nodes. So one changed file changes one
 //! leaf and the nodes above it; two trees are compared by skipping what has equal ids; whether the
-//! entries are sorted, and none stands twice, is checked in passing; and a million folders are not a
-//! million chunks. Because entries have the change time and the inode number, the tree of the
+//! entries are sorted, and none stands twice, is checked in passing; and a million folders are not
+//! a million chunks. Because entries have the change time and the inode number, the tree of the
 //! snapshot before is also what tells unchanged files from others.
 //!
 //! | file | what it holds |

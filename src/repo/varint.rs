@@ -1,8 +1,8 @@
 //! Numbers of one to ten bytes. Pure.
 //!
-//! An unsigned number is LEB128 (as in DWARF and protobuf): seven bits a byte, lowest first, the top
-//! bit set in all bytes but the last. A signed one is zigzag first: 0, -1, 1, -2 .. become 0, 1, 2,
-//! 3 .. A number has one form only, the shortest: equal content has equal bytes.
+//! An unsigned number is LEB128 (as in DWARF and protobuf): seven bits a byte, lowest first, the
+//! top bit set in all bytes but the last. A signed one is zigzag first: 0, -1, 1, -2 .. become 0,
+//! 1, 2, 3 .. A number has one form only, the shortest: equal content has equal bytes.
 
 /// Appends a number.
 pub fn put(mut value: u64, out: &mut Vec<u8>) {
@@ -94,7 +94,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_number_comes_back(value in any::<u64>(), shift in 0..64_u32, signed in any::<i64>()) {
+        fn any_number_comes_back(
+            value in any::<u64>(),
+            shift in 0..64_u32,
+            signed in any::<i64>(),
+        ) {
             let value = value >> shift;
             let mut bytes = encoded(value);
             put_signed(signed, &mut bytes);
@@ -106,7 +110,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_one_number_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+        fn any_bytes_are_one_number_or_none(
+            bytes in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
             let mut rest = bytes.as_slice();
             if let Some(value) = take(&mut rest) {
                 prop_assert_eq!(encoded(value), &bytes[..bytes.len() - rest.len()]);

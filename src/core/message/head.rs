@@ -57,7 +57,7 @@ pub struct HeadGet {
 pub struct HeadData {
     /// The asker's number.
     pub request: u64,
-    /// 1 to 17 records (the frame's payload), newest first, of 2,221 bytes each that were not looked
-    /// at.
+    /// 1 to 17 records (the frame's payload), newest first, of 2,221 bytes each that were not
+    /// looked at.
     pub records: Vec<Bytes>,
 }

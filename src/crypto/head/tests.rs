@@ -93,7 +93,8 @@ fn what_is_no_record_is_refused_for_its_reason() {
 
 #[test]
 fn a_record_under_another_head_is_refused() {
-    // A thief signs a record of its own under the victim's points, and its points over the victim's.
+    // A thief signs a record of its own under the victim's points, and its points over the
+    // victim's.
     let (victim, thief) = (record(5).encode(), HeadKeys::derive(&owner(9).head, 0, 3));
     let own = thief.make(FIRST, [7; 32], b"a payload", &mut rng()).unwrap().encode();
     for points in [5..37, 37..69, 5..69] {

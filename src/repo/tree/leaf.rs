@@ -1,4 +1,5 @@
-//! The layout of leaves, as [`encode`](super::encode) writes and [`decode`](super::decode) reads it.
+//! The layout of leaves, as [`encode`](super::encode) writes and [`decode`](super::decode) reads
+//! it.
 //!
 //! Integers are little-endian; `v` is a number and `z` a signed number of
 //! [`varint`](crate::repo::varint).
@@ -12,15 +13,15 @@
 //!          | mtime z, less that of the entry before | [extended attributes] | body
 //! ```
 //!
-//! - A path is the first `shared` bytes of the path before it and the suffix. `shared` is as long as
-//!   it can be.
+//! - A path is the first `shared` bytes of the path before it and the suffix. `shared` is as long
+//!   as it can be.
 //! - Extended attributes, where flag 1 is set: `count v`, then `name length v | name | value length
 //!   v | value` for each.
-//! - The body of a folder: `ctime z, less mtime | inode number z, less that of the entry before`. Of a
-//!   file: `size v`, the same two, where flag 2 is set `extents v` and for each `gap v | length v`,
-//!   then `content u8`: 0 none, 1 packed `reference v | offset v | hash 16`, 2 a piece and 3 a
-//!   listing, `reference v`. Of a link of either kind: `length v | target`. Of a device: `number v`.
-//!   Others have none.
+//! - The body of a folder: `ctime z, less mtime | inode number z, less that of the entry before`.
+//!   Of a file: `size v`, the same two, where flag 2 is set `extents v` and for each `gap v |
+//!   length v`, then `content u8`: 0 none, 1 packed `reference v | offset v | hash 16`, 2 a piece
+//!   and 3 a listing, `reference v`. Of a link of either kind: `length v | target`. Of a device:
+//!   `number v`. Others have none.
 //! - Differences wrap around. Times and inode numbers before the first entry are 0; what has no
 //!   inode changes nothing for the next one.
 //! - References and classes stand in the order in which entries first name them, each is named, and

@@ -4,7 +4,7 @@ mod hostile;
 mod shape;
 
 use super::path::Cutter;
-use super::walk::{Step, TreeWalk};
+use super::walk::{Fronts, Step, TreeWalk, skip_equal};
 use super::writer::{Cuts, TreeSink, TreeWriter};
 use super::*;
 use crate::core::types::{ChunkId, Locality};
@@ -324,4 +324,55 @@ fn a_part_that_is_lost_is_named_and_the_rest_is_walked() {
     assert_eq!(missing.first(), Some(&gap.first.as_slice()));
     assert_eq!(missing.last(), Some(&last.as_slice()));
     assert_eq!(missing.len() as u64, gap.entries);
+}
+
+#[test]
+fn equal_parts_of_two_trees_are_skipped() {
+    let mut entries = many(3_000);
+    let mut sink = Sink::default();
+    let left = write(&entries, SMALL, &mut sink).unwrap().unwrap();
+    body(&mut entries[1_500]).inode.ctime_ns += 1;
+    let right = write(&entries, SMALL, &mut sink).unwrap().unwrap();
+    let mut walks = [TreeWalk::new(&left, b""), TreeWalk::new(&right, b"")];
+    let mut chunks = 0;
+    let mut next = |walks: &mut [TreeWalk; 2]| loop {
+        let [left, right] = walks;
+        if skip_equal(left, right).unwrap() == Fronts::Differ {
+            return;
+        }
+        for walk in [left, right] {
+            let wanted = walk.wanted().unwrap();
+            walk.give(wanted.index, sink.chunks[&wanted.reference.id].clone());
+            chunks += 1;
+        }
+    };
+    next(&mut walks);
+    // Both stand before the leaf in which the changed file is: read it in both.
+    let mut leaves = [Vec::new(), Vec::new()];
+    for (walk, leaf) in walks.iter_mut().zip(&mut leaves) {
+        assert!(matches!(walk.step(), Ok(Step::Wait)));
+        let wanted = walk.wanted().unwrap();
+        walk.give(wanted.index, sink.chunks[&wanted.reference.id].clone());
+        while let Step::Entry(entry) = walk.step().unwrap() {
+            leaf.push(told(&entry));
+        }
+    }
+    let [old, new] = leaves;
+    assert!(old.len() == new.len() && old.len() < 100);
+    assert_eq!(old.iter().zip(&new).filter(|(old, new)| old != new).count(), 1);
+    // And nothing else differs.
+    next(&mut walks);
+    assert!(walks.iter_mut().all(|walk| matches!(walk.step(), Ok(Step::End))));
+    let levels = usize::from(left.level) + 1;
+    assert!(chunks <= 2 * 3 * levels, "{chunks} chunks for {levels} levels");
+}
+
+#[test]
+fn a_tree_and_itself_have_no_difference() {
+    let mut sink = Sink::default();
+    let root = write(&many(300), SMALL, &mut sink).unwrap().unwrap();
+    let mut walks = [TreeWalk::new(&root, b""), TreeWalk::new(&root, b"")];
+    let [left, right] = &mut walks;
+    assert_eq!(skip_equal(left, right), Ok(Fronts::Differ));
+    assert!(walks.iter_mut().all(|walk| matches!(walk.step(), Ok(Step::End))));
 }

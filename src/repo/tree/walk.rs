@@ -2,13 +2,14 @@
 //! order, so it runs the same over a mesh, a cache and a simulated world.
 //!
 //! Everything is checked in passing: levels, orders, first paths and sums against what the node
-//! above says, each entry on its own, and that each lies in a folder that came before. Memory: eight
-//! chunks that were asked for, one node a level taken apart.
+//! above says, each entry on its own, and that each lies in a folder that came before. Memory:
+//! eight chunks that were asked for, one node a level taken apart.
 
 use super::check::{Order, TreeFault, ensure};
 use super::decode::Leaf;
 use super::node::{self, Child};
 use super::{ENTRIES_MAX, Entry, TreeRoot, path};
+use crate::core::types::ChunkId;
 use crate::repo::reference::ChunkRef;
 use bytes::Bytes;
 use std::cmp::Ordering;
@@ -45,6 +46,43 @@ pub struct Gap {
     pub first: Vec<u8>,
     /// How many entries are lost.
     pub entries: u64,
+}
+
+/// How far two walks are beside each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fronts {
+    /// A chunk has to come before it can be told.
+    Wait,
+    /// What comes next differs, or one of the trees has no more.
+    Differ,
+}
+
+/// Takes two walks past all that comes next in both and is the same: parts with equal ids are equal
+/// entries. Does nothing in the midst of a leaf. Call it before chunks are asked for, so that what
+/// is skipped is not fetched.
+///
+/// # Errors
+/// [`TreeFault`], whatever the chunks say; the walks are then of no more use.
+pub fn skip_equal(left: &mut TreeWalk, right: &mut TreeWalk) -> Result<Fronts, TreeFault> {
+    loop {
+        let (Some((one, height)), Some((other, depth))) = (left.front(), right.front()) else {
+            return Ok(Fronts::Differ);
+        };
+        if one == other {
+            left.skip();
+            right.skip();
+            continue;
+        }
+        if height.max(depth) == 0 {
+            return Ok(Fronts::Differ);
+        }
+        // The higher one is taken apart, or both: equal parts are parts of equal height.
+        let apart = height < depth || left.take_apart()?;
+        let apart = (depth < height || right.take_apart()?) && apart;
+        if !apart {
+            return Ok(Fronts::Wait);
+        }
+    }
 }
 
 /// Pulls the entries of a tree in their order.
@@ -157,6 +195,29 @@ impl TreeWalk {
                 self.descend(&child, level, plaintext)?;
             }
         }
+    }
+
+    /// The part that comes next, and its level; `None` in the midst of a leaf and at the end.
+    fn front(&self) -> Option<(ChunkId, u8)> {
+        let next = self.ahead.front().filter(|_| self.leaf.is_none())?;
+        Some((next.child.reference.id, next.level))
+    }
+
+    fn skip(&mut self) {
+        self.ahead.pop_front();
+        self.jumped = true;
+    }
+
+    /// Puts the children of the node in front in its place; false where it has not come.
+    fn take_apart(&mut self) -> Result<bool, TreeFault> {
+        let Some(Place { state: State::Here(plaintext), level, .. }) = self.ahead.front() else {
+            return Ok(false);
+        };
+        let (plaintext, level) = (plaintext.clone(), *level);
+        if let Some(Place { child, .. }) = self.ahead.pop_front() {
+            self.descend(&child, level, plaintext)?;
+        }
+        Ok(true)
     }
 
     fn position(&self, index: u64) -> Option<usize> {

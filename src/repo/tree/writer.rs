@@ -1,14 +1,14 @@
 //! Entries in, sealed packs, leaves and nodes out.
 //!
 //! The sink sees a pack before the leaf that names it, leaves before the node that names them, the
-//! root last. So whatever was handed over can be read when the work is cut off, and the leaves of an
-//! unfinished tree are of use to the next run.
+//! root last. So whatever was handed over can be read when the work is cut off, and the leaves of
+//! an unfinished tree are of use to the next run.
 //!
-//! Where a leaf ends only paths say: after a path that the [`Cutter`] picks, one in 1,024, unless the
-//! leaf has fewer than 256 entries. So a change of what is recorded of a file moves no cut, and an
-//! added or removed name moves at most the next. A leaf that grows beyond 256 KiB, 16,384 entries or
-//! 4,096 classes ends all the same, and so does a node beyond 1 MiB or 2,048 children. A small
-//! file's data is in a pack of its leaf's own, or in an older one.
+//! Where a leaf ends only paths say: after a path that the [`Cutter`] picks, one in 1,024, unless
+//! the leaf has fewer than 256 entries. So a change of what is recorded of a file moves no cut, and
+//! an added or removed name moves at most the next. A leaf that grows beyond 256 KiB, 16,384
+//! entries or 4,096 classes ends all the same, and so does a node beyond 1 MiB or 2,048 children. A
+//! small file's data is in a pack of its leaf's own, or in an older one.
 
 use super::check::{Order, TreeFault, check, ensure};
 use super::encode::{ClosedLeaf, OpenLeaf, Slot};
