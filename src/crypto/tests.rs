@@ -1,6 +1,7 @@
 //! Published vectors of the primitives, run through the functions that this crate uses, and what
 //! all modules' tests share.
 
+mod vectors;
 mod wycheproof;
 
 use super::keys::{ChunkKey, Master, OwnerKeys};
@@ -17,6 +18,13 @@ pub(super) fn rng() -> ChaCha20Rng {
 /// The keys of an owner, and of another one.
 pub(super) fn owner(seed: u8) -> OwnerKeys {
     OwnerKeys::derive(&Master::from_bytes([seed; 32]), 0)
+}
+
+/// The owner of the frozen vectors: its master counts from 0.
+fn owner_of_vectors(generation: u32) -> OwnerKeys {
+    let mut master = [0; 32];
+    master.iter_mut().zip(0..).for_each(|(byte, value)| *byte = value);
+    OwnerKeys::derive(&Master::from_bytes(master), generation)
 }
 
 /// A chunk key of that owner.

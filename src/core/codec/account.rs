@@ -94,7 +94,12 @@ pub(super) fn decode_answer(
         return Ok(AccountAnswer { request, outcome: Err(account_refusal(refusal)?) });
     }
     let kept = match operation(answer.operation)? {
-        AccountOperation::ListMine => KeptChunks::Listed(listed(&payload)?),
+        AccountOperation::ListMine => {
+            let chunks = listed(&payload)?;
+            // Whoever goes on behind the last one would ask for the same page for ever.
+            ensure(!answer.more || !chunks.is_empty())?;
+            KeptChunks::Listed(chunks)
+        }
         AccountOperation::Query => {
             ensure(!answer.more)?;
             KeptChunks::Queried(queried(&payload)?)

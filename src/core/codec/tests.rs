@@ -270,7 +270,12 @@ proptest! {
         let cut = head.slice(..at % head.len());
         let frame = Frame { head: cut, payload: payload.clone() };
         prop_assert!(decode_stream(frame).is_err());
-        if !payload.is_empty() {
+        // A list cut between two chunks is a shorter list: those have tests of their own.
+        let whole = matches!(
+            message,
+            StreamMessage::StoreChunk(_) | StreamMessage::ChunkData(_) | StreamMessage::StoreHead(_)
+        );
+        if whole {
             let cut = payload.slice(..at % payload.len());
             let frame = Frame { head, payload: cut };
             prop_assert!(decode_stream(frame).is_err());

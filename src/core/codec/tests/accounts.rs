@@ -279,7 +279,9 @@ fn each_wrong_field_of_an_answer_about_an_account_is_rejected() {
     let decode = |m| stream(Body::AccountAnswer(m), &good);
     each_change_is_rejected(&page(1), &[changes, &lengths], decode);
     let list = |payload: &[u8]| stream(Body::AccountAnswer(page(1)), payload);
-    assert_eq!(list(&[]), Ok(()));
+    assert_eq!(list(&[]), Err(Reject::Malformed), "more behind nothing");
+    let last = proto::AccountAnswer { more: false, ..page(1) };
+    assert_eq!(stream(Body::AccountAnswer(last), &[]), Ok(()));
     for (name, bad) in [
         ("cut", listed(1, 41, 1, 0)[1..].to_vec()),
         ("twice", listed(1, 41, 1, 0).repeat(2)),
