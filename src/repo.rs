@@ -13,6 +13,7 @@
 //! | [`known`] | which small files are in packs already (pure) |
 //! | [`snapshot`] | what was backed up, when, and its tree (pure) |
 //! | [`engine`] | entries and contents in, a sealed tree out: a backup without a disk (pure) |
+//! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -23,6 +24,7 @@ pub mod chunker;
 pub mod engine;
 pub mod frame;
 pub mod get;
+pub mod head;
 pub mod known;
 pub mod listing;
 pub mod open;
