@@ -13,6 +13,7 @@
 //! | [`known`] | which small files are in packs already (pure) |
 //! | [`snapshot`] | what was backed up, when, and its tree (pure) |
 //! | [`engine`] | entries and contents in, a sealed tree out: a backup without a disk (pure) |
+//! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
@@ -27,6 +28,7 @@ pub mod get;
 pub mod head;
 pub mod known;
 pub mod listing;
+pub mod manifest;
 pub mod open;
 pub mod pack;
 pub mod put;
