@@ -33,7 +33,9 @@
 //! Its hints name who holds how much, so that a new device finds the holders it needs.
 
 mod body;
+pub mod chain;
 mod entry;
+pub mod merge;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,8 @@
 //! Entries of manifests: as they were, and never what they cannot be.
 
+mod chains;
+mod merging;
+
 use super::*;
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::keys::ChunkKey;
