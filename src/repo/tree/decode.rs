@@ -6,10 +6,7 @@ use super::leaf::{
     CLASS_BYTES, Class, LEAF_CLASSES_MAX, LEAF_ENTRIES_MAX, content, flag, kind, table_bytes,
 };
 use super::node::{self, Head};
-use super::{
-    BlobHash, Content, EXTENTS_MAX, Entry, Extents, FileBody, Inode, LINK_BYTES_MAX, What,
-    XATTRS_MAX, path,
-};
+use super::{BlobHash, Content, EXTENTS_MAX, Entry, Extents, FileBody, Inode, What, XATTRS_MAX};
 use crate::repo::reference::{ChunkRef, REF_BYTES};
 use crate::repo::varint::{take, take_signed};
 use bytes::{Buf, Bytes};
@@ -104,8 +101,8 @@ impl Leaf {
         let what = match number {
             kind::FOLDER => What::Folder(self.inode(rest, mtime_ns)?),
             kind::FILE => What::File(self.file(rest, mtime_ns, sparse)?),
-            kind::SYMLINK => What::Symlink(bytes(rest, LINK_BYTES_MAX)?.to_vec()),
-            kind::HARD_LINK => What::HardLink(bytes(rest, path::PATH_BYTES_MAX)?.to_vec()),
+            kind::SYMLINK => What::Symlink(bytes(rest)?.to_vec()),
+            kind::HARD_LINK => What::HardLink(bytes(rest)?.to_vec()),
             kind::FIFO => What::Fifo,
             kind::CHARACTER_DEVICE | kind::BLOCK_DEVICE => {
                 What::Device { block: number == kind::BLOCK_DEVICE, number: unsigned(rest)? }
@@ -122,7 +119,7 @@ impl Leaf {
     fn path(&self, rest: &mut &[u8]) -> Result<Vec<u8>, TreeFault> {
         let shared = usize::try_from(unsigned(rest)?).map_err(|_| TreeFault::Form)?;
         let alike = self.last.get(..shared).ok_or(TreeFault::Form)?;
-        let suffix = bytes(rest, path::PATH_BYTES_MAX)?;
+        let suffix = bytes(rest)?;
         let next = self.last.get(shared);
         ensure(next.is_none() || next != suffix.first(), TreeFault::Form)?;
         Ok([alike, suffix].concat())
@@ -198,7 +195,7 @@ fn extents(rest: &mut &[u8]) -> Result<Extents, TreeFault> {
 fn xattrs(rest: &mut &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TreeFault> {
     let count = usize::try_from(unsigned(rest)?).unwrap_or(usize::MAX);
     ensure((1..=XATTRS_MAX).contains(&count), TreeFault::Xattrs)?;
-    let mut pair = || Ok((bytes(rest, usize::MAX)?.to_vec(), bytes(rest, usize::MAX)?.to_vec()));
+    let mut pair = || Ok((bytes(rest)?.to_vec(), bytes(rest)?.to_vec()));
     (0..count).map(|_| pair()).collect()
 }
 
@@ -215,10 +212,9 @@ fn hash(rest: &mut &[u8]) -> Result<BlobHash, TreeFault> {
 }
 
 /// A length and as many bytes, which are there.
-fn bytes<'a>(rest: &mut &'a [u8], most: usize) -> Result<&'a [u8], TreeFault> {
+fn bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], TreeFault> {
     let length = usize::try_from(unsigned(rest)?).unwrap_or(usize::MAX);
-    let split = rest.split_at_checked(length).filter(|_| length <= most);
-    let (bytes, behind) = split.ok_or(TreeFault::Length(rest.len()))?;
+    let (bytes, behind) = rest.split_at_checked(length).ok_or(TreeFault::Length(rest.len()))?;
     *rest = behind;
     Ok(bytes)
 }

@@ -62,7 +62,7 @@ fn cutter() -> Cutter {
 }
 
 /// Small leaves and nodes: a few dozen entries make three levels.
-const SMALL: Cuts = Cuts { leaf_bits: 2, leaf_entries_min: 2, node_bits: 1, node_children_min: 2 };
+const SMALL: Cuts = Cuts { leaf_bits: 2, leaf_entries_min: 2, node_bits: 2, node_children_min: 3 };
 
 fn write(entries: &[Entry], cuts: Cuts, sink: &mut Sink) -> Result<Option<TreeRoot>, TreeFault> {
     let mut writer = TreeWriter::with_cuts(cutter(), cuts);
