@@ -12,20 +12,20 @@
 //! | more | a listing of its pieces |
 //!
 //! A blob is only named in an old pack, and a piece only named without being handed over, where
-//! enough holders are known to have the chunk: [`Held`]. What is found to be held only after it was
-//! sealed is the sink's to leave alone.
+//! enough holders are known to have the chunk: [`Held`]. What turns out to be held only when it is
+//! sealed is not handed over either, and is not new.
 
 use super::frame::{FrameError, Kind};
 use super::known::{Known, Origin};
 use super::listing::{ClosedListing, ListingBuilder, TooManyChunks};
 use super::pack::{Blob, BlobHasher, PackedBlob};
 use super::reference::ChunkRef;
-use super::sealer::{ChunkSink, SealError, Sealer, SinkClosed};
+use super::sealer::{ChunkSink, Held, SealError, Sealer, SinkClosed};
 use super::snapshot::Counts;
 use super::tree::path::Cutter;
 use super::tree::writer::{TreeSink, TreeWriter};
 use super::tree::{Content, Entry, FileBody, PACKED_BYTES_MAX, TreeFault, TreeRoot, What};
-use crate::core::types::{ChunkId, Locality};
+use crate::core::types::Locality;
 use crate::crypto::keys::OwnerKeys;
 
 /// A file's data as the chunker cut it: all pieces but the last are of 256 KiB or more.
@@ -45,12 +45,6 @@ pub trait Pieces {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the content cannot be read")]
 pub struct Unreadable;
-
-/// Whether a chunk may be named without being handed over: enough holders acknowledged it.
-pub trait Held {
-    /// Of this chunk.
-    fn is_held(&self, id: &ChunkId) -> bool;
-}
 
 /// Where a backup's chunks go.
 pub trait BackupSink: ChunkSink {
@@ -130,7 +124,7 @@ impl<'a, S: BackupSink, H: Held> Engine<'a, S, H> {
         sink: &'a mut S,
     ) -> Self {
         Self {
-            sealer: Sealer::new(keys, locality, sink),
+            sealer: Sealer::new(keys, locality, sink).sparing(held),
             held,
             hasher: BlobHasher::new(&keys.dedup),
             known,

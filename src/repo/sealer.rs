@@ -41,6 +41,12 @@ pub trait ChunkSink {
 #[error("stopped: nobody takes its chunks any more")]
 pub struct SinkClosed;
 
+/// Whether a chunk need not be handed over, because enough holders acknowledged it.
+pub trait Held {
+    /// Of this chunk.
+    fn is_held(&self, id: &ChunkId) -> bool;
+}
+
 /// Why a plaintext did not become a chunk in other hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
@@ -57,7 +63,7 @@ pub enum SealError {
 pub struct SealedSoFar {
     /// Bytes of files, repeats included.
     pub bytes: u64,
-    /// Chunks handed over: repeats not.
+    /// Chunks handed over: neither repeats nor what is held already.
     pub chunks: u64,
     /// Their sealed bytes, one copy.
     pub sealed_bytes: u64,
@@ -67,6 +73,7 @@ pub struct SealedSoFar {
 pub struct Sealer<'a, S> {
     keys: &'a OwnerKeys,
     locality: Locality,
+    held: Option<&'a dyn Held>,
     sink: &'a mut S,
     encoder: FrameEncoder,
     /// What chunks are sealed in.
@@ -80,7 +87,12 @@ impl<'a, S: ChunkSink> Sealer<'a, S> {
     pub fn new(keys: &'a OwnerKeys, locality: Locality, sink: &'a mut S) -> Self {
         let (encoder, buffers) = (FrameEncoder::new(), Buffers::new(IDLE_BYTES_MAX));
         let (seen, done) = (Seen::default(), SealedSoFar::default());
-        Self { keys, locality, sink, encoder, buffers, seen, done }
+        Self { keys, locality, held: None, sink, encoder, buffers, seen, done }
+    }
+
+    /// Does not hand over what is `held`.
+    pub fn sparing(self, held: &'a dyn Held) -> Self {
+        Self { held: Some(held), ..self }
     }
 
     /// What was done until now.
@@ -113,7 +125,7 @@ impl<'a, S: ChunkSink> Sealer<'a, S> {
         self.seen.add(Seen::name(&piece.ck), piece.id);
     }
 
-    /// Seals and hands over a pack. Its bytes count when it is handed over: it is never seen twice.
+    /// Seals and hands over a pack.
     ///
     /// # Errors
     /// [`SealError`].
@@ -161,6 +173,9 @@ impl<'a, S: ChunkSink> Sealer<'a, S> {
         }
         let chunk = SealedChunk::in_place(self.keys, ck, self.locality, bytes);
         let id = chunk.id();
+        if self.held.is_some_and(|held| held.is_held(&id)) {
+            return Ok(id);
+        }
         let sealed_bytes = chunk.sealed.len() as u64;
         self.sink.store(chunk, plaintext_bytes)?;
         self.done.chunks += 1;

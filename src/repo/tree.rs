@@ -64,6 +64,9 @@ pub struct TreeRoot {
     pub reference: ChunkRef,
 }
 
+/// The name and the value of an extended attribute.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
 /// Everything recorded of one name.
 #[derive(Debug)]
 pub struct Entry {
@@ -78,7 +81,7 @@ pub struct Entry {
     /// When the content was last changed: nanoseconds since 1970.
     pub mtime_ns: i64,
     /// Extended attributes, ACLs among them: names and values, names ascending.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub xattrs: Vec<Xattr>,
     /// A folder above what was backed up: it is named, and nothing of it was recorded.
     pub implied: bool,
     /// What is in it could not be read: it is recorded without content.

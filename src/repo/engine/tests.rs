@@ -227,6 +227,17 @@ fn an_unchanged_tree_is_the_same_root_without_reading() {
 }
 
 #[test]
+fn what_is_held_already_is_neither_handed_over_nor_new() {
+    let files = files();
+    let (mut taken, held, _, root) = after(&files);
+    let before = taken.mesh.order.len();
+    // Nothing is remembered of the first backup but who holds what.
+    let built = backup(&files, Known::new(), &held, &mut taken);
+    assert_eq!(built.root.unwrap().reference.id, root.reference.id);
+    assert_eq!((taken.mesh.order.len(), built.counts.new_bytes), (before, 0));
+}
+
+#[test]
 fn a_changed_large_file_stores_its_changed_pieces() {
     let mut content = noise(3_000_000, 1);
     let (mut taken, held, _, root) = after(&Files::from([("large".to_owned(), content.clone())]));
@@ -274,7 +285,7 @@ fn a_file_that_grew_is_as_long_as_what_was_read() {
     // With holes nobody can tell where the rest would be.
     let mut sparse = file("c", 100);
     if let What::File(body) = &mut sparse.what {
-        body.extents = Some(Extents(vec![10..20]));
+        body.extents = Some(Extents(std::iter::once(10..20).collect()));
     }
     let again = sparse.duplicate();
     assert_eq!(engine.store(sparse, &mut cut(&noise(11, 2))), Ok(Outcome::Unreadable));

@@ -133,7 +133,6 @@ impl Chain {
         } else {
             None
         };
-        let place = |(number, reference): &(u64, ChunkRef)| (*number, reference.duplicate());
         let chain = Self {
             device: head.device,
             index: head.index,
@@ -141,7 +140,7 @@ impl Chain {
             length: head.chain,
             newest: head.newest,
             lamport,
-            checkpoint: head.checkpoint.as_ref().map(place),
+            checkpoint: head.checkpoint.as_ref().map(duplicate),
             recent: head.recent.iter().map(ChunkRef::duplicate).collect(),
         };
         Ok((chain, ChainView { checkpoint, entries }))
@@ -190,12 +189,19 @@ impl Chain {
         self.lamport
     }
 
-    /// What the head says of the chain: length, hash of the last entry, checkpoint, recent entries.
-    pub fn named(&self) -> (u64, [u8; 32], Option<(u64, ChunkRef)>, Vec<ChunkRef>) {
-        let place = |(number, reference): &(u64, ChunkRef)| (*number, reference.duplicate());
-        let recent = self.recent.iter().map(ChunkRef::duplicate).collect();
-        (self.length, self.newest, self.checkpoint.as_ref().map(place), recent)
+    /// Says in a head what it has to say of the chain: device, index, length, the hash of the last
+    /// entry, the checkpoint, the recent entries. Its Lamport time is at least the chain's.
+    pub fn name_in(&self, head: &mut HeadPayload) {
+        (head.device, head.index) = (self.device, self.index);
+        (head.chain, head.newest) = (self.length, self.newest);
+        head.checkpoint = self.checkpoint.as_ref().map(duplicate);
+        head.recent = self.recent.iter().map(ChunkRef::duplicate).collect();
+        head.lamport = head.lamport.max(self.lamport);
     }
+}
+
+fn duplicate((number, reference): &(u64, ChunkRef)) -> (u64, ChunkRef) {
+    (*number, reference.duplicate())
 }
 
 /// An entry and its hash.

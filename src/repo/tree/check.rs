@@ -4,7 +4,7 @@
 use super::path::{self, PathFault};
 use super::{
     Content, ENTRIES_MAX, EXTENTS_MAX, Entry, FileBody, LINK_BYTES_MAX, PACKED_BYTES_MAX,
-    TREE_LEVEL_MAX, What, XATTR_BYTES_MAX, XATTRS_MAX,
+    TREE_LEVEL_MAX, What, XATTR_BYTES_MAX, XATTRS_MAX, Xattr,
 };
 use crate::repo::frame::PLAINTEXT_BYTES_MAX;
 use crate::repo::listing::FILE_BYTES_MAX;
@@ -94,8 +94,8 @@ pub(super) fn check(entry: &Entry, blob: Option<&[u8]>) -> Result<(), TreeFault>
     ensure(blob.is_none() || file, TreeFault::Data)
 }
 
-fn check_xattrs(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<(), TreeFault> {
-    let lengths = |(name, value): &(Vec<u8>, Vec<u8>)| {
+fn check_xattrs(xattrs: &[Xattr]) -> Result<(), TreeFault> {
+    let lengths = |(name, value): &Xattr| {
         let named = (1..=XATTR_NAME_BYTES_MAX).contains(&name.len()) && !name.contains(&0);
         named && value.len() <= XATTR_VALUE_BYTES_MAX
     };

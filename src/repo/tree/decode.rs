@@ -6,7 +6,9 @@ use super::leaf::{
     CLASS_BYTES, Class, LEAF_CLASSES_MAX, LEAF_ENTRIES_MAX, content, flag, kind, table_bytes,
 };
 use super::node::{self, Head};
-use super::{BlobHash, Content, EXTENTS_MAX, Entry, Extents, FileBody, Inode, What, XATTRS_MAX};
+use super::{
+    BlobHash, Content, EXTENTS_MAX, Entry, Extents, FileBody, Inode, What, XATTRS_MAX, Xattr,
+};
 use crate::repo::reference::{ChunkRef, REF_BYTES};
 use crate::repo::varint::{take, take_signed};
 use bytes::{Buf, Bytes};
@@ -192,7 +194,7 @@ fn extents(rest: &mut &[u8]) -> Result<Extents, TreeFault> {
     Ok(Extents(ranges))
 }
 
-fn xattrs(rest: &mut &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, TreeFault> {
+fn xattrs(rest: &mut &[u8]) -> Result<Vec<Xattr>, TreeFault> {
     let count = usize::try_from(unsigned(rest)?).unwrap_or(usize::MAX);
     ensure((1..=XATTRS_MAX).contains(&count), TreeFault::Xattrs)?;
     let mut pair = || Ok((bytes(rest)?.to_vec(), bytes(rest)?.to_vec()));

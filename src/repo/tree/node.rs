@@ -62,9 +62,8 @@ impl OpenNode {
         self.children.pop().filter(|_| self.children.is_empty())
     }
 
-    /// The node's bytes, and the child that it is once it has a reference, with the bytes of the
-    /// files below. `None` where these are beyond all numbers.
-    pub(super) fn close(self, level: u8) -> Option<(Zeroizing<Vec<u8>>, u64, u64, Vec<u8>)> {
+    /// The node's bytes, and what they come to. `None` where that is beyond all numbers.
+    pub(super) fn close(self, level: u8) -> Option<ClosedNode> {
         let count = (self.children.len() as u32).to_le_bytes();
         let mut plaintext = Zeroizing::new(Vec::with_capacity(HEAD_BYTES + self.bytes));
         plaintext.extend([TREE_VERSION, level, SCHEME_SINGLE, 0]);
@@ -79,8 +78,17 @@ impl OpenNode {
             entries = entries.checked_add(child.entries)?;
         }
         let first = self.children.into_iter().next()?.first;
-        Some((plaintext, bytes, entries, first))
+        Some(ClosedNode { plaintext, bytes, entries, first })
     }
+}
+
+/// A node that is full: a child of the next level, once it has a reference.
+pub(super) struct ClosedNode {
+    pub(super) plaintext: Zeroizing<Vec<u8>>,
+    /// Bytes of the files below.
+    pub(super) bytes: u64,
+    pub(super) entries: u64,
+    pub(super) first: Vec<u8>,
 }
 
 /// What stands in front of leaves and nodes.

@@ -12,7 +12,7 @@
 
 use super::check::{Order, TreeFault, check, ensure};
 use super::encode::{ClosedLeaf, OpenLeaf, Slot};
-use super::node::{Child, OpenNode};
+use super::node::{Child, ClosedNode, OpenNode};
 use super::path::Cutter;
 use super::{ENTRIES_MAX, Entry, TREE_LEVEL_MAX, TreeRoot};
 use crate::repo::frame::Kind;
@@ -196,7 +196,8 @@ impl TreeWriter {
         sink: &mut S,
     ) -> Result<(), S::Error> {
         ensure(level <= TREE_LEVEL_MAX, TreeFault::TooLarge)?;
-        let (plaintext, bytes, entries, first) = node.close(level).ok_or(TreeFault::TooLarge)?;
+        let ClosedNode { plaintext, bytes, entries, first } =
+            node.close(level).ok_or(TreeFault::TooLarge)?;
         let reference = sink.seal(Kind::Tree, &plaintext, bytes)?;
         self.add_child(Child { reference, entries, first }, level + 1, sink)
     }

@@ -186,7 +186,7 @@ fn a_node_that_names_one_leaf_many_times_is_refused() {
         let child = node::Child { reference: reference(1), entries: 1, first: path.into() };
         node.add(child);
     }
-    let (plaintext, ..) = node.close(1).unwrap();
+    let plaintext = node.close(1).unwrap().plaintext;
     let (root, mut sink) = root_of(Bytes::copy_from_slice(&plaintext), 1, 2, 2);
     sink.chunks.insert(chunk(&leaf).id, leaf.clone());
     assert_eq!(read(&root, b"", &sink).unwrap_err(), TreeFault::Order);
@@ -195,7 +195,7 @@ fn a_node_that_names_one_leaf_many_times_is_refused() {
         let child = node::Child { reference: reference(1), entries: 1, first: b"a".to_vec() };
         node.add(child);
     }
-    let (plaintext, ..) = node.close(1).unwrap();
+    let plaintext = node.close(1).unwrap().plaintext;
     let (root, sink) = root_of(Bytes::copy_from_slice(&plaintext), 1, 2, 2);
     assert_eq!(read(&root, b"", &sink).unwrap_err(), TreeFault::Order);
 }
