@@ -7,7 +7,7 @@
 //! | [`listing`] | which chunks make a file: the root that a capability names (pure) |
 //! | [`sealer`] | plaintexts to sealed chunks, and where those go (pure) |
 //! | [`open`] | a chunk that came: its checks, its plaintext (pure) |
-//! | [`reference`], [`varint`] | the two layouts that all of these share (pure) |
+//! | [`reference`](mod@reference), [`varint`] | the two layouts that all of these share (pure) |
 //! | [`tree`] | what is recorded of a snapshot's files (pure) |
 //! | [`pack`] | small files side by side in one chunk (pure) |
 //! | [`known`] | which small files are in packs already (pure) |
