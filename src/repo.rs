@@ -40,3 +40,5 @@ pub mod varint;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod vectors;

@@ -120,3 +120,15 @@ impl Output for Memory {
         Ok(())
     }
 }
+
+/// The frozen vectors of what an owner stores, made by a second implementation: the names that
+/// begin with `prefix`, with their fields.
+pub(super) fn vectors(prefix: &str) -> Vec<BTreeMap<&'static str, &'static str>> {
+    let text = include_str!("../../tests/vectors/tree.txt");
+    let records = text.split("\n[").skip(1);
+    let of = records.filter(|record| record.starts_with(prefix)).map(|record| {
+        let fields = record.lines().filter_map(|line| line.split_once(" = "));
+        fields.collect()
+    });
+    of.collect()
+}

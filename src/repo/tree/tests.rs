@@ -1,5 +1,6 @@
 //! Trees over a sink that is a map.
 
+mod frozen;
 mod hostile;
 mod shape;
 
