@@ -11,10 +11,10 @@ use super::tree::{BlobHash, Content, Entry, What};
 use crate::core::types::ChunkId;
 use std::collections::BTreeMap;
 
-/// The most blobs: 56 MiB.
+/// The most blobs: 56 MiB, and half as much while new ones are sorted in.
 pub const BLOBS_MAX: usize = 1 << 21;
 
-/// The most packs that they lie in: about 16 MiB.
+/// The most packs that they lie in: about 18 MiB.
 pub const PACKS_MAX: usize = 1 << 17;
 
 /// So many new blobs are sorted in at once.
