@@ -213,6 +213,9 @@ fn tell_of(report: &OpenReport) {
     if report.cut_bytes > 0 || report.replayed > 0 {
         tracing::info!(report.replayed, report.cut_bytes, "the store was not closed cleanly");
     }
+    if !report.ledger_damage.is_empty() {
+        tracing::error!(damage = ?report.ledger_damage, "the store's ledger is damaged");
+    }
     if report.quarantined > 0 || !report.damage.is_empty() {
         tracing::error!(report.quarantined, damage = ?report.damage, "the store is damaged");
     }

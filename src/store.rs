@@ -1,7 +1,8 @@
 //! The chunk store: append-only segments hold the bytes, a catalogue says where they lie.
 //!
 //! ```text
-//! <dir>/segments/   append-only files of 256 MiB: chunks, tombstones, an index at the end
+//! <dir>/segments/   append-only files of 256 MiB: chunks, tombstones, an index at the end;
+//!                   beside them the ledger, a small file for records of heads
 //! <dir>/index/      the catalogue (sled); can be made anew from the segments at any time
 //! <dir>/ballast     space set aside for a disk that others fill up
 //! <dir>/lock        held while the store is open
@@ -19,6 +20,7 @@
 //! | [`disk`] | the [`disk::Disk`] trait |
 //! | [`writer`] | the order of write, sync, catalogue and answer |
 //! | `tidy`, `compact`, `state` | giving space back, and the bound on what is not given back |
+//! | `ledger`, [`heads`] | the small file beside the segments, and the records of heads in it |
 //! | [`recovery`] | opening: replays, rebuilds, torn tails, rot |
 //! | [`reader`] | reads that are verified against the id |
 //! | [`scrub`] | reading everything in turn, so that rot is found |
@@ -30,7 +32,9 @@
 pub mod bounds;
 mod compact;
 pub mod disk;
+pub mod heads;
 pub mod index;
+mod ledger;
 mod log;
 pub mod memory;
 pub mod reader;

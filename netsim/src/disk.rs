@@ -76,7 +76,12 @@ impl SimDisk {
 
     fn taken_in_all(&self) -> u64 {
         let files = self.inner.segments().unwrap_or_default().into_iter().map(File::Segment);
-        files.chain([File::Ballast]).filter_map(|file| self.inner.taken(file).ok()).sum()
+        let ledgers = self.inner.ledgers().unwrap_or_default().into_iter().map(File::Ledger);
+        files
+            .chain(ledgers)
+            .chain([File::Ballast])
+            .filter_map(|file| self.inner.taken(file).ok())
+            .sum()
     }
 
     /// The power goes in the middle of something: after `calls` more changes every call fails.
@@ -218,6 +223,11 @@ impl Disk for SimDisk {
     fn segments(&self) -> Result<Vec<u64>, DiskError> {
         self.answers()?;
         self.inner.segments()
+    }
+
+    fn ledgers(&self) -> Result<Vec<u64>, DiskError> {
+        self.answers()?;
+        self.inner.ledgers()
     }
 
     fn len(&self, file: File) -> Result<u64, DiskError> {

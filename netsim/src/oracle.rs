@@ -87,7 +87,11 @@ pub(crate) enum Seen {
 impl Seen {
     /// As the catalogue has it.
     pub(crate) fn of(found: Option<Found>) -> Self {
-        found.map_or(Self::Nothing, |found| if found.sound { Self::Sound } else { Self::Damaged })
+        match found {
+            Some(Found::Chunk { sound: true, .. }) => Self::Sound,
+            Some(Found::Chunk { sound: false, .. }) => Self::Damaged,
+            Some(Found::Head { .. }) | None => Self::Nothing,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::message::{Message, StreamMessage, TopicMessage};
 use super::owner::{OwnerCommand, OwnerEvent};
 use super::topic::Topic;
 use super::types::{Account, ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Ticket};
+use crate::crypto::head::HeadRecord;
 use crate::crypto::header::Header;
 use bytes::Bytes;
 
@@ -71,6 +72,19 @@ pub enum Input {
         /// Whether the tombstone is durable, and what it freed.
         result: Result<Deleted, StoreError>,
     },
+    /// One group commit is done: each of these heads was durable, or was not taken.
+    HeadsWritten(Vec<(Ticket, Result<HeadWritten, StoreError>)>),
+    /// [`Effect::ReadHeads`] is done.
+    HeadsRead {
+        /// Of the effect.
+        ticket: Ticket,
+        /// The records, the newest number first.
+        result: Result<Vec<HeadRecord>, StoreError>,
+    },
+    /// Records of heads were superseded long enough and are gone: so much less each account has.
+    HeadsDropped(Vec<Deleted>),
+    /// How long the store was in use over all its lives, in seconds, to about ten minutes.
+    Uptime(u64),
 }
 
 /// A connected, authenticated peer of our mesh.
@@ -97,15 +111,23 @@ pub enum Reach {
     Relayed,
 }
 
-/// A chunk that stands in the catalogue.
+/// What is kept under an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    /// Its header.
-    pub header: Header,
-    /// Nothing is known against its record. Where a read found it damaged the chunk no longer
-    /// counts as held, so that it is taken again when it is offered; but its bytes may still
-    /// be whole, and whoever asks for it is not turned away before they were read.
-    pub sound: bool,
+pub enum Found {
+    /// A chunk that stands in the catalogue.
+    Chunk {
+        /// Its header.
+        header: Header,
+        /// Nothing is known against its record. Where a read found it damaged the chunk no longer
+        /// counts as held, so that it is taken again when it is offered; but its bytes may still
+        /// be whole, and whoever asks for it is not turned away before they were read.
+        sound: bool,
+    },
+    /// A head. It never counts as held: whoever asks may have a newer one.
+    Head {
+        /// Y_h, under which a request for it is proved.
+        read: [u8; 32],
+    },
 }
 
 /// How full a store is.
@@ -134,6 +156,18 @@ pub struct Written {
     pub epoch: StoreEpoch,
     /// Bytes this write added to what the account has; 0 where the chunk was held already.
     pub added_bytes: u64,
+}
+
+/// What the durable write of a head came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadWritten {
+    /// Of the store.
+    pub epoch: StoreEpoch,
+    /// Bytes this write added to what the account has; 0 where the record was held already.
+    pub added_bytes: u64,
+    /// Another record of the same number is held. This one is kept beside it as evidence and is
+    /// not acknowledged.
+    pub is_fork: bool,
 }
 
 /// What a durable delete came to.
@@ -169,6 +203,15 @@ pub enum StoreError {
     /// Another account holds a lease on the chunk already.
     #[error("the chunk is held for another account")]
     OtherAccount,
+    /// Of a head: a newer number is held, or this one in other bytes.
+    #[error("a newer record of the head is held")]
+    Superseded,
+    /// Of a head: its number is too far above the newest that is held.
+    #[error("the head's number is too far ahead")]
+    TooFarAhead,
+    /// Of a head: the account has as many heads, or records of them, as one may have.
+    #[error("the account has too many heads here")]
+    OverQuota,
 }
 
 /// A chunk as a holder keeps it, before the wrap.
@@ -223,7 +266,7 @@ pub enum Effect {
         /// Its signed PeerRecord; empty where the node's addresses are known already.
         record: Bytes,
     },
-    /// Look the headers of these chunks up in the catalogue; no chunk bytes are read.
+    /// Look up what is known of these chunks and heads; no bytes of theirs are read.
     FindChunks {
         /// Comes back with the completion.
         ticket: Ticket,
@@ -250,6 +293,25 @@ pub enum Effect {
         ticket: Ticket,
         /// The chunk.
         id: ChunkId,
+    },
+    /// Make this record of a head durable, where it is the newest. Completed by
+    /// [`Input::HeadsWritten`].
+    WriteHead {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// For whom.
+        account: Account,
+        /// The record; its signature was checked.
+        record: HeadRecord,
+    },
+    /// Read what is kept of a head. Completed by [`Input::HeadsRead`].
+    ReadHeads {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// The head.
+        id: ChunkId,
+        /// So many records at most, the newest numbers; two of one number are both read.
+        newest: usize,
     },
     /// Something the user, a log or a metric should know.
     Report(Event),

@@ -7,16 +7,20 @@
 //!                                ChunksWritten(Ok) ─▶ signed StoreAck
 //!  topic RetrieveRequest ─▶ FindChunks, proofs ─jitter─▶ sealed offer  (serve)
 //! stream Retrieve ─▶ FindChunks, proof ─▶ ReadChunk ─▶ ChunkData
+//! stream StoreHead ─▶ bounds, room, signature, proof ─▶ WriteHead       (heads)
+//!                                HeadsWritten(Ok) ─▶ signed StoreAck
+//! stream HeadGet ──▶ FindChunks, proof ─▶ ReadHeads ─▶ HeadData
 //! ```
 //!
 //! It never dials anybody, and sends chunk bytes only to the authenticated peer of a stream whose
 //! proof verified. The caller feeds it [`Input`]s, drains its [`Effect`]s after each, completes
-//! every `FindChunks`, `WriteChunk` and `ReadChunk` exactly once, and reports a peer up before it
+//! every `FindChunks`, `WriteChunk`, `ReadChunk`, `WriteHead` and `ReadHeads` exactly once, and reports a peer up before it
 //! passes on what the peer says.
 
 mod accept;
 mod admission;
 mod bounds;
+mod heads;
 mod limits;
 mod serve;
 #[cfg(test)]
@@ -43,6 +47,7 @@ use accept::Writing;
 use admission::Admission;
 use bounds::{Bucket, Budget, Rates, Seen};
 use bytes::Bytes;
+use heads::HeadWriting;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use serve::Reads;
@@ -114,7 +119,10 @@ pub struct HolderRole {
     lookups: BTreeMap<Ticket, Lookup>,
     writing: BTreeMap<Ticket, Writing>,
     writing_bytes: Budget,
+    head_writing: BTreeMap<Ticket, HeadWriting>,
     reads: Reads,
+    /// Heads that are being read: for whom, and its number. Each counts as stream work.
+    head_reads: BTreeMap<Ticket, (NodeId, u64)>,
     effects: VecDeque<Effect>,
     next: u64,
 }
@@ -164,6 +172,10 @@ enum Lookup {
         from: NodeId,
         retrieve: super::message::Retrieve,
     },
+    Head {
+        from: NodeId,
+        get: super::message::HeadGet,
+    },
 }
 
 impl HolderRole {
@@ -204,7 +216,9 @@ impl HolderRole {
             lookups: BTreeMap::new(),
             writing: BTreeMap::new(),
             writing_bytes: Budget::new(limits.writing_bytes_per_peer, limits.writing_bytes),
+            head_writing: BTreeMap::new(),
             reads: Reads::new(&limits),
+            head_reads: BTreeMap::new(),
             effects: VecDeque::new(),
             next: 0,
             keys,
@@ -226,7 +240,15 @@ impl HolderRole {
             Input::ChunksWritten(results) => self.on_chunks_written(results),
             Input::ChunkRead { ticket, result } => self.on_chunk_read(ticket, result),
             Input::ChunkDeleted { result: Ok(deleted), .. } => self.admission.free(&deleted),
-            Input::Command(_) | Input::PeerSubscribed(_) | Input::ChunkDeleted { .. } => {}
+            Input::HeadsWritten(results) => self.on_heads_written(results),
+            Input::HeadsRead { ticket, result } => self.on_heads_read(ticket, result),
+            Input::HeadsDropped(dropped) => {
+                dropped.iter().for_each(|dropped| self.admission.free(dropped));
+            }
+            Input::Command(_)
+            | Input::PeerSubscribed(_)
+            | Input::Uptime(_)
+            | Input::ChunkDeleted { .. } => {}
         }
     }
 
@@ -304,6 +326,8 @@ impl HolderRole {
             StreamMessage::StoreRequest(_)
                 | StreamMessage::StoreChunk(_)
                 | StreamMessage::Retrieve(_)
+                | StreamMessage::StoreHead(_)
+                | StreamMessage::HeadGet(_)
         );
         if ours && !self.peers.contains(&from) {
             self.reject(from, Reject::TableFull);
@@ -313,6 +337,8 @@ impl HolderRole {
             StreamMessage::StoreRequest(request) => self.on_direct_request(now, from, request),
             StreamMessage::StoreChunk(chunk) => self.on_store_chunk(now, from, *chunk),
             StreamMessage::Retrieve(retrieve) => self.on_retrieve(now, from, retrieve),
+            StreamMessage::StoreHead(head) => self.on_store_head(now, from, head),
+            StreamMessage::HeadGet(get) => self.on_head_get(now, from, get),
             // The network's, or the owner role's.
             StreamMessage::Hello(_)
             | StreamMessage::StoreClaim(_)
@@ -323,10 +349,9 @@ impl HolderRole {
             | StreamMessage::HeadData(_)
             | StreamMessage::AccountAnswer(_)
             | StreamMessage::ReleaseAnswer(_) => {}
-            StreamMessage::StoreHead(_)
-            | StreamMessage::HeadGet(_)
-            | StreamMessage::AccountRequest(_)
-            | StreamMessage::Release(_) => self.reject(from, Reject::Malformed),
+            StreamMessage::AccountRequest(_) | StreamMessage::Release(_) => {
+                self.reject(from, Reject::Malformed)
+            }
         }
     }
 
@@ -357,11 +382,16 @@ impl HolderRole {
         let serves =
             matches!(lookup, Some(Lookup::TopicRetrieve { .. } | Lookup::StreamRetrieve { .. }))
                 && !planted::is_on(Bug::HideDamaged);
-        let header = |found: Found| (found.sound || serves).then_some(found.header);
-        let found: Vec<Option<Header>> =
-            found.into_iter().map(|found| found.and_then(header)).collect();
+        let header = |one: &Option<Found>| match one {
+            Some(Found::Chunk { header, sound }) => (*sound || serves).then_some(*header),
+            // Never as held: there may be a newer one.
+            Some(Found::Head { .. }) | None => None,
+        };
+        let all = found;
+        let found: Vec<Option<Header>> = all.iter().map(header).collect();
         match lookup {
             None => {}
+            Some(Lookup::Head { from, get }) => self.on_head_found(from, &get, &all),
             Some(Lookup::TopicClaim { from, request }) => {
                 self.topic_work.give_back(from, 1);
                 self.answer_with_claim(now, from, &request, &found);
@@ -375,7 +405,12 @@ impl HolderRole {
                 self.on_short_found(now, from, *arrival, refusal, &found);
             }
             Some(Lookup::TopicRetrieve { from, request }) => {
-                self.answer_with_offer(now, from, &request, &found);
+                let point = |(one, header): (&Option<Found>, &Option<Header>)| match one {
+                    Some(Found::Head { read }) => Some(*read),
+                    _ => header.map(|header| header.read),
+                };
+                let points: Vec<_> = all.iter().zip(&found).map(point).collect();
+                self.answer_with_offer(now, from, &request, &points);
             }
             Some(Lookup::StreamRetrieve { from, retrieve }) => {
                 self.stream_work.give_back(from, 1);

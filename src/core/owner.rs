@@ -198,7 +198,11 @@ impl OwnerRole {
             | Input::ChunksFound { .. }
             | Input::ChunksWritten(_)
             | Input::ChunkRead { .. }
-            | Input::ChunkDeleted { .. } => {}
+            | Input::ChunkDeleted { .. }
+            | Input::HeadsWritten(_)
+            | Input::HeadsRead { .. }
+            | Input::HeadsDropped(_)
+            | Input::Uptime(_) => {}
         }
         while let Some(wake) = self.shared.timers.due(now) {
             self.on_wake(now, wake);

@@ -228,6 +228,16 @@ impl HeadRecord {
     /// # Errors
     /// [`HeadError`], whatever the input.
     pub fn decode(bytes: Bytes) -> Result<Self, HeadError> {
+        let record = Self::kept(bytes)?;
+        let fields = record.fields();
+        decode_point(&fields.read).ok_or(HeadError::Point)?;
+        let z = decode_point(&fields.sign).ok_or(HeadError::Point)?;
+        if record.signature_holds(&z) { Ok(record) } else { Err(HeadError::Signature) }
+    }
+
+    /// A record that was decoded before and was kept since, by a store whose own box around it
+    /// tells that it is the same: only its shape is looked at.
+    pub(crate) fn kept(bytes: Bytes) -> Result<Self, HeadError> {
         if bytes.len() != HEAD_RECORD_BYTES {
             return Err(HeadError::Length(bytes.len()));
         }
@@ -239,9 +249,7 @@ impl HeadRecord {
         if fields.number == 0 {
             return Err(HeadError::Number);
         }
-        decode_point(&fields.read).ok_or(HeadError::Point)?;
-        let z = decode_point(&fields.sign).ok_or(HeadError::Point)?;
-        if record.signature_holds(&z) { Ok(record) } else { Err(HeadError::Signature) }
+        Ok(record)
     }
 
     /// The bytes, [`HEAD_RECORD_BYTES`] of them.

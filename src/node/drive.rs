@@ -277,6 +277,16 @@ impl Drive {
                     self.refused(Input::ChunkDeleted { ticket, result: Err(error) });
                 }
             }
+            Effect::WriteHead { ticket, account, record } => {
+                if let Err(error) = self.store.write_head(ticket, account, record) {
+                    self.refused(Input::HeadsWritten(vec![(ticket, Err(error))]));
+                }
+            }
+            Effect::ReadHeads { ticket, id, newest } => {
+                if let Err(error) = self.store.read_heads(ticket, id, newest) {
+                    self.refused(Input::HeadsRead { ticket, result: Err(error) });
+                }
+            }
             Effect::Report(Event::Owner(event)) => self.on_owner_event(event).await,
             Effect::Report(Event::Rejected { from, reason }) => self.shared.rejected(from, reason),
         }

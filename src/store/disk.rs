@@ -9,6 +9,8 @@
 pub enum File {
     /// A segment; numbers only grow.
     Segment(u64),
+    /// A generation of the ledger; numbers only grow.
+    Ledger(u64),
     /// Space set aside, given back when the disk is nearly full.
     Ballast,
 }
@@ -37,6 +39,12 @@ pub trait Disk {
     /// # Errors
     /// [`DiskError`].
     fn segments(&self) -> Result<Vec<u64>, DiskError>;
+
+    /// The numbers of all generations of the ledger, in no particular order.
+    ///
+    /// # Errors
+    /// [`DiskError`].
+    fn ledgers(&self) -> Result<Vec<u64>, DiskError>;
 
     /// Length of a file in bytes.
     ///

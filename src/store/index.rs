@@ -10,11 +10,14 @@
 //!                                            `target` and are needed as long as that exists
 //! 'n' || segment u64 be || target u64 be  -> 1 u64: `segment` holds newer records of chunks that
 //!                                            have an older one in `target`: it must outlive it
+//! 'l'                                     -> how far the ledger was durable: generation u64,
+//!                                            length u64
 //! 's'                                     -> where the scrub stands: segment u64, offset u64
 //! ```
 //! Integers in values are little-endian. The position counts and sums up the entries: a map that
 //! lost some of them, or came back older or empty, is noticed when it is opened.
 
+use super::ledger::Durable;
 use super::record::{Fields, FieldsMut};
 use super::scrub::Cursor;
 use crate::core::effect::Found;
@@ -163,7 +166,7 @@ impl Entry {
     /// What a look-up tells.
     pub fn found(&self) -> Option<Found> {
         let header = Header::decode(&self.header).ok()?;
-        Some(Found { header, sound: self.condition == Condition::Sound })
+        Some(Found::Chunk { header, sound: self.condition == Condition::Sound })
     }
 
     /// This entry's share of [`Position::fingerprint`].
@@ -224,6 +227,7 @@ const POSITION: u8 = b'p';
 const TOMBSTONES: u8 = b't';
 const NEWER: u8 = b'n';
 const SCRUB: u8 = b's';
+const LEDGER: u8 = b'l';
 
 impl Change {
     /// Sets or removes the entry of `id`.
@@ -234,6 +238,13 @@ impl Change {
     /// Sets the position.
     pub fn position(position: &Position) -> Self {
         Self { key: vec![POSITION], value: Some(position.encode()) }
+    }
+
+    /// Sets how far the ledger is durable.
+    pub(crate) fn ledger((generation, length): Durable) -> Self {
+        let mut value = Vec::with_capacity(16);
+        value.u64(generation).u64(length);
+        Self { key: vec![LEDGER], value: Some(value) }
     }
 
     /// Sets or removes a note about two segments.
@@ -342,6 +353,15 @@ impl<C: Catalogue> Index<C> {
     pub(crate) fn position(&self) -> Result<Option<Position>, CatalogueError> {
         let value = self.map.get(&[POSITION])?;
         value.map(|value| Position::decode(&value).ok_or(CatalogueError::Malformed)).transpose()
+    }
+
+    /// How far the ledger was durable; `None` where that is not known.
+    pub(crate) fn ledger(&self) -> Result<Option<Durable>, CatalogueError> {
+        let value = self.map.get(&[LEDGER])?;
+        Ok(value.and_then(|value| {
+            let mut fields = Fields(&value);
+            Some((fields.u64()?, fields.u64()?))
+        }))
     }
 
     pub(crate) fn cursor(&self) -> Result<Option<Cursor>, CatalogueError> {

@@ -215,7 +215,16 @@ impl Disk for MemoryDisk {
         let content = lock(&self.0);
         let number = |file: &File| match file {
             File::Segment(number) => Some(*number),
-            File::Ballast => None,
+            File::Ledger(_) | File::Ballast => None,
+        };
+        Ok(content.files.keys().filter_map(number).collect())
+    }
+
+    fn ledgers(&self) -> Result<Vec<u64>, DiskError> {
+        let content = lock(&self.0);
+        let number = |file: &File| match file {
+            File::Ledger(number) => Some(*number),
+            File::Segment(_) | File::Ballast => None,
         };
         Ok(content.files.keys().filter_map(number).collect())
     }

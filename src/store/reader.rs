@@ -4,6 +4,7 @@
 //! read fails its checks; the catalogue, which the writer changes first, then says what happened.
 
 use super::disk::{Disk, DiskError, File};
+use super::heads::SharedHeads;
 use super::index::{Catalogue, Entry, Index};
 use super::record::{Kind, Prefix};
 use super::scan::open_chunk;
@@ -25,6 +26,7 @@ pub struct Reader<D, C> {
     pub(super) disk: Arc<D>,
     pub(super) index: Index<C>,
     pub(super) key: Arc<WrapKey>,
+    pub(super) heads: SharedHeads,
     /// The record that is being read.
     buffer: Vec<u8>,
     /// What the scrub knows of the segment that it goes through.
@@ -50,15 +52,20 @@ enum Look {
 }
 
 impl<D: Disk, C: Catalogue> Reader<D, C> {
-    pub(super) fn new(disk: Arc<D>, index: Index<C>, key: Arc<WrapKey>) -> Self {
-        Self { disk, index, key, buffer: Vec::new(), live: None }
+    pub(super) fn new(
+        disk: Arc<D>,
+        index: Index<C>,
+        key: Arc<WrapKey>,
+        heads: SharedHeads,
+    ) -> Self {
+        Self { disk, index, key, heads, buffer: Vec::new(), live: None }
     }
 
-    /// What the catalogue has of each chunk, in the order of `ids`; what cannot be looked up counts
+    /// What there is of each chunk or head, in the order of `ids`; what cannot be looked up counts
     /// as not there.
     pub fn find(&self, ids: &[ChunkId]) -> Vec<Option<Found>> {
-        let found = |id| self.index.get(id).ok().flatten().and_then(|entry| entry.found());
-        ids.iter().map(found).collect()
+        let chunk = |id| self.index.get(id).ok().flatten().and_then(|entry| entry.found());
+        ids.iter().map(|id| self.find_head(id).or_else(|| chunk(id))).collect()
     }
 
     /// Reads a chunk and verifies it against its id.

@@ -8,7 +8,10 @@
 //! is rot, and is quarantined and reported.
 
 use super::disk::{Disk, DiskError, File};
+use super::heads::{Keeping, Reading};
 use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index, Note, Position};
+use super::ledger::format::LEDGER_VERSION;
+use super::ledger::{Ledger, LedgerError};
 use super::log::{Active, Footer, Item, Log, LogError, to_block};
 use super::record::{Kind, LAYOUT_VERSION, Place, Tombstone, VOID_BYTES_MAX, void_head};
 use super::scan::{Content, Depth, Found, Scan, read_footer, scan};
@@ -101,6 +104,8 @@ pub struct OpenReport {
     pub cut_bytes: u64,
     /// Damage below what was durable: the first [`DAMAGE_MAX`] ranges.
     pub damage: Vec<Damage>,
+    /// The same of the ledger, from one byte up to another.
+    pub ledger_damage: Vec<(u64, u64)>,
     /// Why the store takes no writes, where it does not.
     pub read_only: Option<ReadOnly>,
 }
@@ -121,6 +126,7 @@ pub(crate) struct Recovered<D, C> {
     pub(crate) log: Log<D>,
     pub(crate) index: Index<C>,
     pub(crate) state: State,
+    pub(crate) keeping: Keeping<D>,
     pub(crate) report: OpenReport,
 }
 
@@ -156,6 +162,7 @@ pub(crate) fn recover<D: Disk, C: Catalogue>(
         replayed: 0,
         cut_bytes: 0,
         damage: Vec::new(),
+        ledger_damage: Vec::new(),
         read_only: None,
     };
     let index = Index::new(catalogue, Arc::clone(&log.key));
@@ -171,10 +178,44 @@ pub(crate) fn recover<D: Disk, C: Catalogue>(
         changed: false,
     };
     replay.run()?;
-    let Replay { log, index, state, mut report, .. } = replay;
+    let Replay { log, index, mut state, mut report, .. } = replay;
     report.chunks = state.entries;
     report.quarantined = state.quarantined;
-    Ok(Recovered { log, index, state, report })
+    let keeping = open_ledger(&log, &index, &mut report)?;
+    for (account, bytes) in keeping.usage() {
+        state.count_head(&account, bytes);
+    }
+    Ok(Recovered { log, index, state, keeping, report })
+}
+
+/// Reads the ledger, which needs no catalogue; and tells that how long it is where it knows less.
+fn open_ledger<D: Disk, C: Catalogue>(
+    log: &Log<D>,
+    index: &Index<C>,
+    report: &mut OpenReport,
+) -> Result<Keeping<D>, StoreOpenError> {
+    let known = index.ledger()?;
+    let mut read = Reading::default();
+    let (disk, key) = (Arc::clone(&log.disk), Arc::clone(&log.key));
+    let visit = &mut |place, item| read.take(place, &item);
+    let opened = Ledger::open(disk, key, log.epoch, known, visit);
+    let (ledger, opened) = opened.map_err(|error| match error {
+        LedgerError::Disk(error) => failed("read the ledger")(error),
+        LedgerError::Version(found) => StoreOpenError::Layout { found, known: LEDGER_VERSION },
+    })?;
+    let ledger_tip = ledger.tip();
+    let keeping = Keeping::new(ledger, read, opened.is_marred);
+    report.ledger_damage = opened.damage;
+    report.cut_bytes = report.cut_bytes.saturating_add(opened.cut_bytes);
+    report.read_only = report.read_only.take().or(opened.read_only);
+    if ledger_tip != known
+        && report.read_only.is_none()
+        && let Some(tip) = ledger_tip
+    {
+        index.apply(&[Change::ledger(tip)])?;
+        index.flush()?;
+    }
+    Ok(keeping)
 }
 
 fn failed(doing: &'static str) -> impl Fn(DiskError) -> StoreOpenError {

@@ -73,8 +73,21 @@ impl FileDisk {
     fn path(&self, file: File) -> PathBuf {
         match file {
             File::Segment(number) => self.segments.join(format!("{number:016x}.seg")),
+            File::Ledger(number) => self.segments.join(format!("{number:016x}.ledger")),
             File::Ballast => self.dir.join("ballast"),
         }
+    }
+
+    /// Of the files whose names end so.
+    fn numbers(&self, suffix: &str) -> Result<Vec<u64>, DiskError> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.segments).map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(suffix));
+            let number = number.filter(|digits| digits.len() == 16);
+            numbers.extend(number.and_then(|digits| u64::from_str_radix(digits, 16).ok()));
+        }
+        Ok(numbers)
     }
 
     fn files(&self) -> MutexGuard<'_, OpenFiles> {
@@ -153,14 +166,11 @@ fn errno(error: Errno) -> DiskError {
 
 impl Disk for FileDisk {
     fn segments(&self) -> Result<Vec<u64>, DiskError> {
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.segments).map_err(io)? {
-            let name = entry.map_err(io)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            let number = number.filter(|digits| digits.len() == 16);
-            numbers.extend(number.and_then(|digits| u64::from_str_radix(digits, 16).ok()));
-        }
-        Ok(numbers)
+        self.numbers(".seg")
+    }
+
+    fn ledgers(&self) -> Result<Vec<u64>, DiskError> {
+        self.numbers(".ledger")
     }
 
     fn len(&self, file: File) -> Result<u64, DiskError> {

@@ -117,6 +117,19 @@ impl State {
         }
     }
 
+    /// A record of a head is kept: it counts to the account as a chunk does.
+    pub(crate) fn count_head(&mut self, account: &Account, bytes: u64) {
+        self.used = self.used.saturating_add(bytes);
+        let usage = self.usage.entry(*account).or_default();
+        *usage = usage.saturating_add(bytes);
+    }
+
+    /// It is gone.
+    pub(crate) fn uncount_head(&mut self, account: &Account, bytes: u64) {
+        self.used = self.used.saturating_sub(bytes);
+        self.count_down(account, bytes);
+    }
+
     fn count_down(&mut self, account: &Account, bytes: u64) {
         let left = self.usage.get(account).copied().unwrap_or(0).saturating_sub(bytes);
         match left {

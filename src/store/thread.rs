@@ -8,6 +8,7 @@ use super::bounds::{
 };
 use super::catalogue::{Opened, SledCatalogue};
 use super::disk::Disk;
+use super::heads::UPTIME_EVERY_S;
 use super::index::Catalogue;
 use super::reader::Reader;
 use super::recovery::{OpenReport, Rebuilt, StoreOpenError};
@@ -17,6 +18,7 @@ use super::tidy::release_ballast_if_low;
 use super::writer::{Options, Request, Writer};
 use crate::core::effect::{Input, StoreError, StoredChunk};
 use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
+use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -26,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const READERS: usize = 2;
 
@@ -75,6 +77,7 @@ struct Shared {
 enum Query {
     Read(Ticket, ChunkId),
     Find(Ticket, Vec<ChunkId>),
+    Heads(Ticket, ChunkId, usize),
 }
 
 impl ChunkStore {
@@ -189,6 +192,27 @@ impl ChunkStore {
         submit(self.writes.as_ref(), Request::Delete { ticket, id })
     }
 
+    /// Makes a record of a head durable; answered by [`Input::HeadsWritten`].
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_head(
+        &self,
+        ticket: Ticket,
+        account: Account,
+        record: HeadRecord,
+    ) -> Result<(), StoreError> {
+        submit(self.writes.as_ref(), Request::Head { ticket, account, record })
+    }
+
+    /// Reads the newest records of a head; answered by [`Input::HeadsRead`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_heads(&self, ticket: Ticket, id: ChunkId, newest: usize) -> Result<(), StoreError> {
+        submit(self.reads.as_ref(), Query::Heads(ticket, id, newest))
+    }
+
     /// Reads a chunk; answered by [`Input::ChunkRead`].
     ///
     /// # Errors
@@ -250,7 +274,10 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 fn bytes_of(request: &Request) -> u64 {
     match request {
         Request::Write { chunk, .. } => u64::try_from(chunk.sealed.len()).unwrap_or(u64::MAX),
-        Request::Delete { .. } | Request::Quarantine { .. } => 0,
+        Request::Delete { .. }
+        | Request::Quarantine { .. }
+        | Request::Head { .. }
+        | Request::Uptime { .. } => 0,
     }
 }
 
@@ -276,6 +303,8 @@ fn write<D: Disk, C: Catalogue>(
 ) {
     let mut space = writer.space();
     (shared.completions)(Input::Space(space));
+    (shared.completions)(Input::Uptime(writer.uptime()));
+    let mut saved = Instant::now();
     let mut untidy = true;
     loop {
         let first = match untidy {
@@ -296,6 +325,12 @@ fn write<D: Disk, C: Catalogue>(
             // Nobody waits: there is time for what is left to reclaim, and for a look at the disk.
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => return,
+        }
+        let passed_s = saved.elapsed().as_secs();
+        if passed_s >= UPTIME_EVERY_S {
+            saved += Duration::from_secs(passed_s);
+            let inputs = writer.commit(vec![Request::Uptime { passed_s }]);
+            inputs.into_iter().for_each(|input| (shared.completions)(input));
         }
         untidy = writer.tidy();
         if let Some(reason) = writer.read_only().filter(|_| !was_read_only) {
@@ -334,6 +369,10 @@ fn serve<D: Disk, C: Catalogue>(
             Ok(Query::Find(ticket, ids)) => {
                 let found = reader.find(&ids);
                 (shared.completions)(Input::ChunksFound { ticket, found });
+            }
+            Ok(Query::Heads(ticket, id, newest)) => {
+                let result = reader.read_heads(&id, newest);
+                (shared.completions)(Input::HeadsRead { ticket, result });
             }
             Err(_) => return,
         }

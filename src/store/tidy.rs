@@ -50,6 +50,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             return false;
         }
         self.set_ballast();
+        self.tidy_ledger();
+        if self.read_only.is_some() {
+            return false;
+        }
         let (tip, _) = self.log.tip();
         if self.dead.is_empty() && self.reclaimed == Some(tip) {
             return false;

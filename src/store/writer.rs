@@ -12,6 +12,7 @@
 
 use super::compact::Job;
 use super::disk::{Disk, DiskError};
+use super::heads::{HeadGroup, Keeping};
 use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index};
 use super::log::{Log, LogError};
 use super::reader::Reader;
@@ -21,6 +22,7 @@ use super::state::State;
 use super::tidy::Ballast;
 use crate::core::effect::{Deleted, Input, Space, StoreError, StoredChunk, Written};
 use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
+use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
 use crate::planted::{self, Bug};
 use rand_chacha::ChaCha20Rng;
@@ -86,6 +88,22 @@ pub enum Request {
         /// The chunk.
         id: ChunkId,
     },
+    /// Make a record of a head durable, where it is the newest.
+    Head {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// For whom.
+        account: Account,
+        /// The record; whoever sends it has checked its signature.
+        record: HeadRecord,
+    },
+    /// The store was in use for so many more seconds, about
+    /// [`UPTIME_EVERY_S`](super::heads::UPTIME_EVERY_S): more often costs writes, more seldom
+    /// forgets some of it in a crash. Answered by [`Input::Uptime`] where it is saved.
+    Uptime {
+        /// Seconds since the last one, or since the store was opened.
+        passed_s: u64,
+    },
     /// A reader found this record damaged. No completion.
     Quarantine {
         /// The chunk.
@@ -113,6 +131,7 @@ pub struct Writer<D, C> {
     /// The newest segment when there was nothing left to reclaim; `None` where there may be.
     pub(super) reclaimed: Option<u64>,
     pub(super) moves: Moves,
+    pub(super) keeping: Keeping<D>,
 }
 
 /// What was moved and given back since the store was opened.
@@ -138,6 +157,7 @@ struct Group {
     changes: Vec<Change>,
     written: Vec<(Ticket, Result<Written, StoreError>)>,
     deleted: Vec<(Ticket, Result<Deleted, StoreError>)>,
+    heads: HeadGroup,
     /// Bytes the disk can still take; `None` where it did not say.
     room: Option<u64>,
 }
@@ -155,7 +175,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         rng: ChaCha20Rng,
     ) -> Result<(Self, OpenReport), StoreOpenError> {
         let recovered = recover(disk, catalogue, key, &options, rng)?;
-        let Recovered { log, index, state, report } = recovered;
+        let Recovered { log, index, state, keeping, report } = recovered;
         let read_only = report.read_only.clone();
         let ballast = Ballast::of(&*log.disk);
         let mut writer = Self {
@@ -170,14 +190,17 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             job: None,
             reclaimed: None,
             moves: Moves::default(),
+            keeping,
         };
+        writer.expire_heads();
         writer.tidy_opened();
         Ok((writer, report))
     }
 
     /// A reader of the same store.
     pub fn reader(&self) -> Reader<D, C> {
-        Reader::new(Arc::clone(&self.log.disk), self.index.clone(), Arc::clone(&self.log.key))
+        let (disk, key) = (Arc::clone(&self.log.disk), Arc::clone(&self.log.key));
+        Reader::new(disk, self.index.clone(), key, Arc::clone(&self.keeping.heads))
     }
 
     /// Names this incarnation of the store.
@@ -218,11 +241,18 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     }
 
     /// Carries a group out and returns the completions: one [`Input::ChunksWritten`] for all
-    /// writes, then one [`Input::ChunkDeleted`] per delete. [`Self::tidy`] should follow.
+    /// writes, one [`Input::ChunkDeleted`] per delete, one [`Input::HeadsWritten`] for all heads;
+    /// then what the time that passed came to. [`Self::tidy`] should follow.
     pub fn commit(&mut self, requests: Vec<Request>) -> Vec<Input> {
         let mut group = Group::default();
         if self.read_only.is_none() {
             group.room = self.balance();
+        }
+        // It passed before any of these came.
+        for request in &requests {
+            if let Request::Uptime { passed_s } = request {
+                self.pass(&mut group.heads, *passed_s);
+            }
         }
         for request in requests {
             match request {
@@ -234,6 +264,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                     let result = self.delete(&mut group, &id);
                     group.deleted.push((ticket, result));
                 }
+                Request::Head { ticket, account, record } => {
+                    let Group { heads, room, .. } = &mut group;
+                    self.head(heads, room, (ticket, account), record);
+                }
+                Request::Uptime { .. } => {}
                 Request::Quarantine { id, sequence } => {
                     self.quarantine(&mut group, &id, sequence);
                 }
@@ -371,6 +406,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
 
     /// Makes the group durable, or takes all of it back.
     fn settle(&mut self, group: &mut Group) {
+        self.append_heads(&mut group.heads);
         if self.read_only.is_none()
             && let Err(reason) = self.make_durable(group)
         {
@@ -382,8 +418,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 old.filter(|old| new.is_none_or(|new| new.sequence != old.sequence))
             });
             self.dead.extend(gone);
+            self.show_heads(&mut group.heads);
             return;
         }
+        self.undo_heads(&mut group.heads, StoreError::Io);
         for (id, old, new) in group.journal.iter().rev() {
             self.state.replace(id, new.as_ref(), old.as_ref());
         }
@@ -399,12 +437,18 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
         let (tip, _) = self.log.tip();
         self.state.segments.entry(tip).or_default();
-        if group.journal.is_empty() {
+        self.keeping.ledger.sync()?;
+        let mut changes = std::mem::take(&mut group.changes);
+        if !group.heads.is_empty() {
+            changes.extend(self.keeping.ledger.tip().map(Change::ledger));
+        }
+        if !group.journal.is_empty() {
+            changes.extend(group.now.iter().map(|(id, entry)| Change::chunk(id, entry.as_ref())));
+            changes.push(Change::position(&position(&self.log, &self.state)));
+        }
+        if changes.is_empty() {
             return Ok(());
         }
-        let mut changes = std::mem::take(&mut group.changes);
-        changes.extend(group.now.iter().map(|(id, entry)| Change::chunk(id, entry.as_ref())));
-        changes.push(Change::position(&position(&self.log, &self.state)));
         let applied = self.index.apply(&changes).and_then(|()| self.index.flush());
         applied.map_err(ReadOnly::Catalogue)
     }
@@ -415,6 +459,6 @@ impl Group {
         let written = (!self.written.is_empty()).then_some(Input::ChunksWritten(self.written));
         let deleted = self.deleted.into_iter();
         let deleted = deleted.map(|(ticket, result)| Input::ChunkDeleted { ticket, result });
-        written.into_iter().chain(deleted).collect()
+        written.into_iter().chain(deleted).chain(self.heads.into_inputs()).collect()
     }
 }

@@ -12,6 +12,7 @@ mod store_compact;
 mod store_conformance;
 mod store_faults;
 mod store_fixtures;
+mod store_heads;
 mod store_kill;
 mod store_model;
 mod store_power;

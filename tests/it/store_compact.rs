@@ -233,7 +233,7 @@ fn a_damaged_chunk_moves_as_it_is<B: InMemory>() {
     let read = store.reader().read(&marred.id()).result;
     assert_eq!(read, Ok((marred.header, marred.sealed)), "only what lies beside it is damaged");
     assert_eq!(store.reader().read(&id(1, LENGTH)).result, Err(StoreError::Damaged));
-    let damaged = |n| Some(Found { header: chunk(n, LENGTH).header, sound: false });
+    let damaged = |n| Some(Found::Chunk { header: chunk(n, LENGTH).header, sound: false });
     assert_eq!(store.reader().find(&[id(0, LENGTH), id(1, LENGTH)]), [damaged(0), damaged(1)]);
     assert!((8..=PER_SEGMENT).all(|n| holds(&store, &chunk(n, LENGTH))));
     let healed = put(&mut store, [chunk(1, LENGTH)]).pop().unwrap().unwrap();

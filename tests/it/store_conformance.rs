@@ -102,8 +102,8 @@ fn put_one<D: Disk, C: Catalogue>(store: &mut Writer<D, C>, chunk: StoredChunk) 
 }
 
 pub(crate) fn holds<D: Disk, C: Catalogue>(store: &Writer<D, C>, chunk: &StoredChunk) -> bool {
-    let found =
-        store.reader().find(&[chunk.id()]) == [Some(Found { header: chunk.header, sound: true })];
+    let found = store.reader().find(&[chunk.id()])
+        == [Some(Found::Chunk { header: chunk.header, sound: true })];
     let read = store.reader().read(&chunk.id()).result;
     found && read == Ok((chunk.header, chunk.sealed.clone()))
 }

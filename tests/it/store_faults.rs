@@ -90,6 +90,10 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.0.segments()
     }
 
+    fn ledgers(&self) -> Result<Vec<u64>, DiskError> {
+        self.0.ledgers()
+    }
+
     fn len(&self, file: File) -> Result<u64, DiskError> {
         self.0.len(file)
     }

@@ -64,7 +64,7 @@ impl World {
     fn commit(&mut self, store: &mut Store, requests: Vec<Request>) {
         let tickets = requests.iter().map(|request| match request {
             Request::Write { ticket, .. } | Request::Delete { ticket, .. } => *ticket,
-            Request::Quarantine { .. } => unreachable!("the script has none"),
+            _ => unreachable!("the script has none"),
         });
         let open = tickets.map(|ticket| (ticket.0, Promise::Open));
         let before = self.promises.clone();

@@ -10,6 +10,7 @@ use crate::disk::SimDisk;
 use crate::oracle::Seen;
 use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, Ticket};
+use quloud::crypto::head::HeadRecord;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
 use quloud::store::reader::{Outcome, Reader};
@@ -92,6 +93,20 @@ impl Store {
             return self.begin();
         }
         self.refused.push_back(Input::ChunksWritten(vec![(ticket, Err(StoreError::Busy))]));
+        false
+    }
+
+    /// Queues a record of a head likewise.
+    pub(crate) fn write_head(
+        &mut self,
+        ticket: Ticket,
+        account: Account,
+        record: HeadRecord,
+    ) -> bool {
+        if self.submit(Request::Head { ticket, account, record }) {
+            return self.begin();
+        }
+        self.refused.push_back(Input::HeadsWritten(vec![(ticket, Err(StoreError::Busy))]));
         false
     }
 
@@ -204,6 +219,15 @@ impl Store {
         (Input::ChunkRead { ticket, result }, begins)
     }
 
+    /// Reads what is kept of a head.
+    pub(crate) fn read_heads(
+        &self,
+        id: &ChunkId,
+        newest: usize,
+    ) -> Result<Vec<HeadRecord>, StoreError> {
+        self.reader.read_heads(id, newest)
+    }
+
     /// Whether a chunk is not there, and not only not to be found because something fails now.
     /// Whoever is no part of the world asks [`super::Node::lacks`], and so of the next two.
     pub(super) fn lacks(&self, id: &ChunkId) -> bool {
@@ -239,7 +263,10 @@ impl Store {
 fn bytes_of(request: &Request) -> u64 {
     match request {
         Request::Write { chunk, .. } => chunk.sealed.len() as u64,
-        Request::Delete { .. } | Request::Quarantine { .. } => 0,
+        Request::Delete { .. }
+        | Request::Quarantine { .. }
+        | Request::Head { .. }
+        | Request::Uptime { .. } => 0,
     }
 }
 
@@ -248,7 +275,7 @@ fn asked(request: &Request) -> Option<(Option<Ticket>, ChunkId)> {
     match request {
         Request::Write { chunk, .. } => Some((None, chunk.id())),
         Request::Delete { ticket, id } => Some((Some(*ticket), *id)),
-        Request::Quarantine { .. } => None,
+        Request::Quarantine { .. } | Request::Head { .. } | Request::Uptime { .. } => None,
     }
 }
 

@@ -206,6 +206,7 @@ fn opened(damage: Vec<Range>) -> OpenReport {
         replayed: 0,
         cut_bytes: 0,
         damage,
+        ledger_damage: Vec::new(),
         read_only: None,
     }
 }

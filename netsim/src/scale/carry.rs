@@ -37,8 +37,13 @@ impl Mesh {
                 }
             }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(&event),
-            // Nothing is read or deleted here, and what is turned down costs nothing more.
-            Effect::ReadChunk { .. } | Effect::DeleteChunk { .. } | Effect::Report(_) => {}
+            // Nothing is read or deleted here, nobody has heads, and what is turned down costs
+            // nothing more.
+            Effect::ReadChunk { .. }
+            | Effect::DeleteChunk { .. }
+            | Effect::WriteHead { .. }
+            | Effect::ReadHeads { .. }
+            | Effect::Report(_) => {}
         }
     }
 

@@ -49,6 +49,16 @@ impl World<'_> {
                 let begins = machine.is_some_and(|machine| machine.store.delete(ticket, id));
                 self.commit_later(node, begins);
             }
+            Effect::WriteHead { ticket, account, record } => {
+                let machine = self.nodes[node].machine.as_mut();
+                let begins = machine
+                    .is_some_and(|machine| machine.store.write_head(ticket, account, record));
+                self.commit_later(node, begins);
+            }
+            Effect::ReadHeads { ticket, id, newest } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                self.agenda.after(wait, Event::ReadHeads { node, life, ticket, id, newest });
+            }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
             Effect::Report(effect::Event::Rejected { from, reason }) => {
                 self.log(|| format!("{node} rejects {}", reason.name()));

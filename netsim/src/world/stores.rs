@@ -185,6 +185,12 @@ impl World<'_> {
         self.feed(node, Role::Holder, input);
     }
 
+    pub(super) fn read_heads(&mut self, node: Index, ticket: Ticket, id: &ChunkId, newest: usize) {
+        let Some(machine) = &self.nodes[node].machine else { return };
+        let result = machine.store.read_heads(id, newest);
+        self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
+    }
+
     /// What is true of a chunk changed where its bytes are.
     fn note_change(&mut self, node: Index, id: &ChunkId, change: Change) {
         let Some(chunk) = self.chunks.get_mut(id) else { return };

@@ -45,7 +45,7 @@ pub(super) struct Writing {
 }
 
 /// Chunks that can share one signed statement.
-type AckGroup = (NodeId, BatchId, Account, [u8; 12], StoreEpoch);
+pub(super) type AckGroup = (NodeId, BatchId, Account, [u8; 12], StoreEpoch);
 
 impl HolderRole {
     /// A request from a topic: volunteer with the stated probability, after a jitter.
@@ -279,7 +279,7 @@ impl HolderRole {
         self.refuse(from, arrival.chunk.batch, arrival.id, refusal);
     }
 
-    fn refuse(&mut self, to: NodeId, batch: BatchId, id: ChunkId, reason: StoreRefusal) {
+    pub(super) fn refuse(&mut self, to: NodeId, batch: BatchId, id: ChunkId, reason: StoreRefusal) {
         self.send(to, StreamMessage::StoreReject(StoreReject { batch, id, reason }));
     }
 
@@ -296,7 +296,8 @@ impl HolderRole {
             };
             let Writing { from, batch, account, id, sealed_bytes, receipt } = writing;
             self.writing_bytes.give_back(from, sealed_bytes.into());
-            self.admission.settle(account, sealed_bytes, result.as_ref().ok());
+            let added_bytes = result.as_ref().ok().map(|written| written.added_bytes);
+            self.admission.settle(account, sealed_bytes, added_bytes);
             match result {
                 // What is promised is what the store keeps: older terms where it held the chunk.
                 Ok(Written { lease, terms, epoch, .. }) => {
@@ -317,7 +318,7 @@ impl HolderRole {
     }
 
     /// Signs and sends acks of at most 64 chunks, none twice in one of them.
-    fn acknowledge(&mut self, group: AckGroup, chunks: Vec<AckedChunk>) {
+    pub(super) fn acknowledge(&mut self, group: AckGroup, chunks: Vec<AckedChunk>) {
         let (to, ..) = group;
         let mut ack: Vec<AckedChunk> = Vec::new();
         for chunk in chunks {
@@ -342,11 +343,14 @@ impl HolderRole {
     }
 }
 
-fn refusal_of(error: StoreError) -> StoreRefusal {
+pub(super) fn refusal_of(error: StoreError) -> StoreRefusal {
     match error {
         StoreError::Full => StoreRefusal::Full,
         StoreError::Busy => StoreRefusal::Busy,
         StoreError::OtherAccount => StoreRefusal::Unwilling,
+        StoreError::Superseded => StoreRefusal::Superseded,
+        StoreError::TooFarAhead => StoreRefusal::Invalid,
+        StoreError::OverQuota => StoreRefusal::OverQuota,
         StoreError::NotFound | StoreError::Damaged | StoreError::ReadOnly | StoreError::Io => {
             StoreRefusal::Failed
         }

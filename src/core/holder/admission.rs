@@ -1,7 +1,7 @@
 //! May this chunk come in? Capacity, the accounts' quotas, and what was promised to the disk.
 
 use super::limits::HolderLimits;
-use crate::core::effect::{Deleted, Space, Written};
+use crate::core::effect::{Deleted, Space};
 use crate::core::types::{Account, LeaseTerms, NodeId, Time};
 use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,8 +142,8 @@ impl Admission {
         *own = own.saturating_add(bytes);
     }
 
-    /// Ends a reservation: with the write's result where there was one.
-    pub(super) fn settle(&mut self, account: Account, sealed_bytes: u32, done: Option<&Written>) {
+    /// Ends a reservation: with the bytes that were added where something was written.
+    pub(super) fn settle(&mut self, account: Account, sealed_bytes: u32, added: Option<u64>) {
         let bytes = Self::disk_bytes(sealed_bytes);
         self.reserved = self.reserved.saturating_sub(bytes);
         let own = self.reserved_by.get(&account).copied().unwrap_or(0);
@@ -152,7 +152,7 @@ impl Admission {
         } else {
             self.reserved_by.insert(account, own - bytes);
         }
-        let added = done.map_or(0, |written| written.added_bytes);
+        let added = added.unwrap_or(0);
         if added > 0 {
             let used = self.used.entry(account).or_insert(0);
             *used = used.saturating_add(added);
@@ -248,13 +248,7 @@ mod tests {
         admission.set_space(space(1 << 20, 10 << 10));
         assert_eq!(room(&mut admission, (&ACCOUNT, 10 << 10), &limits), Room::Enough);
         admission.reserve(Time(0), PEER, ACCOUNT, 10 << 10);
-        let written = Written {
-            lease: crate::core::types::LeaseNonce::from_bytes([0; 16]),
-            terms: LeaseTerms::default(),
-            epoch: crate::core::types::StoreEpoch::from_bytes([0; 16]),
-            added_bytes: 12 << 10,
-        };
-        admission.settle(ACCOUNT, 10 << 10, Some(&written));
+        admission.settle(ACCOUNT, 10 << 10, Some(12 << 10));
         assert_eq!(room(&mut admission, (&ACCOUNT, 10 << 10), &limits), Room::OverQuota);
         assert_eq!(room(&mut admission, (&OTHER, 10 << 10), &limits), Room::Enough);
     }

@@ -185,14 +185,14 @@ impl HolderRole {
     }
 
     /// Tells a peer that asks too much to come back later; one that does not stop is told nothing.
-    fn put_off(&mut self, now: Time, from: NodeId, request: u64, reason: Reject) {
+    pub(super) fn put_off(&mut self, now: Time, from: NodeId, request: u64, reason: Reject) {
         self.reject(from, reason);
         if self.rates.put_off.take(now, from).is_ok() {
             self.decline(from, request, RetrieveRefusal::Busy);
         }
     }
 
-    fn decline(&mut self, to: NodeId, request: u64, reason: RetrieveRefusal) {
+    pub(super) fn decline(&mut self, to: NodeId, request: u64, reason: RetrieveRefusal) {
         self.send(to, StreamMessage::RetrieveReject(RetrieveReject { request, reason }));
     }
 
@@ -212,16 +212,16 @@ impl HolderRole {
         self.find(ids, Lookup::TopicRetrieve { from, request });
     }
 
-    /// Offers what is held and proven. One bad proof spoils the request (no honest asker sends
+    /// Offers what is held and proven: `points` has the Y of each wanted chunk or head that is. One bad proof spoils the request (no honest asker sends
     /// one), so that all are checked in one go.
     pub(super) fn answer_with_offer(
         &mut self,
         now: Time,
         from: NodeId,
         request: &RetrieveRequest,
-        found: &[Option<Header>],
+        points: &[Option<[u8; 32]>],
     ) {
-        match self.offer(request, found) {
+        match self.offer(request, points) {
             Ok(Some((topic, message))) => {
                 let answer = Delayed::Publish { from, topic, message };
                 return self.delay(now, OFFER_JITTER_MS, answer);
@@ -235,7 +235,7 @@ impl HolderRole {
     fn offer(
         &mut self,
         request: &RetrieveRequest,
-        found: &[Option<Header>],
+        points: &[Option<[u8; 32]>],
     ) -> Result<Option<(super::Topic, super::TopicMessage)>, Reject> {
         let context = Context {
             operation: Operation::Retrieve,
@@ -247,12 +247,12 @@ impl HolderRole {
         };
         let mut holds = 0u32;
         let mut statements = Vec::new();
-        for (at, ((id, proof), header)) in request.wanted.iter().zip(found).enumerate() {
-            let (Some(header), Some(bit)) = (header, bit(at)) else {
+        for (at, ((id, proof), point)) in request.wanted.iter().zip(points).enumerate() {
+            let (Some(point), Some(bit)) = (point, bit(at)) else {
                 continue;
             };
             holds |= bit;
-            statements.push(Statement { point: &header.read, id, context: &context, proof });
+            statements.push(Statement { point, id, context: &context, proof });
         }
         if !verify_batch(&statements, &mut self.rng) {
             return Err(Reject::BadProof);
@@ -272,7 +272,7 @@ fn bit(at: usize) -> Option<u32> {
 }
 
 /// A disk that fails now may not fail later: the asker tries elsewhere or again.
-fn refusal_of(error: StoreError) -> RetrieveRefusal {
+pub(super) fn refusal_of(error: StoreError) -> RetrieveRefusal {
     match error {
         StoreError::NotFound => RetrieveRefusal::NotHeld,
         StoreError::Damaged => RetrieveRefusal::Damaged,
@@ -280,6 +280,9 @@ fn refusal_of(error: StoreError) -> RetrieveRefusal {
         | StoreError::Io
         | StoreError::Full
         | StoreError::ReadOnly
-        | StoreError::OtherAccount => RetrieveRefusal::Busy,
+        | StoreError::OtherAccount
+        | StoreError::Superseded
+        | StoreError::TooFarAhead
+        | StoreError::OverQuota => RetrieveRefusal::Busy,
     }
 }

@@ -3,6 +3,7 @@
 mod accept;
 mod claims;
 mod floods;
+mod heads;
 mod serve;
 
 use super::*;
@@ -161,7 +162,7 @@ impl Fixture {
     }
 
     fn found(&mut self, ticket: Ticket, found: Vec<Option<Header>>) -> Vec<Effect> {
-        let sound = |header: Header| Found { header, sound: true };
+        let sound = |header: Header| Found::Chunk { header, sound: true };
         let found = found.into_iter().map(|header| header.map(sound)).collect();
         self.handle(Input::ChunksFound { ticket, found })
     }

@@ -151,7 +151,7 @@ fn a_chunk_known_to_be_damaged_is_wanted_anew() {
     let mut fixture = Fixture::new();
     let (request, secret) = fixture.request(0..2);
     let (ticket, _) = lookup_of(fixture.published(&request));
-    let found = |tag, sound| Some(Found { header: fixture.chunk(tag).header, sound });
+    let found = |tag, sound| Some(Found::Chunk { header: fixture.chunk(tag).header, sound });
     let found = vec![found(0, true), found(1, false)];
     let effects = fixture.handle(Input::ChunksFound { ticket, found });
     let claim = claim_of(effects, (&request, &secret));

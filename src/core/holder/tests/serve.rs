@@ -133,7 +133,7 @@ fn a_chunk_known_to_be_damaged_is_read_for_whoever_proves() {
     let mut fixture = Fixture::new();
     let retrieve = fixture.retrieve(1, OWNER, 9);
     let (ticket, _) = lookup_of(fixture.stream(OWNER, StreamMessage::Retrieve(retrieve)));
-    let damaged = Found { header: fixture.chunk(1).header, sound: false };
+    let damaged = Found::Chunk { header: fixture.chunk(1).header, sound: false };
     let found = vec![Some(damaged)];
     let ticket = reads(&fixture.handle(Input::ChunksFound { ticket, found }))[0];
     let (to, message) = sent(fixture.read(ticket, 1));

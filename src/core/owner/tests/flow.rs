@@ -172,7 +172,7 @@ impl Mesh {
             }
             Effect::FindChunks { ticket, ids } => {
                 let held = &self.holders[&from].held;
-                let sound = |header: &Header| Found { header: *header, sound: true };
+                let sound = |header: &Header| Found::Chunk { header: *header, sound: true };
                 let found = ids.iter().map(|id| held.get(id).map(|(header, _)| sound(header)));
                 let found = found.collect();
                 self.later(0, of, Input::ChunksFound { ticket, found });

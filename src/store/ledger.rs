@@ -1,0 +1,364 @@
+//! The ledger: the small things that a store keeps beside its chunks, in one small file.
+//!
+//! A record of a head has 2 KiB; in a segment it would take two blocks and a line in an index. So
+//! they are appended to a file of their own ([`format`] has its layout), which is read whole when
+//! the store is opened and needs no catalogue. The catalogue only remembers how long it was when
+//! it was durable last: a torn tail above that is cut, and damage below is rot and is told.
+//!
+//! A ledger that is mostly waste is written anew as the next generation: whole, synced, its name
+//! synced, and only then is the one before unlinked. The highest generation that was ever finished
+//! counts, whatever the catalogue says: nothing is appended to one after the next has begun.
+
+pub(super) mod format;
+
+use super::disk::{Disk, DiskError, File};
+use super::log::LogError;
+use super::writer::ReadOnly;
+use crate::core::types::StoreEpoch;
+use crate::crypto::head::HeadRecord;
+use crate::crypto::keys::WrapKey;
+use crate::planted::{self, Bug};
+use format::{HEAD_ITEM_BYTES, HEADER_BYTES, Header, ITEM_BYTES_MAX, Item, item_box, item_bytes};
+use std::sync::Arc;
+
+/// How much is read or written at once.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// Where an item lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) generation: u64,
+    pub(super) offset: u64,
+}
+
+/// How far a ledger was durable: its generation and length.
+pub(crate) type Durable = (u64, u64);
+
+/// A ledger that is written.
+#[derive(Debug)]
+struct Active {
+    generation: u64,
+    length: u64,
+    /// How much of it is durable.
+    synced: u64,
+    /// Its name is durable.
+    named: bool,
+}
+
+/// What opening a ledger showed.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// Ranges below what was durable that hold nothing.
+    pub(super) damage: Vec<(u64, u64)>,
+    /// Bytes of an unfinished write that were cut off.
+    pub(super) cut_bytes: u64,
+    /// It should be written anew.
+    pub(super) is_marred: bool,
+    pub(super) read_only: Option<ReadOnly>,
+}
+
+/// See the module.
+pub(super) struct Ledger<D> {
+    disk: Arc<D>,
+    key: Arc<WrapKey>,
+    epoch: StoreEpoch,
+    /// `None` where nothing was ever written.
+    active: Option<Active>,
+    /// The number of the next generation.
+    next: u64,
+}
+
+/// One pass over a file.
+#[derive(Debug, Default)]
+struct Scan {
+    header: Option<Header>,
+    length: u64,
+    /// The end of the last item that is whole.
+    end: u64,
+    /// Ranges before that which hold nothing.
+    gaps: Vec<(u64, u64)>,
+}
+
+impl Scan {
+    /// Whether the generation was finished when it was begun.
+    fn is_finished(&self) -> bool {
+        let whole = self.gaps.first().map_or(self.end, |(from, _)| *from);
+        self.header.is_some_and(|header| header.begun <= whole)
+    }
+}
+
+/// Why a ledger was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LedgerError {
+    Disk(DiskError),
+    /// A later version wrote it.
+    Version(u8),
+}
+
+impl From<DiskError> for LedgerError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
+impl<D: Disk> Ledger<D> {
+    /// Opens the newest generation and visits what stands in it, oldest first.
+    pub(super) fn open(
+        disk: Arc<D>,
+        key: Arc<WrapKey>,
+        epoch: StoreEpoch,
+        durable: Option<Durable>,
+        visit: &mut dyn FnMut(Place, Item),
+    ) -> Result<(Self, Opened), LedgerError> {
+        let mut numbers = disk.ledgers()?;
+        numbers.sort_unstable();
+        let next = numbers.last().map_or(1, |newest| newest.saturating_add(1));
+        let mut ledger = Self { disk, key, epoch, active: None, next };
+        let mut opened = Opened::default();
+        let Some(generation) = ledger.choose(&numbers, durable)? else {
+            return Ok((ledger, opened));
+        };
+        let file = File::Ledger(generation);
+        // What a killed process left in the cache must not be believed before it is durable.
+        let synced = ledger.disk.sync_data(file).and_then(|()| ledger.disk.sync_names());
+        opened.read_only = synced.err().map(ReadOnly::Sync);
+        ledger.disk.forget_cached(file);
+        let scan = ledger.scan(generation, Some(visit))?;
+        let durable = durable.filter(|(of, _)| *of == generation).map(|(_, length)| length);
+        let promised = durable.unwrap_or(0).min(scan.length);
+        let keep = scan.end.max(promised);
+        // A gap that something whole follows may be rot, where nobody knows better.
+        let is_rot = |(from, _): &&(u64, u64)| durable.is_none_or(|durable| *from < durable);
+        opened.damage = scan.gaps.iter().filter(is_rot).copied().collect();
+        opened.damage.extend((scan.end < promised).then_some((scan.end, promised)));
+        let is_foreign = scan.header.is_none_or(|header| header.epoch != epoch);
+        opened.is_marred = !scan.gaps.is_empty() || scan.end < promised || is_foreign;
+        opened.cut_bytes = scan.length.saturating_sub(keep);
+        if opened.read_only.is_none() && keep < scan.length {
+            let cut = ledger.disk.truncate(file, keep).and_then(|()| ledger.disk.sync_data(file));
+            opened.read_only = cut.err().map(ReadOnly::Log);
+        }
+        ledger.active = Some(Active { generation, length: keep, synced: keep, named: true });
+        if opened.read_only.is_none() {
+            for old in numbers.into_iter().filter(|number| *number != generation) {
+                // It is as little believed the next time.
+                let _ = ledger.disk.unlink(File::Ledger(old));
+            }
+        }
+        Ok((ledger, opened))
+    }
+
+    /// The highest generation that was finished; where damage hides which that is, the lowest of
+    /// which there is anything. What is older than the one that the catalogue names is out.
+    fn choose(
+        &self,
+        numbers: &[u64],
+        durable: Option<Durable>,
+    ) -> Result<Option<u64>, LedgerError> {
+        let named = durable.map(|(generation, _)| generation);
+        let oldest = named.filter(|named| numbers.contains(named)).unwrap_or(0);
+        let mut lowest = None;
+        for number in numbers.iter().rev().filter(|number| **number >= oldest) {
+            let scan = self.scan(*number, None)?;
+            if scan.is_finished() {
+                return Ok(Some(*number));
+            }
+            if scan.end > HEADER_BYTES as u64 {
+                lowest = Some(*number);
+            }
+        }
+        Ok(lowest)
+    }
+
+    /// Reads a whole file. Without a `visit` boxes are not opened.
+    fn scan(
+        &self,
+        generation: u64,
+        mut visit: Option<&mut dyn FnMut(Place, Item)>,
+    ) -> Result<Scan, LedgerError> {
+        let file = File::Ledger(generation);
+        let mut scan = Scan { length: self.disk.len(file)?, ..Scan::default() };
+        let mut header = [0; HEADER_BYTES];
+        self.disk.read_at(file, 0, &mut header)?;
+        let found = Header::decode(&header).map_err(LedgerError::Version)?;
+        scan.header = found.filter(|header| header.generation == generation);
+        scan.end = HEADER_BYTES as u64;
+        if scan.header.is_none() {
+            scan.gaps.push((0, HEADER_BYTES as u64));
+        }
+        let (mut window, mut from) = (Vec::new(), 0_u64);
+        let mut at = HEADER_BYTES as u64;
+        while at < scan.length {
+            let ahead = usize::try_from(at.saturating_sub(from)).unwrap_or(usize::MAX);
+            let reached = from.saturating_add(window.len() as u64);
+            let left = window.len().saturating_sub(ahead);
+            if left < ITEM_BYTES_MAX && reached < scan.length {
+                window.resize(WINDOW_BYTES, 0);
+                let read = self.disk.read_at(file, at, &mut window)?;
+                if read == 0 {
+                    break;
+                }
+                window.truncate(read);
+                from = at;
+                continue;
+            }
+            let bytes = window.get(ahead..).unwrap_or_default();
+            let Some(wrapped) = item_box(bytes) else {
+                at = at.saturating_add(1);
+                continue;
+            };
+            let end = at.saturating_add(item_bytes(wrapped) as u64);
+            let item = visit.is_some().then(|| Item::open(wrapped, &self.key));
+            if item != Some(None) {
+                if scan.end < at {
+                    scan.gaps.push((scan.end, at));
+                }
+                scan.end = end;
+            }
+            if let (Some(visit), Some(Some(item))) = (visit.as_mut(), item) {
+                visit(Place { generation, offset: at }, item);
+            }
+            at = end;
+        }
+        Ok(scan)
+    }
+
+    /// Its generation and length; `None` where there is none.
+    pub(super) fn tip(&self) -> Option<Durable> {
+        self.active.as_ref().map(|active| (active.generation, active.length))
+    }
+
+    /// Appends items; not durable before [`Self::sync`].
+    pub(super) fn append(&mut self, items: &[Item]) -> Result<Vec<Place>, LogError> {
+        let (generation, offset) = match self.tip() {
+            Some(tip) => tip,
+            None => self.begin()?,
+        };
+        let file = File::Ledger(generation);
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        for item in items {
+            let offset = offset.saturating_add(bytes.len() as u64);
+            places.push(Place { generation, offset });
+            item.encode(&self.key, &mut bytes);
+        }
+        if let Err(error) = self.disk.write_at(file, offset, &bytes) {
+            self.disk.truncate(file, offset).map_err(ReadOnly::Log)?;
+            return Err(error.into());
+        }
+        if let Some(active) = &mut self.active {
+            active.length = offset.saturating_add(bytes.len() as u64);
+        }
+        Ok(places)
+    }
+
+    /// Makes the first generation. There is none before it, so it is finished as it is.
+    fn begin(&mut self) -> Result<Durable, LogError> {
+        let generation = self.next;
+        self.next = generation.saturating_add(1);
+        let file = File::Ledger(generation);
+        self.disk.create(file)?;
+        let length = HEADER_BYTES as u64;
+        let header = Header { epoch: self.epoch, generation, begun: length };
+        if let Err(error) = self.disk.write_at(file, 0, &header.encode()) {
+            // Whether or not this succeeds: the next attempt takes another number.
+            let _ = self.disk.unlink(file);
+            return Err(error.into());
+        }
+        self.active = Some(Active { generation, length, synced: 0, named: false });
+        Ok((generation, length))
+    }
+
+    /// Everything appended is durable on return. A failure is final.
+    pub(super) fn sync(&mut self) -> Result<(), ReadOnly> {
+        let Some(active) = &mut self.active else { return Ok(()) };
+        if active.length != active.synced && !planted::is_on(Bug::AckBeforeSync) {
+            self.disk.sync_data(File::Ledger(active.generation)).map_err(ReadOnly::Sync)?;
+            active.synced = active.length;
+        }
+        if !active.named {
+            self.disk.sync_names().map_err(ReadOnly::Sync)?;
+            active.named = true;
+        }
+        Ok(())
+    }
+
+    /// Begins the next generation with `items`, durably. The one before is still there, and counts
+    /// until [`Self::turn_to`].
+    pub(super) fn rewrite(
+        &mut self,
+        items: &mut dyn Iterator<Item = Result<Item, DiskError>>,
+    ) -> Result<Rewritten, LogError> {
+        let generation = self.next;
+        self.next = generation.saturating_add(1);
+        let file = File::Ledger(generation);
+        self.disk.create(file)?;
+        let written = self.write_all(generation, items);
+        let rewritten = written.inspect_err(|_| {
+            // It is not believed where it comes back: it has no header, or is as good as the other.
+            let _ = self.disk.unlink(file);
+        })?;
+        self.disk.sync_data(file).map_err(ReadOnly::Sync)?;
+        self.disk.sync_names().map_err(ReadOnly::Sync)?;
+        Ok(rewritten)
+    }
+
+    fn write_all(
+        &self,
+        generation: u64,
+        items: &mut dyn Iterator<Item = Result<Item, DiskError>>,
+    ) -> Result<Rewritten, LogError> {
+        let file = File::Ledger(generation);
+        let (mut bytes, mut places) = (Vec::new(), Vec::new());
+        let mut written = HEADER_BYTES as u64;
+        for item in items {
+            let offset = written.saturating_add(bytes.len() as u64);
+            places.push(Place { generation, offset });
+            item?.encode(&self.key, &mut bytes);
+            if bytes.len() >= WINDOW_BYTES {
+                self.disk.write_at(file, written, &bytes)?;
+                written = written.saturating_add(bytes.len() as u64);
+                bytes.clear();
+            }
+        }
+        self.disk.write_at(file, written, &bytes)?;
+        let length = written.saturating_add(bytes.len() as u64);
+        // Last: without it the file was never finished.
+        let header = Header { epoch: self.epoch, generation, begun: length };
+        self.disk.write_at(file, 0, &header.encode())?;
+        Ok(Rewritten { generation, length, places })
+    }
+
+    /// The generation that was begun counts from now on.
+    pub(super) fn turn_to(&mut self, rewritten: &Rewritten) {
+        let Rewritten { generation, length, .. } = *rewritten;
+        let turned = Active { generation, length, synced: length, named: true };
+        if let Some(old) = self.active.replace(turned) {
+            // Where it stays it is unlinked when the store is opened.
+            let _ = self.disk.unlink(File::Ledger(old.generation));
+        }
+    }
+}
+
+/// A generation that was begun.
+#[derive(Debug)]
+pub(super) struct Rewritten {
+    pub(super) generation: u64,
+    pub(super) length: u64,
+    /// Of its items, in order.
+    pub(super) places: Vec<Place>,
+}
+
+/// Reads the head that lies there; `None` where it is damaged.
+pub(super) fn read_head<D: Disk>(
+    disk: &D,
+    key: &WrapKey,
+    place: Place,
+) -> Result<Option<HeadRecord>, DiskError> {
+    let mut bytes = vec![0; HEAD_ITEM_BYTES];
+    let read = disk.read_at(File::Ledger(place.generation), place.offset, &mut bytes)?;
+    let item = bytes.get(..read).and_then(item_box).and_then(|wrapped| Item::open(wrapped, key));
+    Ok(match item {
+        Some(Item::Head { record, .. }) => Some(record),
+        _ => None,
+    })
+}

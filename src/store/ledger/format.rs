@@ -1,0 +1,152 @@
+//! The layout of a ledger file.
+//!
+//! ```text
+//! header:  "qlledger" | version u8 = 1 | epoch 16 | generation u64 | begun u64 | crc32 u32
+//! item:    length of the box u32 | crc32 of the box u32 | box
+//! box:     wrapped  kind u8 | fields
+//!          3 head    account 32 | stored at u64 | record 2,221
+//!          6 uptime  seconds u64
+//! ```
+//! Integers are little-endian. `begun` is the length with which the generation began: a file that
+//! is not whole up to there was never finished. Times are seconds of the store's uptime. Kinds 1
+//! and 2 are reserved for leases, 4 and 5 for what becomes of heads. All items of a kind have one
+//! length, by which a reader finds its way again behind damage.
+
+use crate::core::types::{Account, StoreEpoch};
+use crate::crypto::head::{HEAD_RECORD_BYTES, HeadRecord};
+use crate::crypto::keys::WrapKey;
+use crate::crypto::seal::{SEAL_OVERHEAD_BYTES, unwrap, wrap_synthetic};
+use crate::store::record::{Fields, FieldsMut};
+use bytes::Bytes;
+
+/// Length of a header.
+pub(crate) const HEADER_BYTES: usize = 8 + 1 + 16 + 8 + 8 + 4;
+
+/// The only version there is.
+pub(crate) const LEDGER_VERSION: u8 = 1;
+
+const MAGIC: &[u8; 8] = b"qlledger";
+const PREFIX_BYTES: usize = 8;
+const HEAD: u8 = 3;
+const UPTIME: u8 = 6;
+
+/// Length of a head's item.
+pub(crate) const HEAD_ITEM_BYTES: usize =
+    PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 8 + HEAD_RECORD_BYTES;
+
+/// Length of the item that says how long the store was in use.
+pub(crate) const UPTIME_ITEM_BYTES: usize = PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 8;
+
+/// The longest item.
+pub(crate) const ITEM_BYTES_MAX: usize = HEAD_ITEM_BYTES;
+
+/// What a ledger begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Of the store that wrote it.
+    pub(crate) epoch: StoreEpoch,
+    /// Its own number.
+    pub(crate) generation: u64,
+    /// The length with which it began.
+    pub(crate) begun: u64,
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.put(MAGIC).put(&[LEDGER_VERSION]).put(self.epoch.as_bytes());
+        out.u64(self.generation).u64(self.begun);
+        let sum = crc32fast::hash(&out);
+        out.u32(sum);
+        out
+    }
+
+    /// `None` where it is no header; `Err` with the version of one that a later program wrote.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Self>, u8> {
+        let Some((front, sum)) = bytes.get(..HEADER_BYTES).and_then(|all| all.split_last_chunk())
+        else {
+            return Ok(None);
+        };
+        let mut fields = Fields(front);
+        let is_ledger = fields.take::<8>().is_some_and(|magic| magic == *MAGIC);
+        if !is_ledger || crc32fast::hash(front) != u32::from_le_bytes(*sum) {
+            return Ok(None);
+        }
+        if let Some([version]) = fields.take::<1>()
+            && version != LEDGER_VERSION
+        {
+            return Err(version);
+        }
+        let mut header = || {
+            let epoch = StoreEpoch::from_bytes(fields.take()?);
+            Some(Self { epoch, generation: fields.u64()?, begun: fields.u64()? })
+        };
+        Ok(header())
+    }
+}
+
+/// One thing that a ledger says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A record of a head is kept.
+    Head {
+        /// For whom.
+        account: Account,
+        /// When it came.
+        stored_at: u64,
+        /// Its signature was checked before it was kept.
+        record: HeadRecord,
+    },
+    /// The store was in use for so long.
+    Uptime(u64),
+}
+
+impl Item {
+    /// Puts the item behind `out`.
+    pub(crate) fn encode(&self, key: &WrapKey, out: &mut Vec<u8>) {
+        let mut plain = Vec::with_capacity(ITEM_BYTES_MAX);
+        match self {
+            Self::Head { account, stored_at, record } => {
+                plain.put(&[HEAD]).put(account.as_bytes()).u64(*stored_at).put(&record.encode());
+            }
+            Self::Uptime(seconds) => drop(plain.put(&[UPTIME]).u64(*seconds)),
+        }
+        let wrapped = wrap_synthetic(key, b"ledger", &plain);
+        let length = u32::try_from(wrapped.len()).unwrap_or(u32::MAX);
+        out.u32(length).u32(crc32fast::hash(&wrapped)).put(&wrapped);
+    }
+
+    /// What stands in a box; `None` where it is not whole.
+    pub(crate) fn open(wrapped: &[u8], key: &WrapKey) -> Option<Self> {
+        let plain = unwrap(key, wrapped).ok()?;
+        let mut fields = Fields(&plain);
+        match fields.take::<1>()? {
+            [HEAD] => {
+                let (account, stored_at) = (Account::from_bytes(fields.take()?), fields.u64()?);
+                let record = HeadRecord::kept(Bytes::copy_from_slice(fields.0)).ok()?;
+                Some(Self::Head { account, stored_at, record })
+            }
+            [UPTIME] => {
+                let seconds = fields.u64()?;
+                fields.0.is_empty().then_some(Self::Uptime(seconds))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The box of the item that `bytes` begin with; `None` where none does, or its checksum is wrong.
+pub(crate) fn item_box(bytes: &[u8]) -> Option<&[u8]> {
+    let mut fields = Fields(bytes.get(..PREFIX_BYTES)?);
+    let (length, sum) = (usize::try_from(fields.u32()?).ok()?, fields.u32()?);
+    let end = length.checked_add(PREFIX_BYTES)?;
+    if end != HEAD_ITEM_BYTES && end != UPTIME_ITEM_BYTES {
+        return None;
+    }
+    bytes.get(PREFIX_BYTES..end).filter(|wrapped| crc32fast::hash(wrapped) == sum)
+}
+
+/// Length of the item with a box of this length.
+pub(crate) fn item_bytes(wrapped: &[u8]) -> usize {
+    wrapped.len().saturating_add(PREFIX_BYTES)
+}

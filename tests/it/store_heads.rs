@@ -1,0 +1,347 @@
+//! Records of heads in a store: which are kept, how long, and that none is lost.
+
+use super::store_faults::{FaultyCatalogue, FaultyDisk, Plan, Verdict};
+use super::store_fixtures::*;
+use quloud::core::effect::{HeadWritten, Input, StoreError};
+use quloud::core::types::{ChunkId, Ticket};
+use quloud::crypto::head::{HeadKeys, HeadRecord};
+use quloud::crypto::keys::{Master, OwnerKeys};
+use quloud::store::disk::{Disk, DiskError, File};
+use quloud::store::heads::{HEADS_PER_ACCOUNT_MAX, KEEP_SUPERSEDED_S, NUMBER_AHEAD_MAX};
+use quloud::store::index::Catalogue;
+use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
+use quloud::store::{OpenReport, Options, Request, Writer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+use std::sync::{Arc, LazyLock, Mutex};
+
+type Store = Writer<FaultyDisk<MemoryDisk>, FaultyCatalogue<MemoryCatalogue>>;
+type Results = Vec<Result<HeadWritten, StoreError>>;
+
+static OWNER: LazyLock<OwnerKeys> =
+    LazyLock::new(|| OwnerKeys::derive(&Master::from_bytes([1; 32]), 0));
+
+/// Signing costs most of the time of these tests: each record is made once.
+static MADE: LazyLock<Mutex<BTreeMap<(u16, u64, u8), HeadRecord>>> = LazyLock::new(Mutex::default);
+
+fn keys(index: u16) -> HeadKeys {
+    HeadKeys::derive(&OWNER.head, 0, index)
+}
+
+fn record(index: u16, number: u64, says: u8) -> HeadRecord {
+    let mut made = MADE.lock().unwrap();
+    let make = || {
+        let number = NonZeroU64::new(number).unwrap();
+        keys(index).make(number, [0; 32], &[says], &mut rng(number.get())).unwrap()
+    };
+    made.entry((index, number, says)).or_insert_with(make).clone()
+}
+
+fn head(index: u16, number: u64) -> Request {
+    let record = record(index, number, 0);
+    Request::Head { ticket: Ticket(number), account: account(u64::from(index % 2)), record }
+}
+
+/// Disk and catalogue, which outlive the store.
+struct World(Arc<MemoryDisk>, Arc<MemoryCatalogue>);
+
+impl World {
+    fn new() -> Self {
+        Self(Arc::new(MemoryDisk::new(64 << 20)), Arc::new(MemoryCatalogue::new()))
+    }
+
+    fn open(&self, plan: &Arc<Plan>) -> (Store, OpenReport) {
+        self.try_open(plan).expect("the store opens")
+    }
+
+    fn try_open(&self, plan: &Arc<Plan>) -> Option<(Store, OpenReport)> {
+        let disk = FaultyDisk(Arc::clone(&self.0), Arc::clone(plan));
+        let catalogue = FaultyCatalogue(Arc::clone(&self.1), Arc::clone(plan));
+        let options = Options { segment_bytes: 96 << 10, ..options() };
+        Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), options, rng(1)).ok()
+    }
+
+    fn ledger(&self) -> File {
+        let newest = self.0.ledgers().unwrap().into_iter().max();
+        File::Ledger(newest.expect("there is a ledger"))
+    }
+
+    fn wipe(&self) {
+        self.1.clear().unwrap();
+        self.1.flush().unwrap();
+    }
+}
+
+fn commit(store: &mut Store, requests: Vec<Request>) -> Results {
+    let inputs = store.commit(requests);
+    let results = inputs.into_iter().filter_map(|input| match input {
+        Input::HeadsWritten(results) => Some(results.into_iter().map(|(_, result)| result)),
+        _ => None,
+    });
+    let results = results.flatten().collect();
+    tidy_up(store);
+    results
+}
+
+fn put(store: &mut Store, index: u16, number: u64) -> Result<HeadWritten, StoreError> {
+    commit(store, vec![head(index, number)]).remove(0)
+}
+
+fn pass(store: &mut Store, passed_s: u64) {
+    store.commit(vec![Request::Uptime { passed_s }]);
+    tidy_up(store);
+}
+
+fn numbers(store: &Store, index: u16) -> Vec<u64> {
+    let read = store.reader().read_heads(&keys(index).id(), usize::MAX);
+    read.unwrap_or_default().iter().map(HeadRecord::number).collect()
+}
+
+#[test]
+fn an_older_head_is_refused_as_superseded() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    assert!(put(&mut store, 0, 5).is_ok());
+    assert_eq!(put(&mut store, 0, 4), Err(StoreError::Superseded));
+    assert_eq!(put(&mut store, 0, 5 + NUMBER_AHEAD_MAX + 1), Err(StoreError::TooFarAhead));
+    assert!(put(&mut store, 0, 9).is_ok());
+    assert_eq!(put(&mut store, 0, 5), Err(StoreError::Superseded));
+    let other = Request::Head { ticket: Ticket(0), account: account(7), record: record(0, 10, 0) };
+    assert_eq!(commit(&mut store, vec![other]), [Err(StoreError::OtherAccount)]);
+    let read = store.reader().read_heads(&keys(0).id(), 1).unwrap();
+    assert_eq!(read, [record(0, 9, 0)]);
+    assert_eq!(numbers(&store, 0), [9, 5]);
+}
+
+#[test]
+fn the_same_head_is_acked_again() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    let first = put(&mut store, 0, 1).unwrap();
+    assert!(first.added_bytes > 2_221 && !first.is_fork);
+    assert_eq!(put(&mut store, 0, 1).unwrap().added_bytes, 0);
+    let twice = commit(&mut store, vec![head(0, 2), head(0, 2)]);
+    assert_eq!(twice[1].unwrap().added_bytes, 0);
+    assert_eq!(store.usage().get(&account(0)), Some(&(2 * first.added_bytes)));
+    // Rot: it is written anew before it is acknowledged again.
+    world.0.flip_bit(world.ledger(), world.0.len(world.ledger()).unwrap() - 9, 3);
+    assert_eq!(numbers(&store, 0), [1]);
+    assert_eq!(put(&mut store, 0, 2).unwrap().added_bytes, 0);
+    assert_eq!(numbers(&store, 0), [2, 1]);
+    drop(store);
+    assert_eq!(numbers(&world.open(&Plan::none()).0, 0), [2, 1]);
+}
+
+#[test]
+fn another_record_of_a_number_is_kept_as_evidence_and_not_acked() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    put(&mut store, 0, 1).unwrap();
+    let fork = |says| {
+        let record = record(0, 1, says);
+        vec![Request::Head { ticket: Ticket(0), account: account(0), record }]
+    };
+    assert!(commit(&mut store, fork(1))[0].unwrap().is_fork);
+    assert!(commit(&mut store, fork(1))[0].unwrap().is_fork);
+    let both = [record(0, 1, 0), record(0, 1, 1)];
+    assert_eq!(store.reader().read_heads(&keys(0).id(), 9).unwrap(), both);
+    let kept = (2..20).filter(|says| commit(&mut store, fork(*says))[0].is_ok()).count();
+    assert_eq!(kept, 3, "there is an end to evidence");
+    drop(store);
+    let (store, _) = world.open(&Plan::none());
+    assert_eq!(store.reader().read_heads(&keys(0).id(), 2).unwrap(), both);
+}
+
+#[test]
+fn superseded_heads_are_kept_thirty_days_of_uptime() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    put(&mut store, 0, 1).unwrap();
+    pass(&mut store, 10 * KEEP_SUPERSEDED_S);
+    put(&mut store, 0, 2).unwrap();
+    pass(&mut store, KEEP_SUPERSEDED_S - 1);
+    drop(store);
+    let (mut store, _) = world.open(&Plan::none());
+    assert_eq!(numbers(&store, 0), [2, 1]);
+    let used = store.space().used;
+    let inputs = store.commit(vec![Request::Uptime { passed_s: 1 }]);
+    let freed = inputs.iter().find_map(|input| match input {
+        Input::HeadsDropped(dropped) => Some(dropped.clone()),
+        _ => None,
+    });
+    let freed = freed.expect("one is gone");
+    assert_eq!((freed.len(), freed[0].account), (1, account(0)));
+    assert_eq!(store.space().used, used - freed[0].freed_bytes);
+    assert_eq!(numbers(&store, 0), [2], "the newest stays");
+    drop(store);
+    assert_eq!(numbers(&world.open(&Plan::none()).0, 0), [2]);
+}
+
+#[test]
+fn young_versions_are_never_evicted() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    let heads = u16::try_from(HEADS_PER_ACCOUNT_MAX).unwrap();
+    for index in 0..heads {
+        put(&mut store, 2 * index, 1).unwrap();
+    }
+    assert_eq!(put(&mut store, 2 * heads, 1), Err(StoreError::OverQuota));
+    put(&mut store, 1, 1).expect("another account has its own");
+    put(&mut store, 0, 2).expect("heads that are there go on");
+    assert_eq!(numbers(&store, 0), [2, 1]);
+    assert_eq!(store.head_records(), u64::from(heads) + 2);
+}
+
+#[test]
+fn a_torn_ledger_tail_is_cut_and_a_rotten_middle_is_told() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    for number in 1..=3 {
+        put(&mut store, 0, number).unwrap();
+    }
+    drop(store);
+    let (ledger, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
+    world.0.write_at(ledger, length, &[7; 1000]).unwrap();
+    let (store, report) = world.open(&Plan::none());
+    assert_eq!((report.cut_bytes, report.ledger_damage.len()), (1000, 0));
+    assert_eq!(numbers(&store, 0), [3, 2, 1]);
+    drop(store);
+    world.0.flip_bit(ledger, length / 2, 5);
+    let (mut store, report) = world.open(&Plan::none());
+    assert_eq!((report.cut_bytes, report.ledger_damage.len()), (0, 1));
+    assert_eq!(numbers(&store, 0), [3, 1]);
+    put(&mut store, 0, 4).unwrap();
+    drop(store);
+    let (store, report) = world.open(&Plan::none());
+    assert_eq!(report.ledger_damage, [], "it was written anew without the damage");
+    assert_ne!(world.ledger(), ledger);
+    assert_eq!(numbers(&store, 0), [4, 3, 1]);
+    drop(store);
+    // The end of what was durable is not a torn tail.
+    world.0.flip_bit(world.ledger(), world.0.len(world.ledger()).unwrap() - 9, 5);
+    let (store, report) = world.open(&Plan::none());
+    assert_eq!((report.cut_bytes, report.ledger_damage.len()), (0, 1));
+    assert_eq!(numbers(&store, 0), [3, 1]);
+}
+
+#[test]
+fn a_rebuilt_index_has_the_same_heads() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    commit(&mut store, (0..9).map(|index| head(index, 1)).collect());
+    pass(&mut store, 1000);
+    commit(&mut store, vec![head(3, 2), head(3, 3)]);
+    let (space, usage, uptime) = (store.space(), store.usage().clone(), store.uptime());
+    drop(store);
+    world.wipe();
+    let (store, report) = world.open(&Plan::none());
+    assert!(report.rebuilt.is_some() && report.ledger_damage.is_empty());
+    assert!(same_use(store.space(), space) && *store.usage() == usage);
+    assert_eq!((store.uptime(), numbers(&store, 3)), (uptime, vec![3, 2, 1]));
+    assert_eq!(uptime, 1000);
+}
+
+/// What was acknowledged, by head.
+type Acked = BTreeMap<u16, BTreeSet<u64>>;
+
+/// Heads among chunks, until the ledger is written anew.
+fn script(store: &mut Store) -> Acked {
+    let mut acked = Acked::new();
+    let mut group = |store: &mut Store, heads: Vec<(u16, u64)>, others: Vec<Request>| {
+        let requests = heads.iter().map(|(index, number)| head(*index, *number));
+        let results = commit(store, requests.chain(others).collect());
+        for ((index, number), _) in heads.iter().zip(results).filter(|(_, result)| result.is_ok()) {
+            acked.entry(*index).or_default().insert(*number);
+        }
+    };
+    let chunk =
+        |number| Request::Write { ticket: Ticket(number), chunk: Box::new(chunk(number, 3000)) };
+    group(store, vec![(0, 1)], vec![]);
+    group(store, vec![(0, 2), (1, 1)], vec![chunk(1)]);
+    for first in (3..460).step_by(50) {
+        group(store, (first..first + 50).map(|number| (0, number)).collect(), vec![]);
+    }
+    group(store, vec![(1, 2)], vec![Request::Uptime { passed_s: KEEP_SUPERSEDED_S }]);
+    group(store, vec![(1, 3)], vec![chunk(2)]);
+    group(store, vec![(0, 1000), (2, 1)], vec![Request::Uptime { passed_s: 600 }]);
+    group(store, vec![(1, 4)], vec![]);
+    acked
+}
+
+/// The newest that was acknowledged is there, and what is there can be read and stored again.
+fn check(world: &World, acked: &Acked, what: &str) {
+    let (mut store, report) = world.open(&Plan::none());
+    assert!(report.rebuilt.is_some() || report.ledger_damage.is_empty(), "{what}: {report:?}");
+    for (index, numbers_acked) in acked {
+        let there = numbers(&store, *index);
+        let newest = numbers_acked.last().unwrap();
+        assert!(there.first() >= Some(newest), "head {index} went back {what}: {newest} {there:?}");
+        // Head 1 alone is written again after a month, and what it superseded then is young.
+        if *index != 0 || store.uptime() < KEEP_SUPERSEDED_S {
+            let lost = numbers_acked.iter().find(|number| !there.contains(number));
+            assert_eq!(lost, None, "head {index} lost one {what}");
+        }
+        assert!(put(&mut store, *index, there[0]).is_ok(), "{what}");
+        assert!(put(&mut store, *index, there[0] + 1).is_ok(), "{what}");
+    }
+}
+
+#[test]
+fn acked_heads_survive_a_power_cut_at_every_step() {
+    let (plan, world) = (Plan::none(), World::new());
+    let (mut store, _) = world.open(&plan);
+    let acked = script(&mut store);
+    assert!(world.0.len(world.ledger()).unwrap() < 1 << 20, "the ledger was written anew");
+    drop(store);
+    check(&world, &acked, "without a fault");
+    for at in 0..plan.calls() {
+        for seed in 0..3 {
+            let world = World::new();
+            let opened = world.try_open(&Plan::stop_at(at));
+            let acked = opened.map(|(mut store, _)| script(&mut store)).unwrap_or_default();
+            let mut rng = rng(seed);
+            world.0.power_cut(&mut rng);
+            match seed {
+                0 => world.wipe(),
+                _ => world.1.power_cut(&mut rng),
+            }
+            check(&world, &acked, &format!("(stopped at {at}, seed {seed})"));
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_at_every_step_loses_no_acked_head() {
+    let calls = {
+        let (plan, world) = (Plan::none(), World::new());
+        script(&mut world.open(&plan).0);
+        plan.calls()
+    };
+    for full in 0..calls {
+        let world = World::new();
+        let plan = Plan::new(move |at, _| match at {
+            at if at == full => Verdict::Fail(DiskError::Full),
+            _ => Verdict::Do,
+        });
+        let opened = world.try_open(&plan);
+        let acked = opened.map(|(mut store, _)| script(&mut store)).unwrap_or_default();
+        check(&world, &acked, &format!("(full at {full})"));
+    }
+}
+
+#[test]
+fn what_is_not_durable_is_not_shown() {
+    let world = World::new();
+    let plan = Plan::new(|_, call| match call {
+        super::store_faults::Call::SyncData(File::Ledger(_)) => Verdict::Fail(DiskError::Io(5)),
+        _ => Verdict::Do,
+    });
+    let (mut store, _) = world.open(&plan);
+    assert_eq!(put(&mut store, 0, 1), Err(StoreError::Io));
+    assert!(store.read_only().is_some());
+    let id: ChunkId = keys(0).id();
+    assert_eq!(store.reader().read_heads(&id, 1), Err(StoreError::NotFound));
+    assert_eq!(store.reader().find(&[id]), [None]);
+    assert_eq!(put(&mut store, 0, 2), Err(StoreError::ReadOnly));
+    assert_eq!((store.space().used, store.usage().len()), (0, 0));
+}
