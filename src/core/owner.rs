@@ -3,12 +3,14 @@
 //! ```text
 //! Store  -> gather into a batch -> ask (gossip, or holders known already) -> claims -> place
 //!        -> dial -> stream -> verified acks -> quorum;  too few: the outbox asks again
+//! Heads  -> everyone known, and everyone who offers on the topics -> each record seen
 //! Fetch  -> holders known -> the next one where one is slow, wrong or away -> ask on the topic
 //! ```
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `owner/store.rs` | store jobs from the command to the quorum, the window |
+//! | `owner/payload.rs` | what is stored: a chunk, or a record of a head |
 //! | `owner/batch.rs` | one batch: its offers, requests and candidates |
 //! | `owner/claims.rs` | asking for holders, and who answers |
 //! | `owner/grant.rs` | who gets a chunk, and who gets it instead |
@@ -17,6 +19,7 @@
 //! | `owner/outbox.rs` | when an unmet request is published again |
 //! | `owner/retrieve.rs` | fetch jobs |
 //! | `owner/source.rs` | one fetch job: who may have the chunk, who is next |
+//! | `owner/heads.rs` | asking everyone for heads |
 //! | `owner/guess.rs` | who may have a chunk because it served its neighbours |
 //! | `owner/opened.rs` | how many answers are opened for one request |
 //! | `owner/search.rs` | looking for holders of wanted chunks on the topic |
@@ -47,9 +50,11 @@ mod claims;
 mod delivery;
 mod grant;
 mod guess;
+mod heads;
 mod load;
 mod opened;
 mod outbox;
+mod payload;
 mod peers;
 mod retrieve;
 mod search;
@@ -60,7 +65,9 @@ mod store;
 mod tests;
 mod timers;
 
+pub use heads::HeadsJob;
 pub use load::Fill;
+pub use payload::{HeadLoad, Load};
 
 use super::codec::Reject;
 use super::effect::{Effect, Input, Via};
@@ -71,10 +78,11 @@ use super::topic::Topic;
 use super::types::{
     ChunkId, LeaseNonce, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch, Ticket, Time,
 };
+use crate::crypto::head::HeadRecord;
 use crate::crypto::header::Header;
 use crate::crypto::keys::{ChunkSecret, OwnerKeys};
-use crate::crypto::seal::SealedChunk;
 use bytes::Bytes;
+use heads::HeadsFlow;
 use retrieve::FetchFlow;
 use shared::Shared;
 use std::sync::Arc;
@@ -159,6 +167,7 @@ pub struct OwnerRole {
     shared: Shared,
     store: StoreFlow,
     fetch: FetchFlow,
+    heads: HeadsFlow,
 }
 
 impl OwnerRole {
@@ -168,6 +177,7 @@ impl OwnerRole {
             shared: Shared::new(config),
             store: StoreFlow::default(),
             fetch: FetchFlow::default(),
+            heads: HeadsFlow::default(),
         }
     }
 
@@ -181,6 +191,7 @@ impl OwnerRole {
                 if self.shared.peer_up(now, peer) {
                     self.store.on_peer_up(now, &mut self.shared, node);
                     self.fetch.on_peer_up(now, &mut self.shared, node);
+                    self.heads.on_peer_up(now, &mut self.shared, node);
                 }
             }
             Input::PeerDown(node) => {
@@ -190,6 +201,7 @@ impl OwnerRole {
             Input::PeerSubscribed(topic) => {
                 self.store.on_subscribed(now, &mut self.shared, topic);
                 self.fetch.on_subscribed(now, &mut self.shared, topic);
+                self.heads.on_subscribed(now, &mut self.shared, topic);
             }
             // Time is looked at below; the rest is the holder role's.
             Input::Tick
@@ -239,7 +251,9 @@ impl OwnerRole {
         match command {
             OwnerCommand::Store(job) => self.store.on_command(now, &mut self.shared, job),
             OwnerCommand::Fetch(job) => self.fetch.on_command(now, &mut self.shared, job),
+            OwnerCommand::FindHeads(job) => self.heads.on_command(now, &mut self.shared, job),
             OwnerCommand::Cancel(ticket) => {
+                self.heads.cancel(&mut self.shared, ticket);
                 self.store.cancel(&mut self.shared, ticket);
                 self.fetch.cancel(now, &mut self.shared, ticket);
             }
@@ -262,6 +276,7 @@ impl OwnerRole {
             TopicMessage::Answer(answer) => {
                 self.store.on_answer(now, &mut self.shared, from, answer);
                 self.fetch.on_answer(now, &mut self.shared, from, answer);
+                self.heads.on_answer(now, &mut self.shared, from, answer);
             }
             // The holder role's.
             TopicMessage::StoreRequest(_) | TopicMessage::RetrieveRequest(_) => {}
@@ -275,6 +290,10 @@ impl OwnerRole {
             StreamMessage::StoreAck(ack) => self.store.on_ack(now, shared, from, ack),
             StreamMessage::StoreReject(reject) => self.store.on_reject(now, shared, from, reject),
             StreamMessage::ChunkData(data) => self.fetch.on_data(now, shared, from, data),
+            StreamMessage::HeadData(data) => self.heads.on_data(now, shared, from, data),
+            StreamMessage::RetrieveReject(reject) if self.heads.is_ours(&from, &reject) => {
+                self.heads.on_reject(now, shared, from, reject);
+            }
             StreamMessage::RetrieveReject(reject) => {
                 self.fetch.on_reject(now, shared, from, reject);
             }
@@ -288,15 +307,16 @@ impl OwnerRole {
             | StreamMessage::AccountRequest(_)
             | StreamMessage::Release(_) => {}
             // Answers to what this role never asks.
-            StreamMessage::HeadData(_)
-            | StreamMessage::AccountAnswer(_)
-            | StreamMessage::ReleaseAnswer(_) => shared.reject(from, Reject::Unsolicited),
+            StreamMessage::AccountAnswer(_) | StreamMessage::ReleaseAnswer(_) => {
+                shared.reject(from, Reject::Unsolicited);
+            }
         }
     }
 
     fn on_unreachable(&mut self, now: Time, node: NodeId) {
         self.store.on_peer_down(now, &mut self.shared, node);
         self.fetch.on_peer_down(now, &mut self.shared, node);
+        self.heads.on_peer_down(now, &mut self.shared, node);
     }
 
     fn on_wake(&mut self, now: Time, wake: Wake) {
@@ -309,6 +329,7 @@ impl OwnerRole {
             Wake::Deadline(ticket) => self.store.on_deadline(now, shared, ticket),
             Wake::Fetch(ticket) => self.fetch.on_wake(now, shared, ticket),
             Wake::Search(topic) => self.fetch.on_search(now, shared, topic),
+            Wake::Heads(ticket) => self.heads.on_wake(now, shared, ticket),
             Wake::Requests => self.fetch.on_requests(now, shared),
             Wake::DialPace => shared.pump_dials(now),
             Wake::Dial(node) => {
@@ -327,17 +348,19 @@ pub enum OwnerCommand {
     Store(StoreJob),
     /// Fetch one chunk.
     Fetch(FetchJob),
+    /// Find what is kept of heads.
+    FindHeads(HeadsJob),
     /// Forget a job; nothing more is reported of it.
     Cancel(Ticket),
 }
 
-/// One chunk to be stored.
+/// One chunk, or one record of a head, to be stored.
 #[derive(Debug)]
 pub struct StoreJob {
     /// Comes back in every event of the job.
     pub ticket: Ticket,
-    /// The chunk.
-    pub chunk: SealedChunk,
+    /// The chunk, or the record of a head.
+    pub load: Load,
     /// How many distinct nodes shall hold it, 1 to 32.
     pub replicas: u8,
     /// Nodes that acknowledged it earlier. Those that are connected are asked first; one counts
@@ -404,6 +427,18 @@ pub enum OwnerEvent {
         /// Why there are not more.
         why: Shortage,
     },
+    /// A record of a head is not the newest: a holder says that it holds a higher number, or this
+    /// one in other bytes. The job goes on, as that may not be true; whoever wants to know reads
+    /// the head anew.
+    Superseded {
+        /// Of the job.
+        ticket: Ticket,
+        /// The head.
+        id: ChunkId,
+        /// Who says so; `None` where another command brought another record of this head: the job
+        /// with the lower number, or the earlier one of two, is over then.
+        by: Option<NodeId>,
+    },
     /// Here it is, verified against its id; the job is over.
     Fetched {
         /// Of the job.
@@ -416,6 +451,25 @@ pub enum OwnerEvent {
         sealed: Bytes,
         /// Who served it.
         from: NodeId,
+    },
+    /// A record of a head, of which id and signature were checked. One for each record of each
+    /// holder: what they come to is for whoever asked to judge.
+    HeadSeen {
+        /// Of the job.
+        ticket: Ticket,
+        /// Who served it.
+        from: NodeId,
+        /// The record.
+        record: HeadRecord,
+    },
+    /// Everyone who could be asked for the heads has answered, or is late; the job is over.
+    HeadsDone {
+        /// Of the job.
+        ticket: Ticket,
+        /// For each head who served records of it.
+        answered: Vec<(ChunkId, Vec<NodeId>)>,
+        /// Nodes that were named or made an offer, and said nothing of use: not even no.
+        silent: Vec<NodeId>,
     },
     /// Nobody reachable served it before the deadline; the job is over.
     NotFetched {

@@ -128,8 +128,7 @@ impl HeadKeys {
 
     /// Where the head's topics are: the first two bytes of its id, the first being the high one.
     pub fn locality(&self) -> Locality {
-        let [high, low, ..] = *self.id().as_bytes();
-        Locality(u16::from_be_bytes([high, low]))
+        locality(&self.id())
     }
 
     /// y_h: the right to fetch the head.
@@ -342,6 +341,12 @@ struct Fields<'a> {
     previous: [u8; 32],
     sealed: &'a [u8],
     signature: &'a [u8],
+}
+
+/// Where the topics of this head are: the first two bytes of its id, the first being the high one.
+pub fn locality(id: &ChunkId) -> Locality {
+    let [high, low, ..] = *id.as_bytes();
+    Locality(u16::from_be_bytes([high, low]))
 }
 
 fn head_id(read: &[u8; 32], sign: &[u8; 32]) -> ChunkId {

@@ -310,10 +310,14 @@ impl Drive {
 
     async fn on_owner_event(&mut self, event: OwnerEvent) {
         let (ticket, last) = match &event {
-            OwnerEvent::Acked { ticket, .. } | OwnerEvent::Short { ticket, .. } => (*ticket, false),
+            OwnerEvent::Acked { ticket, .. }
+            | OwnerEvent::Short { ticket, .. }
+            | OwnerEvent::HeadSeen { ticket, .. } => (*ticket, false),
+            OwnerEvent::Superseded { ticket, by, .. } => (*ticket, by.is_none()),
             OwnerEvent::Stored { ticket, .. }
             | OwnerEvent::Fetched { ticket, .. }
-            | OwnerEvent::NotFetched { ticket, .. } => (*ticket, true),
+            | OwnerEvent::NotFetched { ticket, .. }
+            | OwnerEvent::HeadsDone { ticket, .. } => (*ticket, true),
         };
         let Some(listener) = self.listeners.get(&ticket) else {
             self.record_late(&event);

@@ -162,8 +162,12 @@ impl ChunkSource for Source<'_> {
                     let why = failures::not_fetched(&asked, net.peers.len());
                     return Err(FetchError::Unavailable { index, why });
                 }
-                OwnerEvent::Acked { .. } | OwnerEvent::Stored { .. } | OwnerEvent::Short { .. } => {
-                }
+                OwnerEvent::Acked { .. }
+                | OwnerEvent::Stored { .. }
+                | OwnerEvent::Short { .. }
+                | OwnerEvent::Superseded { .. }
+                | OwnerEvent::HeadSeen { .. }
+                | OwnerEvent::HeadsDone { .. } => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use super::outbox::RunningJob;
 use super::replicas::Replicas;
 use super::report::{CapabilityText, Failure, Progress, PutDone};
 use super::stores::Stores;
-use crate::core::owner::{OwnerEvent, Shortage, StoreJob};
+use crate::core::owner::{Load, OwnerEvent, Shortage, StoreJob};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::seal::SealedChunk;
 use crate::net::peer_id_of;
@@ -342,7 +342,11 @@ impl<'a> Tally<'a> {
                 self.on_reached(index, replicas)?;
                 Err(Ended::Short(why))
             }
-            OwnerEvent::Fetched { .. } | OwnerEvent::NotFetched { .. } => Ok(()),
+            OwnerEvent::Fetched { .. }
+            | OwnerEvent::NotFetched { .. }
+            | OwnerEvent::Superseded { .. }
+            | OwnerEvent::HeadSeen { .. }
+            | OwnerEvent::HeadsDone { .. } => Ok(()),
         }
     }
 
@@ -417,7 +421,7 @@ impl ChunkSink for Sink {
             deadline: Time::default(),
             held_by: self.inner.connected_holders(&chunk.id()),
             replicas: self.replicas,
-            chunk,
+            load: Load::Chunk(chunk),
         };
         let events = JobEvents::new(self.events.clone(), index);
         let command = DriveCommand::Store { job, events, patience: self.patience };

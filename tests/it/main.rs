@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)] // the lint knows test functions only, not what they share
 
 mod cli;
+mod heads;
 mod mesh;
 mod processes;
 mod store_churn;

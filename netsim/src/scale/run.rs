@@ -110,7 +110,7 @@ impl Mesh {
         };
         let (owner, ticket, held_by) = (put.owner, put.ticket, put.holders.clone());
         let deadline = self.agenda.now().after(PATIENCE);
-        let job = StoreJob { ticket, chunk, replicas: REPLICAS, held_by, deadline };
+        let job = StoreJob { ticket, load: chunk.into(), replicas: REPLICAS, held_by, deadline };
         self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Store(job)));
     }
 
@@ -133,7 +133,10 @@ impl Mesh {
             }
             OwnerEvent::Short { .. }
             | OwnerEvent::Fetched { .. }
-            | OwnerEvent::NotFetched { .. } => {}
+            | OwnerEvent::NotFetched { .. }
+            | OwnerEvent::Superseded { .. }
+            | OwnerEvent::HeadSeen { .. }
+            | OwnerEvent::HeadsDone { .. } => {}
         }
     }
 

@@ -80,7 +80,7 @@ impl World<'_> {
             let chunk = SealedChunk::new(owner_keys, &put.key, put.locality, &put.plaintext);
             let (replicas, held_by) = (put.replicas, put.acked.clone());
             let deadline = self.nodes[node].clock_at(now.after(PATIENCE));
-            let job = StoreJob { ticket, chunk, replicas, held_by, deadline };
+            let job = StoreJob { ticket, load: chunk.into(), replicas, held_by, deadline };
             self.log(|| format!("{node} puts {id:?}, {replicas} times"));
             self.feed(node, Role::Owner, Input::Command(OwnerCommand::Store(job)));
         }
@@ -151,6 +151,10 @@ impl World<'_> {
                 }
             }
             OwnerEvent::Short { .. } => {}
+            // Nobody has heads here.
+            OwnerEvent::Superseded { .. }
+            | OwnerEvent::HeadSeen { .. }
+            | OwnerEvent::HeadsDone { .. } => {}
             OwnerEvent::Fetched { ticket, id, .. } => {
                 let asked = wishes.end(ticket) == Some(Job::Get(id));
                 if !asked {

@@ -96,6 +96,10 @@ impl Noticed {
                 self.rare.count(Rare::GetNothing);
             }
             OwnerEvent::Stored { .. } => {}
+            // Nobody has heads here.
+            OwnerEvent::Superseded { .. }
+            | OwnerEvent::HeadSeen { .. }
+            | OwnerEvent::HeadsDone { .. } => {}
         }
     }
 

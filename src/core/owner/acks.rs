@@ -113,7 +113,7 @@ impl StoreFlow {
         let place = self.jobs.get(&ack.id).and_then(|job| job.place);
         let batch = place.and_then(|(batch, _)| self.batches.get_mut(&batch));
         batch.into_iter().for_each(|batch| batch.schedule.helped());
-        let quorum = match self.jobs.get_mut(&ack.id) {
+        let quorum = match self.job_of(&item) {
             Some(job) => {
                 job.grants.remove(&ack.node);
                 Some(&mut job.quorum)
@@ -180,7 +180,13 @@ impl StoreFlow {
             return shared.reject(from, reason);
         }
         delivery.on_answer(now, &item);
-        self.rate_refusal(now, shared, from, reason);
+        if reason == StoreRefusal::Superseded
+            && self.job_of(&item).is_some_and(|job| job.load.is_head())
+        {
+            self.report_superseded(shared, id, from);
+        } else {
+            self.rate_refusal(now, shared, from, reason);
+        }
         if let Some(job) = self.jobs.get_mut(&id)
             && job.place.is_some_and(|(current, _)| current == batch)
             && job.grants.get(&from) != Some(&Grant::Lied)
@@ -205,7 +211,8 @@ impl StoreFlow {
                 shared.peers.over_quota(now, node, QUOTA_PAUSE);
                 (0, QUOTA_PAUSE)
             }
-            // Chunks are never superseded: who says so of one is as good as broken.
+            // Chunks are never superseded: who says so of one is as good as broken. (Of a head that
+            // is not wanted any more nobody is asked.)
             StoreRefusal::Invalid | StoreRefusal::Failed | StoreRefusal::Superseded => {
                 (SCORE_FAILED, FULL_PAUSE)
             }

@@ -11,7 +11,8 @@ use super::store::{Grant, StoreFlow};
 use super::timers::Wake;
 use crate::core::codec::Reject;
 use crate::core::message::{
-    Answer, AnswerBody, Contact, Offer, StoreClaim, StoreRequest, StreamMessage, TopicMessage,
+    Answer, AnswerBody, Contact, Offer, StoreClaim, StoreRefusal, StoreRequest, StreamMessage,
+    TopicMessage,
 };
 use crate::core::placement::{self, Standing};
 use crate::core::topic::{Topic, TopicKind};
@@ -212,6 +213,7 @@ impl StoreFlow {
     ) {
         let batch_id = self.asks.get(&AnswerTag::of(&claim.ephemeral)).copied();
         let Some(batch_id) = batch_id else { return shared.reject(from, Reject::Unsolicited) };
+        let is_of_head = self.is_of_head(&batch_id);
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
         let Some(ask) = batch.ask(&claim.ephemeral) else { return };
         if !ask.asked.remove(&from) {
@@ -219,7 +221,7 @@ impl StoreFlow {
             let reason = if replayed { Reject::Replayed } else { Reject::Unsolicited };
             return shared.reject(from, reason);
         }
-        let holds = ask.widen(claim.holds);
+        let holds = if is_of_head { 0 } else { ask.widen(claim.holds) };
         if claim.wants != 0 {
             shared.peers.claimed(now, from);
         }
@@ -266,6 +268,7 @@ impl StoreFlow {
         (record, declared, via): (Bytes, Standing, Option<NodeId>),
         claim: &StoreClaim,
     ) {
+        let is_of_head = self.is_of_head(&batch_id);
         let Some(batch) = self.batches.get_mut(&batch_id) else { return };
         // Whoever is not at home in the shard was not asked: nobody would find the chunk there.
         let is_home = shared.is_home(&node, batch.locality);
@@ -277,7 +280,8 @@ impl StoreFlow {
         if !ask.answered.insert(node) && via.is_some() {
             return;
         }
-        let (wants, holds) = (ask.widen(claim.wants), ask.widen(claim.holds & claim.wants));
+        let wants = ask.widen(claim.wants);
+        let holds = if is_of_head { 0 } else { ask.widen(claim.holds & claim.wants) };
         let is_up = shared.peers.is_up(&node);
         if wants == 0 {
             if is_up {
@@ -307,6 +311,14 @@ impl StoreFlow {
         }
     }
 
+    /// Whether the batch is that of a head, of which no claim counts: a node that holds it may well
+    /// hold an older record.
+    fn is_of_head(&self, batch_id: &BatchId) -> bool {
+        let open = self.batches.get(batch_id).and_then(|batch| batch.open().next());
+        let job = open.and_then(|(_, offer)| self.jobs.get(&offer.id));
+        job.is_some_and(|job| job.load.is_head())
+    }
+
     /// A node that refused or was cut off, and volunteers again, is taken at its word; one that
     /// lied is not, and one that takes no more of ours did not know whose chunk it is.
     fn forgive(
@@ -326,6 +338,9 @@ impl StoreFlow {
             if wants >> position & 1 == 1 && job.grants.get(&node) != Some(&Grant::Lied) {
                 job.quorum.volunteer(node);
                 let forgiven = match job.grants.get(&node) {
+                    // It volunteers for a head and does not know which record: asked again, it
+                    // would say the same.
+                    Some(Grant::Refused(StoreRefusal::Superseded)) => false,
                     Some(Grant::Refused(_)) => true,
                     Some(Grant::CutOff) => !planted::is_on(Bug::NeverDialAgain),
                     _ => false,

@@ -1,17 +1,19 @@
 //! Who gets a chunk, and who gets it instead.
 
+use super::Load;
 use super::delivery::{Delivery, Item};
 use super::outbox::Occasion;
 use super::peers::CONNECTED_MAX;
 use super::shared::Shared;
 use super::store::{Grant, Job, StoreFlow};
 use super::timers::Wake;
-use crate::core::message::{StoreChunk, StoreRefusal, StreamMessage};
+use crate::core::message::{StoreChunk, StoreHead, StoreRefusal, StreamMessage};
 use crate::core::placement::{self, Standing};
-use crate::core::types::{BatchId, ChunkId, NodeId, Time};
+use crate::core::types::{Account, BatchId, ChunkId, NodeId, Time};
 use crate::crypto::ack::receipt;
 use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, prove};
+use crate::crypto::seal::SealedChunk;
 use crate::planted::{self, Bug};
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -204,17 +206,23 @@ impl StoreFlow {
                 delivery.pop();
                 continue;
             };
-            let bytes = job.chunk.sealed.len();
+            let bytes = job.load.len();
             if !delivery.has_room(bytes, limits.0) {
                 break;
             }
             delivery.pop();
             job.grants.insert(node, Grant::Sent);
             job.quorum.sent(node);
-            let message = store_chunk(shared, delivery, node, item, job);
-            let expected = (message.seed, message_receipt(delivery, &item, &message));
+            // The same again where it went out before: the ack of that may still come.
+            let nonce = random(&mut shared.rng);
+            let expected = delivery.earlier(&item).unwrap_or_else(|| {
+                let seed = random(&mut shared.rng);
+                (seed, receipt(&delivery.pair, &seed, &item.1, &job.load.bytes()))
+            });
+            let message =
+                store_message(shared, (node, delivery.account), item, job, (nonce, expected.0));
             delivery.on_sent(now, item, bytes, expected, limits.1);
-            shared.send(node, StreamMessage::StoreChunk(Box::new(message)));
+            shared.send(node, message);
         }
         self.watch(shared, node);
     }
@@ -367,47 +375,48 @@ impl StoreFlow {
     }
 }
 
-/// The message that brings one chunk to one holder.
-fn store_chunk(
+/// The message that brings one chunk or head to one holder.
+fn store_message(
     shared: &mut Shared,
-    delivery: &Delivery,
-    node: NodeId,
-    item: Item,
+    (node, account): (NodeId, Account),
+    (batch, id): Item,
     job: &Job,
-) -> StoreChunk {
-    let account = delivery.account;
-    let tags = Bytes::new();
-    let nonce = random(&mut shared.rng);
-    let seed = delivery.earlier(&item).map_or_else(|| random(&mut shared.rng), |(seed, _)| seed);
+    (nonce, seed): ([u8; 32], [u8; 32]),
+) -> StreamMessage {
+    let (tags, terms) = (Bytes::new(), shared.terms);
+    let (secret, body_hash) = match &job.load {
+        Load::Chunk(chunk) => (&chunk.admin, StoreChunk::body_hash(&account, &terms, &tags)),
+        Load::Head(head) => {
+            (&head.sign, StoreHead::body_hash(&account, &terms, &head.record.encode()))
+        }
+    };
     let context = Context {
         operation: Operation::Store,
         mesh: shared.mesh,
         verifier: Verifier::Node(node),
         asker: Some(shared.node),
         nonce,
-        body_hash: StoreChunk::body_hash(&account, &shared.terms, &tags),
+        body_hash,
     };
-    let proof = prove(&job.chunk.admin, &item.1, &context, &mut shared.rng);
-    StoreChunk {
-        batch: item.0,
-        account,
-        header: job.chunk.header,
-        terms: shared.terms,
-        nonce,
-        proof,
-        seed,
-        tags,
-        sealed: job.chunk.sealed.clone(),
-    }
-}
-
-fn message_receipt(
-    delivery: &Delivery,
-    item: &Item,
-    message: &StoreChunk,
-) -> crate::crypto::ack::Receipt {
-    match delivery.earlier(item) {
-        Some((_, receipt)) => receipt,
-        None => receipt(&delivery.pair, &message.seed, &item.1, &message.sealed),
+    let proof = prove(secret, &id, &context, &mut shared.rng);
+    match &job.load {
+        Load::Chunk(SealedChunk { header, sealed, .. }) => {
+            let (header, sealed) = (*header, sealed.clone());
+            let chunk =
+                StoreChunk { batch, account, header, terms, nonce, proof, seed, tags, sealed };
+            StreamMessage::StoreChunk(Box::new(chunk))
+        }
+        Load::Head(head) => {
+            let record = head.record.encode();
+            StreamMessage::StoreHead(StoreHead {
+                batch,
+                account,
+                terms,
+                nonce,
+                proof,
+                seed,
+                record,
+            })
+        }
     }
 }

@@ -3,12 +3,14 @@
 
 use super::batch::{ASKS_MAX, CANDIDATES_MAX};
 use super::guess::{RECENT_MAX, RECENT_NODES_MAX};
+use super::heads::{HEADS_JOBS_MAX, NODES_MAX};
 use super::peers::{CONNECTED_MAX, DIALS_MAX, KNOWN_MAX};
 use super::search::SEARCHES_MAX;
 use super::source::SOURCES_MAX;
 use super::store::FINISHED_MAX;
 use super::{OwnerLimits, OwnerRole, delivery};
-use crate::core::quorum::NODES_MAX;
+use crate::core::codec::WANTED_MAX;
+use crate::core::quorum;
 use crate::core::types::CHUNK_SEALED_BYTES_MAX;
 
 /// One table of the role.
@@ -32,7 +34,8 @@ impl Fill {
 impl OwnerRole {
     /// How full every table is. Looks at each job, batch and delivery once.
     pub fn load(&self) -> Vec<Fill> {
-        let Self { shared, store, fetch } = self;
+        let Self { shared, store, fetch, heads } = self;
+        let (questions, asked, gets) = heads.sizes();
         let limits = &shared.limits;
         let (connected, known) = shared.peers.sizes();
         let fill = |what, used, max| Fill { what, used, max };
@@ -47,6 +50,9 @@ impl OwnerRole {
             fill("served localities", fetch.guesses.sizes().0, RECENT_MAX),
             fill("servers per locality", fetch.guesses.sizes().1, RECENT_NODES_MAX),
             fill("guessed nodes", fetch.guesses.sizes().2, CONNECTED_MAX),
+            fill("questions for heads", questions, HEADS_JOBS_MAX),
+            fill("nodes per question", asked, NODES_MAX),
+            fill("requests for heads", gets, HEADS_JOBS_MAX * NODES_MAX * WANTED_MAX),
         ];
         load.extend(store.load(limits));
         load
@@ -75,7 +81,11 @@ impl super::store::StoreFlow {
             fill("requests per batch", asks.unwrap_or(0), ASKS_MAX),
             fill("requests by tag", self.asks.len(), asked),
             fill("candidates per batch", candidates.unwrap_or(0), CANDIDATES_MAX),
-            fill("grants per chunk", grants.unwrap_or(0).max(held_by.unwrap_or(0)), NODES_MAX),
+            fill(
+                "grants per chunk",
+                grants.unwrap_or(0).max(held_by.unwrap_or(0)),
+                quorum::NODES_MAX,
+            ),
             fill("deliveries", self.deliveries.len(), CONNECTED_MAX),
             fill("chunks sent to one holder", sent.unwrap_or(0), delivery::SENT_MAX),
             fill("answers of one holder", done.unwrap_or(0), delivery::DONE_MAX),

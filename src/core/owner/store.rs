@@ -5,18 +5,17 @@
 
 use super::batch::Batch;
 use super::claims::SETTLE;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Item};
 use super::outbox::{Heard, Occasion};
 use super::shared::Shared;
 use super::timers::Wake;
-use super::{OwnerEvent, OwnerLimits, Shortage, StoreJob};
+use super::{Load, OwnerEvent, OwnerLimits, Shortage, StoreJob};
 use crate::core::codec::{OFFERS_MAX, QUORUM_MAX};
 use crate::core::message::{Offer, StoreRefusal};
 use crate::core::quorum::{Collector, NODES_MAX};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, BatchId, ChunkId, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::random;
-use crate::crypto::seal::SealedChunk;
 use crate::planted::{self, Bug};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -60,7 +59,7 @@ impl Grant {
 /// One chunk that waits for its quorum.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) chunk: SealedChunk,
+    pub(super) load: Load,
     waiters: Vec<Waiter>,
     pub(super) quorum: Collector,
     pub(super) grants: BTreeMap<NodeId, Grant>,
@@ -150,16 +149,19 @@ impl StoreFlow {
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: StoreJob) {
-        let StoreJob { ticket, chunk, replicas, held_by, deadline } = job;
-        let id = chunk.id();
+        let StoreJob { ticket, load, replicas, held_by, deadline } = job;
+        let id = load.id();
         let replicas = replicas.clamp(1, QUORUM_MAX);
+        if load.is_head() && !self.make_way(shared, ticket, &load) {
+            return;
+        }
         self.tickets.insert(ticket, id);
         shared.timers.set(Wake::Deadline(ticket), deadline);
         let is_new = !self.jobs.contains_key(&id);
-        let bytes = chunk.sealed.len();
-        let locality = chunk.locality;
+        let (bytes, is_head) = (load.len(), load.is_head());
+        let locality = load.locality();
         let job = self.jobs.entry(id).or_insert_with(|| Job {
-            chunk,
+            load,
             waiters: Vec::new(),
             quorum: Collector::new(replicas, shared.domains),
             grants: BTreeMap::new(),
@@ -175,13 +177,56 @@ impl StoreFlow {
         if is_new {
             self.window_used = self.window_used.saturating_add(bytes);
         }
-        if is_new {
+        if is_new && is_head {
+            // Alone and at once: it is small, what it ends has waited already, and its request
+            // links it with nothing else.
+            self.flush(now, shared, locality);
+            self.gather(now, shared, locality, id, bytes);
+            self.flush(now, shared, locality);
+        } else if is_new {
             self.gather(now, shared, locality, id, bytes);
         } else {
             // It may have all that the new command wants already.
             self.conclude(shared, &id);
             self.place_chunk(now, shared, &id);
         }
+    }
+
+    /// Of two records of one head only the newer is stored on: acks of the other would be taken for
+    /// acks of this one. Whether that is the record that came.
+    fn make_way(&mut self, shared: &mut Shared, ticket: Ticket, load: &Load) -> bool {
+        let id = load.id();
+        // Acks that still come are of another record, or the new job gets its own.
+        self.finished.retain(|finished| finished.id != id);
+        let other = self.jobs.get(&id).and_then(|job| job.load.other_record(load));
+        let Some((before, now)) = other else { return true };
+        if now < before {
+            shared.report(OwnerEvent::Superseded { ticket, id, by: None });
+            return false;
+        }
+        for Waiter { ticket, .. } in
+            self.remove(shared, &id).into_iter().flat_map(|job| job.waiters)
+        {
+            shared.report(OwnerEvent::Superseded { ticket, id, by: None });
+            shared.timers.clear(Wake::Deadline(ticket));
+            self.tickets.remove(&ticket);
+        }
+        true
+    }
+
+    /// A holder says that a head is not the newest.
+    pub(super) fn report_superseded(&self, shared: &mut Shared, id: ChunkId, by: NodeId) {
+        for waiter in self.jobs.get(&id).into_iter().flat_map(|job| &job.waiters) {
+            shared.report(OwnerEvent::Superseded { ticket: waiter.ticket, id, by: Some(by) });
+        }
+    }
+
+    /// The job of what was sent, where that is what it wants to be acknowledged: a head's is only
+    /// for the record of its own batch.
+    pub(super) fn job_of(&mut self, (batch_id, id): &Item) -> Option<&mut Job> {
+        self.jobs.get_mut(id).filter(|job| {
+            !job.load.is_head() || job.place.is_some_and(|(current, _)| current == *batch_id)
+        })
     }
 
     fn gather(
@@ -236,7 +281,7 @@ impl StoreFlow {
                 continue;
             };
             job.place = Some((batch_id, offers.len()));
-            offers.push(Offer { id, sealed_bytes: job.chunk.header.sealed_bytes });
+            offers.push(Offer { id, sealed_bytes: job.load.sealed_bytes() });
         }
         if offers.is_empty() {
             return;
@@ -274,7 +319,7 @@ impl StoreFlow {
     /// Frees everything that a job holds. What was sent stays on the holders' accounts.
     fn remove(&mut self, shared: &mut Shared, id: &ChunkId) -> Option<Job> {
         let job = self.jobs.remove(id)?;
-        self.window_used = self.window_used.saturating_sub(job.chunk.sealed.len());
+        self.window_used = self.window_used.saturating_sub(job.load.len());
         if let Some((batch_id, position)) = job.place
             && let Some(batch) = self.batches.get_mut(&batch_id)
         {
@@ -282,9 +327,9 @@ impl StoreFlow {
             if batch.is_over() {
                 self.remove_batch(shared, batch_id);
             }
-        } else if let Some(gathering) = self.gathering.get_mut(&job.chunk.locality) {
+        } else if let Some(gathering) = self.gathering.get_mut(&job.load.locality()) {
             gathering.ids.retain(|gathered| gathered != id);
-            gathering.bytes = gathering.bytes.saturating_sub(job.chunk.sealed.len());
+            gathering.bytes = gathering.bytes.saturating_sub(job.load.len());
         }
         Some(job)
     }
@@ -364,7 +409,7 @@ impl StoreFlow {
             return Shortage::SharedDomains;
         }
         let no_volunteers = batch.is_none_or(|batch| batch.candidates.is_empty());
-        if no_volunteers && !shared.has_hearers(job.chunk.locality) {
+        if no_volunteers && !shared.has_hearers(job.load.locality()) {
             return Shortage::NoPeers;
         }
         Shortage::TooFewVolunteers

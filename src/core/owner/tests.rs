@@ -25,6 +25,7 @@ use crate::core::types::{AnswerTag, RequestDigest};
 use crate::crypto::ack::{AckStatement, AckedChunk, receipt};
 use crate::crypto::keys::{ChunkKey, Master, NodeKeys};
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, verify_header};
+use crate::crypto::seal::SealedChunk;
 use crate::crypto::seal::seal_to;
 use fake::{Fake, Manners, claim};
 use rand::SeedableRng;
@@ -193,7 +194,7 @@ impl World {
         let deadline = self.now.after(Duration::from_secs(60));
         self.command(OwnerCommand::Store(StoreJob {
             ticket: Ticket(ticket),
-            chunk,
+            load: chunk.into(),
             replicas,
             held_by: Vec::new(),
             deadline,
@@ -300,7 +301,7 @@ impl World {
     fn note_truth(&mut self, input: &Input) {
         match input {
             Input::Command(OwnerCommand::Store(job)) => {
-                let id = job.chunk.id();
+                let id = job.load.id();
                 let holds = |node: &&NodeId| {
                     self.fakes.get(*node).is_some_and(|fake| fake.held.contains_key(&id))
                 };

@@ -28,6 +28,8 @@ pub(super) enum Wake {
     Search(Topic),
     /// Old requests are forgotten.
     Requests,
+    /// Something of this question for heads is due.
+    Heads(Ticket),
 }
 
 /// A set of alarms, one per [`Wake`].

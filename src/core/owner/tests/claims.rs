@@ -207,7 +207,7 @@ fn own_node_is_never_a_holder() {
     let (chunk, _) = world.chunk(500);
     let job = StoreJob {
         ticket: Ticket(2),
-        chunk,
+        load: chunk.into(),
         replicas: 1,
         held_by: vec![node],
         deadline: Time(u64::MAX),
@@ -231,7 +231,7 @@ pub(super) fn store_again(
     }
     world.command(OwnerCommand::Store(StoreJob {
         ticket: Ticket(ticket),
-        chunk,
+        load: chunk.into(),
         replicas: 3,
         held_by: acked.to_vec(),
         deadline: world.now.after(60 * SECOND),

@@ -1,0 +1,554 @@
+//! Asking everyone for heads: what each holder keeps is reported, not the first answer only.
+//!
+//! ```text
+//! known holders ─▶ HeadGet ─▶ HeadData ─▶ HeadSeen, one for each record
+//! RetrieveRequest on the topics ─▶ offers ─▶ dial ─▶ HeadGet ...
+//! quiet for a while, or the deadline ─▶ HeadsDone
+//! ```
+//! One holder's word is not enough for a head: it may have an old record, or be one of a few that
+//! play together. So each record is checked against its id and its signature and handed over with
+//! who served it, and whoever asked decides. An answer that does not hold counts as none.
+//!
+//! The question ends [`QUIET`] after the last news of anybody, when all that were asked have
+//! answered or are late. Without any news it is asked again on the topics until the deadline.
+//!
+//! Bounds: [`HEADS_JOBS_MAX`] questions, [`WANTED_MAX`] heads in each, [`NODES_MAX`] nodes asked,
+//! of which [`NODES_PER_FORWARDER`] that are not connected may have come through one neighbour.
+
+use super::OwnerEvent;
+use super::opened::Opened;
+use super::outbox::Schedule;
+use super::shared::Shared;
+use super::timers::Wake;
+use crate::core::codec::{HEAD_RECORDS_MAX, Reject, WANTED_MAX};
+use crate::core::message::{
+    Answer, AnswerBody, Contact, HeadData, HeadGet, RetrieveRefusal, RetrieveReject,
+    RetrieveRequest, StreamMessage, TopicMessage,
+};
+use crate::core::topic::{Topic, TopicKind};
+use crate::core::types::{AnswerTag, ChunkId, NodeId, RequestDigest, Ticket, Time};
+use crate::crypto::head::{HeadRecord, locality};
+use crate::crypto::keys::{ChunkSecret, random};
+use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
+use crate::crypto::seal::AnswerSecret;
+use bytes::Bytes;
+use rand::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Questions at once. Above: the new one ends at once, with all that it named as silent.
+pub(super) const HEADS_JOBS_MAX: usize = 4;
+/// Nodes that are asked for one question.
+pub(super) const NODES_MAX: usize = 128;
+/// Of these, not connected, through one neighbour.
+const NODES_PER_FORWARDER: usize = 32;
+/// Requests on topics of one question that can still be answered.
+const SEARCHES_MAX: usize = 32;
+
+/// A question ends so long after the last news.
+const QUIET: Duration = Duration::from_millis(300);
+/// Who has not answered for so long is not waited for any more; what comes still counts.
+const LATE: Duration = Duration::from_secs(3);
+/// A busy holder is asked again after so long.
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// A peer that subscribed is asked with the next request so soon.
+const AFTER_SUBSCRIPTION: Duration = Duration::from_millis(50);
+/// Requests on topics are at least so far apart.
+const APART: Duration = Duration::from_secs(1);
+
+const SCORE_LIED: i32 = -32;
+
+/// Which records of these heads are kept, and by whom?
+#[derive(Debug)]
+pub struct HeadsJob {
+    /// Comes back in every event of the job.
+    pub ticket: Ticket,
+    /// The heads, each with y_h: 1 to 32 of them, all different. Above: the first 32.
+    pub ids: Vec<(ChunkId, ChunkSecret)>,
+    /// Nodes that are thought to keep them: asked at once, besides whoever offers.
+    pub known: Vec<NodeId>,
+    /// How many superseded records are wanted of each holder, at most 16.
+    pub superseded: u8,
+    /// When to end in any case.
+    pub deadline: Time,
+}
+
+/// One head of a question.
+#[derive(Debug)]
+struct Wanted {
+    id: ChunkId,
+    read: ChunkSecret,
+    /// Who served records that hold.
+    answered: BTreeSet<NodeId>,
+}
+
+/// A node that may keep some of the heads.
+#[derive(Debug)]
+struct Asked {
+    /// Heads to ask for, as soon as it is connected: bits by position.
+    to_ask: u32,
+    /// Everything it was ever to be asked for.
+    named: u32,
+    /// Requests on their way.
+    open: usize,
+    /// When it was asked, or dialed, last.
+    since: Time,
+    /// Not asked again before, where it was busy.
+    not_before: Time,
+    /// It said something of use, if only no.
+    heard: bool,
+    /// It could not be reached.
+    is_away: bool,
+    /// The neighbour through which its offer came.
+    via: Option<NodeId>,
+}
+
+impl Asked {
+    fn new(now: Time, via: Option<NodeId>) -> Self {
+        Self {
+            to_ask: 0,
+            named: 0,
+            open: 0,
+            since: now,
+            not_before: Time::default(),
+            heard: false,
+            is_away: false,
+            via,
+        }
+    }
+
+    /// Until when it is waited for; `None` where nothing of it is to be expected.
+    fn waits_until(&self) -> Option<Time> {
+        let is_expected = self.open > 0 || self.to_ask != 0 && !self.is_away;
+        is_expected.then(|| self.since.max(self.not_before).after(LATE))
+    }
+}
+
+/// One request on one topic.
+#[derive(Debug)]
+struct Search {
+    secret: AnswerSecret,
+    tag: AnswerTag,
+    request: RequestDigest,
+    /// Position in the question of each head of the request.
+    positions: Vec<usize>,
+    opened: Opened,
+}
+
+#[derive(Debug)]
+struct Question {
+    wanted: Vec<Wanted>,
+    nodes: BTreeMap<NodeId, Asked>,
+    searches: Vec<Search>,
+    superseded: u8,
+    deadline: Time,
+    /// When somebody last said or offered something.
+    news: Option<Time>,
+    /// When it was asked on the topics last.
+    published: Option<Time>,
+    schedule: Schedule,
+    search_at: Time,
+}
+
+impl Question {
+    /// When it ends if nothing more is heard; `None` where it waits for somebody still.
+    fn ends_at(&self, now: Time) -> Option<Time> {
+        let quiet = self.news?.max(self.published?).after(QUIET);
+        let waits = self.nodes.values().filter_map(Asked::waits_until).max();
+        let late = waits.filter(|until| *until > now);
+        Some(late.map_or(quiet, |late| quiet.max(late)))
+    }
+
+    /// Takes a node in that may keep these; `false` at a bound.
+    fn name(&mut self, now: Time, node: NodeId, bits: u32, via: Option<NodeId>) -> bool {
+        if !self.nodes.contains_key(&node) {
+            let through = self.nodes.values().filter(|other| other.via == via).count();
+            let is_crowded = via.is_some() && through >= NODES_PER_FORWARDER;
+            if is_crowded || self.nodes.len() >= NODES_MAX {
+                return false;
+            }
+        }
+        let asked = self.nodes.entry(node).or_insert_with(|| Asked::new(now, via));
+        let fresh = bits & !asked.named;
+        asked.to_ask |= fresh;
+        asked.named |= fresh;
+        true
+    }
+}
+
+/// One request to one holder.
+#[derive(Debug)]
+struct Request {
+    ticket: Ticket,
+    node: NodeId,
+    position: usize,
+}
+
+/// The flow.
+#[derive(Debug, Default)]
+pub(super) struct HeadsFlow {
+    questions: BTreeMap<Ticket, Question>,
+    requests: BTreeMap<u64, Request>,
+}
+
+impl HeadsFlow {
+    /// Questions, nodes in the largest, requests on their way.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        let nodes = self.questions.values().map(|question| question.nodes.len()).max();
+        (self.questions.len(), nodes.unwrap_or(0), self.requests.len())
+    }
+
+    pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: HeadsJob) {
+        let HeadsJob { ticket, ids, known, superseded, deadline } = job;
+        let (mut wanted, mut seen) = (Vec::new(), BTreeSet::new());
+        for (id, read) in ids.into_iter().filter(|(id, _)| seen.insert(*id)).take(WANTED_MAX) {
+            wanted.push(Wanted { id, read, answered: BTreeSet::new() });
+        }
+        if wanted.is_empty() || self.questions.len() >= HEADS_JOBS_MAX {
+            let answered = wanted.into_iter().map(|head| (head.id, Vec::new())).collect();
+            let silent = known;
+            return shared.report(OwnerEvent::HeadsDone { ticket, answered, silent });
+        }
+        let all = (0..wanted.len()).fold(0, |bits, at| bits | bit(at));
+        let mut question = Question {
+            wanted,
+            nodes: BTreeMap::new(),
+            searches: Vec::new(),
+            superseded: superseded.min(most_superseded()),
+            deadline,
+            news: None,
+            published: None,
+            schedule: Schedule::default(),
+            search_at: now,
+        };
+        let known: Vec<NodeId> = known.into_iter().filter(|node| *node != shared.node).collect();
+        for node in &known {
+            question.name(now, *node, all, None);
+        }
+        self.questions.insert(ticket, question);
+        for node in known {
+            self.ask(now, shared, ticket, node);
+        }
+        self.go_on(now, shared, ticket);
+    }
+
+    pub(super) fn cancel(&mut self, shared: &mut Shared, ticket: Ticket) {
+        if self.questions.remove(&ticket).is_some() {
+            self.requests.retain(|_, request| request.ticket != ticket);
+            shared.timers.clear(Wake::Heads(ticket));
+        }
+    }
+
+    /// Asks a node for what it may keep, or dials it first.
+    fn ask(&mut self, now: Time, shared: &mut Shared, ticket: Ticket, node: NodeId) {
+        self.ask_at(now, shared, ticket, (node, Bytes::new()));
+    }
+
+    fn ask_at(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        ticket: Ticket,
+        (node, record): (NodeId, Bytes),
+    ) {
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
+        let Some(asked) = question.nodes.get_mut(&node) else { return };
+        if asked.to_ask == 0 || now < asked.not_before {
+            return;
+        }
+        asked.since = now;
+        asked.is_away = false;
+        if !shared.peers.is_up(&node) {
+            asked.is_away = !shared.dial(now, node, record);
+            return;
+        }
+        let bits = std::mem::take(&mut asked.to_ask);
+        for (position, head) in question.wanted.iter().enumerate() {
+            if bits & bit(position) == 0 {
+                continue;
+            }
+            let request = shared.rng.next_u64();
+            let nonce = random(&mut shared.rng);
+            let context = Context {
+                operation: Operation::Retrieve,
+                mesh: shared.mesh,
+                verifier: Verifier::Node(node),
+                asker: Some(shared.node),
+                nonce,
+                body_hash: body_hash(&[&request.to_le_bytes()]),
+            };
+            let proof = prove(&head.read, &head.id, &context, &mut shared.rng);
+            let superseded = question.superseded;
+            let get = HeadGet { request, id: head.id, nonce, proof, superseded };
+            self.requests.insert(request, Request { ticket, node, position });
+            asked.open = asked.open.saturating_add(1);
+            shared.send(node, StreamMessage::HeadGet(get));
+        }
+    }
+
+    /// Ends the question, or asks on the topics where that is due, and sets the alarm.
+    fn go_on(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        let Some(question) = self.questions.get(&ticket) else { return };
+        let is_over = question.ends_at(now).is_some_and(|end| end <= now);
+        if is_over || question.deadline <= now {
+            return self.finish(shared, ticket);
+        }
+        // One round is enough where somebody was heard.
+        let is_wanted = question.published.is_none() || question.news.is_none();
+        if is_wanted && question.search_at <= now && !shared.peers.none_connected() {
+            self.search(now, shared, ticket);
+        }
+        let Some(question) = self.questions.get(&ticket) else { return };
+        let is_wanted = question.published.is_none() || question.news.is_none();
+        let search = is_wanted.then_some(question.search_at);
+        let again = question.nodes.values().filter(|asked| asked.to_ask != 0);
+        let again = again.map(|asked| asked.not_before);
+        let times = search.into_iter().chain(question.ends_at(now)).chain(again);
+        let next = times.filter(|at| *at > now).chain([question.deadline]).min();
+        shared.timers.set(Wake::Heads(ticket), next.unwrap_or(question.deadline));
+    }
+
+    fn finish(&mut self, shared: &mut Shared, ticket: Ticket) {
+        let Some(question) = self.questions.remove(&ticket) else { return };
+        self.requests.retain(|_, request| request.ticket != ticket);
+        shared.timers.clear(Wake::Heads(ticket));
+        let silent = question.nodes.iter().filter(|(_, asked)| !asked.heard);
+        let silent = silent.map(|(node, _)| *node).collect();
+        let of = |head: Wanted| (head.id, head.answered.into_iter().collect());
+        let answered = question.wanted.into_iter().map(of).collect();
+        shared.report(OwnerEvent::HeadsDone { ticket, answered, silent });
+    }
+
+    pub(super) fn on_wake(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        let Some(question) = self.questions.get(&ticket) else { return };
+        let again = question.nodes.iter().filter(|(_, asked)| {
+            asked.to_ask != 0 && !asked.is_away && asked.not_before > Time::default()
+        });
+        let again: Vec<NodeId> = again.map(|(node, _)| *node).collect();
+        for node in again {
+            self.ask(now, shared, ticket, node);
+        }
+        self.go_on(now, shared, ticket);
+    }
+
+    /// Asks on the topic of every head, one request per topic.
+    fn search(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        if let Err(at) = shared.may_search(now) {
+            if let Some(question) = self.questions.get_mut(&ticket) {
+                question.search_at = at;
+            }
+            return;
+        }
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
+        let mut topics: BTreeMap<Topic, Vec<usize>> = BTreeMap::new();
+        for (position, head) in question.wanted.iter().enumerate() {
+            let topic = shared.sharding.topic(TopicKind::Retrieve, locality(&head.id));
+            topics.entry(topic).or_default().push(position);
+        }
+        let attempt = question.schedule.attempt();
+        for (topic, positions) in topics {
+            let secret = shared.answer_secret();
+            let ephemeral = secret.public();
+            let nonce = random(&mut shared.rng);
+            let context = Context {
+                operation: Operation::Retrieve,
+                mesh: shared.mesh,
+                verifier: Verifier::Anyone(ephemeral),
+                asker: None,
+                nonce,
+                body_hash: body_hash(&[&attempt.to_le_bytes()]),
+            };
+            let heads = positions.iter().filter_map(|position| question.wanted.get(*position));
+            let prove = |head: &Wanted| prove(&head.read, &head.id, &context, &mut shared.rng);
+            let ids: Vec<ChunkId> = heads.clone().map(|head| head.id).collect();
+            let wanted = ids.into_iter().zip(heads.map(prove).collect::<Vec<_>>()).collect();
+            let request = RetrieveRequest { ephemeral, attempt, nonce, wanted };
+            let (tag, digest) = (AnswerTag::of(&ephemeral), request.digest());
+            let opened = Opened::default();
+            question.searches.push(Search { secret, tag, request: digest, positions, opened });
+            if question.searches.len() > SEARCHES_MAX {
+                question.searches.remove(0);
+            }
+            shared.publish(topic, TopicMessage::RetrieveRequest(request));
+        }
+        question.published = Some(now);
+        let pause = question.schedule.published();
+        question.search_at = now.after(shared.jitter(pause)).max(now.after(APART));
+    }
+
+    /// A sealed answer, if it is one to us.
+    pub(super) fn on_answer(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        answer: &Answer,
+    ) {
+        let is_ours = |question: &Question| {
+            question.searches.iter().position(|search| search.tag == answer.tag)
+        };
+        let mut all = self.questions.iter_mut();
+        let found =
+            all.find_map(|(ticket, question)| Some((*ticket, is_ours(question)?, question)));
+        let Some((ticket, at, question)) = found else { return };
+        let Some(search) = question.searches.get_mut(at) else { return };
+        if let Err(reason) = search.opened.admit(from, &answer.sealed) {
+            return shared.reject(from, reason);
+        }
+        let (Contact { hello, record }, holds) = match open_offer(shared, search, answer) {
+            Ok(opened) => opened,
+            Err(reason) => {
+                search.opened.note_bad(from);
+                return shared.reject(from, reason);
+            }
+        };
+        search.opened.note_good(from, &answer.sealed);
+        if hello.node == shared.node {
+            return;
+        }
+        let held = search.positions.iter().enumerate().filter(|(at, _)| holds & bit(*at) != 0);
+        let bits = held.fold(0, |bits, (_, position)| bits | bit(*position));
+        let via = (!shared.peers.is_up(&hello.node)).then_some(from);
+        if !question.name(now, hello.node, bits, via) {
+            return shared.reject(from, Reject::TableFull);
+        }
+        question.news = Some(now);
+        self.ask_at(now, shared, ticket, (hello.node, record));
+        self.go_on(now, shared, ticket);
+    }
+
+    /// The request `number` if it went to this node; it is answered now.
+    fn answered(&mut self, now: Time, node: &NodeId, number: u64) -> Option<Request> {
+        self.requests.get(&number).filter(|request| request.node == *node)?;
+        let request = self.requests.remove(&number)?;
+        let question = self.questions.get_mut(&request.ticket)?;
+        question.news = Some(now);
+        let asked = question.nodes.get_mut(node)?;
+        asked.open = asked.open.saturating_sub(1);
+        Some(request)
+    }
+
+    /// What a holder keeps of a head: all of it holds, or nothing of it counts.
+    pub(super) fn on_data(&mut self, now: Time, shared: &mut Shared, from: NodeId, data: HeadData) {
+        let Some(request) = self.answered(now, &from, data.request) else {
+            return shared.reject(from, Reject::Unsolicited);
+        };
+        let Request { ticket, position, .. } = request;
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
+        let most = usize::from(question.superseded).saturating_add(1);
+        let Some(head) = question.wanted.get_mut(position) else { return };
+        let decode = |bytes| HeadRecord::decode(bytes).ok().filter(|record| record.id() == head.id);
+        let records: Option<Vec<HeadRecord>> = match data.records.len() <= most {
+            true => data.records.into_iter().map(decode).collect(),
+            false => None,
+        };
+        match records {
+            Some(records) => {
+                head.answered.insert(from);
+                if let Some(asked) = question.nodes.get_mut(&from) {
+                    asked.heard = true;
+                }
+                for record in records {
+                    shared.report(OwnerEvent::HeadSeen { ticket, from, record });
+                }
+            }
+            None => {
+                shared.reject(from, Reject::BadProof);
+                shared.peers.rate(now, from, SCORE_LIED);
+            }
+        }
+        self.go_on(now, shared, ticket);
+    }
+
+    /// Whether this answers one of our requests.
+    pub(super) fn is_ours(&self, from: &NodeId, reject: &RetrieveReject) -> bool {
+        self.requests.get(&reject.request).is_some_and(|request| request.node == *from)
+    }
+
+    /// A holder does not serve a head.
+    pub(super) fn on_reject(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        reject: RetrieveReject,
+    ) {
+        let Some(Request { ticket, position, .. }) = self.answered(now, &from, reject.request)
+        else {
+            return;
+        };
+        let question = self.questions.get_mut(&ticket);
+        if let Some(asked) = question.and_then(|question| question.nodes.get_mut(&from)) {
+            match reject.reason {
+                RetrieveRefusal::NotHeld | RetrieveRefusal::Damaged => asked.heard = true,
+                RetrieveRefusal::Busy => {
+                    asked.to_ask |= bit(position);
+                    asked.not_before = now.after(BUSY_PAUSE);
+                }
+            }
+        }
+        self.go_on(now, shared, ticket);
+    }
+
+    pub(super) fn on_peer_up(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+        for ticket in self.tickets() {
+            self.ask(now, shared, ticket, node);
+            self.go_on(now, shared, ticket);
+        }
+    }
+
+    /// A node went away, or could not be reached: it is asked again if it comes back.
+    pub(super) fn on_peer_down(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+        let lost = self.requests.extract_if(.., |_, request| request.node == node);
+        let lost: Vec<Request> = lost.map(|(_, request)| request).collect();
+        for Request { ticket, position, .. } in lost {
+            let question = self.questions.get_mut(&ticket);
+            if let Some(asked) = question.and_then(|question| question.nodes.get_mut(&node)) {
+                asked.to_ask |= bit(position);
+            }
+        }
+        for ticket in self.tickets() {
+            let question = self.questions.get_mut(&ticket);
+            if let Some(asked) = question.and_then(|question| question.nodes.get_mut(&node)) {
+                (asked.open, asked.is_away) = (0, true);
+            }
+            self.go_on(now, shared, ticket);
+        }
+    }
+
+    /// A peer subscribed: what was published before did not reach it.
+    pub(super) fn on_subscribed(&mut self, now: Time, shared: &mut Shared, topic: Topic) {
+        for ticket in self.tickets() {
+            let pause = shared.jitter(AFTER_SUBSCRIPTION);
+            let Some(question) = self.questions.get_mut(&ticket) else { continue };
+            let of = |head: &Wanted| shared.sharding.topic(TopicKind::Retrieve, locality(&head.id));
+            if question.wanted.iter().any(|head| of(head) == topic) {
+                let earliest = question.published.map_or(now, |last| now.max(last.after(APART)));
+                question.search_at = question.search_at.min(earliest.after(pause));
+                self.go_on(now, shared, ticket);
+            }
+        }
+    }
+
+    fn tickets(&self) -> Vec<Ticket> {
+        self.questions.keys().copied().collect()
+    }
+}
+
+/// As many superseded records as one answer takes, besides the newest.
+fn most_superseded() -> u8 {
+    u8::try_from(HEAD_RECORDS_MAX.saturating_sub(1)).unwrap_or(u8::MAX)
+}
+
+/// The bit of the head at this place; 0 beyond the last.
+fn bit(at: usize) -> u32 {
+    u32::try_from(at).ok().and_then(|at| 1_u32.checked_shl(at)).unwrap_or(0)
+}
+
+/// Opens a sealed offer, and checks who sent it; with what it offers.
+fn open_offer(shared: &Shared, search: &Search, answer: &Answer) -> Result<(Contact, u32), Reject> {
+    let body = shared.open_answer(&search.secret, search.request, answer)?;
+    let AnswerBody::Offer(offer) = body else { return Err(Reject::Unsolicited) };
+    let contact = offer.contact.ok_or(Reject::Malformed)?;
+    Ok((contact, offer.holds))
+}
