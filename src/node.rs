@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `drive` | the loop: the one task that touches the roles |
 //! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
+//! | `heads` | storing heads and asking for them |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
 //! | `outbox` | puts that are short of their replicas are taken up again |
@@ -19,6 +20,7 @@ mod failures;
 mod gate;
 mod get;
 pub mod handle;
+mod heads;
 mod inner;
 mod jobs;
 mod outbox;
@@ -30,6 +32,7 @@ mod stores;
 
 pub use get::check_output;
 pub use handle::NodeHandle;
+pub use heads::{HeadStored, HeadWish, HeadsFound};
 
 use crate::config::{Config, Domains};
 use crate::core::effect::{Input, Space};

@@ -221,6 +221,12 @@ impl Drive {
                 self.listeners.insert(job.ticket, events);
                 self.fetch(job).await;
             }
+            DriveCommand::FindHeads { mut job, events, patience } => {
+                job.ticket = self.ticket();
+                job.deadline = self.now().after(patience);
+                self.listeners.insert(job.ticket, events);
+                self.feed_owner(Input::Command(OwnerCommand::FindHeads(job))).await;
+            }
         }
     }
 

@@ -1,14 +1,14 @@
 //! Pieces of work that a user starts: the queues into the drive loop and the way back.
 
-use crate::core::owner::{FetchJob, OwnerEvent, StoreJob};
+use crate::core::owner::{FetchJob, HeadsJob, OwnerEvent, StoreJob};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What a job asks of the drive loop. The loop sets the ticket and the deadline.
 pub(super) enum DriveCommand {
-    /// Store one chunk.
+    /// Store one chunk, or one record of a head.
     Store {
-        /// The chunk and where it shall go.
+        /// What is stored, and where it shall go.
         job: StoreJob,
         /// Who hears of it.
         events: JobEvents,
@@ -22,6 +22,15 @@ pub(super) enum DriveCommand {
         /// Who hears of it.
         events: JobEvents,
         /// How long until it is given up.
+        patience: Duration,
+    },
+    /// Ask everyone for heads.
+    FindHeads {
+        /// Which.
+        job: HeadsJob,
+        /// Who hears of them.
+        events: JobEvents,
+        /// How long until it ends in any case.
         patience: Duration,
     },
 }

@@ -4,6 +4,7 @@ use super::put::seconds_since_1970;
 use super::report::{BackupState, BackupStatus, GetRequest, Progress, PutDone, PutRequest, Status};
 use super::*;
 use crate::core::types::Locality;
+use crate::crypto::head::{HeadKeys, HeadRecord};
 use crate::crypto::keyfile::Protection;
 use crate::crypto::keys::Master;
 use crate::repo::catalog::{Entry, JobId, PutStarted};
@@ -339,4 +340,36 @@ async fn a_put_is_not_done_while_the_catalogue_refuses_what_it_has_to_know() {
             .status_until(|status| stored(&status.backups[0]) && status.attention.is_empty())
             .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_comes_back_from_its_holders_after_they_were_started_anew() {
+    let first = TestNode::started(1, None).await;
+    let mut second = TestNode::started(2, Some(&first)).await;
+    let third = TestNode::started(3, Some(&first)).await;
+    third.status_until(|status| status.peers == 2).await;
+    let keys = HeadKeys::derive(&third.owner().head, 0, 0);
+    let mut rng = rand_chacha::ChaCha20Rng::from_seed([3; 32]);
+    let mut record = |number| {
+        let number = std::num::NonZeroU64::new(number).unwrap();
+        keys.make(number, [0; 32], b"payload", &mut rng).unwrap()
+    };
+    let wish = |patience| HeadWish { replicas: 2, held_by: Vec::new(), patience };
+    let (one, two) = (record(1), record(2));
+    for record in [one.clone(), two.clone()] {
+        let stored = third.handle().store_head(&keys, record, wish(PATIENCE)).await.unwrap();
+        assert!(stored.is_stored && stored.superseded_by.is_empty(), "{stored:?}");
+        assert_eq!(stored.holders.len(), 2);
+    }
+    second.stop().await;
+    second.start(Some(&first)).await;
+    third.status_until(|status| status.peers == 2).await;
+    let find = || third.handle().find_heads(std::slice::from_ref(&keys), Vec::new(), 1, PATIENCE);
+    let found = find().await.unwrap();
+    assert_eq!(found.answered[&keys.id()].len(), 2, "{found:?}");
+    let records: Vec<&HeadRecord> = found.records.iter().map(|(_, record)| record).collect();
+    assert_eq!(records, [&two, &one, &two, &one]);
+    // One that is not the newest is refused, and it is said by whom.
+    let stored = third.handle().store_head(&keys, one, wish(Duration::from_secs(1))).await.unwrap();
+    assert!(!stored.is_stored && stored.superseded_by.len() == 2, "{stored:?}");
 }

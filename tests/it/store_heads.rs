@@ -21,8 +21,11 @@ type Results = Vec<Result<HeadWritten, StoreError>>;
 static OWNER: LazyLock<OwnerKeys> =
     LazyLock::new(|| OwnerKeys::derive(&Master::from_bytes([1; 32]), 0));
 
+/// By index, number and what the payload says.
+type Made = BTreeMap<(u16, u64, u8), HeadRecord>;
+
 /// Signing costs most of the time of these tests: each record is made once.
-static MADE: LazyLock<Mutex<BTreeMap<(u16, u64, u8), HeadRecord>>> = LazyLock::new(Mutex::default);
+static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
 
 fn keys(index: u16) -> HeadKeys {
     HeadKeys::derive(&OWNER.head, 0, index)

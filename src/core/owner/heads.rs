@@ -438,7 +438,10 @@ impl HeadsFlow {
         let most = usize::from(question.superseded).saturating_add(1);
         let Some(head) = question.wanted.get_mut(position) else { return };
         let decode = |bytes| HeadRecord::decode(bytes).ok().filter(|record| record.id() == head.id);
-        let records: Option<Vec<HeadRecord>> = match data.records.len() <= most {
+        // None twice: who repeats one makes work and news of nothing.
+        let distinct: BTreeSet<&Bytes> = data.records.iter().collect();
+        let is_fit = distinct.len() == data.records.len() && distinct.len() <= most;
+        let records: Option<Vec<HeadRecord>> = match is_fit {
             true => data.records.into_iter().map(decode).collect(),
             false => None,
         };

@@ -1,0 +1,129 @@
+//! Heads over the drive loop: storing one on its holders, and asking everyone for some.
+//!
+//! What the records that come back amount to is not decided here.
+
+use super::failures;
+use super::handle::NodeHandle;
+use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
+use super::report::Failure;
+use crate::core::owner::{HeadsJob, Load, OwnerEvent, StoreJob};
+use crate::core::types::{ChunkId, NodeId, Ticket, Time};
+use crate::crypto::head::{HeadKeys, HeadRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How a record of a head is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeadWish {
+    /// How many distinct nodes shall hold it, 1 to 32.
+    pub replicas: u8,
+    /// Nodes that hold an earlier record: those that are connected are asked first.
+    pub held_by: Vec<NodeId>,
+    /// When it is short, it is given up after so long.
+    pub patience: Duration,
+}
+
+/// What storing a record of a head came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeadStored {
+    /// Whether as many nodes as were wished for acknowledged it.
+    pub is_stored: bool,
+    /// Who acknowledged it.
+    pub holders: BTreeSet<NodeId>,
+    /// Who says that it is not the newest, which need not be true.
+    pub superseded_by: BTreeSet<NodeId>,
+}
+
+/// What everyone who could be asked keeps of some heads.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HeadsFound {
+    /// Records of which id and signature were checked, each with who served it.
+    pub records: Vec<(NodeId, HeadRecord)>,
+    /// Who served records of each head.
+    pub answered: BTreeMap<ChunkId, Vec<NodeId>>,
+    /// Nodes that were named or made an offer, and said nothing of use.
+    pub silent: Vec<NodeId>,
+}
+
+impl NodeHandle {
+    /// Stores a record of the head with these keys. Ends when as many hold it as were wished for,
+    /// when the patience is over, or when a newer record of the head is stored by another call.
+    ///
+    /// # Errors
+    /// The node is being shut down.
+    pub async fn store_head(
+        &self,
+        keys: &HeadKeys,
+        record: HeadRecord,
+        wish: HeadWish,
+    ) -> Result<HeadStored, Failure> {
+        let HeadWish { replicas, held_by, patience } = wish;
+        let load = Load::head(keys, record);
+        // The drive loop sets ticket and deadline, here and below.
+        let (ticket, deadline) = (Ticket(0), Time::default());
+        let job = StoreJob { ticket, load, replicas, held_by, deadline };
+        let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let command = DriveCommand::Store { job, events: JobEvents::new(sender, 0), patience };
+        self.inner.stores.send(command).await.map_err(|_| failures::stopped())?;
+        let mut stored = HeadStored::default();
+        while let Some((_, event)) = heard.recv().await {
+            match event {
+                OwnerEvent::Acked { node, .. } => drop(stored.holders.insert(node)),
+                OwnerEvent::Superseded { by: Some(node), .. } => {
+                    stored.superseded_by.insert(node);
+                }
+                OwnerEvent::Stored { holders, .. } => {
+                    stored.holders.extend(holders);
+                    return Ok(HeadStored { is_stored: true, ..stored });
+                }
+                OwnerEvent::Short { .. } | OwnerEvent::Superseded { by: None, .. } => {
+                    return Ok(stored);
+                }
+                OwnerEvent::Fetched { .. }
+                | OwnerEvent::NotFetched { .. }
+                | OwnerEvent::HeadSeen { .. }
+                | OwnerEvent::HeadsDone { .. } => {}
+            }
+        }
+        Err(failures::stopped())
+    }
+
+    /// Asks these nodes, and everyone who makes an offer, what they keep of these heads, at most
+    /// 32 of them: of each the newest record, and as many that it superseded, at most 16.
+    ///
+    /// # Errors
+    /// The node is being shut down.
+    pub async fn find_heads(
+        &self,
+        heads: &[HeadKeys],
+        known: Vec<NodeId>,
+        superseded: u8,
+        patience: Duration,
+    ) -> Result<HeadsFound, Failure> {
+        let ids = heads.iter().map(|keys| (keys.id(), keys.read_secret())).collect();
+        let (ticket, deadline) = (Ticket(0), Time::default());
+        let job = HeadsJob { ticket, ids, known, superseded, deadline };
+        let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let command = DriveCommand::FindHeads { job, events: JobEvents::new(sender, 0), patience };
+        self.inner.fetches.send(command).await.map_err(|_| failures::stopped())?;
+        let mut found = HeadsFound::default();
+        while let Some((_, event)) = heard.recv().await {
+            match event {
+                OwnerEvent::HeadSeen { from, record, .. } => found.records.push((from, record)),
+                OwnerEvent::HeadsDone { answered, silent, .. } => {
+                    found.answered = answered.into_iter().collect();
+                    found.silent = silent;
+                    return Ok(found);
+                }
+                OwnerEvent::Acked { .. }
+                | OwnerEvent::Stored { .. }
+                | OwnerEvent::Short { .. }
+                | OwnerEvent::Superseded { .. }
+                | OwnerEvent::Fetched { .. }
+                | OwnerEvent::NotFetched { .. } => {}
+            }
+        }
+        Err(failures::stopped())
+    }
+}
