@@ -41,7 +41,7 @@ use super::keys::{ChunkSecret, HeadKey, random};
 use super::ownership::hash_to_scalar;
 use super::seal::{SEAL_OVERHEAD_BYTES, secretbox, secretbox_open};
 use super::{expand, keyed_hash, sha256};
-use crate::core::types::{ChunkId, Locality};
+use crate::core::types::{ChunkId, LeaseNonce, Locality};
 use bytes::Bytes;
 use curve25519_dalek::{RistrettoPoint, Scalar};
 use rand::CryptoRng;
@@ -290,6 +290,14 @@ impl HeadRecord {
     /// The record's own hash.
     pub fn hash(&self) -> [u8; 32] {
         record_hash(self.fields().statement)
+    }
+
+    /// The name of its lease at every holder: the first 16 bytes of its hash.
+    pub fn lease(&self) -> LeaseNonce {
+        let hash = self.hash();
+        let mut lease = [0; 16];
+        lease.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        LeaseNonce::from_bytes(lease)
     }
 
     fn signature_holds(&self, z: &RistrettoPoint) -> bool {

@@ -17,7 +17,6 @@ use super::writer::ReadOnly;
 use crate::core::types::StoreEpoch;
 use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
-use crate::planted::{self, Bug};
 use format::{HEAD_ITEM_BYTES, HEADER_BYTES, Header, ITEM_BYTES_MAX, Item, item_box, item_bytes};
 use std::sync::Arc;
 
@@ -271,7 +270,7 @@ impl<D: Disk> Ledger<D> {
     /// Everything appended is durable on return. A failure is final.
     pub(super) fn sync(&mut self) -> Result<(), ReadOnly> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        if active.length != active.synced && !planted::is_on(Bug::AckBeforeSync) {
+        if active.length != active.synced {
             self.disk.sync_data(File::Ledger(active.generation)).map_err(ReadOnly::Sync)?;
             active.synced = active.length;
         }

@@ -37,7 +37,7 @@ impl World<'_> {
             }
             Effect::ReadChunk { ticket, id } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                self.agenda.after(wait, Event::Read { node, life, ticket, id });
+                self.agenda.after(wait, Event::Read { node, life, ticket, id, newest: None });
             }
             Effect::WriteChunk { ticket, chunk } => {
                 let machine = self.nodes[node].machine.as_mut();
@@ -57,7 +57,8 @@ impl World<'_> {
             }
             Effect::ReadHeads { ticket, id, newest } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                self.agenda.after(wait, Event::ReadHeads { node, life, ticket, id, newest });
+                self.agenda
+                    .after(wait, Event::Read { node, life, ticket, id, newest: Some(newest) });
             }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
             Effect::Report(effect::Event::Rejected { from, reason }) => {

@@ -40,10 +40,8 @@ pub(crate) enum Event {
     Scrub { node: Index, life: u64, hasty: bool },
     /// A store looks chunks up.
     Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId>, heard: Option<Heard> },
-    /// A store reads a chunk.
-    Read { node: Index, life: u64, ticket: Ticket, id: ChunkId },
-    /// A store reads what it keeps of a head.
-    ReadHeads { node: Index, life: u64, ticket: Ticket, id: ChunkId, newest: usize },
+    /// A store reads a chunk; or of a head so many of its newest records.
+    Read { node: Index, life: u64, ticket: Ticket, id: ChunkId, newest: Option<usize> },
     /// A role asked to be woken.
     Wake { node: Index, life: u64 },
     /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.

@@ -169,8 +169,12 @@ impl World<'_> {
         self.hearing = None;
     }
 
-    pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId) {
+    pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId, newest: Option<usize>) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
+        if let Some(newest) = newest {
+            let result = machine.store.read_heads(&id, newest);
+            return self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
+        }
         let (input, begins) = machine.store.read(ticket, &id);
         self.commit_later(node, begins);
         if let Input::ChunkRead { result, .. } = &input {
@@ -183,12 +187,6 @@ impl World<'_> {
             seen.into_iter().for_each(|seen| self.see(&Fact::Looked { node, id, seen }));
         }
         self.feed(node, Role::Holder, input);
-    }
-
-    pub(super) fn read_heads(&mut self, node: Index, ticket: Ticket, id: &ChunkId, newest: usize) {
-        let Some(machine) = &self.nodes[node].machine else { return };
-        let result = machine.store.read_heads(id, newest);
-        self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
     }
 
     /// What is true of a chunk changed where its bytes are.

@@ -86,7 +86,7 @@ impl HolderRole {
         self.admission.reserve(now, from, head.account, RECORD_BYTES);
         let ticket = self.ticket();
         let StoreHead { batch, account, .. } = head;
-        let lease = lease_of(&record);
+        let lease = record.lease();
         let writing = HeadWriting { from, batch, account, id, promised, lease, receipt };
         self.head_writing.insert(ticket, writing);
         self.effects.push_back(Effect::WriteHead { ticket, account, record });
@@ -231,12 +231,4 @@ impl HolderRole {
         self.stream_work.give_back(from, 1);
         self.decline(from, request, reason);
     }
-}
-
-/// The lease of a head is its record: another record is another lease.
-fn lease_of(record: &HeadRecord) -> LeaseNonce {
-    let hash = record.hash();
-    let mut lease = [0; 16];
-    lease.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-    LeaseNonce::from_bytes(lease)
 }

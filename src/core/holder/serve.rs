@@ -212,8 +212,8 @@ impl HolderRole {
         self.find(ids, Lookup::TopicRetrieve { from, request });
     }
 
-    /// Offers what is held and proven: `points` has the Y of each wanted chunk or head that is. One bad proof spoils the request (no honest asker sends
-    /// one), so that all are checked in one go.
+    /// Offers what is held and proven: `points` has the Y of each wanted chunk or head that is. One
+    /// bad proof spoils the request (no honest asker sends one), so that all are checked in one go.
     pub(super) fn answer_with_offer(
         &mut self,
         now: Time,

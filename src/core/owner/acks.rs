@@ -57,7 +57,8 @@ impl StoreFlow {
         }
         let matches = |chunk: &AckedChunk| {
             let expected = delivery.expected(&(batch, chunk.id));
-            expected.is_some_and(|expected| receipts_match(expected, &chunk.receipt))
+            let right = expected.is_some_and(|expected| receipts_match(expected, &chunk.receipt));
+            right && self.is_lease(&(batch, chunk.id), &chunk.lease)
         };
         let (good, bad): (Vec<AckedChunk>, Vec<AckedChunk>) =
             fresh.into_iter().partition(|chunk| matches(chunk));

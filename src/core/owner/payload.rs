@@ -4,7 +4,7 @@
 //! them, the key that proves, that a head has an id over many records, so that an ack of one record
 //! says nothing of another, and that nobody's word counts that it is held.
 
-use crate::core::types::{ChunkId, Locality};
+use crate::core::types::{ChunkId, LeaseNonce, Locality};
 use crate::crypto::head::{HEAD_RECORD_BYTES, HeadKeys, HeadRecord};
 use crate::crypto::keys::ChunkSecret;
 use crate::crypto::seal::SealedChunk;
@@ -70,6 +70,14 @@ impl Load {
         match self {
             Self::Chunk(chunk) => chunk.locality,
             Self::Head(head) => head.locality,
+        }
+    }
+
+    /// The lease that a holder of a head has to name; a chunk's is the holder's to choose.
+    pub(super) fn lease(&self) -> Option<LeaseNonce> {
+        match self {
+            Self::Chunk(_) => None,
+            Self::Head(head) => Some(head.record.lease()),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::core::codec::{OFFERS_MAX, QUORUM_MAX};
 use crate::core::message::{Offer, StoreRefusal};
 use crate::core::quorum::{Collector, NODES_MAX};
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, BatchId, ChunkId, Locality, NodeId, Ticket, Time};
+use crate::core::types::{AnswerTag, BatchId, ChunkId, LeaseNonce, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::random;
 use crate::planted::{self, Bug};
 use rand::Rng;
@@ -227,6 +227,13 @@ impl StoreFlow {
         self.jobs.get_mut(id).filter(|job| {
             !job.load.is_head() || job.place.is_some_and(|(current, _)| current == *batch_id)
         })
+    }
+
+    /// Whether the lease may be that of what was sent: a head's is named by its record.
+    pub(super) fn is_lease(&self, (batch_id, id): &Item, lease: &LeaseNonce) -> bool {
+        let job = self.jobs.get(id).filter(|job| job.place.is_some_and(|(of, _)| of == *batch_id));
+        let named = job.and_then(|job| job.load.lease());
+        named.is_none_or(|named| named == *lease)
     }
 
     fn gather(
