@@ -7,7 +7,7 @@
 //!
 //! The table is in memory, made from the ledger when the store is opened. Bounds:
 //! [`HEADS_PER_ACCOUNT_MAX`], [`VERSIONS_PER_HEAD_MAX`], [`VERSIONS_PER_ACCOUNT_MAX`],
-//! [`VERSIONS_MAX`], [`FORKS_MAX`]; at a bound the new one is refused, nothing that is kept goes.
+//! [`VERSIONS_MAX`], and `FORKS_MAX`; at a bound the new one is refused, nothing that is kept goes.
 
 use super::disk::{Disk, DiskError};
 use super::index::{Catalogue, Change};

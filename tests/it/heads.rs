@@ -45,6 +45,8 @@ enum Manners {
     Botches,
     /// Is busy the first time.
     Busy,
+    /// Answers after so long that nobody waits any more.
+    Slow,
 }
 
 struct Holder {
@@ -275,8 +277,15 @@ impl Mesh {
                 self.later(To::Holder(to), Input::Message { from, via: Via::Stream, message });
             }
             Effect::Send { message, .. } => {
+                let is_slow = self.holder(from).manners == Manners::Slow
+                    && matches!(message, StreamMessage::HeadData(_));
                 if let Some(message) = self.spoken(from, message).map(stream) {
-                    self.later(To::Owner, Input::Message { from, via: Via::Stream, message });
+                    let input = Input::Message { from, via: Via::Stream, message };
+                    self.later(To::Owner, input);
+                    if is_slow && let Some((_, last)) = self.coming.pop_last() {
+                        let at = self.now.after(8 * SECOND);
+                        self.coming.insert((at, self.count), last);
+                    }
                 }
             }
             Effect::Publish { message, .. } => self.gossip(of, from, &message),
@@ -506,6 +515,18 @@ fn silence_and_false_records_end_with_the_rest() {
     assert_eq!(mesh.done(), Some((nodes[2..].to_vec(), nodes[..2].to_vec())));
     assert_eq!(mesh.rejects, [(To::Owner, Reject::BadProof)]);
     assert_eq!(mesh.holder(nodes[2]).gets, 2, "a busy one is asked again");
+}
+
+#[test]
+fn an_answer_after_the_end_is_no_misbehaviour() {
+    let mut mesh = Mesh::new(2);
+    let nodes = mesh.nodes();
+    nodes.iter().for_each(|node| mesh.keep(*node, 0, 3));
+    mesh.holder(nodes[0]).manners = Manners::Slow;
+    mesh.find(1, 1, &[]);
+    mesh.run(20 * SECOND);
+    assert_eq!(mesh.done(), Some((vec![nodes[1]], vec![nodes[0]])));
+    assert_eq!((mesh.rejects.len(), mesh.seen().len()), (0, 1));
 }
 
 #[test]

@@ -33,7 +33,7 @@ use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
 use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use rand::Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Questions at once. Above: the new one ends at once, with all that it named as silent.
@@ -44,6 +44,9 @@ pub(super) const NODES_MAX: usize = 128;
 const NODES_PER_FORWARDER: usize = 32;
 /// Requests on topics of one question that can still be answered.
 const SEARCHES_MAX: usize = 32;
+
+/// Requests of questions that are over, whose answers are expected still.
+pub(super) const LATE_MAX: usize = 1_024;
 
 /// A question ends so long after the last news.
 const QUIET: Duration = Duration::from_millis(300);
@@ -189,13 +192,15 @@ struct Request {
 pub(super) struct HeadsFlow {
     questions: BTreeMap<Ticket, Question>,
     requests: BTreeMap<u64, Request>,
+    /// Requests of questions that are over: an answer that still comes is no misbehaviour.
+    late: VecDeque<(u64, NodeId)>,
 }
 
 impl HeadsFlow {
-    /// Questions, nodes in the largest, requests on their way.
-    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+    /// Questions, nodes in the largest, requests on their way, and those of questions that are over.
+    pub(super) fn sizes(&self) -> (usize, usize, usize, usize) {
         let nodes = self.questions.values().map(|question| question.nodes.len()).max();
-        (self.questions.len(), nodes.unwrap_or(0), self.requests.len())
+        (self.questions.len(), nodes.unwrap_or(0), self.requests.len(), self.late.len())
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: HeadsJob) {
@@ -234,7 +239,7 @@ impl HeadsFlow {
 
     pub(super) fn cancel(&mut self, shared: &mut Shared, ticket: Ticket) {
         if self.questions.remove(&ticket).is_some() {
-            self.requests.retain(|_, request| request.ticket != ticket);
+            self.forget_requests(ticket);
             shared.timers.clear(Wake::Heads(ticket));
         }
     }
@@ -310,13 +315,27 @@ impl HeadsFlow {
 
     fn finish(&mut self, shared: &mut Shared, ticket: Ticket) {
         let Some(question) = self.questions.remove(&ticket) else { return };
-        self.requests.retain(|_, request| request.ticket != ticket);
+        self.forget_requests(ticket);
         shared.timers.clear(Wake::Heads(ticket));
         let silent = question.nodes.iter().filter(|(_, asked)| !asked.heard);
         let silent = silent.map(|(node, _)| *node).collect();
         let of = |head: Wanted| (head.id, head.answered.into_iter().collect());
         let answered = question.wanted.into_iter().map(of).collect();
         shared.report(OwnerEvent::HeadsDone { ticket, answered, silent });
+    }
+
+    fn forget_requests(&mut self, ticket: Ticket) {
+        let over = self.requests.extract_if(.., |_, request| request.ticket == ticket);
+        self.late.extend(over.map(|(number, request)| (number, request.node)));
+        while self.late.len() > LATE_MAX {
+            self.late.pop_front();
+        }
+    }
+
+    /// Whether this answers a question that is over; it is forgotten now.
+    fn is_late(&mut self, node: &NodeId, number: u64) -> bool {
+        let at = self.late.iter().position(|late| *late == (number, *node));
+        at.is_some_and(|at| self.late.remove(at).is_some())
     }
 
     pub(super) fn on_wake(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
@@ -431,7 +450,10 @@ impl HeadsFlow {
     /// What a holder keeps of a head: all of it holds, or nothing of it counts.
     pub(super) fn on_data(&mut self, now: Time, shared: &mut Shared, from: NodeId, data: HeadData) {
         let Some(request) = self.answered(now, &from, data.request) else {
-            return shared.reject(from, Reject::Unsolicited);
+            if !self.is_late(&from, data.request) {
+                shared.reject(from, Reject::Unsolicited);
+            }
+            return;
         };
         let Request { ticket, position, .. } = request;
         let Some(question) = self.questions.get_mut(&ticket) else { return };
@@ -465,7 +487,9 @@ impl HeadsFlow {
 
     /// Whether this answers one of our requests.
     pub(super) fn is_ours(&self, from: &NodeId, reject: &RetrieveReject) -> bool {
-        self.requests.get(&reject.request).is_some_and(|request| request.node == *from)
+        let request = self.requests.get(&reject.request);
+        request.is_some_and(|request| request.node == *from)
+            || self.late.contains(&(reject.request, *from))
     }
 
     /// A holder does not serve a head.
@@ -478,6 +502,7 @@ impl HeadsFlow {
     ) {
         let Some(Request { ticket, position, .. }) = self.answered(now, &from, reject.request)
         else {
+            self.is_late(&from, reject.request);
             return;
         };
         let question = self.questions.get_mut(&ticket);

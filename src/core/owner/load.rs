@@ -3,7 +3,7 @@
 
 use super::batch::{ASKS_MAX, CANDIDATES_MAX};
 use super::guess::{RECENT_MAX, RECENT_NODES_MAX};
-use super::heads::{HEADS_JOBS_MAX, NODES_MAX};
+use super::heads::{HEADS_JOBS_MAX, LATE_MAX, NODES_MAX};
 use super::peers::{CONNECTED_MAX, DIALS_MAX, KNOWN_MAX};
 use super::search::SEARCHES_MAX;
 use super::source::SOURCES_MAX;
@@ -35,7 +35,7 @@ impl OwnerRole {
     /// How full every table is. Looks at each job, batch and delivery once.
     pub fn load(&self) -> Vec<Fill> {
         let Self { shared, store, fetch, heads } = self;
-        let (questions, asked, gets) = heads.sizes();
+        let (questions, asked, gets, late) = heads.sizes();
         let limits = &shared.limits;
         let (connected, known) = shared.peers.sizes();
         let fill = |what, used, max| Fill { what, used, max };
@@ -53,6 +53,7 @@ impl OwnerRole {
             fill("questions for heads", questions, HEADS_JOBS_MAX),
             fill("nodes per question", asked, NODES_MAX),
             fill("requests for heads", gets, HEADS_JOBS_MAX * NODES_MAX * WANTED_MAX),
+            fill("late requests for heads", late, LATE_MAX),
         ];
         load.extend(store.load(limits));
         load

@@ -150,3 +150,74 @@ pub(crate) fn item_box(bytes: &[u8]) -> Option<&[u8]> {
 pub(crate) fn item_bytes(wrapped: &[u8]) -> usize {
     wrapped.len().saturating_add(PREFIX_BYTES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::head::HeadKeys;
+    use crate::crypto::keys::{Master, OwnerKeys};
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use std::num::NonZeroU64;
+
+    fn key() -> WrapKey {
+        WrapKey::from_bytes([9; 32])
+    }
+
+    fn head() -> Item {
+        let owner = OwnerKeys::derive(&Master::from_bytes([1; 32]), 0);
+        let mut rng = rand_chacha::ChaCha20Rng::from_seed([2; 32]);
+        let keys = HeadKeys::derive(&owner.head, 0, 3);
+        let record = keys.make(NonZeroU64::MIN, [4; 32], b"payload", &mut rng).unwrap();
+        Item::Head { account: Account::from_bytes([5; 32]), stored_at: 6, record }
+    }
+
+    #[test]
+    fn items_and_headers_come_back_as_they_were() {
+        for (item, length) in
+            [(head(), HEAD_ITEM_BYTES), (Item::Uptime(u64::MAX), UPTIME_ITEM_BYTES)]
+        {
+            let mut bytes = vec![1, 2, 3];
+            item.encode(&key(), &mut bytes);
+            assert_eq!(bytes.len(), 3 + length);
+            let wrapped = item_box(&bytes[3..]).unwrap();
+            assert_eq!(item_bytes(wrapped), length);
+            assert_eq!(Item::open(wrapped, &key()), Some(item));
+            assert_eq!(Item::open(wrapped, &WrapKey::from_bytes([8; 32])), None);
+            assert_eq!(item_box(&bytes[3..bytes.len() - 1]), None);
+        }
+        let epoch = StoreEpoch::from_bytes([7; 16]);
+        let header = Header { epoch, generation: 8, begun: 9 };
+        let bytes = header.encode();
+        assert_eq!((bytes.len(), Header::decode(&bytes)), (HEADER_BYTES, Ok(Some(header))));
+        let mut newer = bytes.clone();
+        newer[8] = 2;
+        let sum = crc32fast::hash(&newer[..HEADER_BYTES - 4]).to_le_bytes();
+        newer[HEADER_BYTES - 4..].copy_from_slice(&sum);
+        assert_eq!(Header::decode(&newer), Err(2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_seen(at in 0..HEAD_ITEM_BYTES, bit in 0..8_u8) {
+            let mut bytes = Vec::new();
+            head().encode(&key(), &mut bytes);
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(item_box(&bytes), None);
+            let mut header = Header {
+                epoch: StoreEpoch::from_bytes([7; 16]), generation: 8, begun: 9,
+            }.encode();
+            header[at % HEADER_BYTES] ^= 1 << bit;
+            prop_assert_eq!(Header::decode(&header), Ok(None));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..4096)) {
+            let _ = Header::decode(&bytes);
+            if let Some(wrapped) = item_box(&bytes) {
+                let _ = Item::open(wrapped, &key());
+            }
+            prop_assert_eq!(Item::open(&bytes, &key()), None);
+        }
+    }
+}
