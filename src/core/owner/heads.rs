@@ -15,16 +15,15 @@
 //! Bounds: [`HEADS_JOBS_MAX`] questions, [`WANTED_MAX`] heads in each, [`NODES_MAX`] nodes asked,
 //! of which [`NODES_PER_FORWARDER`] that are not connected may have come through one neighbour.
 
+mod search;
+
 use super::OwnerEvent;
 use super::opened::Opened;
 use super::outbox::Schedule;
 use super::shared::Shared;
 use super::timers::Wake;
 use crate::core::codec::{HEAD_RECORDS_MAX, Reject, WANTED_MAX};
-use crate::core::message::{
-    Answer, AnswerBody, Contact, HeadData, HeadGet, RetrieveRefusal, RetrieveReject,
-    RetrieveRequest, StreamMessage, TopicMessage,
-};
+use crate::core::message::{HeadData, HeadGet, RetrieveRefusal, RetrieveReject, StreamMessage};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, ChunkId, NodeId, RequestDigest, Ticket, Time};
 use crate::crypto::head::{HeadRecord, locality};
@@ -197,7 +196,7 @@ pub(super) struct HeadsFlow {
 }
 
 impl HeadsFlow {
-    /// Questions, nodes in the largest, requests on their way, and those of questions that are over.
+    /// Questions, nodes in the largest, requests on their way, and those of questions that ended.
     pub(super) fn sizes(&self) -> (usize, usize, usize, usize) {
         let nodes = self.questions.values().map(|question| question.nodes.len()).max();
         (self.questions.len(), nodes.unwrap_or(0), self.requests.len(), self.late.len())
@@ -350,92 +349,6 @@ impl HeadsFlow {
         self.go_on(now, shared, ticket);
     }
 
-    /// Asks on the topic of every head, one request per topic.
-    fn search(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
-        if let Err(at) = shared.may_search(now) {
-            if let Some(question) = self.questions.get_mut(&ticket) {
-                question.search_at = at;
-            }
-            return;
-        }
-        let Some(question) = self.questions.get_mut(&ticket) else { return };
-        let mut topics: BTreeMap<Topic, Vec<usize>> = BTreeMap::new();
-        for (position, head) in question.wanted.iter().enumerate() {
-            let topic = shared.sharding.topic(TopicKind::Retrieve, locality(&head.id));
-            topics.entry(topic).or_default().push(position);
-        }
-        let attempt = question.schedule.attempt();
-        for (topic, positions) in topics {
-            let secret = shared.answer_secret();
-            let ephemeral = secret.public();
-            let nonce = random(&mut shared.rng);
-            let context = Context {
-                operation: Operation::Retrieve,
-                mesh: shared.mesh,
-                verifier: Verifier::Anyone(ephemeral),
-                asker: None,
-                nonce,
-                body_hash: body_hash(&[&attempt.to_le_bytes()]),
-            };
-            let heads = positions.iter().filter_map(|position| question.wanted.get(*position));
-            let prove = |head: &Wanted| prove(&head.read, &head.id, &context, &mut shared.rng);
-            let ids: Vec<ChunkId> = heads.clone().map(|head| head.id).collect();
-            let wanted = ids.into_iter().zip(heads.map(prove).collect::<Vec<_>>()).collect();
-            let request = RetrieveRequest { ephemeral, attempt, nonce, wanted };
-            let (tag, digest) = (AnswerTag::of(&ephemeral), request.digest());
-            let opened = Opened::default();
-            question.searches.push(Search { secret, tag, request: digest, positions, opened });
-            if question.searches.len() > SEARCHES_MAX {
-                question.searches.remove(0);
-            }
-            shared.publish(topic, TopicMessage::RetrieveRequest(request));
-        }
-        question.published = Some(now);
-        let pause = question.schedule.published();
-        question.search_at = now.after(shared.jitter(pause)).max(now.after(APART));
-    }
-
-    /// A sealed answer, if it is one to us.
-    pub(super) fn on_answer(
-        &mut self,
-        now: Time,
-        shared: &mut Shared,
-        from: NodeId,
-        answer: &Answer,
-    ) {
-        let is_ours = |question: &Question| {
-            question.searches.iter().position(|search| search.tag == answer.tag)
-        };
-        let mut all = self.questions.iter_mut();
-        let found =
-            all.find_map(|(ticket, question)| Some((*ticket, is_ours(question)?, question)));
-        let Some((ticket, at, question)) = found else { return };
-        let Some(search) = question.searches.get_mut(at) else { return };
-        if let Err(reason) = search.opened.admit(from, &answer.sealed) {
-            return shared.reject(from, reason);
-        }
-        let (Contact { hello, record }, holds) = match open_offer(shared, search, answer) {
-            Ok(opened) => opened,
-            Err(reason) => {
-                search.opened.note_bad(from);
-                return shared.reject(from, reason);
-            }
-        };
-        search.opened.note_good(from, &answer.sealed);
-        if hello.node == shared.node {
-            return;
-        }
-        let held = search.positions.iter().enumerate().filter(|(at, _)| holds & bit(*at) != 0);
-        let bits = held.fold(0, |bits, (_, position)| bits | bit(*position));
-        let via = (!shared.peers.is_up(&hello.node)).then_some(from);
-        if !question.name(now, hello.node, bits, via) {
-            return shared.reject(from, Reject::TableFull);
-        }
-        question.news = Some(now);
-        self.ask_at(now, shared, ticket, (hello.node, record));
-        self.go_on(now, shared, ticket);
-    }
-
     /// The request `number` if it went to this node; it is answered now.
     fn answered(&mut self, now: Time, node: &NodeId, number: u64) -> Option<Request> {
         self.requests.get(&number).filter(|request| request.node == *node)?;
@@ -571,12 +484,4 @@ fn most_superseded() -> u8 {
 /// The bit of the head at this place; 0 beyond the last.
 fn bit(at: usize) -> u32 {
     u32::try_from(at).ok().and_then(|at| 1_u32.checked_shl(at)).unwrap_or(0)
-}
-
-/// Opens a sealed offer, and checks who sent it; with what it offers.
-fn open_offer(shared: &Shared, search: &Search, answer: &Answer) -> Result<(Contact, u32), Reject> {
-    let body = shared.open_answer(&search.secret, search.request, answer)?;
-    let AnswerBody::Offer(offer) = body else { return Err(Reject::Unsolicited) };
-    let contact = offer.contact.ok_or(Reject::Malformed)?;
-    Ok((contact, offer.holds))
 }

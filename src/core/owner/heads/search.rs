@@ -1,0 +1,109 @@
+//! Asking for heads on their topics, and who makes an offer.
+
+use super::{APART, HeadsFlow, Question, SEARCHES_MAX, Search, Wanted, bit};
+use crate::core::codec::Reject;
+use crate::core::message::{Answer, AnswerBody, Contact, RetrieveRequest, TopicMessage};
+use crate::core::owner::opened::Opened;
+use crate::core::owner::shared::Shared;
+use crate::core::topic::{Topic, TopicKind};
+use crate::core::types::{AnswerTag, ChunkId, NodeId, Ticket, Time};
+use crate::crypto::head::locality;
+use crate::crypto::keys::random;
+use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
+use std::collections::BTreeMap;
+
+impl HeadsFlow {
+    /// Asks on the topic of every head, one request per topic.
+    pub(super) fn search(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        if let Err(at) = shared.may_search(now) {
+            if let Some(question) = self.questions.get_mut(&ticket) {
+                question.search_at = at;
+            }
+            return;
+        }
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
+        let mut topics: BTreeMap<Topic, Vec<usize>> = BTreeMap::new();
+        for (position, head) in question.wanted.iter().enumerate() {
+            let topic = shared.sharding.topic(TopicKind::Retrieve, locality(&head.id));
+            topics.entry(topic).or_default().push(position);
+        }
+        let attempt = question.schedule.attempt();
+        for (topic, positions) in topics {
+            let secret = shared.answer_secret();
+            let ephemeral = secret.public();
+            let nonce = random(&mut shared.rng);
+            let context = Context {
+                operation: Operation::Retrieve,
+                mesh: shared.mesh,
+                verifier: Verifier::Anyone(ephemeral),
+                asker: None,
+                nonce,
+                body_hash: body_hash(&[&attempt.to_le_bytes()]),
+            };
+            let heads = positions.iter().filter_map(|position| question.wanted.get(*position));
+            let prove = |head: &Wanted| prove(&head.read, &head.id, &context, &mut shared.rng);
+            let ids: Vec<ChunkId> = heads.clone().map(|head| head.id).collect();
+            let wanted = ids.into_iter().zip(heads.map(prove).collect::<Vec<_>>()).collect();
+            let request = RetrieveRequest { ephemeral, attempt, nonce, wanted };
+            let (tag, digest) = (AnswerTag::of(&ephemeral), request.digest());
+            let opened = Opened::default();
+            question.searches.push(Search { secret, tag, request: digest, positions, opened });
+            if question.searches.len() > SEARCHES_MAX {
+                question.searches.remove(0);
+            }
+            shared.publish(topic, TopicMessage::RetrieveRequest(request));
+        }
+        question.published = Some(now);
+        let pause = question.schedule.published();
+        question.search_at = now.after(shared.jitter(pause)).max(now.after(APART));
+    }
+
+    /// A sealed answer, if it is one to us.
+    pub(in crate::core::owner) fn on_answer(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        from: NodeId,
+        answer: &Answer,
+    ) {
+        let is_ours = |question: &Question| {
+            question.searches.iter().position(|search| search.tag == answer.tag)
+        };
+        let mut all = self.questions.iter_mut();
+        let found =
+            all.find_map(|(ticket, question)| Some((*ticket, is_ours(question)?, question)));
+        let Some((ticket, at, question)) = found else { return };
+        let Some(search) = question.searches.get_mut(at) else { return };
+        if let Err(reason) = search.opened.admit(from, &answer.sealed) {
+            return shared.reject(from, reason);
+        }
+        let (Contact { hello, record }, holds) = match open_offer(shared, search, answer) {
+            Ok(opened) => opened,
+            Err(reason) => {
+                search.opened.note_bad(from);
+                return shared.reject(from, reason);
+            }
+        };
+        search.opened.note_good(from, &answer.sealed);
+        if hello.node == shared.node {
+            return;
+        }
+        let held = search.positions.iter().enumerate().filter(|(at, _)| holds & bit(*at) != 0);
+        let bits = held.fold(0, |bits, (_, position)| bits | bit(*position));
+        let via = (!shared.peers.is_up(&hello.node)).then_some(from);
+        if !question.name(now, hello.node, bits, via) {
+            return shared.reject(from, Reject::TableFull);
+        }
+        question.news = Some(now);
+        self.ask_at(now, shared, ticket, (hello.node, record));
+        self.go_on(now, shared, ticket);
+    }
+}
+
+/// Opens a sealed offer, and checks who sent it; with what it offers.
+fn open_offer(shared: &Shared, search: &Search, answer: &Answer) -> Result<(Contact, u32), Reject> {
+    let body = shared.open_answer(&search.secret, search.request, answer)?;
+    let AnswerBody::Offer(offer) = body else { return Err(Reject::Unsolicited) };
+    let contact = offer.contact.ok_or(Reject::Malformed)?;
+    Ok((contact, offer.holds))
+}
