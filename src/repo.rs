@@ -15,6 +15,7 @@
 //! | [`engine`] | entries and contents in, a sealed tree out: a backup without a disk (pure) |
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
+//! | [`pattern`], [`exclude`] | gitignore's patterns, and what a backup leaves out by them (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -23,6 +24,7 @@
 pub mod catalog;
 pub mod chunker;
 pub mod engine;
+pub mod exclude;
 pub mod frame;
 pub mod get;
 pub mod head;
@@ -31,6 +33,7 @@ pub mod listing;
 pub mod manifest;
 pub mod open;
 pub mod pack;
+pub mod pattern;
 pub mod put;
 pub mod reference;
 pub mod sealer;

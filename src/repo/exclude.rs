@@ -295,7 +295,9 @@ mod tests {
                 } else {
                     fs::create_dir(&whole).unwrap();
                 }
-                let output = git(&["check-ignore", "-q", "--no-index", "--", name]).unwrap();
+                // Some names mean something else to git when they stand alone.
+                let named = format!("./{name}");
+                let output = git(&["check-ignore", "-q", "--no-index", "--", &named]).unwrap();
                 assert!(output.stderr.is_empty(), "{output:?}");
                 let found = is_excluded(&ours, name, name != *path);
                 assert_eq!(found, output.status.success(), "{rules:?} {path:?}");
