@@ -78,6 +78,11 @@ impl Chunker {
         self.ended = true;
     }
 
+    /// Begins another stream in the same memory; what is left of the one before is gone.
+    pub fn restart(&mut self) {
+        (self.start, self.end, self.ended) = (0, 0, false);
+    }
+
     /// The next chunk; `None` where more bytes are needed to decide, or the stream is done.
     pub fn next_chunk(&mut self) -> Option<&[u8]> {
         let window = self.buffer.get(self.start..self.end)?;

@@ -39,6 +39,12 @@ pub trait Pieces {
     /// # Errors
     /// [`Unreadable`]; nothing more is asked for then.
     fn next(&mut self) -> Result<Option<Self::Piece>, Unreadable>;
+
+    /// After [`Unreadable`]: whether the file is read once more, from its beginning. Then nothing
+    /// is recorded of it now.
+    fn comes_again(&self) -> bool {
+        false
+    }
 }
 
 /// The data cannot be read to its end, or it changed all the while; why, its reader knows.
@@ -62,6 +68,8 @@ pub enum Outcome {
     Stored,
     /// It could not be read: the file is recorded without it.
     Unreadable,
+    /// It [comes again](Pieces::comes_again): the file is not recorded yet.
+    ComesAgain,
 }
 
 /// Why a backup does not go on, or an entry is left out.
@@ -168,6 +176,7 @@ impl<'a, S: BackupSink, H: Held> Engine<'a, S, H> {
         let read = match self.read(pieces) {
             Ok(read) => read,
             Err(ReadError::Engine(error)) => return Err(error),
+            Err(ReadError::Unreadable) if pieces.comes_again() => return Ok(Outcome::ComesAgain),
             Err(ReadError::Unreadable) => return self.unreadable(entry),
         };
         let What::File(body) = &mut entry.what else {
