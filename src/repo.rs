@@ -16,6 +16,7 @@
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`pattern`], [`exclude`] | gitignore's patterns, and what a backup leaves out by them (pure) |
+//! | `walk` | the files of a disk, in the order of trees |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -40,6 +41,8 @@ pub mod sealer;
 pub mod snapshot;
 pub mod tree;
 pub mod varint;
+#[cfg(feature = "node")]
+pub mod walk;
 
 #[cfg(test)]
 mod fixture;
