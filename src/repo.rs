@@ -17,10 +17,14 @@
 //! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`pattern`], [`exclude`] | gitignore's patterns, and what a backup leaves out by them (pure) |
 //! | `walk` | the files of a disk, in the order of trees |
+//! | `scan` | a walk beside the tree before it: what is unchanged, and the content of the rest |
+//! | `backup` | a scan into the engine: a backup without a mesh |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
 
+#[cfg(feature = "node")]
+pub mod backup;
 #[cfg(feature = "node")]
 pub mod catalog;
 pub mod chunker;
@@ -37,6 +41,8 @@ pub mod pack;
 pub mod pattern;
 pub mod put;
 pub mod reference;
+#[cfg(feature = "node")]
+pub mod scan;
 pub mod sealer;
 pub mod snapshot;
 pub mod tree;
