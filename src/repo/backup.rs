@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-pub use super::scan::Parent;
+pub use super::scan::{Entries, Parent};
 
 /// Under what a backup is made.
 #[derive(Debug)]

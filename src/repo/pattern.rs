@@ -180,7 +180,9 @@ fn compile(text: &[u8]) -> Result<Vec<Token>, PatternFault> {
 /// what follows them was found as early as it can be.
 fn run(tokens: &[Token], text: &[u8]) -> bool {
     let (mut token, mut at) = (0, 0);
-    let (mut star, mut deep): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    // The token behind it, and how far it has taken the text.
+    let mut star: Option<(usize, usize)> = None;
+    let mut deep: Option<(usize, usize)> = None;
     loop {
         match (tokens.get(token), text.get(at)) {
             (None, None) | (Some(Token::All), _) => return true,
@@ -236,7 +238,7 @@ impl Set {
                     before = None;
                     match class(text.get(at + 2..)?)? {
                         Class::Bytes(holds, bytes) => {
-                            set.add_all((0..=u8::MAX).filter(|byte| holds(byte)));
+                            set.add_all((0..=u8::MAX).filter(holds));
                             at += 2 + bytes;
                         }
                         Class::NoClass => {

@@ -7,11 +7,11 @@
 //! Such a file is not opened.
 //!
 //! Others are read up to the length that they have when they are opened, only data where they have
-//! holes. One that changed meanwhile is read once more; when it changes then, too, it is recorded as
-//! it was read, with the times from before the reading, so that the next backup reads it again.
+//! holes. One that changed meanwhile is read once more; when it changes then, too, it is recorded
+//! as it was read, with the times from before the reading, so that the next backup reads it again.
 //!
-//! Events go through a short channel in batches. Memory: three batches of at most 1 MiB and a
-//! piece, and the chunker.
+//! Events go through a short channel in batches. Memory: three batches, each at most 1 MiB and a
+//! piece, and the chunker: 23 MiB in all.
 
 mod read;
 
@@ -43,12 +43,15 @@ const EVENT_BYTES: usize = 400;
 /// believed.
 const SETTLED_NS: i64 = 2_000_000_000;
 
+/// Entries of a tree, in order.
+pub type Entries<'a> = Box<dyn Iterator<Item = Entry> + Send + 'a>;
+
 /// The tree of an earlier snapshot, or the beginning of one, as far as it can be had.
 pub struct Parent<'a> {
     /// When that backup began: nanoseconds since 1970.
     pub started_ns: i64,
     /// Its entries, in order. Where they end early, the files behind are read.
-    pub entries: Box<dyn Iterator<Item = Entry> + Send + 'a>,
+    pub entries: Entries<'a>,
 }
 
 impl std::fmt::Debug for Parent<'_> {
@@ -178,7 +181,7 @@ fn held_bytes(event: &Event) -> usize {
 
 /// The trees of earlier snapshots, beside the walk.
 struct Earlier<'a> {
-    parents: Vec<(i64, Peekable<Box<dyn Iterator<Item = Entry> + Send + 'a>>)>,
+    parents: Vec<(i64, Peekable<Entries<'a>>)>,
 }
 
 /// What an earlier snapshot has of a file.

@@ -20,8 +20,8 @@
 //! | the node's own data folder; what the [rules](super::exclude) leave out | nothing |
 //! | a folder with a cache tag, if asked for | the folder and the tag |
 //!
-//! Memory: the names of the folders that are open, about 30 bytes and a name's length each, and of
-//! files with more names to come the first, 32 MiB at most.
+//! Memory: the names of the folders that are open, 8 bytes and a name's length each and up to twice
+//! that while they are listed; and of files with more names to come the first, 32 MiB at most.
 
 mod fault;
 mod links;
@@ -69,6 +69,10 @@ pub struct WalkOptions {
     /// Folders that are left out wherever they turn up: the node's own data folder.
     pub own: Vec<PathBuf>,
 }
+
+/// The time of change that is recorded of a file of which not all could be: it is in no snapshot's
+/// past, so the file is looked at again each time, and said again.
+const NEVER_SETTLED_NS: i64 = i64::MAX;
 
 /// What comes next.
 #[derive(Debug)]
@@ -129,6 +133,8 @@ pub struct Walk<'a> {
 #[derive(Debug)]
 struct Folder {
     handle: OwnedFd,
+    /// The file system; 0 of what is above a root.
+    device: u64,
     names: Names,
     next: usize,
     /// How much of the path it takes.
@@ -215,12 +221,14 @@ impl<'a> Walk<'a> {
         let file = File::from(handle);
         let mut body = status.body();
         body.extents = sparse::extents(&file, &status).map_err(OpenError::Failed)?;
-        let mut entry = status.entry_of(&self.path, What::File(body));
-        let mut fault = None;
-        match self.xattrs.read(Bearer::Open(file.as_fd())) {
-            Ok(xattrs) => entry.xattrs = xattrs,
-            Err(kind) => fault = Some(kind),
-        }
+        let (xattrs, fault) = match self.xattrs.read(Bearer::Open(file.as_fd())) {
+            Ok(xattrs) => (xattrs, None),
+            Err(kind) => {
+                body.inode.ctime_ns = NEVER_SETTLED_NS;
+                (Vec::new(), Some(kind))
+            }
+        };
+        let entry = Entry { xattrs, ..status.entry_of(&self.path, What::File(body)) };
         Ok(OpenFile { file, status, entry, fault })
     }
 
@@ -253,8 +261,9 @@ impl<'a> Walk<'a> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, above, flags, Mode::empty()) {
             Ok(handle) => {
-                let names = Names::only(name);
-                self.folders.push(Folder { handle, names, next: 0, path_bytes: 0, above: true });
+                let (names, device) = (Names::only(name), 0);
+                let folder = Folder { handle, device, names, next: 0, path_bytes: 0, above: true };
+                self.folders.push(folder);
             }
             Err(errno) => {
                 let fault = Fault::new(&self.path, FaultKind::Look(errno.into()));
@@ -357,7 +366,8 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         self.last = Some(status);
-        let mount = !root && self.is_other_mount(&status);
+        let above = self.folders.last().map(|folder| folder.device);
+        let mount = !root && above != Some(status.device);
         let elsewhere = mount && (self.options.one_file_system || system::is_virtual(&handle));
         if elsewhere {
             self.say_mount(&status);
@@ -384,15 +394,9 @@ impl<'a> Walk<'a> {
         if !self.path.is_empty() {
             self.waiting.push_back(Found::Entry(entry));
         }
-        let path_bytes = self.path.len();
-        self.folders.push(Folder { handle, names, next: 0, path_bytes, above: false });
+        let (path_bytes, device) = (self.path.len(), status.device);
+        self.folders.push(Folder { handle, device, names, next: 0, path_bytes, above: false });
         Ok(())
-    }
-
-    /// Whether a folder is of another file system than the one that it lies in.
-    fn is_other_mount(&self, status: &Status) -> bool {
-        let above = self.folders.last().and_then(|folder| fstat(&folder.handle).ok());
-        above.is_some_and(|above| Status::of(&above).device != status.device)
     }
 
     /// A folder that cannot be listed.
