@@ -11,7 +11,7 @@
 //! | what is found | what comes of it |
 //! |---|---|
 //! | a folder | an entry, then what is in it |
-//! | a regular file | an entry without content; [`Walk::open`] opens it |
+//! | a regular file | an entry without content; whoever reads it opens it through the walk |
 //! | a further name of a file | a hard link to the first one that was met |
 //! | a link, a pipe, a device, a socket | an entry |
 //! | what vanished since it was listed | nothing |

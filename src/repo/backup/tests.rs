@@ -180,6 +180,33 @@ fn files_and_folders_of_a_disk_come_back_byte_for_byte() {
 }
 
 #[test]
+fn links_pipes_and_several_roots_make_a_tree() {
+    let folder = scratch();
+    let at = |name: &str| folder.path().join(name);
+    write(at("a/x/first"), b"content");
+    write(at("b/\u{e4}"), b"content");
+    write(at("c"), b"");
+    fs::hard_link(at("a/x/first"), at("b/second")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", at("b/link")).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, at("b/pipe"), fifo, 0o600.into(), 0).unwrap();
+    let (done, mesh) = clean(&options(&[&at("c"), &at("b"), &at("a/x")]));
+    let found = entries(&done.built.root.unwrap(), &mesh);
+    let top = found.len() - 9;
+    let names = ["a", "x", "first", "b", "link", "pipe", "second", "\u{e4}", "c"];
+    assert!(found[top..].iter().zip(names).all(|(e, name)| e.path.ends_with(name.as_bytes())));
+    let implied = found.iter().filter(|entry| entry.implied).count();
+    assert_eq!(implied, top + 1);
+    assert!(matches!(&named(&found, "second").what, What::HardLink(to) if to.ends_with(b"first")));
+    let counts = done.built.counts;
+    assert_eq!((counts.files, counts.folders, counts.others), (3, top as u64 + 3, 3));
+    assert_eq!(
+        done.roots,
+        ["a/x", "b", "c"].map(|name| at(name).into_os_string().into_encoded_bytes())
+    );
+}
+
+#[test]
 fn progress_counts_files_and_bytes_of_as_many_as_are_known() {
     let folder = scratch();
     write(folder.path().join("large"), &noise(3_000_000, 1));
