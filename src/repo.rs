@@ -8,6 +8,7 @@
 //! | [`sealer`] | plaintexts to sealed chunks, and where those go (pure) |
 //! | [`open`] | a chunk that came: its checks, its plaintext (pure) |
 //! | [`reference`](mod@reference), [`varint`] | the two layouts that all of these share (pure) |
+//! | [`ranges`] | which bytes of a file are there (pure) |
 //! | [`tree`] | what is recorded of a snapshot's files (pure) |
 //! | [`pack`] | small files side by side in one chunk (pure) |
 //! | [`known`] | which small files are in packs already (pure) |
@@ -40,6 +41,7 @@ pub mod open;
 pub mod pack;
 pub mod pattern;
 pub mod put;
+pub mod ranges;
 pub mod reference;
 #[cfg(feature = "node")]
 pub mod scan;

@@ -17,7 +17,7 @@
 use super::{Output, OutputError};
 use crate::core::types::ChunkId;
 use crate::repo::frame::PLAINTEXT_BYTES_MAX;
-use std::collections::BTreeMap;
+use crate::repo::ranges::Ranges;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -420,37 +420,6 @@ fn with_checksum<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     out
 }
 
-/// Which bytes of a file are there: disjoint ranges that do not touch, start to end.
-#[derive(Debug, Default)]
-struct Ranges(BTreeMap<u64, u64>);
-
-impl Ranges {
-    fn add(&mut self, range: &Range<u64>) {
-        let (mut start, mut end) = (range.start, range.end);
-        if let Some((before, before_end)) = self.0.range(..=start).next_back()
-            && *before_end >= start
-        {
-            start = *before;
-            end = end.max(*before_end);
-        }
-        while let Some((next, next_end)) = self.0.range(start..=end).next() {
-            let (next, next_end) = (*next, *next_end);
-            end = end.max(next_end);
-            self.0.remove(&next);
-        }
-        self.0.insert(start, end);
-    }
-
-    fn contains(&self, range: &Range<u64>) -> bool {
-        let before = self.0.range(..=range.start).next_back();
-        before.is_some_and(|(_, end)| *end >= range.end)
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.iter().map(|(start, end)| end - start).sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -492,22 +461,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn ranges_hold_exactly_what_was_added(
-            added in proptest::collection::vec((0..60_u64, 1..9_u64), 0..30),
-            asked in (0..60_u64, 1..9_u64),
-        ) {
-            let (mut ranges, mut model) = (Ranges::default(), [false; 80]);
-            for (start, length) in added {
-                ranges.add(&(start..start + length));
-                (start..start + length).for_each(|at| model[at as usize] = true);
-            }
-            let (start, length) = asked;
-            let held = (start..start + length).all(|at| model[at as usize]);
-            prop_assert_eq!(ranges.contains(&(start..start + length)), held);
-            prop_assert_eq!(ranges.bytes(), model.iter().filter(|held| **held).count() as u64);
-        }
-
         #[test]
         fn any_record_is_sound_or_refused(
             mut record in any::<[u8; RECORD_BYTES]>(),
