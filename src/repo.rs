@@ -20,6 +20,7 @@
 //! | `walk` | the files of a disk, in the order of trees |
 //! | `scan` | a walk beside the tree before it: what is unchanged, and the content of the rest |
 //! | `backup` | a scan into the engine: a backup without a mesh |
+//! | [`plan`] | a file's data in, which chunks to fetch and which bytes go where out (pure) |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -40,6 +41,7 @@ pub mod manifest;
 pub mod open;
 pub mod pack;
 pub mod pattern;
+pub mod plan;
 pub mod put;
 pub mod ranges;
 pub mod reference;

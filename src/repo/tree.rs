@@ -174,7 +174,8 @@ impl FileBody {
         self.extents.as_ref().map_or(self.bytes, Extents::data_bytes)
     }
 
-    fn duplicate(&self) -> Self {
+    /// A copy for a second user; explicit, because it may hold keys.
+    pub fn duplicate(&self) -> Self {
         let Self { bytes, inode, extents, content } = self;
         let (extents, content) = (extents.clone(), content.duplicate());
         Self { bytes: *bytes, inode: *inode, extents, content }
