@@ -21,6 +21,7 @@
 //! | `scan` | a walk beside the tree before it: what is unchanged, and the content of the rest |
 //! | `backup` | a scan into the engine: a backup without a mesh |
 //! | [`plan`] | a file's data in, which chunks to fetch and which bytes go where out (pure) |
+//! | [`restore`] | a snapshot in, its files back on the disk |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
@@ -47,6 +48,7 @@ pub mod ranges;
 pub mod reference;
 #[cfg(feature = "node")]
 pub mod scan;
+pub mod restore;
 pub mod sealer;
 pub mod snapshot;
 pub mod tree;

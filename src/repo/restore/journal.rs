@@ -1,0 +1,497 @@
+//! What a restore has done, so that a later run of the same one goes on from there.
+//!
+//! It lies in the target, named after what is restored, and is removed when all is there. Layout,
+//! integers little-endian:
+//!
+//! ```text
+//! "quloud-restore" | version u8 = 1 | restore id 32 | part key 32 | CRC-32 of all before u32
+//! then records of 57 bytes: kind u8 | path 16 | a u64 | b u32 | hash 24 | CRC-32 of all before u32
+//! 1 run      path: the first 16 bytes of the system's boot id
+//! 2 placed   this file gets its name now
+//! 3 folder   this folder is about to be made
+//! 4 block    a: place in the data | b: length | hash: first 24 bytes of its BLAKE3
+//! 5 synced   a: bytes of the journal whose files are durable
+//! 6 damaged  this file got its damaged name
+//! ```
+//!
+//! `path` is the first 16 bytes of the BLAKE3 of a path in the target. A record is written before
+//! what it says is done, and read with a look at the disk: a file whose record is there and that
+//! stands there whole was finished. After a crash of the system, told by another boot id, what was
+//! recorded after the last sync may be there in name only, and is restored again. Blocks are hashed
+//! before they are believed, so they need no sync.
+
+use super::target::{Place, Target};
+use crate::repo::ranges::Ranges;
+use crate::repo::tree::FileBody;
+use rustix::fs::{AtFlags, FlockOperation, flock, statat};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const MAGIC: &[u8; 14] = b"quloud-restore";
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 14 + 1 + 32 + 32 + 4;
+const RECORD_BYTES: usize = 1 + 16 + 8 + 4 + 24 + 4;
+
+/// What every journal's name begins with.
+const NAME: &str = ".quloud-restore-";
+
+/// A path in few bytes.
+pub(super) type PathKey = [u8; 16];
+
+/// The key of a path in the target.
+pub(super) fn key_of(path: &[u8]) -> PathKey {
+    let mut key = [0; 16];
+    key.iter_mut().zip(blake3::hash(path).as_bytes()).for_each(|(to, from)| *to = *from);
+    key
+}
+
+/// The name of the journal of this restore.
+pub(super) fn journal_name(id: &[u8; 32]) -> String {
+    id.iter().take(8).fold(NAME.to_owned(), |name, byte| name + &format!("{byte:02x}"))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Run = 1,
+    Placed = 2,
+    Folder = 3,
+    Block = 4,
+    Synced = 5,
+    Damaged = 6,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Record {
+    kind: Kind,
+    path: PathKey,
+    a: u64,
+    b: u32,
+    hash: [u8; 24],
+}
+
+impl Record {
+    fn new(kind: Kind, path: PathKey) -> Self {
+        Self { kind, path, a: 0, b: 0, hash: [0; 24] }
+    }
+
+    fn encode(&self) -> [u8; RECORD_BYTES] {
+        let (a, b) = (self.a.to_le_bytes(), self.b.to_le_bytes());
+        with_checksum(&[&[self.kind as u8], &self.path, &a, &b, &self.hash])
+    }
+
+    /// `None` where it is torn or damaged.
+    fn decode(record: &[u8; RECORD_BYTES]) -> Option<Self> {
+        let (body, checksum) = record.split_last_chunk::<4>()?;
+        if crc32fast::hash(body).to_le_bytes() != *checksum {
+            return None;
+        }
+        let (kind, rest) = body.split_first()?;
+        let (path, rest) = rest.split_first_chunk::<16>()?;
+        let (a, rest) = rest.split_first_chunk::<8>()?;
+        let (b, hash) = rest.split_first_chunk::<4>()?;
+        let kind = match kind {
+            1 => Kind::Run,
+            2 => Kind::Placed,
+            3 => Kind::Folder,
+            4 => Kind::Block,
+            5 => Kind::Synced,
+            6 => Kind::Damaged,
+            _ => return None,
+        };
+        let (a, b) = (u64::from_le_bytes(*a), u32::from_le_bytes(*b));
+        Some(Self { kind, path: *path, a, b, hash: hash.try_into().ok()? })
+    }
+}
+
+/// What earlier runs of the same restore left.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// There was one.
+    pub(super) resumed: bool,
+    /// Files that got their names and are durable, or under this boot. Ascending.
+    placed: Vec<PathKey>,
+    /// Files that may have got their names before the system crashed. Ascending.
+    doubtful: Vec<PathKey>,
+    /// Folders of ours. Ascending.
+    folders: Vec<PathKey>,
+    /// Files that got their damaged names. Ascending.
+    damaged: Vec<PathKey>,
+    /// What was written of files that are not finished.
+    blocks: BTreeMap<PathKey, Vec<Block>>,
+}
+
+/// Bytes that were written: where in the data, and what they hash to.
+type Block = (Range<u64>, [u8; 24]);
+
+impl Earlier {
+    pub(super) fn is_placed(&self, key: &PathKey) -> bool {
+        self.placed.binary_search(key).is_ok()
+    }
+
+    /// Whether a file of that name would be ours, but perhaps not whole.
+    pub(super) fn is_doubtful(&self, key: &PathKey) -> bool {
+        self.doubtful.binary_search(key).is_ok()
+    }
+
+    pub(super) fn is_folder(&self, key: &PathKey) -> bool {
+        self.folders.binary_search(key).is_ok()
+    }
+
+    pub(super) fn is_damaged(&self, key: &PathKey) -> bool {
+        self.damaged.binary_search(key).is_ok()
+    }
+
+    /// What of the file's data is in `part`, by the journal and by its hash.
+    pub(super) fn verified(
+        &self,
+        key: &PathKey,
+        body: &FileBody,
+        places: impl Fn(&Range<u64>) -> Vec<Range<u64>>,
+        part: &File,
+    ) -> Ranges {
+        let mut ranges = Ranges::default();
+        let mut buffer = Vec::new();
+        for (range, hash) in self.blocks.get(key).into_iter().flatten() {
+            if range.end > body.data_bytes() {
+                continue;
+            }
+            buffer.clear();
+            let read = places(range).iter().try_for_each(|place| {
+                let length = usize::try_from(place.end - place.start).map_err(io::Error::other)?;
+                let from = buffer.len();
+                buffer.resize(from + length, 0);
+                part.read_exact_at(buffer.get_mut(from..).unwrap_or_default(), place.start)
+            });
+            if read.is_ok() && short_hash(&buffer) == *hash {
+                ranges.add(range);
+            }
+        }
+        ranges
+    }
+
+    fn read(&mut self, records: impl Iterator<Item = Record>, boot: PathKey) {
+        let (mut files, mut synced, mut last_run) = (Vec::new(), 0_u64, 0_u64);
+        let mut same_boot = false;
+        let mut at = HEADER_BYTES as u64;
+        for record in records {
+            match record.kind {
+                Kind::Run => {
+                    // A crash before this run: what was not synced until then is in doubt.
+                    if !(same_boot && record.path == boot) {
+                        last_run = at;
+                    }
+                    same_boot = record.path == boot;
+                }
+                Kind::Placed => {
+                    self.blocks.remove(&record.path);
+                    files.push((at, record.path));
+                }
+                Kind::Folder => self.folders.push(record.path),
+                Kind::Damaged => self.damaged.push(record.path),
+                Kind::Synced => synced = synced.max(record.a),
+                Kind::Block => {
+                    let end = record.a.saturating_add(record.b.into());
+                    let blocks = self.blocks.entry(record.path).or_default();
+                    blocks.push((record.a..end, record.hash));
+                }
+            }
+            at = at.saturating_add(RECORD_BYTES as u64);
+        }
+        // What this boot recorded is there; so is what was synced before.
+        let sure = |at: u64| at < synced || (same_boot && at >= last_run);
+        for (at, key) in files {
+            if sure(at) { self.placed.push(key) } else { self.doubtful.push(key) }
+        }
+        for keys in [&mut self.placed, &mut self.doubtful, &mut self.folders, &mut self.damaged] {
+            keys.sort_unstable();
+            keys.dedup();
+        }
+    }
+}
+
+/// The journal of a restore that runs; shared by its threads.
+#[derive(Debug)]
+pub(super) struct Journal {
+    file: Mutex<File>,
+    place: Place,
+    part_key: [u8; 32],
+    bytes: AtomicU64,
+}
+
+/// Why there is no journal.
+#[derive(Debug)]
+pub(super) enum NoJournal {
+    /// Another restore writes it.
+    Busy,
+    /// What has its name is not ours.
+    NotOurs,
+    /// The system refuses.
+    Io(io::Error),
+}
+
+impl From<io::Error> for NoJournal {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Journal {
+    /// Opens the journal of the restore `id`, or begins one.
+    pub(super) fn open(target: &Target, id: &[u8; 32]) -> Result<(Self, Earlier), NoJournal> {
+        let folder = rustix::io::dup(target.root()).map_err(io::Error::from)?;
+        let place = Place { folder: Arc::new(folder), name: journal_name(id).into_bytes() };
+        let mut file = match place.create() {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                place.open_ours().map_err(|_| NoJournal::NotOurs)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| NoJournal::Busy)?;
+        // Another restore may have finished and removed it between open and lock.
+        let named = statat(&place.folder, &*place.name, AtFlags::SYMLINK_NOFOLLOW);
+        let opened = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+        if !named.is_ok_and(|named| named.st_ino == opened.st_ino) {
+            return Err(NoJournal::Busy);
+        }
+        let boot = boot_key();
+        let (header, earlier, good) = match read_all(&mut file, id, boot)? {
+            Some((header, earlier, good)) => (header, earlier, good),
+            None => {
+                let mut part_key = [0; 32];
+                rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut part_key)
+                    .map_err(io::Error::other)?;
+                let header: [u8; HEADER_BYTES] = with_checksum(&[MAGIC, &[VERSION], id, &part_key]);
+                file.set_len(0)?;
+                file.rewind()?;
+                file.write_all(&header)?;
+                (part_key, Earlier::default(), HEADER_BYTES as u64)
+            }
+        };
+        file.set_len(good)?;
+        file.seek(SeekFrom::Start(good))?;
+        let bytes = AtomicU64::new(good);
+        let journal = Self { file: Mutex::new(file), place, part_key: header, bytes };
+        journal.append(&Record::new(Kind::Run, boot))?;
+        Ok((journal, earlier))
+    }
+
+    /// The name under which the file of this path lies until it is whole: nobody else knows it
+    /// before it is there.
+    pub(super) fn part_name(&self, path: &[u8]) -> Vec<u8> {
+        let hash = crate::crypto::keyed_hash(&self.part_key, &[path]);
+        let name = |name: String, byte: &u8| name + &format!("{byte:02x}");
+        hash.iter().take(10).fold(".quloud-part-".to_owned(), name).into_bytes()
+    }
+
+    /// A file gets its name now.
+    pub(super) fn placed(&self, key: PathKey) -> io::Result<()> {
+        self.append(&Record::new(Kind::Placed, key))
+    }
+
+    /// A folder is made now.
+    pub(super) fn folder(&self, key: PathKey) -> io::Result<()> {
+        self.append(&Record::new(Kind::Folder, key))
+    }
+
+    /// A file gets its damaged name now.
+    pub(super) fn damaged(&self, key: PathKey) -> io::Result<()> {
+        self.append(&Record::new(Kind::Damaged, key))
+    }
+
+    /// These bytes of an unfinished file's data were written.
+    pub(super) fn block(&self, key: PathKey, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let b = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        let hash = short_hash(bytes);
+        self.append(&Record { a: at, b, hash, ..Record::new(Kind::Block, key) })
+    }
+
+    /// Makes durable all that was recorded until now, and records that.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        let until = self.bytes.load(Ordering::Acquire);
+        rustix::fs::syncfs(&self.place.folder)?;
+        self.append(&Record { a: until, ..Record::new(Kind::Synced, [0; 16]) })
+    }
+
+    /// All is there: the journal goes.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        self.place.remove()
+    }
+
+    fn append(&self, record: &Record) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&record.encode())?;
+        self.bytes.fetch_add(RECORD_BYTES as u64, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+/// The part key, what the records say, and where the last whole one ends; `None` where the journal
+/// is not one of this restore.
+fn read_all(
+    file: &mut File,
+    id: &[u8; 32],
+    boot: PathKey,
+) -> io::Result<Option<([u8; 32], Earlier, u64)>> {
+    let mut reader = BufReader::new(file);
+    let mut header = [0; HEADER_BYTES];
+    if !read_whole(&mut reader, &mut header)? {
+        return Ok(None);
+    }
+    let mut part_key = [0; 32];
+    let key = header.iter().skip(HEADER_BYTES - 36);
+    part_key.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    let expected: [u8; HEADER_BYTES] = with_checksum(&[MAGIC, &[VERSION], id, &part_key]);
+    if header != expected {
+        return Ok(None);
+    }
+    let (mut good, mut failed) = (HEADER_BYTES as u64, None);
+    let records = std::iter::from_fn(|| {
+        let mut record = [0; RECORD_BYTES];
+        match read_whole(&mut reader, &mut record) {
+            Ok(true) => Record::decode(&record).inspect(|_| good += RECORD_BYTES as u64),
+            Ok(false) => None,
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        }
+    });
+    let mut earlier = Earlier { resumed: true, ..Earlier::default() };
+    earlier.read(records, boot);
+    failed.map_or(Ok(Some((part_key, earlier, good))), Err)
+}
+
+/// Tells one start of the system from another. Where it cannot be told, all was before a crash.
+fn boot_key() -> PathKey {
+    match std::fs::read("/proc/sys/kernel/random/boot_id") {
+        Ok(id) => key_of(&id),
+        Err(_) => {
+            let mut random = [0; 16];
+            // Zeros would be the same at the next start, and so be believed.
+            let filled = rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut random);
+            if filled.is_ok() { random } else { [0xff; 16] }
+        }
+    }
+}
+
+fn short_hash(bytes: &[u8]) -> [u8; 24] {
+    let mut short = [0; 24];
+    short.iter_mut().zip(blake3::hash(bytes).as_bytes()).for_each(|(to, from)| *to = *from);
+    short
+}
+
+/// Whether `buffer` could be filled; false at the end of the file.
+fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(buffer) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn with_checksum<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
+    let mut hash = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| hash.update(part));
+    let checksum = hash.finalize().to_le_bytes();
+    let mut out = [0; N];
+    let bytes = parts.iter().copied().flatten().chain(&checksum);
+    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    out
+}
+
+/// Whether a failure of the system ends the restore, and not just one file.
+pub(super) fn is_fatal(error: &io::Error) -> bool {
+    let fatal = [
+        Errno::NOSPC,
+        Errno::DQUOT,
+        Errno::ROFS,
+        Errno::IO,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::STALE,
+    ];
+    let code = error.raw_os_error();
+    fatal.iter().any(|errno| code == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(kind: Kind, path: u8) -> Record {
+        Record::new(kind, [path; 16])
+    }
+
+    /// What a run under boot 9 thinks of these records.
+    fn earlier(records: &[Record]) -> Earlier {
+        let mut earlier = Earlier::default();
+        earlier.read(records.iter().copied(), [9; 16]);
+        earlier
+    }
+
+    fn until(records: u64) -> Record {
+        let a = HEADER_BYTES as u64 + records * RECORD_BYTES as u64;
+        Record { a, ..record(Kind::Synced, 0) }
+    }
+
+    #[test]
+    fn what_this_boot_recorded_is_there() {
+        let records = [
+            record(Kind::Run, 9),
+            record(Kind::Placed, 1),
+            record(Kind::Run, 9),
+            record(Kind::Placed, 2),
+        ];
+        let earlier = earlier(&records);
+        assert!(earlier.is_placed(&[1; 16]) && earlier.is_placed(&[2; 16]));
+        assert!(!earlier.is_doubtful(&[1; 16]) && !earlier.is_placed(&[3; 16]));
+    }
+
+    #[test]
+    fn after_a_crash_only_what_was_synced_is_sure() {
+        let records =
+            [record(Kind::Run, 8), record(Kind::Placed, 1), until(2), record(Kind::Placed, 2)];
+        let crashed = earlier(&records);
+        assert!(crashed.is_placed(&[1; 16]) && !crashed.is_doubtful(&[1; 16]));
+        assert!(crashed.is_doubtful(&[2; 16]) && !crashed.is_placed(&[2; 16]));
+        // Another run of this boot changes nothing of that, and its own are there.
+        let more = [record(Kind::Run, 9), record(Kind::Placed, 3), record(Kind::Run, 9)];
+        let later = earlier(&[&records[..], &more].concat());
+        assert!(later.is_doubtful(&[2; 16]) && later.is_placed(&[3; 16]));
+    }
+
+    #[test]
+    fn blocks_of_a_file_that_got_its_name_are_forgotten() {
+        let block = Record { a: 5, b: 10, ..record(Kind::Block, 1) };
+        let open = earlier(&[record(Kind::Run, 9), block]);
+        assert_eq!(open.blocks[&[1; 16]], [(5..15, [0; 24])]);
+        let placed = earlier(&[record(Kind::Run, 9), block, record(Kind::Placed, 1)]);
+        assert!(placed.blocks.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_read_or_refused(
+            mut bytes in any::<[u8; RECORD_BYTES]>(),
+            bit in 0..456_usize,
+        ) {
+            prop_assert!(Record::decode(&bytes).is_none());
+            let checksum = crc32fast::hash(&bytes[..RECORD_BYTES - 4]).to_le_bytes();
+            bytes[RECORD_BYTES - 4..].copy_from_slice(&checksum);
+            if let Some(record) = Record::decode(&bytes) {
+                prop_assert_eq!(record.encode(), bytes);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(Record::decode(&bytes).is_none());
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a restore says: how far it is, what came back, what did not and why.
+
+use crate::repo::tree::walk::Gap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Of each kind of trouble so many are listed one by one; the rest is counted.
+pub const LISTED_MAX: usize = 10_000;
+
+/// Of a damaged file so many missing ranges are listed.
+pub const RANGES_MAX: usize = 1_000;
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RestoreProgress {
+    /// Entries that are done, those of an earlier run included.
+    pub entries: u64,
+    /// Entries in all.
+    pub entries_total: u64,
+    /// Bytes of data that are written, those of an earlier run included.
+    pub bytes: u64,
+    /// Bytes of data in all.
+    pub bytes_total: u64,
+    /// Chunks that came in this run, those of the tree included.
+    pub chunks: u64,
+}
+
+/// A file of which something does not come: what does lies under the name with
+/// `.quloud-damaged` behind it, with holes where bytes are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedFile {
+    /// As recorded.
+    pub path: Vec<u8>,
+    /// Its name in the target; `None` where none could be given.
+    pub name: Option<Vec<u8>>,
+    /// What is missing, by places in the file; at most [`RANGES_MAX`].
+    pub missing: Vec<Range<u64>>,
+    /// Bytes that are missing in all.
+    pub missing_bytes: u64,
+    /// Why the first of them are.
+    pub why: String,
+}
+
+/// Why an entry was not restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SkipReason {
+    /// Something of that name is there, and replacing it was not asked for.
+    Exists,
+    /// A folder of that name is there, which is never replaced.
+    IsFolder,
+    /// Something that is no folder stands where one should, or on the way: perhaps a link.
+    NotAFolder,
+    /// It could not be read when it was backed up: there is no content.
+    Unreadable,
+    /// Devices and sockets are never restored.
+    Special,
+    /// Pipes are restored only when asked for.
+    Fifo,
+    /// A link of a snapshot that somebody else shared leads out of the target, or may.
+    LinkLeavesTarget,
+    /// The file that a hard link is a second name of was not restored by this run.
+    FirstNameMissing,
+    /// The path, or what it should be, cannot be on any system.
+    Impossible,
+    /// The system refuses.
+    System,
+}
+
+/// An entry that was not restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// As recorded.
+    pub path: Vec<u8>,
+    /// Why.
+    pub reason: SkipReason,
+    /// What the system said, where it did.
+    pub why: Option<String>,
+}
+
+/// What of an entry's metadata could not be set; the entry itself is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undressed {
+    /// As recorded.
+    pub path: Vec<u8>,
+    /// Owner, mode, times or the name of an extended attribute.
+    pub what: String,
+    /// What the system said.
+    pub why: String,
+}
+
+/// What a restore came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RestoreReport {
+    /// Regular files that are there and right, those of earlier runs included.
+    pub files: u64,
+    /// Folders.
+    pub folders: u64,
+    /// Links, pipes and further names of files.
+    pub others: u64,
+    /// Bytes of these files' data, without holes.
+    pub bytes: u64,
+    /// Files that an earlier run had restored.
+    pub resumed_files: u64,
+    /// Entries that are not restored.
+    pub skipped_count: u64,
+    /// The first of them.
+    pub skipped: Vec<Skipped>,
+    /// Files that are not whole.
+    pub damaged_count: u64,
+    /// The first of them.
+    pub damaged: Vec<DamagedFile>,
+    /// Entries whose metadata is not whole.
+    pub undressed_count: u64,
+    /// The first faults, several of one entry perhaps.
+    pub undressed: Vec<Undressed>,
+    /// Parts of the tree that do not come: of these entries nothing is known.
+    pub gaps: Vec<Gap>,
+    /// Where the journal was left, by which the same restore can try again what is missing.
+    pub journal: Option<PathBuf>,
+}
+
+impl RestoreReport {
+    /// Whether some bytes do not come, of files or of the tree: a proof of damage, or holders that
+    /// are away.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged_count > 0 || !self.gaps.is_empty()
+    }
+
+    /// Whether all is there as it was recorded.
+    pub fn is_whole(&self) -> bool {
+        !self.is_damaged() && self.skipped_count == 0 && self.undressed_count == 0
+    }
+
+    pub(super) fn skip(&mut self, path: &[u8], reason: SkipReason, why: Option<String>) {
+        self.skipped_count += 1;
+        if self.skipped.len() < LISTED_MAX {
+            self.skipped.push(Skipped { path: path.to_vec(), reason, why });
+        }
+    }
+
+    pub(super) fn damage(&mut self, damaged: DamagedFile) {
+        self.damaged_count += 1;
+        if self.damaged.len() < LISTED_MAX {
+            self.damaged.push(damaged);
+        }
+    }
+
+    pub(super) fn undress(&mut self, faults: Vec<Undressed>) {
+        self.undressed_count += u64::from(!faults.is_empty());
+        let room = LISTED_MAX.saturating_sub(self.undressed.len());
+        self.undressed.extend(faults.into_iter().take(room));
+    }
+}

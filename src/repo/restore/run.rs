@@ -1,0 +1,95 @@
+//! A restore from its beginning to its end: one pass after the other.
+
+use super::dress::Dresser;
+use super::fetch::{Entries, Fetcher};
+use super::files::{Pass, files};
+use super::finish::Finish;
+use super::folders::Folders;
+use super::journal::{Earlier, Journal, NoJournal, journal_name};
+use super::report::{RestoreProgress, RestoreReport};
+use super::survey::{check_room, survey};
+use super::target::Existing;
+use super::write::Desk;
+use super::{Job, RestoreError};
+use crate::repo::get::ChunkSource;
+
+/// All passes.
+pub(super) fn restore<S: ChunkSource>(
+    job: &mut Job<'_>,
+    entries: &mut impl Entries,
+    fetcher: &mut Fetcher<'_, S>,
+) -> Result<RestoreReport, RestoreError> {
+    let mut report = RestoreReport::default();
+    if job.options.dry_run {
+        survey(job, entries, fetcher, &mut report, &Earlier::default())?;
+        return Ok(report);
+    }
+    let (journal, earlier) = open_journal(job)?;
+    let survey = survey(job, entries, fetcher, &mut report, &earlier)
+        .and_then(|survey| check_room(job, survey.demand).map(|()| survey));
+    let survey = match survey {
+        Ok(survey) => survey,
+        Err(error) => {
+            if !earlier.resumed {
+                // Nothing was written: nothing is left, either. Litter at worst.
+                let _ = journal.remove();
+            }
+            return Err(error);
+        }
+    };
+    // What the first pass counted was what there is, not what came back.
+    report = RestoreReport { gaps: report.gaps, ..RestoreReport::default() };
+    let dresser = Dresser::new(job.options.trust);
+    let desk = Desk { target: job.target, journal: &journal, earlier: &earlier, dresser };
+    let mut folders = Folders::new(job.target, &journal, &earlier);
+    let progress = RestoreProgress {
+        entries_total: survey.entries,
+        bytes_total: survey.bytes,
+        ..RestoreProgress::default()
+    };
+    let mut pass = Pass { firsts: survey.firsts, report, progress };
+    files(job, desk, &mut folders, &mut pass, entries, fetcher)?;
+    folders.finish();
+    let Pass { firsts, mut report, progress } = pass;
+    let (open, folders) = (Vec::new(), &mut folders);
+    Finish { job, folders, firsts: &firsts, dresser, report: &mut report, progress, open }
+        .run(entries, fetcher)?;
+    end(job, &journal, &mut report)?;
+    Ok(report)
+}
+
+/// Makes all of it durable. The journal goes, unless it is of use to another run.
+fn end(job: &Job<'_>, journal: &Journal, report: &mut RestoreReport) -> Result<(), RestoreError> {
+    journal.sync().map_err(|error| job.failed(error))?;
+    if report.is_damaged() {
+        report.journal = Some(job.target.path().join(journal_name(&job.id)));
+        return Ok(());
+    }
+    journal.remove().map_err(|error| job.failed(error))
+}
+
+/// The journal, in a target that may be used.
+fn open_journal(job: &Job<'_>) -> Result<(Journal, Earlier), RestoreError> {
+    let (target, path) = (job.target, job.target.path());
+    let name = journal_name(&job.id);
+    let there = target.has(name.as_bytes()).map_err(|error| job.failed(error))?;
+    if !there && target.existing() == Existing::Refuse {
+        let empty = target.is_empty().map_err(|error| job.failed(error))?;
+        if !empty {
+            return Err(RestoreError::NotEmpty { path: path.to_owned() });
+        }
+    }
+    let (journal, earlier) = Journal::open(target, &job.id).map_err(|none| match none {
+        NoJournal::Busy => RestoreError::Busy { path: path.to_owned() },
+        NoJournal::NotOurs => RestoreError::NotOurs { path: path.join(&name) },
+        NoJournal::Io(error) => job.failed(error),
+    })?;
+    if target.existing() == Existing::Replace {
+        let probe = journal.part_name(b"probe");
+        let folds = target.folds_case(&probe).map_err(|error| job.failed(error))?;
+        if folds {
+            return Err(RestoreError::FoldsCase { path: path.to_owned() });
+        }
+    }
+    Ok((journal, earlier))
+}
