@@ -33,6 +33,8 @@ mod run;
 mod space;
 mod survey;
 pub mod target;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use self::dress::Trust;

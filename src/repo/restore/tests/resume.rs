@@ -1,0 +1,176 @@
+//! Restores that were cut off, and go on.
+
+use super::*;
+use crate::repo::get::{ChunkSource, FetchError, Fetched, Wanted};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn many() -> Vec<(Entry, Vec<u8>)> {
+    let mut entries = vec![(Entry { mode: 0o555, ..folder("d") }, Vec::new())];
+    for number in 0..40 {
+        let data = noise(250_000, number);
+        entries.push((Entry { mode: 0o444, ..file(&format!("d/{number:02}")) }, data));
+    }
+    entries.push((hard_link("d/x", "d/07"), Vec::new()));
+    entries.push((symlink("d/y", "07"), Vec::new()));
+    entries.push((file("large"), noise(12_000_000, 99)));
+    entries
+}
+
+fn assert_all_there(backup: &Backup) {
+    let mut expected = Vec::new();
+    for (entry, data) in many() {
+        let path = String::from_utf8(entry.path.clone()).unwrap();
+        if matches!(entry.what, What::File(_)) {
+            assert!(backup.read(&path) == data, "{path}");
+        }
+        expected.push(path);
+    }
+    assert_eq!(backup.names(), expected, "and nothing else, no part and no journal");
+    let inode = |name: &str| fs::symlink_metadata(backup.path().join(name)).unwrap();
+    assert_eq!(inode("d/07").ino(), inode("d/x").ino());
+    assert_eq!(inode("d").mode() & 0o7777, 0o555);
+    assert_eq!((inode("d/03").mode() & 0o7777, inode("d/03").mtime_nsec()), (0o444, 123_456_789));
+}
+
+#[test]
+fn an_interrupted_restore_goes_on() {
+    for cut in [1, 2, 5, 20, 46] {
+        let mut backup = Backup::of(&many());
+        backup.mesh.serve_at_most = Some(cut);
+        let stopped = backup.restore_with(&RestoreOptions::default(), Existing::Refuse);
+        assert!(matches!(stopped, Err(RestoreError::Closed)), "{stopped:?}");
+        let chunks = std::mem::take(&mut backup.mesh.chunks);
+        backup.mesh = Mesh { chunks, ..Mesh::default() };
+        let report = backup.restore();
+        assert!(report.is_whole(), "{report:?}");
+        assert_eq!((report.files, report.others), (41, 2));
+        // 1 leaf, 5 packs, 1 listing, 40 pieces; the tree and open listings are asked for again.
+        assert!(backup.mesh.served <= 48 + 2 - cut, "{cut}: {}", backup.mesh.served);
+        assert_all_there(&backup);
+    }
+}
+
+#[test]
+fn what_was_damaged_is_completed_when_its_chunks_come_back() {
+    let mut backup = Backup::of(&many());
+    let piece = backup.mesh.order.iter().rposition(|(_, bytes)| *bytes == 300 << 10).unwrap();
+    let pack = backup.mesh.order.iter().position(|(_, bytes)| *bytes > 2_000_000).unwrap();
+    let lost = [piece, pack].map(|at| backup.mesh.order[at].0);
+    let kept = lost.map(|id| backup.mesh.chunks.remove(&id).unwrap());
+    let report = backup.restore();
+    assert!(report.damaged_count > 1 && report.journal.is_some(), "{report:?}");
+    assert!(backup.names().contains(&"large.quloud-damaged".to_owned()));
+    for (id, chunk) in lost.into_iter().zip(kept) {
+        backup.mesh.chunks.insert(id, chunk);
+    }
+    let before = backup.mesh.served;
+    let report = backup.restore();
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!((report.files, report.resumed_files), (41, 41 - 1 - 9), "a pack has nine files");
+    assert!(backup.mesh.served - before <= 4, "the leaf, the listing, a pack, a piece");
+    assert_all_there(&backup);
+}
+
+#[test]
+fn a_second_restore_of_the_same_at_the_same_time_is_refused() {
+    let mut backup = Backup::of(&many());
+    backup.mesh.serve_at_most = Some(5);
+    backup.restore_with(&RestoreOptions::default(), Existing::Refuse).unwrap_err();
+    backup.mesh.serve_at_most = None;
+    backup.mesh.asked.clear();
+    let id = RestoreOptions::default().id(&backup.root);
+    let journal = fs::File::open(backup.path().join(journal::journal_name(&id))).unwrap();
+    journal.lock().unwrap();
+    let refused = backup.restore_with(&RestoreOptions::default(), Existing::Refuse);
+    assert!(matches!(refused, Err(RestoreError::Busy { .. })), "{refused:?}");
+    drop(journal);
+    backup.restore();
+    assert_all_there(&backup);
+}
+
+#[test]
+fn a_journal_cut_or_spoilt_anywhere_costs_only_work() {
+    let mut backup = Backup::of(&many());
+    backup.mesh.serve_at_most = Some(20);
+    backup.restore_with(&RestoreOptions::default(), Existing::Refuse).unwrap_err();
+    let id = RestoreOptions::default().id(&backup.root);
+    let path = backup.path().join(journal::journal_name(&id));
+    let whole = fs::read(&path).unwrap();
+    for cut in [whole.len() - 1, whole.len() - 57 * 3 - 20, whole.len() / 2] {
+        let copy = scratch();
+        let status = Command::new("cp").arg("-a").arg(backup.path()).arg(copy.path()).status();
+        assert!(status.unwrap().success());
+        let old = std::mem::replace(&mut backup.folder, copy);
+        let journal = backup.path().join(path.file_name().unwrap());
+        fs::write(&journal, &whole[..cut]).unwrap();
+        let chunks = std::mem::take(&mut backup.mesh.chunks);
+        backup.mesh = Mesh { chunks, ..Mesh::default() };
+        let report = backup.restore();
+        // Files whose records are gone are not known to be ours: they stay, and are said.
+        assert!(report.skipped.iter().all(|s| s.reason == SkipReason::Exists), "{report:?}");
+        for (entry, data) in many().iter().filter(|(e, _)| matches!(e.what, What::File(_))) {
+            let path = std::str::from_utf8(&entry.path).unwrap();
+            assert!(backup.read(path) == *data, "{path}");
+        }
+        backup.folder = old;
+    }
+}
+
+/// A mesh that takes its time, so that there is a moment to be killed in.
+struct Slow<'a>(&'a mut Mesh);
+
+impl ChunkSource for Slow<'_> {
+    fn request(&mut self, wanted: Wanted) {
+        self.0.request(wanted);
+    }
+
+    fn next(&mut self) -> Result<Fetched, FetchError> {
+        std::thread::sleep(Duration::from_millis(5));
+        self.0.next()
+    }
+}
+
+const CHILD: &str = "QULOUD_TEST_RESTORE_INTO";
+
+/// Not a test: what `a_restore_that_was_killed_goes_on` runs and kills.
+#[test]
+fn killed_child() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    let mut backup = Backup::of(&many());
+    let target = Target::open(Path::new(&path), Existing::Refuse).unwrap();
+    let (options, root) = (RestoreOptions::default(), &backup.root);
+    let mut slow = Slow(&mut backup.mesh);
+    restore(&mut slow, root, &target, &options, &NEVER, &mut |_| {}).unwrap();
+}
+
+#[test]
+fn a_restore_that_was_killed_goes_on() {
+    let mut backup = Backup::of(&many());
+    let child = "repo::restore::tests::resume::killed_child";
+    let count = |backup: &Backup| fs::read_dir(backup.path().join("d")).map_or(0, Iterator::count);
+    let mut kills = 0;
+    for names in [1, 3, 8, 15, 22, 30, 38] {
+        let mut running = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", child])
+            .env(CHILD, backup.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while count(&backup) < names && running.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "the child restores");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        running.kill().unwrap();
+        kills += usize::from(running.wait().unwrap().signal().is_some());
+    }
+    assert!(kills >= 3, "{kills} were killed");
+    let id = RestoreOptions::default().id(&backup.root);
+    if backup.path().join(journal::journal_name(&id)).exists() {
+        let report = backup.restore();
+        assert!(report.is_whole() && report.resumed_files > 0, "{report:?}");
+    }
+    assert_all_there(&backup);
+}
