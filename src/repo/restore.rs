@@ -65,7 +65,7 @@ pub struct RestoreOptions<'a> {
     pub fifos: bool,
     /// Links of a [shared](Trust::Shared) snapshot may lead anywhere.
     pub all_links: bool,
-    /// Nothing is written, not even a journal: the tree is read, and what it needs is counted.
+    /// Nothing is written, not even a journal: the tree is read, and what is in it is counted.
     pub dry_run: bool,
     /// The owner's key, by which small files are compared with what the tree says of them.
     pub dedup: Option<&'a DedupKey>,

@@ -394,7 +394,7 @@ impl Files<'_, '_, '_> {
 
     /// A disk that filled up meanwhile says so like one that was full before.
     fn write_failed(&self, error: io::Error) -> RestoreError {
-        if error.kind() == io::ErrorKind::StorageFull {
+        if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind()) {
             let path = self.job.target.path().to_owned();
             let available = Room::of(self.job.target.root()).map_or(0, Room::available);
             return RestoreError::Space { path, needed: available.saturating_add(1), available };

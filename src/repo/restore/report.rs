@@ -29,7 +29,7 @@ pub struct RestoreProgress {
 /// `.quloud-damaged` behind it, with holes where bytes are missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedFile {
-    /// As recorded.
+    /// In the target.
     pub path: Vec<u8>,
     /// Its name in the target; `None` where none could be given.
     pub name: Option<Vec<u8>>,
@@ -69,7 +69,7 @@ pub enum SkipReason {
 /// An entry that was not restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// As recorded.
+    /// In the target.
     pub path: Vec<u8>,
     /// Why.
     pub reason: SkipReason,
@@ -80,7 +80,7 @@ pub struct Skipped {
 /// What of an entry's metadata could not be set; the entry itself is restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undressed {
-    /// As recorded.
+    /// In the target.
     pub path: Vec<u8>,
     /// Owner, mode, times or the name of an extended attribute.
     pub what: String,

@@ -21,8 +21,9 @@ pub(super) fn restore<S: ChunkSource>(
 ) -> Result<RestoreReport, RestoreError> {
     let mut report = RestoreReport::default();
     if job.options.dry_run {
-        survey(job, entries, fetcher, &mut report, &Earlier::default())?;
-        return Ok(report);
+        check_target(job)?;
+        let survey = survey(job, entries, fetcher, &mut report, &Earlier::default())?;
+        return check_room(job, survey.demand).map(|()| report);
     }
     let (journal, earlier) = open_journal(job)?;
     let survey = survey(job, entries, fetcher, &mut report, &earlier)
@@ -68,17 +69,25 @@ fn end(job: &Job<'_>, journal: &Journal, report: &mut RestoreReport) -> Result<(
     journal.remove().map_err(|error| job.failed(error))
 }
 
+/// Whether the target is empty, if it must be, or has a journal of this restore.
+fn check_target(job: &Job<'_>) -> Result<(), RestoreError> {
+    let target = job.target;
+    if target.existing() != Existing::Refuse {
+        return Ok(());
+    }
+    let there = target.has(journal_name(&job.id).as_bytes());
+    let free = there.and_then(|there| Ok(there || target.is_empty()?));
+    if free.map_err(|error| job.failed(error))? {
+        return Ok(());
+    }
+    Err(RestoreError::NotEmpty { path: target.path().to_owned() })
+}
+
 /// The journal, in a target that may be used.
 fn open_journal(job: &Job<'_>) -> Result<(Journal, Earlier), RestoreError> {
     let (target, path) = (job.target, job.target.path());
     let name = journal_name(&job.id);
-    let there = target.has(name.as_bytes()).map_err(|error| job.failed(error))?;
-    if !there && target.existing() == Existing::Refuse {
-        let empty = target.is_empty().map_err(|error| job.failed(error))?;
-        if !empty {
-            return Err(RestoreError::NotEmpty { path: path.to_owned() });
-        }
-    }
+    check_target(job)?;
     let (journal, earlier) = Journal::open(target, &job.id).map_err(|none| match none {
         NoJournal::Busy => RestoreError::Busy { path: path.to_owned() },
         NoJournal::NotOurs => RestoreError::NotOurs { path: path.join(&name) },
@@ -88,6 +97,9 @@ fn open_journal(job: &Job<'_>) -> Result<(Journal, Earlier), RestoreError> {
         let probe = journal.part_name(b"probe");
         let folds = target.folds_case(&probe).map_err(|error| job.failed(error))?;
         if folds {
+            if !earlier.resumed {
+                let _ = journal.remove();
+            }
             return Err(RestoreError::FoldsCase { path: path.to_owned() });
         }
     }

@@ -286,6 +286,9 @@ fn a_dry_run_writes_nothing_and_counts() {
     assert_eq!((report.files, report.folders, report.bytes), (5, 2, 2_480_003));
     assert_eq!(backup.mesh.served, 1, "the leaf");
     assert!(backup.names().is_empty());
+    fs::write(backup.path().join("mine"), b"mine").unwrap();
+    let refused = backup.restore_with(&options, Existing::Refuse);
+    assert!(matches!(refused, Err(RestoreError::NotEmpty { .. })));
 }
 
 #[test]

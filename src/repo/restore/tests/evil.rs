@@ -504,6 +504,10 @@ fn a_folder_that_becomes_a_link_meanwhile_leads_nowhere() {
             let inner = format!("a/{number:02}d");
             entries.push(folder(&inner));
             entries.push(scene.file(format!("{inner}/file").as_bytes(), 1));
+            entries.push(hard_link(&format!("{inner}/hard"), &format!("{inner}/file")));
+            entries.push(symlink(&format!("{inner}/soft"), "file"));
+            let pipe = format!("{inner}/pipe");
+            entries.push(entry(pipe.as_bytes(), What::Fifo));
         }
         let (swaps, stop) = (std::sync::atomic::AtomicU64::new(0), AtomicBool::new(false));
         std::thread::scope(|scope| {
