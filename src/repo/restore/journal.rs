@@ -25,7 +25,7 @@ use crate::repo::ranges::Ranges;
 use crate::repo::tree::FileBody;
 use rustix::fs::{AtFlags, FlockOperation, flock, statat};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -40,6 +40,10 @@ const RECORD_BYTES: usize = 1 + 16 + 8 + 4 + 24 + 4;
 
 /// What every journal's name begins with.
 const NAME: &str = ".quloud-restore-";
+
+/// So many of the last files may have their record and not their name yet: more than there are
+/// threads that write.
+const PLACING: usize = 8;
 
 /// A path in few bytes.
 pub(super) type PathKey = [u8; 16];
@@ -177,7 +181,7 @@ impl Earlier {
 
     fn read(&mut self, records: impl Iterator<Item = Record>, boot: PathKey) {
         let (mut files, mut synced, mut last_run) = (Vec::new(), 0_u64, 0_u64);
-        let mut same_boot = false;
+        let (mut same_boot, mut placing) = (false, VecDeque::new());
         let mut at = HEADER_BYTES as u64;
         for record in records {
             match record.kind {
@@ -189,8 +193,12 @@ impl Earlier {
                     same_boot = record.path == boot;
                 }
                 Kind::Placed => {
-                    self.blocks.remove(&record.path);
                     files.push((at, record.path));
+                    let blocks = self.blocks.remove(&record.path).unwrap_or_default();
+                    placing.push_back((record.path, blocks));
+                    if placing.len() > PLACING {
+                        placing.pop_front();
+                    }
                 }
                 Kind::Folder => self.folders.push(record.path),
                 Kind::Damaged => self.damaged.push(record.path),
@@ -202,6 +210,9 @@ impl Earlier {
                 }
             }
             at = at.saturating_add(RECORD_BYTES as u64);
+        }
+        for (key, blocks) in placing.into_iter().filter(|(_, blocks)| !blocks.is_empty()) {
+            self.blocks.entry(key).or_insert(blocks);
         }
         // What this boot recorded is there; so is what was synced before.
         let sure = |at: u64| at < synced || (same_boot && at >= last_run);
@@ -474,8 +485,11 @@ mod tests {
         let block = Record { a: 5, b: 10, ..record(Kind::Block, 1) };
         let open = earlier(&[record(Kind::Run, 9), block]);
         assert_eq!(open.blocks[&[1; 16]], [(5..15, [0; 24])]);
-        let placed = earlier(&[record(Kind::Run, 9), block, record(Kind::Placed, 1)]);
-        assert!(placed.blocks.is_empty());
+        // But for those of the last, which may have been cut off just before.
+        let mut records = vec![record(Kind::Run, 9), block, record(Kind::Placed, 1)];
+        assert_eq!(earlier(&records).blocks, open.blocks);
+        records.extend((2..=9).map(|path| record(Kind::Placed, path)));
+        assert!(earlier(&records).blocks.is_empty());
     }
 
     proptest! {
