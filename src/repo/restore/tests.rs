@@ -20,7 +20,7 @@ use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::{ChunkSink, Held, SinkClosed};
 use crate::repo::tree::{Content, Entry, Extents, FileBody, Inode, What};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -158,6 +158,11 @@ impl Backup {
     fn names(&self) -> Vec<String> {
         names(&self.path())
     }
+}
+
+/// Lets whoever tidies up in again, which only root needs no mode for.
+fn let_in(folder: &Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 fn names(folder: &Path) -> Vec<String> {

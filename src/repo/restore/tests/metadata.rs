@@ -59,6 +59,7 @@ fn metadata_comes_back_to_the_nanosecond() {
         }
     }
     assert!(fs::metadata(backup.path().join("d/0/p")).unwrap().file_type().is_fifo());
+    (0..times.len()).for_each(|number| let_in(&backup.path().join(format!("d/{number}"))));
 }
 
 fn entry_of(path: &str, what: What) -> Entry {

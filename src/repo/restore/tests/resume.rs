@@ -32,6 +32,7 @@ fn assert_all_there(backup: &Backup) {
     assert_eq!(inode("d/07").ino(), inode("d/x").ino());
     assert_eq!(inode("d").mode() & 0o7777, 0o555);
     assert_eq!((inode("d/03").mode() & 0o7777, inode("d/03").mtime_nsec()), (0o444, 123_456_789));
+    let_in(&backup.path().join("d"));
 }
 
 #[test]
@@ -138,11 +139,12 @@ const CHILD: &str = "QULOUD_TEST_RESTORE_INTO";
 #[test]
 fn killed_child() {
     let Some(path) = std::env::var_os(CHILD) else { return };
-    let mut backup = Backup::of(&many());
+    let Backup { mut mesh, root, folder, .. } = Backup::of(&many());
+    // Nobody tidies up behind what is killed.
+    drop(folder);
     let target = Target::open(Path::new(&path), Existing::Refuse).unwrap();
-    let (options, root) = (RestoreOptions::default(), &backup.root);
-    let mut slow = Slow(&mut backup.mesh);
-    restore(&mut slow, root, &target, &options, &NEVER, &mut |_| {}).unwrap();
+    let (options, mut slow) = (RestoreOptions::default(), Slow(&mut mesh));
+    restore(&mut slow, &root, &target, &options, &NEVER, &mut |_| {}).unwrap();
 }
 
 #[test]
