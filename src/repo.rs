@@ -47,8 +47,9 @@ pub mod put;
 pub mod ranges;
 pub mod reference;
 #[cfg(feature = "node")]
-pub mod scan;
 pub mod restore;
+#[cfg(feature = "node")]
+pub mod scan;
 pub mod sealer;
 pub mod snapshot;
 pub mod tree;
