@@ -65,7 +65,7 @@ mod store;
 mod tests;
 mod timers;
 
-pub use heads::HeadsJob;
+pub use heads::{HeadsJob, SoughtHead};
 pub use load::Fill;
 pub use payload::{HeadLoad, Load};
 

@@ -6,7 +6,7 @@ use super::failures;
 use super::handle::NodeHandle;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use super::report::Failure;
-use crate::core::owner::{HeadsJob, Load, OwnerEvent, StoreJob};
+use crate::core::owner::{HeadsJob, Load, OwnerEvent, SoughtHead, StoreJob};
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::head::{HeadKeys, HeadRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,21 +89,28 @@ impl NodeHandle {
         Err(failures::stopped())
     }
 
-    /// Asks these nodes, and everyone who makes an offer, what they keep of these heads, at most
-    /// 32 of them: of each the newest record, and as many that it superseded, at most 16.
+    /// Asks what is kept of these heads, at most 32 of them: of each the newest record, and as many
+    /// that it superseded, at most 16. The nodes that are `known` to keep one are asked first, and
+    /// everyone who makes an offer only where they are too few, or none is named: who wants to hear
+    /// everyone names none, and listens for a second and a half at least.
     ///
     /// # Errors
     /// The node is being shut down.
     pub async fn find_heads(
         &self,
         heads: &[HeadKeys],
-        known: Vec<NodeId>,
+        known: &BTreeMap<ChunkId, Vec<NodeId>>,
         superseded: u8,
         patience: Duration,
     ) -> Result<HeadsFound, Failure> {
-        let ids = heads.iter().map(|keys| (keys.id(), keys.read_secret())).collect();
+        let sought = |keys: &HeadKeys| {
+            let id = keys.id();
+            let known = known.get(&id).cloned().unwrap_or_default();
+            SoughtHead { id, read: keys.read_secret(), known }
+        };
+        let heads = heads.iter().map(sought).collect();
         let (ticket, deadline) = (Ticket(0), Time::default());
-        let job = HeadsJob { ticket, ids, known, superseded, deadline };
+        let job = HeadsJob { ticket, heads, superseded, deadline };
         let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
         let command = DriveCommand::FindHeads { job, events: JobEvents::new(sender, 0), patience };
         self.inner.fetches.send(command).await.map_err(|_| failures::stopped())?;

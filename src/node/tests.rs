@@ -10,6 +10,7 @@ use crate::crypto::keys::Master;
 use crate::repo::catalog::{Entry, JobId, PutStarted};
 use datadir::DataDir;
 use rand::SeedableRng;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
@@ -364,8 +365,8 @@ async fn a_head_comes_back_from_its_holders_after_they_were_started_anew() {
     second.stop().await;
     second.start(Some(&first)).await;
     third.status_until(|status| status.peers == 2).await;
-    let find = || third.handle().find_heads(std::slice::from_ref(&keys), Vec::new(), 1, PATIENCE);
-    let found = find().await.unwrap();
+    let (heads, known) = (std::slice::from_ref(&keys), BTreeMap::new());
+    let found = third.handle().find_heads(heads, &known, 1, PATIENCE).await.unwrap();
     assert_eq!(found.answered[&keys.id()].len(), 2, "{found:?}");
     let records: Vec<&HeadRecord> = found.records.iter().map(|(_, record)| record).collect();
     assert_eq!(records, [&two, &one, &two, &one]);

@@ -8,11 +8,13 @@ use quloud::core::message::{
     Hello, Message, RetrieveRefusal, RetrieveReject, StreamMessage, TopicMessage,
 };
 use quloud::core::owner::{
-    HeadsJob, Load, OwnerCommand, OwnerConfig, OwnerEvent, OwnerLimits, OwnerRole, StoreJob,
+    HeadsJob, Load, OwnerCommand, OwnerConfig, OwnerEvent, OwnerLimits, OwnerRole, SoughtHead,
+    StoreJob,
 };
 use quloud::core::placement::DomainPolicy;
 use quloud::core::shard::Sharding;
-use quloud::core::types::{ChunkId, LeaseTerms, MeshId, NodeId, Ticket, Time};
+use quloud::core::topic::TopicKind;
+use quloud::core::types::{ChunkId, LeaseTerms, Locality, MeshId, NodeId, Ticket, Time};
 use quloud::crypto::head::{HeadKeys, HeadRecord};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys};
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
@@ -26,6 +28,7 @@ use std::time::Duration;
 
 const MESH: MeshId = MeshId::from_bytes([9; 32]);
 const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
 const LATENCY: Duration = Duration::from_millis(20);
 
 /// Who an input is for.
@@ -63,6 +66,10 @@ struct Mesh {
     me: NodeId,
     holders: BTreeMap<NodeId, Holder>,
     up: BTreeSet<NodeId>,
+    /// Holders that nothing reaches yet.
+    apart: BTreeSet<NodeId>,
+    /// Requests of the owner on topics.
+    published: usize,
     now: Time,
     coming: BTreeMap<(Time, u64), (To, Input)>,
     count: u64,
@@ -133,6 +140,8 @@ impl Mesh {
             me: node_keys.node_id(),
             holders: BTreeMap::new(),
             up: BTreeSet::new(),
+            apart: BTreeSet::new(),
+            published: 0,
             now: Time(1_000),
             coming: BTreeMap::new(),
             count: 0,
@@ -163,6 +172,20 @@ impl Mesh {
         self.up.insert(node);
         let peer = self.holder(node).peer.clone();
         self.input(To::Owner, Input::PeerUp(peer));
+    }
+
+    /// It is not there yet.
+    fn part(&mut self, node: NodeId) {
+        self.apart.insert(node);
+        self.disconnect(node);
+    }
+
+    /// It is there now, connected and subscribed.
+    fn join(&mut self, node: NodeId) {
+        self.apart.remove(&node);
+        self.connect(node);
+        let topic = Sharding::WHOLE.topic(TopicKind::Retrieve, Locality(0));
+        self.input(To::Owner, Input::PeerSubscribed(topic));
     }
 
     fn disconnect(&mut self, node: NodeId) {
@@ -204,14 +227,14 @@ impl Mesh {
     }
 
     fn find(&mut self, ticket: u64, heads: u16, known: &[NodeId]) {
-        let ids = (0..heads).map(|index| {
+        let heads = (0..heads).map(|index| {
             let keys = self.head(index);
-            (keys.id(), keys.read_secret())
+            let known = if index == 0 { known.to_vec() } else { Vec::new() };
+            SoughtHead { id: keys.id(), read: keys.read_secret(), known }
         });
         let job = HeadsJob {
             ticket: Ticket(ticket),
-            ids: ids.collect(),
-            known: known.to_vec(),
+            heads: heads.collect(),
             superseded: 2,
             deadline: self.now.after(10 * SECOND),
         };
@@ -290,7 +313,8 @@ impl Mesh {
             }
             Effect::Publish { message, .. } => self.gossip(of, from, &message),
             Effect::Dial { node, .. } => {
-                let peer = self.holders.get(&node).map(|holder| holder.peer.clone());
+                let there = self.holders.get(&node).filter(|_| !self.apart.contains(&node));
+                let peer = there.map(|holder| holder.peer.clone());
                 self.later(To::Owner, peer.map_or(Input::PeerDown(node), Input::PeerUp));
             }
             Effect::FindChunks { ticket, ids } => {
@@ -314,9 +338,13 @@ impl Mesh {
 
     /// Everyone hears it, connected to the owner or not, where the owner is connected to anyone.
     fn gossip(&mut self, of: To, from: NodeId, message: &TopicMessage) {
+        self.published += usize::from(of == To::Owner);
         let receivers = match of {
             To::Owner if self.up.is_empty() => Vec::new(),
-            To::Owner => self.nodes().into_iter().map(To::Holder).collect(),
+            To::Owner => {
+                let there = self.nodes().into_iter().filter(|node| !self.apart.contains(node));
+                there.map(To::Holder).collect()
+            }
             To::Holder(_) => vec![To::Owner],
         };
         for to in receivers {
@@ -487,6 +515,65 @@ fn every_head_holder_is_asked() {
     first.sort_by_key(|number| (*number == 40, std::cmp::Reverse(*number)));
     assert_eq!(seen, expected);
     assert_eq!(mesh.done(), Some((nodes[..4].to_vec(), Vec::new())));
+    assert_eq!(mesh.rejects, []);
+}
+
+#[test]
+fn a_holder_that_connects_after_the_first_answer_is_heard() {
+    let mut mesh = Mesh::new(4);
+    let nodes = mesh.nodes();
+    for (node, number) in nodes.iter().zip([1, 2, 2]) {
+        mesh.keep(*node, 0, number);
+    }
+    nodes[1..].iter().for_each(|node| mesh.part(*node));
+    // One that answers that it has nothing is no news either.
+    mesh.connect(nodes[3]);
+    mesh.find(1, 3, &nodes[3..]);
+    mesh.run(800 * MILLISECOND);
+    assert_eq!((mesh.done(), mesh.seen().len()), (None, 1));
+    mesh.join(nodes[1]);
+    mesh.run(1200 * MILLISECOND);
+    assert_eq!(mesh.done(), None, "who subscribes is asked, and given its time");
+    mesh.join(nodes[2]);
+    mesh.run(3 * SECOND);
+    assert_eq!(mesh.done(), Some((nodes[..3].to_vec(), Vec::new())));
+    assert_eq!(mesh.seen()[&nodes[2]], [2]);
+}
+
+#[test]
+fn a_head_that_its_holders_serve_stands_on_no_topic() {
+    let mut mesh = Mesh::new(5);
+    let nodes = mesh.nodes();
+    nodes[..4].iter().for_each(|node| mesh.keep(*node, 0, 3));
+    let all = nodes[..3].to_vec();
+    mesh.find(1, 1, &all);
+    mesh.run(100 * MILLISECOND);
+    assert_eq!((mesh.done(), mesh.published), (Some((all.clone(), Vec::new())), 0));
+    // Two of three are enough.
+    mesh.part(all[2]);
+    mesh.events.clear();
+    mesh.find(2, 1, &all);
+    mesh.run(100 * MILLISECOND);
+    let done = (all[..2].to_vec(), all[2..].to_vec());
+    assert_eq!((mesh.done(), mesh.published), (Some(done), 0));
+    // One is not, nor the word of one: it may be behind, and wish to be believed.
+    mesh.part(all[1]);
+    for known in [&all[..], &all[..1]] {
+        (mesh.published, mesh.events) = (0, Vec::new());
+        mesh.find(3, 1, known);
+        mesh.run(5 * SECOND);
+        let done = mesh.done().unwrap().0;
+        assert_eq!((done, mesh.published), (vec![nodes[0], nodes[3]], 1));
+    }
+    // Others are asked for on their topic all the same, and nobody for what it is not thought to
+    // keep.
+    mesh.join(all[1]);
+    (mesh.published, mesh.events) = (0, Vec::new());
+    let before = mesh.holder(nodes[0]).gets;
+    mesh.find(4, 32, &all[..2]);
+    mesh.run(5 * SECOND);
+    assert_eq!((mesh.done().unwrap().0, mesh.published), (all[..2].to_vec(), 1));
+    assert_eq!(mesh.holder(nodes[0]).gets, before + 1);
     assert_eq!(mesh.rejects, []);
 }
 

@@ -2,15 +2,22 @@
 //!
 //! ```text
 //! known holders ─▶ HeadGet ─▶ HeadData ─▶ HeadSeen, one for each record
-//! RetrieveRequest on the topics ─▶ offers ─▶ dial ─▶ HeadGet ...
-//! quiet for a while, or the deadline ─▶ HeadsDone
+//! too few of them ─▶ RetrieveRequest on the topics ─▶ offers ─▶ dial ─▶ HeadGet ...
+//! listened for a while, or the deadline ─▶ HeadsDone
 //! ```
 //! One holder's word is not enough for a head: it may have an old record, or be one of a few that
 //! play together. So each record is checked against its id and its signature and handed over with
 //! who served it, and whoever asked decides. An answer that does not hold counts as none.
 //!
-//! The question ends [`QUIET`] after the last news of anybody, when all that were asked have
-//! answered or are late. Without any news it is asked again on the topics until the deadline.
+//! A head is **settled** by those who are thought to keep it: when more than half of them, and at
+//! least [`SETTLED_MIN`], served records of it. Nobody else is asked for it then, and nothing of it
+//! stands on a topic. All others are asked for on their topics: at once where nobody is known, else
+//! when those who are have had [`KNOWN_FIRST`].
+//!
+//! Whoever answers first must not end the question for the others: it goes on for [`LISTEN`] after
+//! the last request on a topic, and a peer that subscribes meanwhile gets one of its own. Only what
+//! shows a holder counts, an offer or a record that holds; where no record came at all the topics
+//! are asked again and again until the deadline.
 //!
 //! Bounds: [`HEADS_JOBS_MAX`] questions, [`WANTED_MAX`] heads in each, [`NODES_MAX`] nodes asked,
 //! of which [`NODES_PER_FORWARDER`] that are not connected may have come through one neighbour.
@@ -47,12 +54,21 @@ const SEARCHES_MAX: usize = 32;
 /// Requests of questions that are over, whose answers are expected still.
 pub(super) const LATE_MAX: usize = 1_024;
 
-/// A question ends so long after the last news.
+/// A head is not settled by fewer of those who are thought to keep it: one alone may be behind.
+const SETTLED_MIN: usize = 2;
+/// Those who are thought to keep a head have so long before others are asked for it.
+const KNOWN_FIRST: Duration = Duration::from_secs(1);
+/// A question goes on so long after the last request on a topic: who was about to connect, or
+/// answers through several neighbours, is to be heard.
+const LISTEN: Duration = Duration::from_millis(1_500);
+/// And so long after the last news.
 const QUIET: Duration = Duration::from_millis(300);
 /// Who has not answered for so long is not waited for any more; what comes still counts.
 const LATE: Duration = Duration::from_secs(3);
 /// A busy holder is asked again after so long.
 const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// The same where there was no room for another dial.
+const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// A peer that subscribed is asked with the next request so soon.
 const AFTER_SUBSCRIPTION: Duration = Duration::from_millis(50);
 /// Requests on topics are at least so far apart.
@@ -65,14 +81,24 @@ const SCORE_LIED: i32 = -32;
 pub struct HeadsJob {
     /// Comes back in every event of the job.
     pub ticket: Ticket,
-    /// The heads, each with y_h: 1 to 32 of them, all different. Above: the first 32.
-    pub ids: Vec<(ChunkId, ChunkSecret)>,
-    /// Nodes that are thought to keep them: asked at once, besides whoever offers.
-    pub known: Vec<NodeId>,
+    /// The heads: 1 to 32 of them, all different. Above: the first 32.
+    pub heads: Vec<SoughtHead>,
     /// How many superseded records are wanted of each holder, at most 16.
     pub superseded: u8,
     /// When to end in any case.
     pub deadline: Time,
+}
+
+/// A head to ask for.
+#[derive(Debug)]
+pub struct SoughtHead {
+    /// Which.
+    pub id: ChunkId,
+    /// y_h.
+    pub read: ChunkSecret,
+    /// Nodes that are thought to keep it. They are asked first, and on their streams; where enough
+    /// of them serve it nobody else is. Whoever wants to hear everyone names none.
+    pub known: Vec<NodeId>,
 }
 
 /// One head of a question.
@@ -80,8 +106,37 @@ pub struct HeadsJob {
 struct Wanted {
     id: ChunkId,
     read: ChunkSecret,
+    known: BTreeSet<NodeId>,
     /// Who served records that hold.
     answered: BTreeSet<NodeId>,
+    /// When it was asked for on its topic last.
+    published: Option<Time>,
+    /// When to do so next, where nothing is heard.
+    due: Time,
+    /// When to do so in any case: somebody subscribed.
+    again: Option<Time>,
+}
+
+impl Wanted {
+    fn new(now: Time, node: &NodeId, sought: SoughtHead) -> Self {
+        let SoughtHead { id, read, known } = sought;
+        let known: BTreeSet<NodeId> = known.into_iter().filter(|known| known != node).collect();
+        let due = if known.is_empty() { now } else { now.after(KNOWN_FIRST) };
+        let answered = BTreeSet::new();
+        Self { id, read, known, answered, published: None, due, again: None }
+    }
+
+    /// Whether those who are thought to keep it are enough.
+    fn is_settled(&self) -> bool {
+        let served = self.known.intersection(&self.answered).count();
+        served >= SETTLED_MIN && served > self.known.len() / 2
+    }
+
+    /// When it is to be asked for on its topic.
+    fn search_at(&self, is_heard: bool) -> Option<Time> {
+        let due = (self.published.is_none() || !is_heard).then_some(self.due);
+        due.into_iter().chain(self.again).min().filter(|_| !self.is_settled())
+    }
 }
 
 /// A node that may keep some of the heads.
@@ -103,11 +158,14 @@ struct Asked {
     is_away: bool,
     /// The neighbour through which its offer came.
     via: Option<NodeId>,
+    /// How it is dialed; empty where that is known.
+    record: Bytes,
 }
 
 impl Asked {
     fn new(now: Time, via: Option<NodeId>) -> Self {
         Self {
+            record: Bytes::new(),
             to_ask: 0,
             named: 0,
             open: 0,
@@ -144,21 +202,39 @@ struct Question {
     searches: Vec<Search>,
     superseded: u8,
     deadline: Time,
-    /// When somebody last said or offered something.
-    news: Option<Time>,
-    /// When it was asked on the topics last.
-    published: Option<Time>,
+    /// When somebody last offered or served something.
+    news: Time,
+    /// Somebody served a record that holds.
+    is_heard: bool,
     schedule: Schedule,
-    search_at: Time,
 }
 
 impl Question {
-    /// When it ends if nothing more is heard; `None` where it waits for somebody still.
+    /// When it ends if nothing more is heard; `None` where only the deadline ends it.
     fn ends_at(&self, now: Time) -> Option<Time> {
-        let quiet = self.news?.max(self.published?).after(QUIET);
         let waits = self.nodes.values().filter_map(Asked::waits_until).max();
-        let late = waits.filter(|until| *until > now);
-        Some(late.map_or(quiet, |late| quiet.max(late)))
+        let mut end = waits.filter(|until| *until > now).unwrap_or(now);
+        for head in self.wanted.iter().filter(|head| !head.is_settled()) {
+            let published = head.published.filter(|_| self.is_heard)?;
+            let last = head.again.map_or(published, |again| published.max(again));
+            end = end.max(last.after(LISTEN)).max(self.news.after(QUIET));
+        }
+        Some(end)
+    }
+
+    /// Whether somebody who is thought to keep the head may answer still.
+    fn waits_for(&self, now: Time, head: &Wanted) -> bool {
+        let asked = head.known.iter().filter_map(|node| self.nodes.get(node));
+        asked.filter_map(Asked::waits_until).any(|until| until > now)
+    }
+
+    /// Heads of which nobody who is known has anything more to say are not held back.
+    fn hurry(&mut self, now: Time) {
+        let idle = |head: &Wanted| head.published.is_none() && !self.waits_for(now, head);
+        let idle: Vec<bool> = self.wanted.iter().map(idle).collect();
+        for (head, _) in self.wanted.iter_mut().zip(idle).filter(|(_, idle)| *idle) {
+            head.due = head.due.min(now);
+        }
     }
 
     /// Takes a node in that may keep these; `false` at a bound.
@@ -203,34 +279,36 @@ impl HeadsFlow {
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: HeadsJob) {
-        let HeadsJob { ticket, ids, known, superseded, deadline } = job;
-        let (mut wanted, mut seen) = (Vec::new(), BTreeSet::new());
-        for (id, read) in ids.into_iter().filter(|(id, _)| seen.insert(*id)).take(WANTED_MAX) {
-            wanted.push(Wanted { id, read, answered: BTreeSet::new() });
+        let HeadsJob { ticket, heads, superseded, deadline } = job;
+        let mut seen = BTreeSet::new();
+        let heads = heads.into_iter().filter(|head| seen.insert(head.id)).take(WANTED_MAX);
+        let wanted: Vec<Wanted> = heads.map(|head| Wanted::new(now, &shared.node, head)).collect();
+        let mut known: BTreeMap<NodeId, u32> = BTreeMap::new();
+        for (position, head) in wanted.iter().enumerate() {
+            for node in &head.known {
+                *known.entry(*node).or_default() |= bit(position);
+            }
         }
         if wanted.is_empty() || self.questions.len() >= HEADS_JOBS_MAX {
             let answered = wanted.into_iter().map(|head| (head.id, Vec::new())).collect();
-            let silent = known;
+            let silent = known.into_keys().collect();
             return shared.report(OwnerEvent::HeadsDone { ticket, answered, silent });
         }
-        let all = (0..wanted.len()).fold(0, |bits, at| bits | bit(at));
         let mut question = Question {
             wanted,
             nodes: BTreeMap::new(),
             searches: Vec::new(),
             superseded: superseded.min(most_superseded()),
             deadline,
-            news: None,
-            published: None,
+            news: now,
+            is_heard: false,
             schedule: Schedule::default(),
-            search_at: now,
         };
-        let known: Vec<NodeId> = known.into_iter().filter(|node| *node != shared.node).collect();
-        for node in &known {
-            question.name(now, *node, all, None);
+        for (node, heads) in &known {
+            question.name(now, *node, *heads, None);
         }
         self.questions.insert(ticket, question);
-        for node in known {
+        for node in known.into_keys() {
             self.ask(now, shared, ticket, node);
         }
         self.go_on(now, shared, ticket);
@@ -245,16 +323,6 @@ impl HeadsFlow {
 
     /// Asks a node for what it may keep, or dials it first.
     fn ask(&mut self, now: Time, shared: &mut Shared, ticket: Ticket, node: NodeId) {
-        self.ask_at(now, shared, ticket, (node, Bytes::new()));
-    }
-
-    fn ask_at(
-        &mut self,
-        now: Time,
-        shared: &mut Shared,
-        ticket: Ticket,
-        (node, record): (NodeId, Bytes),
-    ) {
         let Some(question) = self.questions.get_mut(&ticket) else { return };
         let Some(asked) = question.nodes.get_mut(&node) else { return };
         if asked.to_ask == 0 || now < asked.not_before {
@@ -263,7 +331,9 @@ impl HeadsFlow {
         asked.since = now;
         asked.is_away = false;
         if !shared.peers.is_up(&node) {
-            asked.is_away = !shared.dial(now, node, record);
+            if !shared.dial(now, node, asked.record.clone()) {
+                asked.not_before = now.after(DIAL_PAUSE);
+            }
             return;
         }
         let bits = std::mem::take(&mut asked.to_ask);
@@ -292,22 +362,21 @@ impl HeadsFlow {
 
     /// Ends the question, or asks on the topics where that is due, and sets the alarm.
     fn go_on(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
-        let Some(question) = self.questions.get(&ticket) else { return };
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
         let is_over = question.ends_at(now).is_some_and(|end| end <= now);
         if is_over || question.deadline <= now {
             return self.finish(shared, ticket);
         }
-        // One round is enough where somebody was heard.
-        let is_wanted = question.published.is_none() || question.news.is_none();
-        if is_wanted && question.search_at <= now && !shared.peers.none_connected() {
+        question.hurry(now);
+        if !shared.peers.none_connected() {
             self.search(now, shared, ticket);
         }
         let Some(question) = self.questions.get(&ticket) else { return };
-        let is_wanted = question.published.is_none() || question.news.is_none();
-        let search = is_wanted.then_some(question.search_at);
+        let search = question.wanted.iter().filter_map(|head| head.search_at(question.is_heard));
         let again = question.nodes.values().filter(|asked| asked.to_ask != 0);
         let again = again.map(|asked| asked.not_before);
-        let times = search.into_iter().chain(question.ends_at(now)).chain(again);
+        let late = question.nodes.values().filter_map(Asked::waits_until);
+        let times = search.chain(question.ends_at(now)).chain(again).chain(late);
         let next = times.filter(|at| *at > now).chain([question.deadline]).min();
         shared.timers.set(Wake::Heads(ticket), next.unwrap_or(question.deadline));
     }
@@ -350,11 +419,10 @@ impl HeadsFlow {
     }
 
     /// The request `number` if it went to this node; it is answered now.
-    fn answered(&mut self, now: Time, node: &NodeId, number: u64) -> Option<Request> {
+    fn answered(&mut self, node: &NodeId, number: u64) -> Option<Request> {
         self.requests.get(&number).filter(|request| request.node == *node)?;
         let request = self.requests.remove(&number)?;
         let question = self.questions.get_mut(&request.ticket)?;
-        question.news = Some(now);
         let asked = question.nodes.get_mut(node)?;
         asked.open = asked.open.saturating_sub(1);
         Some(request)
@@ -362,7 +430,7 @@ impl HeadsFlow {
 
     /// What a holder keeps of a head: all of it holds, or nothing of it counts.
     pub(super) fn on_data(&mut self, now: Time, shared: &mut Shared, from: NodeId, data: HeadData) {
-        let Some(request) = self.answered(now, &from, data.request) else {
+        let Some(request) = self.answered(&from, data.request) else {
             if !self.is_late(&from, data.request) {
                 shared.reject(from, Reject::Unsolicited);
             }
@@ -383,6 +451,7 @@ impl HeadsFlow {
         match records {
             Some(records) => {
                 head.answered.insert(from);
+                (question.news, question.is_heard) = (now, true);
                 if let Some(asked) = question.nodes.get_mut(&from) {
                     asked.heard = true;
                 }
@@ -413,8 +482,7 @@ impl HeadsFlow {
         from: NodeId,
         reject: RetrieveReject,
     ) {
-        let Some(Request { ticket, position, .. }) = self.answered(now, &from, reject.request)
-        else {
+        let Some(Request { ticket, position, .. }) = self.answered(&from, reject.request) else {
             self.is_late(&from, reject.request);
             return;
         };
@@ -463,11 +531,13 @@ impl HeadsFlow {
             let pause = shared.jitter(AFTER_SUBSCRIPTION);
             let Some(question) = self.questions.get_mut(&ticket) else { continue };
             let of = |head: &Wanted| shared.sharding.topic(TopicKind::Retrieve, locality(&head.id));
-            if question.wanted.iter().any(|head| of(head) == topic) {
-                let earliest = question.published.map_or(now, |last| now.max(last.after(APART)));
-                question.search_at = question.search_at.min(earliest.after(pause));
-                self.go_on(now, shared, ticket);
+            for head in question.wanted.iter_mut().filter(|head| of(head) == topic) {
+                // Where it was not asked for yet, it is none too late.
+                let Some(last) = head.published else { continue };
+                let again = now.max(last.after(APART)).after(pause);
+                head.again = Some(head.again.map_or(again, |before| before.min(again)));
             }
+            self.go_on(now, shared, ticket);
         }
     }
 

@@ -13,22 +13,38 @@ use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
 use std::collections::BTreeMap;
 
 impl HeadsFlow {
-    /// Asks on the topic of every head, one request per topic.
+    /// Asks for the heads of which that is due, one request for each of their topics.
     pub(super) fn search(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
-        if let Err(at) = shared.may_search(now) {
-            if let Some(question) = self.questions.get_mut(&ticket) {
-                question.search_at = at;
-            }
-            return;
-        }
         let Some(question) = self.questions.get_mut(&ticket) else { return };
         let mut topics: BTreeMap<Topic, Vec<usize>> = BTreeMap::new();
         for (position, head) in question.wanted.iter().enumerate() {
-            let topic = shared.sharding.topic(TopicKind::Retrieve, locality(&head.id));
-            topics.entry(topic).or_default().push(position);
+            if head.search_at(question.is_heard).is_some_and(|at| at <= now) {
+                let topic = shared.sharding.topic(TopicKind::Retrieve, locality(&head.id));
+                topics.entry(topic).or_default().push(position);
+            }
+        }
+        if topics.is_empty() {
+            return;
         }
         let attempt = question.schedule.attempt();
+        let pause = question.schedule.published();
+        let next = now.after(shared.jitter(pause)).max(now.after(APART));
         for (topic, positions) in topics {
+            // Of each topic its own: a key is looked for, and a message goes out.
+            let turn = shared.may_search(now);
+            for position in &positions {
+                let Some(head) = question.wanted.get_mut(*position) else { continue };
+                (head.due, head.again) = match (turn, head.again) {
+                    (Ok(()), _) => (next, None),
+                    (Err(at), again) => (head.due.max(at), again.map(|again| again.max(at))),
+                };
+                if turn.is_ok() {
+                    head.published = Some(now);
+                }
+            }
+            if turn.is_err() {
+                continue;
+            }
             let secret = shared.answer_secret();
             let ephemeral = secret.public();
             let nonce = random(&mut shared.rng);
@@ -53,9 +69,6 @@ impl HeadsFlow {
             }
             shared.publish(topic, TopicMessage::RetrieveRequest(request));
         }
-        question.published = Some(now);
-        let pause = question.schedule.published();
-        question.search_at = now.after(shared.jitter(pause)).max(now.after(APART));
     }
 
     /// A sealed answer, if it is one to us.
@@ -90,12 +103,18 @@ impl HeadsFlow {
         }
         let held = search.positions.iter().enumerate().filter(|(at, _)| holds & bit(*at) != 0);
         let bits = held.fold(0, |bits, (_, position)| bits | bit(*position));
+        if bits == 0 {
+            return;
+        }
         let via = (!shared.peers.is_up(&hello.node)).then_some(from);
         if !question.name(now, hello.node, bits, via) {
             return shared.reject(from, Reject::TableFull);
         }
-        question.news = Some(now);
-        self.ask_at(now, shared, ticket, (hello.node, record));
+        question.news = now;
+        if let Some(asked) = question.nodes.get_mut(&hello.node) {
+            asked.record = record;
+        }
+        self.ask(now, shared, ticket, hello.node);
         self.go_on(now, shared, ticket);
     }
 }
