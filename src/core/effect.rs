@@ -209,9 +209,9 @@ pub enum StoreError {
     /// Of a head: its number is too far above the newest that is held.
     #[error("the head's number is too far ahead")]
     TooFarAhead,
-    /// Of a head: the account has as many heads, or records of them, as one may have.
+    /// Of a head: the account has as many heads, or records of them, as it may have here.
     #[error("the account has too many heads here")]
-    OverQuota,
+    TooManyHeads,
 }
 
 /// A chunk as a holder keeps it, before the wrap.
@@ -310,8 +310,8 @@ pub enum Effect {
         ticket: Ticket,
         /// The head.
         id: ChunkId,
-        /// So many records at most, the newest numbers; two of one number are both read.
-        newest: usize,
+        /// All records of the newest number, and at most so many that it superseded.
+        superseded: usize,
     },
     /// Something the user, a log or a metric should know.
     Report(Event),

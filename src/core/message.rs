@@ -375,6 +375,9 @@ pub enum StoreRefusal {
     OverQuota = 6,
     /// Of a head: a newer number is held, or this one in other bytes.
     Superseded = 7,
+    /// Of a head: the account has as many heads here, or records of them, as it may have. It says
+    /// nothing of chunks.
+    TooManyHeads = 8,
 }
 
 /// Not stored.

@@ -288,8 +288,8 @@ impl Drive {
                     self.refused(Input::HeadsWritten(vec![(ticket, Err(error))]));
                 }
             }
-            Effect::ReadHeads { ticket, id, newest } => {
-                if let Err(error) = self.store.read_heads(ticket, id, newest) {
+            Effect::ReadHeads { ticket, id, superseded } => {
+                if let Err(error) = self.store.read_heads(ticket, id, superseded) {
                     self.refused(Input::HeadsRead { ticket, result: Err(error) });
                 }
             }

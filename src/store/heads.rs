@@ -5,15 +5,21 @@
 //! a device gone mad, has that long to go back. No clock is asked. Another record of the newest
 //! number is kept beside it as evidence, and is not acknowledged.
 //!
-//! The table is in memory, made from the ledger when the store is opened. Bounds:
-//! [`HEADS_PER_ACCOUNT_MAX`], [`VERSIONS_PER_HEAD_MAX`], [`VERSIONS_PER_ACCOUNT_MAX`],
-//! [`VERSIONS_MAX`], and `FORKS_MAX`; at a bound the new one is refused, nothing that is kept goes.
+//! Where a head is written often its records are **thinned** at a bound: one goes whose neighbours
+//! are both kept and lie within [`SPARE_S`] of each other, so that for each hour there is still one
+//! to go back to. Above a bound where none can go the new one is refused, and nothing that is kept
+//! goes. Bounds: [`HeadBounds`], and `FORKS_MAX`.
+//!
+//! The table is in memory, made from the ledger when the store is opened: 64 bytes a record, about
+//! 250 a head, and 100 an account. It is 100 MiB at worst where [`HeadBounds::versions`] is
+//! reached, with one record of each head, and above that an account has its share only: so many
+//! accounts that it doubles take weeks for hundreds of peers.
 
 mod writing;
 
 use super::disk::{Disk, DiskError};
 use super::index::Catalogue;
-use super::ledger::format::{HEAD_ITEM_BYTES, Item, UPTIME_ITEM_BYTES};
+use super::ledger::format::{HEAD_ITEM_BYTES, HeadItem, Item};
 use super::ledger::{Ledger, Place, read_head};
 use super::reader::Reader;
 use crate::core::effect::{Deleted, Found, HeadWritten, Input, StoreError};
@@ -22,20 +28,37 @@ use crate::crypto::head::HeadRecord;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Heads that one account may have here.
-pub const HEADS_PER_ACCOUNT_MAX: usize = 64;
+/// How much is kept of heads. Above: [`StoreError::TooManyHeads`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadBounds {
+    /// Heads that one account may have here.
+    pub heads_per_account: usize,
+    /// Records of one head. With more than two for each hour of thirty days, there is always one
+    /// that can go.
+    pub versions_per_head: usize,
+    /// Records of all heads of one account.
+    pub versions_per_account: u64,
+    /// Records in all. Above, an account has an even share of them at most, so that a few cannot
+    /// shut out all others.
+    pub versions: u64,
+}
 
-/// Records of one head.
-pub const VERSIONS_PER_HEAD_MAX: usize = 4_096;
+impl Default for HeadBounds {
+    fn default() -> Self {
+        Self {
+            heads_per_account: 64,
+            versions_per_head: 4_096,
+            versions_per_account: 16_384,
+            versions: 1 << 18,
+        }
+    }
+}
 
-/// Records of all heads of one account.
-pub const VERSIONS_PER_ACCOUNT_MAX: u64 = 16_384;
-
-/// Records in all: about 32 MiB of memory.
-pub const VERSIONS_MAX: u64 = 1 << 18;
+/// A record may make room where those before and after it came within so many seconds of uptime.
+pub const SPARE_S: u64 = 3_600;
 
 /// Other records of a number that are kept as evidence.
-const FORKS_MAX: usize = 4;
+const FORKS_MAX: u8 = 4;
 
 /// A number may be so far above the newest that is held.
 pub const NUMBER_AHEAD_MAX: u64 = 1 << 16;
@@ -53,22 +76,33 @@ const REWRITE_MIN_BYTES: u64 = 1 << 20;
 const RECORD_BYTES: u64 = HEAD_ITEM_BYTES as u64;
 
 /// A number, and which record of it: 0 is the one that counts.
-type Version = (u64, usize);
+type Version = (u64, u8);
 
+/// A record that is kept.
 #[derive(Debug, Clone)]
 struct Kept {
+    number: u64,
     hash: [u8; 32],
     stored_at: u64,
-    place: Place,
+    /// In the ledger of [`Heads::generation`].
+    offset: u64,
+    copy: u8,
     /// It is on the disk for good, and may be shown.
     durable: bool,
+}
+
+impl Kept {
+    fn version(&self) -> Version {
+        (self.number, self.copy)
+    }
 }
 
 #[derive(Debug)]
 struct Head {
     account: Account,
     read: [u8; 32],
-    versions: BTreeMap<Version, Kept>,
+    /// Ascending by version.
+    versions: Vec<Kept>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -91,6 +125,10 @@ pub(super) struct Heads {
     by_id: BTreeMap<ChunkId, Head>,
     accounts: BTreeMap<Account, Count>,
     versions: u64,
+    /// Of the ledger in which they lie.
+    generation: u64,
+    /// A reader found one damaged.
+    is_marred: bool,
 }
 
 /// Shared by the writer and the readers.
@@ -103,109 +141,204 @@ fn lock(heads: &SharedHeads) -> MutexGuard<'_, Heads> {
 impl Heads {
     fn judge(&self, account: &Account, record: &HeadRecord) -> Result<Verdict, StoreError> {
         let number = record.number();
-        let verdict = match self.by_id.get(&record.id()) {
-            None => Verdict::Keep((number, 0)),
-            Some(head) if head.account != *account => return Err(StoreError::OtherAccount),
-            Some(head) => head.judge(number, &record.hash())?,
-        };
-        match verdict {
-            Verdict::Keep(_) if !self.has_room(account, &record.id()) => Err(StoreError::OverQuota),
-            Verdict::Keep(_) if self.versions >= VERSIONS_MAX => Err(StoreError::Full),
-            verdict => Ok(verdict),
+        match self.by_id.get(&record.id()) {
+            None => Ok(Verdict::Keep((number, 0))),
+            Some(head) if head.account != *account => Err(StoreError::OtherAccount),
+            Some(head) => head.judge(number, &record.hash()),
         }
     }
 
-    fn has_room(&self, account: &Account, id: &ChunkId) -> bool {
+    /// Whether one more record of the head fits.
+    fn has_room(&self, bounds: &HeadBounds, account: &Account, id: &ChunkId) -> bool {
         let count = self.accounts.get(account).copied().unwrap_or_default();
         let fits = match self.by_id.get(id) {
-            None => count.heads < HEADS_PER_ACCOUNT_MAX,
-            Some(head) => head.versions.len() < VERSIONS_PER_HEAD_MAX,
+            None => count.heads < bounds.heads_per_account,
+            Some(head) => head.versions.len() < bounds.versions_per_head,
         };
-        fits && count.versions < VERSIONS_PER_ACCOUNT_MAX
+        let is_new = !self.accounts.contains_key(account);
+        let accounts = self.accounts.len().saturating_add(usize::from(is_new)).max(1);
+        let share = bounds.versions / u64::try_from(accounts).unwrap_or(u64::MAX);
+        fits && count.versions < bounds.versions_per_account
+            && (self.versions < bounds.versions || count.versions < share)
     }
 
-    /// Takes a record in; `false` where it is only somewhere else now.
-    fn put(&mut self, account: Account, record: &HeadRecord, version: Version, kept: Kept) -> bool {
+    /// Takes a record out that can make room for another one of its head.
+    fn thin(&mut self, id: &ChunkId) -> Option<Kept> {
+        let spare = self.by_id.get(id)?.spare()?;
+        self.remove(id, spare).map(|(_, kept)| kept)
+    }
+
+    /// Thins what is above the bounds: what made room comes back where the store is opened before
+    /// its ledger was written anew. Whose each was.
+    fn thin_all(&mut self, bounds: &HeadBounds) -> Vec<Account> {
+        let mut gone = Vec::new();
+        let ids: Vec<ChunkId> = self.by_id.keys().copied().collect();
+        for id in ids {
+            while let Some(head) = self.by_id.get(&id) {
+                let account = head.account;
+                let count = self.accounts.get(&account).copied().unwrap_or_default();
+                let fits = head.versions.len() <= bounds.versions_per_head
+                    && count.versions <= bounds.versions_per_account;
+                if fits || self.thin(&id).is_none() {
+                    break;
+                }
+                gone.push(account);
+            }
+        }
+        gone
+    }
+
+    /// Takes a record in; gives back the one that was in its place.
+    fn put(&mut self, account: Account, record: &HeadRecord, kept: Kept) -> Option<Kept> {
         let count = self.accounts.entry(account).or_default();
         let head = self.by_id.entry(record.id()).or_insert_with(|| {
             count.heads = count.heads.saturating_add(1);
-            Head { account, read: record.read_point(), versions: BTreeMap::new() }
+            let versions = Vec::with_capacity(1);
+            Head { account, read: record.read_point(), versions }
         });
-        let is_new = head.versions.insert(version, kept).is_none();
-        if is_new {
+        let before = head.put(kept);
+        if before.is_none() {
             count.versions = count.versions.saturating_add(1);
             self.versions = self.versions.saturating_add(1);
         }
-        is_new
+        before
+    }
+
+    /// Puts a record back that was there a moment ago, or where another one is now.
+    fn put_back(&mut self, id: &ChunkId, account: &Account, kept: Kept) {
+        let Some(head) = self.by_id.get_mut(id) else { return };
+        if head.put(kept).is_none() {
+            let count = self.accounts.entry(*account).or_default();
+            count.versions = count.versions.saturating_add(1);
+            self.versions = self.versions.saturating_add(1);
+        }
     }
 
     /// Takes a record out again; whose it was.
-    fn remove(&mut self, id: &ChunkId, version: Version) -> Option<Account> {
+    fn remove(&mut self, id: &ChunkId, version: Version) -> Option<(Account, Kept)> {
         let head = self.by_id.get_mut(id)?;
-        head.versions.remove(&version)?;
+        let at = head.position(version).ok()?;
+        let kept = head.versions.remove(at);
         let (account, is_gone) = (head.account, head.versions.is_empty());
         if is_gone {
             self.by_id.remove(id);
         }
+        self.uncount(&account, is_gone);
+        Some((account, kept))
+    }
+
+    /// The account has one record less, and perhaps one head.
+    fn uncount(&mut self, account: &Account, is_head: bool) {
         self.versions = self.versions.saturating_sub(1);
-        if let Some(count) = self.accounts.get_mut(&account) {
+        if let Some(count) = self.accounts.get_mut(account) {
             count.versions = count.versions.saturating_sub(1);
-            count.heads = count.heads.saturating_sub(usize::from(is_gone));
+            count.heads = count.heads.saturating_sub(usize::from(is_head));
             if count.versions == 0 {
-                self.accounts.remove(&account);
+                self.accounts.remove(account);
             }
         }
-        Some(account)
     }
 
     /// Takes out what was superseded long enough; whose each was.
     fn expire(&mut self, uptime: u64) -> Vec<Account> {
-        let due = self.by_id.iter().flat_map(|(id, head)| {
-            let due = head.superseded_by(uptime);
-            head.versions.keys().filter(move |(number, _)| *number < due).map(|key| (*id, *key))
-        });
-        let due: Vec<(ChunkId, Version)> = due.collect();
-        due.into_iter().filter_map(|(id, version)| self.remove(&id, version)).collect()
+        let mut gone = Vec::new();
+        for head in self.by_id.values_mut() {
+            let (kept_from, before) = (head.kept_from(uptime), head.versions.len());
+            head.versions.retain(|kept| kept.number >= kept_from);
+            let lost = before.saturating_sub(head.versions.len());
+            gone.extend(std::iter::repeat_n(head.account, lost));
+        }
+        // The newest of each is still there.
+        gone.iter().for_each(|account| self.uncount(account, false));
+        gone
     }
 
-    /// Where the newest records of a head lie, at most so many.
-    fn newest(&self, id: &ChunkId, count: usize) -> Vec<Place> {
-        let versions = self.by_id.get(id).into_iter().flat_map(|head| &head.versions);
-        let mut versions: Vec<_> = versions.filter(|(_, kept)| kept.durable).collect();
-        versions.sort_by_key(|((number, copy), _)| (std::cmp::Reverse(*number), *copy));
-        versions.into_iter().take(count).map(|(_, kept)| kept.place).collect()
+    fn get(&self, id: &ChunkId, version: Version) -> Option<&Kept> {
+        let head = self.by_id.get(id)?;
+        head.versions.get(head.position(version).ok()?)
+    }
+
+    fn get_mut(&mut self, id: &ChunkId, version: Version) -> Option<&mut Kept> {
+        let head = self.by_id.get_mut(id)?;
+        let at = head.position(version).ok()?;
+        head.versions.get_mut(at)
+    }
+
+    fn place(&self, kept: &Kept) -> Place {
+        Place { generation: self.generation, offset: kept.offset }
+    }
+
+    /// Where the records of a head lie that are shown: all of the newest number, the one that
+    /// counts first, and so many with lower numbers, the highest first.
+    fn shown(&self, id: &ChunkId, superseded: usize) -> Vec<Place> {
+        let versions = self.by_id.get(id).map(|head| head.versions.as_slice()).unwrap_or_default();
+        let shown = || versions.iter().filter(|kept| kept.durable);
+        let newest = shown().next_back().map_or(0, |kept| kept.number);
+        let mut lower: Vec<&Kept> =
+            shown().rev().filter(|kept| kept.number < newest).take(superseded).collect();
+        lower.sort_by_key(|kept| (std::cmp::Reverse(kept.number), kept.copy));
+        let copies = shown().filter(|kept| kept.number == newest);
+        copies.chain(lower).map(|kept| self.place(kept)).collect()
     }
 
     fn found(&self, id: &ChunkId) -> Option<Found> {
         let head = self.by_id.get(id)?;
-        let shown = head.versions.values().any(|kept| kept.durable);
+        let shown = head.versions.iter().any(|kept| kept.durable);
         shown.then_some(Found::Head { read: head.read })
     }
 }
 
 impl Head {
+    fn position(&self, version: Version) -> Result<usize, usize> {
+        self.versions.binary_search_by_key(&version, Kept::version)
+    }
+
+    fn put(&mut self, kept: Kept) -> Option<Kept> {
+        match self.position(kept.version()) {
+            Ok(at) => self.versions.get_mut(at).map(|before| std::mem::replace(before, kept)),
+            Err(at) => {
+                self.versions.insert(at, kept);
+                None
+            }
+        }
+    }
+
     fn judge(&self, number: u64, hash: &[u8; 32]) -> Result<Verdict, StoreError> {
-        let newest = self.versions.last_key_value().map_or(0, |((newest, _), _)| *newest);
+        let newest = self.versions.last().map_or(0, |kept| kept.number);
         if number > newest.saturating_add(NUMBER_AHEAD_MAX) {
             return Err(StoreError::TooFarAhead);
         }
         if number < newest {
             return Err(StoreError::Superseded);
         }
-        let mut copies = self.versions.range((number, 0)..=(number, usize::MAX));
-        if let Some((version, _)) = copies.find(|(_, kept)| kept.hash == *hash) {
-            return Ok(Verdict::Known(*version));
+        let mut copies = self.versions.iter().filter(|kept| kept.number == number);
+        if let Some(kept) = copies.find(|kept| kept.hash == *hash) {
+            return Ok(Verdict::Known(kept.version()));
         }
         // The first is the one that counts, and may have been found damaged and gone.
-        let free = (0..=FORKS_MAX).find(|copy| !self.versions.contains_key(&(number, *copy)));
+        let free = (0..=FORKS_MAX).find(|copy| self.position((number, *copy)).is_err());
         free.map(|copy| Verdict::Keep((number, copy))).ok_or(StoreError::Superseded)
     }
 
     /// Records with a lower number than this were superseded long enough.
-    fn superseded_by(&self, uptime: u64) -> u64 {
-        let long_ago = |kept: &Kept| kept.stored_at.saturating_add(KEEP_SUPERSEDED_S) <= uptime;
-        let counts = self.versions.iter().filter(|((_, copy), kept)| *copy == 0 && kept.durable);
-        counts.filter(|(_, kept)| long_ago(kept)).map(|((number, _), _)| *number).max().unwrap_or(0)
+    fn kept_from(&self, uptime: u64) -> u64 {
+        let long_ago = |kept: &&Kept| kept.stored_at.saturating_add(KEEP_SUPERSEDED_S) <= uptime;
+        let counts = self.versions.iter().filter(|kept| kept.copy == 0 && kept.durable);
+        counts.filter(long_ago).map(|kept| kept.number).next_back().unwrap_or(0)
+    }
+
+    /// A record that can make room, which leaves the smallest gap. Never the newest one, the
+    /// oldest one, or one beside which there is evidence.
+    fn spare(&self) -> Option<Version> {
+        let gap = |three: &[Kept]| match three {
+            [before, it, after] if it.copy == 0 && after.copy == 0 && it.durable => {
+                let gap = after.stored_at.saturating_sub(before.stored_at);
+                (gap <= SPARE_S && before.durable && after.durable).then_some((gap, it.version()))
+            }
+            _ => None,
+        };
+        let spare = self.versions.windows(3).filter_map(gap).min_by_key(|(gap, _)| *gap);
+        spare.map(|(_, version)| version)
     }
 }
 
@@ -219,6 +352,10 @@ pub(super) struct HeadGroup {
     staged: Vec<Option<(ChunkId, Version)>>,
     /// What was new among them.
     added: Vec<(ChunkId, Version)>,
+    /// What stood in the place of the others, damaged.
+    replaced: Vec<(ChunkId, Account, Kept)>,
+    /// What made room.
+    thinned: Vec<(ChunkId, Account, Kept)>,
     uptime: Option<u64>,
     dropped: Vec<Deleted>,
 }
@@ -247,6 +384,8 @@ pub(crate) struct Keeping<D> {
     pub(super) is_marred: bool,
     /// Its length when writing it anew failed: not again before it is an eighth longer.
     pub(super) stuck: Option<u64>,
+    /// What accounts have less since the last group: records that were damaged.
+    pub(super) lost: Vec<Deleted>,
 }
 
 /// What a ledger says, as it is read.
@@ -261,18 +400,14 @@ impl Reading {
     pub(super) fn take(&mut self, place: Place, item: &Item) {
         match item {
             Item::Uptime(seconds) => self.uptime = self.uptime.max(*seconds),
-            Item::Head { account, stored_at, record } => {
+            Item::Head(HeadItem { account, stored_at, copy, record }) => {
                 self.uptime = self.uptime.max(*stored_at);
-                let (id, number, hash) = (record.id(), record.number(), record.hash());
-                let versions = self.heads.by_id.get(&id).map(|head| &head.versions);
-                let of_number = |versions: &BTreeMap<Version, Kept>| {
-                    let copies = versions.range((number, 0)..=(number, usize::MAX));
-                    let same = copies.clone().find(|(_, kept)| kept.hash == hash);
-                    same.map_or(copies.count(), |((_, copy), _)| *copy)
-                };
-                let version = (number, versions.map_or(0, of_number));
-                let kept = Kept { hash, stored_at: *stored_at, place, durable: true };
-                self.heads.put(*account, record, version, kept);
+                let Place { generation, offset } = place;
+                self.heads.generation = generation;
+                let (number, hash) = (record.number(), record.hash());
+                let (stored_at, copy) = (*stored_at, *copy);
+                let kept = Kept { number, hash, stored_at, offset, copy, durable: true };
+                self.heads.put(*account, record, kept);
             }
         }
     }
@@ -281,7 +416,8 @@ impl Reading {
 impl<D: Disk> Keeping<D> {
     pub(super) fn new(ledger: Ledger<D>, read: Reading, is_marred: bool) -> Self {
         let Reading { heads, uptime } = read;
-        Self { ledger, heads: Arc::new(Mutex::new(heads)), uptime, is_marred, stuck: None }
+        let (heads, lost) = (Arc::new(Mutex::new(heads)), Vec::new());
+        Self { ledger, heads, uptime, is_marred, stuck: None, lost }
     }
 
     /// Bytes of each account, as they count.
@@ -301,23 +437,29 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         lock(&self.heads).found(id)
     }
 
-    /// The newest records of a head, at most so many, the highest number first.
+    /// The records of a head: all of the newest number, and so many `superseded` ones, the highest
+    /// number first.
     ///
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Damaged`] where none of them can be read, and
     /// [`StoreError::Io`].
-    pub fn read_heads(&self, id: &ChunkId, newest: usize) -> Result<Vec<HeadRecord>, StoreError> {
+    pub fn read_heads(
+        &self,
+        id: &ChunkId,
+        superseded: usize,
+    ) -> Result<Vec<HeadRecord>, StoreError> {
         let mut result = Err(StoreError::NotFound);
         // The ledger may be written anew meanwhile: twice at most, as that takes its time.
         for _ in 0..3 {
-            let places = lock(&self.heads).newest(id, newest);
+            let places = lock(&self.heads).shown(id, superseded);
             if places.is_empty() {
                 return Err(StoreError::NotFound);
             }
-            let (count, mut records) = (places.len(), Vec::new());
+            let (count, mut records, mut damaged) = (places.len(), Vec::new(), false);
             for place in places {
                 match read_head(&*self.disk, &self.key, place) {
-                    Ok(record) => records.extend(record.filter(|record| record.id() == *id)),
+                    Ok(Some(item)) if item.record.id() == *id => records.push(item.record),
+                    Ok(_) => damaged = true,
                     Err(DiskError::NotFound) => {}
                     Err(_) => return Err(StoreError::Io),
                 }
@@ -325,11 +467,11 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
             if records.len() == count {
                 return Ok(records);
             }
+            if damaged && !std::mem::replace(&mut lock(&self.heads).is_marred, true) {
+                tracing::warn!(head = %id, "a record of a head is damaged on disk");
+            }
             result = if records.is_empty() { Err(StoreError::Damaged) } else { Ok(records) };
         }
         result
     }
 }
-
-/// What an item of the uptime takes: written every ten minutes, it is most of an idle ledger.
-const _: () = assert!(UPTIME_ITEM_BYTES < 64 && KEEP_SUPERSEDED_S > 30 * 86_400);

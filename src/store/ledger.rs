@@ -15,9 +15,9 @@ use super::disk::{Disk, DiskError, File};
 use super::log::LogError;
 use super::writer::ReadOnly;
 use crate::core::types::StoreEpoch;
-use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
-use format::{HEAD_ITEM_BYTES, HEADER_BYTES, Header, ITEM_BYTES_MAX, Item, item_box, item_bytes};
+use format::{HEAD_ITEM_BYTES, HEADER_BYTES, HeadItem, Header, ITEM_BYTES_MAX, Item};
+use format::{item_box, item_bytes};
 use std::sync::Arc;
 
 /// How much is read or written at once.
@@ -352,12 +352,12 @@ pub(super) fn read_head<D: Disk>(
     disk: &D,
     key: &WrapKey,
     place: Place,
-) -> Result<Option<HeadRecord>, DiskError> {
+) -> Result<Option<HeadItem>, DiskError> {
     let mut bytes = vec![0; HEAD_ITEM_BYTES];
     let read = disk.read_at(File::Ledger(place.generation), place.offset, &mut bytes)?;
     let item = bytes.get(..read).and_then(item_box).and_then(|wrapped| Item::open(wrapped, key));
     Ok(match item {
-        Some(Item::Head { record, .. }) => Some(record),
+        Some(Item::Head(head)) => Some(head),
         _ => None,
     })
 }

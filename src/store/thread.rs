@@ -205,12 +205,18 @@ impl ChunkStore {
         submit(self.writes.as_ref(), Request::Head { ticket, account, record })
     }
 
-    /// Reads the newest records of a head; answered by [`Input::HeadsRead`].
+    /// Reads the newest record of a head, and so many that it superseded; answered by
+    /// [`Input::HeadsRead`].
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn read_heads(&self, ticket: Ticket, id: ChunkId, newest: usize) -> Result<(), StoreError> {
-        submit(self.reads.as_ref(), Query::Heads(ticket, id, newest))
+    pub fn read_heads(
+        &self,
+        ticket: Ticket,
+        id: ChunkId,
+        superseded: usize,
+    ) -> Result<(), StoreError> {
+        submit(self.reads.as_ref(), Query::Heads(ticket, id, superseded))
     }
 
     /// Reads a chunk; answered by [`Input::ChunkRead`].

@@ -12,7 +12,7 @@
 
 use super::compact::Job;
 use super::disk::{Disk, DiskError};
-use super::heads::{HeadGroup, Keeping};
+use super::heads::{HeadBounds, HeadGroup, Keeping};
 use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index};
 use super::log::{Log, LogError};
 use super::reader::Reader;
@@ -40,6 +40,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Space that is set aside for deletes and the catalogue on a disk that others filled up.
     pub ballast: u64,
+    /// How many records of heads are kept.
+    pub heads: HeadBounds,
 }
 
 impl Options {
@@ -53,7 +55,8 @@ impl Options {
     /// `capacity` bytes and an explicit reserve.
     pub fn with_reserve(capacity: u64, reserve: u64) -> Self {
         let ballast = (reserve / 8).min(64 << 20);
-        Self { capacity, reserve, segment_bytes: 256 << 20, ballast }
+        let heads = HeadBounds::default();
+        Self { capacity, reserve, segment_bytes: 256 << 20, ballast, heads }
     }
 }
 
@@ -193,6 +196,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             keeping,
         };
         writer.expire_heads();
+        writer.thin_heads();
         writer.tidy_opened();
         Ok((writer, report))
     }

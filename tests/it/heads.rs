@@ -326,8 +326,8 @@ impl Mesh {
                 let done = self.holder(from).store.commit(vec![request]);
                 done.into_iter().for_each(|input| self.later(of, input));
             }
-            Effect::ReadHeads { ticket, id, newest } => {
-                let result = self.holders[&from].store.reader().read_heads(&id, newest);
+            Effect::ReadHeads { ticket, id, superseded } => {
+                let result = self.holders[&from].store.reader().read_heads(&id, superseded);
                 self.later(of, Input::HeadsRead { ticket, result });
             }
             Effect::Report(Event::Rejected { reason, .. }) => self.rejects.push((of, reason)),

@@ -5,6 +5,7 @@ use quloud::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, Ticket};
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys, WrapKey};
 use quloud::store::disk::Disk;
+use quloud::store::heads::HeadBounds;
 use quloud::store::index::Catalogue;
 use quloud::store::segments::FileDisk;
 use quloud::store::{Options, Writer};
@@ -58,7 +59,13 @@ pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
 
 /// A small store: 64 KiB segments, no reserve.
 pub(crate) fn options() -> Options {
-    Options { capacity: 64 << 20, reserve: 0, segment_bytes: 64 << 10, ballast: 0 }
+    Options {
+        capacity: 64 << 20,
+        reserve: 0,
+        segment_bytes: 64 << 10,
+        ballast: 0,
+        heads: HeadBounds::default(),
+    }
 }
 
 /// Opens a folder that nobody else has. A process that another test just forked holds the lock too

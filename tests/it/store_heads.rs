@@ -7,12 +7,13 @@ use quloud::core::types::{ChunkId, Ticket};
 use quloud::crypto::head::{HeadKeys, HeadRecord};
 use quloud::crypto::keys::{Master, OwnerKeys};
 use quloud::store::disk::{Disk, DiskError, File};
-use quloud::store::heads::{HEADS_PER_ACCOUNT_MAX, KEEP_SUPERSEDED_S, NUMBER_AHEAD_MAX};
+use quloud::store::heads::{HeadBounds, KEEP_SUPERSEDED_S, NUMBER_AHEAD_MAX, SPARE_S};
 use quloud::store::index::Catalogue;
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::{OpenReport, Options, Request, Writer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex};
 
 type Store = Writer<FaultyDisk<MemoryDisk>, FaultyCatalogue<MemoryCatalogue>>;
@@ -58,9 +59,13 @@ impl World {
     }
 
     fn try_open(&self, plan: &Arc<Plan>) -> Option<(Store, OpenReport)> {
+        self.open_with(plan, HeadBounds::default())
+    }
+
+    fn open_with(&self, plan: &Arc<Plan>, heads: HeadBounds) -> Option<(Store, OpenReport)> {
         let disk = FaultyDisk(Arc::clone(&self.0), Arc::clone(plan));
         let catalogue = FaultyCatalogue(Arc::clone(&self.1), Arc::clone(plan));
-        let options = Options { segment_bytes: 96 << 10, ..options() };
+        let options = Options { segment_bytes: 96 << 10, heads, ..options() };
         Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), options, rng(1)).ok()
     }
 
@@ -111,7 +116,7 @@ fn an_older_head_is_refused_as_superseded() {
     assert_eq!(put(&mut store, 0, 5), Err(StoreError::Superseded));
     let other = Request::Head { ticket: Ticket(0), account: account(7), record: record(0, 10, 0) };
     assert_eq!(commit(&mut store, vec![other]), [Err(StoreError::OtherAccount)]);
-    let read = store.reader().read_heads(&keys(0).id(), 1).unwrap();
+    let read = store.reader().read_heads(&keys(0).id(), 0).unwrap();
     assert_eq!(read, [record(0, 9, 0)]);
     assert_eq!(numbers(&store, 0), [9, 5]);
 }
@@ -147,12 +152,14 @@ fn another_record_of_a_number_is_kept_as_evidence_and_not_acked() {
     assert!(commit(&mut store, fork(1))[0].unwrap().is_fork);
     assert!(commit(&mut store, fork(1))[0].unwrap().is_fork);
     let both = [record(0, 1, 0), record(0, 1, 1)];
-    assert_eq!(store.reader().read_heads(&keys(0).id(), 9).unwrap(), both);
+    // Whoever asks for the newest alone is shown both.
+    assert_eq!(store.reader().read_heads(&keys(0).id(), 0).unwrap(), both);
     let kept = (2..20).filter(|says| commit(&mut store, fork(*says))[0].is_ok()).count();
     assert_eq!(kept, 3, "there is an end to evidence");
     drop(store);
     let (store, _) = world.open(&Plan::none());
-    assert_eq!(store.reader().read_heads(&keys(0).id(), 2).unwrap(), both);
+    let shown = store.reader().read_heads(&keys(0).id(), 0).unwrap();
+    assert_eq!((&shown[..2], shown.len()), (&both[..], 5), "in the order in which they came");
 }
 
 #[test]
@@ -184,15 +191,132 @@ fn superseded_heads_are_kept_thirty_days_of_uptime() {
 fn young_versions_are_never_evicted() {
     let world = World::new();
     let (mut store, _) = world.open(&Plan::none());
-    let heads = u16::try_from(HEADS_PER_ACCOUNT_MAX).unwrap();
+    let heads = u16::try_from(HeadBounds::default().heads_per_account).unwrap();
     for index in 0..heads {
         put(&mut store, 2 * index, 1).unwrap();
     }
-    assert_eq!(put(&mut store, 2 * heads, 1), Err(StoreError::OverQuota));
+    assert_eq!(put(&mut store, 2 * heads, 1), Err(StoreError::TooManyHeads));
     put(&mut store, 1, 1).expect("another account has its own");
     put(&mut store, 0, 2).expect("heads that are there go on");
     assert_eq!(numbers(&store, 0), [2, 1]);
     assert_eq!(store.head_records(), u64::from(heads) + 2);
+}
+
+#[test]
+fn a_head_that_is_written_often_is_thinned_and_never_stuck() {
+    let world = World::new();
+    let bounds =
+        HeadBounds { versions_per_head: 5, versions_per_account: 8, ..HeadBounds::default() };
+    let open = || world.open_with(&Plan::none(), bounds).unwrap().0;
+    let mut store = open();
+    for number in 1..=40 {
+        put(&mut store, 0, number).unwrap_or_else(|error| panic!("{number}: {error}"));
+    }
+    assert_eq!(numbers(&store, 0), [40, 39, 38, 37, 1], "the oldest, and the newest ones");
+    // Of those that came more than an hour apart none goes.
+    for number in 41..=44 {
+        pass(&mut store, SPARE_S);
+        put(&mut store, 0, number).unwrap();
+    }
+    assert_eq!(numbers(&store, 0), [44, 43, 42, 41, 1]);
+    pass(&mut store, SPARE_S);
+    let used = (store.space().used, store.usage().clone());
+    assert_eq!(put(&mut store, 0, 45), Err(StoreError::TooManyHeads));
+    assert_eq!((store.space().used, store.usage().clone()), used);
+    // What made room is in the ledger still, and makes room again.
+    drop(store);
+    let mut store = open();
+    assert_eq!((store.head_records(), numbers(&store, 0)), (5, vec![44, 43, 42, 41, 1]));
+    assert_eq!((store.space().used, store.usage().clone()), used);
+    // A month later the old ones are gone.
+    pass(&mut store, KEEP_SUPERSEDED_S);
+    put(&mut store, 0, 45).unwrap();
+    assert_eq!(numbers(&store, 0), [45, 44]);
+    // The account's bound, over two heads.
+    for number in 1..=40 {
+        put(&mut store, 2, number).unwrap();
+    }
+    assert_eq!(store.head_records(), 7);
+    for (index, number) in (4..8).step_by(2).zip(1..) {
+        let fits = store.head_records() < 8;
+        assert_eq!(put(&mut store, index, number).is_ok(), fits);
+    }
+}
+
+#[test]
+fn what_is_thinned_in_vain_comes_back() {
+    let world = World::new();
+    let bounds = HeadBounds { versions_per_head: 3, ..HeadBounds::default() };
+    let fails = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&fails);
+    let plan = Plan::new(move |_, call| match call {
+        super::store_faults::Call::Write if flag.load(Relaxed) => Verdict::Fail(DiskError::Full),
+        _ => Verdict::Do,
+    });
+    let mut store = world.open_with(&plan, bounds).unwrap().0;
+    for number in 1..=3 {
+        put(&mut store, 0, number).unwrap();
+    }
+    let used = store.space().used;
+    fails.store(true, Relaxed);
+    assert_eq!(put(&mut store, 0, 4), Err(StoreError::Full));
+    assert_eq!((numbers(&store, 0), store.space().used), (vec![3, 2, 1], used));
+    // One that is found damaged stays what it was where it cannot be written anew.
+    world.0.flip_bit(world.ledger(), world.0.len(world.ledger()).unwrap() - 9, 3);
+    assert_eq!(put(&mut store, 0, 3), Err(StoreError::Full));
+    assert_eq!((store.head_records(), store.space().used), (3, used));
+    assert_eq!(put(&mut store, 0, 2), Err(StoreError::Superseded), "the newest is not forgotten");
+    fails.store(false, Relaxed);
+    put(&mut store, 0, 3).unwrap();
+    put(&mut store, 0, 4).unwrap();
+    assert_eq!((numbers(&store, 0), store.space().used), (vec![4, 3, 1], used));
+}
+
+#[test]
+fn a_few_accounts_do_not_shut_out_others() {
+    let world = World::new();
+    let bounds = HeadBounds { versions: 12, versions_per_account: 6, ..HeadBounds::default() };
+    let mut store = world.open_with(&Plan::none(), bounds).unwrap().0;
+    let head = |index, of| {
+        let record = record(index, 1, 0);
+        vec![Request::Head { ticket: Ticket(0), account: account(of), record }]
+    };
+    let mut fill = |of: u64| {
+        let indexes = (0..20).map(|index| index + 20 * u16::try_from(of).unwrap());
+        let kept = indexes.filter(|index| commit(&mut store, head(*index, of))[0].is_ok());
+        kept.count()
+    };
+    assert_eq!([0, 1, 2, 3, 4].map(&mut fill), [6, 6, 4, 3, 2]);
+    assert_eq!(store.head_records(), 21);
+    assert_eq!(commit(&mut store, head(19, 0)), [Err(StoreError::TooManyHeads)]);
+}
+
+#[test]
+fn rot_that_a_reader_finds_is_told_and_written_out_of_the_ledger() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    for number in 1..=3 {
+        put(&mut store, 0, number).unwrap();
+    }
+    let (ledger, used) = (world.ledger(), store.space().used);
+    world.0.flip_bit(ledger, world.0.len(ledger).unwrap() / 2, 5);
+    assert_eq!(numbers(&store, 0), [3, 1]);
+    tidy_up(&mut store);
+    assert_ne!(world.ledger(), ledger, "it was written anew");
+    let inputs = store.commit(vec![Request::Uptime { passed_s: 1 }]);
+    let dropped: Vec<_> = inputs
+        .iter()
+        .filter_map(|input| match input {
+            Input::HeadsDropped(dropped) => Some(dropped),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!((dropped.len(), dropped[0].account), (1, account(0)));
+    assert_eq!(store.space().used, used - dropped[0].freed_bytes);
+    drop(store);
+    let (store, report) = world.open(&Plan::none());
+    assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, vec![3, 1]));
 }
 
 #[test]
@@ -343,7 +467,7 @@ fn what_is_not_durable_is_not_shown() {
     assert_eq!(put(&mut store, 0, 1), Err(StoreError::Io));
     assert!(store.read_only().is_some());
     let id: ChunkId = keys(0).id();
-    assert_eq!(store.reader().read_heads(&id, 1), Err(StoreError::NotFound));
+    assert_eq!(store.reader().read_heads(&id, 0), Err(StoreError::NotFound));
     assert_eq!(store.reader().find(&[id]), [None]);
     assert_eq!(put(&mut store, 0, 2), Err(StoreError::ReadOnly));
     assert_eq!((store.space().used, store.usage().len()), (0, 0));

@@ -223,9 +223,9 @@ impl Store {
     pub(crate) fn read_heads(
         &self,
         id: &ChunkId,
-        newest: usize,
+        superseded: usize,
     ) -> Result<Vec<HeadRecord>, StoreError> {
-        self.reader.read_heads(id, newest)
+        self.reader.read_heads(id, superseded)
     }
 
     /// Whether a chunk is not there, and not only not to be found because something fails now.

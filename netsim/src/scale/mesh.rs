@@ -19,6 +19,7 @@ use quloud::core::owner::OwnerLimits;
 use quloud::core::placement::DomainPolicy;
 use quloud::core::topic::Topic;
 use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
+use quloud::store::heads::HeadBounds;
 use quloud::store::writer::Options;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -102,6 +103,7 @@ impl Mesh {
                 reserve: 64 << 10,
                 segment_bytes: SEGMENT,
                 ballast: 0,
+                heads: HeadBounds::default(),
             };
             let blueprint = Blueprint {
                 place,

@@ -16,6 +16,7 @@ use crate::plan::{Frame, Plan};
 use crate::tally::Tally;
 use quloud::core::effect::Reach;
 use quloud::core::types::Time;
+use quloud::store::heads::HeadBounds;
 use quloud::store::writer::Options;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -319,6 +320,7 @@ pub(super) fn blueprint(
         reserve: 64 << 10,
         segment_bytes: plan.disk.segment_bytes,
         ballast: if rng.random() { 32 << 10 } else { 0 },
+        heads: HeadBounds::default(),
     };
     Blueprint {
         place,

@@ -37,7 +37,7 @@ impl World<'_> {
             }
             Effect::ReadChunk { ticket, id } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                self.agenda.after(wait, Event::Read { node, life, ticket, id, newest: None });
+                self.agenda.after(wait, Event::Read { node, life, ticket, id, heads: None });
             }
             Effect::WriteChunk { ticket, chunk } => {
                 let machine = self.nodes[node].machine.as_mut();
@@ -55,10 +55,10 @@ impl World<'_> {
                     .is_some_and(|machine| machine.store.write_head(ticket, account, record));
                 self.commit_later(node, begins);
             }
-            Effect::ReadHeads { ticket, id, newest } => {
+            Effect::ReadHeads { ticket, id, superseded } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                self.agenda
-                    .after(wait, Event::Read { node, life, ticket, id, newest: Some(newest) });
+                let heads = Some(superseded);
+                self.agenda.after(wait, Event::Read { node, life, ticket, id, heads });
             }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
             Effect::Report(effect::Event::Rejected { from, reason }) => {

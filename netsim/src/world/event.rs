@@ -40,8 +40,8 @@ pub(crate) enum Event {
     Scrub { node: Index, life: u64, hasty: bool },
     /// A store looks chunks up.
     Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId>, heard: Option<Heard> },
-    /// A store reads a chunk; or of a head so many of its newest records.
-    Read { node: Index, life: u64, ticket: Ticket, id: ChunkId, newest: Option<usize> },
+    /// A store reads a chunk; or of a head the newest record, and so many that it superseded.
+    Read { node: Index, life: u64, ticket: Ticket, id: ChunkId, heads: Option<usize> },
     /// A role asked to be woken.
     Wake { node: Index, life: u64 },
     /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.

@@ -56,7 +56,7 @@ impl Noticed {
                 StoreRefusal::Failed => self.rare.count(Rare::RefusedFailed),
                 StoreRefusal::Unwilling => self.rare.count(Rare::RefusedUnwilling),
                 StoreRefusal::OverQuota => self.rare.count(Rare::RefusedQuota),
-                StoreRefusal::Superseded => {}
+                StoreRefusal::Superseded | StoreRefusal::TooManyHeads => {}
             },
             StreamMessage::RetrieveReject(reject) => self.rare.count(match reject.reason {
                 RetrieveRefusal::NotHeld => Rare::NotHeld,

@@ -169,10 +169,10 @@ impl World<'_> {
         self.hearing = None;
     }
 
-    pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId, newest: Option<usize>) {
+    pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId, heads: Option<usize>) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
-        if let Some(newest) = newest {
-            let result = machine.store.read_heads(&id, newest);
+        if let Some(superseded) = heads {
+            let result = machine.store.read_heads(&id, superseded);
             return self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
         }
         let (input, begins) = machine.store.read(ticket, &id);

@@ -223,6 +223,7 @@ fn store_refusal(reason: u32) -> Result<StoreRefusal, Reject> {
         5 => StoreRefusal::Unwilling,
         6 => StoreRefusal::OverQuota,
         7 => StoreRefusal::Superseded,
+        8 => StoreRefusal::TooManyHeads,
         _ => return Err(Reject::Malformed),
     })
 }

@@ -126,6 +126,7 @@ fn stream_message() -> impl Strategy<Value = StreamMessage> {
         Just(StoreRefusal::Unwilling),
         Just(StoreRefusal::OverQuota),
         Just(StoreRefusal::Superseded),
+        Just(StoreRefusal::TooManyHeads),
     ];
     let retrieve_refusal = prop_oneof![
         Just(RetrieveRefusal::NotHeld),

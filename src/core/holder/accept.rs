@@ -350,7 +350,7 @@ pub(super) fn refusal_of(error: StoreError) -> StoreRefusal {
         StoreError::OtherAccount => StoreRefusal::Unwilling,
         StoreError::Superseded => StoreRefusal::Superseded,
         StoreError::TooFarAhead => StoreRefusal::Invalid,
-        StoreError::OverQuota => StoreRefusal::OverQuota,
+        StoreError::TooManyHeads => StoreRefusal::TooManyHeads,
         StoreError::NotFound | StoreError::Damaged | StoreError::ReadOnly | StoreError::Io => {
             StoreRefusal::Failed
         }

@@ -6,7 +6,7 @@
 
 use super::admission::{Room, promise};
 use super::{HolderRole, Lookup};
-use crate::core::codec::Reject;
+use crate::core::codec::{HEAD_RECORDS_MAX, Reject};
 use crate::core::effect::{Effect, Found, HeadWritten, StoreError};
 use crate::core::message::{
     HeadData, HeadGet, RetrieveRefusal, StoreHead, StoreRefusal, StreamMessage,
@@ -181,8 +181,8 @@ impl HolderRole {
         self.rates.unproven.refund(from);
         let ticket = self.ticket();
         self.head_reads.insert(ticket, (from, get.request));
-        let newest = usize::from(get.superseded).saturating_add(1);
-        self.effects.push_back(Effect::ReadHeads { ticket, id: get.id, newest });
+        let superseded = usize::from(get.superseded);
+        self.effects.push_back(Effect::ReadHeads { ticket, id: get.id, superseded });
     }
 
     fn check_head_get(
@@ -219,7 +219,8 @@ impl HolderRole {
         match result {
             Ok(records) if !records.is_empty() => {
                 self.stream_work.give_back(from, 1);
-                let records = records.iter().map(HeadRecord::encode).collect();
+                let records = records.iter().take(HEAD_RECORDS_MAX).map(HeadRecord::encode);
+                let records = records.collect();
                 self.send(from, StreamMessage::HeadData(HeadData { request, records }));
             }
             Ok(_) => self.end_head_get(from, request, RetrieveRefusal::NotHeld),

@@ -283,6 +283,6 @@ pub(super) fn refusal_of(error: StoreError) -> RetrieveRefusal {
         | StoreError::OtherAccount
         | StoreError::Superseded
         | StoreError::TooFarAhead
-        | StoreError::OverQuota => RetrieveRefusal::Busy,
+        | StoreError::TooManyHeads => RetrieveRefusal::Busy,
     }
 }

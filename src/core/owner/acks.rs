@@ -181,12 +181,13 @@ impl StoreFlow {
             return shared.reject(from, reason);
         }
         delivery.on_answer(now, &item);
-        if reason == StoreRefusal::Superseded
-            && self.job_of(&item).is_some_and(|job| job.load.is_head())
-        {
-            self.report_superseded(shared, id, from);
-        } else {
+        if !is_of_heads(reason) {
             self.rate_refusal(now, shared, from, reason);
+        } else if self.jobs.get(&id).is_some_and(|job| !job.load.is_head()) {
+            // Chunks are never superseded: who says so of one is as good as broken.
+            self.rate_refusal(now, shared, from, StoreRefusal::Failed);
+        } else if reason == StoreRefusal::Superseded && self.job_of(&item).is_some() {
+            self.report_superseded(shared, id, from);
         }
         if let Some(job) = self.jobs.get_mut(&id)
             && job.place.is_some_and(|(current, _)| current == batch)
@@ -212,15 +213,19 @@ impl StoreFlow {
                 shared.peers.over_quota(now, node, QUOTA_PAUSE);
                 (0, QUOTA_PAUSE)
             }
-            // Chunks are never superseded: who says so of one is as good as broken. (Of a head that
-            // is not wanted any more nobody is asked.)
-            StoreRefusal::Invalid | StoreRefusal::Failed | StoreRefusal::Superseded => {
-                (SCORE_FAILED, FULL_PAUSE)
-            }
+            StoreRefusal::Invalid
+            | StoreRefusal::Failed
+            | StoreRefusal::Superseded
+            | StoreRefusal::TooManyHeads => (SCORE_FAILED, FULL_PAUSE),
         };
         shared.peers.rate(now, node, score);
         shared.peers.avoid(now, node, pause);
     }
+}
+
+/// What is said of a head is no fault of the node, and says nothing of chunks.
+pub(super) fn is_of_heads(reason: StoreRefusal) -> bool {
+    matches!(reason, StoreRefusal::Superseded | StoreRefusal::TooManyHeads)
 }
 
 /// The chunks of the ack that were sent to this holder and are not answered yet.

@@ -4,6 +4,7 @@
 //! over their streams; only where they are too few does a request go out on the topic. Either way a
 //! claim counts only in answer to a request of ours that is still open, once per node.
 
+use super::acks::is_of_heads;
 use super::batch::{Ask, Candidate};
 use super::outbox::Occasion;
 use super::shared::Shared;
@@ -11,8 +12,7 @@ use super::store::{Grant, StoreFlow};
 use super::timers::Wake;
 use crate::core::codec::Reject;
 use crate::core::message::{
-    Answer, AnswerBody, Contact, Offer, StoreClaim, StoreRefusal, StoreRequest, StreamMessage,
-    TopicMessage,
+    Answer, AnswerBody, Contact, Offer, StoreClaim, StoreRequest, StreamMessage, TopicMessage,
 };
 use crate::core::placement::{self, Standing};
 use crate::core::topic::{Topic, TopicKind};
@@ -313,7 +313,7 @@ impl StoreFlow {
 
     /// Whether the batch is that of a head, of which no claim counts: a node that holds it may well
     /// hold an older record.
-    fn is_of_head(&self, batch_id: &BatchId) -> bool {
+    pub(super) fn is_of_head(&self, batch_id: &BatchId) -> bool {
         let open = self.batches.get(batch_id).and_then(|batch| batch.open().next());
         let job = open.and_then(|(_, offer)| self.jobs.get(&offer.id));
         job.is_some_and(|job| job.load.is_head())
@@ -338,9 +338,9 @@ impl StoreFlow {
             if wants >> position & 1 == 1 && job.grants.get(&node) != Some(&Grant::Lied) {
                 job.quorum.volunteer(node);
                 let forgiven = match job.grants.get(&node) {
-                    // It volunteers for a head and does not know which record: asked again, it
-                    // would say the same.
-                    Some(Grant::Refused(StoreRefusal::Superseded)) => false,
+                    // It volunteers for a head and does not know which record, nor whose: asked
+                    // again, it would say the same.
+                    Some(Grant::Refused(reason)) if is_of_heads(*reason) => false,
                     Some(Grant::Refused(_)) => true,
                     Some(Grant::CutOff) => !planted::is_on(Bug::NeverDialAgain),
                     _ => false,

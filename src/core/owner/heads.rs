@@ -438,17 +438,22 @@ impl HeadsFlow {
         };
         let Request { ticket, position, .. } = request;
         let Some(question) = self.questions.get_mut(&ticket) else { return };
-        let most = usize::from(question.superseded).saturating_add(1);
+        let superseded = usize::from(question.superseded);
         let Some(head) = question.wanted.get_mut(position) else { return };
         let decode = |bytes| HeadRecord::decode(bytes).ok().filter(|record| record.id() == head.id);
         // None twice: who repeats one makes work and news of nothing.
         let distinct: BTreeSet<&Bytes> = data.records.iter().collect();
-        let is_fit = distinct.len() == data.records.len() && distinct.len() <= most;
+        let is_fit = distinct.len() == data.records.len();
         let records: Option<Vec<HeadRecord>> = match is_fit {
             true => data.records.into_iter().map(decode).collect(),
             false => None,
         };
-        match records {
+        // All of the newest number, where there are several.
+        let is_asked = |records: &Vec<HeadRecord>| {
+            let newest = records.iter().map(HeadRecord::number).max();
+            records.iter().filter(|record| Some(record.number()) < newest).count() <= superseded
+        };
+        match records.filter(is_asked) {
             Some(records) => {
                 head.answered.insert(from);
                 (question.news, question.is_heard) = (now, true);

@@ -6,11 +6,10 @@ use crate::core::types::{Account, ChunkId, Ticket};
 use crate::crypto::head::HeadRecord;
 use crate::store::disk::{Disk, DiskError};
 use crate::store::index::{Catalogue, Change};
-use crate::store::ledger::format::Item;
+use crate::store::ledger::format::{HeadItem, Item};
 use crate::store::ledger::{Place, read_head};
 use crate::store::log::LogError;
 use crate::store::writer::{ReadOnly, Writer};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl<D: Disk, C: Catalogue> Writer<D, C> {
@@ -46,47 +45,75 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         if self.read_only.is_some() {
             return Err(StoreError::ReadOnly);
         }
-        let epoch = self.log.epoch;
-        let id = record.id();
+        let (epoch, id) = (self.log.epoch, record.id());
         let verdict = lock(&self.keeping.heads).judge(&account, &record)?;
         let (Verdict::Known(version) | Verdict::Keep(version)) = verdict;
-        let is_fork = version.1 > 0;
+        let (number, copy) = version;
+        let is_fork = copy > 0;
         let is_coming = group.staged.contains(&Some((id, version)));
         let is_known = matches!(verdict, Verdict::Known(_));
         if is_known && (is_coming || self.is_whole_head(&id, version)?) {
             return Ok(HeadWritten { epoch, added_bytes: 0, is_fork });
         }
+        let capacity = self.options.capacity;
         match room {
             None => return Err(StoreError::Io),
             Some(room) if *room < RECORD_BYTES => return Err(StoreError::Full),
-            Some(_) if self.state.used.saturating_add(RECORD_BYTES) > self.options.capacity => {
+            Some(_) if self.state.used.saturating_add(RECORD_BYTES) > capacity => {
                 return Err(StoreError::Full);
             }
-            Some(room) => *room -= RECORD_BYTES,
+            Some(_) => {}
         }
+        if !is_known {
+            self.make_room(group, &account, &id)?;
+        }
+        *room = room.map(|room| room.saturating_sub(RECORD_BYTES));
         let stored_at = group.uptime.unwrap_or(self.keeping.uptime);
-        let place = Place { generation: 0, offset: 0 };
-        let kept = Kept { hash: record.hash(), stored_at, place, durable: false };
-        let is_new = lock(&self.keeping.heads).put(account, &record, version, kept);
-        if is_new {
-            self.state.count_head(&account, RECORD_BYTES);
-            group.added.push((id, version));
+        let hash = record.hash();
+        let kept = Kept { number, hash, stored_at, offset: 0, copy, durable: false };
+        let before = lock(&self.keeping.heads).put(account, &record, kept);
+        let added_bytes = if before.is_none() { RECORD_BYTES } else { 0 };
+        match before {
+            None => {
+                self.state.count_head(&account, RECORD_BYTES);
+                group.added.push((id, version));
+            }
+            Some(before) => group.replaced.push((id, account, before)),
         }
-        group.items.push(Item::Head { account, stored_at, record });
+        group.items.push(Item::Head(HeadItem { account, stored_at, copy, record }));
         group.staged.push(Some((id, version)));
-        let added_bytes = if is_new { RECORD_BYTES } else { 0 };
         Ok(HeadWritten { epoch, added_bytes, is_fork })
+    }
+
+    /// Sees to it that one more record fits, where another one has to go for it.
+    fn make_room(
+        &mut self,
+        group: &mut HeadGroup,
+        account: &Account,
+        id: &ChunkId,
+    ) -> Result<(), StoreError> {
+        let mut heads = lock(&self.keeping.heads);
+        if heads.has_room(&self.options.heads, account, id) {
+            return Ok(());
+        }
+        let thinned = heads.thin(id).ok_or(StoreError::TooManyHeads)?;
+        drop(heads);
+        self.state.uncount_head(account, RECORD_BYTES);
+        group.thinned.push((*id, *account, thinned));
+        Ok(())
     }
 
     /// Whether a record that is known can be read still. A second ack is as good a promise as the
     /// first.
     fn is_whole_head(&self, id: &ChunkId, version: Version) -> Result<bool, StoreError> {
         let heads = lock(&self.keeping.heads);
-        let kept = heads.by_id.get(id).and_then(|head| head.versions.get(&version)).cloned();
+        let kept = heads.get(id, version).filter(|kept| kept.durable);
+        let Some((place, hash)) = kept.map(|kept| (heads.place(kept), kept.hash)) else {
+            return Ok(false);
+        };
         drop(heads);
-        let Some(kept) = kept.filter(|kept| kept.durable) else { return Ok(false) };
-        match read_head(&*self.log.disk, &self.log.key, kept.place) {
-            Ok(record) => Ok(record.is_some_and(|record| record.hash() == kept.hash)),
+        match read_head(&*self.log.disk, &self.log.key, place) {
+            Ok(item) => Ok(item.is_some_and(|item| item.record.hash() == hash)),
             Err(DiskError::NotFound) => Ok(false),
             Err(_) => Err(StoreError::Io),
         }
@@ -116,10 +143,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             Ok(places) => {
                 let mut heads = lock(&self.keeping.heads);
                 for (staged, place) in group.staged.iter().zip(places) {
+                    heads.generation = place.generation;
                     let Some((id, version)) = staged else { continue };
-                    let head = heads.by_id.get_mut(id);
-                    if let Some(kept) = head.and_then(|head| head.versions.get_mut(version)) {
-                        kept.place = place;
+                    if let Some(kept) = heads.get_mut(id, *version) {
+                        kept.offset = place.offset;
                     }
                 }
             }
@@ -141,34 +168,51 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     pub(in crate::store) fn show_heads(&mut self, group: &mut HeadGroup) {
         let mut heads = lock(&self.keeping.heads);
         for (id, version) in group.staged.iter().flatten() {
-            let head = heads.by_id.get_mut(id);
-            if let Some(kept) = head.and_then(|head| head.versions.get_mut(version)) {
+            if let Some(kept) = heads.get_mut(id, *version) {
                 kept.durable = true;
             }
         }
         drop(heads);
+        group.dropped = std::mem::take(&mut self.keeping.lost);
+        group.dropped.extend(group.thinned.iter().map(|(_, account, _)| freed(*account)));
         if let Some(uptime) = group.uptime {
             self.keeping.uptime = uptime;
-            group.dropped = self.expire_heads();
+            group.dropped.extend(self.expire_heads());
         }
     }
 
     /// Forgets the records that were superseded long enough; what each account has less.
     pub(in crate::store) fn expire_heads(&mut self) -> Vec<Deleted> {
         let gone = lock(&self.keeping.heads).expire(self.keeping.uptime);
+        self.forget_heads(gone)
+    }
+
+    /// What is above a bound when the store is opened and can make room does so.
+    pub(in crate::store) fn thin_heads(&mut self) {
+        let gone = lock(&self.keeping.heads).thin_all(&self.options.heads);
+        self.forget_heads(gone);
+    }
+
+    fn forget_heads(&mut self, gone: Vec<Account>) -> Vec<Deleted> {
         for account in &gone {
             self.state.uncount_head(account, RECORD_BYTES);
         }
-        let freed = |account| Deleted { account, freed_bytes: RECORD_BYTES };
         gone.into_iter().map(freed).collect()
     }
 
     /// The group came to nothing.
     pub(in crate::store) fn undo_heads(&mut self, group: &mut HeadGroup, error: StoreError) {
         for (id, version) in std::mem::take(&mut group.added) {
-            if let Some(account) = lock(&self.keeping.heads).remove(&id, version) {
+            if let Some((account, _)) = lock(&self.keeping.heads).remove(&id, version) {
                 self.state.uncount_head(&account, RECORD_BYTES);
             }
+        }
+        for (id, account, kept) in std::mem::take(&mut group.replaced) {
+            lock(&self.keeping.heads).put_back(&id, &account, kept);
+        }
+        for (id, account, kept) in std::mem::take(&mut group.thinned) {
+            lock(&self.keeping.heads).put_back(&id, &account, kept);
+            self.state.count_head(&account, RECORD_BYTES);
         }
         group.items.clear();
         group.staged.clear();
@@ -183,12 +227,12 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let useful = self.keeping.useful_bytes();
         let is_waste = length > REWRITE_MIN_BYTES && length / 2 > useful;
         let is_stuck = self.keeping.stuck.is_some_and(|before| length / 9 < before / 8);
+        self.keeping.is_marred |= std::mem::take(&mut lock(&self.keeping.heads).is_marred);
         if is_stuck || !is_waste && !self.keeping.is_marred {
             return;
         }
-        self.keeping.is_marred = false;
         match self.rewrite_ledger() {
-            Ok(()) => self.keeping.stuck = None,
+            Ok(()) => (self.keeping.stuck, self.keeping.is_marred) = (None, false),
             Err(LogError::Broken(reason)) => self.read_only = Some(reason),
             // Nothing is lost: the one before is as it was.
             Err(LogError::Full | LogError::Io) => self.keeping.stuck = Some(length),
@@ -196,24 +240,24 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     }
 
     fn rewrite_ledger(&mut self) -> Result<(), LogError> {
-        let mut live: Vec<(ChunkId, Version, Account, Kept)> = Vec::new();
-        for (id, head) in &lock(&self.keeping.heads).by_id {
-            for (version, kept) in &head.versions {
-                live.push((*id, *version, head.account, kept.clone()));
-            }
+        let mut live: Vec<(ChunkId, Version, [u8; 32], Place)> = Vec::new();
+        let heads = lock(&self.keeping.heads);
+        for (id, head) in &heads.by_id {
+            let kept = head.versions.iter();
+            live.extend(kept.map(|kept| (*id, kept.version(), kept.hash, heads.place(kept))));
         }
+        drop(heads);
         let (disk, key) = (Arc::clone(&self.log.disk), Arc::clone(&self.log.key));
-        let (mut moved, mut lost) = (Vec::new(), BTreeSet::new());
+        let (mut moved, mut lost) = (Vec::new(), Vec::new());
         let uptime = Item::Uptime(self.keeping.uptime);
-        let records = live.into_iter().filter_map(|(id, version, account, kept)| {
-            match read_head(&*disk, &key, kept.place) {
-                Ok(Some(record)) if record.hash() == kept.hash => {
+        let records = live.into_iter().filter_map(|(id, version, hash, place)| {
+            match read_head(&*disk, &key, place) {
+                Ok(Some(item)) if item.record.hash() == hash => {
                     moved.push((id, version));
-                    let stored_at = kept.stored_at;
-                    Some(Ok(Item::Head { account, stored_at, record }))
+                    Some(Ok(Item::Head(item)))
                 }
                 Ok(_) => {
-                    lost.insert((id, version));
+                    lost.push((id, version));
                     None
                 }
                 Err(error) => Some(Err(error)),
@@ -227,19 +271,26 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let applied = self.index.apply(&changes).and_then(|()| self.index.flush());
         applied.map_err(ReadOnly::Catalogue)?;
         let mut heads = lock(&self.keeping.heads);
+        heads.generation = rewritten.generation;
         for ((id, version), place) in moved.iter().zip(rewritten.places.iter().skip(1)) {
-            let head = heads.by_id.get_mut(id);
-            if let Some(kept) = head.and_then(|head| head.versions.get_mut(version)) {
-                kept.place = *place;
+            if let Some(kept) = heads.get_mut(id, *version) {
+                kept.offset = place.offset;
             }
         }
-        let lost: Vec<Account> =
-            lost.iter().filter_map(|(id, version)| heads.remove(id, *version)).collect();
-        drop(heads);
-        for account in &lost {
-            self.state.uncount_head(account, RECORD_BYTES);
+        let mut gone = Vec::new();
+        for (id, version) in lost {
+            let (number, copy) = version;
+            tracing::warn!(head = %id, number, copy, "a record of a head was damaged and is lost");
+            gone.extend(heads.remove(&id, version).map(|(account, _)| account));
         }
+        drop(heads);
+        let lost = self.forget_heads(gone);
+        self.keeping.lost.extend(lost);
         self.keeping.ledger.turn_to(&rewritten);
         Ok(())
     }
+}
+
+fn freed(account: Account) -> Deleted {
+    Deleted { account, freed_bytes: RECORD_BYTES }
 }

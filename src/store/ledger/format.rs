@@ -4,13 +4,15 @@
 //! header:  "qlledger" | version u8 = 1 | epoch 16 | generation u64 | begun u64 | crc32 u32
 //! item:    length of the box u32 | crc32 of the box u32 | box
 //! box:     wrapped  kind u8 | fields
-//!          3 head    account 32 | stored at u64 | record 2,221
+//!          3 head    account 32 | stored at u64 | copy u8 | record 2,221
 //!          6 uptime  seconds u64
 //! ```
 //! Integers are little-endian. `begun` is the length with which the generation began: a file that
-//! is not whole up to there was never finished. Times are seconds of the store's uptime. Kinds 1
-//! and 2 are reserved for leases, 4 and 5 for what becomes of heads. All items of a kind have one
-//! length, by which a reader finds its way again behind damage.
+//! is not whole up to there was never finished. Times are seconds of the store's uptime. Of the
+//! records with one number `copy` 0 is the one that was acknowledged. Kinds 1 and 2 are reserved
+//! for leases, 4 and 5 for what becomes of heads: an item of an unknown kind counts as damage, so
+//! the version must go up with the first of them. All items of a kind have one length, by which a
+//! reader finds its way again behind damage.
 
 use crate::core::types::{Account, StoreEpoch};
 use crate::crypto::head::{HEAD_RECORD_BYTES, HeadRecord};
@@ -32,7 +34,7 @@ const UPTIME: u8 = 6;
 
 /// Length of a head's item.
 pub(crate) const HEAD_ITEM_BYTES: usize =
-    PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 8 + HEAD_RECORD_BYTES;
+    PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 8 + 1 + HEAD_RECORD_BYTES;
 
 /// Length of the item that says how long the store was in use.
 pub(crate) const UPTIME_ITEM_BYTES: usize = PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 8;
@@ -89,16 +91,22 @@ impl Header {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Item {
     /// A record of a head is kept.
-    Head {
-        /// For whom.
-        account: Account,
-        /// When it came.
-        stored_at: u64,
-        /// Its signature was checked before it was kept.
-        record: HeadRecord,
-    },
+    Head(HeadItem),
     /// The store was in use for so long.
     Uptime(u64),
+}
+
+/// A record of a head that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeadItem {
+    /// For whom.
+    pub(crate) account: Account,
+    /// When it came.
+    pub(crate) stored_at: u64,
+    /// Which record of its number: 0 was acknowledged, the others are evidence.
+    pub(crate) copy: u8,
+    /// Its signature was checked before it was kept.
+    pub(crate) record: HeadRecord,
 }
 
 impl Item {
@@ -106,8 +114,9 @@ impl Item {
     pub(crate) fn encode(&self, key: &WrapKey, out: &mut Vec<u8>) {
         let mut plain = Vec::with_capacity(ITEM_BYTES_MAX);
         match self {
-            Self::Head { account, stored_at, record } => {
-                plain.put(&[HEAD]).put(account.as_bytes()).u64(*stored_at).put(&record.encode());
+            Self::Head(HeadItem { account, stored_at, copy, record }) => {
+                plain.put(&[HEAD]).put(account.as_bytes()).u64(*stored_at);
+                plain.put(&[*copy]).put(&record.encode());
             }
             Self::Uptime(seconds) => drop(plain.put(&[UPTIME]).u64(*seconds)),
         }
@@ -123,8 +132,9 @@ impl Item {
         match fields.take::<1>()? {
             [HEAD] => {
                 let (account, stored_at) = (Account::from_bytes(fields.take()?), fields.u64()?);
+                let [copy] = fields.take::<1>()?;
                 let record = HeadRecord::kept(Bytes::copy_from_slice(fields.0)).ok()?;
-                Some(Self::Head { account, stored_at, record })
+                Some(Self::Head(HeadItem { account, stored_at, copy, record }))
             }
             [UPTIME] => {
                 let seconds = fields.u64()?;
@@ -169,7 +179,8 @@ mod tests {
         let mut rng = rand_chacha::ChaCha20Rng::from_seed([2; 32]);
         let keys = HeadKeys::derive(&owner.head, 0, 3);
         let record = keys.make(NonZeroU64::MIN, [4; 32], b"payload", &mut rng).unwrap();
-        Item::Head { account: Account::from_bytes([5; 32]), stored_at: 6, record }
+        let account = Account::from_bytes([5; 32]);
+        Item::Head(HeadItem { account, stored_at: 6, copy: 7, record })
     }
 
     #[test]

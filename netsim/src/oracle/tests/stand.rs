@@ -18,6 +18,7 @@ use quloud::core::types::{
 use quloud::crypto::ack::AckedChunk;
 use quloud::crypto::keys::ChunkKey;
 use quloud::crypto::seal::SealedChunk;
+use quloud::store::heads::HeadBounds;
 use quloud::store::writer::Options;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -39,7 +40,13 @@ pub(super) struct Stand {
 
 fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
     let place = Place::good(reach);
-    let options = Options { capacity: 1 << 30, reserve: 0, segment_bytes: 1 << 20, ballast: 0 };
+    let options = Options {
+        capacity: 1 << 30,
+        reserve: 0,
+        segment_bytes: 1 << 20,
+        ballast: 0,
+        heads: HeadBounds::default(),
+    };
     let mut node = Node::new(
         ChaCha20Rng::from_seed([number + 1; 32]),
         Blueprint {

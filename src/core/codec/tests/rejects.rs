@@ -274,7 +274,7 @@ fn each_wrong_field_of_a_stream_message_is_rejected() {
 #[test]
 fn unknown_refusals_are_rejected() {
     use proto::stream_message::Body;
-    for reason in [0, 8, 256, u32::MAX] {
+    for reason in [0, 9, 256, u32::MAX] {
         let (batch, id) = (bytes_of(&[1; 16]), bytes_of(&[2; 32]));
         let reject = Body::StoreReject(proto::StoreReject { batch, id, reason });
         assert_eq!(stream(reject, &[]), Err(Reject::Malformed), "store {reason}");

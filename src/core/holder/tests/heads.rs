@@ -106,7 +106,7 @@ fn what_the_store_does_not_take_is_refused_and_a_fork_is_no_promise() {
         (Err(StoreError::Superseded), StoreRefusal::Superseded),
         (kept(true), StoreRefusal::Superseded),
         (Err(StoreError::TooFarAhead), StoreRefusal::Invalid),
-        (Err(StoreError::OverQuota), StoreRefusal::OverQuota),
+        (Err(StoreError::TooManyHeads), StoreRefusal::TooManyHeads),
         (Err(StoreError::OtherAccount), StoreRefusal::Unwilling),
         (Err(StoreError::ReadOnly), StoreRefusal::Failed),
     ] {
@@ -170,7 +170,7 @@ fn a_head_is_read_only_for_whoever_proves_the_right_to_it() {
     let mut fixture = Fixture::new();
     let (get, held) = (fixture.head_get(5, |_| {}), fixture.held());
     let effects = fixture.look(get.clone(), held);
-    let [Effect::ReadHeads { ticket, id, newest: 4 }] = effects[..] else {
+    let [Effect::ReadHeads { ticket, id, superseded: 3 }] = effects[..] else {
         panic!("expected one read, got {effects:?}");
     };
     assert_eq!(id, get.id);
