@@ -17,8 +17,9 @@ use quloud::core::topic::TopicKind;
 use quloud::core::types::{ChunkId, LeaseTerms, Locality, MeshId, NodeId, Ticket, Time};
 use quloud::crypto::head::{HeadKeys, HeadRecord};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys};
+use quloud::store::heads::HeadBounds;
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
-use quloud::store::{Request, Writer};
+use quloud::store::{Options, Request, Writer};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,8 @@ enum Manners {
     Busy,
     /// Answers after so long that nobody waits any more.
     Slow,
+    /// Acknowledges after so long that others were asked.
+    SlowAck,
 }
 
 struct Holder {
@@ -220,8 +223,13 @@ impl Mesh {
     }
 
     fn put(&mut self, ticket: u64, record: HeadRecord, replicas: u8) {
+        self.put_again(ticket, record, replicas, Vec::new());
+    }
+
+    /// The same where these hold an earlier record.
+    fn put_again(&mut self, ticket: u64, record: HeadRecord, replicas: u8, held_by: Vec<NodeId>) {
         let load = Load::head(&self.head(0), record);
-        let (ticket, held_by) = (Ticket(ticket), Vec::new());
+        let ticket = Ticket(ticket);
         let deadline = self.now.after(60 * SECOND);
         self.command(OwnerCommand::Store(StoreJob { ticket, load, replicas, held_by, deadline }));
     }
@@ -300,14 +308,19 @@ impl Mesh {
                 self.later(To::Holder(to), Input::Message { from, via: Via::Stream, message });
             }
             Effect::Send { message, .. } => {
-                let is_slow = self.holder(from).manners == Manners::Slow
-                    && matches!(message, StreamMessage::HeadData(_));
+                let pause = match (self.holder(from).manners, &message) {
+                    (Manners::Slow, StreamMessage::HeadData(_)) => Some(8 * SECOND),
+                    (Manners::SlowAck, StreamMessage::StoreAck(_)) => Some(20 * SECOND),
+                    _ => None,
+                };
                 if let Some(message) = self.spoken(from, message).map(stream) {
                     let input = Input::Message { from, via: Via::Stream, message };
                     self.later(To::Owner, input);
-                    if is_slow && let Some((_, last)) = self.coming.pop_last() {
-                        let at = self.now.after(8 * SECOND);
-                        self.coming.insert((at, self.count), last);
+                    if let Some(pause) = pause
+                        && let Some(last) =
+                            self.coming.remove(&(self.now.after(LATENCY), self.count))
+                    {
+                        self.coming.insert((self.now.after(pause), self.count), last);
                     }
                 }
             }
@@ -441,6 +454,61 @@ fn a_head_reaches_its_quorum_like_a_chunk() {
     assert_eq!(mesh.stored(3), Some(3));
     let acks = mesh.events.iter().filter(|event| matches!(event, OwnerEvent::Acked { .. }));
     assert!(acks.count() >= 9);
+}
+
+#[test]
+fn a_head_stays_with_its_holders() {
+    let mut mesh = Mesh::new(6);
+    let (mut held_by, mut all) = (Vec::new(), BTreeSet::new());
+    for number in 1..=20 {
+        let record = mesh.record(0, number);
+        mesh.put_again(number, record, 3, std::mem::take(&mut held_by));
+        mesh.run(5 * SECOND);
+        assert_eq!(mesh.stored(number), Some(3));
+        let newest = |node: &NodeId| mesh.kept(*node, 0).first() == Some(&number);
+        held_by = mesh.nodes().into_iter().filter(newest).collect();
+        all.extend(held_by.clone());
+        // One chunk more or less makes one node better than another.
+        assert_eq!(held_by.len(), 3);
+    }
+    assert_eq!(all.len(), 3, "each number went to the same three");
+    // One that is away is replaced.
+    mesh.part(held_by[0]);
+    let record = mesh.record(0, 21);
+    mesh.put_again(21, record, 3, held_by.clone());
+    mesh.run(5 * SECOND);
+    assert_eq!(mesh.stored(21), Some(3));
+    assert!(held_by[1..].iter().all(|node| mesh.kept(*node, 0).first() == Some(&21)));
+}
+
+#[test]
+fn a_holder_with_too_many_heads_is_passed_over_and_blamed_for_nothing() {
+    let mut mesh = Mesh::new(4);
+    let node = mesh.nodes()[0];
+    let heads = HeadBounds { heads_per_account: 0, ..HeadBounds::default() };
+    let (disk, catalogue) = (MemoryDisk::new(64 << 20), MemoryCatalogue::new());
+    let (rng, options) = (ChaCha20Rng::from_seed([9; 32]), Options { heads, ..options() });
+    let opened = Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), options, rng);
+    mesh.holder(node).store = opened.unwrap().0;
+    let record = mesh.record(0, 1);
+    mesh.put_again(1, record, 3, vec![node]);
+    mesh.run(5 * SECOND);
+    assert_eq!((mesh.stored(1), mesh.kept(node, 0)), (Some(3), vec![]));
+    assert_eq!((mesh.superseded(1).len(), mesh.rejects.len()), (0, 0));
+}
+
+#[test]
+fn a_late_ack_of_a_head_is_not_reported() {
+    let mut mesh = Mesh::new(4);
+    let slow = mesh.nodes()[0];
+    mesh.holder(slow).manners = Manners::SlowAck;
+    let record = mesh.record(0, 1);
+    mesh.put_again(1, record, 3, vec![slow]);
+    mesh.run(15 * SECOND);
+    assert_eq!((mesh.stored(1), mesh.kept(slow, 0)), (Some(3), vec![1]));
+    mesh.events.clear();
+    mesh.run(30 * SECOND);
+    assert_eq!((mesh.events.len(), mesh.rejects.len()), (0, 0), "{:?}", mesh.events);
 }
 
 #[test]

@@ -78,11 +78,24 @@ impl StoreFlow {
                 connected: shared.peers.is_up(node),
             })
             .collect();
-        let taken: Vec<&Standing> = self.taken(shared, job, None);
-        placement::place(&candidates, &taken, missing, shared.domains, batch.tie_break)
+        // A head stays where it was: whoever looks for it asks there.
+        let keeps = |candidate: &placement::Candidate<'_>| {
+            let node = &candidate.node;
+            job.load.is_head() && job.held_by.contains(node) && !shared.peers.is_doubtful(node)
+        };
+        let (keepers, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(keeps);
+        let mut taken: Vec<&Standing> = self.taken(shared, job, None);
+        let (domains, tie_break) = (shared.domains, batch.tie_break);
+        let mut chosen = placement::place(&keepers, &taken, missing, domains, tie_break);
+        let again = keepers.iter().filter(|candidate| chosen.contains(&candidate.node));
+        taken.extend(again.map(|candidate| candidate.standing));
+        let missing = missing.saturating_sub(chosen.len());
+        chosen.extend(placement::place(&others, &taken, missing, domains, tie_break));
+        chosen
     }
 
-    /// Whether the node takes something new of ours, or holds this already.
+    /// Whether the node takes something new of ours, or holds this already. A head takes next to
+    /// nothing, and how much it has of our chunks says nothing of that.
     fn may_be_given(
         &self,
         now: Time,
@@ -93,7 +106,7 @@ impl StoreFlow {
         let batch = self.batches.get(&batch_id);
         let candidate = batch.and_then(|batch| batch.candidates.get(node));
         let holds = candidate.is_some_and(|candidate| candidate.holds >> position & 1 == 1);
-        holds || !shared.peers.is_over_quota(now, node)
+        holds || self.is_of_head(&batch_id) || !shared.peers.is_over_quota(now, node)
     }
 
     /// Where the replicas stand that count or are on their way, `but` for one node's.

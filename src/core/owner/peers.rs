@@ -95,6 +95,11 @@ impl Peers {
         self.known.get(node).map_or(0, |known| known.score)
     }
 
+    /// Whether what it did before speaks against it.
+    pub(super) fn is_doubtful(&self, node: &NodeId) -> bool {
+        self.score(node) <= SCORE_DOUBTFUL
+    }
+
     /// Changes a node's reputation.
     pub(super) fn rate(&mut self, now: Time, node: NodeId, change: i32) {
         let known = self.remember(now, node);

@@ -196,8 +196,6 @@ impl StoreFlow {
     /// acks of this one. Whether that is the record that came.
     fn make_way(&mut self, shared: &mut Shared, ticket: Ticket, load: &Load) -> bool {
         let id = load.id();
-        // Acks that still come are of another record, or the new job gets its own.
-        self.finished.retain(|finished| finished.id != id);
         let other = self.jobs.get(&id).and_then(|job| job.load.other_record(load));
         let Some((before, now)) = other else { return true };
         if now < before {
@@ -313,8 +311,9 @@ impl StoreFlow {
             return;
         }
         let Some(job) = self.remove(shared, id) else { return };
+        // A late ack of a head says nothing: its id has another record by then.
         let on_their_way = |grant: &Grant| matches!(grant, Grant::Sent | Grant::Late);
-        if job.grants.values().any(on_their_way) {
+        if !job.load.is_head() && job.grants.values().any(on_their_way) {
             let tickets = met.into_iter().map(|waiter| waiter.ticket).collect();
             self.finished.push_back(Finished { id: *id, tickets, quorum: job.quorum });
             if self.finished.len() > FINISHED_MAX {

@@ -319,7 +319,9 @@ fn holder_over_quota_is_not_sent_one_chunk_after_the_other() {
 #[test]
 fn refusal_leads_to_the_next_candidate() {
     use StoreRefusal::{Busy, Failed, Full, Invalid, OverQuota, Unwilling};
-    for reason in [Busy, Failed, Full, Invalid, OverQuota, Unwilling] {
+    use StoreRefusal::{Superseded, TooManyHeads};
+    let reasons = [Busy, Failed, Full, Invalid, OverQuota, Unwilling, Superseded, TooManyHeads];
+    for reason in reasons {
         let mut world = World::new(0);
         let refuses = world.add_connected(Manners::Refuses(reason));
         let other = world.add_connected(Manners::Refuses(reason));
