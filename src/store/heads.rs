@@ -455,22 +455,25 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
             if places.is_empty() {
                 return Err(StoreError::NotFound);
             }
-            let (count, mut records, mut damaged) = (places.len(), Vec::new(), false);
+            let (count, mut records) = (places.len(), Vec::new());
+            let (mut damaged, mut failed) = (false, false);
             for place in places {
                 match read_head(&*self.disk, &self.key, place) {
                     Ok(Some(item)) if item.record.id() == *id => records.push(item.record),
                     Ok(_) => damaged = true,
                     Err(DiskError::NotFound) => {}
-                    Err(_) => return Err(StoreError::Io),
+                    // One that cannot be read does not hide the others.
+                    Err(_) => failed = true,
                 }
             }
             if records.len() == count {
                 return Ok(records);
             }
-            if damaged && !std::mem::replace(&mut lock(&self.heads).is_marred, true) {
+            if (damaged || failed) && !std::mem::replace(&mut lock(&self.heads).is_marred, true) {
                 tracing::warn!(head = %id, "a record of a head is damaged on disk");
             }
-            result = if records.is_empty() { Err(StoreError::Damaged) } else { Ok(records) };
+            let why = if failed { StoreError::Io } else { StoreError::Damaged };
+            result = if records.is_empty() { Err(why) } else { Ok(records) };
         }
         result
     }

@@ -7,7 +7,11 @@
 //!
 //! A ledger that is mostly waste is written anew as the next generation: whole, synced, its name
 //! synced, and only then is the one before unlinked. The highest generation that was ever finished
-//! counts, whatever the catalogue says: nothing is appended to one after the next has begun.
+//! counts, whatever the catalogue says: nothing is appended to one after the next was finished, and
+//! one that may have been is made void for good before the one before it is written on.
+//!
+//! What cannot be read is damage like what reads wrong: a bad block costs what lies in it, not the
+//! store.
 
 pub(super) mod format;
 
@@ -22,6 +26,9 @@ use std::sync::Arc;
 
 /// How much is read or written at once.
 const WINDOW_BYTES: usize = 1 << 20;
+
+/// How much is read at once where some of it cannot be read, and skipped where that cannot.
+const BLOCK_BYTES: usize = 4_096;
 
 /// Where an item lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,12 +118,16 @@ impl<D: Disk> Ledger<D> {
     ) -> Result<(Self, Opened), LedgerError> {
         let mut numbers = disk.ledgers()?;
         numbers.sort_unstable();
-        let next = numbers.last().map_or(1, |newest| newest.saturating_add(1));
+        let named = durable.map(|(generation, _)| generation);
+        let next = numbers.last().copied().max(named).map_or(1, |newest| newest.saturating_add(1));
         let mut ledger = Self { disk, key, epoch, active: None, next };
         let mut opened = Opened::default();
-        let Some(generation) = ledger.choose(&numbers, durable)? else {
-            return Ok((ledger, opened));
-        };
+        let (chosen, spared) = ledger.choose(&numbers, named)?;
+        if let Some((_, length)) = durable.filter(|(named, _)| chosen.is_none_or(|it| it < *named))
+        {
+            (opened.damage, opened.is_marred) = (vec![(0, length)], true);
+        }
+        let Some(generation) = chosen else { return Ok((ledger, opened)) };
         let file = File::Ledger(generation);
         // What a killed process left in the cache must not be believed before it is durable.
         let synced = ledger.disk.sync_data(file).and_then(|()| ledger.disk.sync_names());
@@ -124,14 +135,14 @@ impl<D: Disk> Ledger<D> {
         ledger.disk.forget_cached(file);
         let scan = ledger.scan(generation, Some(visit))?;
         let durable = durable.filter(|(of, _)| *of == generation).map(|(_, length)| length);
-        let promised = durable.unwrap_or(0).min(scan.length);
-        let keep = scan.end.max(promised);
+        let promised = durable.unwrap_or(0);
+        let keep = scan.end.max(promised).min(scan.length);
         // A gap that something whole follows may be rot, where nobody knows better.
         let is_rot = |(from, _): &&(u64, u64)| durable.is_none_or(|durable| *from < durable);
-        opened.damage = scan.gaps.iter().filter(is_rot).copied().collect();
+        opened.damage.extend(scan.gaps.iter().filter(is_rot).copied());
         opened.damage.extend((scan.end < promised).then_some((scan.end, promised)));
         let is_foreign = scan.header.is_none_or(|header| header.epoch != epoch);
-        opened.is_marred = !scan.gaps.is_empty() || scan.end < promised || is_foreign;
+        opened.is_marred |= !scan.gaps.is_empty() || scan.end < promised || is_foreign;
         opened.cut_bytes = scan.length.saturating_sub(keep);
         if opened.read_only.is_none() && keep < scan.length {
             let cut = ledger.disk.truncate(file, keep).and_then(|()| ledger.disk.sync_data(file));
@@ -139,7 +150,8 @@ impl<D: Disk> Ledger<D> {
         }
         ledger.active = Some(Active { generation, length: keep, synced: keep, named: true });
         if opened.read_only.is_none() {
-            for old in numbers.into_iter().filter(|number| *number != generation) {
+            let others = numbers.into_iter().filter(|number| *number != generation);
+            for old in others.filter(|number| !spared.contains(number)) {
                 // It is as little believed the next time.
                 let _ = ledger.disk.unlink(File::Ledger(old));
             }
@@ -148,25 +160,26 @@ impl<D: Disk> Ledger<D> {
     }
 
     /// The highest generation that was finished; where damage hides which that is, the lowest of
-    /// which there is anything. What is older than the one that the catalogue names is out.
+    /// which there is anything. What is older than the one that the catalogue names is out. And
+    /// those above it of which there is anything: it may be damage that they look unfinished.
     fn choose(
         &self,
         numbers: &[u64],
-        durable: Option<Durable>,
-    ) -> Result<Option<u64>, LedgerError> {
-        let named = durable.map(|(generation, _)| generation);
+        named: Option<u64>,
+    ) -> Result<(Option<u64>, Vec<u64>), LedgerError> {
         let oldest = named.filter(|named| numbers.contains(named)).unwrap_or(0);
-        let mut lowest = None;
+        let (mut lowest, mut spared) = (None, Vec::new());
         for number in numbers.iter().rev().filter(|number| **number >= oldest) {
             let scan = self.scan(*number, None)?;
             if scan.is_finished() {
-                return Ok(Some(*number));
+                spared.extend(lowest);
+                return Ok((Some(*number), spared));
             }
             if scan.end > HEADER_BYTES as u64 {
-                lowest = Some(*number);
+                spared.extend(lowest.replace(*number));
             }
         }
-        Ok(lowest)
+        Ok((lowest, spared))
     }
 
     /// Reads a whole file. Without a `visit` boxes are not opened.
@@ -178,7 +191,10 @@ impl<D: Disk> Ledger<D> {
         let file = File::Ledger(generation);
         let mut scan = Scan { length: self.disk.len(file)?, ..Scan::default() };
         let mut header = [0; HEADER_BYTES];
-        self.disk.read_at(file, 0, &mut header)?;
+        match self.disk.read_at(file, 0, &mut header) {
+            Err(error) if !matches!(error, DiskError::Io(_)) => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
         let found = Header::decode(&header).map_err(LedgerError::Version)?;
         scan.header = found.filter(|header| header.generation == generation);
         scan.end = HEADER_BYTES as u64;
@@ -187,17 +203,24 @@ impl<D: Disk> Ledger<D> {
         }
         let (mut window, mut from) = (Vec::new(), 0_u64);
         let mut at = HEADER_BYTES as u64;
+        // Where bytes begin that cannot be read.
+        let mut bad = None;
         while at < scan.length {
             let ahead = usize::try_from(at.saturating_sub(from)).unwrap_or(usize::MAX);
             let reached = from.saturating_add(window.len() as u64);
             let left = window.len().saturating_sub(ahead);
-            if left < ITEM_BYTES_MAX && reached < scan.length {
-                window.resize(WINDOW_BYTES, 0);
-                let read = self.disk.read_at(file, at, &mut window)?;
-                if read == 0 {
+            if left == 0 && bad == Some(reached) {
+                at = next_block(at);
+                (bad, from) = (None, at);
+                window.clear();
+                continue;
+            }
+            if left < ITEM_BYTES_MAX && reached < scan.length && bad != Some(reached) {
+                let is_cut = self.read_window(file, at, &mut window)?;
+                if window.is_empty() && !is_cut {
                     break;
                 }
-                window.truncate(read);
+                bad = is_cut.then(|| at.saturating_add(window.len() as u64));
                 from = at;
                 continue;
             }
@@ -220,6 +243,24 @@ impl<D: Disk> Ledger<D> {
             at = end;
         }
         Ok(scan)
+    }
+
+    /// Reads what can be read from `at` on; `true` where it ends at something that cannot.
+    fn read_window(&self, file: File, at: u64, window: &mut Vec<u8>) -> Result<bool, LedgerError> {
+        let to_block = usize::try_from(next_block(at).saturating_sub(at)).unwrap_or(BLOCK_BYTES);
+        for (length, is_cut) in [(WINDOW_BYTES, false), (BLOCK_BYTES, false), (to_block, true)] {
+            window.resize(length, 0);
+            match self.disk.read_at(file, at, window) {
+                Ok(read) => {
+                    window.truncate(read);
+                    return Ok(is_cut);
+                }
+                Err(DiskError::Io(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        window.clear();
+        Ok(true)
     }
 
     /// Its generation and length; `None` where there is none.
@@ -291,17 +332,25 @@ impl<D: Disk> Ledger<D> {
         self.next = generation.saturating_add(1);
         let file = File::Ledger(generation);
         self.disk.create(file)?;
-        let written = self.write_all(generation, items);
-        let rewritten = written.inspect_err(|_| {
-            // It is not believed where it comes back: it has no header, or is as good as the other.
+        let written = self.write_items(generation, items).inspect_err(|_| {
+            // It is not believed where it comes back: it has no header.
             let _ = self.disk.unlink(file);
         })?;
+        // Last: without it the file was never finished.
+        let header = Header { epoch: self.epoch, generation, begun: written.length };
+        if let Err(error) = self.disk.write_at(file, 0, &header.encode()) {
+            // The header may be there all the same, and the file would be believed one day.
+            self.disk.truncate(file, 0).map_err(ReadOnly::Log)?;
+            self.disk.sync_data(file).map_err(ReadOnly::Sync)?;
+            let _ = self.disk.unlink(file);
+            return Err(error.into());
+        }
         self.disk.sync_data(file).map_err(ReadOnly::Sync)?;
         self.disk.sync_names().map_err(ReadOnly::Sync)?;
-        Ok(rewritten)
+        Ok(written)
     }
 
-    fn write_all(
+    fn write_items(
         &self,
         generation: u64,
         items: &mut dyn Iterator<Item = Result<Item, DiskError>>,
@@ -321,21 +370,26 @@ impl<D: Disk> Ledger<D> {
         }
         self.disk.write_at(file, written, &bytes)?;
         let length = written.saturating_add(bytes.len() as u64);
-        // Last: without it the file was never finished.
-        let header = Header { epoch: self.epoch, generation, begun: length };
-        self.disk.write_at(file, 0, &header.encode())?;
         Ok(Rewritten { generation, length, places })
     }
 
-    /// The generation that was begun counts from now on.
-    pub(super) fn turn_to(&mut self, rewritten: &Rewritten) {
+    /// The generation that was begun counts from now on. The one before is gone for good, so that
+    /// it cannot be taken for this one where this one is damaged.
+    pub(super) fn turn_to(&mut self, rewritten: &Rewritten) -> Result<(), ReadOnly> {
         let Rewritten { generation, length, .. } = *rewritten;
         let turned = Active { generation, length, synced: length, named: true };
         if let Some(old) = self.active.replace(turned) {
             // Where it stays it is unlinked when the store is opened.
             let _ = self.disk.unlink(File::Ledger(old.generation));
+            self.disk.sync_names().map_err(ReadOnly::Sync)?;
         }
+        Ok(())
     }
+}
+
+/// The next place at which a block begins.
+fn next_block(at: u64) -> u64 {
+    (at / BLOCK_BYTES as u64).saturating_add(1).saturating_mul(BLOCK_BYTES as u64)
 }
 
 /// A generation that was begun.

@@ -36,11 +36,14 @@ pub(crate) enum Verdict {
 type Decide = Box<dyn FnMut(u64, Call) -> Verdict + Send>;
 
 /// Counts the calls of both sides, from 0, and asks about each.
-pub(crate) struct Plan(Mutex<(u64, Decide)>);
+pub(crate) struct Plan(Mutex<(u64, Decide)>, Mutex<Vec<Bad>>);
+
+/// Bytes of a file that cannot be read, from one up to another.
+type Bad = (File, u64, u64);
 
 impl Plan {
     pub(crate) fn new(decide: impl FnMut(u64, Call) -> Verdict + Send + 'static) -> Arc<Self> {
-        Arc::new(Self(Mutex::new((0, Box::new(decide)))))
+        Arc::new(Self(Mutex::new((0, Box::new(decide))), Mutex::default()))
     }
 
     /// Everything is done.
@@ -57,6 +60,18 @@ impl Plan {
     /// How many calls there were.
     pub(crate) fn calls(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Reads of these bytes fail from now on.
+    pub(crate) fn spoil_reads(&self, bad: Bad) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).push(bad);
+    }
+
+    fn may_read(&self, file: File, from: u64, length: usize) -> Result<(), DiskError> {
+        let bad = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let to = from.saturating_add(length as u64);
+        let is_hit = |(of, begin, end): &Bad| *of == file && from < *end && *begin < to;
+        if bad.iter().any(is_hit) { Err(DiskError::Io(5)) } else { Ok(()) }
     }
 
     fn ask(&self, call: Call) -> Verdict {
@@ -122,6 +137,7 @@ impl<D: Disk> Disk for FaultyDisk<D> {
     }
 
     fn read_at(&self, file: File, offset: u64, bytes: &mut [u8]) -> Result<usize, DiskError> {
+        self.1.may_read(file, offset, bytes.len())?;
         self.0.read_at(file, offset, bytes)
     }
 

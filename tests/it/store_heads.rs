@@ -352,6 +352,79 @@ fn a_torn_ledger_tail_is_cut_and_a_rotten_middle_is_told() {
 }
 
 #[test]
+fn a_lost_or_shortened_ledger_is_told() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    for number in 1..=3 {
+        put(&mut store, 0, number).unwrap();
+    }
+    drop(store);
+    let (ledger, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
+    world.0.truncate(ledger, length - 100).unwrap();
+    let (mut store, report) = world.open(&Plan::none());
+    let [(from, to)] = report.ledger_damage[..] else { panic!("{:?}", report.ledger_damage) };
+    assert!(from < length - 100 && to == length);
+    assert_eq!(numbers(&store, 0), [2, 1]);
+    tidy_up(&mut store);
+    drop(store);
+    let (store, report) = world.open(&Plan::none());
+    assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, vec![2, 1]));
+    drop(store);
+    let (lost, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
+    world.0.unlink(lost).unwrap();
+    let (mut store, report) = world.open(&Plan::none());
+    assert_eq!((report.ledger_damage, numbers(&store, 0).len()), (vec![(0, length)], 0));
+    tidy_up(&mut store);
+    assert!(world.ledger() > lost, "a name is never used again");
+    put(&mut store, 0, 9).unwrap();
+    drop(store);
+    let (store, report) = world.open(&Plan::none());
+    assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, vec![9]));
+}
+
+#[test]
+fn a_block_of_the_ledger_that_cannot_be_read_costs_what_lies_in_it() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    commit(&mut store, (1..=40).map(|number| head(0, number)).collect());
+    let all = numbers(&store, 0);
+    drop(store);
+    for (from, to, lost) in
+        [(0, 4_096, 1..=2), (40_960, 45_056, 17..=20), (92_000, 92_100, 39..=41)]
+    {
+        let plan = Plan::none();
+        plan.spoil_reads((world.ledger(), from, to));
+        let image = World(Arc::new(world.0.image()), Arc::new(world.1.image()));
+        let (mut store, report) = image.open(&plan);
+        assert!(!report.ledger_damage.is_empty(), "{from}");
+        let left = numbers(&store, 0);
+        let missing: Vec<u64> =
+            all.iter().filter(|number| !left.contains(number)).copied().collect();
+        assert!(
+            !missing.is_empty() && missing.iter().all(|number| lost.contains(number)),
+            "{missing:?}"
+        );
+        tidy_up(&mut store);
+        assert_eq!(numbers(&store, 0), left);
+        drop(store);
+        let (store, report) = image.open(&plan);
+        assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, left));
+    }
+    // At runtime: it is read again before it is given up.
+    let plan = Plan::none();
+    let (mut store, _) = world.open(&plan);
+    let id = keys(0).id();
+    plan.spoil_reads((world.ledger(), 40_960, 45_056));
+    assert_eq!(store.reader().read_heads(&id, 99).unwrap().len(), 37);
+    let ledger = world.ledger();
+    tidy_up(&mut store);
+    assert_eq!(world.ledger(), ledger, "it waits");
+    commit(&mut store, (41..=60).map(|number| head(0, number)).collect());
+    assert_ne!(world.ledger(), ledger, "and goes on without");
+    assert!(numbers(&store, 0).len() > 50);
+}
+
+#[test]
 fn a_rebuilt_index_has_the_same_heads() {
     let world = World::new();
     let (mut store, _) = world.open(&Plan::none());

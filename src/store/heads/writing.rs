@@ -223,7 +223,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
 
     /// Writes the ledger anew where half of it is waste, or something in it is damaged.
     pub(in crate::store) fn tidy_ledger(&mut self) {
-        let Some((_, length)) = self.keeping.ledger.tip() else { return };
+        // Where the one that was named is lost there is none, and a new one is begun.
+        let length = self.keeping.ledger.tip().map_or(0, |(_, length)| length);
         let useful = self.keeping.useful_bytes();
         let is_waste = length > REWRITE_MIN_BYTES && length / 2 > useful;
         let is_stuck = self.keeping.stuck.is_some_and(|before| length / 9 < before / 8);
@@ -231,7 +232,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         if is_stuck || !is_waste && !self.keeping.is_marred {
             return;
         }
-        match self.rewrite_ledger() {
+        // What cannot be read is read once more, some time later, before it is given up.
+        let gives_up = self.keeping.stuck.is_some();
+        match self.rewrite_ledger(gives_up) {
             Ok(()) => (self.keeping.stuck, self.keeping.is_marred) = (None, false),
             Err(LogError::Broken(reason)) => self.read_only = Some(reason),
             // Nothing is lost: the one before is as it was.
@@ -239,7 +242,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
     }
 
-    fn rewrite_ledger(&mut self) -> Result<(), LogError> {
+    fn rewrite_ledger(&mut self, gives_up: bool) -> Result<(), LogError> {
         let mut live: Vec<(ChunkId, Version, [u8; 32], Place)> = Vec::new();
         let heads = lock(&self.keeping.heads);
         for (id, head) in &heads.by_id {
@@ -256,11 +259,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                     moved.push((id, version));
                     Some(Ok(Item::Head(item)))
                 }
-                Ok(_) => {
+                Err(error) if !gives_up => Some(Err(error)),
+                Ok(_) | Err(_) => {
                     lost.push((id, version));
                     None
                 }
-                Err(error) => Some(Err(error)),
             }
         });
         let mut items = std::iter::once(Ok(uptime)).chain(records);
@@ -286,7 +289,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         drop(heads);
         let lost = self.forget_heads(gone);
         self.keeping.lost.extend(lost);
-        self.keeping.ledger.turn_to(&rewritten);
+        self.keeping.ledger.turn_to(&rewritten)?;
         Ok(())
     }
 }
