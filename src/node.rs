@@ -101,6 +101,7 @@ pub async fn start(
     let shared = Arc::new(Shared::new(space));
     let (stores, store_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (fetches, fetch_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (questions, head_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (stop, stopped) = mpsc::channel(1);
     let (late_acks, acks) = mpsc::channel(LATE_ACKS_QUEUED_MAX);
     let drive = Drive {
@@ -123,12 +124,20 @@ pub async fn start(
         store: store_inputs,
         stores: store_jobs,
         fetches: fetch_jobs,
+        questions: head_jobs,
         stop: stopped,
     };
     let mut listening = shared.watch_listening();
     let drive = tokio::spawn(drive.run(sources));
-    let inner =
-        Inner::new(owner, config.mesh.clone(), net, shared, [stores, fetches], catalog, dir);
+    let inner = Inner::new(
+        owner,
+        config.mesh.clone(),
+        net,
+        shared,
+        [stores, fetches, questions],
+        catalog,
+        dir,
+    );
     let inner = Arc::new(inner);
     let running = Arc::new(Running::default());
     let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));

@@ -34,6 +34,8 @@
 //! - No [`OwnerCommand::Store`] while [`OwnerRole::store_window_free`] is 0, no
 //!   [`OwnerCommand::Fetch`] while [`OwnerRole::fetch_slots_free`] is 0. What is fed all the same
 //!   is taken: a window may be overshot by one chunk.
+//! - No [`OwnerCommand::FindHeads`] while [`OwnerRole::heads_slots_free`] is 0: it would end at
+//!   once, as if nobody had any.
 //! - Room for [`OwnerLimits::in_flight_bytes`] of messages to each peer: that much may be on its
 //!   way to one holder, and another holder must not wait for it.
 //!
@@ -239,6 +241,11 @@ impl OwnerRole {
     /// How many more chunks the role takes to be fetched; 0 = wait.
     pub fn fetch_slots_free(&self) -> usize {
         self.fetch.slots_free(&self.shared.limits)
+    }
+
+    /// How many more questions for heads the role takes; 0 = wait.
+    pub fn heads_slots_free(&self) -> usize {
+        self.heads.slots_free()
     }
 
     /// The topic on which what this node asks is answered: it has to be connected to others that

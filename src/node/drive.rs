@@ -54,6 +54,7 @@ pub(super) struct Sources {
     pub(super) store: mpsc::Receiver<Input>,
     pub(super) stores: mpsc::Receiver<DriveCommand>,
     pub(super) fetches: mpsc::Receiver<DriveCommand>,
+    pub(super) questions: mpsc::Receiver<DriveCommand>,
     pub(super) stop: mpsc::Receiver<()>,
 }
 
@@ -78,6 +79,9 @@ impl Drive {
                     self.on_command(command).await;
                 }
                 Some(command) = sources.fetches.recv(), if self.owner.fetch_slots_free() > 0 => {
+                    self.on_command(command).await;
+                }
+                Some(command) = sources.questions.recv(), if self.owner.heads_slots_free() > 0 => {
                     self.on_command(command).await;
                 }
                 () = tokio::time::sleep(wait) => self.on_tick().await,

@@ -48,7 +48,8 @@ pub struct HeadsFound {
 
 impl NodeHandle {
     /// Stores a record of the head with these keys. Ends when as many hold it as were wished for,
-    /// when the patience is over, or when a newer record of the head is stored by another call.
+    /// when the patience is over, or when a newer record of the head is stored by another call. The
+    /// patience begins when the window of what is being stored has room for one thing more.
     ///
     /// # Errors
     /// The node is being shut down.
@@ -94,6 +95,8 @@ impl NodeHandle {
     /// everyone who makes an offer only where they are too few, or none is named: who wants to hear
     /// everyone names none, and listens for a second and a half at least.
     ///
+    /// A few such questions run at once; the patience of others begins when it is their turn.
+    ///
     /// # Errors
     /// The node is being shut down.
     pub async fn find_heads(
@@ -113,7 +116,7 @@ impl NodeHandle {
         let job = HeadsJob { ticket, heads, superseded, deadline };
         let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
         let command = DriveCommand::FindHeads { job, events: JobEvents::new(sender, 0), patience };
-        self.inner.fetches.send(command).await.map_err(|_| failures::stopped())?;
+        self.inner.questions.send(command).await.map_err(|_| failures::stopped())?;
         let mut found = HeadsFound::default();
         while let Some((_, event)) = heard.recv().await {
             match event {

@@ -29,6 +29,8 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) stores: mpsc::Sender<DriveCommand>,
     pub(super) fetches: mpsc::Sender<DriveCommand>,
+    /// For heads.
+    pub(super) questions: mpsc::Sender<DriveCommand>,
     pub(super) started: Instant,
     /// Puts that read and seal, of those that users wait for.
     pub(super) putting: Gate,
@@ -44,11 +46,11 @@ impl Inner {
         mesh_name: String,
         net: Net,
         shared: Arc<Shared>,
-        queues: [mpsc::Sender<DriveCommand>; 2],
+        queues: [mpsc::Sender<DriveCommand>; 3],
         catalog: Catalog,
         dir: DataDir,
     ) -> Self {
-        let [stores, fetches] = queues;
+        let [stores, fetches, questions] = queues;
         let started = Instant::now();
         let catalog = Mutex::new(catalog);
         let (putting, getting) = (Gate::new(PUTS_AT_ONCE), Gate::new(GETS_AT_ONCE));
@@ -59,6 +61,7 @@ impl Inner {
             shared,
             stores,
             fetches,
+            questions,
             started,
             putting,
             getting,

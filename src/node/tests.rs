@@ -368,6 +368,11 @@ async fn a_head_comes_back_from_its_holders_after_they_were_started_anew() {
     let (heads, known) = (std::slice::from_ref(&keys), BTreeMap::new());
     let found = third.handle().find_heads(heads, &known, 1, PATIENCE).await.unwrap();
     assert_eq!(found.answered[&keys.id()].len(), 2, "{found:?}");
+    // More questions than are asked at once: each gets its turn, and its answer.
+    let ask = || third.handle().find_heads(heads, &known, 0, PATIENCE);
+    for found in futures::future::join_all((0..9).map(|_| ask())).await {
+        assert_eq!(found.unwrap().answered[&keys.id()].len(), 2);
+    }
     let records: Vec<&HeadRecord> = found.records.iter().map(|(_, record)| record).collect();
     assert_eq!(records, [&two, &one, &two, &one]);
     // One that is not the newest is refused, and it is said by whom.

@@ -278,6 +278,10 @@ impl HeadsFlow {
         (self.questions.len(), nodes.unwrap_or(0), self.requests.len(), self.late.len())
     }
 
+    pub(super) fn slots_free(&self) -> usize {
+        HEADS_JOBS_MAX.saturating_sub(self.questions.len())
+    }
+
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: HeadsJob) {
         let HeadsJob { ticket, heads, superseded, deadline } = job;
         let mut seen = BTreeSet::new();
