@@ -48,6 +48,8 @@ pub enum Reject {
     RateLimited,
     /// A table is full: globally or for this source.
     TableFull,
+    /// Another record of a head's newest number than the one that is held.
+    Forked,
 }
 
 impl Reject {
@@ -65,6 +67,7 @@ impl Reject {
             Self::Unsolicited => "unsolicited",
             Self::RateLimited => "rate-limited",
             Self::TableFull => "table-full",
+            Self::Forked => "forked",
         }
     }
 }

@@ -69,6 +69,10 @@ pub const UPTIME_EVERY_S: u64 = 600;
 /// How long a superseded record is kept: thirty days, and more than the saved uptime may be behind.
 pub const KEEP_SUPERSEDED_S: u64 = 30 * 86_400 + 2 * UPTIME_EVERY_S;
 
+/// So much above the capacity heads may take, and as much of half the disk's reserve: whoever wants
+/// to give a full holder space back has to tell so in a head first.
+pub const HEADS_RESERVE_BYTES: u64 = 4 << 20;
+
 /// A ledger shorter than this is not written anew.
 const REWRITE_MIN_BYTES: u64 = 1 << 20;
 

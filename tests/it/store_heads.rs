@@ -530,6 +530,34 @@ fn a_full_disk_at_every_step_loses_no_acked_head() {
 }
 
 #[test]
+fn a_full_store_has_room_for_heads() {
+    // By its capacity, and by its disk, of which others took the rest.
+    for (disk, capacity, reserve) in [(64 << 20, 100_000, 0), (400_000, 1 << 30, 200_000)] {
+        let (disk, catalogue) = (MemoryDisk::new(disk), MemoryCatalogue::new());
+        let options = Options { capacity, reserve, ..options() };
+        let opened = Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), options, rng(1));
+        let mut store = opened.unwrap().0;
+        let write = |number| {
+            let chunk = Box::new(chunk(number, 3_000));
+            vec![Request::Write { ticket: Ticket(number), chunk }]
+        };
+        let is_full = |inputs: Vec<Input>| {
+            matches!(inputs[..], [Input::ChunksWritten(ref results)]
+                if results[0].1.is_err_and(|error| error == StoreError::Full))
+        };
+        let full = (0..100).find(|number| is_full(store.commit(write(*number))));
+        assert!(full.is_some_and(|number| number > 3));
+        for number in 1..=3 {
+            let inputs = store.commit(vec![head(0, number)]);
+            assert!(
+                matches!(inputs[..], [Input::HeadsWritten(ref results)] if results[0].1.is_ok())
+            );
+        }
+        assert!(is_full(store.commit(write(100))));
+    }
+}
+
+#[test]
 fn what_is_not_durable_is_not_shown() {
     let world = World::new();
     let plan = Plan::new(|_, call| match call {

@@ -15,6 +15,7 @@ use crate::core::types::{
     Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Ticket, Time,
 };
 use crate::crypto::ack::{AckStatement, AckedChunk, Receipt, receipt};
+use crate::crypto::head::HEAD_RECORD_BYTES;
 use crate::crypto::header::Header;
 use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, verify_header};
@@ -105,11 +106,13 @@ impl HolderRole {
         for (at, offer) in request.offers.iter().enumerate().take(OFFERS_MAX) {
             let bit = 1u64 << at;
             let needs = Admission::disk_bytes(offer.sealed_bytes);
+            // A full holder has space for heads still.
+            let is_head = offer.sealed_bytes == HEAD_RECORD_BYTES as u32;
             if found.get(at).is_some_and(Option::is_some) {
                 holds |= bit;
                 wants |= bit;
-            } else if needs <= room {
-                room -= needs;
+            } else if needs <= room || is_head {
+                room = room.saturating_sub(needs);
                 wants |= bit;
             }
         }

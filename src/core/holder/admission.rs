@@ -103,6 +103,23 @@ impl Admission {
         }
     }
 
+    /// The same for a record of a head. Neither how full the store is nor the quota stands in its
+    /// way: whoever is to give space back has to say so in a head first, and the store bounds them.
+    pub(super) fn room_for_head(
+        &mut self,
+        now: Time,
+        from: &NodeId,
+        account: &Account,
+        limits: &HolderLimits,
+    ) -> Room {
+        match self.available() {
+            None => Room::Closed,
+            Some(_) if self.knows(account) => Room::Enough,
+            Some(_) if self.takes_new(now, from, account, limits) => Room::Enough,
+            Some(_) => Room::Short,
+        }
+    }
+
     fn knows(&self, account: &Account) -> bool {
         self.used.contains_key(account) || self.reserved_by.contains_key(account)
     }

@@ -71,8 +71,7 @@ impl HolderRole {
         id: ChunkId,
     ) -> Result<(), StoreRefusal> {
         let promised = promise(&head.terms, &self.limits).ok_or(StoreRefusal::Unwilling)?;
-        let account = (&head.account, RECORD_BYTES);
-        match self.admission.room(now, &from, account, &self.limits) {
+        match self.admission.room_for_head(now, &from, &head.account, &self.limits) {
             Room::Enough => {}
             Room::Closed => return Err(StoreRefusal::Failed),
             Room::Short => return Err(StoreRefusal::Full),
@@ -136,7 +135,7 @@ impl HolderRole {
             match result {
                 // Kept as evidence, which is no promise.
                 Ok(HeadWritten { is_fork: true, .. }) => {
-                    self.reject(from, Reject::Replayed);
+                    self.reject(from, Reject::Forked);
                     self.refuse(from, batch, id, StoreRefusal::Superseded);
                 }
                 Ok(HeadWritten { epoch, .. }) => {

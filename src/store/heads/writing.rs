@@ -1,6 +1,7 @@
 //! How the writer takes heads in, forgets old ones, and writes their ledger anew.
 
-use super::{HeadGroup, Kept, RECORD_BYTES, REWRITE_MIN_BYTES, Verdict, Version, lock};
+use super::{HEADS_RESERVE_BYTES, HeadGroup, Kept, RECORD_BYTES, REWRITE_MIN_BYTES};
+use super::{Verdict, Version, lock};
 use crate::core::effect::{Deleted, HeadWritten, StoreError};
 use crate::core::types::{Account, ChunkId, Ticket};
 use crate::crypto::head::HeadRecord;
@@ -55,13 +56,14 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         if is_known && (is_coming || self.is_whole_head(&id, version)?) {
             return Ok(HeadWritten { epoch, added_bytes: 0, is_fork });
         }
-        let capacity = self.options.capacity;
+        let capacity = self.options.capacity.saturating_add(HEADS_RESERVE_BYTES);
+        let fits = self.state.used.saturating_add(RECORD_BYTES) <= capacity;
         match room {
             None => return Err(StoreError::Io),
-            Some(room) if *room < RECORD_BYTES => return Err(StoreError::Full),
-            Some(_) if self.state.used.saturating_add(RECORD_BYTES) > capacity => {
+            Some(room) if *room < RECORD_BYTES && !self.has_reserve(group) => {
                 return Err(StoreError::Full);
             }
+            Some(_) if !fits => return Err(StoreError::Full),
             Some(_) => {}
         }
         if !is_known {
@@ -83,6 +85,17 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         group.items.push(Item::Head(HeadItem { account, stored_at, copy, record }));
         group.staged.push(Some((id, version)));
         Ok(HeadWritten { epoch, added_bytes, is_fork })
+    }
+
+    /// Whether there is space for one more record in that part of the disk's reserve which is for
+    /// heads.
+    fn has_reserve(&self, group: &HeadGroup) -> bool {
+        let staged = u64::try_from(group.items.len()).unwrap_or(u64::MAX);
+        let needed = staged.saturating_add(1).saturating_mul(RECORD_BYTES);
+        let reserve = self.options.reserve;
+        let rest = reserve.saturating_sub(HEADS_RESERVE_BYTES.min(reserve / 2));
+        let free = self.log.disk.free_space();
+        free.is_ok_and(|free| free >= rest.saturating_add(needed))
     }
 
     /// Sees to it that one more record fits, where another one has to go for it.

@@ -234,3 +234,36 @@ fn a_head_is_offered_on_the_topic_and_never_counts_as_held() {
     let StreamMessage::StoreClaim(claim) = message else { panic!("no claim: {message:?}") };
     assert_eq!((claim.wants, claim.holds), (1, 0));
 }
+
+#[test]
+fn a_full_holder_has_room_for_heads() {
+    let limits = HolderLimits { account_bytes_max: 1, ..HolderLimits::default() };
+    let mut fixture = Fixture::with(limits);
+    fixture.space(|space| space.used = space.capacity);
+    let (id, ephemeral) = (fixture.head_keys().id(), [7; 32]);
+    let offers = vec![
+        crate::core::message::Offer { id, sealed_bytes: 2_221 },
+        crate::core::message::Offer { id: ChunkId::from_bytes([1; 32]), sealed_bytes: 2_000 },
+    ];
+    let request = StoreRequest {
+        ephemeral,
+        attempt: 0,
+        probability: u16::MAX,
+        quorum: 1,
+        terms: LeaseTerms::default(),
+        offers,
+        stamp: Bytes::new(),
+    };
+    let (ticket, _) = lookup_of(fixture.stream(OWNER, StreamMessage::StoreRequest(request)));
+    let (_, message) = sent(fixture.handle(Input::ChunksFound { ticket, found: vec![None; 2] }));
+    let StreamMessage::StoreClaim(claim) = message else { panic!("no claim: {message:?}") };
+    assert_eq!(claim.wants, 1, "the head, and no chunk");
+    let record = fixture.record(1);
+    let head = fixture.store_head(&record, |_| {});
+    head_write(fixture.stream(OWNER, StreamMessage::StoreHead(head)));
+    // Not where nothing is written at all.
+    fixture.space(|space| space.read_only = true);
+    let head = fixture.store_head(&record, |_| {});
+    let effects = fixture.stream(OWNER, StreamMessage::StoreHead(head));
+    assert_eq!(refusals(&effects), [StoreRefusal::Failed]);
+}
