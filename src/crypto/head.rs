@@ -51,6 +51,10 @@ use zeroize::{Zeroize, Zeroizing};
 /// Length of a record.
 pub const HEAD_RECORD_BYTES: usize = STATEMENT_BYTES + 64;
 
+/// How far a number may be ahead of the newest one seen: a stolen key cannot use up all numbers at
+/// once.
+pub const NUMBER_AHEAD_MAX: u64 = 1 << 16;
+
 /// Length of a payload, padding included.
 pub const HEAD_PAYLOAD_BYTES: usize = 2_008;
 

@@ -19,7 +19,7 @@
 
 use super::reference::ChunkRef;
 use crate::core::types::{DeviceId, NodeId};
-use crate::crypto::head::{HEAD_PAYLOAD_BYTES, HeadKeys, HeadRecord};
+use crate::crypto::head::{HEAD_PAYLOAD_BYTES, HeadKeys, HeadRecord, NUMBER_AHEAD_MAX};
 use bytes::Buf;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -35,9 +35,6 @@ pub const DEVICES_MAX: usize = 15;
 
 /// The most holders that a head names.
 pub const HEAD_HOLDERS_MAX: usize = 16;
-
-/// How far a number may be ahead of what was seen: a stolen key cannot use up all numbers at once.
-pub const HEAD_JUMP_MAX: u64 = 1 << 16;
 
 const RETIRED: u8 = 1;
 const NO_CHECKPOINT: u64 = u64::MAX;
@@ -275,14 +272,14 @@ impl Agreement {
 
 /// Judges what came of head `index`: the highest number counts. A record whose payload does not
 /// open, does not read, or says another number or index than the record's is ignored, and so is one
-/// more than [`HEAD_JUMP_MAX`] ahead of what was `seen` (its number and hash).
+/// more than [`NUMBER_AHEAD_MAX`] ahead of what was `seen` (its number and hash).
 pub fn judge(
     keys: &HeadKeys,
     index: u16,
     records: &[(NodeId, HeadRecord)],
     seen: Option<(u64, [u8; 32])>,
 ) -> Verdict {
-    let most = seen.map_or(u64::MAX, |(number, _)| number.saturating_add(HEAD_JUMP_MAX));
+    let most = seen.map_or(u64::MAX, |(number, _)| number.saturating_add(NUMBER_AHEAD_MAX));
     let mut best: BTreeMap<NodeId, u64> = BTreeMap::new();
     let mut highest: BTreeMap<[u8; 32], (HeadPayload, &HeadRecord, Vec<NodeId>)> = BTreeMap::new();
     let mut number = 0;

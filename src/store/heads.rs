@@ -24,7 +24,7 @@ use super::ledger::{Ledger, Place, read_head};
 use super::reader::Reader;
 use crate::core::effect::{Deleted, Found, HeadWritten, Input, StoreError};
 use crate::core::types::{Account, ChunkId, Ticket};
-use crate::crypto::head::HeadRecord;
+use crate::crypto::head::{HeadRecord, NUMBER_AHEAD_MAX};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,9 +59,6 @@ pub const SPARE_S: u64 = 3_600;
 
 /// Other records of a number that are kept as evidence.
 const FORKS_MAX: u8 = 4;
-
-/// A number may be so far above the newest that is held.
-pub const NUMBER_AHEAD_MAX: u64 = 1 << 16;
 
 /// Uptime is saved about this often, in seconds.
 pub const UPTIME_EVERY_S: u64 = 600;

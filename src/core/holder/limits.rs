@@ -41,11 +41,12 @@ pub struct HolderLimits {
     pub claims: Rate,
     /// Store requests on a stream, by peer. Above: dropped (`RateLimited`).
     pub direct_requests_per_peer: Rate,
-    /// Retrieves and chunks on a stream whose proof has not verified (yet), by peer; what verifies
-    /// does not count. Above: `Busy`, as long as [`Self::put_off_per_peer`] lasts.
+    /// What asks for or brings a chunk or a head on a stream and has not proven that it may (yet),
+    /// by peer; what verifies does not count. Above: `Busy`, as long as
+    /// [`Self::put_off_per_peer`] lasts.
     pub unproven_per_peer: Rate,
-    /// Retrieves and chunks that are put off with a `Busy` before anything was looked up or
-    /// checked, by peer. Above: dropped (`RateLimited` or `TableFull`).
+    /// The same that is put off with a `Busy` before anything was looked up or checked, by peer.
+    /// Above: dropped (`RateLimited` or `TableFull`).
     pub put_off_per_peer: Rate,
     /// Topic requests remembered, so that each is handled once, by forwarder. Above: the oldest is
     /// forgotten.
@@ -65,7 +66,7 @@ pub struct HolderLimits {
     pub stream_work_per_peer: u64,
     /// The same in all.
     pub stream_work: u64,
-    /// Sealed bytes on their way to the disk, by peer. Above: `Busy`.
+    /// Sealed bytes and records of heads on their way to the disk, by peer. Above: `Busy`.
     pub writing_bytes_per_peer: u64,
     /// The same in all.
     pub writing_bytes: u64,

@@ -159,13 +159,13 @@ struct Asked {
     /// The neighbour through which its offer came.
     via: Option<NodeId>,
     /// How it is dialed; empty where that is known.
-    record: Bytes,
+    contact: Bytes,
 }
 
 impl Asked {
     fn new(now: Time, via: Option<NodeId>) -> Self {
         Self {
-            record: Bytes::new(),
+            contact: Bytes::new(),
             to_ask: 0,
             named: 0,
             open: 0,
@@ -335,7 +335,7 @@ impl HeadsFlow {
         asked.since = now;
         asked.is_away = false;
         if !shared.peers.is_up(&node) {
-            if !shared.dial(now, node, asked.record.clone()) {
+            if !shared.dial(now, node, asked.contact.clone()) {
                 asked.not_before = now.after(DIAL_PAUSE);
             }
             return;

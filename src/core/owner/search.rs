@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::source::Fetch;
 use super::timers::Wake;
 use crate::core::codec::{Reject, WANTED_MAX};
-use crate::core::message::{Answer, AnswerBody, Contact, RetrieveRequest, TopicMessage};
+use crate::core::message::{Answer, RetrieveRequest, TopicMessage};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, NodeId, RequestDigest, Ticket, Time};
 use crate::crypto::keys::random;
@@ -148,7 +148,7 @@ impl FetchFlow {
         if let Err(reason) = search.opened.admit(from, &answer.sealed) {
             return shared.reject(from, reason);
         }
-        let (contact, holds) = match open_offer(shared, search, answer) {
+        let (contact, holds) = match shared.open_offer(&search.secret, search.request, answer) {
             Ok(opened) => opened,
             Err(reason) => {
                 search.opened.note_bad(from);
@@ -175,12 +175,4 @@ impl FetchFlow {
             }
         }
     }
-}
-
-/// Opens a sealed offer, and checks who sent it; with what it offers.
-fn open_offer(shared: &Shared, search: &Search, answer: &Answer) -> Result<(Contact, u32), Reject> {
-    let body = shared.open_answer(&search.secret, search.request, answer)?;
-    let AnswerBody::Offer(offer) = body else { return Err(Reject::Unsolicited) };
-    let contact = offer.contact.ok_or(Reject::Malformed)?;
-    Ok((contact, offer.holds))
 }

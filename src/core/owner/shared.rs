@@ -198,6 +198,20 @@ impl Shared {
         if is_own { Ok(answer.body) } else { Err(Reject::BadProof) }
     }
 
+    /// The same of an offer of chunks or heads; with what it offers.
+    pub(super) fn open_offer(
+        &self,
+        secret: &AnswerSecret,
+        request: RequestDigest,
+        answer: &Answer,
+    ) -> Result<(Contact, u32), Reject> {
+        let AnswerBody::Offer(offer) = self.open_answer(secret, request, answer)? else {
+            return Err(Reject::Unsolicited);
+        };
+        let contact = offer.contact.ok_or(Reject::Malformed)?;
+        Ok((contact, offer.holds))
+    }
+
     /// A duration between three and five quarters of `about`.
     pub(super) fn jitter(&mut self, about: Duration) -> Duration {
         let millis = u64::try_from(about.as_millis()).unwrap_or(u64::MAX);

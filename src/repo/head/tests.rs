@@ -194,7 +194,8 @@ fn what_does_not_open_or_agree_is_ignored() {
 
 #[test]
 fn a_jump_of_more_than_65536_is_refused() {
-    let (near, far) = (record(5 + HEAD_JUMP_MAX, [0; 32]), record(6 + HEAD_JUMP_MAX, [0; 32]));
+    let (near, far) =
+        (record(5 + NUMBER_AHEAD_MAX, [0; 32]), record(6 + NUMBER_AHEAD_MAX, [0; 32]));
     let seen = Some((5, [9; 32]));
     let came = [(node(1), near.clone()), (node(2), far.clone())];
     assert_eq!(current(judge(&keys(), INDEX, &came, seen)).record, near);

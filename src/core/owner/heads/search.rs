@@ -2,7 +2,7 @@
 
 use super::{APART, HeadsFlow, Question, SEARCHES_MAX, Search, Wanted, bit};
 use crate::core::codec::Reject;
-use crate::core::message::{Answer, AnswerBody, Contact, RetrieveRequest, TopicMessage};
+use crate::core::message::{Answer, Contact, RetrieveRequest, TopicMessage};
 use crate::core::owner::opened::Opened;
 use crate::core::owner::shared::Shared;
 use crate::core::topic::{Topic, TopicKind};
@@ -90,13 +90,14 @@ impl HeadsFlow {
         if let Err(reason) = search.opened.admit(from, &answer.sealed) {
             return shared.reject(from, reason);
         }
-        let (Contact { hello, record }, holds) = match open_offer(shared, search, answer) {
-            Ok(opened) => opened,
-            Err(reason) => {
-                search.opened.note_bad(from);
-                return shared.reject(from, reason);
-            }
-        };
+        let (Contact { hello, record }, holds) =
+            match shared.open_offer(&search.secret, search.request, answer) {
+                Ok(opened) => opened,
+                Err(reason) => {
+                    search.opened.note_bad(from);
+                    return shared.reject(from, reason);
+                }
+            };
         search.opened.note_good(from, &answer.sealed);
         if hello.node == shared.node {
             return;
@@ -112,17 +113,9 @@ impl HeadsFlow {
         }
         question.news = now;
         if let Some(asked) = question.nodes.get_mut(&hello.node) {
-            asked.record = record;
+            asked.contact = record;
         }
         self.ask(now, shared, ticket, hello.node);
         self.go_on(now, shared, ticket);
     }
-}
-
-/// Opens a sealed offer, and checks who sent it; with what it offers.
-fn open_offer(shared: &Shared, search: &Search, answer: &Answer) -> Result<(Contact, u32), Reject> {
-    let body = shared.open_answer(&search.secret, search.request, answer)?;
-    let AnswerBody::Offer(offer) = body else { return Err(Reject::Unsolicited) };
-    let contact = offer.contact.ok_or(Reject::Malformed)?;
-    Ok((contact, offer.holds))
 }
