@@ -161,6 +161,8 @@ pub struct Written {
 /// What the durable write of a head came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadWritten {
+    /// What the store promises: the terms of the first write where the record was held already.
+    pub terms: LeaseTerms,
     /// Of the store.
     pub epoch: StoreEpoch,
     /// Bytes this write added to what the account has; 0 where the record was held already.
@@ -301,6 +303,8 @@ pub enum Effect {
         ticket: Ticket,
         /// For whom.
         account: Account,
+        /// What is promised.
+        terms: LeaseTerms,
         /// The record; its signature was checked.
         record: HeadRecord,
     },

@@ -287,8 +287,8 @@ impl Drive {
                     self.refused(Input::ChunkDeleted { ticket, result: Err(error) });
                 }
             }
-            Effect::WriteHead { ticket, account, record } => {
-                if let Err(error) = self.store.write_head(ticket, account, record) {
+            Effect::WriteHead { ticket, account, terms, record } => {
+                if let Err(error) = self.store.write_head(ticket, account, terms, record) {
                     self.refused(Input::HeadsWritten(vec![(ticket, Err(error))]));
                 }
             }

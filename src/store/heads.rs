@@ -401,7 +401,7 @@ impl Reading {
     pub(super) fn take(&mut self, place: Place, item: &Item) {
         match item {
             Item::Uptime(seconds) => self.uptime = self.uptime.max(*seconds),
-            Item::Head(HeadItem { account, stored_at, copy, record }) => {
+            Item::Head(HeadItem { account, stored_at, copy, record, .. }) => {
                 self.uptime = self.uptime.max(*stored_at);
                 let Place { generation, offset } = place;
                 self.heads.generation = generation;

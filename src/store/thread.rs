@@ -17,7 +17,7 @@ use super::segments::FileDisk;
 use super::tidy::release_ballast_if_low;
 use super::writer::{Options, Request, Writer};
 use crate::core::effect::{Input, StoreError, StoredChunk};
-use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
+use crate::core::types::{Account, ChunkId, LeaseTerms, StoreEpoch, Ticket};
 use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
 use rand::SeedableRng;
@@ -200,9 +200,10 @@ impl ChunkStore {
         &self,
         ticket: Ticket,
         account: Account,
+        terms: LeaseTerms,
         record: HeadRecord,
     ) -> Result<(), StoreError> {
-        submit(self.writes.as_ref(), Request::Head { ticket, account, record })
+        submit(self.writes.as_ref(), Request::Head { ticket, account, terms, record })
     }
 
     /// Reads the newest record of a head, and so many that it superseded; answered by

@@ -21,7 +21,7 @@ use super::recovery::{OpenReport, Recovered, StoreOpenError, position, recover};
 use super::state::State;
 use super::tidy::Ballast;
 use crate::core::effect::{Deleted, Input, Space, StoreError, StoredChunk, Written};
-use crate::core::types::{Account, ChunkId, StoreEpoch, Ticket};
+use crate::core::types::{Account, ChunkId, LeaseTerms, StoreEpoch, Ticket};
 use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
 use crate::planted::{self, Bug};
@@ -97,6 +97,8 @@ pub enum Request {
         ticket: Ticket,
         /// For whom.
         account: Account,
+        /// What is promised.
+        terms: LeaseTerms,
         /// The record; whoever sends it has checked its signature.
         record: HeadRecord,
     },
@@ -268,9 +270,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                     let result = self.delete(&mut group, &id);
                     group.deleted.push((ticket, result));
                 }
-                Request::Head { ticket, account, record } => {
+                Request::Head { ticket, account, terms, record } => {
                     let Group { heads, room, .. } = &mut group;
-                    self.head(heads, room, (ticket, account), record);
+                    self.head(heads, room, ticket, (account, terms, record));
                 }
                 Request::Uptime { .. } => {}
                 Request::Quarantine { id, sequence } => {

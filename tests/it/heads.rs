@@ -209,7 +209,8 @@ impl Mesh {
     fn keep(&mut self, node: NodeId, index: u16, number: u64) {
         let record = self.record(index, number);
         let account = self.keys.account(&node).account();
-        let request = Request::Head { ticket: Ticket(0), account, record };
+        let terms = LeaseTerms::default();
+        let request = Request::Head { ticket: Ticket(0), account, terms, record };
         self.holder(node).store.commit(vec![request]);
     }
 
@@ -334,8 +335,8 @@ impl Mesh {
                 let found = self.holders[&from].store.reader().find(&ids);
                 self.later(of, Input::ChunksFound { ticket, found });
             }
-            Effect::WriteHead { ticket, account, record } => {
-                let request = Request::Head { ticket, account, record };
+            Effect::WriteHead { ticket, account, terms, record } => {
+                let request = Request::Head { ticket, account, terms, record };
                 let done = self.holder(from).store.commit(vec![request]);
                 done.into_iter().for_each(|input| self.later(of, input));
             }

@@ -3,7 +3,7 @@
 use super::store_faults::{FaultyCatalogue, FaultyDisk, Plan, Verdict};
 use super::store_fixtures::*;
 use quloud::core::effect::{HeadWritten, Input, StoreError};
-use quloud::core::types::{ChunkId, Ticket};
+use quloud::core::types::{Account, ChunkId, LeaseTerms, Ticket};
 use quloud::crypto::head::{HeadKeys, HeadRecord, NUMBER_AHEAD_MAX};
 use quloud::crypto::keys::{Master, OwnerKeys};
 use quloud::store::disk::{Disk, DiskError, File};
@@ -43,7 +43,11 @@ fn record(index: u16, number: u64, says: u8) -> HeadRecord {
 
 fn head(index: u16, number: u64) -> Request {
     let record = record(index, number, 0);
-    Request::Head { ticket: Ticket(number), account: account(u64::from(index % 2)), record }
+    kept_for(account(u64::from(index % 2)), number, record)
+}
+
+fn kept_for(account: Account, ticket: u64, record: HeadRecord) -> Request {
+    Request::Head { ticket: Ticket(ticket), account, terms: LeaseTerms::default(), record }
 }
 
 /// Disk and catalogue, which outlive the store.
@@ -114,7 +118,7 @@ fn an_older_head_is_refused_as_superseded() {
     assert_eq!(put(&mut store, 0, 5 + NUMBER_AHEAD_MAX + 1), Err(StoreError::TooFarAhead));
     assert!(put(&mut store, 0, 9).is_ok());
     assert_eq!(put(&mut store, 0, 5), Err(StoreError::Superseded));
-    let other = Request::Head { ticket: Ticket(0), account: account(7), record: record(0, 10, 0) };
+    let other = kept_for(account(7), 0, record(0, 10, 0));
     assert_eq!(commit(&mut store, vec![other]), [Err(StoreError::OtherAccount)]);
     let read = store.reader().read_heads(&keys(0).id(), 0).unwrap();
     assert_eq!(read, [record(0, 9, 0)]);
@@ -130,6 +134,11 @@ fn the_same_head_is_acked_again() {
     assert_eq!(put(&mut store, 0, 1).unwrap().added_bytes, 0);
     let twice = commit(&mut store, vec![head(0, 2), head(0, 2)]);
     assert_eq!(twice[1].unwrap().added_bytes, 0);
+    // What was promised first is what is promised.
+    let terms = LeaseTerms { renew_every_s: 1, ..LeaseTerms::default() };
+    let (ticket, account_of, again) = (Ticket(0), account(0), record(0, 2, 0));
+    let again = Request::Head { ticket, account: account_of, terms, record: again };
+    assert_eq!(commit(&mut store, vec![again])[0].unwrap().terms, LeaseTerms::default());
     assert_eq!(store.usage().get(&account(0)), Some(&(2 * first.added_bytes)));
     // Rot: it is written anew before it is acknowledged again.
     world.0.flip_bit(world.ledger(), world.0.len(world.ledger()).unwrap() - 9, 3);
@@ -145,10 +154,7 @@ fn another_record_of_a_number_is_kept_as_evidence_and_not_acked() {
     let world = World::new();
     let (mut store, _) = world.open(&Plan::none());
     put(&mut store, 0, 1).unwrap();
-    let fork = |says| {
-        let record = record(0, 1, says);
-        vec![Request::Head { ticket: Ticket(0), account: account(0), record }]
-    };
+    let fork = |says| vec![kept_for(account(0), 0, record(0, 1, says))];
     assert!(commit(&mut store, fork(1))[0].unwrap().is_fork);
     assert!(commit(&mut store, fork(1))[0].unwrap().is_fork);
     let both = [record(0, 1, 0), record(0, 1, 1)];
@@ -277,10 +283,7 @@ fn a_few_accounts_do_not_shut_out_others() {
     let world = World::new();
     let bounds = HeadBounds { versions: 12, versions_per_account: 6, ..HeadBounds::default() };
     let mut store = world.open_with(&Plan::none(), bounds).unwrap().0;
-    let head = |index, of| {
-        let record = record(index, 1, 0);
-        vec![Request::Head { ticket: Ticket(0), account: account(of), record }]
-    };
+    let head = |index, of| vec![kept_for(account(of), 0, record(index, 1, 0))];
     let mut fill = |of: u64| {
         let indexes = (0..20).map(|index| index + 20 * u16::try_from(of).unwrap());
         let kept = indexes.filter(|index| commit(&mut store, head(*index, of))[0].is_ok());

@@ -9,7 +9,7 @@ use crate::catalogue::SimCatalogue;
 use crate::disk::SimDisk;
 use crate::oracle::Seen;
 use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
-use quloud::core::types::{Account, ChunkId, Ticket};
+use quloud::core::types::{Account, ChunkId, LeaseTerms, Ticket};
 use quloud::crypto::head::HeadRecord;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
@@ -100,10 +100,10 @@ impl Store {
     pub(crate) fn write_head(
         &mut self,
         ticket: Ticket,
-        account: Account,
+        (account, terms): (Account, LeaseTerms),
         record: HeadRecord,
     ) -> bool {
-        if self.submit(Request::Head { ticket, account, record }) {
+        if self.submit(Request::Head { ticket, account, terms, record }) {
             return self.begin();
         }
         self.refused.push_back(Input::HeadsWritten(vec![(ticket, Err(StoreError::Busy))]));
@@ -284,7 +284,7 @@ mod tests {
     use super::*;
     use crate::catalogue::CatalogueFaults;
     use crate::disk::DiskFaults;
-    use quloud::core::types::{LeaseNonce, LeaseTerms, Locality};
+    use quloud::core::types::{LeaseNonce, Locality};
     use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys};
     use quloud::crypto::seal::SealedChunk;
     use rand::SeedableRng;

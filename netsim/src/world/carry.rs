@@ -49,10 +49,11 @@ impl World<'_> {
                 let begins = machine.is_some_and(|machine| machine.store.delete(ticket, id));
                 self.commit_later(node, begins);
             }
-            Effect::WriteHead { ticket, account, record } => {
+            Effect::WriteHead { ticket, account, terms, record } => {
                 let machine = self.nodes[node].machine.as_mut();
-                let begins = machine
-                    .is_some_and(|machine| machine.store.write_head(ticket, account, record));
+                let begins = machine.is_some_and(|machine| {
+                    machine.store.write_head(ticket, (account, terms), record)
+                });
                 self.commit_later(node, begins);
             }
             Effect::ReadHeads { ticket, id, superseded } => {

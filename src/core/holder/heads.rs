@@ -11,7 +11,7 @@ use crate::core::effect::{Effect, Found, HeadWritten, StoreError};
 use crate::core::message::{
     HeadData, HeadGet, RetrieveRefusal, StoreHead, StoreRefusal, StreamMessage,
 };
-use crate::core::types::{Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, NodeId, Ticket, Time};
+use crate::core::types::{Account, BatchId, ChunkId, LeaseNonce, NodeId, Ticket, Time};
 use crate::crypto::ack::{AckedChunk, Receipt, receipt};
 use crate::crypto::head::{HEAD_RECORD_BYTES, HeadRecord};
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, verify};
@@ -26,7 +26,6 @@ pub(super) struct HeadWriting {
     batch: BatchId,
     account: Account,
     id: ChunkId,
-    promised: LeaseTerms,
     lease: LeaseNonce,
     receipt: Receipt,
 }
@@ -86,9 +85,9 @@ impl HolderRole {
         let ticket = self.ticket();
         let StoreHead { batch, account, .. } = head;
         let lease = record.lease();
-        let writing = HeadWriting { from, batch, account, id, promised, lease, receipt };
+        let writing = HeadWriting { from, batch, account, id, lease, receipt };
         self.head_writing.insert(ticket, writing);
-        self.effects.push_back(Effect::WriteHead { ticket, account, record });
+        self.effects.push_back(Effect::WriteHead { ticket, account, terms: promised, record });
         Ok(())
     }
 
@@ -128,7 +127,7 @@ impl HolderRole {
     ) {
         for (ticket, result) in results {
             let Some(writing) = self.head_writing.remove(&ticket) else { continue };
-            let HeadWriting { from, batch, account, id, promised, lease, receipt } = writing;
+            let HeadWriting { from, batch, account, id, lease, receipt } = writing;
             self.writing_bytes.give_back(from, RECORD_BYTES.into());
             let added_bytes = result.as_ref().ok().map(|written| written.added_bytes);
             self.admission.settle(account, RECORD_BYTES, added_bytes);
@@ -138,8 +137,8 @@ impl HolderRole {
                     self.reject(from, Reject::Forked);
                     self.refuse(from, batch, id, StoreRefusal::Superseded);
                 }
-                Ok(HeadWritten { epoch, .. }) => {
-                    let group = (from, batch, account, promised.encode(), epoch);
+                Ok(HeadWritten { terms, epoch, .. }) => {
+                    let group = (from, batch, account, terms.encode(), epoch);
                     self.acknowledge(group, vec![AckedChunk { id, lease, receipt }]);
                 }
                 Err(error) => {

@@ -3,7 +3,7 @@
 use super::{HEADS_RESERVE_BYTES, HeadGroup, Kept, RECORD_BYTES, REWRITE_MIN_BYTES};
 use super::{Verdict, Version, lock};
 use crate::core::effect::{Deleted, HeadWritten, StoreError};
-use crate::core::types::{Account, ChunkId, Ticket};
+use crate::core::types::{Account, ChunkId, LeaseTerms, Ticket};
 use crate::crypto::head::HeadRecord;
 use crate::store::disk::{Disk, DiskError};
 use crate::store::index::{Catalogue, Change};
@@ -29,10 +29,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         &mut self,
         group: &mut HeadGroup,
         room: &mut Option<u64>,
-        (ticket, account): (Ticket, Account),
-        record: HeadRecord,
+        ticket: Ticket,
+        head: (Account, LeaseTerms, HeadRecord),
     ) {
-        let result = self.stage(group, room, account, record);
+        let result = self.stage(group, room, head);
         group.results.push((ticket, result));
     }
 
@@ -40,8 +40,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         &mut self,
         group: &mut HeadGroup,
         room: &mut Option<u64>,
-        account: Account,
-        record: HeadRecord,
+        (account, terms, record): (Account, LeaseTerms, HeadRecord),
     ) -> Result<HeadWritten, StoreError> {
         if self.read_only.is_some() {
             return Err(StoreError::ReadOnly);
@@ -51,10 +50,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let (Verdict::Known(version) | Verdict::Keep(version)) = verdict;
         let (number, copy) = version;
         let is_fork = copy > 0;
-        let is_coming = group.staged.contains(&Some((id, version)));
         let is_known = matches!(verdict, Verdict::Known(_));
-        if is_known && (is_coming || self.is_whole_head(&id, version)?) {
-            return Ok(HeadWritten { epoch, added_bytes: 0, is_fork });
+        if is_known && let Some(terms) = self.promised(group, &id, version)? {
+            return Ok(HeadWritten { terms, epoch, added_bytes: 0, is_fork });
         }
         let capacity = self.options.capacity.saturating_add(HEADS_RESERVE_BYTES);
         let fits = self.state.used.saturating_add(RECORD_BYTES) <= capacity;
@@ -82,9 +80,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             }
             Some(before) => group.replaced.push((id, account, before)),
         }
-        group.items.push(Item::Head(HeadItem { account, stored_at, copy, record }));
+        group.items.push(Item::Head(HeadItem { account, stored_at, terms, copy, record }));
         group.staged.push(Some((id, version)));
-        Ok(HeadWritten { epoch, added_bytes, is_fork })
+        Ok(HeadWritten { terms, epoch, added_bytes, is_fork })
     }
 
     /// Whether there is space for one more record in that part of the disk's reserve which is for
@@ -116,18 +114,27 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         Ok(())
     }
 
-    /// Whether a record that is known can be read still. A second ack is as good a promise as the
-    /// first.
-    fn is_whole_head(&self, id: &ChunkId, version: Version) -> Result<bool, StoreError> {
+    /// What was promised for a record that is known, where it comes with this group or can be read
+    /// still. A second ack is as good a promise as the first.
+    fn promised(
+        &self,
+        group: &HeadGroup,
+        id: &ChunkId,
+        version: Version,
+    ) -> Result<Option<LeaseTerms>, StoreError> {
+        let coming = group.staged.iter().position(|staged| *staged == Some((*id, version)));
+        if let Some(Item::Head(coming)) = coming.and_then(|at| group.items.get(at)) {
+            return Ok(Some(coming.terms));
+        }
         let heads = lock(&self.keeping.heads);
         let kept = heads.get(id, version).filter(|kept| kept.durable);
         let Some((place, hash)) = kept.map(|kept| (heads.place(kept), kept.hash)) else {
-            return Ok(false);
+            return Ok(None);
         };
         drop(heads);
         match read_head(&*self.log.disk, &self.log.key, place) {
-            Ok(item) => Ok(item.is_some_and(|item| item.record.hash() == hash)),
-            Err(DiskError::NotFound) => Ok(false),
+            Ok(item) => Ok(item.filter(|item| item.record.hash() == hash).map(|item| item.terms)),
+            Err(DiskError::NotFound) => Ok(None),
             Err(_) => Err(StoreError::Io),
         }
     }

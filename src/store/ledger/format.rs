@@ -4,7 +4,7 @@
 //! header:  "qlledger" | version u8 = 1 | epoch 16 | generation u64 | begun u64 | crc32 u32
 //! item:    length of the box u32 | crc32 of the box u32 | box
 //! box:     wrapped  kind u8 | fields
-//!          3 head    account 32 | stored at u64 | copy u8 | record 2,221
+//!          3 head    account 32 | stored at u64 | terms 12 | copy u8 | record 2,221
 //!          6 uptime  seconds u64
 //! ```
 //! Integers are little-endian. `begun` is the length with which the generation began: a file that
@@ -14,7 +14,7 @@
 //! the version must go up with the first of them. All items of a kind have one length, by which a
 //! reader finds its way again behind damage.
 
-use crate::core::types::{Account, StoreEpoch};
+use crate::core::types::{Account, LeaseTerms, StoreEpoch};
 use crate::crypto::head::{HEAD_RECORD_BYTES, HeadRecord};
 use crate::crypto::keys::WrapKey;
 use crate::crypto::seal::{SEAL_OVERHEAD_BYTES, unwrap, wrap_synthetic};
@@ -34,7 +34,7 @@ const UPTIME: u8 = 6;
 
 /// Length of a head's item.
 pub(crate) const HEAD_ITEM_BYTES: usize =
-    PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 8 + 1 + HEAD_RECORD_BYTES;
+    PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 8 + 12 + 1 + HEAD_RECORD_BYTES;
 
 /// Length of the item that says how long the store was in use.
 pub(crate) const UPTIME_ITEM_BYTES: usize = PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 8;
@@ -103,6 +103,8 @@ pub(crate) struct HeadItem {
     pub(crate) account: Account,
     /// When it came.
     pub(crate) stored_at: u64,
+    /// What was promised.
+    pub(crate) terms: LeaseTerms,
     /// Which record of its number: 0 was acknowledged, the others are evidence.
     pub(crate) copy: u8,
     /// Its signature was checked before it was kept.
@@ -114,9 +116,9 @@ impl Item {
     pub(crate) fn encode(&self, key: &WrapKey, out: &mut Vec<u8>) {
         let mut plain = Vec::with_capacity(ITEM_BYTES_MAX);
         match self {
-            Self::Head(HeadItem { account, stored_at, copy, record }) => {
+            Self::Head(HeadItem { account, stored_at, terms, copy, record }) => {
                 plain.put(&[HEAD]).put(account.as_bytes()).u64(*stored_at);
-                plain.put(&[*copy]).put(&record.encode());
+                plain.put(&terms.encode()).put(&[*copy]).put(&record.encode());
             }
             Self::Uptime(seconds) => drop(plain.put(&[UPTIME]).u64(*seconds)),
         }
@@ -132,9 +134,10 @@ impl Item {
         match fields.take::<1>()? {
             [HEAD] => {
                 let (account, stored_at) = (Account::from_bytes(fields.take()?), fields.u64()?);
+                let terms = LeaseTerms::decode(&fields.take()?);
                 let [copy] = fields.take::<1>()?;
                 let record = HeadRecord::kept(Bytes::copy_from_slice(fields.0)).ok()?;
-                Some(Self::Head(HeadItem { account, stored_at, copy, record }))
+                Some(Self::Head(HeadItem { account, stored_at, terms, copy, record }))
             }
             [UPTIME] => {
                 let seconds = fields.u64()?;
@@ -180,7 +183,8 @@ mod tests {
         let keys = HeadKeys::derive(&owner.head, 0, 3);
         let record = keys.make(NonZeroU64::MIN, [4; 32], b"payload", &mut rng).unwrap();
         let account = Account::from_bytes([5; 32]);
-        Item::Head(HeadItem { account, stored_at: 6, copy: 7, record })
+        let terms = LeaseTerms::default();
+        Item::Head(HeadItem { account, stored_at: 6, terms, copy: 7, record })
     }
 
     #[test]

@@ -66,13 +66,13 @@ impl Fixture {
 /// The one write of a head among the effects.
 fn head_write(effects: Vec<Effect>) -> (Ticket, Account, HeadRecord) {
     match <[Effect; 1]>::try_from(effects) {
-        Ok([Effect::WriteHead { ticket, account, record }]) => (ticket, account, record),
+        Ok([Effect::WriteHead { ticket, account, record, .. }]) => (ticket, account, record),
         other => panic!("expected one write, got {other:?}"),
     }
 }
 
 fn kept(is_fork: bool) -> Result<HeadWritten, StoreError> {
-    Ok(HeadWritten { epoch: EPOCH, added_bytes: 2_310, is_fork })
+    Ok(HeadWritten { terms: LeaseTerms::default(), epoch: EPOCH, added_bytes: 2_310, is_fork })
 }
 
 #[test]
