@@ -1,10 +1,13 @@
 //! What every backend of the store must do, the same for all.
 
 use super::store_fixtures::*;
+use super::store_heads::{head, keys};
 use quloud::core::effect::{Found, StoreError, StoredChunk, Written};
 use quloud::core::types::{ChunkId, Ticket};
+use quloud::crypto::head::HeadRecord;
 use quloud::store::catalogue::SledCatalogue;
-use quloud::store::disk::Disk;
+use quloud::store::disk::{Disk, File};
+use quloud::store::heads::KEEP_SUPERSEDED_S;
 use quloud::store::index::Catalogue;
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::segments::FileDisk;
@@ -212,6 +215,40 @@ fn the_catalogue_is_rebuilt_from_the_segments<B: Backend>() {
     assert_eq!(put_one(&mut store, chunk(5, 4000)).lease, lease(5), "leases are in the records");
 }
 
+fn heads_come_back_and_their_ledger_is_written_anew<B: Backend>() {
+    let backend = B::new();
+    let numbers = |store: &Store<B>, index| {
+        let read = store.reader().read_heads(&keys(index).id(), usize::MAX).unwrap();
+        read.iter().map(HeadRecord::number).collect::<Vec<u64>>()
+    };
+    let (mut store, _) = open(&backend, options());
+    for first in (1..460).step_by(51) {
+        store.commit((first..first + 51).map(|number| head(0, number)).collect());
+    }
+    store.commit(vec![head(1, 7)]);
+    assert_eq!(numbers(&store, 0), (1..460).rev().collect::<Vec<u64>>());
+    drop(store);
+    let (mut store, report) = open(&backend, options());
+    assert!(report.ledger_damage.is_empty());
+    assert_eq!((numbers(&store, 0).len(), numbers(&store, 1)), (459, vec![7]));
+    // Most of it is waste after a month.
+    store.commit(vec![head(0, 460), Request::Uptime { passed_s: KEEP_SUPERSEDED_S }]);
+    store.tidy();
+    store.commit(vec![head(0, 461)]);
+    let (uptime, used) = (store.uptime(), store.space().used);
+    drop(store);
+    let (disk, catalogue) = backend.open();
+    assert_eq!(disk.ledgers().unwrap(), [2]);
+    assert!(disk.len(File::Ledger(2)).unwrap() < 1 << 20);
+    catalogue.clear().unwrap();
+    catalogue.flush().unwrap();
+    drop((disk, catalogue));
+    let (store, report) = open(&backend, options());
+    assert!(report.ledger_damage.is_empty());
+    assert_eq!((numbers(&store, 0), numbers(&store, 1)), (vec![461, 460, 459], vec![7]));
+    assert_eq!((store.uptime(), store.space().used), (uptime, used));
+}
+
 fn a_full_store_says_so_and_still_deletes<B: Backend>() {
     let backend = B::new();
     let (mut store, _) = open(&backend, Options { capacity: 100_000, ..options() });
@@ -246,6 +283,7 @@ macro_rules! conformance {
                 a_deleted_chunk_stays_deleted,
                 space_comes_back_after_deletes,
                 the_catalogue_is_rebuilt_from_the_segments,
+                heads_come_back_and_their_ledger_is_written_anew,
                 a_full_store_says_so_and_still_deletes,
             );
         )+

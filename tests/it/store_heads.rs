@@ -28,11 +28,11 @@ type Made = BTreeMap<(u16, u64, u8), HeadRecord>;
 /// Signing costs most of the time of these tests: each record is made once.
 static MADE: LazyLock<Mutex<Made>> = LazyLock::new(Mutex::default);
 
-fn keys(index: u16) -> HeadKeys {
+pub(crate) fn keys(index: u16) -> HeadKeys {
     HeadKeys::derive(&OWNER.head, 0, index)
 }
 
-fn record(index: u16, number: u64, says: u8) -> HeadRecord {
+pub(crate) fn record(index: u16, number: u64, says: u8) -> HeadRecord {
     let mut made = MADE.lock().unwrap();
     let make = || {
         let number = NonZeroU64::new(number).unwrap();
@@ -41,7 +41,7 @@ fn record(index: u16, number: u64, says: u8) -> HeadRecord {
     made.entry((index, number, says)).or_insert_with(make).clone()
 }
 
-fn head(index: u16, number: u64) -> Request {
+pub(crate) fn head(index: u16, number: u64) -> Request {
     let record = record(index, number, 0);
     kept_for(account(u64::from(index % 2)), number, record)
 }

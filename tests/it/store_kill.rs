@@ -7,8 +7,10 @@
 use super::store_conformance::holds;
 use super::store_faults::{Call, FaultyCatalogue, FaultyDisk, Plan, Verdict};
 use super::store_fixtures::*;
+use super::store_heads::{head, keys};
 use quloud::core::effect::{Input, StoreError};
 use quloud::core::types::Ticket;
+use quloud::crypto::head::HeadRecord;
 use quloud::store::catalogue::SledCatalogue;
 use quloud::store::disk::{Disk, DiskError};
 use quloud::store::index::Catalogue;
@@ -70,9 +72,12 @@ fn child() {
             true => Request::Write { ticket: Ticket(*n), chunk: Box::new(chunk(*n, LENGTH)) },
             false => Request::Delete { ticket: Ticket(*n), id: id(*n, LENGTH) },
         });
+        // And the next number of a head with each group.
+        let requests = requests.chain([head(0, number)]);
         for input in store.commit(requests.collect()) {
             match input {
                 Input::ChunksWritten(results) => assert!(results.iter().all(|r| r.1.is_ok())),
+                Input::HeadsWritten(results) => assert!(results.iter().all(|r| r.1.is_ok())),
                 Input::ChunkDeleted { result, .. } => drop(result.unwrap()),
                 other => panic!("not a completion of a group: {other:?}"),
             }
@@ -130,6 +135,12 @@ fn check(dir: &Path, answered: usize, what: &str) {
         }
         let (store, report) = Writer::open(disk, catalogue, wrap_key(), small(), rng(2)).unwrap();
         assert!(report.damage.is_empty(), "{what}: {report:?}");
+        assert!(report.ledger_damage.is_empty(), "{what}: {report:?}");
+        let heads = store.reader().read_heads(&keys(0).id(), 99).unwrap_or_default();
+        let mut heads: Vec<u64> = heads.iter().map(HeadRecord::number).collect();
+        heads.reverse();
+        let expected = |answered: usize| heads.iter().copied().eq(1..=answered as u64);
+        assert!(expected(answered) || expected(answered + 1), "{what}: {heads:?}");
         for n in 0..12 {
             let chunk = chunk(n, LENGTH);
             let whole = holds(&store, &chunk);
