@@ -103,7 +103,8 @@ pub const ACCOUNT_CHUNKS_MAX: usize = 4_096;
 /// The largest number of chunks in one release.
 pub const RELEASES_MAX: usize = 256;
 
-/// The largest number of head records in one answer: the newest, and 16 before it.
+/// The largest number of head records in one answer: those of the newest number, and others before
+/// it.
 pub const HEAD_RECORDS_MAX: usize = 17;
 
 /// The largest head of a stream frame.

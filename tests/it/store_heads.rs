@@ -533,6 +533,52 @@ fn a_full_disk_at_every_step_loses_no_acked_head() {
 }
 
 #[test]
+fn a_full_disk_and_then_a_power_cut_lose_no_acked_head() {
+    let calls = {
+        let (plan, world) = (Plan::none(), World::new());
+        script(&mut world.open(&plan).0);
+        plan.calls()
+    };
+    for full in 0..calls {
+        let world = World::new();
+        let plan = Plan::new(move |at, _| match at {
+            at if at == full => Verdict::Fail(DiskError::Full),
+            at if at > full + 9 => Verdict::Fail(DiskError::Io(5)),
+            _ => Verdict::Do,
+        });
+        let opened = world.try_open(&plan);
+        let acked = opened.map(|(mut store, _)| script(&mut store)).unwrap_or_default();
+        let mut rng = rng(full);
+        world.0.power_cut(&mut rng);
+        world.1.power_cut(&mut rng);
+        check(&world, &acked, &format!("(full at {full}, and cut)"));
+    }
+}
+
+#[test]
+fn every_byte_of_a_ledger_that_changes_is_told_and_costs_one_record() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    for number in 1..=4 {
+        put(&mut store, 0, number).unwrap();
+    }
+    drop(store);
+    let (ledger, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
+    for at in (0..length).step_by(29) {
+        let image = World(Arc::new(world.0.image()), Arc::new(world.1.image()));
+        image.0.flip_bit(ledger, at, 2);
+        let (mut store, report) = image.open(&Plan::none());
+        assert!(!report.ledger_damage.is_empty(), "byte {at}");
+        let left = numbers(&store, 0);
+        assert!(left.len() >= 3 && left.iter().all(|number| (1..=4).contains(number)), "byte {at}");
+        tidy_up(&mut store);
+        drop(store);
+        let (store, report) = image.open(&Plan::none());
+        assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, left), "byte {at}");
+    }
+}
+
+#[test]
 fn a_full_store_has_room_for_heads() {
     // By its capacity, and by its disk, of which others took the rest.
     for (disk, capacity, reserve) in [(64 << 20, 100_000, 0), (400_000, 1 << 30, 200_000)] {

@@ -12,12 +12,14 @@ impl Property for Damage {
 
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         let (node, damage, rotten) = match fact {
-            Fact::Opened { node, report } => (*node, report.damage.as_slice(), 0),
+            Fact::Opened { node, report } => {
+                (*node, report.damage.as_slice(), report.ledger_damage.len())
+            }
             Fact::Scrubbed { node, damage, rotten } => (*node, *damage, *rotten),
             _ => return None,
         };
         let called = rotten > 0 || !damage.is_empty();
         let wrong = called && truth.nodes[node].has_sound_disk();
-        wrong.then(|| format!("{node} finds {rotten} damaged chunks, and {damage:?}"))
+        wrong.then(|| format!("{node} finds {rotten} damaged chunks or heads, and {damage:?}"))
     }
 }
