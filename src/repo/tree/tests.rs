@@ -327,6 +327,50 @@ fn a_part_that_is_lost_is_named_and_the_rest_is_walked() {
     assert_eq!(missing.len() as u64, gap.entries);
 }
 
+/// Folders with files in them, several to a leaf and some cut in two.
+fn many_folders(count: usize) -> Vec<Entry> {
+    let of = |number: usize| {
+        let files = (0..6).map(move |file_number| (number, Some(file_number)));
+        std::iter::once((number, None)).chain(files)
+    };
+    let made = |(number, inner): (usize, Option<usize>)| match inner {
+        Some(inner) => file(&format!("{number:04}/{inner}"), 10),
+        None => folder(&format!("{number:04}")),
+    };
+    (0..count).flat_map(of).map(made).collect()
+}
+
+#[test]
+fn parts_that_are_lost_out_of_turn_cost_only_themselves() {
+    let (mut sink, entries) = (Sink::default(), many_folders(60));
+    let root = write(&entries, SMALL, &mut sink).unwrap().unwrap();
+    let leaves: Vec<ChunkId> = sink.leaves.iter().map(|(id, _)| *id).collect();
+    for (at, (one, other)) in leaves.iter().zip(leaves.iter().skip(2)).enumerate() {
+        let mut walk = TreeWalk::new(&root, b"");
+        let (mut found, mut lost, mut gaps) = (0, 0, 0);
+        loop {
+            match walk.step() {
+                Ok(Step::Entry(_)) => found += 1,
+                Ok(Step::End) => break,
+                Ok(Step::Wait) => {
+                    let wanted: Vec<_> = std::iter::from_fn(|| walk.wanted()).collect();
+                    // What does not come is known first, and the last of it before the others.
+                    let gone = |id: &ChunkId| id == one || id == other;
+                    for chunk in wanted.iter().rev().filter(|chunk| gone(&chunk.reference.id)) {
+                        lost += walk.give_up(chunk.index).unwrap().entries;
+                        gaps += 1;
+                    }
+                    for chunk in wanted.iter().filter(|chunk| !gone(&chunk.reference.id)) {
+                        walk.give(chunk.index, sink.chunks[&chunk.reference.id].clone());
+                    }
+                }
+                Err(fault) => panic!("without the leaves {at} and {}: {fault}", at + 2),
+            }
+        }
+        assert_eq!((found + lost, gaps), (entries.len() as u64, 2), "{at}");
+    }
+}
+
 #[test]
 fn equal_parts_of_two_trees_are_skipped() {
     let mut entries = many(3_000);

@@ -2,8 +2,9 @@
 //! order, so it runs the same over a mesh, a cache and a simulated world.
 //!
 //! Everything is checked in passing: levels, orders, first paths and sums against what the node
-//! above says, each entry on its own, and that each lies in a folder that came before. Memory:
-//! eight chunks that were asked for, one node a level taken apart.
+//! above says, each entry on its own, and that each lies in a folder that came before; behind a part
+//! that is left out it is only known where it begins. Memory: eight chunks a level that were asked
+//! for, one node a level taken apart.
 
 use super::check::{Order, TreeFault, ensure};
 use super::decode::Leaf;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
-/// So many chunks are asked for ahead.
+/// So many chunks are asked for ahead; what was asked for before a node was taken apart stays so.
 const AHEAD: usize = 8;
 
 /// A tree chunk that is needed.
@@ -94,8 +95,6 @@ pub struct TreeWalk {
     order: Order,
     /// Entries before this one are left out.
     from: Vec<u8>,
-    /// What comes next does not follow what came last.
-    jumped: bool,
     next_index: u64,
 }
 
@@ -105,6 +104,16 @@ struct Place {
     child: Child,
     level: u8,
     state: State,
+    before: Before,
+}
+
+/// What is known of the entries before a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// They all come.
+    Come,
+    /// The last ones are left out: which folders they were is not known.
+    LeftOut,
 }
 
 #[derive(Debug)]
@@ -130,13 +139,13 @@ impl TreeWalk {
     pub fn new(root: &TreeRoot, from: &[u8]) -> Self {
         let reference = root.reference.duplicate();
         let child = Child { reference, entries: root.entries, first: Vec::new() };
-        let root = Place { child, level: root.level, state: State::Needed };
+        let (level, state, before) = (root.level, State::Needed, Before::Come);
+        let root = Place { child, level, state, before };
         Self {
             ahead: VecDeque::from([root]),
             leaf: None,
             order: Order::default(),
             from: from.to_vec(),
-            jumped: false,
             next_index: 0,
         }
     }
@@ -162,8 +171,9 @@ impl TreeWalk {
 
     /// A chunk that was asked for does not come: the walk goes on behind what lies below it.
     pub fn give_up(&mut self, index: u64) -> Option<Gap> {
-        let place = self.ahead.remove(self.position(index)?)?;
-        self.jumped = true;
+        let at = self.position(index)?;
+        let place = self.ahead.remove(at)?;
+        self.leave_out_before(at);
         Some(Gap { first: place.child.first, entries: place.child.entries })
     }
 
@@ -186,13 +196,13 @@ impl TreeWalk {
                 return Ok(Step::Wait);
             };
             let plaintext = plaintext.clone();
-            let Some(Place { child, level, .. }) = self.ahead.pop_front() else {
+            let Some(place) = self.ahead.pop_front() else {
                 return Ok(Step::End);
             };
-            if level == 0 {
-                self.open(child, plaintext)?;
+            if place.level == 0 {
+                self.open(place, plaintext)?;
             } else {
-                self.descend(&child, level, plaintext)?;
+                self.descend(&place, plaintext)?;
             }
         }
     }
@@ -205,17 +215,24 @@ impl TreeWalk {
 
     fn skip(&mut self) {
         self.ahead.pop_front();
-        self.jumped = true;
+        self.leave_out_before(0);
+    }
+
+    /// What stood before the place `at` is left out.
+    fn leave_out_before(&mut self, at: usize) {
+        if let Some(place) = self.ahead.get_mut(at) {
+            place.before = Before::LeftOut;
+        }
     }
 
     /// Puts the children of the node in front in its place; false where it has not come.
     fn take_apart(&mut self) -> Result<bool, TreeFault> {
-        let Some(Place { state: State::Here(plaintext), level, .. }) = self.ahead.front() else {
+        let Some(Place { state: State::Here(plaintext), .. }) = self.ahead.front() else {
             return Ok(false);
         };
-        let (plaintext, level) = (plaintext.clone(), *level);
-        if let Some(Place { child, .. }) = self.ahead.pop_front() {
-            self.descend(&child, level, plaintext)?;
+        let plaintext = plaintext.clone();
+        if let Some(place) = self.ahead.pop_front() {
+            self.descend(&place, plaintext)?;
         }
         Ok(true)
     }
@@ -242,8 +259,9 @@ impl TreeWalk {
         Ok(Some(entry))
     }
 
-    fn open(&mut self, said: Child, plaintext: Bytes) -> Result<(), TreeFault> {
-        if std::mem::take(&mut self.jumped) {
+    fn open(&mut self, place: Place, plaintext: Bytes) -> Result<(), TreeFault> {
+        let Place { child: said, before, .. } = place;
+        if before == Before::LeftOut {
             self.order.jump(path::parent(&said.first).unwrap_or_default());
         }
         self.leaf = Some(OpenLeaf { leaf: Leaf::decode(plaintext)?, said, begun: false });
@@ -251,18 +269,19 @@ impl TreeWalk {
     }
 
     /// Puts the children of a node in its place, but those that end before `from`.
-    fn descend(&mut self, above: &Child, level: u8, plaintext: Bytes) -> Result<(), TreeFault> {
+    fn descend(&mut self, place: &Place, plaintext: Bytes) -> Result<(), TreeFault> {
+        let Place { child: above, level, before, .. } = place;
         ensure(above.entries <= ENTRIES_MAX, TreeFault::TooLarge)?;
-        let mut children = node::decode(plaintext, level, above)?;
+        let mut children = node::decode(plaintext, *level, above)?;
         let starts = |child: &Child| path::compare(&child.first, &self.from) != Ordering::Greater;
-        let before = children.iter().skip(1).take_while(|child| starts(child)).count();
-        if before > 0 {
-            children.drain(..before);
-            self.jumped = true;
-        }
+        let ended = children.iter().skip(1).take_while(|child| starts(child)).count();
+        children.drain(..ended);
         for child in children.into_iter().rev() {
-            let level = level.saturating_sub(1);
-            self.ahead.push_front(Place { child, level, state: State::Needed });
+            let (level, state) = (level.saturating_sub(1), State::Needed);
+            self.ahead.push_front(Place { child, level, state, before: Before::Come });
+        }
+        if ended > 0 || *before == Before::LeftOut {
+            self.leave_out_before(0);
         }
         Ok(())
     }
