@@ -218,6 +218,10 @@ impl<'a> Walk<'a> {
         if status.kind != FileType::RegularFile {
             return Err(OpenError::Replaced);
         }
+        if let Some(seen) = self.last.filter(|seen| seen.identity() != status.identity()) {
+            // Another file has the name by now: what was seen first is not recorded under it.
+            self.links.forget(seen.identity());
+        }
         let file = File::from(handle);
         let mut body = status.body();
         body.extents = sparse::extents(&file, &status).map_err(OpenError::Failed)?;

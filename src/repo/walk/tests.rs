@@ -331,6 +331,39 @@ fn what_vanishes_or_is_replaced_leads_nowhere_else() {
 }
 
 #[test]
+fn no_link_names_a_file_that_was_replaced_before_it_was_opened() {
+    let folder = scratch();
+    write(folder.path(), &["a", "other"]);
+    for name in ["b", "c"] {
+        fs::hard_link(folder.path().join("a"), folder.path().join(name)).unwrap();
+    }
+    let options = options(&[folder.path()]);
+    let mut walk = Walk::new(&options).unwrap();
+    let (mut files, mut links) = (Vec::new(), Vec::new());
+    while let Some(found) = walk.next() {
+        let entry = match found {
+            Found::File(entry) => entry,
+            Found::Entry(entry) => {
+                if let What::HardLink(first) = entry.what {
+                    links.push((entry.path, first));
+                }
+                continue;
+            }
+            Found::Fault(fault) => panic!("{fault:?}"),
+        };
+        if entry.path.ends_with(b"/a") {
+            fs::rename(folder.path().join("other"), folder.path().join("a")).unwrap();
+        }
+        assert!(walk.open().is_ok() || entry.path.ends_with(b"/other"));
+        files.push(entry.path);
+    }
+    let ends = |path: &[u8], end: &[u8]| path.ends_with(end);
+    assert!(files.iter().any(|path| ends(path, b"/b")), "the next name is the first one");
+    let [(path, first)] = links.as_slice() else { panic!("{links:?}") };
+    assert!(ends(path, b"/c") && ends(first, b"/b"));
+}
+
+#[test]
 fn a_folder_with_very_many_names_takes_its_names_and_little_more() {
     let mut names = Names::default();
     assert!(names.is_empty());
