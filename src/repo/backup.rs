@@ -19,7 +19,7 @@ use crate::core::types::Locality;
 use crate::crypto::keys::OwnerKeys;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 pub use super::scan::{Entries, Parent};
@@ -80,7 +80,8 @@ pub trait Watch {
     fn fault(&mut self, fault: Fault);
 
     /// The pieces that a listing of an earlier snapshot names, if they can be had without waiting
-    /// long. Those that are held are not handed over again.
+    /// long. Those that are held are not handed over again, and a file that seems unchanged is read
+    /// again unless all of them are: also where none can be had.
     fn pieces_before(&mut self, listing: &ChunkRef) -> Vec<ChunkRef> {
         let _ = listing;
         Vec::new()
@@ -144,13 +145,14 @@ pub fn backup<S: BackupSink, H: Held + Sync, W: Watch>(
         links_forgotten: 0,
     };
     let (sender, receiver) = sync_channel(BATCHES_WAITING_MAX);
+    let (pieces, answers) = channel();
     let complete: Result<bool, BackupError> = thread::scope(|scope| {
         let scanning = scope.spawn(move || {
             let key = &keys.chunker;
-            scan(walk, parents, &ScanContext { key, held, cancel }, sender).is_ok()
+            scan(walk, parents, &ScanContext { key, held, cancel, answers }, sender).is_ok()
         });
-        // The channel closes with this, so the scan ends whatever it is at.
-        driver.drive(Events { receiver, batch: Vec::new().into_iter() }, cancel)?;
+        // The channels close with this, so the scan ends whatever it is at.
+        driver.drive(Events { receiver, pieces, batch: Vec::new().into_iter() }, cancel)?;
         match scanning.join() {
             Ok(complete) => Ok(complete),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -205,6 +207,10 @@ impl<S: BackupSink, H: Held, W: Watch> Driver<'_, '_, S, H, W> {
                     self.store(entry, data, &mut events)?;
                 }
                 Event::Fault(fault) => self.fault(fault),
+                Event::Ask(listing) => {
+                    // Nobody waits where the scan was stopped.
+                    let _ = events.pieces.send(self.watch.pieces_before(&listing));
+                }
                 Event::LinksForgotten(count) => self.links_forgotten = count,
                 // Left over from a file that the engine asked no more pieces of.
                 Event::Piece(_) | Event::End(_) => {}
@@ -286,6 +292,8 @@ fn fatal(error: EngineError) -> BackupError {
 /// What the scan found, in order.
 struct Events {
     receiver: Receiver<Vec<Event>>,
+    /// Where the scan waits for what a listing names.
+    pieces: Sender<Vec<ChunkRef>>,
     batch: std::vec::IntoIter<Event>,
 }
 

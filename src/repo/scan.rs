@@ -1,8 +1,8 @@
 //! A walk beside the trees of earlier snapshots: which files are what they were, and the content of
 //! the others, cut. Runs on a thread of its own, before the one that seals.
 //!
-//! A file is what it was where length, both times and inode number are, where its content is held
-//! by as many as are wanted, and where it last changed more than two seconds before that snapshot
+//! A file is what it was where length, both times and inode number are, where its content, all
+//! pieces of a large one, is held by as many as are wanted, and where it last changed more than two seconds before that snapshot
 //! began: clocks of file systems are coarse, and what changes twice within one tick looks the same.
 //! Such a file is not opened.
 //!
@@ -10,11 +10,14 @@
 //! holes. One that changed meanwhile is read once more; when it changes then, too, it is recorded
 //! as it was read, with the times from before the reading, so that the next backup reads it again.
 //!
+//! Which pieces a large file has, the thread that seals is asked: it has the listings.
+//!
 //! Events go through a short channel in batches. Memory: three batches, each at most 1 MiB and a
 //! piece, and the chunker: 23 MiB in all.
 
 mod read;
 
+use super::reference::ChunkRef;
 use super::sealer::Held;
 use super::tree::path;
 use super::tree::{Content, Entry, What};
@@ -25,7 +28,7 @@ use read::FileReader;
 use std::cmp::Ordering;
 use std::iter::Peekable;
 use std::sync::atomic::{AtomicBool, Ordering as Memory};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, SyncSender};
 
 /// Batches that wait between the scanning thread and the sealing one.
 pub(crate) const BATCHES_WAITING_MAX: usize = 1;
@@ -73,6 +76,8 @@ pub(crate) enum Event {
     End(Ended),
     /// Something is wrong with a name.
     Fault(Fault),
+    /// The scan waits for the pieces that this listing names.
+    Ask(ChunkRef),
     /// Links that are recorded as files, for lack of memory.
     LinksForgotten(u64),
 }
@@ -106,6 +111,8 @@ pub(crate) struct ScanContext<'a, H> {
     pub(crate) key: &'a ChunkerKey,
     pub(crate) held: &'a H,
     pub(crate) cancel: &'a AtomicBool,
+    /// What comes of each [`Event::Ask`]; nothing where the pieces cannot be had.
+    pub(crate) answers: Receiver<Vec<ChunkRef>>,
 }
 
 /// Scans until the end of the walk, or until nobody takes events any more.
@@ -123,7 +130,7 @@ pub(crate) fn scan<H: Held>(
         match found {
             Found::Entry(entry) => out.send(Event::Keep(entry))?,
             Found::Fault(fault) => out.send(Event::Fault(fault))?,
-            Found::File(entry) => match earlier.find(&entry, context.held) {
+            Found::File(entry) => match earlier.find(&entry, context, &mut out)? {
                 Before::Same(before) => out.send(Event::Keep(before))?,
                 Before::Other(before) => files.read(&mut walk, entry, before, &mut out)?,
             },
@@ -175,7 +182,7 @@ fn held_bytes(event: &Event) -> usize {
         Event::File { entry, data: Data::Whole(data), .. } => of(entry) + data.len(),
         Event::Piece(piece) => piece.len(),
         Event::Fault(fault) => fault.path.len(),
-        Event::End(_) | Event::LinksForgotten(_) => 0,
+        Event::Ask(_) | Event::End(_) | Event::LinksForgotten(_) => 0,
     }
 }
 
@@ -199,32 +206,56 @@ impl<'a> Earlier<'a> {
     }
 
     /// Moves on to the path of a file that the walk has found.
-    fn find(&mut self, file: &Entry, held: &impl Held) -> Before {
+    fn find<H: Held>(
+        &mut self,
+        file: &Entry,
+        context: &ScanContext<'_, H>,
+        out: &mut Out<'_>,
+    ) -> Result<Before, Stopped> {
         let mut other = None;
         for (started_ns, entries) in &mut self.parents {
             let behind = |entry: &Entry| path::compare(&entry.path, &file.path) == Ordering::Less;
             while entries.next_if(behind).is_some() {}
             let Some(entry) = entries.next_if(|entry| entry.path == file.path) else { continue };
-            if is_same(file, &entry, started_ns.saturating_sub(SETTLED_NS), held) {
-                return Before::Same(entry);
+            let same = is_same(file, &entry, started_ns.saturating_sub(SETTLED_NS));
+            if same && is_held(&entry, context, out)? {
+                return Ok(Before::Same(entry));
             }
             if let What::File(body) = entry.what {
                 other.get_or_insert(body.content);
             }
         }
-        Before::Other(other)
+        Ok(Before::Other(other))
+    }
+}
+
+/// Whether all of a file's content is held: of a large one its listing and every piece.
+fn is_held<H: Held>(
+    entry: &Entry,
+    context: &ScanContext<'_, H>,
+    out: &mut Out<'_>,
+) -> Result<bool, Stopped> {
+    let What::File(body) = &entry.what else { return Ok(false) };
+    let all = |reference: &ChunkRef| context.held.is_held(&reference.id);
+    match &body.content {
+        Content::None => Ok(true),
+        Content::Packed { pack: chunk, .. } | Content::Piece(chunk) => Ok(all(chunk)),
+        Content::Listing(root) if !all(root) => Ok(false),
+        Content::Listing(root) => {
+            out.send(Event::Ask(root.duplicate()))?;
+            out.flush()?;
+            let pieces = context.answers.recv().map_err(|_| Stopped)?;
+            // What cannot be looked at is not believed: the file is read.
+            Ok(!pieces.is_empty() && pieces.iter().all(all))
+        }
     }
 }
 
 /// Whether the file is what `before` says, which was seen when everything older than `settled_ns`
 /// was settled.
-fn is_same(file: &Entry, before: &Entry, settled_ns: i64, held: &impl Held) -> bool {
+fn is_same(file: &Entry, before: &Entry, settled_ns: i64) -> bool {
     let (What::File(body), What::File(old)) = (&file.what, &before.what) else { return false };
     let stamp = body.bytes == old.bytes && body.inode == old.inode;
     let settled = before.mtime_ns < settled_ns && old.inode.ctime_ns < settled_ns;
-    stamp
-        && settled
-        && file.mtime_ns == before.mtime_ns
-        && !before.unreadable
-        && old.content.reference().is_none_or(|reference| held.is_held(&reference.id))
+    stamp && settled && file.mtime_ns == before.mtime_ns && !before.unreadable
 }

@@ -256,7 +256,8 @@ fn an_unchanged_file_is_not_opened() {
     File::open(in_folder("touched")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     let held = Acked(mesh.chunks.keys().copied().collect());
     let earlier = Earlier { parents: vec![parent(&root, &mesh)], ..nothing() };
-    let mut seen = Seen::default();
+    let listings = listing_of("large", &root, &mesh);
+    let mut seen = Seen { listings, ..Seen::default() };
     let ((done, more), opened) =
         opened_in(folder.path(), || run(&options, earlier, (&held, &mut seen), || {}));
     let done = done.unwrap();
@@ -291,6 +292,42 @@ fn what_was_not_settled_or_is_not_held_is_read_again() {
     }
 }
 
+/// What the listing of a large file names.
+fn listing_of(name: &str, root: &TreeRoot, mesh: &Mesh) -> BTreeMap<ChunkId, Vec<ChunkRef>> {
+    let found = entries(root, mesh);
+    let What::File(FileBody { content: Content::Listing(list), .. }) = &named(&found, name).what
+    else {
+        panic!("it has a listing")
+    };
+    BTreeMap::from([(list.id, pieces(list, mesh))])
+}
+
+#[test]
+fn a_large_file_of_which_one_piece_is_lost_is_read_again() {
+    let folder = scratch();
+    write(folder.path().join("large"), &noise(3_000_000, 1));
+    let options = options(&[folder.path()]);
+    let (first, mesh) = clean(&options);
+    let root = first.built.root.unwrap();
+    let listings = listing_of("large", &root, &mesh);
+    let lost = listings.values().next().unwrap().last().unwrap().id;
+    let all = || Acked(mesh.chunks.keys().copied().collect());
+    let mut without = all();
+    without.0.remove(&lost);
+    for (what, held, known, unchanged) in [
+        ("all are held", all(), true, 1),
+        ("one is lost", without, true, 0),
+        ("nobody knows which there are", all(), false, 0),
+    ] {
+        let earlier = Earlier { parents: vec![parent(&root, &mesh)], ..nothing() };
+        let listings = if known { listing_of("large", &root, &mesh) } else { BTreeMap::new() };
+        let mut seen = Seen { listings, ..Seen::default() };
+        let (done, more) = run(&options, earlier, (&held, &mut seen), || {});
+        assert_eq!(done.unwrap().built.unchanged, unchanged, "{what}");
+        assert_eq!(more.chunks.contains_key(&lost), what == "one is lost", "{what}");
+    }
+}
+
 #[test]
 fn a_parent_that_ends_early_is_used_as_far_as_it_goes() {
     let folder = scratch();
@@ -322,12 +359,7 @@ fn a_changed_large_file_hands_over_its_changed_pieces() {
     let options = options(&[folder.path()]);
     let (first, mut mesh) = clean(&options);
     let root = first.built.root.unwrap();
-    let found = entries(&root, &mesh);
-    let What::File(FileBody { content: Content::Listing(list), .. }) = &named(&found, "large").what
-    else {
-        panic!("it has a listing")
-    };
-    let listings = BTreeMap::from([(list.id, pieces(list, &mesh))]);
+    let listings = listing_of("large", &root, &mesh);
     bytes[7_000_000] ^= 1;
     write(folder.path().join("large"), &bytes);
     let held = Acked(mesh.chunks.keys().copied().collect());
