@@ -7,6 +7,7 @@
 //! as a shell completes it, means that place in that root.
 
 use super::pattern::{Pattern, PatternFault};
+use super::snapshot::{EXCLUDES_BYTES_MAX, recorded_bytes};
 
 /// The name of the file that marks a folder as a cache.
 pub const CACHE_TAG_NAME: &[u8] = b"CACHEDIR.TAG";
@@ -48,12 +49,17 @@ pub enum ExcludeFault {
     /// Above [`PATTERNS_MAX`].
     #[error("there are more than {PATTERNS_MAX} patterns")]
     TooMany,
+    /// Together above [`EXCLUDES_BYTES_MAX`].
+    #[error("the patterns take more than {EXCLUDES_BYTES_MAX} bytes: no snapshot can record them")]
+    TooLong,
 }
 
 /// Patterns, in the order in which they were given.
 #[derive(Debug, Clone, Default)]
 pub struct Excludes {
     patterns: Vec<Pattern>,
+    /// What they take in a snapshot.
+    bytes: usize,
 }
 
 impl Excludes {
@@ -104,7 +110,7 @@ impl Excludes {
             let mark = if pattern.is_negated() { b"!".as_slice() } else { b"" };
             Pattern::parse(&[mark, rest].concat()).ok().flatten()
         });
-        Self { patterns: patterns.collect() }
+        Self { patterns: patterns.collect(), bytes: self.bytes }
     }
 
     /// The patterns as they were given, for the snapshot.
@@ -118,10 +124,16 @@ impl Excludes {
     }
 
     fn push(&mut self, pattern: Option<Pattern>) -> Result<(), ExcludeFault> {
-        if pattern.is_some() && self.patterns.len() >= PATTERNS_MAX {
+        let Some(pattern) = pattern else { return Ok(()) };
+        if self.patterns.len() >= PATTERNS_MAX {
             return Err(ExcludeFault::TooMany);
         }
-        self.patterns.extend(pattern);
+        let bytes = self.bytes.saturating_add(recorded_bytes(pattern.source()));
+        if bytes > EXCLUDES_BYTES_MAX {
+            return Err(ExcludeFault::TooLong);
+        }
+        self.bytes = bytes;
+        self.patterns.push(pattern);
         Ok(())
     }
 }
@@ -195,6 +207,10 @@ mod tests {
         assert!(said.starts_with("the pattern \"x\\\\\" cannot match anything: "), "{said}");
         let many = "a\n".repeat(PATTERNS_MAX);
         assert_eq!(Excludes::default().add_lines(many.as_bytes()), Ok(()));
+        let long = "a".repeat(4_000) + "\n";
+        let (most, more) = (long.repeat(10), long.repeat(11));
+        assert_eq!(Excludes::default().add_lines(most.as_bytes()), Ok(()));
+        assert_eq!(Excludes::default().add_lines(more.as_bytes()), Err(ExcludeFault::TooLong));
         let many = "a\n".repeat(PATTERNS_MAX + 1);
         assert_eq!(Excludes::default().add_lines(many.as_bytes()), Err(ExcludeFault::TooMany));
     }

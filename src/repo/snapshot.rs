@@ -30,6 +30,32 @@ use zeroize::Zeroizing;
 /// The longest snapshot.
 pub const SNAPSHOT_BYTES_MAX: usize = 64 << 10;
 
+/// The most that all patterns take in a snapshot. With those of roots and tags this leaves room for
+/// all else, so that what is bounded before a backup begins can be recorded at its end.
+pub const EXCLUDES_BYTES_MAX: usize = 40 << 10;
+
+/// The most that all roots take.
+pub const ROOTS_BYTES_MAX: usize = 16 << 10;
+
+/// The most that all tags take.
+pub const TAGS_BYTES_MAX: usize = 6 << 10;
+
+/// What a pattern or a root takes in a snapshot, its length included.
+pub fn recorded_bytes(path: &[u8]) -> usize {
+    path.len().saturating_add(2)
+}
+
+/// Whether a snapshot can have these tags.
+///
+/// # Errors
+/// [`SnapshotFault::Text`]: one of more than 255 bytes, more than 255, or more than
+/// [`TAGS_BYTES_MAX`] in all.
+pub fn check_tags(tags: &[String]) -> Result<(), SnapshotFault> {
+    let short = u8::try_from(tags.len()).is_ok() && tags.iter().all(|tag| tag.len() <= 255);
+    let bytes = tags.iter().fold(0_usize, |sum, tag| sum.saturating_add(tag.len() + 1));
+    if short && bytes <= TAGS_BYTES_MAX { Ok(()) } else { Err(SnapshotFault::Text) }
+}
+
 /// The only version there is.
 pub const SNAPSHOT_VERSION: u8 = 1;
 
@@ -353,6 +379,28 @@ mod tests {
         assert_eq!(*found.encode().unwrap(), *bytes);
         let tree = found.tree.unwrap();
         assert_eq!(tree.reference.ck.expose(), &[1; 32]);
+    }
+
+    #[test]
+    fn the_most_that_may_be_asked_for_can_be_recorded() {
+        let paths = |most: usize| {
+            let path = [b"/".as_slice(), &[b'p'; 253]].concat();
+            vec![path; most / 256]
+        };
+        let tags = vec!["t".repeat(255); TAGS_BYTES_MAX / 256];
+        assert_eq!(check_tags(&tags), Ok(()));
+        let largest = Snapshot {
+            host: "h".repeat(255),
+            roots: paths(ROOTS_BYTES_MAX),
+            tags,
+            excludes: paths(EXCLUDES_BYTES_MAX),
+            program: "p".repeat(255),
+            ..snapshot()
+        };
+        assert!(largest.encode().is_ok());
+        for tags in [vec!["t".repeat(256)], vec![String::new(); 256], vec!["t".repeat(99); 62]] {
+            assert_eq!(check_tags(&tags), Err(SnapshotFault::Text));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is to be backed up: paths as the user named them, and where they are.
 
 use super::fault::{Fault, FaultKind};
+use crate::repo::snapshot::{ROOTS_BYTES_MAX, recorded_bytes};
 use crate::repo::tree::path::{self, PathFault};
 use std::fs;
 use std::io;
@@ -39,6 +40,9 @@ pub enum RootError {
         /// What the system says.
         source: io::Error,
     },
+    /// More, or longer ones, than a snapshot can record.
+    #[error("the paths take more than {ROOTS_BYTES_MAX} bytes: back up a folder that they lie in")]
+    TooMany,
     /// No paths.
     #[error("there is nothing to back up")]
     None,
@@ -103,6 +107,10 @@ impl Roots {
         found.roots.dedup_by(|next, before| {
             before.path.is_empty() || path::is_within(&next.path, &before.path)
         });
+        let bytes = found.roots.iter().map(|root| recorded_bytes(&root.absolute()));
+        if bytes.sum::<usize>() > ROOTS_BYTES_MAX {
+            return Err(RootError::TooMany);
+        }
         match (found.roots.is_empty(), missing) {
             (true, Some((path, source))) => Err(RootError::Missing { path, source }),
             (true, None) => Err(RootError::None),

@@ -217,6 +217,20 @@ fn a_root_that_is_not_there_is_said_and_the_others_are_walked() {
 }
 
 #[test]
+fn more_roots_than_a_snapshot_can_record_are_refused_before_the_walk() {
+    let folder = scratch();
+    let deep: PathBuf = std::iter::repeat_n("d".repeat(250), 13).collect();
+    let roots: Vec<_> = (0..6).map(|number: u8| folder.path().join(number.to_string()).join(&deep)).collect();
+    roots.iter().for_each(|root| fs::create_dir_all(root).unwrap());
+    let refused = |count: usize| {
+        let roots: Vec<&Path> = roots.iter().take(count).map(PathBuf::as_path).collect();
+        Walk::new(&options(&roots)).map(drop)
+    };
+    assert!(refused(4).is_ok());
+    assert!(matches!(refused(6), Err(RootError::TooMany)));
+}
+
+#[test]
 fn rules_are_those_of_each_root() {
     let folder = scratch();
     write(folder.path(), &["a/cache/x", "a/keep/cache/x", "a/x.o", "a/keep.o", "b/cache/x"]);
