@@ -19,7 +19,9 @@
 
 use super::reference::ChunkRef;
 use crate::core::types::{DeviceId, NodeId};
-use crate::crypto::head::{HEAD_PAYLOAD_BYTES, HeadKeys, HeadRecord, NUMBER_AHEAD_MAX};
+use crate::crypto::head::{
+    HEAD_PAYLOAD_BYTES, HeadError, HeadKeys, HeadRecord, NUMBER_AHEAD_MAX,
+};
 use bytes::Buf;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -237,14 +239,29 @@ pub enum Verdict {
         /// The highest number that came.
         highest: u64,
     },
-    /// Two records with one number, or one that does not follow what was seen: two devices write
-    /// this head, or somebody has its key.
+    /// Two records with one number, or one that does not follow the one before it: two devices write
+    /// this head, or somebody has its key. Also where later records follow only one of them.
     Fork {
         /// The number.
         number: u64,
         /// Hashes of the records with it, and who has which.
         records: BTreeMap<[u8; 32], Vec<NodeId>>,
     },
+    /// The highest one is signed, and this version cannot read what it says: a newer version wrote
+    /// it, or somebody has its key. No older one counts.
+    Unreadable {
+        /// Its number.
+        number: u64,
+    },
+}
+
+/// Whether what counts now is known to follow what was seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// It is that, or follows it step by step; or nothing was seen.
+    ToSeen,
+    /// What lies between did not come: nothing speaks against it, and nothing proves it.
+    Unknown,
 }
 
 /// The record that counts, and who says so.
@@ -260,6 +277,8 @@ pub struct Agreement {
     pub older: Vec<NodeId>,
     /// Who is named in it as keeping it and was not among those that answered.
     pub silent: Vec<NodeId>,
+    /// Whether it is known to follow what was seen.
+    pub linked: Linked,
 }
 
 impl Agreement {
@@ -270,9 +289,10 @@ impl Agreement {
     }
 }
 
-/// Judges what came of head `index`: the highest number counts. A record whose payload does not
-/// open, does not read, or says another number or index than the record's is ignored, and so is one
-/// more than [`NUMBER_AHEAD_MAX`] ahead of what was `seen` (its number and hash).
+/// Judges what came of head `index`: the highest number counts. A record of another head is
+/// ignored, and so is one more than [`NUMBER_AHEAD_MAX`] ahead of what was `seen` (its number and
+/// hash). Of all others, also those with lower numbers, it is checked that they are one chain, as
+/// far down as what was seen: what was before that was judged then.
 pub fn judge(
     keys: &HeadKeys,
     index: u16,
@@ -281,62 +301,79 @@ pub fn judge(
 ) -> Verdict {
     let most = seen.map_or(u64::MAX, |(number, _)| number.saturating_add(NUMBER_AHEAD_MAX));
     let mut best: BTreeMap<NodeId, u64> = BTreeMap::new();
-    let mut highest: BTreeMap<[u8; 32], (HeadPayload, &HeadRecord, Vec<NodeId>)> = BTreeMap::new();
-    let mut number = 0;
+    let mut found = Found::new();
     for (node, record) in records {
-        let Some(payload) = payload_of(keys, index, record) else { continue };
-        if record.number() > most {
+        let number = record.number();
+        let Some(payload) = payload_of(keys, index, record).filter(|_| number <= most) else {
             continue;
-        }
-        let newest = best.entry(*node).or_default();
-        *newest = record.number().max(*newest);
-        if record.number() > number {
-            number = record.number();
-            highest.clear();
-        }
-        if record.number() == number {
-            let (.., nodes) =
-                highest.entry(record.hash()).or_insert_with(|| (payload, record, Vec::new()));
-            nodes.push(*node);
-        }
-    }
-    if let Some((known, hash)) = seen {
-        if number < known && number > 0 {
-            return Verdict::Behind { highest: number };
-        }
-        let follows = |found: &[u8; 32], record: &HeadRecord| match number.checked_sub(known) {
-            Some(0) => *found == hash,
-            Some(1) => record.previous() == hash,
-            _ => true,
         };
-        if highest.iter().any(|(found, (_, record, _))| !follows(found, record)) {
-            return fork(number, highest);
+        let newest = best.entry(*node).or_default();
+        *newest = number.max(*newest);
+        let same = found.entry(number).or_default();
+        let candidate = same.entry(record.hash()).or_insert_with(|| (payload, record, Vec::new()));
+        candidate.2.push(*node);
+    }
+    let Some(number) = found.keys().next_back().copied() else { return Verdict::None };
+    if seen.is_some_and(|(known, _)| number < known) {
+        return Verdict::Behind { highest: number };
+    }
+    if let Some(number) = forked(&found, seen) {
+        let records = found.remove(&number).unwrap_or_default().into_iter();
+        let records = records.map(|(hash, (.., nodes))| (hash, nodes)).collect();
+        return Verdict::Fork { number, records };
+    }
+    let linked = match seen {
+        Some((known, _)) if known < number => {
+            let between = found.range(known.saturating_add(1)..).count() as u64;
+            if between == number - known { Linked::ToSeen } else { Linked::Unknown }
         }
-    }
-    if highest.len() > 1 {
-        return fork(number, highest);
-    }
-    let Some((_, (payload, record, agree))) = highest.pop_first() else {
-        return Verdict::None;
+        _ => Linked::ToSeen,
+    };
+    let highest = found.remove(&number).and_then(|mut same| same.pop_first());
+    let Some((_, (Some(payload), record, agree))) = highest else {
+        return Verdict::Unreadable { number };
     };
     let older = best.iter().filter(|(_, newest)| **newest < number).map(|(node, _)| *node);
     let answered = |node: &&NodeId| !best.contains_key(*node);
     let silent = payload.holders.iter().filter(answered).copied().collect();
     let (record, older) = (record.clone(), older.collect());
-    Verdict::Current(Box::new(Agreement { record, payload, agree, older, silent }))
+    Verdict::Current(Box::new(Agreement { record, payload, agree, older, silent, linked }))
 }
 
-fn payload_of(keys: &HeadKeys, index: u16, record: &HeadRecord) -> Option<HeadPayload> {
-    let payload = HeadPayload::decode(&keys.open(record).ok()?).ok()?;
-    (payload.number == record.number() && payload.index == index).then_some(payload)
+/// Records by number and hash: what each says, if it can be read, and who has it.
+type Found<'a> =
+    BTreeMap<u64, BTreeMap<[u8; 32], (Option<HeadPayload>, &'a HeadRecord, Vec<NodeId>)>>;
+
+/// The highest number with two records, or with one that does not follow the one before it.
+fn forked(found: &Found<'_>, seen: Option<(u64, [u8; 32])>) -> Option<u64> {
+    let floor = seen.map_or(0, |(known, _)| known);
+    let seen_hash = |number: u64| seen.filter(|(known, _)| *known == number).map(|(_, hash)| hash);
+    let came_hash = |number: u64| found.get(&number).and_then(|same| same.keys().next().copied());
+    let agrees = |number: u64, same: &BTreeMap<[u8; 32], (_, &HeadRecord, _)>| {
+        let before = number.checked_sub(1).filter(|before| *before >= floor);
+        let before = before.and_then(|before| seen_hash(before).or_else(|| came_hash(before)));
+        let follows = |record: &HeadRecord| before.is_none_or(|hash| record.previous() == hash);
+        let is_seen = |hash: &[u8; 32]| seen_hash(number).is_none_or(|seen| seen == *hash);
+        let each = |(hash, (_, record, _)): (&[u8; 32], &(_, &HeadRecord, _))| {
+            is_seen(hash) && follows(record)
+        };
+        same.len() == 1 && same.iter().all(each)
+    };
+    let mut checked = found.range(floor..).rev();
+    checked.find(|(number, same)| !agrees(**number, same)).map(|(number, _)| *number)
 }
 
-fn fork(
-    number: u64,
-    records: BTreeMap<[u8; 32], (HeadPayload, &HeadRecord, Vec<NodeId>)>,
-) -> Verdict {
-    let records = records.into_iter().map(|(hash, (.., nodes))| (hash, nodes)).collect();
-    Verdict::Fork { number, records }
+/// What a record of this head says: `None` where it is another head's, `Some(None)` where whoever
+/// has the key signed what this version cannot read.
+fn payload_of(keys: &HeadKeys, index: u16, record: &HeadRecord) -> Option<Option<HeadPayload>> {
+    let opened = match keys.open(record) {
+        Ok(opened) => opened,
+        Err(HeadError::WrongHead) => return None,
+        Err(_) => return Some(None),
+    };
+    let payload = HeadPayload::decode(&opened).ok();
+    let agrees = |said: &HeadPayload| said.number == record.number() && said.index == index;
+    Some(payload.filter(agrees))
 }
 
 #[cfg(test)]

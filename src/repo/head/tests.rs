@@ -171,7 +171,42 @@ fn fork_detected() {
 }
 
 #[test]
-fn what_does_not_open_or_agree_is_ignored() {
+fn a_fork_below_the_highest_number_is_detected() {
+    let (one, other) = (record(6, [1; 32]), record(6, [2; 32]));
+    let later = record(7, one.hash());
+    let came = [(node(1), later.clone()), (node(2), other.clone()), (node(3), one.clone())];
+    let verdict = judge(&keys(), INDEX, &came, None);
+    assert!(matches!(verdict, Verdict::Fork { number: 6, .. }), "{verdict:?}");
+    // Each number has one record, and the later one does not follow the other.
+    let verdict = judge(&keys(), INDEX, &came[..2], None);
+    assert!(matches!(verdict, Verdict::Fork { number: 7, .. }), "{verdict:?}");
+    // What was before that which was seen was judged then.
+    let seen = Some((7, later.hash()));
+    assert_eq!(current(judge(&keys(), INDEX, &came, seen)).record, later);
+}
+
+#[test]
+fn a_record_is_linked_to_what_was_seen_by_those_between() {
+    let six = record(6, [1; 32]);
+    let seven = record(7, six.hash());
+    let eight = record(8, seven.hash());
+    let linked = |came: &[&HeadRecord], seen| {
+        let came: Vec<_> = came.iter().map(|record| (node(1), (*record).clone())).collect();
+        current(judge(&keys(), INDEX, &came, seen)).linked
+    };
+    let seen = Some((6, six.hash()));
+    assert_eq!(linked(&[&eight], seen), Linked::Unknown);
+    assert_eq!(linked(&[&eight, &seven], seen), Linked::ToSeen);
+    assert_eq!(linked(&[&seven, &six], seen), Linked::ToSeen);
+    assert_eq!((linked(&[&six], seen), linked(&[&eight], None)), (Linked::ToSeen, Linked::ToSeen));
+    // Two steps behind what was seen, and on another way.
+    let came = [(node(1), eight), (node(2), seven)];
+    let verdict = judge(&keys(), INDEX, &came, Some((6, [9; 32])));
+    assert!(matches!(verdict, Verdict::Fork { number: 7, .. }), "{verdict:?}");
+}
+
+#[test]
+fn a_stranger_is_ignored_and_what_cannot_be_read_is_said() {
     let good = record(5, [0; 32]);
     let stranger = HeadKeys::derive(&owner(2).head, 0, INDEX);
     let first = NonZeroU64::MIN;
@@ -181,21 +216,26 @@ fn what_does_not_open_or_agree_is_ignored() {
     };
     let bytes = payload(9).encode().unwrap();
     let elsewhere = HeadPayload { index: 4, ..payload(9) }.encode().unwrap();
-    let came = [
-        (node(1), good.clone()),
-        (node(2), make(&stranger, 9, &bytes, &mut rng)),
-        (node(3), make(&keys(), 8, &bytes, &mut rng)),
-        (node(4), make(&keys(), 9, &elsewhere, &mut rng)),
-        (node(5), make(&keys(), 9, b"nothing", &mut rng)),
-    ];
+    let came = [(node(1), good.clone()), (node(2), make(&stranger, 9, &bytes, &mut rng))];
     let found = current(judge(&keys(), INDEX, &came, None));
-    assert_eq!((found.record, found.agree), (good, vec![node(1)]));
+    assert_eq!((found.record, found.agree), (good.clone(), vec![node(1)]));
+    for (number, said) in [(8, bytes.as_slice()), (9, elsewhere.as_slice()), (9, b"nothing")] {
+        let odd = make(&keys(), number, said, &mut rng);
+        let came = [(node(1), good.clone()), (node(2), odd.clone())];
+        let verdict = judge(&keys(), INDEX, &came, None);
+        let same = matches!(verdict, Verdict::Unreadable { number: at } if at == number);
+        assert!(same, "{verdict:?}");
+        // One that came after it counts.
+        let later = record(number + 1, odd.hash());
+        let came = [(node(1), later.clone()), (node(2), odd)];
+        assert_eq!(current(judge(&keys(), INDEX, &came, None)).record, later);
+    }
 }
 
 #[test]
 fn a_jump_of_more_than_65536_is_refused() {
-    let (near, far) =
-        (record(5 + NUMBER_AHEAD_MAX, [0; 32]), record(6 + NUMBER_AHEAD_MAX, [0; 32]));
+    let near = record(5 + NUMBER_AHEAD_MAX, [0; 32]);
+    let far = record(6 + NUMBER_AHEAD_MAX, near.hash());
     let seen = Some((5, [9; 32]));
     let came = [(node(1), near.clone()), (node(2), far.clone())];
     assert_eq!(current(judge(&keys(), INDEX, &came, seen)).record, near);

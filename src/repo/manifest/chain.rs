@@ -2,7 +2,7 @@
 
 use super::{Body, Checkpoint, ManifestEntry, ManifestFault};
 use crate::core::types::DeviceId;
-use crate::repo::head::{HeadPayload, RECENT_MAX};
+use crate::repo::head::{HeadPayload, Linked, RECENT_MAX};
 use crate::repo::reference::ChunkRef;
 use zeroize::Zeroizing;
 
@@ -71,6 +71,7 @@ pub struct Chain {
     lamport: u64,
     checkpoint: Option<(u64, ChunkRef)>,
     recent: Vec<ChunkRef>,
+    linked: Linked,
 }
 
 /// What a checked chain says: the checkpoint, and the entries behind it in their order.
@@ -86,13 +87,14 @@ impl Chain {
     /// A chain without entries.
     pub fn new(device: DeviceId, index: u16, generation: u32) -> Self {
         let (newest, recent) = ([0; 32], Vec::new());
-        let (length, lamport, checkpoint) = (0, 0, None);
-        Self { device, index, generation, length, newest, lamport, checkpoint, recent }
+        let (length, lamport, checkpoint, linked) = (0, 0, None, Linked::ToSeen);
+        Self { device, index, generation, length, newest, lamport, checkpoint, recent, linked }
     }
 
     /// Checks numbers, hashes and Lamport times from the checkpoint to what the head names:
     /// `entries` are the plaintexts of the checkpoint, if there is one, and of the recent entries.
-    /// What was seen of the chain before must be part of it still.
+    /// What was seen of the chain before must be part of it still; where the checkpoint covers it,
+    /// that cannot be told, and [`Self::linked`] says so.
     ///
     /// # Errors
     /// [`ChainFault`], whatever was given.
@@ -116,13 +118,7 @@ impl Chain {
         }
         check_numbers(first, wanted, &read)?;
         check_links(head, generation, &read)?;
-        if let Some(Seen { length, newest }) = seen
-            && let Some(number) = length.checked_sub(1)
-            && let Some((_, hash)) = read.iter().find(|(entry, _)| entry.number == number)
-            && *hash != newest
-        {
-            return Err(ChainFault::Altered { number });
-        }
+        let linked = check_seen(&read, seen)?;
         let mut entries: Vec<ManifestEntry> = read.into_iter().map(|(entry, _)| entry).collect();
         let lamport = entries.last().map_or(0, |entry| entry.lamport);
         let checkpoint = if head.checkpoint.is_some() {
@@ -142,6 +138,7 @@ impl Chain {
             lamport,
             checkpoint: head.checkpoint.as_ref().map(duplicate),
             recent: head.recent.iter().map(ChunkRef::duplicate).collect(),
+            linked,
         };
         Ok((chain, ChainView { checkpoint, entries }))
     }
@@ -174,9 +171,21 @@ impl Chain {
         }
     }
 
-    /// Whether the head has no room for one more entry: a checkpoint comes first.
+    /// Whether a checkpoint comes before the next entry. The head has still room for one then: for
+    /// what is forgotten where there are too many snapshots for a checkpoint.
     pub fn needs_checkpoint(&self) -> bool {
+        self.recent.len() >= RECENT_MAX - 1
+    }
+
+    /// Whether the head has no room for one more entry. What is to be forgotten is said to
+    /// [`Merged::forget`](super::merge::Merged::forget) then, and a checkpoint says it alone.
+    pub fn is_full(&self) -> bool {
         self.recent.len() >= RECENT_MAX
+    }
+
+    /// Whether the chain is known to go on from what was seen before.
+    pub fn linked(&self) -> Linked {
+        self.linked
     }
 
     /// How long it is, and the hash of its last entry: what to remember of it.
@@ -197,6 +206,19 @@ impl Chain {
         head.checkpoint = self.checkpoint.as_ref().map(duplicate);
         head.recent = self.recent.iter().map(ChunkRef::duplicate).collect();
         head.lamport = head.lamport.max(self.lamport);
+    }
+}
+
+/// What was seen must be what stands there now, or what the checkpoint follows.
+fn check_seen(read: &[Read], seen: Option<Seen>) -> Result<Linked, ChainFault> {
+    let Some(Seen { length, newest }) = seen else { return Ok(Linked::ToSeen) };
+    let Some(number) = length.checked_sub(1) else { return Ok(Linked::ToSeen) };
+    let stands = read.iter().find(|(entry, _)| entry.number == number).map(|(_, hash)| *hash);
+    let first = read.first().filter(|(entry, _)| entry.number == length);
+    match stands.or_else(|| first.map(|(entry, _)| entry.previous)) {
+        Some(hash) if hash != newest => Err(ChainFault::Altered { number }),
+        Some(_) => Ok(Linked::ToSeen),
+        None => Ok(Linked::Unknown),
     }
 }
 

@@ -92,6 +92,11 @@ impl Merged {
         }
     }
 
+    /// An entry with this Lamport time was seen. The time of a checkpoint is in no view.
+    pub fn saw(&mut self, lamport: u64) {
+        self.lamport = self.lamport.max(lamport);
+    }
+
     /// What is to be kept: added by some device and forgotten by none, in the order of the ids.
     pub fn live(&self) -> impl Iterator<Item = &Live> {
         let kept = |(id, _): &(&SnapshotId, &Live)| !self.forgotten.contains_key(*id);
@@ -154,7 +159,9 @@ impl Merged {
         }
     }
 
-    fn forget(&mut self, index: u16, id: SnapshotId) {
+    /// The device with head `index` forgets this snapshot, whatever its chain says of it: for what
+    /// a checkpoint is to say that has no entry yet.
+    pub fn forget(&mut self, index: u16, id: SnapshotId) {
         self.forgotten.entry(id).or_default().insert(index);
     }
 

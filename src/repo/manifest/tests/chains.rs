@@ -1,7 +1,7 @@
 //! Chains: what was tampered with, left out, put in another order or rolled back is named.
 
 use super::*;
-use crate::repo::head::HeadPayload;
+use crate::repo::head::{HeadPayload, Linked};
 use crate::repo::manifest::chain::{Chain, ChainFault, ChainView, Seen};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -82,8 +82,13 @@ fn a_chain_comes_back_and_goes_on() {
 
 #[test]
 fn a_checkpoint_replaces_what_it_covers() {
-    let mut written = Written::new(16);
-    assert!(written.chain.needs_checkpoint());
+    let mut written = Written::new(14);
+    assert!(!written.chain.needs_checkpoint());
+    written.push(Body::Add(added(15)));
+    assert!(written.chain.needs_checkpoint() && !written.chain.is_full());
+    // One more has room: a forget, where no checkpoint fits before it.
+    written.push(Body::Forget(vec![added(1).id]));
+    assert!(written.chain.is_full() && written.verify(None).is_ok());
     written.push(Body::Checkpoint(checkpoint()));
     assert!(!written.chain.needs_checkpoint());
     written.push(Body::Add(added(20)));
@@ -95,6 +100,22 @@ fn a_checkpoint_replaces_what_it_covers() {
     // What is no checkpoint in its place is told.
     written.plaintexts[0] = Written::new(1).plaintexts.remove(0);
     assert!(written.verify(None).is_err());
+}
+
+#[test]
+fn a_checkpoint_that_covers_what_was_seen_proves_nothing_of_it() {
+    let mut written = Written::new(3);
+    let seen = written.chain.seen();
+    let linked = |written: &Written, seen| written.verify(seen).map(|(chain, _)| chain.linked());
+    assert_eq!(linked(&written, Some(seen)), Ok(Linked::ToSeen));
+    written.push(Body::Checkpoint(checkpoint()));
+    // It names the one before it, which was seen.
+    assert_eq!(linked(&written, Some(seen)), Ok(Linked::ToSeen));
+    let other = Seen { newest: [9; 32], ..seen };
+    assert_eq!(linked(&written, Some(other)), Err(ChainFault::Altered { number: 2 }));
+    written.push(Body::Checkpoint(checkpoint()));
+    assert_eq!(linked(&written, Some(seen)), Ok(Linked::Unknown));
+    assert_eq!(linked(&written, None), Ok(Linked::ToSeen));
 }
 
 #[test]

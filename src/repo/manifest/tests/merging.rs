@@ -61,6 +61,19 @@ fn devices_merge_without_order() {
 }
 
 #[test]
+fn a_checkpoint_says_what_is_forgotten_without_an_entry() {
+    let own = view(1, vec![Body::Add(added(1)), Body::Add(added(2))]);
+    let other = view(1, vec![Body::Add(added(3))]);
+    let mut merged = merged(&[(0, &own), (1, &other)]);
+    merged.forget(0, id(1));
+    merged.forget(0, id(3));
+    merged.saw(70);
+    let said = merged.checkpoint(0, Coverage::All, vec![]);
+    assert_eq!(said.live.iter().map(|added| added.id).collect::<Vec<_>>(), [id(2)]);
+    assert_eq!((said.forgets, merged.lamport()), (vec![id(3)], 70));
+}
+
+#[test]
 fn a_forget_wins_over_a_late_add() {
     let forgets = view(1, vec![Body::Forget(vec![id(1)])]);
     let adds = view(9, vec![Body::Add(added(1))]);
