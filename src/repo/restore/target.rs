@@ -127,9 +127,10 @@ impl Target {
         Ok(folds)
     }
 
-    /// Opens the folder `path`, which must be one all the way; the target where it is empty.
+    /// Points at the folder `path`, which must be one all the way; the target where it is empty.
+    /// That takes no right to list it.
     fn folder(&self, path: &[u8]) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if path.is_empty() {
             return Ok(openat(&self.root, ".", flags, Mode::empty())?);
         }
@@ -221,11 +222,26 @@ impl Place {
         }
         match renameat_with(from, name, &to.folder, target, RenameFlags::NOREPLACE) {
             // The file system does not know the flag: the same in two steps.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                rustix::fs::linkat(from, name, &to.folder, target, AtFlags::empty())?;
-                self.remove()
-            }
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => self.rename_in_steps(to),
             renamed => Ok(renamed?),
+        }
+    }
+
+    /// Gives what stands here the name `to`, a free one, where no call does that at once: as a
+    /// second name, or where there are none, over a file that takes it first.
+    fn rename_in_steps(&self, to: &Self) -> io::Result<()> {
+        let (from, name, target) = (&*self.folder, &*self.name, &*to.name);
+        match rustix::fs::linkat(from, name, &to.folder, target, AtFlags::empty()) {
+            Ok(()) => self.remove(),
+            Err(Errno::PERM | Errno::NOSYS | Errno::OPNOTSUPP | Errno::MLINK) => {
+                to.create()?;
+                let renamed = renameat(from, name, &to.folder, target);
+                Ok(renamed.inspect_err(|_| {
+                    // What cannot be removed is empty, and the failure is said.
+                    let _ = to.remove();
+                })?)
+            }
+            Err(errno) => Err(errno.into()),
         }
     }
 
