@@ -6,7 +6,7 @@
 use super::dress::{Dresser, Trust};
 use super::fetch::{Entries, Fetcher};
 use super::folders::Folders;
-use super::journal::{PathKey, key_of};
+use super::journal::{Journal, PathKey, key_of};
 use super::report::{RestoreProgress, RestoreReport, SkipReason};
 use super::target::{Existing, Place};
 use super::write::{InodeKey, reason_of};
@@ -25,6 +25,7 @@ pub(super) type FirstNames = BTreeMap<PathKey, Option<InodeKey>>;
 pub(super) struct Finish<'a, 'd, 'j> {
     pub(super) job: &'a mut Job<'j>,
     pub(super) folders: &'a mut Folders<'d>,
+    pub(super) journal: &'a Journal,
     pub(super) firsts: &'a FirstNames,
     pub(super) dresser: Dresser,
     pub(super) report: &'a mut RestoreReport,
@@ -38,7 +39,7 @@ enum Made {
     /// It is there now.
     New(Place),
     /// It was there, as it should be.
-    Already,
+    Already(Place),
     /// It is not.
     Not(SkipReason),
 }
@@ -71,7 +72,7 @@ impl Finish<'_, '_, '_> {
         Ok(())
     }
 
-    /// Dresses the innermost folder, if it was made or is shared and replaced.
+    /// Dresses the innermost folder, if it is ours or is replaced.
     fn leave(&mut self) {
         let Some(entry) = self.open.pop() else { return };
         // What was not made has been said to be, or was not wanted.
@@ -93,13 +94,12 @@ impl Finish<'_, '_, '_> {
         };
         self.progress.entries += 1;
         match made {
-            Ok(Made::New(place)) => {
-                self.report.others += 1;
-                if !matches!(entry.what, What::HardLink(_)) {
-                    self.report.undress(self.dresser.dress_place(&place, entry));
-                }
+            Ok(Made::New(place)) => self.made(&place, entry),
+            Ok(Made::Already(place)) if self.job.target.existing() != Existing::Keep => {
+                // An earlier run may have ended before it dressed it.
+                self.made(&place, entry);
             }
-            Ok(Made::Already) => self.report.others += 1,
+            Ok(Made::Already(_)) => self.report.others += 1,
             Ok(Made::Not(reason)) => self.report.skip(&entry.path, reason, None),
             Err(error) if super::journal::is_fatal(&error) => return Err(self.job.failed(error)),
             Err(error) => {
@@ -110,25 +110,48 @@ impl Finish<'_, '_, '_> {
         Ok(())
     }
 
-    /// Where an entry goes, when whatever may be replaced there is gone; or why it does not.
-    fn free(
+    /// A link or a pipe is there: it is counted and dressed.
+    fn made(&mut self, place: &Place, entry: &Entry) {
+        self.report.others += 1;
+        if !matches!(entry.what, What::HardLink(_)) {
+            self.report.undress(self.dresser.dress_place(place, entry));
+        }
+    }
+
+    /// Puts an entry where it goes: `make` makes it at a place where nothing is. What may be
+    /// replaced there is not gone before the new one is made.
+    fn put(
         &mut self,
         entry: &Entry,
         same: impl Fn(&Place) -> bool,
-    ) -> io::Result<Result<Place, Made>> {
+        make: impl Fn(&Place) -> io::Result<()>,
+    ) -> io::Result<Made> {
         let place = self.folders.place_made(&entry.path)?;
-        let Some(stat) = place.stat()? else { return Ok(Ok(place)) };
+        let Some(stat) = place.stat()? else {
+            make(&place)?;
+            return Ok(Made::New(place));
+        };
         if same(&place) {
-            return Ok(Err(Made::Already));
+            return Ok(Made::Already(place));
         }
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Ok(Err(Made::Not(SkipReason::IsFolder)));
+            return Ok(Made::Not(SkipReason::IsFolder));
         }
         if self.job.target.existing() != Existing::Replace {
-            return Ok(Err(Made::Not(SkipReason::Exists)));
+            return Ok(Made::Not(SkipReason::Exists));
         }
-        place.remove()?;
-        Ok(Ok(place))
+        let part = place.beside(self.journal.part_name(&entry.path));
+        if part.stat()?.is_some() {
+            // An earlier run left it: nobody else knows its name before it is there.
+            part.remove()?;
+        }
+        make(&part)?;
+        let named = part.rename(&place, true);
+        named.inspect_err(|_| {
+            // What cannot be removed has a name that says what it is.
+            let _ = part.remove();
+        })?;
+        Ok(Made::New(place))
     }
 
     fn symlink(&mut self, entry: &Entry, text: &[u8]) -> io::Result<Made> {
@@ -141,12 +164,7 @@ impl Finish<'_, '_, '_> {
             let found = readlinkat(&place.folder, &*place.name, Vec::new());
             found.is_ok_and(|found| found.as_bytes() == text)
         };
-        let place = match self.free(entry, same)? {
-            Ok(place) => place,
-            Err(made) => return Ok(made),
-        };
-        symlinkat(text, &place.folder, &*place.name)?;
-        Ok(Made::New(place))
+        self.put(entry, same, |place| Ok(symlinkat(text, &place.folder, &*place.name)?))
     }
 
     fn fifo(&mut self, entry: &Entry) -> io::Result<Made> {
@@ -154,13 +172,9 @@ impl Finish<'_, '_, '_> {
             let fifo = |mode| FileType::from_raw_mode(mode) == FileType::Fifo;
             place.stat().is_ok_and(|stat| stat.is_some_and(|stat| fifo(stat.st_mode)))
         };
-        let place = match self.free(entry, same)? {
-            Ok(place) => place,
-            Err(made) => return Ok(made),
-        };
         let mode = Mode::from_raw_mode(0o600);
-        mknodat(&place.folder, &*place.name, FileType::Fifo, mode, 0)?;
-        Ok(Made::New(place))
+        let make = |at: &Place| Ok(mknodat(&at.folder, &*at.name, FileType::Fifo, mode, 0)?);
+        self.put(entry, same, make)
     }
 
     fn hard_link(&mut self, entry: &Entry, first: &[u8]) -> io::Result<Made> {
@@ -171,18 +185,18 @@ impl Finish<'_, '_, '_> {
         if inode_of(&from) != Some(inode) {
             return Ok(Made::Not(SkipReason::FirstNameMissing));
         }
-        let place = match self.free(entry, |place| inode_of(place) == Some(inode))? {
-            Ok(place) => place,
-            Err(made) => return Ok(made),
+        let same = |place: &Place| inode_of(place) == Some(inode);
+        let make = |at: &Place| {
+            // Without the flag that follows links: what is linked is what stands there.
+            linkat(&from.folder, &*from.name, &at.folder, &*at.name, AtFlags::empty())?;
+            if !same(at) {
+                // Something else was put there between the look and the link.
+                at.remove()?;
+                return Err(Errno::LOOP.into());
+            }
+            Ok(())
         };
-        // Without the flag that follows links: what is linked is what stands there.
-        linkat(&from.folder, &*from.name, &place.folder, &*place.name, AtFlags::empty())?;
-        if inode_of(&place) != Some(inode) {
-            // Something else was put there between the look and the link.
-            place.remove()?;
-            return Err(Errno::LOOP.into());
-        }
-        Ok(Made::New(place))
+        self.put(entry, same, make)
     }
 }
 

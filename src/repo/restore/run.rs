@@ -52,10 +52,10 @@ pub(super) fn restore<S: ChunkSource>(
     files(job, desk, &mut folders, &mut pass, entries, fetcher)?;
     folders.finish();
     let Pass { firsts, mut report, progress } = pass;
-    let (open, folders) = (Vec::new(), &mut folders);
-    Finish { job, folders, firsts: &firsts, dresser, report: &mut report, progress, open }
+    let (open, folders, journal) = (Vec::new(), &mut folders, &journal);
+    Finish { job, folders, journal, firsts: &firsts, dresser, report: &mut report, progress, open }
         .run(entries, fetcher)?;
-    end(job, &journal, &mut report)?;
+    end(job, journal, &mut report)?;
     Ok(report)
 }
 

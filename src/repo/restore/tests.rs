@@ -316,6 +316,20 @@ fn a_target_that_is_not_empty_is_refused_unless_told_otherwise() {
 }
 
 #[test]
+fn what_cannot_be_replaced_is_not_removed() {
+    let mut backup = Backup::of(&small());
+    fs::create_dir_all(backup.path()).unwrap();
+    fs::write(backup.path().join("x"), b"mine").unwrap();
+    let target = backup.target(Existing::Replace);
+    // A link to nothing at all, which no system makes.
+    let forged = vec![symlink("x", "")];
+    let report = evil::forged(forged, &mut backup.mesh, &target, Trust::Own).unwrap();
+    assert_eq!((report.others, report.skipped_count), (0, 1), "{report:?}");
+    assert_eq!(backup.read("x"), b"mine");
+    assert_eq!(backup.names(), ["x"]);
+}
+
+#[test]
 fn what_is_replaced_is_unlinked_and_never_written_to() {
     let mut backup = Backup::of(&small());
     let outside = backup.folder.path().join("outside");

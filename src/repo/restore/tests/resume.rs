@@ -119,6 +119,29 @@ fn a_journal_cut_or_spoilt_anywhere_costs_only_work() {
     }
 }
 
+/// A restore that was cut off, and its journal.
+fn cut_off(backup: &mut Backup, chunks: usize, existing: Existing) -> std::path::PathBuf {
+    // Packs come before pieces.
+    (backup.mesh.serve_at_most, backup.mesh.backwards) = (Some(chunks), false);
+    backup.restore_with(&RestoreOptions::default(), existing).unwrap_err();
+    let chunks = std::mem::take(&mut backup.mesh.chunks);
+    backup.mesh = Mesh { chunks, ..Mesh::default() };
+    let id = RestoreOptions::default().id(&backup.root);
+    backup.path().join(journal::journal_name(&id))
+}
+
+#[test]
+fn a_link_that_an_earlier_run_had_only_made_is_dressed() {
+    let mut backup = Backup::of(&many());
+    cut_off(&mut backup, 20, Existing::Refuse);
+    std::os::unix::fs::symlink("07", backup.path().join("d/y")).unwrap();
+    let report = backup.restore();
+    assert!(report.is_whole(), "{report:?}");
+    let stat = fs::symlink_metadata(backup.path().join("d/y")).unwrap();
+    assert_eq!((stat.mtime(), stat.mtime_nsec()), (1_600_000_000, 123_456_789));
+    assert_all_there(&backup);
+}
+
 /// A mesh that takes its time, so that there is a moment to be killed in.
 struct Slow<'a>(&'a mut Mesh);
 
