@@ -2,15 +2,14 @@
 
 use super::fetch::{Entries, Fetcher};
 use super::finish::FirstNames;
-use super::folders::Folders;
-use super::journal::{PathKey, is_fatal, key_of};
+use super::folders::{Asked, Folders};
+use super::journal::{PathKey, is_fatal, key_of, stamp_of};
 use super::report::{RestoreProgress, RestoreReport, SkipReason};
 use super::space::{Demand, Room};
 use super::survey::check_room;
 use super::target::{Existing, Places};
 use super::write::{
-    Desk, Done, InodeKey, Job as Order, Outcome, Part, Waiting, held, reason_of, reclaim,
-    stands_whole, write,
+    Desk, Done, InodeKey, Job as Order, Outcome, Part, Waiting, held, reason_of, reclaim, write,
 };
 use super::{Job, RestoreError};
 use crate::repo::get::ChunkSource;
@@ -19,7 +18,7 @@ use crate::repo::plan::{Arrival, Plan};
 use crate::repo::ranges::Ranges;
 use crate::repo::tree::{Content, Entry, What};
 use bytes::Bytes;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvError, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex};
@@ -119,11 +118,14 @@ impl Files<'_, '_, '_> {
             let mut window = Window::default();
             while more && !window.is_full() {
                 match entries.next(fetcher, &mut self.pass.report)? {
-                    Some(entry) => self.entry(entry, &mut window)?,
+                    Some(entry) => self.take(entry, &mut window)?,
                     None => more = false,
                 }
             }
-            self.window(window.into_entries(), fetcher)?;
+            let entries = window.into_entries();
+            self.announce(&entries)?;
+            let files = self.make_folders(entries)?;
+            self.window(files, fetcher)?;
         }
         while self.queue.open > 0 {
             self.wait()?;
@@ -136,29 +138,60 @@ impl Files<'_, '_, '_> {
         Ok(())
     }
 
-    /// Makes a folder, or puts a file in the window.
-    fn entry(&mut self, entry: Entry, window: &mut Window) -> Result<(), RestoreError> {
+    /// Puts a folder or a file that is wanted in the window.
+    fn take(&mut self, entry: Entry, window: &mut Window) -> Result<(), RestoreError> {
         self.job.check_cancelled()?;
         let folder = matches!(entry.what, What::Folder(_));
         let file = matches!(entry.what, What::File(_));
-        if !(folder || file) || !self.job.options.wants(&entry.path, folder) {
+        if (folder || file) && self.job.options.wants(&entry.path, folder) {
+            window.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Where some of what is there is not ours: records which folders will be, and makes that
+    /// durable before any of them is there.
+    fn announce(&mut self, entries: &[Entry]) -> Result<(), RestoreError> {
+        if self.job.target.existing() == Existing::Refuse {
             return Ok(());
         }
-        // Here and not when the file is written: entries come depth first, windows do not.
-        let place = self.folders.place_made(&entry.path);
-        let made = match place {
-            Ok(_) if file => {
-                window.push(entry);
-                return Ok(());
-            }
-            Ok(_) => self.folders.make(&entry.path),
-            Err(error) => Err(error),
-        };
-        self.pass.progress.entries += 1;
-        match made {
-            Ok(()) => Ok(()),
-            Err(error) => self.skip(&entry.path, error),
+        for entry in entries {
+            let folder = matches!(entry.what, What::Folder(_));
+            let announced = self.folders.announce(&entry.path, folder);
+            announced.map_err(|error| self.write_failed(error))?;
         }
+        if self.folders.take_recorded() { self.flush() } else { Ok(()) }
+    }
+
+    /// Makes the folders of a window, and what lacks above its files, which are what is left. Not
+    /// when a file is written: entries come depth first, files are written in any order.
+    fn make_folders(&mut self, entries: Vec<Entry>) -> Result<Vec<Entry>, RestoreError> {
+        let mut files = Vec::with_capacity(entries.len());
+        for entry in entries {
+            self.job.check_cancelled()?;
+            let made = match self.folders.place_made(&entry.path) {
+                Ok(_) if matches!(entry.what, What::File(_)) => {
+                    files.push(entry);
+                    continue;
+                }
+                Ok(_) => self.folders.make(&entry.path, Asked::ForItself),
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(()) => self.pass.progress.entries += 1,
+                Err(error) => self.skip(&entry.path, error)?,
+            }
+            if entry.unreadable {
+                // It is there, without what was in it.
+                self.pass.report.skip(&entry.path, SkipReason::Unreadable, None);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Makes the journal durable.
+    fn flush(&self) -> Result<(), RestoreError> {
+        self.desk.journal.flush().map_err(|error| self.write_failed(error))
     }
 
     fn window<S: ChunkSource>(
@@ -168,11 +201,21 @@ impl Files<'_, '_, '_> {
     ) -> Result<(), RestoreError> {
         let mut plan = Plan::new(self.job.options.limits, self.job.options.hasher());
         let mut slots = Vec::new();
+        let mut admitted = Vec::with_capacity(entries.len());
         for entry in entries {
             self.job.check_cancelled()?;
-            if let Some(waiting) = self.admit(entry)? {
-                self.plan(waiting, &mut plan, &mut slots)?;
+            admitted.extend(self.admit(entry)?);
+        }
+        if self.job.target.existing() == Existing::Keep && !admitted.is_empty() {
+            // After a crash nothing else says that what has these names is not to be kept.
+            for waiting in &admitted {
+                let planned = self.desk.journal.planned(waiting.key);
+                planned.map_err(|error| self.write_failed(error))?;
             }
+            self.flush()?;
+        }
+        for waiting in admitted {
+            self.plan(waiting, &mut plan, &mut slots)?;
         }
         loop {
             self.job.check_cancelled()?;
@@ -216,15 +259,15 @@ impl Files<'_, '_, '_> {
             Err(error) => return self.skip(&entry.path, error).map(|()| None),
         };
         if let Some(stat) = stat {
-            let placed = self.desk.earlier.is_placed(&key);
-            if placed && let Ok(Some(inode)) = stands_whole(&place, entry) {
-                let bytes = waiting_bytes(entry);
+            let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if file && self.desk.earlier.placed(&key) == Some(stamp_of(&stat)) {
+                let (bytes, inode) = (waiting_bytes(entry), (stat.st_dev, stat.st_ino));
                 self.pass.report.resumed_files += 1;
                 self.restored(key, bytes, inode);
                 return Ok(None);
             }
-            let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            waiting.replace |= file && self.desk.earlier.is_doubtful(&key);
+            let doubtful = self.desk.earlier.is_doubtful(&key) || self.is_left_over(&stat, &waiting);
+            waiting.replace |= file && doubtful;
             let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             if folder || !waiting.replace {
                 let reason = if folder { SkipReason::IsFolder } else { SkipReason::Exists };
@@ -235,6 +278,23 @@ impl Files<'_, '_, '_> {
         }
         reclaim(self.desk, &place, &waiting);
         Ok(Some(waiting))
+    }
+
+    /// Whether a file in a target that was empty at first is of an earlier run, though no record
+    /// proves it: they may have been lost in a crash of the system, and there are file systems that
+    /// number their inodes anew each time.
+    fn is_left_over(&self, stat: &Stat, waiting: &Waiting) -> bool {
+        let (entry, earlier) = (&waiting.entry, self.desk.earlier);
+        let own = rustix::process::geteuid().as_raw();
+        let ours = stat.st_nlink == 1 && (stat.st_uid == own || stat.st_uid == entry.uid);
+        let seconds = 1_000_000_000;
+        let time = i128::from(stat.st_mtime) * seconds + i128::from(stat.st_mtime_nsec);
+        // Some file systems keep every other second.
+        let time = time.abs_diff(entry.mtime_ns.into()) <= 2_000_000_000;
+        let same = time && u64::try_from(stat.st_size).ok() == Some(entry.bytes());
+        let placed = same && earlier.placed(&waiting.key).is_some();
+        let refuse = self.job.target.existing() == Existing::Refuse;
+        refuse && ours && (earlier.rebooted || placed)
     }
 
     /// Says what a file needs, or writes it where that is nothing.
@@ -252,15 +312,15 @@ impl Files<'_, '_, '_> {
             }
             Content::Listing(_) => {
                 let mut places = Places::new(self.job.target);
-                let held = match self.desk.earlier.resumed {
+                let (held, inode) = match self.desk.earlier.resumed {
                     true => held(self.desk, &mut places, &waiting),
-                    false => Ranges::default(),
+                    false => (Ranges::default(), None),
                 };
                 self.pass.progress.bytes = self.pass.progress.bytes.saturating_add(held.bytes());
                 let whole = held.bytes() == body.data_bytes();
                 let index = slots.len();
                 let body = body.duplicate();
-                let part = Arc::new(Part::new(*waiting, &held));
+                let part = Arc::new(Part::new(*waiting, &held, inode));
                 if whole {
                     self.order(Order::Piece(part, 0, Bytes::new()), 0)?;
                 } else {

@@ -7,23 +7,29 @@
 //! "quloud-restore" | version u8 = 1 | restore id 32 | part key 32 | CRC-32 of all before u32
 //! then records of 57 bytes: kind u8 | path 16 | a u64 | b u32 | hash 24 | CRC-32 of all before u32
 //! 1 run      path: the first 16 bytes of the system's boot id
-//! 2 placed   this file gets its name now
+//! 2 placed   a: stamp of the file: it gets its name now
 //! 3 folder   this folder is about to be made
 //! 4 block    a: place in the data | b: length | hash: first 24 bytes of its BLAKE3
 //! 5 synced   a: bytes of the journal whose files are durable
-//! 6 damaged  this file got its damaged name
+//! 6 damaged  a: inode number | b: number of the name: this file gets a damaged name now
+//! 7 planned  nothing has this path, and a file is about to be restored there
 //! ```
 //!
-//! `path` is the first 16 bytes of the BLAKE3 of a path in the target. A record is written before
-//! what it says is done, and read with a look at the disk: a file whose record is there and that
-//! stands there whole was finished. After a crash of the system, told by another boot id, what was
-//! recorded after the last sync may be there in name only, and is restored again. Blocks are hashed
-//! before they are believed, so they need no sync.
+//! `path` is the first 16 bytes of the BLAKE3 of a path in the target, a stamp the first 8 of that
+//! of a file's inode number, length and time of change. A record is written before what it says is
+//! done, and read with a look at the disk: a file whose record is there and that has its stamp was
+//! finished. Blocks are hashed before they are believed, so they need no sync.
+//!
+//! After a crash of the system, told by another boot id, what was recorded after the last sync may
+//! be there in name only, and is restored again. So may be what was never recorded, for names can
+//! outlive records that were written before them. Where the target was empty at first, everything
+//! in it is taken for ours then. Where it was not, plans and folders are made durable before
+//! anything of theirs gets a name.
 
 use super::target::{Place, Target};
 use crate::repo::ranges::Ranges;
 use crate::repo::tree::FileBody;
-use rustix::fs::{AtFlags, FlockOperation, flock, statat};
+use rustix::fs::{AtFlags, FlockOperation, Stat, flock, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -68,6 +74,7 @@ enum Kind {
     Block = 4,
     Synced = 5,
     Damaged = 6,
+    Planned = 7,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +113,7 @@ impl Record {
             4 => Kind::Block,
             5 => Kind::Synced,
             6 => Kind::Damaged,
+            7 => Kind::Planned,
             _ => return None,
         };
         let (a, b) = (u64::from_le_bytes(*a), u32::from_le_bytes(*b));
@@ -118,14 +126,16 @@ impl Record {
 pub(super) struct Earlier {
     /// There was one.
     pub(super) resumed: bool,
-    /// Files that got their names and are durable, or under this boot. Ascending.
-    placed: Vec<PathKey>,
+    /// The system started again since the first run: records may be missing.
+    pub(super) rebooted: bool,
+    /// Files that got their names and are durable, or under this boot, and their stamps. Ascending.
+    placed: Vec<(PathKey, u64)>,
     /// Files that may have got their names before the system crashed. Ascending.
     doubtful: Vec<PathKey>,
     /// Folders of ours. Ascending.
     folders: Vec<PathKey>,
-    /// Files that got their damaged names. Ascending.
-    damaged: Vec<PathKey>,
+    /// Files that got damaged names: their inodes, and the numbers of these names.
+    damaged: BTreeMap<PathKey, (u64, u32)>,
     /// What was written of files that are not finished.
     blocks: BTreeMap<PathKey, Vec<Block>>,
 }
@@ -134,8 +144,10 @@ pub(super) struct Earlier {
 type Block = (Range<u64>, [u8; 24]);
 
 impl Earlier {
-    pub(super) fn is_placed(&self, key: &PathKey) -> bool {
-        self.placed.binary_search(key).is_ok()
+    /// The stamp of a file that got its name.
+    pub(super) fn placed(&self, key: &PathKey) -> Option<u64> {
+        let at = self.placed.binary_search_by(|(placed, _)| placed.cmp(key)).ok()?;
+        self.placed.get(at).map(|(_, stamp)| *stamp)
     }
 
     /// Whether a file of that name would be ours, but perhaps not whole.
@@ -147,8 +159,17 @@ impl Earlier {
         self.folders.binary_search(key).is_ok()
     }
 
-    pub(super) fn is_damaged(&self, key: &PathKey) -> bool {
-        self.damaged.binary_search(key).is_ok()
+    /// The inode of a file that got a damaged name, and the number of that name.
+    pub(super) fn damaged(&self, key: &PathKey) -> Option<(u64, u32)> {
+        self.damaged.get(key).copied()
+    }
+
+    /// How many bytes of an unfinished file are on the disk, by the journal.
+    pub(super) fn written(&self, key: &PathKey) -> u64 {
+        let mut ranges = Ranges::default();
+        let blocks = self.blocks.get(key).into_iter().flatten();
+        blocks.filter(|(range, _)| !range.is_empty()).for_each(|(range, _)| ranges.add(range));
+        ranges.bytes()
     }
 
     /// What of the file's data is in `part`, by the journal and by its hash.
@@ -181,6 +202,7 @@ impl Earlier {
 
     fn read(&mut self, records: impl Iterator<Item = Record>, boot: PathKey) {
         let (mut files, mut synced, mut last_run) = (Vec::new(), 0_u64, 0_u64);
+        let mut planned = Vec::new();
         let (mut same_boot, mut placing) = (false, VecDeque::new());
         let mut at = HEADER_BYTES as u64;
         for record in records {
@@ -191,9 +213,11 @@ impl Earlier {
                         last_run = at;
                     }
                     same_boot = record.path == boot;
+                    self.rebooted |= !same_boot;
                 }
+                Kind::Planned => planned.push((at, record.path)),
                 Kind::Placed => {
-                    files.push((at, record.path));
+                    files.push((at, record.path, record.a));
                     let blocks = self.blocks.remove(&record.path).unwrap_or_default();
                     placing.push_back((record.path, blocks));
                     if placing.len() > PLACING {
@@ -201,7 +225,9 @@ impl Earlier {
                     }
                 }
                 Kind::Folder => self.folders.push(record.path),
-                Kind::Damaged => self.damaged.push(record.path),
+                Kind::Damaged => {
+                    self.damaged.insert(record.path, (record.a, record.b));
+                }
                 Kind::Synced => synced = synced.max(record.a),
                 Kind::Block => {
                     let end = record.a.saturating_add(record.b.into());
@@ -215,11 +241,28 @@ impl Earlier {
             self.blocks.entry(key).or_insert(blocks);
         }
         // What this boot recorded is there; so is what was synced before.
-        let sure = |at: u64| at < synced || (same_boot && at >= last_run);
-        for (at, key) in files {
-            if sure(at) { self.placed.push(key) } else { self.doubtful.push(key) }
+        let this_boot = |at: u64| same_boot && at >= last_run;
+        for (at, key, stamp) in files {
+            if at < synced || this_boot(at) {
+                self.placed.push((key, stamp));
+            } else {
+                self.doubtful.push(key);
+            }
         }
-        for keys in [&mut self.placed, &mut self.doubtful, &mut self.folders, &mut self.damaged] {
+        // The sort is stable: of one path the last record counts.
+        self.placed.sort_by_key(|(key, _)| *key);
+        self.placed.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                *kept = *later;
+            }
+            same
+        });
+        // What this boot did of its plans is recorded.
+        let unsure = |(at, key): &(u64, PathKey)| !this_boot(*at) && self.placed(key).is_none();
+        let unsure: Vec<_> = planned.into_iter().filter(unsure).map(|(_, key)| key).collect();
+        self.doubtful.extend(unsure);
+        for keys in [&mut self.doubtful, &mut self.folders] {
             keys.sort_unstable();
             keys.dedup();
         }
@@ -257,10 +300,10 @@ impl Journal {
     pub(super) fn open(target: &Target, id: &[u8; 32]) -> Result<(Self, Earlier), NoJournal> {
         let folder = rustix::io::dup(target.root()).map_err(io::Error::from)?;
         let place = Place { folder: Arc::new(folder), name: journal_name(id).into_bytes() };
-        let mut file = match place.create() {
-            Ok(file) => file,
+        let (mut file, there) = match place.create() {
+            Ok(file) => (file, false),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                place.open_ours().map_err(|_| NoJournal::NotOurs)?
+                (place.open_ours().map_err(|_| NoJournal::NotOurs)?, true)
             }
             Err(error) => return Err(error.into()),
         };
@@ -282,7 +325,12 @@ impl Journal {
                 file.set_len(0)?;
                 file.rewind()?;
                 file.write_all(&header)?;
-                (part_key, Earlier::default(), HEADER_BYTES as u64)
+                // The name of the journal must not be lost where names of files are not.
+                file.sync_all()?;
+                let _ = rustix::fs::fsync(&place.folder);
+                // One that is there and says nothing was lost in a crash.
+                let earlier = Earlier { resumed: there, rebooted: there, ..Earlier::default() };
+                (part_key, earlier, HEADER_BYTES as u64)
             }
         };
         file.set_len(good)?;
@@ -301,9 +349,14 @@ impl Journal {
         hash.iter().take(10).fold(".quloud-part-".to_owned(), name).into_bytes()
     }
 
-    /// A file gets its name now.
-    pub(super) fn placed(&self, key: PathKey) -> io::Result<()> {
-        self.append(&Record::new(Kind::Placed, key))
+    /// A file with this stamp gets its name now.
+    pub(super) fn placed(&self, key: PathKey, stamp: u64) -> io::Result<()> {
+        self.append(&Record { a: stamp, ..Record::new(Kind::Placed, key) })
+    }
+
+    /// A file gets its name some time after the next [`Self::flush`]; nothing has that name.
+    pub(super) fn planned(&self, key: PathKey) -> io::Result<()> {
+        self.append(&Record::new(Kind::Planned, key))
     }
 
     /// A folder is made now.
@@ -311,9 +364,9 @@ impl Journal {
         self.append(&Record::new(Kind::Folder, key))
     }
 
-    /// A file gets its damaged name now.
-    pub(super) fn damaged(&self, key: PathKey) -> io::Result<()> {
-        self.append(&Record::new(Kind::Damaged, key))
+    /// The file with this inode gets its damaged name of this number now.
+    pub(super) fn damaged(&self, key: PathKey, inode: u64, number: u32) -> io::Result<()> {
+        self.append(&Record { a: inode, b: number, ..Record::new(Kind::Damaged, key) })
     }
 
     /// These bytes of an unfinished file's data were written.
@@ -328,6 +381,11 @@ impl Journal {
         let until = self.bytes.load(Ordering::Acquire);
         rustix::fs::syncfs(&self.place.folder)?;
         self.append(&Record { a: until, ..Record::new(Kind::Synced, [0; 16]) })
+    }
+
+    /// Makes durable what was recorded until now, but nothing of what that says.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner).sync_data()
     }
 
     /// All is there: the journal goes.
@@ -392,6 +450,17 @@ fn boot_key() -> PathKey {
     }
 }
 
+/// What tells a file from one that somebody else put in its place.
+pub(super) fn stamp_of(stat: &Stat) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&stat.st_ino.to_le_bytes());
+    hasher.update(&stat.st_size.to_le_bytes());
+    hasher.update(&stat.st_mtime.to_le_bytes());
+    hasher.update(&stat.st_mtime_nsec.to_le_bytes());
+    let hash = hasher.finalize();
+    hash.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head))
+}
+
 fn short_hash(bytes: &[u8]) -> [u8; 24] {
     let mut short = [0; 24];
     short.iter_mut().zip(blake3::hash(bytes).as_bytes()).for_each(|(to, from)| *to = *from);
@@ -415,6 +484,25 @@ fn with_checksum<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let bytes = parts.iter().copied().flatten().chain(&checksum);
     out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     out
+}
+
+/// Makes of a journal what a crash of the system may leave of it: its first records up to the first
+/// that says something of a file's data, from before the crash; or nothing at all.
+#[cfg(test)]
+pub(super) fn crash(path: &std::path::Path, header: bool) {
+    let mut bytes = std::fs::read(path).unwrap_or_default();
+    let records = bytes.split_off(HEADER_BYTES);
+    for record in records.chunks_exact(RECORD_BYTES).filter_map(|bytes| bytes.try_into().ok()) {
+        match Record::decode(record) {
+            Some(Record { kind: Kind::Run, .. }) => {
+                bytes.extend(Record::new(Kind::Run, [0xee; 16]).encode());
+            }
+            Some(Record { kind: Kind::Folder | Kind::Planned, .. }) => bytes.extend(record),
+            _ => break,
+        }
+    }
+    let written = std::fs::write(path, if header { bytes.as_slice() } else { &[] });
+    assert!(written.is_ok());
 }
 
 /// Whether a failure of the system ends the restore, and not just one file.
@@ -463,8 +551,35 @@ mod tests {
             record(Kind::Placed, 2),
         ];
         let earlier = earlier(&records);
-        assert!(earlier.is_placed(&[1; 16]) && earlier.is_placed(&[2; 16]));
-        assert!(!earlier.is_doubtful(&[1; 16]) && !earlier.is_placed(&[3; 16]));
+        assert!(earlier.placed(&[1; 16]).is_some() && earlier.placed(&[2; 16]).is_some());
+        assert!(!earlier.is_doubtful(&[1; 16]) && earlier.placed(&[3; 16]).is_none());
+        assert!(!earlier.rebooted);
+    }
+
+    #[test]
+    fn of_several_records_of_a_file_the_last_counts() {
+        let placed = |stamp| Record { a: stamp, ..record(Kind::Placed, 1) };
+        let earlier = earlier(&[record(Kind::Run, 9), placed(9), placed(3), placed(7)]);
+        assert_eq!(earlier.placed(&[1; 16]), Some(7));
+    }
+
+    #[test]
+    fn what_was_planned_before_a_crash_is_doubtful() {
+        let planned = |path| record(Kind::Planned, path);
+        let before = [record(Kind::Run, 8), planned(1), planned(2), record(Kind::Placed, 2)];
+        let after = [record(Kind::Run, 9), planned(3)];
+        let crashed = earlier(&[&before[..], &[until(4)], &after].concat());
+        assert!(crashed.rebooted && crashed.is_doubtful(&[1; 16]));
+        // One is known to be there, and the other one was planned since.
+        assert!(!crashed.is_doubtful(&[2; 16]) && !crashed.is_doubtful(&[3; 16]));
+    }
+
+    #[test]
+    fn bytes_that_were_written_twice_are_counted_once() {
+        let block = |a, b| Record { a, b, ..record(Kind::Block, 1) };
+        let records = [record(Kind::Run, 9), block(0, 10), block(5, 10), block(100, 1)];
+        assert_eq!(earlier(&records).written(&[1; 16]), 16);
+        assert_eq!(earlier(&records).written(&[2; 16]), 0);
     }
 
     #[test]
@@ -472,12 +587,12 @@ mod tests {
         let records =
             [record(Kind::Run, 8), record(Kind::Placed, 1), until(2), record(Kind::Placed, 2)];
         let crashed = earlier(&records);
-        assert!(crashed.is_placed(&[1; 16]) && !crashed.is_doubtful(&[1; 16]));
-        assert!(crashed.is_doubtful(&[2; 16]) && !crashed.is_placed(&[2; 16]));
+        assert!(crashed.placed(&[1; 16]).is_some() && !crashed.is_doubtful(&[1; 16]));
+        assert!(crashed.is_doubtful(&[2; 16]) && crashed.placed(&[2; 16]).is_none());
         // Another run of this boot changes nothing of that, and its own are there.
         let more = [record(Kind::Run, 9), record(Kind::Placed, 3), record(Kind::Run, 9)];
         let later = earlier(&[&records[..], &more].concat());
-        assert!(later.is_doubtful(&[2; 16]) && later.is_placed(&[3; 16]));
+        assert!(later.is_doubtful(&[2; 16]) && later.placed(&[3; 16]).is_some());
     }
 
     #[test]

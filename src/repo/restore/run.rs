@@ -50,6 +50,12 @@ pub(super) fn restore<S: ChunkSource>(
     };
     let mut pass = Pass { firsts: survey.firsts, report, progress };
     files(job, desk, &mut folders, &mut pass, entries, fetcher)?;
+    if !pass.firsts.is_empty() {
+        // A file that is not durable yet may have to be restored again after a crash of the system,
+        // and must have but one name then.
+        let synced = journal.sync().and_then(|()| journal.flush());
+        synced.map_err(|error| job.failed(error))?;
+    }
     folders.finish();
     let Pass { firsts, mut report, progress } = pass;
     let (open, folders, journal) = (Vec::new(), &mut folders, &journal);
@@ -94,7 +100,7 @@ fn open_journal(job: &Job<'_>) -> Result<(Journal, Earlier), RestoreError> {
         NoJournal::Io(error) => job.failed(error),
     })?;
     if target.existing() == Existing::Replace {
-        let probe = journal.part_name(b"probe");
+        let probe = journal.part_name(b"/probe");
         let folds = target.folds_case(&probe).map_err(|error| job.failed(error))?;
         if folds {
             if !earlier.resumed {

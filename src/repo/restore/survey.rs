@@ -55,9 +55,10 @@ pub(super) fn survey<S: ChunkSource>(
         survey.bytes = survey.bytes.saturating_add(data);
         let mut there = || places.of(&entry.path).and_then(|place| place.stat());
         let kept = keeps && there().is_ok_and(|stat| stat.is_some());
-        let placed = earlier.resumed && earlier.is_placed(&key_of(&entry.path));
-        if !kept && !placed {
-            survey.demand.add(data);
+        let key = key_of(&entry.path);
+        if !kept && earlier.placed(&key).is_none() {
+            // Of a file that was begun only the rest is to come.
+            survey.demand.add(data.saturating_sub(earlier.written(&key)));
         }
     }
     report.bytes = survey.bytes;

@@ -300,6 +300,8 @@ fn a_dry_run_writes_nothing_and_counts() {
 fn a_target_that_is_not_empty_is_refused_unless_told_otherwise() {
     let mut backup = Backup::of(&small());
     fs::create_dir_all(backup.path().join("a")).unwrap();
+    let mode = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(backup.path().join("a"), mode).unwrap();
     fs::write(backup.path().join("b"), b"mine").unwrap();
     let refused = backup.restore_with(&RestoreOptions::default(), Existing::Refuse);
     assert!(matches!(refused, Err(RestoreError::NotEmpty { .. })));
@@ -307,12 +309,32 @@ fn a_target_that_is_not_empty_is_refused_unless_told_otherwise() {
     let kept = backup.restore_with(&RestoreOptions::default(), Existing::Keep).unwrap();
     assert_eq!((kept.skipped_count, kept.skipped[0].reason), (1, SkipReason::Exists));
     assert_eq!((backup.read("b"), backup.read("a/one")), (b"mine".to_vec(), b"one".to_vec()));
-    let mode = fs::metadata(backup.path().join("a")).unwrap().mode() & 0o7777;
-    assert_eq!(mode, 0o755 & mode, "a folder that was there keeps its mode");
+    let mode = |backup: &Backup| fs::metadata(backup.path().join("a")).unwrap().mode() & 0o7777;
+    assert_eq!(mode(&backup), 0o711, "a folder that was there keeps its mode");
     let again = backup.restore_with(&RestoreOptions::default(), Existing::Replace).unwrap();
     assert!(again.is_whole(), "{again:?}");
     assert!(backup.read("b") == noise(200_000, 2));
     assert_eq!(backup.names().len(), 7);
+    assert_eq!(mode(&backup), 0o750, "unless it is replaced");
+}
+
+#[test]
+fn folders_that_were_there_and_are_not_asked_for_stay_as_they_are() {
+    for existing in [Existing::Keep, Existing::Replace] {
+        for (wanted, mode) in [("b", 0o711), ("a/one", 0o711), ("a", 0o750)] {
+            let mut backup = Backup::of(&small());
+            let folder = backup.path().join("a");
+            fs::create_dir_all(&folder).unwrap();
+            fs::set_permissions(&folder, fs::Permissions::from_mode(0o711)).unwrap();
+            let wants = |path: &[u8], _: bool| path == wanted.as_bytes();
+            let options = RestoreOptions { wants: Some(&wants), ..RestoreOptions::default() };
+            let report = backup.restore_with(&options, existing).unwrap();
+            assert!(report.is_whole(), "{report:?}");
+            let expected = if existing == Existing::Keep { 0o711 } else { mode };
+            let found = fs::metadata(&folder).unwrap().mode() & 0o7777;
+            assert_eq!(found, expected, "{wanted}, {existing:?}");
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! so that the sync at the end finds little to do.
 
 use super::dress::Dresser;
-use super::journal::{Earlier, Journal, PathKey, is_fatal};
+use super::journal::{Earlier, Journal, PathKey, is_fatal, stamp_of};
 use super::report::{DamagedFile, RANGES_MAX, SkipReason, Undressed};
 use super::target::{Place, Places, Target};
 use crate::repo::plan::Lost;
@@ -15,7 +15,7 @@ use crate::repo::ranges::Ranges;
 use crate::repo::tree::path::COMPONENT_BYTES_MAX;
 use crate::repo::tree::{Entry, FileBody, What};
 use bytes::Bytes;
-use rustix::fs::{Advice, FileType, fadvise};
+use rustix::fs::{Advice, fadvise, fstat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -60,6 +60,8 @@ impl Waiting {
 pub(super) struct Part {
     waiting: Waiting,
     layout: Layout,
+    /// The file in which bytes of it were found.
+    found: Option<InodeKey>,
     state: Mutex<PartState>,
 }
 
@@ -76,8 +78,8 @@ struct PartState {
 }
 
 impl Part {
-    /// A file of which these bytes are there.
-    pub(super) fn new(waiting: Waiting, held: &Ranges) -> Self {
+    /// A file of which these bytes are there, in the file with this inode if there are any.
+    pub(super) fn new(waiting: Waiting, held: &Ranges, inode: Option<InodeKey>) -> Self {
         let none = FileBody {
             bytes: 0,
             inode: crate::repo::tree::Inode::default(),
@@ -94,7 +96,8 @@ impl Part {
             why: None,
             failed: None,
         };
-        Self { layout: Layout::of(body), waiting, state: Mutex::new(state) }
+        let found = inode.filter(|_| held.bytes() > 0);
+        Self { layout: Layout::of(body), waiting, found, state: Mutex::new(state) }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, PartState> {
@@ -169,24 +172,39 @@ pub(super) fn write(desk: Desk<'_>, jobs: &Mutex<Receiver<Job>>, done: &Sender<D
 /// What an earlier run left as damaged is a part again. Best effort: where it is not, all of it is
 /// fetched.
 pub(super) fn reclaim(desk: Desk<'_>, place: &Place, waiting: &Waiting) {
-    let damaged = place.beside(damaged_name(&place.name, 0));
-    if desk.earlier.is_damaged(&waiting.key) && damaged.open_ours().is_ok() {
+    let Some((inode, number)) = desk.earlier.damaged(&waiting.key) else { return };
+    let damaged = place.beside(damaged_name(&place.name, number));
+    // Whatever else has that name by now is somebody's.
+    let found = damaged.open_ours().and_then(|file| Ok(fstat(&file)?.st_ino));
+    if found.is_ok_and(|found| found == inode) {
         let part = place.beside(desk.journal.part_name(&waiting.entry.path));
         let _ = damaged.rename(&part, false);
     }
 }
 
-/// What of an unfinished file is there: it is looked at, and left where it is.
-pub(super) fn held(desk: Desk<'_>, places: &mut Places<'_>, waiting: &Waiting) -> Ranges {
-    let Some(body) = waiting.body() else { return Ranges::default() };
+/// What of an unfinished file is there, and in which file: it is looked at, and left where it is.
+pub(super) fn held(
+    desk: Desk<'_>,
+    places: &mut Places<'_>,
+    waiting: &Waiting,
+) -> (Ranges, Option<InodeKey>) {
+    let nothing = || (Ranges::default(), None);
+    let Some(body) = waiting.body() else { return nothing() };
     let path = &waiting.entry.path;
     let part = places.of(path).and_then(|place| {
         let part = place.beside(desk.journal.part_name(path));
         part.open_ours()
     });
-    let Ok(file) = part else { return Ranges::default() };
+    let opened = part.and_then(|file| Ok((inode_of(&file)?, file)));
+    let Ok((inode, file)) = opened else { return nothing() };
     let layout = Layout::of(body);
-    desk.earlier.verified(&waiting.key, body, |range| layout.places(range), &file)
+    let held = desk.earlier.verified(&waiting.key, body, |range| layout.places(range), &file);
+    (held, Some(inode))
+}
+
+fn inode_of(file: &File) -> io::Result<InodeKey> {
+    let stat = fstat(file)?;
+    Ok((stat.st_dev, stat.st_ino))
 }
 
 struct Writer<'a> {
@@ -211,7 +229,8 @@ impl Writer<'_> {
                 let layout = Layout::of(body);
                 let missing = layout.places(&(0..body.data_bytes()));
                 let missing_bytes = body.data_bytes();
-                return self.damage(waiting, (&place, &part), (missing, missing_bytes), Some(&why));
+                let lost = (missing, missing_bytes, Some(&why));
+                return self.damage(waiting, (&place, &part), &file, lost);
             }
         };
         let written = fill(&file, body, &data);
@@ -292,8 +311,8 @@ impl Writer<'_> {
         let place = self.places.of(&waiting.entry.path)?;
         let Some((named, _)) = state.file.take() else { return Err(ErrorKind::NotFound.into()) };
         if let Some(why) = state.why.take() {
-            let missing = (std::mem::take(&mut state.missing), state.missing_bytes);
-            return self.damage(waiting, (&place, &named), missing, Some(&why));
+            let lost = (std::mem::take(&mut state.missing), state.missing_bytes, Some(&why));
+            return self.damage(waiting, (&place, &named), &file, lost);
         }
         let settled = self.settle(waiting, (&place, &named), &file);
         settled.inspect_err(|_| {
@@ -309,10 +328,15 @@ impl Writer<'_> {
         let path = &part.waiting.entry.path;
         let place = self.places.of(path)?;
         let place = place.beside(self.desk.journal.part_name(path));
-        let file = match place.create() {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => place.open_ours(),
-            created => created,
-        }?;
+        let file = match part.found {
+            Some(found) => {
+                let file = place.open_ours()?;
+                // What was found is in that very file, and another one has its place.
+                let same = inode_of(&file)? == found;
+                if same { file } else { return Err(Errno::BUSY.into()) }
+            }
+            None => create(&place)?,
+        };
         let length = part.waiting.body().map_or(0, |body| body.bytes);
         if let Err(error) = file.set_len(length) {
             let _ = place.remove();
@@ -332,8 +356,8 @@ impl Writer<'_> {
     ) -> io::Result<Outcome> {
         let Waiting { entry, key, replace } = waiting;
         let undressed = self.desk.dresser.dress(file, entry);
-        let stat = rustix::fs::fstat(file)?;
-        self.desk.journal.placed(*key)?;
+        let stat = fstat(file)?;
+        self.desk.journal.placed(*key, stamp_of(&stat))?;
         part.rename(place, *replace)?;
         let bytes = waiting.body().map_or(0, FileBody::data_bytes);
         Ok(Outcome::Restored { key: *key, bytes, inode: (stat.st_dev, stat.st_ino), undressed })
@@ -344,15 +368,19 @@ impl Writer<'_> {
         &self,
         waiting: &Waiting,
         (place, part): (&Place, &Place),
-        (mut missing, missing_bytes): (Vec<Range<u64>>, u64),
-        why: Option<&Lost>,
+        file: &File,
+        (mut missing, missing_bytes, why): (Vec<Range<u64>>, u64, Option<&Lost>),
     ) -> io::Result<Outcome> {
         missing.sort_by_key(|range| range.start);
         missing.truncate(RANGES_MAX);
-        self.desk.journal.damaged(waiting.key)?;
+        let (_, inode) = inode_of(file)?;
         let mut name = None;
         for number in 0..NAMES_MAX {
             let damaged = place.beside(damaged_name(&place.name, number));
+            if damaged.stat()?.is_some() {
+                continue;
+            }
+            self.desk.journal.damaged(waiting.key, inode, number)?;
             match part.rename(&damaged, false) {
                 Ok(()) => {
                     name = Some(damaged.name);
@@ -440,15 +468,4 @@ pub(super) fn reason_of(error: &io::Error) -> SkipReason {
         Errno::NAMETOOLONG | Errno::FBIG | Errno::INVAL | Errno::ILSEQ => SkipReason::Impossible,
         _ => SkipReason::System,
     }
-}
-
-/// Whether `place` has the very file that this entry says, as an earlier run left it.
-pub(super) fn stands_whole(place: &Place, entry: &Entry) -> io::Result<Option<InodeKey>> {
-    let Some(stat) = place.stat()? else { return Ok(None) };
-    let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    let length = u64::try_from(stat.st_size).ok() == Some(entry.bytes());
-    let nanoseconds = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
-    // Some file systems keep every other second.
-    let time = nanoseconds.abs_diff(entry.mtime_ns.into()) <= 2_000_000_000;
-    Ok((file && length && time).then_some((stat.st_dev, stat.st_ino)))
 }

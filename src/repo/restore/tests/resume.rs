@@ -109,7 +109,7 @@ fn a_journal_cut_or_spoilt_anywhere_costs_only_work() {
         let chunks = std::mem::take(&mut backup.mesh.chunks);
         backup.mesh = Mesh { chunks, ..Mesh::default() };
         let report = backup.restore();
-        // Files whose records are gone are not known to be ours: they stay, and are said.
+        // Of this boot all records are there. Files that have none are not ours: they stay.
         assert!(report.skipped.iter().all(|s| s.reason == SkipReason::Exists), "{report:?}");
         for (entry, data) in many().iter().filter(|(e, _)| matches!(e.what, What::File(_))) {
             let path = std::str::from_utf8(&entry.path).unwrap();
@@ -128,6 +128,153 @@ fn cut_off(backup: &mut Backup, chunks: usize, existing: Existing) -> std::path:
     backup.mesh = Mesh { chunks, ..Mesh::default() };
     let id = RestoreOptions::default().id(&backup.root);
     backup.path().join(journal::journal_name(&id))
+}
+
+/// Files that have their names; `part` files have not.
+fn named_files(backup: &Backup) -> Vec<std::path::PathBuf> {
+    let folder = backup.path().join("d");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| !path.to_str().unwrap().contains("/.quloud")).collect()
+}
+
+#[test]
+fn after_a_power_cut_what_lost_its_records_is_restored_again() {
+    for (existing, header) in
+        [(Existing::Refuse, true), (Existing::Refuse, false), (Existing::Keep, true)]
+    {
+        let mut backup = Backup::of(&many());
+        let mine = backup.path().join("mine");
+        if existing == Existing::Keep {
+            fs::create_dir_all(&mine).unwrap();
+            fs::write(mine.join("file"), b"mine").unwrap();
+        }
+        let journal = cut_off(&mut backup, 20, existing);
+        let named = named_files(&backup);
+        assert!(named.len() > 5, "{named:?}");
+        // Names are there, data and records are not.
+        for path in &named {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        journal::crash(&journal, header);
+        let report = backup.restore_with(&RestoreOptions::default(), existing).unwrap();
+        assert!(report.is_whole(), "{existing:?} {header}: {report:?}");
+        if existing == Existing::Keep {
+            assert_eq!(fs::read(mine.join("file")).unwrap(), b"mine");
+            fs::remove_dir_all(mine).unwrap();
+        }
+        // Without its header nothing tells which names parts have.
+        for name in backup.names().iter().filter(|_| !header) {
+            if name.contains(".quloud-part-") {
+                fs::remove_file(backup.path().join(name)).unwrap();
+            }
+        }
+        assert_all_there(&backup);
+    }
+}
+
+/// Puts another file in the place of one, as long and as old.
+fn swap(path: &Path, bytes: u8) {
+    let stat = fs::metadata(path).unwrap();
+    let aside = path.with_extension("aside");
+    fs::write(&aside, vec![bytes; stat.len() as usize]).unwrap();
+    let file = fs::File::options().write(true).open(&aside).unwrap();
+    file.set_modified(stat.modified().unwrap()).unwrap();
+    fs::rename(aside, path).unwrap();
+}
+
+#[test]
+fn a_file_as_long_and_as_old_is_not_taken_for_the_one_that_was_restored() {
+    for existing in [Existing::Refuse, Existing::Keep] {
+        let mut backup = Backup::of(&many());
+        cut_off(&mut backup, 20, existing);
+        let swapped = named_files(&backup).pop().unwrap();
+        swap(&swapped, 7);
+        let report = backup.restore_with(&RestoreOptions::default(), existing).unwrap();
+        if existing == Existing::Refuse {
+            assert!(report.is_whole(), "{report:?}");
+            assert_all_there(&backup);
+        } else {
+            // It may be somebody's, and it is kept.
+            let said: Vec<_> = report.skipped.iter().map(|s| s.reason).collect();
+            assert_eq!(said[0], SkipReason::Exists, "{report:?}");
+            assert!(fs::read(&swapped).unwrap().iter().all(|byte| *byte == 7));
+            let_in(&backup.path().join("d"));
+        }
+    }
+}
+
+#[test]
+fn a_damaged_name_of_somebody_else_is_not_taken_up() {
+    let mut backup = Backup::of(&small());
+    fs::create_dir_all(backup.path()).unwrap();
+    let mine = backup.path().join("d.quloud-damaged");
+    fs::write(&mine, noise(2_000_000, 77)).unwrap();
+    let (lost, _) = *backup.mesh.order.iter().find(|(_, bytes)| *bytes == 300 << 10).unwrap();
+    let chunk = backup.mesh.chunks.remove(&lost).unwrap();
+    let report = backup.restore_with(&RestoreOptions::default(), Existing::Keep).unwrap();
+    assert_eq!(report.damaged[0].name.as_deref(), Some(&b"d.quloud-damaged-1"[..]));
+    backup.mesh.chunks.insert(lost, chunk);
+    let report = backup.restore_with(&RestoreOptions::default(), Existing::Keep).unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert!(backup.read("d") == noise(2_000_000, 4));
+    assert!(fs::read(&mine).unwrap() == noise(2_000_000, 77));
+    assert!(!backup.path().join("d.quloud-damaged-1").exists(), "ours was gone on with");
+}
+
+#[test]
+fn what_is_written_already_needs_no_more_room() {
+    let mut backup = Backup::of(&[(file("large"), noise(12_000_000, 99))]);
+    cut_off(&mut backup, 20, Existing::Refuse);
+    let target = backup.target(Existing::Refuse);
+    let options = RestoreOptions::default();
+    let id = options.id(&backup.root);
+    let Ok((_journal, earlier)) = journal::Journal::open(&target, &id) else {
+        panic!("there is one")
+    };
+    let mut progress = |_| {};
+    let (cancel, progress) = (&NEVER, &mut progress);
+    let mut job = Job { id, target: &target, options: &options, cancel, progress };
+    let mut entries = TreeEntries::new(&backup.root, b"");
+    let (mut fetcher, mut report) = (Fetcher::new(&mut backup.mesh), RestoreReport::default());
+    let found =
+        survey::survey(&mut job, &mut entries, &mut fetcher, &mut report, &earlier).unwrap();
+    assert_eq!(found.bytes, 12_000_000);
+    assert!(found.demand.bytes < 8_000_000, "{:?}", found.demand);
+}
+
+/// A mesh; when it is asked a second time, somebody puts another file in the place of a part.
+struct Swapping<'a> {
+    mesh: &'a mut Mesh,
+    asked: usize,
+    target: std::path::PathBuf,
+}
+
+impl ChunkSource for Swapping<'_> {
+    fn request(&mut self, wanted: Wanted) {
+        self.asked += 1;
+        if self.asked == 2 {
+            let part = names(&self.target).into_iter().find(|name| name.contains(".quloud-part-"));
+            swap(&self.target.join(part.unwrap()), 7);
+        }
+        self.mesh.request(wanted);
+    }
+
+    fn next(&mut self) -> Result<Fetched, FetchError> {
+        self.mesh.next()
+    }
+}
+
+#[test]
+fn bytes_that_were_found_in_one_file_are_not_believed_of_another() {
+    let mut backup = Backup::of(&[(file("large"), noise(12_000_000, 99))]);
+    cut_off(&mut backup, 20, Existing::Refuse);
+    let target = backup.target(Existing::Refuse);
+    let mut source = Swapping { mesh: &mut backup.mesh, asked: 0, target: target.path().into() };
+    let options = RestoreOptions::default();
+    let report = restore(&mut source, &backup.root, &target, &options, &NEVER, &mut |_| {}).unwrap();
+    assert_eq!((report.files, report.skipped_count), (0, 1), "{report:?}");
+    assert!(!backup.path().join("large").exists());
 }
 
 #[test]
