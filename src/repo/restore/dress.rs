@@ -1,8 +1,8 @@
 //! Metadata: what was recorded of an entry, put on what was made of it.
 //!
-//! Files and folders by their handles; links and pipes, which have none that can be written, by
-//! name in an open folder, never followed. In this order: owner, extended attributes, mode, times,
-//! because each of them would undo one behind it.
+//! By handles: those of links and pipes can only be pointed at, and lead nowhere. In this order:
+//! owner, extended attributes, mode, times, because each of them would undo one behind it. Access
+//! control lists that the target gives to what is made in it go, unless they were recorded.
 //!
 //! | | own snapshot | a snapshot that somebody else shared |
 //! |---|---|---|
@@ -13,13 +13,14 @@
 
 use super::report::Undressed;
 use super::target::Place;
-use crate::repo::tree::Entry;
+use crate::repo::tree::{Entry, What};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
-    chmodat, chownat, fchmod, fchown, fsetxattr, fstat, futimens, lsetxattr, utimensat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags, chmodat, chownat, fchmod, fchown, fremovexattr, fsetxattr, fstat, futimens, openat,
+    removexattr, setxattr, utimensat,
 };
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Whose snapshot it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub enum Trust {
     /// Somebody else's: nothing of it may give anybody a right, nor lead out of the target.
     Shared,
 }
+
+/// Access control lists: of what this is, and of what will be made in it.
+const ACLS: [&str; 2] = ["system.posix_acl_access", "system.posix_acl_default"];
 
 /// Setuid and setgid.
 const SET_ID: u32 = 0o6000;
@@ -73,44 +77,63 @@ impl Dresser {
             let set = fsetxattr(handle, &**name, value, XattrFlags::empty());
             faults.check(|| String::from_utf8_lossy(name).into_owned(), set);
         }
+        for acl in self.inherited(entry) {
+            faults.check(|| acl.to_owned(), removed(fremovexattr(handle, acl)));
+        }
         let set = fstat(handle).and_then(|stat| fchmod(handle, self.mode(entry, &stat)));
         faults.check(mode, set);
         faults.check(times, futimens(handle, &times_of(entry)));
         faults.found
     }
 
-    /// Dresses a symbolic link or a pipe that was just made there.
+    /// Dresses a symbolic link or a pipe that a restore made there.
     pub(super) fn dress_place(&self, place: &Place, entry: &Entry) -> Vec<Undressed> {
         let mut faults = Faults { path: &entry.path, found: Vec::new() };
-        let (folder, name) = (&*place.folder, &*place.name);
-        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        let (handle, stat) = match point_at(place, entry) {
+            Ok(found) => found,
+            Err(errno) => {
+                faults.check(|| "anything".to_owned(), Err(errno));
+                return faults.found;
+            }
+        };
+        // The handle is the link or the pipe: nobody can put anything else behind this path.
+        let at = by_handle(handle.as_fd());
         if self.owners {
-            let chown = |(uid, gid)| chownat(folder, name, uid, gid, nofollow);
+            let chown = |(uid, gid)| chownat(&handle, "", uid, gid, AtFlags::EMPTY_PATH);
             faults.check(owner, valid(entry).and_then(chown));
         }
         for (xattr, value) in entry.xattrs.iter().filter(|(xattr, _)| self.takes(xattr)) {
-            // By way of the folder's handle, the last name not followed.
-            let at = [by_handle(folder.as_fd()).as_bytes(), b"/", name].concat();
-            let set = lsetxattr(at, &**xattr, value, XattrFlags::empty());
+            let set = setxattr(&*at, &**xattr, value, XattrFlags::empty());
             faults.check(|| String::from_utf8_lossy(xattr).into_owned(), set);
         }
-        faults.check(mode, self.chmod_pipe(place, entry));
-        faults.check(times, utimensat(folder, name, &times_of(entry), nofollow));
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+            for acl in self.inherited(entry) {
+                faults.check(|| acl.to_owned(), removed(removexattr(&*at, acl)));
+            }
+            let set = fstat(&handle);
+            let set = set.and_then(|stat| {
+                chmodat(CWD, &*at, self.mode(entry, &stat), AtFlags::empty())
+            });
+            faults.check(mode, set);
+        }
+        let set = match utimensat(&handle, "", &times_of(entry), AtFlags::EMPTY_PATH) {
+            // Kernels before 5.8 take no handle alone.
+            Err(Errno::INVAL) => utimensat(CWD, &*at, &times_of(entry), AtFlags::empty()),
+            set => set,
+        };
+        faults.check(times, set);
         faults.found
     }
 
-    /// The mode of a pipe; links have none.
-    fn chmod_pipe(&self, place: &Place, entry: &Entry) -> Result<(), Errno> {
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW;
-        let flags = flags | rustix::fs::OFlags::CLOEXEC;
-        let handle = rustix::fs::openat(&place.folder, &*place.name, flags, Mode::empty())?;
-        let stat = fstat(&handle)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
-            return Ok(());
-        }
-        let mode = self.mode(entry, &stat);
-        // The handle is the pipe: nobody can put anything else behind this path.
-        chmodat(CWD, by_handle(handle.as_fd()), mode, AtFlags::empty())
+    /// Access control lists that the entry does not have.
+    fn inherited(&self, entry: &Entry) -> impl Iterator<Item = &'static str> {
+        let folder = matches!(entry.what, What::Folder(_));
+        let of = if folder { ACLS.as_slice() } else { ACLS.get(..1).unwrap_or_default() };
+        let has = |acl: &str| {
+            let named = entry.xattrs.iter().any(|(name, _)| name == acl.as_bytes());
+            named && self.takes(acl.as_bytes())
+        };
+        of.iter().copied().filter(move |acl| !has(acl))
     }
 
     /// The mode that an entry gets on what now belongs to whom `stat` says.
@@ -126,6 +149,29 @@ impl Dresser {
 
     fn takes(&self, xattr: &[u8]) -> bool {
         self.trust == Trust::Own || xattr.starts_with(b"user.")
+    }
+}
+
+/// A handle that points at what was made: one that somebody else put there, or that has more names
+/// elsewhere, is not it.
+fn point_at(place: &Place, entry: &Entry) -> Result<(OwnedFd, Stat), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = openat(&place.folder, &*place.name, flags, Mode::empty())?;
+    let stat = fstat(&handle)?;
+    let kind = match entry.what {
+        What::Fifo => FileType::Fifo,
+        _ => FileType::Symlink,
+    };
+    let own = stat.st_uid == rustix::process::geteuid().as_raw() || stat.st_uid == entry.uid;
+    let same = FileType::from_raw_mode(stat.st_mode) == kind && stat.st_nlink == 1;
+    if own && same { Ok((handle, stat)) } else { Err(Errno::BUSY) }
+}
+
+/// Where there was none, or can be none, there is none now.
+fn removed(outcome: Result<(), Errno>) -> Result<(), Errno> {
+    match outcome {
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        outcome => outcome,
     }
 }
 

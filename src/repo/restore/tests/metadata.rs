@@ -189,6 +189,63 @@ fn a_folder_that_was_only_implied_gets_no_metadata() {
     assert!(stat.mtime() > 1_000_000_000);
 }
 
+#[test]
+fn a_pipe_with_another_name_elsewhere_is_left_as_it_is() {
+    let backup = Backup::of(&small());
+    let outside = backup.folder.path().join("outside");
+    plant_pipe(&outside);
+    let target = backup.target(Existing::Keep);
+    fs::hard_link(&outside, backup.path().join("p")).unwrap();
+    let place = target::Places::new(&target).of(b"p").unwrap();
+    let entry = Entry { mode: 0o777, ..entry_of("p", What::Fifo) };
+    let before = fs::metadata(&outside).unwrap();
+    let faults = dress::Dresser::new(Trust::Own).dress_place(&place, &entry);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let after = fs::metadata(&outside).unwrap();
+    assert_eq!((before.mode(), before.modified().ok()), (after.mode(), after.modified().ok()));
+    // A link has no such mode, and what it leads to is left alone.
+    fs::remove_file(backup.path().join("p")).unwrap();
+    std::os::unix::fs::symlink(&outside, backup.path().join("p")).unwrap();
+    let faults = dress::Dresser::new(Trust::Own).dress_place(&place, &entry);
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(fs::metadata(&outside).unwrap().mode(), before.mode());
+}
+
+#[test]
+fn access_lists_of_the_target_do_not_stay() {
+    let entries = [(folder("d"), Vec::new()), (file("d/f"), b"x".to_vec())];
+    let mut backup = Backup::of(&entries);
+    fs::create_dir_all(backup.path()).unwrap();
+    // Owner, user 1234, group, mask, others: `acl(5)`, as extended attributes have it.
+    let list = [(1_u16, 7_u16, u32::MAX), (2, 7, 1234), (4, 5, u32::MAX), (16, 7, u32::MAX)];
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in list.into_iter().chain([(32, 5, u32::MAX)]) {
+        value.extend(tag.to_le_bytes().into_iter().chain(rights.to_le_bytes()));
+        value.extend(id.to_le_bytes());
+    }
+    let default = "system.posix_acl_default";
+    if lsetxattr(backup.path(), default, &value, XattrFlags::empty()).is_err() {
+        return eprintln_skip("access lists need a file system that has them");
+    }
+    let report = backup.restore();
+    assert!(report.is_whole(), "{report:?}");
+    for name in ["d", "d/f"] {
+        let path = backup.path().join(name);
+        assert_eq!((xattr(&path, "system.posix_acl_access"), xattr(&path, default)), (None, None));
+    }
+    assert_eq!(fs::metadata(backup.path().join("d/f")).unwrap().mode() & 0o7777, 0o640);
+}
+
+#[test]
+fn a_folder_that_could_not_be_listed_is_said_to_be_empty() {
+    let unlisted = Entry { unreadable: true, ..folder("d") };
+    let mut backup = Backup::of(&[(unlisted, Vec::new())]);
+    let report = backup.restore();
+    assert_eq!((report.folders, report.skipped_count), (1, 1), "{report:?}");
+    assert_eq!(report.skipped[0].reason, SkipReason::Unreadable);
+    assert_eq!(backup.names(), ["d"]);
+}
+
 /// Makes a pipe, as somebody else would.
 pub(super) fn plant_pipe(path: &Path) {
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
