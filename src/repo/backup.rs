@@ -227,7 +227,7 @@ impl<S: BackupSink, H: Held, W: Watch> Driver<'_, '_, S, H, W> {
         if let What::HardLink(first) = &entry.what
             && self.refused.contains(first)
         {
-            self.fault(Fault::new(&entry.path, FaultKind::Link));
+            self.fault(Fault::new(&entry.path, FaultKind::FirstName));
             return Ok(());
         }
         match self.engine.keep(entry) {

@@ -41,7 +41,7 @@ pub(crate) use meta::Status;
 pub(crate) use sparse::DataReader;
 
 use super::exclude::{self, Excludes, Verdict};
-use super::tree::path::{self, DEPTH_MAX, PathFault};
+use super::tree::path::{self, DEPTH_MAX};
 use super::tree::{Entry, Inode, LINK_BYTES_MAX, What, Xattr};
 use links::Links;
 use meta::{Bearer, XattrReader};
@@ -392,7 +392,7 @@ impl<'a> Walk<'a> {
         if depth >= DEPTH_MAX && !names.is_empty() {
             entry.unreadable = true;
             names = Names::default();
-            self.waiting.push_back(self.fault(FaultKind::Path(PathFault::TooDeep)));
+            self.waiting.push_back(self.fault(FaultKind::TooDeep));
         }
         // `/` itself has no entry: it has no path.
         if !self.path.is_empty() {

@@ -30,9 +30,11 @@ impl Fault {
             | FaultKind::Path(_)
             | FaultKind::Unknown
             | FaultKind::Link
+            | FaultKind::FirstName
             | FaultKind::Refused(_)
             | FaultKind::TooLong => true,
             FaultKind::List(_)
+            | FaultKind::TooDeep
             | FaultKind::Read(_)
             | FaultKind::Changed
             | FaultKind::Xattrs(_)
@@ -59,6 +61,9 @@ pub enum FaultKind {
     /// The text of the link is empty or too long: it is left out.
     #[error("the text of the link is empty or too long")]
     Link,
+    /// It is another name of a file that was left out: so is it.
+    #[error("the file that it is another name of was left out")]
+    FirstName,
     /// It cannot be part of a tree: it is left out.
     #[error(transparent)]
     Refused(TreeFault),
@@ -68,6 +73,9 @@ pub enum FaultKind {
     /// The folder cannot be listed, or not to its end.
     #[error("cannot list the folder")]
     List(#[source] io::Error),
+    /// The folder is recorded, and nothing in it: that lies in too many folders.
+    #[error("what is in it lies too deep to be recorded")]
+    TooDeep,
     /// The file cannot be read: it is recorded without content.
     #[error("cannot read it")]
     Read(#[source] io::Error),

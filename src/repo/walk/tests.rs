@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::repo::fixture::scratch;
+use crate::repo::tree::path::PathFault;
 use rustix::fs::{XattrFlags, lsetxattr, makedev, mknodat, setxattr};
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -220,7 +221,8 @@ fn a_root_that_is_not_there_is_said_and_the_others_are_walked() {
 fn more_roots_than_a_snapshot_can_record_are_refused_before_the_walk() {
     let folder = scratch();
     let deep: PathBuf = std::iter::repeat_n("d".repeat(250), 13).collect();
-    let roots: Vec<_> = (0..6).map(|number: u8| folder.path().join(number.to_string()).join(&deep)).collect();
+    let roots: Vec<_> =
+        (0..6).map(|number: u8| folder.path().join(number.to_string()).join(&deep)).collect();
     roots.iter().for_each(|root| fs::create_dir_all(root).unwrap());
     let refused = |count: usize| {
         let roots: Vec<&Path> = roots.iter().take(count).map(PathBuf::as_path).collect();
@@ -312,7 +314,8 @@ fn a_path_that_no_tree_takes_is_said_and_the_walk_goes_on() {
     fs::create_dir_all(deep.path().join(names.join("/"))).unwrap();
     write(deep.path(), &["z"]);
     let (entries, faults) = walked(&options(&[deep.path()]));
-    assert!(matches!(faults[..], [Fault { kind: FaultKind::Path(PathFault::TooDeep), .. }]));
+    assert!(matches!(faults[..], [Fault { kind: FaultKind::TooDeep, .. }]));
+    assert!(!faults[0].is_left_out(), "the folder itself is there");
     assert!(entries.iter().any(|entry| entry.unreadable));
     assert_eq!(below(deep.path(), &entries).last().unwrap(), "z");
 }
