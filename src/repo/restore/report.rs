@@ -10,6 +10,10 @@ pub const LISTED_MAX: usize = 10_000;
 /// Of a damaged file so many missing ranges are listed.
 pub const RANGES_MAX: usize = 1_000;
 
+/// Of so many files as many are, and of others only the first few, because memory is bounded.
+const RANGES_LISTED_FILES: usize = 100;
+const RANGES_FEW: usize = 10;
+
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RestoreProgress {
@@ -33,7 +37,8 @@ pub struct DamagedFile {
     pub path: Vec<u8>,
     /// Its name in the target; `None` where none could be given.
     pub name: Option<Vec<u8>>,
-    /// What is missing, by places in the file; at most [`RANGES_MAX`].
+    /// What is missing, by places in the file; at most [`RANGES_MAX`], and of very many files only
+    /// the first ten.
     pub missing: Vec<Range<u64>>,
     /// Bytes that are missing in all.
     pub missing_bytes: u64,
@@ -138,8 +143,12 @@ impl RestoreReport {
         }
     }
 
-    pub(super) fn damage(&mut self, damaged: DamagedFile) {
+    pub(super) fn damage(&mut self, mut damaged: DamagedFile) {
         self.damaged_count += 1;
+        if self.damaged.len() >= RANGES_LISTED_FILES {
+            damaged.missing.truncate(RANGES_FEW);
+            damaged.missing.shrink_to_fit();
+        }
         if self.damaged.len() < LISTED_MAX {
             self.damaged.push(damaged);
         }
@@ -149,5 +158,24 @@ impl RestoreReport {
         self.undressed_count += u64::from(!faults.is_empty());
         let room = LISTED_MAX.saturating_sub(self.undressed.len());
         self.undressed.extend(faults.into_iter().take(room));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_what_is_listed_is_bounded() {
+        let mut report = RestoreReport::default();
+        for _ in 0..2 * LISTED_MAX {
+            let missing = (0..RANGES_MAX as u64).map(|at| at * 2..at * 2 + 1).collect();
+            let (path, name, why) = (vec![b'x'], None, String::new());
+            report.damage(DamagedFile { path, name, missing, missing_bytes: 1, why });
+        }
+        assert_eq!((report.damaged.len(), report.damaged_count), (LISTED_MAX, 20_000));
+        let ranges: usize = report.damaged.iter().map(|damaged| damaged.missing.capacity()).sum();
+        assert!(ranges <= 250_000, "{ranges}");
+        assert_eq!(report.damaged[0].missing.len(), RANGES_MAX);
     }
 }

@@ -117,12 +117,15 @@ impl Target {
         Ok(true)
     }
 
-    /// Whether two names that differ only in case are one name here.
+    /// Whether two names that differ only in case, or in how a letter with an accent is written,
+    /// are one name here.
     pub(super) fn folds_case(&self, name: &[u8]) -> io::Result<bool> {
+        let with = |letter: &str| [name, letter.as_bytes()].concat();
+        let (name, apart) = (&*with("\u{e9}"), with("e\u{301}"));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         openat(&self.root, name, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))?;
-        let upper = name.to_ascii_uppercase();
-        let folds = statat(&self.root, upper, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let is_there = |other| statat(&self.root, other, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let folds = is_there(name.to_ascii_uppercase()) || is_there(apart);
         unlinkat(&self.root, name, AtFlags::empty())?;
         Ok(folds)
     }
