@@ -8,6 +8,7 @@
 //! | [`sealer`] | plaintexts to sealed chunks, and where those go (pure) |
 //! | [`open`] | a chunk that came: its checks, its plaintext (pure) |
 //! | [`reference`](mod@reference), [`varint`] | the two layouts that all of these share (pure) |
+//! | `fields`, `record` | what snapshots, manifests and heads share; what journals do |
 //! | [`ranges`] | which bytes of a file are there (pure) |
 //! | [`tree`] | what is recorded of a snapshot's files (pure) |
 //! | [`pack`] | small files side by side in one chunk (pure) |
@@ -33,6 +34,7 @@ pub mod catalog;
 pub mod chunker;
 pub mod engine;
 pub mod exclude;
+mod fields;
 pub mod frame;
 pub mod get;
 pub mod head;
@@ -45,6 +47,8 @@ pub mod pattern;
 pub mod plan;
 pub mod put;
 pub mod ranges;
+#[cfg(feature = "node")]
+mod record;
 pub mod reference;
 #[cfg(feature = "node")]
 pub mod restore;

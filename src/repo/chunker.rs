@@ -16,7 +16,9 @@
 //! into [`Chunker::space`] and takes the chunks out.
 
 use super::frame::PLAINTEXT_BYTES_MAX;
+use crate::buffers::{Buffer, Buffers};
 use crate::crypto::keys::ChunkerKey;
+use std::sync::Arc;
 use zeroize::Zeroize;
 
 /// No chunk but the last of a stream is shorter: 256 KiB.
@@ -93,6 +95,15 @@ impl Chunker {
         let chunk = self.buffer.get(self.start..self.start + length)?;
         self.start += length;
         Some(chunk)
+    }
+
+    /// [`Self::next_chunk`], copied into memory that comes back to `buffers`.
+    pub fn next_buffer(&mut self, buffers: &Arc<Buffers>) -> Option<Buffer> {
+        let chunk = self.next_chunk()?;
+        let mut buffer = buffers.take(chunk.len());
+        buffer.lengthen(chunk.len());
+        buffer.copy_from_slice(chunk);
+        Some(buffer)
     }
 }
 

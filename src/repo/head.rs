@@ -17,6 +17,7 @@
 //! is none), and `recent` are all behind it, oldest first. `devices` are the other heads that this
 //! device knows, by index, with the numbers that it has seen.
 
+use super::fields::take;
 use super::reference::ChunkRef;
 use crate::core::types::{DeviceId, NodeId};
 use crate::crypto::head::{
@@ -220,12 +221,6 @@ impl HeadPayload {
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
 /// What the records of one head come to.
 #[derive(Debug)]
 pub enum Verdict {
@@ -239,8 +234,8 @@ pub enum Verdict {
         /// The highest number that came.
         highest: u64,
     },
-    /// Two records with one number, or one that does not follow the one before it: two devices write
-    /// this head, or somebody has its key. Also where later records follow only one of them.
+    /// Two records with one number, or one that does not follow the one before it: two devices
+    /// write this head, or somebody has its key. Also where later ones follow only one of them.
     Fork {
         /// The number.
         number: u64,

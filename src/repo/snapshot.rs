@@ -20,6 +20,7 @@
 //! snapshot id = SHA-256("quloud/v1/snapshot" || plaintext)
 //! ```
 
+use super::fields::{put_path, put_text, take, take_path, take_text};
 use super::reference::{ChunkRef, REF_BYTES};
 use super::tree::{ENTRIES_MAX, TREE_LEVEL_MAX, TreeRoot, path};
 use crate::core::types::{DeviceId, SnapshotId};
@@ -174,14 +175,14 @@ impl Snapshot {
             out.extend(count.to_le_bytes());
         }
         out.extend_from_slice(&self.nonce);
-        put_text(&self.host, &mut out)?;
+        put_text(&self.host, &mut out).ok_or(SnapshotFault::Text)?;
         put_paths(&self.roots, &mut out)?;
         out.push(u8::try_from(self.tags.len()).map_err(|_| SnapshotFault::Text)?);
         for tag in &self.tags {
-            put_text(tag, &mut out)?;
+            put_text(tag, &mut out).ok_or(SnapshotFault::Text)?;
         }
         put_paths(&self.excludes, &mut out)?;
-        put_text(&self.program, &mut out)?;
+        put_text(&self.program, &mut out).ok_or(SnapshotFault::Text)?;
         let fits = out.len() <= SNAPSHOT_BYTES_MAX;
         if fits { Ok(out) } else { Err(SnapshotFault::Length(out.len())) }
     }
@@ -285,48 +286,16 @@ impl Snapshot {
     }
 }
 
-fn put_text(text: &str, out: &mut Vec<u8>) -> Result<(), SnapshotFault> {
-    out.push(u8::try_from(text.len()).map_err(|_| SnapshotFault::Text)?);
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
 fn put_paths(paths: &[Vec<u8>], out: &mut Vec<u8>) -> Result<(), SnapshotFault> {
-    let length = |length| u16::try_from(length).map(u16::to_le_bytes);
-    out.extend(length(paths.len()).map_err(|_| SnapshotFault::Root)?);
-    for path in paths {
-        out.extend(length(path.len()).map_err(|_| SnapshotFault::Root)?);
-        out.extend_from_slice(path);
-    }
-    Ok(())
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
-fn take_bytes<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (head, tail) = rest.split_at_checked(length)?;
-    *rest = tail;
-    Some(head)
-}
-
-/// The inner `None` is a text that is no UTF-8.
-fn take_text(rest: &mut &[u8]) -> Option<Option<String>> {
-    let length = rest.try_get_u8().ok()?;
-    let bytes = take_bytes(rest, length.into())?;
-    Some(String::from_utf8(bytes.to_vec()).ok())
+    let count = u16::try_from(paths.len()).map_err(|_| SnapshotFault::Root)?;
+    out.extend(count.to_le_bytes());
+    let put = paths.iter().try_for_each(|path| put_path(path, out));
+    put.ok_or(SnapshotFault::Root)
 }
 
 fn take_paths(rest: &mut &[u8]) -> Option<Vec<Vec<u8>>> {
     let count = rest.try_get_u16_le().ok()?;
-    let path = |_| {
-        let length = rest.try_get_u16_le().ok()?;
-        take_bytes(rest, length.into()).map(<[u8]>::to_vec)
-    };
-    (0..count).map(path).collect()
+    (0..count).map(|_| take_path(rest)).collect()
 }
 
 #[cfg(test)]

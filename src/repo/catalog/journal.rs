@@ -20,6 +20,7 @@ use super::entry::{Entry, TooLong};
 use super::{CatalogError, Found};
 use crate::crypto::keys::{OwnerKeys, WrapKey};
 use crate::crypto::{expand, keyed_hash, seal};
+use crate::repo::record::read_whole;
 use rand::SeedableRng;
 use rand::rngs::SysRng;
 use rand_chacha::ChaCha20Rng;
@@ -396,14 +397,6 @@ fn next_box(reader: &mut (impl Read + Seek), from: u64, end: u64) -> io::Result<
         start += seen as u64;
     }
     Ok(None)
-}
-
-fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match reader.read_exact(buffer) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Gives the file at `path` a second name beside it, for the user to keep, and says which.

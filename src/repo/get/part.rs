@@ -18,8 +18,9 @@ use super::{Output, OutputError};
 use crate::core::types::ChunkId;
 use crate::repo::frame::PLAINTEXT_BYTES_MAX;
 use crate::repo::ranges::Ranges;
+use crate::repo::record::{read_whole, with_checksum, without_checksum};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -364,15 +365,6 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::remove_file(from)
 }
 
-/// Whether `buffer` could be filled; false at the end of the file.
-fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match reader.read_exact(buffer) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 fn hash_of(
     file: &mut File,
     range: &Range<u64>,
@@ -398,26 +390,13 @@ fn encode_record(offset: u64, bytes: &[u8]) -> [u8; RECORD_BYTES] {
 
 /// Range and hash of a record; `None` where it is torn or damaged.
 fn decode_record(record: &[u8; RECORD_BYTES], total: u64) -> Option<(Range<u64>, [u8; 32])> {
-    let (body, checksum) = record.split_last_chunk::<4>()?;
-    if crc32fast::hash(body).to_le_bytes() != *checksum {
-        return None;
-    }
+    let body = without_checksum(record)?;
     let (offset, rest) = body.split_first_chunk::<8>()?;
     let (length, hash) = rest.split_first_chunk::<4>()?;
     let (offset, length) = (u64::from_le_bytes(*offset), u64::from(u32::from_le_bytes(*length)));
     let end = offset.checked_add(length)?;
     let sound = length > 0 && length <= PLAINTEXT_BYTES_MAX as u64 && end <= total;
     sound.then_some((offset..end, hash.try_into().ok()?))
-}
-
-fn with_checksum<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
-    let mut hash = crc32fast::Hasher::new();
-    parts.iter().for_each(|part| hash.update(part));
-    let checksum = hash.finalize().to_le_bytes();
-    let mut out = [0; N];
-    let bytes = parts.iter().copied().flatten().chain(&checksum);
-    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    out
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::{
     LIVE_MAX, ManifestFault, PruneIntent, RECORD_BYTES_MAX, ROOTS_BYTES_MAX,
 };
 use crate::core::types::{DeviceId, NodeId, SnapshotId};
+use crate::repo::fields::{put_path, put_text, take, take_bytes, take_path, take_text};
 use crate::repo::reference::ChunkRef;
 use bytes::Buf;
 use zeroize::Zeroizing;
@@ -123,16 +124,14 @@ fn put_added(added: &Added, out: &mut Vec<u8>) -> Outcome<()> {
     for count in [added.files, added.bytes, added.new_bytes] {
         out.extend(count.to_le_bytes());
     }
-    put_text(&added.host, out)?;
+    put_text(&added.host, out).ok_or(ManifestFault::Text)?;
     let count = u16::try_from(added.roots.len()).map_err(|_| ManifestFault::Count)?;
     out.extend(count.to_le_bytes());
-    for root in &added.roots {
-        let length = u16::try_from(root.len()).map_err(|_| ManifestFault::Text)?;
-        out.extend(length.to_le_bytes());
-        out.extend_from_slice(root);
-    }
+    let roots = added.roots.iter().try_for_each(|root| put_path(root, out));
+    roots.ok_or(ManifestFault::Text)?;
     out.push(u8::try_from(added.tags.len()).map_err(|_| ManifestFault::Count)?);
-    added.tags.iter().try_for_each(|tag| put_text(tag, out))
+    let tags = added.tags.iter().try_for_each(|tag| put_text(tag, out));
+    tags.ok_or(ManifestFault::Text)
 }
 
 fn take_added(rest: &mut &[u8]) -> Option<Outcome<Added>> {
@@ -143,16 +142,12 @@ fn take_added(rest: &mut &[u8]) -> Option<Outcome<Added>> {
     let flags = rest.try_get_u8().ok()?;
     let (files, bytes) = (rest.try_get_u64_le().ok()?, rest.try_get_u64_le().ok()?);
     let new_bytes = rest.try_get_u64_le().ok()?;
-    let host = take_text(rest)?;
+    let host = text(rest)?;
     let count = rest.try_get_u16_le().ok()?;
-    let root = |_| {
-        let length = rest.try_get_u16_le().ok()?;
-        take_bytes(rest, length.into()).map(<[u8]>::to_vec)
-    };
-    let roots: Option<Vec<_>> = (0..count).map(root).collect();
+    let roots: Option<Vec<_>> = (0..count).map(|_| take_path(rest)).collect();
     let roots = roots?;
     let count = rest.try_get_u8().ok()?;
-    let tags: Option<Vec<_>> = (0..count).map(|_| take_text(rest)).collect();
+    let tags: Option<Vec<_>> = (0..count).map(|_| text(rest)).collect();
     let tags = tags?;
     if flags & !(PARTIAL | PUT | ROOTS_CUT) != 0 {
         return Some(Err(ManifestFault::Kind(flags)));
@@ -275,26 +270,6 @@ fn take_hint(rest: &mut &[u8]) -> Option<Hint> {
     Some(Hint { node, chunks, record })
 }
 
-fn put_text(text: &str, out: &mut Vec<u8>) -> Outcome<()> {
-    out.push(u8::try_from(text.len()).map_err(|_| ManifestFault::Text)?);
-    out.extend_from_slice(text.as_bytes());
-    Ok(())
-}
-
-fn take_text(rest: &mut &[u8]) -> Option<Outcome<String>> {
-    let length = rest.try_get_u8().ok()?;
-    let bytes = take_bytes(rest, length.into())?;
-    Some(String::from_utf8(bytes.to_vec()).map_err(|_| ManifestFault::Text))
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
-fn take_bytes<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (head, tail) = rest.split_at_checked(length)?;
-    *rest = tail;
-    Some(head)
+fn text(rest: &mut &[u8]) -> Option<Outcome<String>> {
+    Some(take_text(rest)?.ok_or(ManifestFault::Text))
 }

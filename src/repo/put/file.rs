@@ -194,10 +194,7 @@ fn hand_over(
     buffers: &Arc<Buffers>,
     pieces: &SyncSender<Result<Buffer, PutError>>,
 ) -> bool {
-    while let Some(piece) = chunker.next_chunk() {
-        let mut buffer = buffers.take(piece.len());
-        buffer.lengthen(piece.len());
-        buffer.copy_from_slice(piece);
+    while let Some(buffer) = chunker.next_buffer(buffers) {
         if pieces.send(Ok(buffer)).is_err() {
             return false;
         }

@@ -28,12 +28,13 @@
 
 use super::target::{Place, Target};
 use crate::repo::ranges::Ranges;
+use crate::repo::record::{read_whole, with_checksum, without_checksum};
 use crate::repo::tree::FileBody;
 use rustix::fs::{AtFlags, FlockOperation, Stat, flock, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -98,10 +99,7 @@ impl Record {
 
     /// `None` where it is torn or damaged.
     fn decode(record: &[u8; RECORD_BYTES]) -> Option<Self> {
-        let (body, checksum) = record.split_last_chunk::<4>()?;
-        if crc32fast::hash(body).to_le_bytes() != *checksum {
-            return None;
-        }
+        let body = without_checksum(record)?;
         let (kind, rest) = body.split_first()?;
         let (path, rest) = rest.split_first_chunk::<16>()?;
         let (a, rest) = rest.split_first_chunk::<8>()?;
@@ -465,25 +463,6 @@ fn short_hash(bytes: &[u8]) -> [u8; 24] {
     let mut short = [0; 24];
     short.iter_mut().zip(blake3::hash(bytes).as_bytes()).for_each(|(to, from)| *to = *from);
     short
-}
-
-/// Whether `buffer` could be filled; false at the end of the file.
-fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match reader.read_exact(buffer) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn with_checksum<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
-    let mut hash = crc32fast::Hasher::new();
-    parts.iter().for_each(|part| hash.update(part));
-    let checksum = hash.finalize().to_le_bytes();
-    let mut out = [0; N];
-    let bytes = parts.iter().copied().flatten().chain(&checksum);
-    out.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    out
 }
 
 /// Makes of a journal what a crash of the system may leave of it: its first records up to the first

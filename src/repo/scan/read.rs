@@ -104,11 +104,8 @@ impl FileReader {
         let mut data = DataReader::new(&file, status.bytes, extents);
         let mut ended = false;
         loop {
-            while let Some(piece) = self.chunker.next_chunk() {
-                let mut buffer = self.buffers.take(piece.len());
-                buffer.lengthen(piece.len());
-                buffer.copy_from_slice(piece);
-                out.send(Event::Piece(buffer))?;
+            while let Some(piece) = self.chunker.next_buffer(&self.buffers) {
+                out.send(Event::Piece(piece))?;
             }
             if ended {
                 break;
