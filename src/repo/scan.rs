@@ -2,9 +2,9 @@
 //! the others, cut. Runs on a thread of its own, before the one that seals.
 //!
 //! A file is what it was where length, both times and inode number are, where its content, all
-//! pieces of a large one, is held by as many as are wanted, and where it last changed more than two seconds before that snapshot
-//! began: clocks of file systems are coarse, and what changes twice within one tick looks the same.
-//! Such a file is not opened.
+//! pieces of a large one, is held by as many as are wanted, and where it last changed more than two
+//! seconds before that snapshot began: clocks of file systems are coarse, and what changes twice
+//! within one tick looks the same. Such a file is not opened.
 //!
 //! Others are read up to the length that they have when they are opened, only data where they have
 //! holes. One that changed meanwhile is read once more; when it changes then, too, it is recorded

@@ -111,9 +111,8 @@ impl Dresser {
                 faults.check(|| acl.to_owned(), removed(removexattr(&*at, acl)));
             }
             let set = fstat(&handle);
-            let set = set.and_then(|stat| {
-                chmodat(CWD, &*at, self.mode(entry, &stat), AtFlags::empty())
-            });
+            let set =
+                set.and_then(|stat| chmodat(CWD, &*at, self.mode(entry, &stat), AtFlags::empty()));
             faults.check(mode, set);
         }
         let set = match utimensat(&handle, "", &times_of(entry), AtFlags::EMPTY_PATH) {

@@ -266,7 +266,8 @@ impl Files<'_, '_, '_> {
                 self.restored(key, bytes, inode);
                 return Ok(None);
             }
-            let doubtful = self.desk.earlier.is_doubtful(&key) || self.is_left_over(&stat, &waiting);
+            let doubtful =
+                self.desk.earlier.is_doubtful(&key) || self.is_left_over(&stat, &waiting);
             waiting.replace |= file && doubtful;
             let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             if folder || !waiting.replace {

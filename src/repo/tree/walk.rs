@@ -2,9 +2,9 @@
 //! order, so it runs the same over a mesh, a cache and a simulated world.
 //!
 //! Everything is checked in passing: levels, orders, first paths and sums against what the node
-//! above says, each entry on its own, and that each lies in a folder that came before; behind a part
-//! that is left out it is only known where it begins. Memory: eight chunks a level that were asked
-//! for, one node a level taken apart.
+//! above says, each entry on its own, and that each lies in a folder that came before; behind what
+//! is left out the folders are taken on trust. Memory: eight chunks a level that were asked for,
+//! one node a level taken apart.
 
 use super::check::{Order, TreeFault, ensure};
 use super::decode::Leaf;

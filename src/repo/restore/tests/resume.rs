@@ -272,7 +272,8 @@ fn bytes_that_were_found_in_one_file_are_not_believed_of_another() {
     let target = backup.target(Existing::Refuse);
     let mut source = Swapping { mesh: &mut backup.mesh, asked: 0, target: target.path().into() };
     let options = RestoreOptions::default();
-    let report = restore(&mut source, &backup.root, &target, &options, &NEVER, &mut |_| {}).unwrap();
+    let report =
+        restore(&mut source, &backup.root, &target, &options, &NEVER, &mut |_| {}).unwrap();
     assert_eq!((report.files, report.skipped_count), (0, 1), "{report:?}");
     assert!(!backup.path().join("large").exists());
 }
