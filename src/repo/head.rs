@@ -42,6 +42,9 @@ pub const HEAD_HOLDERS_MAX: usize = 16;
 const RETIRED: u8 = 1;
 const NO_CHECKPOINT: u64 = u64::MAX;
 
+/// What a record names as the one before where that is not known.
+const UNKNOWN: [u8; 32] = [0; 32];
+
 /// What one record of a head says.
 #[derive(Debug)]
 pub struct HeadPayload {
@@ -319,7 +322,10 @@ pub fn judge(
     }
     let linked = match seen {
         Some((known, _)) if known < number => {
-            let between = found.range(known.saturating_add(1)..).count() as u64;
+            let between =
+                found.range(known.saturating_add(1)..).flat_map(|(_, same)| same.values());
+            let names = |(_, record, _): &&Candidate<'_>| record.previous() != UNKNOWN;
+            let between = between.filter(names).count() as u64;
             if between == number - known { Linked::ToSeen } else { Linked::Unknown }
         }
         _ => Linked::ToSeen,
@@ -335,23 +341,31 @@ pub fn judge(
     Verdict::Current(Box::new(Agreement { record, payload, agree, older, silent, linked }))
 }
 
-/// Records by number and hash: what each says, if it can be read, and who has it.
-type Found<'a> =
-    BTreeMap<u64, BTreeMap<[u8; 32], (Option<HeadPayload>, &'a HeadRecord, Vec<NodeId>)>>;
+/// What a record says, if it can be read, and who has it.
+type Candidate<'a> = (Option<HeadPayload>, &'a HeadRecord, Vec<NodeId>);
+
+/// Records by number and hash.
+type Found<'a> = BTreeMap<u64, BTreeMap<[u8; 32], Candidate<'a>>>;
 
 /// The highest number with two records, or with one that does not follow the one before it.
 fn forked(found: &Found<'_>, seen: Option<(u64, [u8; 32])>) -> Option<u64> {
     let floor = seen.map_or(0, |(known, _)| known);
     let seen_hash = |number: u64| seen.filter(|(known, _)| *known == number).map(|(_, hash)| hash);
     let came_hash = |number: u64| found.get(&number).and_then(|same| same.keys().next().copied());
-    let agrees = |number: u64, same: &BTreeMap<[u8; 32], (_, &HeadRecord, _)>| {
+    let agrees = |number: u64, same: &BTreeMap<[u8; 32], Candidate<'_>>| {
         let before = number.checked_sub(1).filter(|before| *before >= floor);
-        let before = before.and_then(|before| seen_hash(before).or_else(|| came_hash(before)));
-        let follows = |record: &HeadRecord| before.is_none_or(|hash| record.previous() == hash);
-        let is_seen = |hash: &[u8; 32]| seen_hash(number).is_none_or(|seen| seen == *hash);
-        let each = |(hash, (_, record, _)): (&[u8; 32], &(_, &HeadRecord, _))| {
-            is_seen(hash) && follows(record)
+        let follows = |record: &HeadRecord| match before {
+            Some(before) if seen_hash(before).is_some() => {
+                seen_hash(before) == Some(record.previous())
+            }
+            Some(before) if record.previous() != UNKNOWN => {
+                came_hash(before).is_none_or(|hash| hash == record.previous())
+            }
+            _ => true,
         };
+        let is_seen = |hash: &[u8; 32]| seen_hash(number).is_none_or(|seen| seen == *hash);
+        let each =
+            |(hash, (_, record, _)): (&[u8; 32], &Candidate<'_>)| is_seen(hash) && follows(record);
         same.len() == 1 && same.iter().all(each)
     };
     let mut checked = found.range(floor..).rev();

@@ -199,6 +199,13 @@ fn a_record_is_linked_to_what_was_seen_by_those_between() {
     assert_eq!(linked(&[&eight, &seven], seen), Linked::ToSeen);
     assert_eq!(linked(&[&seven, &six], seen), Linked::ToSeen);
     assert_eq!((linked(&[&six], seen), linked(&[&eight], None)), (Linked::ToSeen, Linked::ToSeen));
+    // Who did not know the one before names none: that proves nothing, unless it was seen.
+    let unknown = record(8, [0; 32]);
+    assert_eq!(linked(&[&unknown, &seven], seen), Linked::Unknown);
+    assert_eq!(linked(&[&unknown, &seven], None), Linked::ToSeen);
+    let came = [(node(1), unknown)];
+    let verdict = judge(&keys(), INDEX, &came, Some((7, seven.hash())));
+    assert!(matches!(verdict, Verdict::Fork { number: 8, .. }), "{verdict:?}");
     // Two steps behind what was seen, and on another way.
     let came = [(node(1), eight), (node(2), seven)];
     let verdict = judge(&keys(), INDEX, &came, Some((6, [9; 32])));
