@@ -1,14 +1,20 @@
 //! For tests: data, keys, and a mesh that is a map.
 
+use super::frame::Kind;
 use super::get::{ChunkSource, FetchError, Fetched, Output, OutputError, Wanted};
+use super::listing::Listing;
+use super::open::open_chunk;
 use super::put::{PutContext, PutError, PutSummary, put_pieces};
-use super::sealer::{ChunkSink, SinkClosed};
+use super::reference::ChunkRef;
+use super::sealer::{ChunkSink, Held, SinkClosed};
+use super::tree::walk::{Step, TreeWalk};
+use super::tree::{Content, Entry, TreeRoot, What};
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::header::Header;
 use crate::crypto::keys::{Master, OwnerKeys};
 use crate::crypto::seal::SealedChunk;
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
@@ -91,6 +97,60 @@ impl ChunkSource for Mesh {
         assert_eq!(wanted.read.point(), header.read, "the secret is the one that opens this chunk");
         self.served += 1;
         Ok(Fetched { index: wanted.index, header: *header, sealed: sealed.clone() })
+    }
+}
+
+/// The chunks that holders have acknowledged.
+#[derive(Default)]
+pub(super) struct Acked(pub(super) BTreeSet<ChunkId>);
+
+impl Held for Acked {
+    fn is_held(&self, id: &ChunkId) -> bool {
+        self.0.contains(id)
+    }
+}
+
+/// The plaintext of a chunk, with all checks of a reader.
+fn opened(reference: &ChunkRef, kind: Kind, mesh: &Mesh) -> Bytes {
+    let (header, sealed) = &mesh.chunks[&reference.id];
+    open_chunk(&reference.ck, &reference.id, header, sealed, kind).unwrap()
+}
+
+/// All entries of a tree.
+pub(super) fn entries(root: &TreeRoot, mesh: &Mesh) -> Vec<Entry> {
+    let mut walk = TreeWalk::new(root, b"");
+    let mut found = Vec::new();
+    loop {
+        match walk.step().unwrap() {
+            Step::Entry(entry) => found.push(entry),
+            Step::End => return found,
+            Step::Wait => {
+                let chunk = walk.wanted().unwrap();
+                walk.give(chunk.index, opened(&chunk.reference, Kind::Tree, mesh));
+            }
+        }
+    }
+}
+
+/// The pieces that a listing names.
+pub(super) fn pieces(root: &ChunkRef, mesh: &Mesh) -> Vec<ChunkRef> {
+    Listing::root(opened(root, Kind::Listing, mesh)).unwrap().collect()
+}
+
+/// A file's data, without its holes.
+pub(super) fn content(entry: &Entry, mesh: &Mesh) -> Vec<u8> {
+    let What::File(body) = &entry.what else { panic!("{entry:?} is a file") };
+    match &body.content {
+        Content::None => Vec::new(),
+        Content::Packed { pack, offset, .. } => {
+            let (start, length) = (*offset as usize, body.data_bytes() as usize);
+            opened(pack, Kind::Pack, mesh)[start..start + length].to_vec()
+        }
+        Content::Piece(piece) => opened(piece, Kind::File, mesh).to_vec(),
+        Content::Listing(root) => {
+            let pieces = pieces(root, mesh);
+            pieces.iter().flat_map(|piece| opened(piece, Kind::File, mesh)).collect()
+        }
     }
 }
 

@@ -3,14 +3,9 @@
 use super::*;
 use crate::core::types::ChunkId;
 use crate::crypto::seal::SealedChunk;
-use crate::repo::fixture::{Mesh, NEVER, noise, owner, scratch};
-use crate::repo::frame::Kind;
-use crate::repo::listing::Listing;
-use crate::repo::open::open_chunk;
+use crate::repo::fixture::{Acked, Mesh, NEVER, content, entries, noise, owner, pieces, scratch};
 use crate::repo::sealer::ChunkSink;
-use crate::repo::tree::walk::{Step, TreeWalk};
 use crate::repo::tree::{Extents, FileBody, TreeRoot, XATTRS_MAX};
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -35,16 +30,6 @@ impl<F: FnMut()> ChunkSink for Taken<F> {
 impl<F: FnMut()> BackupSink for Taken<F> {
     fn leaf_done(&mut self, _: &ChunkRef, _: &[u8]) {
         self.leaves += 1;
-    }
-}
-
-/// Every chunk of these is held; or none.
-#[derive(Default)]
-struct Acked(std::collections::BTreeSet<ChunkId>);
-
-impl Held for Acked {
-    fn is_held(&self, id: &ChunkId) -> bool {
-        self.0.contains(id)
     }
 }
 
@@ -99,47 +84,6 @@ fn clean(options: &WalkOptions) -> (BackedUp, Mesh) {
     let (done, mesh) = run(options, nothing(), (&Acked::default(), &mut seen), || {});
     assert!(seen.faults.is_empty(), "{:?}", seen.faults);
     (done.unwrap(), mesh)
-}
-
-fn opened(reference: &ChunkRef, kind: Kind, mesh: &Mesh) -> Bytes {
-    let (header, sealed) = &mesh.chunks[&reference.id];
-    open_chunk(&reference.ck, &reference.id, header, sealed, kind).unwrap()
-}
-
-fn entries(root: &TreeRoot, mesh: &Mesh) -> Vec<Entry> {
-    let mut walk = TreeWalk::new(root, b"");
-    let mut found = Vec::new();
-    loop {
-        match walk.step().unwrap() {
-            Step::Entry(entry) => found.push(entry),
-            Step::End => return found,
-            Step::Wait => {
-                let chunk = walk.wanted().unwrap();
-                walk.give(chunk.index, opened(&chunk.reference, Kind::Tree, mesh));
-            }
-        }
-    }
-}
-
-fn pieces(root: &ChunkRef, mesh: &Mesh) -> Vec<ChunkRef> {
-    Listing::root(opened(root, Kind::Listing, mesh)).unwrap().collect()
-}
-
-/// A file's data, without its holes.
-fn content(entry: &Entry, mesh: &Mesh) -> Vec<u8> {
-    let What::File(body) = &entry.what else { panic!("{entry:?} is a file") };
-    match &body.content {
-        Content::None => Vec::new(),
-        Content::Packed { pack, offset, .. } => {
-            let (start, length) = (*offset as usize, body.data_bytes() as usize);
-            opened(pack, Kind::Pack, mesh)[start..start + length].to_vec()
-        }
-        Content::Piece(piece) => opened(piece, Kind::File, mesh).to_vec(),
-        Content::Listing(root) => {
-            let pieces = pieces(root, mesh);
-            pieces.iter().flat_map(|piece| opened(piece, Kind::File, mesh)).collect()
-        }
-    }
 }
 
 /// The entry whose path ends so.

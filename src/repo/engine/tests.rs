@@ -3,12 +3,8 @@
 use super::*;
 use crate::core::types::ChunkId;
 use crate::crypto::seal::SealedChunk;
-use crate::repo::fixture::{Mesh, noise, owner};
-use crate::repo::listing::Listing;
-use crate::repo::open::open_chunk;
-use crate::repo::tree::walk::{Step, TreeWalk};
+use crate::repo::fixture::{Acked, Mesh, content, entries, noise, owner, pieces};
 use crate::repo::tree::{Extents, Inode};
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The mesh, what of it holders have acknowledged, and which leaves were done when.
@@ -27,16 +23,6 @@ impl ChunkSink for Taken {
 impl BackupSink for Taken {
     fn leaf_done(&mut self, leaf: &ChunkRef, last: &[u8]) {
         self.leaves.push((leaf.id, last.to_vec(), self.mesh.order.len()));
-    }
-}
-
-/// Holders of these chunks are known.
-#[derive(Default)]
-struct Acked(BTreeSet<ChunkId>);
-
-impl Held for Acked {
-    fn is_held(&self, id: &ChunkId) -> bool {
-        self.0.contains(id)
     }
 }
 
@@ -89,44 +75,6 @@ fn backup(files: &Files, known: Known, held: &Acked, taken: &mut Taken) -> Built
         engine.store(file(path, content.len()), &mut cut(content)).unwrap();
     }
     engine.finish().unwrap()
-}
-
-/// The plaintext of a chunk, with all checks of a reader.
-fn opened(reference: &ChunkRef, kind: Kind, mesh: &Mesh) -> Bytes {
-    let (header, sealed) = &mesh.chunks[&reference.id];
-    open_chunk(&reference.ck, &reference.id, header, sealed, kind).unwrap()
-}
-
-fn entries(root: &TreeRoot, mesh: &Mesh) -> Vec<Entry> {
-    let mut walk = TreeWalk::new(root, b"");
-    let mut found = Vec::new();
-    loop {
-        match walk.step().unwrap() {
-            Step::Entry(entry) => found.push(entry),
-            Step::End => return found,
-            Step::Wait => {
-                let chunk = walk.wanted().unwrap();
-                walk.give(chunk.index, opened(&chunk.reference, Kind::Tree, mesh));
-            }
-        }
-    }
-}
-
-/// A file's data.
-fn content(entry: &Entry, mesh: &Mesh) -> Vec<u8> {
-    let What::File(body) = &entry.what else { panic!("it is a file") };
-    match &body.content {
-        Content::None => Vec::new(),
-        Content::Packed { pack, offset, .. } => {
-            let (start, length) = (*offset as usize, body.data_bytes() as usize);
-            opened(pack, Kind::Pack, mesh)[start..start + length].to_vec()
-        }
-        Content::Piece(piece) => opened(piece, Kind::File, mesh).to_vec(),
-        Content::Listing(root) => {
-            let listing = Listing::root(opened(root, Kind::Listing, mesh)).unwrap();
-            listing.flat_map(|piece| opened(&piece, Kind::File, mesh)).collect()
-        }
-    }
 }
 
 fn assert_holds(root: &TreeRoot, files: &Files, mesh: &Mesh) {
@@ -250,9 +198,9 @@ fn a_changed_large_file_stores_its_changed_pieces() {
     else {
         panic!("it has a listing")
     };
-    let pieces = Listing::root(opened(list, Kind::Listing, &taken.mesh)).unwrap();
+    let pieces = pieces(list, &taken.mesh);
     let mut engine = Engine::new((&keys, Locality(9)), Known::new(), &held, &mut taken);
-    pieces.for_each(|piece| engine.recall(&piece));
+    pieces.iter().for_each(|piece| engine.recall(piece));
     engine.store(file("large", content.len()), &mut cut(&content)).unwrap();
     let root = engine.finish().unwrap().root.unwrap();
     // One piece, the listing, the leaf.

@@ -3,7 +3,8 @@
 //! Every name is opened, made, renamed or removed relative to a handle: that of the target, or that
 //! of a folder below it which was reached without following a link. Paths of the tree are split
 //! into names and checked here once more, whoever checked them before. No text of a path is ever
-//! resolved by the system from anywhere else.
+//! resolved by the system from anywhere else, but for `/proc/self/fd`, which names a handle where a
+//! call takes none.
 //!
 //! Where the kernel has `openat2` it is told to stay beneath the target and to follow no link at
 //! all; where it has not, or a container forbids it, each name is opened on its own and must be a
