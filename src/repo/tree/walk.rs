@@ -70,8 +70,8 @@ pub fn skip_equal(left: &mut TreeWalk, right: &mut TreeWalk) -> Result<Fronts, T
             return Ok(Fronts::Differ);
         };
         if one == other {
-            left.skip();
-            right.skip();
+            left.leave_out(0);
+            right.leave_out(0);
             continue;
         }
         if height.max(depth) == 0 {
@@ -104,16 +104,8 @@ struct Place {
     child: Child,
     level: u8,
     state: State,
-    before: Before,
-}
-
-/// What is known of the entries before a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// They all come.
-    Come,
-    /// The last ones are left out: which folders they were is not known.
-    LeftOut,
+    /// Something was left out before it.
+    jumped: bool,
 }
 
 #[derive(Debug)]
@@ -139,8 +131,7 @@ impl TreeWalk {
     pub fn new(root: &TreeRoot, from: &[u8]) -> Self {
         let reference = root.reference.duplicate();
         let child = Child { reference, entries: root.entries, first: Vec::new() };
-        let (level, state, before) = (root.level, State::Needed, Before::Come);
-        let root = Place { child, level, state, before };
+        let root = Place { child, level: root.level, state: State::Needed, jumped: false };
         Self {
             ahead: VecDeque::from([root]),
             leaf: None,
@@ -171,9 +162,7 @@ impl TreeWalk {
 
     /// A chunk that was asked for does not come: the walk goes on behind what lies below it.
     pub fn give_up(&mut self, index: u64) -> Option<Gap> {
-        let at = self.position(index)?;
-        let place = self.ahead.remove(at)?;
-        self.leave_out_before(at);
+        let place = self.leave_out(self.position(index)?)?;
         Some(Gap { first: place.child.first, entries: place.child.entries })
     }
 
@@ -213,16 +202,13 @@ impl TreeWalk {
         Some((next.child.reference.id, next.level))
     }
 
-    fn skip(&mut self) {
-        self.ahead.pop_front();
-        self.leave_out_before(0);
-    }
-
-    /// What stood before the place `at` is left out.
-    fn leave_out_before(&mut self, at: usize) {
-        if let Some(place) = self.ahead.get_mut(at) {
-            place.before = Before::LeftOut;
+    /// Goes on behind a part: what comes then does not follow what comes before it.
+    fn leave_out(&mut self, at: usize) -> Option<Place> {
+        let place = self.ahead.remove(at)?;
+        if let Some(next) = self.ahead.get_mut(at) {
+            next.jumped = true;
         }
+        Some(place)
     }
 
     /// Puts the children of the node in front in its place; false where it has not come.
@@ -260,8 +246,8 @@ impl TreeWalk {
     }
 
     fn open(&mut self, place: Place, plaintext: Bytes) -> Result<(), TreeFault> {
-        let Place { child: said, before, .. } = place;
-        if before == Before::LeftOut {
+        let Place { child: said, jumped, .. } = place;
+        if jumped {
             self.order.jump(path::parent(&said.first).unwrap_or_default());
         }
         self.leaf = Some(OpenLeaf { leaf: Leaf::decode(plaintext)?, said, begun: false });
@@ -270,18 +256,21 @@ impl TreeWalk {
 
     /// Puts the children of a node in its place, but those that end before `from`.
     fn descend(&mut self, place: &Place, plaintext: Bytes) -> Result<(), TreeFault> {
-        let Place { child: above, level, before, .. } = place;
+        let (above, mut jumped) = (&place.child, place.jumped);
         ensure(above.entries <= ENTRIES_MAX, TreeFault::TooLarge)?;
-        let mut children = node::decode(plaintext, *level, above)?;
+        let mut children = node::decode(plaintext, place.level, above)?;
         let starts = |child: &Child| path::compare(&child.first, &self.from) != Ordering::Greater;
-        let ended = children.iter().skip(1).take_while(|child| starts(child)).count();
-        children.drain(..ended);
-        for child in children.into_iter().rev() {
-            let (level, state) = (level.saturating_sub(1), State::Needed);
-            self.ahead.push_front(Place { child, level, state, before: Before::Come });
+        let before = children.iter().skip(1).take_while(|child| starts(child)).count();
+        if before > 0 {
+            children.drain(..before);
+            jumped = true;
         }
-        if ended > 0 || *before == Before::LeftOut {
-            self.leave_out_before(0);
+        let level = place.level.saturating_sub(1);
+        for child in children.into_iter().rev() {
+            self.ahead.push_front(Place { child, level, state: State::Needed, jumped: false });
+        }
+        if let Some(first) = self.ahead.front_mut().filter(|_| jumped) {
+            first.jumped = true;
         }
         Ok(())
     }
