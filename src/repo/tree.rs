@@ -26,7 +26,7 @@ pub mod walk;
 pub mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use check::TreeFault;
 
@@ -132,7 +132,54 @@ pub enum What {
     Socket,
 }
 
+/// What a name is to the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FileType {
+    /// A folder.
+    Folder,
+    /// A regular file, by whichever of its names.
+    Regular,
+    /// A symbolic link.
+    Symlink,
+    /// A pipe with a name.
+    Fifo,
+    /// A character device.
+    CharacterDevice,
+    /// A block device.
+    BlockDevice,
+    /// A socket.
+    Socket,
+}
+
+impl FileType {
+    /// The letter of `ls -l` and, but for `-` in place of `f`, of `find -type`.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Folder => 'd',
+            Self::Regular => '-',
+            Self::Symlink => 'l',
+            Self::Fifo => 'p',
+            Self::CharacterDevice => 'c',
+            Self::BlockDevice => 'b',
+            Self::Socket => 's',
+        }
+    }
+}
+
 impl What {
+    /// Its type; another name of a file is a regular file.
+    pub fn file_type(&self) -> FileType {
+        match self {
+            Self::Folder(_) => FileType::Folder,
+            Self::File(_) | Self::HardLink(_) => FileType::Regular,
+            Self::Symlink(_) => FileType::Symlink,
+            Self::Fifo => FileType::Fifo,
+            Self::Device { block: true, .. } => FileType::BlockDevice,
+            Self::Device { block: false, .. } => FileType::CharacterDevice,
+            Self::Socket => FileType::Socket,
+        }
+    }
+
     fn duplicate(&self) -> Self {
         match self {
             Self::Folder(inode) => Self::Folder(*inode),

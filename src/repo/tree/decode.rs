@@ -70,6 +70,11 @@ impl Leaf {
         (self.entries.into(), self.bytes)
     }
 
+    /// Whether all entries came.
+    pub(super) fn is_done(&self) -> bool {
+        self.left == 0
+    }
+
     /// The next entry, in `order`; `None` when all have come and nothing is left over.
     pub(super) fn next(&mut self, order: &mut Order) -> Result<Option<Entry>, TreeFault> {
         if self.left == 0 {

@@ -5,7 +5,7 @@ mod hostile;
 mod shape;
 
 use super::path::Cutter;
-use super::walk::{Fronts, Step, TreeWalk, skip_equal};
+use super::walk::{Fronts, Step, TreeChunk, TreeWalk, skip_equal};
 use super::writer::{Cuts, TreeSink, TreeWriter};
 use super::*;
 use crate::core::types::{ChunkId, Locality};
@@ -15,12 +15,12 @@ use crate::repo::frame::Kind;
 use crate::repo::pack::{Blob, BlobHasher, PackedBlob};
 use bytes::Bytes;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// All that was sealed, in order.
 #[derive(Default)]
-struct Sink {
-    chunks: BTreeMap<ChunkId, Bytes>,
+pub(in crate::repo) struct Sink {
+    pub(in crate::repo) chunks: BTreeMap<ChunkId, Bytes>,
     sealed: Vec<(Kind, ChunkId)>,
     packed: Vec<(ChunkId, Vec<PackedBlob>)>,
     leaves: Vec<(ChunkId, Vec<u8>)>,
@@ -52,7 +52,7 @@ impl Sink {
 }
 
 /// A reference that follows from some bytes.
-fn chunk(plaintext: &[u8]) -> ChunkRef {
+pub(in crate::repo) fn chunk(plaintext: &[u8]) -> ChunkRef {
     let id = *blake3::hash(plaintext).as_bytes();
     let ck = ChunkKey::from_bytes(id.map(|byte| byte ^ 0xff));
     ChunkRef { ck, id: ChunkId::from_bytes(id), locality: Locality(7), bytes: 0 }
@@ -63,9 +63,14 @@ fn cutter() -> Cutter {
 }
 
 /// Small leaves and nodes: a few dozen entries make three levels.
-const SMALL: Cuts = Cuts { leaf_bits: 2, leaf_entries_min: 2, node_bits: 2, node_children_min: 3 };
+pub(in crate::repo) const SMALL: Cuts =
+    Cuts { leaf_bits: 2, leaf_entries_min: 2, node_bits: 2, node_children_min: 3 };
 
-fn write(entries: &[Entry], cuts: Cuts, sink: &mut Sink) -> Result<Option<TreeRoot>, TreeFault> {
+pub(in crate::repo) fn write(
+    entries: &[Entry],
+    cuts: Cuts,
+    sink: &mut Sink,
+) -> Result<Option<TreeRoot>, TreeFault> {
     let mut writer = TreeWriter::with_cuts(cutter(), cuts);
     for entry in entries {
         writer.add(entry, None, sink)?;
@@ -92,7 +97,7 @@ fn read(root: &TreeRoot, from: &[u8], sink: &Sink) -> Result<(Vec<Entry>, usize)
 }
 
 /// All that an entry says, keys included.
-fn told(entry: &Entry) -> String {
+pub(in crate::repo) fn told(entry: &Entry) -> String {
     let reference = match &entry.what {
         What::File(body) => body.content.reference(),
         _ => None,
@@ -101,11 +106,11 @@ fn told(entry: &Entry) -> String {
     format!("{entry:?} {reference:?}")
 }
 
-fn all_told(entries: &[Entry]) -> Vec<String> {
+pub(in crate::repo) fn all_told(entries: &[Entry]) -> Vec<String> {
     entries.iter().map(told).collect()
 }
 
-fn entry(path: &str, what: What) -> Entry {
+pub(in crate::repo) fn entry(path: &str, what: What) -> Entry {
     Entry {
         path: path.into(),
         mode: 0o644,
@@ -119,12 +124,12 @@ fn entry(path: &str, what: What) -> Entry {
     }
 }
 
-fn folder(path: &str) -> Entry {
+pub(in crate::repo) fn folder(path: &str) -> Entry {
     Entry { mode: 0o755, ..entry(path, What::Folder(Inode { ctime_ns: 5, number: 6 })) }
 }
 
 /// A file of so many bytes in a pack, or of none.
-fn file(path: &str, bytes: u64) -> Entry {
+pub(in crate::repo) fn file(path: &str, bytes: u64) -> Entry {
     let hash = [9; 16];
     let content = match bytes {
         0 => Content::None,
@@ -138,13 +143,13 @@ fn file(path: &str, bytes: u64) -> Entry {
     entry(path, What::File(FileBody { bytes, inode, extents: None, content }))
 }
 
-fn body(entry: &mut Entry) -> &mut FileBody {
+pub(in crate::repo) fn body(entry: &mut Entry) -> &mut FileBody {
     let What::File(body) = &mut entry.what else { panic!("it is a file") };
     body
 }
 
 /// A folder with so many files.
-fn many(count: usize) -> Vec<Entry> {
+pub(in crate::repo) fn many(count: usize) -> Vec<Entry> {
     let name = |number: usize| file(&format!("data/file {number:05}"), number as u64 % 300);
     [folder("data")].into_iter().chain((0..count).map(name)).collect()
 }
@@ -178,7 +183,7 @@ fn leaf(path: &[u8], draw: u8, size: u64, earlier: Option<&[u8]>) -> Entry {
 
 prop_compose! {
     /// Any tree: names that sort oddly beside `/`, every kind, any metadata.
-    fn any_tree()(
+    pub(in crate::repo) fn any_tree()(
         names in proptest::collection::vec(
             (proptest::collection::vec("[ab .!-]{1,2}x", 1..4), any::<u8>(), any::<[u64; 4]>()),
             1..40,
@@ -420,4 +425,117 @@ fn a_tree_and_itself_have_no_difference() {
     let [left, right] = &mut walks;
     assert_eq!(skip_equal(left, right), Ok(Fronts::Differ));
     assert!(walks.iter_mut().all(|walk| matches!(walk.step(), Ok(Step::End))));
+}
+
+/// Walks on from where a walk is; `seen` is told each entry, and may leave out what follows.
+fn go_on(walk: &mut TreeWalk, sink: &Sink, mut seen: impl FnMut(&mut TreeWalk, Entry)) -> usize {
+    let (mut asked, mut chunks) = (VecDeque::new(), 0);
+    loop {
+        match walk.step().unwrap() {
+            Step::Entry(entry) => seen(walk, entry),
+            Step::End => return chunks,
+            Step::Wait => {
+                asked.extend(std::iter::from_fn(|| walk.wanted()));
+                let chunk: TreeChunk = asked.pop_front().expect("a walk that waits has asked");
+                walk.give(chunk.index, sink.chunks[&chunk.reference.id].clone());
+                chunks += 1;
+            }
+        }
+    }
+}
+
+/// Folders in folders, with files in all of them.
+fn nested() -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for outer in 0..12 {
+        entries.push(folder(&format!("{outer:02}")));
+        for inner in 0..12 {
+            entries.push(folder(&format!("{outer:02}/{inner:02}")));
+            let name = |number| file(&format!("{outer:02}/{inner:02}/{number:02}"), 9);
+            entries.extend((0..12).map(name));
+        }
+    }
+    entries
+}
+
+#[test]
+fn parts_that_are_lost_out_of_turn_are_gaps_and_nothing_else() {
+    let (mut sink, entries) = (Sink::default(), nested());
+    let root = write(&entries, SMALL, &mut sink).unwrap().unwrap();
+    let leaves: Vec<ChunkId> = sink.leaves.iter().map(|(leaf, _)| *leaf).collect();
+    for lost in &leaves {
+        let mut walk = TreeWalk::new(&root, b"");
+        let (mut found, mut missing) = (0, 0);
+        loop {
+            match walk.step().unwrap() {
+                Step::Entry(_) => found += 1,
+                Step::End => break,
+                // The last one that was asked for is the first to come, or not to.
+                Step::Wait => {
+                    let mut asked: Vec<_> = std::iter::from_fn(|| walk.wanted()).collect();
+                    while let Some(chunk) = asked.pop() {
+                        if chunk.reference.id == *lost {
+                            missing += walk.give_up(chunk.index).unwrap().entries;
+                        } else {
+                            walk.give(chunk.index, sink.chunks[&chunk.reference.id].clone());
+                        }
+                    }
+                }
+            }
+        }
+        assert!(missing > 0);
+        assert_eq!(found + missing, entries.len() as u64);
+    }
+}
+
+#[test]
+fn what_is_known_is_left_out_wherever_it_is() {
+    let (mut sink, entries) = (Sink::default(), nested());
+    let root = write(&entries, SMALL, &mut sink).unwrap().unwrap();
+    for every in 2..7 {
+        let known: BTreeSet<ChunkId> =
+            sink.leaves.iter().step_by(every).map(|(leaf, _)| *leaf).collect();
+        let mut walk = TreeWalk::new(&root, b"");
+        let (mut found, mut asked) = (0, BTreeSet::new());
+        loop {
+            match walk.step().unwrap() {
+                Step::Entry(_) => found += 1,
+                Step::End => break,
+                Step::Wait if walk.skip_known(|id| known.contains(id)) => {}
+                Step::Wait => {
+                    for chunk in std::iter::from_fn(|| walk.wanted()).collect::<Vec<_>>() {
+                        let id = chunk.reference.id;
+                        assert!(!known.contains(&id) && asked.insert(id));
+                        walk.give(chunk.index, sink.chunks[&id].clone());
+                    }
+                }
+            }
+        }
+        assert!(found > 0 && found < entries.len());
+        assert_eq!(asked.len() + known.len(), sink.ids(Kind::Tree).len());
+    }
+}
+
+#[test]
+fn a_walk_passes_by_what_it_seeks_beyond() {
+    let (mut sink, entries) = (Sink::default(), nested());
+    let root = write(&entries, SMALL, &mut sink).unwrap().unwrap();
+    let mut walk = TreeWalk::new(&root, b"");
+    let mut found = Vec::new();
+    let chunks = go_on(&mut walk, &sink, |walk, entry| {
+        walk.seek(&[entry.path.as_slice(), &[1]].concat());
+        found.push(String::from_utf8(entry.path).unwrap());
+    });
+    let folders: Vec<String> = (0..12).map(|outer| format!("{outer:02}")).collect();
+    assert_eq!(found, folders);
+    assert!(chunks < sink.ids(Kind::Tree).len(), "{chunks} chunks");
+    // To seek what lies behind does nothing.
+    let mut walk = TreeWalk::new(&root, b"05/03/02");
+    let mut count = 0;
+    go_on(&mut walk, &sink, |walk, _| {
+        walk.seek(b"02");
+        count += 1;
+    });
+    let from = entries.iter().position(|entry| entry.path == b"05/03/02").unwrap();
+    assert_eq!(count, entries.len() - from);
 }

@@ -14,10 +14,13 @@ use crate::core::types::ChunkId;
 use crate::repo::reference::ChunkRef;
 use bytes::Bytes;
 use std::cmp::Ordering;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// So many chunks are asked for ahead; what was asked for before a node was taken apart stays so.
 const AHEAD: usize = 8;
+
+/// So many parts of two trees are compared ahead: an inserted one moves those behind it.
+const COMMON: usize = 4 * AHEAD;
 
 /// A tree chunk that is needed.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub enum Fronts {
 /// # Errors
 /// [`TreeFault`], whatever the chunks say; the walks are then of no more use.
 pub fn skip_equal(left: &mut TreeWalk, right: &mut TreeWalk) -> Result<Fronts, TreeFault> {
+    left.end_leaf()?;
+    right.end_leaf()?;
     loop {
         let (Some((one, height)), Some((other, depth))) = (left.front(), right.front()) else {
             return Ok(Fronts::Differ);
@@ -77,11 +82,42 @@ pub fn skip_equal(left: &mut TreeWalk, right: &mut TreeWalk) -> Result<Fronts, T
         if height.max(depth) == 0 {
             return Ok(Fronts::Differ);
         }
-        // The higher one is taken apart, or both: equal parts are parts of equal height.
-        let apart = height < depth || left.take_apart()?;
-        let apart = (depth < height || right.take_apart()?) && apart;
-        if !apart {
+        // The higher one is taken apart, or both: equal parts are parts of equal height. Not one of
+        // two alone: what is in it would be asked for before it is known to differ.
+        let (first, second) = (height >= depth, depth >= height);
+        if (first && !left.is_here()) || (second && !right.is_here()) {
             return Ok(Fronts::Wait);
+        }
+        if first {
+            left.take_apart()?;
+        }
+        if second {
+            right.take_apart()?;
+        }
+    }
+}
+
+/// Leaves out of both walks what both would read next and is the same, wherever in the trees it is.
+/// [`skip_equal`] stops at the first difference, and chunks are asked for beyond it: call this
+/// before.
+pub fn skip_common(left: &mut TreeWalk, right: &mut TreeWalk) {
+    let needed = |place: &Place| matches!(place.state, State::Needed);
+    let near = |walk: &TreeWalk| -> BTreeSet<ChunkId> {
+        let near = walk.ahead.iter().take(COMMON).filter(|place| needed(place));
+        near.map(|place| place.child.reference.id).collect()
+    };
+    let common: BTreeSet<ChunkId> = near(left).intersection(&near(right)).copied().collect();
+    if common.is_empty() {
+        return;
+    }
+    for walk in [left, right] {
+        let mut at = 0;
+        while let Some(place) = walk.ahead.get(at).filter(|_| at < COMMON) {
+            if common.contains(&place.child.reference.id) {
+                walk.leave_out(at);
+            } else {
+                at += 1;
+            }
         }
     }
 }
@@ -166,6 +202,32 @@ impl TreeWalk {
         Some(Gap { first: place.child.first, entries: place.child.entries })
     }
 
+    /// Leaves out what was not asked for yet and `known` picks by its id, as far as would be asked
+    /// for now; says whether there was any. Call it before chunks are asked for.
+    pub fn skip_known(&mut self, mut known: impl FnMut(&ChunkId) -> bool) -> bool {
+        let before = self.ahead.len();
+        let mut at = 0;
+        while let Some(place) = self.ahead.get(at).filter(|_| at < AHEAD) {
+            if matches!(place.state, State::Needed) && known(&place.child.reference.id) {
+                self.leave_out(at);
+            } else {
+                at += 1;
+            }
+        }
+        self.ahead.len() < before
+    }
+
+    /// Leaves out all entries before `from`, and the parts that hold no others.
+    pub fn seek(&mut self, from: &[u8]) {
+        if path::compare(&self.from, from) == Ordering::Less {
+            self.from = from.to_vec();
+        }
+        let starts = |place: &Place| path::compare(&place.child.first, from) != Ordering::Greater;
+        while self.ahead.get(1).is_some_and(starts) {
+            self.leave_out(0);
+        }
+    }
+
     /// The next entry, or why there is none.
     ///
     /// # Errors
@@ -211,16 +273,21 @@ impl TreeWalk {
         Some(place)
     }
 
-    /// Puts the children of the node in front in its place; false where it has not come.
-    fn take_apart(&mut self) -> Result<bool, TreeFault> {
+    /// Whether what is in front has come.
+    fn is_here(&self) -> bool {
+        matches!(self.ahead.front(), Some(Place { state: State::Here(_), .. }))
+    }
+
+    /// Puts the children of the node in front in its place, if it has come.
+    fn take_apart(&mut self) -> Result<(), TreeFault> {
         let Some(Place { state: State::Here(plaintext), .. }) = self.ahead.front() else {
-            return Ok(false);
+            return Ok(());
         };
         let plaintext = plaintext.clone();
         if let Some(place) = self.ahead.pop_front() {
             self.descend(&place, plaintext)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn position(&self, index: u64) -> Option<usize> {
@@ -243,6 +310,14 @@ impl TreeWalk {
         ensure(first, TreeFault::Child)?;
         *begun = true;
         Ok(Some(entry))
+    }
+
+    /// Closes the open leaf where all its entries came.
+    fn end_leaf(&mut self) -> Result<(), TreeFault> {
+        if self.leaf.as_ref().is_some_and(|open| open.leaf.is_done()) {
+            self.next_of_leaf()?;
+        }
+        Ok(())
     }
 
     fn open(&mut self, place: Place, plaintext: Bytes) -> Result<(), TreeFault> {
