@@ -17,6 +17,7 @@
 //! | [`engine`] | entries and contents in, a sealed tree out: a backup without a disk (pure) |
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
+//! | [`names`], [`calendar`] | names that do nothing to a terminal; days and years (pure) |
 //! | [`pattern`], [`exclude`] | gitignore's patterns, and what a backup leaves out by them (pure) |
 //! | `walk` | the files of a disk, in the order of trees |
 //! | `scan` | a walk beside the tree before it: what is unchanged, and the content of the rest |
@@ -29,6 +30,7 @@
 
 #[cfg(feature = "node")]
 pub mod backup;
+pub mod calendar;
 #[cfg(feature = "node")]
 pub mod catalog;
 pub mod chunker;
@@ -41,6 +43,7 @@ pub mod head;
 pub mod known;
 pub mod listing;
 pub mod manifest;
+pub mod names;
 pub mod open;
 pub mod pack;
 pub mod pattern;
