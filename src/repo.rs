@@ -17,6 +17,7 @@
 //! | [`engine`] | entries and contents in, a sealed tree out: a backup without a disk (pure) |
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
+//! | [`retain`] | which snapshots a policy keeps (pure) |
 //! | [`names`], [`calendar`] | names that do nothing to a terminal; days and years (pure) |
 //! | [`pattern`], [`exclude`] | gitignore's patterns, and what a backup leaves out by them (pure) |
 //! | `walk` | the files of a disk, in the order of trees |
@@ -55,6 +56,7 @@ mod record;
 pub mod reference;
 #[cfg(feature = "node")]
 pub mod restore;
+pub mod retain;
 #[cfg(feature = "node")]
 pub mod scan;
 pub mod sealer;
