@@ -18,6 +18,8 @@
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`retain`] | which snapshots a policy keeps (pure) |
+//! | [`look`] | what `diff`, `find` and `ls` are: they ask, and are given (pure) |
+//! | [`diff`], [`find`], [`ls`] | what two trees differ in; what is in one (pure) |
 //! | [`names`], [`calendar`] | names that do nothing to a terminal; days and years (pure) |
 //! | [`pattern`], [`exclude`] | gitignore's patterns, and what a backup leaves out by them (pure) |
 //! | `walk` | the files of a disk, in the order of trees |
@@ -35,14 +37,18 @@ pub mod calendar;
 #[cfg(feature = "node")]
 pub mod catalog;
 pub mod chunker;
+pub mod diff;
 pub mod engine;
 pub mod exclude;
 mod fields;
+pub mod find;
 pub mod frame;
 pub mod get;
 pub mod head;
 pub mod known;
 pub mod listing;
+pub mod look;
+pub mod ls;
 pub mod manifest;
 pub mod names;
 pub mod open;
