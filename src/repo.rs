@@ -17,8 +17,8 @@
 //! | [`engine`] | entries and contents in, a sealed tree out: a backup without a disk (pure) |
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
-//! | [`retain`] | which snapshots a policy keeps (pure) |
-//! | [`look`] | what `diff`, `find` and `ls` are: they ask, and are given (pure) |
+//! | [`retain`], [`mark`] | which snapshots a policy keeps; which chunks those need (pure) |
+//! | [`look`] | what `mark`, `diff`, `find` and `ls` are: they ask, and are given (pure) |
 //! | [`diff`], [`find`], [`ls`] | what two trees differ in; what is in one (pure) |
 //! | [`names`], [`calendar`] | names that do nothing to a terminal; days and years (pure) |
 //! | [`pattern`], [`exclude`] | gitignore's patterns, and what a backup leaves out by them (pure) |
@@ -50,6 +50,7 @@ pub mod listing;
 pub mod look;
 pub mod ls;
 pub mod manifest;
+pub mod mark;
 pub mod names;
 pub mod open;
 pub mod pack;
