@@ -29,6 +29,7 @@
 //! | [`restore`] | a snapshot in, its files back on the disk |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
+//! | `meta` | the owner's copy of what leads to its files |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
 
 #[cfg(feature = "node")]
@@ -51,6 +52,8 @@ pub mod look;
 pub mod ls;
 pub mod manifest;
 pub mod mark;
+#[cfg(feature = "node")]
+pub mod meta;
 pub mod names;
 pub mod open;
 pub mod pack;

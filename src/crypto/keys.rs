@@ -16,7 +16,7 @@
 
 use super::header::decode_point;
 use super::{expand, extract_and_expand, keyed_hash};
-use crate::core::types::{Account, NodeId};
+use crate::core::types::{Account, Locality, NodeId};
 use curve25519_dalek::{RistrettoPoint, Scalar};
 use ed25519_dalek::{Signer, SigningKey};
 use rand::CryptoRng;
@@ -157,6 +157,12 @@ impl OwnerKeys {
             self.admin.chunk_secret(ck).point(),
             delete.compress().to_bytes(),
         ]
+    }
+
+    /// Where the topics of all the owner's chunks are: the same on every device, so that equal
+    /// contents are one chunk with one place.
+    pub fn locality(&self) -> Locality {
+        Locality(u16::from_le_bytes(expand(self.dedup.expose(), &[b"quloud/v1/locality"])))
     }
 
     /// The owner's account at `holder`: a key pair that nothing links to another holder's.

@@ -14,8 +14,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{ChunkAcked, Entry, JobDropped, JobId, PutRoot, PutStarted, TooLong, UnknownEntry};
-pub use state::Job;
+pub use entry::{
+    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted, TooLong,
+    UnknownEntry,
+};
+pub use state::{Job, KnownHead};
 
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
@@ -218,6 +221,16 @@ impl Catalog {
         roots
     }
 
+    /// Which device of the owner this folder is, once it has written anything.
+    pub fn device(&self) -> Option<Device> {
+        self.state.device()
+    }
+
+    /// The newest record of each head that was seen or made, by generation and index.
+    pub fn heads(&self) -> impl Iterator<Item = &KnownHead> {
+        self.state.heads()
+    }
+
     /// Who acknowledged this chunk, with the store it has now.
     pub fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
         self.state.holders_of(chunk)
@@ -276,10 +289,27 @@ impl Catalog {
         for root in self.state.roots() {
             append(&mut fresh, |out| root.encode_done(out))?;
         }
+        self.copy_heads(&mut fresh)?;
         self.copy_acks(&mut fresh)?;
         fresh.put_in_place(&self.path)?;
         self.journal = fresh;
         self.entries = self.state.entries();
+        Ok(())
+    }
+
+    fn copy_heads(&self, fresh: &mut Journal) -> Result<(), CatalogError> {
+        if let Some(device) = self.state.device() {
+            append(fresh, |out| Entry::Device(device).encode(out))?;
+        }
+        for KnownHead { seen, kept } in self.state.heads() {
+            append(fresh, |out| {
+                seen.encode(out);
+                Ok(())
+            })?;
+            if let Some(kept) = kept {
+                append(fresh, |out| kept.encode(out))?;
+            }
+        }
         Ok(())
     }
 

@@ -4,6 +4,10 @@
 //! texts with their length as a `u16` in front. Entries follow each other without a gap; what
 //! encloses them says where they end.
 
+mod head;
+
+pub use head::{Device, HeadKept, HeadSeen};
+
 use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};
 use crate::crypto::capability::Capability;
 use crate::crypto::keys::ChunkKey;
@@ -91,6 +95,12 @@ pub enum Entry {
     },
     /// The put cannot go on: it leaves the outbox without a root.
     JobDropped(JobDropped),
+    /// Which device of the owner this folder is.
+    Device(Device),
+    /// A record of a head that was checked, or that this device made and is about to send.
+    HeadSeen(HeadSeen),
+    /// That record is held by as many as were wished for, or was served by these.
+    HeadKept(HeadKept),
 }
 
 /// A put that was given up.
@@ -115,6 +125,9 @@ const JOB_DROPPED_BARE: u8 = 5;
 const PUT_ACKED: u8 = 6;
 const SOURCE_AWAY: u8 = 7;
 const JOB_DROPPED: u8 = 8;
+const DEVICE: u8 = 9;
+const HEAD_SEEN: u8 = 10;
+const HEAD_KEPT: u8 = 11;
 
 /// A text does not fit its length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -156,6 +169,15 @@ impl Entry {
                 Ok(())
             }
             Self::JobDropped(dropped) => dropped.encode(out),
+            Self::Device(device) => {
+                device.encode(out);
+                Ok(())
+            }
+            Self::HeadSeen(seen) => {
+                seen.encode(out);
+                Ok(())
+            }
+            Self::HeadKept(kept) => kept.encode(out),
         }
     }
 
@@ -188,6 +210,9 @@ impl Entry {
                 since: Some(from.number()?).filter(|since| *since > 0),
             }),
             JOB_DROPPED => JobDropped::decode(from).map(Self::JobDropped),
+            DEVICE => Device::decode(from).map(Self::Device),
+            HEAD_SEEN => HeadSeen::decode(from).map(Self::HeadSeen),
+            HEAD_KEPT => HeadKept::decode(from).map(Self::HeadKept),
             JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
                 job: JobId(from.number()?),
                 path: PathBuf::new(),
@@ -348,7 +373,10 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::core::types::DeviceId;
+    use crate::crypto::head::HeadKeys;
     use proptest::prelude::*;
+    use rand::SeedableRng;
 
     pub(in super::super) fn started(job: u64) -> PutStarted {
         PutStarted {
@@ -399,6 +427,19 @@ pub(super) mod tests {
         }
     }
 
+    pub(in super::super) fn head(index: u16, number: u64) -> HeadSeen {
+        let owner = crate::repo::fixture::owner(1);
+        let keys = HeadKeys::derive(&owner.head, 0, index);
+        let mut rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
+        let number = std::num::NonZeroU64::new(number).unwrap();
+        HeadSeen { index, record: keys.make(number, [0; 32], b"payload", &mut rng).unwrap() }
+    }
+
+    pub(in super::super) fn kept(index: u16, number: u64) -> HeadKept {
+        let holders = vec![NodeId::from_bytes([4; 32]), NodeId::from_bytes([5; 32])];
+        HeadKept { generation: 0, index, number, holders }
+    }
+
     fn all() -> Vec<Entry> {
         vec![
             Entry::PutStarted(started(1)),
@@ -409,6 +450,9 @@ pub(super) mod tests {
             Entry::SourceAway { job: JobId(8), since: Some(1_800_000_002) },
             Entry::SourceAway { job: JobId(8), since: None },
             Entry::JobDropped(dropped(9)),
+            Entry::Device(Device { id: DeviceId::from_bytes([3; 16]), index: 7 }),
+            Entry::HeadSeen(head(2, 1)),
+            Entry::HeadKept(kept(2, 1)),
         ]
     }
 
@@ -463,7 +507,7 @@ pub(super) mod tests {
         #[test]
         fn any_bytes_decode_or_fail_cleanly(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            tag in 0..10_u8,
+            tag in 0..13_u8,
         ) {
             let _ = Entry::decode(&mut bytes.as_slice());
             if let Some(first) = bytes.first_mut() {

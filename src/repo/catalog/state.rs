@@ -3,7 +3,9 @@
 //! Made for a million chunks: a chunk with up to three holders costs 44 bytes and its share of a
 //! tree, about 65 in all.
 
-use super::entry::{ChunkAcked, Entry, JobDropped, JobId, PutRoot, PutStarted};
+use super::entry::{
+    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
+};
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use std::collections::BTreeMap;
 
@@ -28,6 +30,16 @@ impl Job {
             .map(u64::from)
             .sum()
     }
+}
+
+/// The newest record of a head, and who keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownHead {
+    /// The record.
+    pub seen: HeadSeen,
+    /// Who keeps it; `None` where nobody is known to, so that it is to be sent again if it is
+    /// this device's own.
+    pub kept: Option<HeadKept>,
 }
 
 /// Given-up puts that are remembered: the newest.
@@ -62,6 +74,9 @@ pub(super) struct State {
     /// Holders beyond the third.
     more: BTreeMap<ChunkId, Vec<StoreIndex>>,
     last_job: u64,
+    device: Option<Device>,
+    /// By generation and index.
+    heads: BTreeMap<(u32, u16), KnownHead>,
 }
 
 impl State {
@@ -98,7 +113,32 @@ impl State {
                 }
             }
             Entry::JobDropped(dropped) => self.on_dropped(dropped),
+            Entry::Device(device) => self.device = Some(device),
+            Entry::HeadSeen(seen) => self.on_head(seen),
+            Entry::HeadKept(kept) => {
+                let head = self.heads.get_mut(&(kept.generation, kept.index));
+                if let Some(head) = head.filter(|head| head.seen.record.number() == kept.number) {
+                    head.kept = Some(kept);
+                }
+            }
         }
+    }
+
+    /// Only a higher number is news: the first record with a number is the one that counts.
+    fn on_head(&mut self, seen: HeadSeen) {
+        let name = (seen.record.generation(), seen.index);
+        let number = seen.record.number();
+        if self.heads.get(&name).is_none_or(|head| head.seen.record.number() < number) {
+            self.heads.insert(name, KnownHead { seen, kept: None });
+        }
+    }
+
+    pub(super) fn device(&self) -> Option<Device> {
+        self.device
+    }
+
+    pub(super) fn heads(&self) -> impl Iterator<Item = &KnownHead> {
+        self.heads.values()
     }
 
     /// The latest word on a file is the one that counts.
@@ -155,7 +195,9 @@ impl State {
     pub(super) fn entries(&self) -> u64 {
         let jobs = self.jobs.values().map(Job::entries).sum::<u64>();
         let acks = self.current.keys().map(|node| self.chunks_held_by(node)).sum::<u64>();
-        jobs + self.roots.len() as u64 + self.dropped.len() as u64 + acks
+        let kept = self.heads.values().filter(|head| head.kept.is_some()).count() as u64;
+        let heads = self.heads.len() as u64 + kept + u64::from(self.device.is_some());
+        jobs + self.roots.len() as u64 + self.dropped.len() as u64 + acks + heads
     }
 
     /// The store that this node acknowledged with last.
@@ -247,7 +289,7 @@ fn counting(
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::{acked, dropped, root, started};
+    use super::super::entry::tests::{acked, dropped, head, kept, root, started};
     use super::*;
     use proptest::prelude::*;
 
@@ -300,6 +342,23 @@ mod tests {
         assert_eq!(state.store_of(&node(1)), Some(acked(2, 1, 3).epoch));
         assert_eq!(state.store_of(&node(2)), Some(acked(1, 2, 200).epoch));
         assert_eq!(state.store_of(&node(3)), None);
+    }
+
+    #[test]
+    fn a_head_goes_up_only_and_is_kept_by_those_of_its_newest_record() {
+        let mut state = State::default();
+        state.apply(Entry::HeadSeen(head(2, 5)));
+        state.apply(Entry::HeadKept(kept(2, 4)));
+        assert!(state.heads().all(|head| head.kept.is_none()));
+        state.apply(Entry::HeadKept(kept(2, 5)));
+        state.apply(Entry::HeadSeen(head(2, 3)));
+        state.apply(Entry::HeadSeen(head(1, 1)));
+        let heads: Vec<_> =
+            state.heads().map(|head| (head.seen.index, head.kept.clone())).collect();
+        assert_eq!(heads, [(1, None), (2, Some(kept(2, 5)))]);
+        assert_eq!(state.entries(), 3);
+        state.apply(Entry::HeadSeen(head(2, 6)));
+        assert!(state.heads().all(|head| head.kept.is_none()), "nobody has the new one yet");
     }
 
     #[test]
