@@ -4,6 +4,7 @@
 
 use super::failures;
 use super::handle::NodeHandle;
+use super::inner::Inner;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use super::report::Failure;
 use crate::core::owner::{HeadsJob, Load, OwnerEvent, SoughtHead, StoreJob};
@@ -59,6 +60,37 @@ impl NodeHandle {
         record: HeadRecord,
         wish: HeadWish,
     ) -> Result<HeadStored, Failure> {
+        self.inner.store_head(keys, record, wish).await
+    }
+
+    /// Asks what is kept of these heads, at most 32 of them: of each the newest record, and as many
+    /// that it superseded, at most 16. The nodes that are `known` to keep one are asked first, and
+    /// everyone who makes an offer only where they are too few, or none is named: who wants to hear
+    /// everyone names none, and listens for a second and a half at least.
+    ///
+    /// A few such questions run at once; the patience of others begins when it is their turn.
+    ///
+    /// # Errors
+    /// The node is being shut down.
+    pub async fn find_heads(
+        &self,
+        heads: &[HeadKeys],
+        known: &BTreeMap<ChunkId, Vec<NodeId>>,
+        superseded: u8,
+        patience: Duration,
+    ) -> Result<HeadsFound, Failure> {
+        self.inner.find_heads(heads, known, superseded, patience).await
+    }
+}
+
+impl Inner {
+    /// See [`NodeHandle::store_head`].
+    pub(super) async fn store_head(
+        &self,
+        keys: &HeadKeys,
+        record: HeadRecord,
+        wish: HeadWish,
+    ) -> Result<HeadStored, Failure> {
         let HeadWish { replicas, held_by, patience } = wish;
         let load = Load::head(keys, record);
         // The drive loop sets ticket and deadline, here and below.
@@ -66,7 +98,7 @@ impl NodeHandle {
         let job = StoreJob { ticket, load, replicas, held_by, deadline };
         let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
         let command = DriveCommand::Store { job, events: JobEvents::new(sender, 0), patience };
-        self.inner.stores.send(command).await.map_err(|_| failures::stopped())?;
+        self.stores.send(command).await.map_err(|_| failures::stopped())?;
         let mut stored = HeadStored::default();
         while let Some((_, event)) = heard.recv().await {
             match event {
@@ -90,16 +122,8 @@ impl NodeHandle {
         Err(failures::stopped())
     }
 
-    /// Asks what is kept of these heads, at most 32 of them: of each the newest record, and as many
-    /// that it superseded, at most 16. The nodes that are `known` to keep one are asked first, and
-    /// everyone who makes an offer only where they are too few, or none is named: who wants to hear
-    /// everyone names none, and listens for a second and a half at least.
-    ///
-    /// A few such questions run at once; the patience of others begins when it is their turn.
-    ///
-    /// # Errors
-    /// The node is being shut down.
-    pub async fn find_heads(
+    /// See [`NodeHandle::find_heads`].
+    pub(super) async fn find_heads(
         &self,
         heads: &[HeadKeys],
         known: &BTreeMap<ChunkId, Vec<NodeId>>,
@@ -116,7 +140,7 @@ impl NodeHandle {
         let job = HeadsJob { ticket, heads, superseded, deadline };
         let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
         let command = DriveCommand::FindHeads { job, events: JobEvents::new(sender, 0), patience };
-        self.inner.questions.send(command).await.map_err(|_| failures::stopped())?;
+        self.questions.send(command).await.map_err(|_| failures::stopped())?;
         let mut found = HeadsFound::default();
         while let Some((_, event)) = heard.recv().await {
             match event {
