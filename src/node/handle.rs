@@ -10,7 +10,7 @@ use super::report::{
     PutDone, PutRequest, Status, StoreStatus,
 };
 use super::shared::Labels;
-use crate::core::types::{Locality, NodeId};
+use crate::core::types::NodeId;
 use crate::repo::catalog::{Catalog, Entry, Job, JobId, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
 use std::path::{Path, PathBuf};
@@ -125,7 +125,7 @@ impl NodeHandle {
                 bytes: stamp.bytes,
                 modified_ns: stamp.modified_ns,
                 replicas: request.replicas,
-                locality: Locality(rand::random()),
+                locality: self.inner.keys.locality(),
                 started_at: seconds_since_1970(),
             };
             // Marked before anybody else can see it in the catalogue.
