@@ -1,6 +1,8 @@
 //! Pieces of work that a user starts: the queues into the drive loop and the way back.
 
 use crate::core::owner::{FetchJob, HeadsJob, OwnerEvent, StoreJob};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -41,11 +43,18 @@ pub(super) enum DriveCommand {
 pub(super) struct JobEvents {
     sender: mpsc::Sender<(u64, OwnerEvent)>,
     index: u64,
+    given_up: Option<Arc<AtomicBool>>,
 }
 
 impl JobEvents {
     pub(super) fn new(sender: mpsc::Sender<(u64, OwnerEvent)>, index: u64) -> Self {
-        Self { sender, index }
+        Self { sender, index, given_up: None }
+    }
+
+    /// The way back of one chunk that can be given up while the job goes on: a chunk that is short
+    /// stays in the owner role's window for as long as somebody listens.
+    pub(super) fn until(self, given_up: Arc<AtomicBool>) -> Self {
+        Self { given_up: Some(given_up), ..self }
     }
 
     /// Whether anybody still listens. The receiver never waits for the drive loop, so this ends.
@@ -54,7 +63,8 @@ impl JobEvents {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        let given_up = self.given_up.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+        given_up || self.sender.is_closed()
     }
 }
 
