@@ -11,6 +11,11 @@ use std::collections::BTreeMap;
 pub(super) struct Stores(BTreeMap<NodeId, StoreEpoch>);
 
 impl Stores {
+    /// Those that count from the beginning.
+    pub(super) fn of(all: impl IntoIterator<Item = (NodeId, StoreEpoch)>) -> Self {
+        Self(all.into_iter().collect())
+    }
+
     pub(super) fn knows(&self, node: &NodeId) -> bool {
         self.0.contains_key(node)
     }

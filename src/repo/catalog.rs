@@ -242,6 +242,11 @@ impl Catalog {
         self.state.store_of(node)
     }
 
+    /// All nodes that acknowledged anything, each with the store it has now.
+    pub fn stores(&self) -> Vec<(NodeId, StoreEpoch)> {
+        self.state.stores()
+    }
+
     /// How many chunks this node acknowledged, with the store it has now.
     pub fn chunks_held_by(&self, node: &NodeId) -> u64 {
         self.state.chunks_held_by(node)

@@ -209,6 +209,11 @@ impl State {
         stores.find(|(_, index)| *index == current).map(|((_, epoch), _)| *epoch)
     }
 
+    /// The store that every node acknowledged with last.
+    pub(super) fn stores(&self) -> Vec<(NodeId, StoreEpoch)> {
+        self.current.keys().filter_map(|node| Some((*node, self.store_of(node)?))).collect()
+    }
+
     /// Whether an ack still says something: made by the store that its node has now.
     pub(super) fn counts(&self, acked: &ChunkAcked) -> bool {
         let index = self.index.get(&(acked.node, acked.epoch));
@@ -342,6 +347,8 @@ mod tests {
         assert_eq!(state.store_of(&node(1)), Some(acked(2, 1, 3).epoch));
         assert_eq!(state.store_of(&node(2)), Some(acked(1, 2, 200).epoch));
         assert_eq!(state.store_of(&node(3)), None);
+        let stores = [(node(1), acked(2, 1, 3).epoch), (node(2), acked(1, 2, 200).epoch)];
+        assert_eq!(state.stores(), stores);
     }
 
     #[test]
