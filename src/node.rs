@@ -5,6 +5,9 @@
 //! | `drive` | the loop: the one task that touches the roles |
 //! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
 //! | `heads` | storing heads and asking for them |
+//! | `repository` | the snapshots of all devices, and how this one publishes its own |
+//! | `chunks` | trees and manifests, from the copies here or from holders |
+//! | `backup` | files to snapshots |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
 //! | `outbox` | puts that are short of their replicas are taken up again |
@@ -14,6 +17,8 @@
 //! | [`datadir`] | the data folder: layout, lock, keys |
 
 mod attention;
+mod backup;
+mod chunks;
 pub mod datadir;
 mod drive;
 mod failures;
@@ -27,6 +32,7 @@ mod outbox;
 mod put;
 mod replicas;
 pub mod report;
+mod repository;
 mod shared;
 mod stores;
 
@@ -142,7 +148,9 @@ pub async fn start(
     let running = Arc::new(Running::default());
     let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
     tokio::spawn(outbox::record_late_acks(Arc::downgrade(&inner), acks));
-    let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, stop });
+    let head = repository::send_again(Arc::downgrade(&inner), inner.shared.watch_peers());
+    let head = tokio::spawn(head);
+    let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, head, stop });
 
     let addresses = first_addresses(&mut listening, listeners).await;
     if addresses.is_empty() {

@@ -64,7 +64,22 @@ pub(super) fn short(
     why: Shortage,
 ) -> Failure {
     let rest = if all_sent { "" } else { ", and its rest was not sent" };
-    let why = match why {
+    Failure {
+        kind: FailureKind::NotEnoughHolders,
+        what: format!(
+            "a chunk of {} has {replicas} of {} replicas after {} s{rest}",
+            job.path.display(),
+            job.replicas,
+            patience.as_secs(),
+        ),
+        why: shortage(why).to_owned(),
+        hint: OUTBOX.to_owned(),
+    }
+}
+
+/// Why a chunk has too few replicas.
+fn shortage(why: Shortage) -> &'static str {
+    match why {
         Shortage::NoPeers => NOBODY,
         Shortage::TooFewVolunteers => "too few nodes of the mesh volunteered",
         Shortage::AcksOutstanding => "holders took the chunk and did not acknowledge it yet",
@@ -74,18 +89,62 @@ pub(super) fn short(
             "nodes that were asked hold as much for this owner as they give to one; their \
              `account_quota` sets it"
         }
-    };
+    }
+}
+
+/// A backup of which nobody took a chunk. What was stored counts for the next one.
+pub(super) fn backup_short(patience: Duration, why: Option<Shortage>) -> Failure {
     Failure {
         kind: FailureKind::NotEnoughHolders,
         what: format!(
-            "a chunk of {} has {replicas} of {} replicas after {} s{rest}",
-            job.path.display(),
-            job.replicas,
+            "no snapshot was made: a chunk has no replica, and nothing was acknowledged for {} s",
             patience.as_secs(),
         ),
-        why: why.to_owned(),
-        hint: OUTBOX.to_owned(),
+        why: why.map_or(NOBODY, shortage).to_owned(),
+        hint: MORE_NODES.to_owned(),
     }
+}
+
+/// A snapshot is stored, and nobody took the head that names it; so many said that they have a
+/// newer one.
+pub(super) fn head_short(patience: Duration, superseded: usize) -> Failure {
+    let why = match superseded {
+        0 => format!("no node took this device's head within {} s", patience.as_secs()),
+        nodes => format!("{nodes} of its holders say that this device's head is not the newest"),
+    };
+    Failure {
+        kind: FailureKind::NotEnoughHolders,
+        what: "the snapshot is stored, and other devices cannot find it yet".to_owned(),
+        why,
+        hint: "keep a node running (`quloud up`): it goes on trying".to_owned(),
+    }
+}
+
+/// A new device cannot know which heads are taken.
+pub(super) fn alone() -> Failure {
+    let what = "no snapshot was made";
+    Failure::new(FailureKind::NotEnoughHolders, what, NOBODY, MORE_NODES)
+}
+
+const MORE_NODES: &str = "start more of the mesh's nodes, then run the same command again: what \
+                          is stored is not sent again";
+
+/// The node was shut down in the middle of a backup.
+pub(super) fn backup_stopped() -> Failure {
+    let hint = "start it again with `quloud up`, then run the same command again: what is stored \
+                is not sent again";
+    backup(FailureKind::Failed, "the node was shut down", hint)
+}
+
+/// A backup ended before its snapshot; why, in words.
+pub(super) fn backup(kind: FailureKind, why: impl Into<String>, hint: &str) -> Failure {
+    Failure::new(kind, "no snapshot was made", why, hint)
+}
+
+/// What this device wrote before cannot be read, or is not what it was.
+pub(super) fn repository(why: impl Into<String>, hint: &str) -> Failure {
+    let what = "the list of snapshots cannot be written";
+    Failure::new(FailureKind::Failed, what, why, hint)
 }
 
 const OUTBOX: &str = "it stays in the outbox: a running node (`quloud up`) goes on trying; \
@@ -146,13 +205,15 @@ pub(super) fn is_final(error: &PutError) -> bool {
     }
 }
 
-/// The node was shut down in the middle of a put.
+/// The node was shut down in the middle of something.
 pub(super) fn stopped() -> Failure {
     Failure {
         kind: FailureKind::Failed,
-        what: "the node stopped in the middle of the put".to_owned(),
+        what: "the node stopped before this was done".to_owned(),
         why: "it was shut down".to_owned(),
-        hint: "start it again with `quloud up`: it resumes by itself".to_owned(),
+        hint:
+            "start it again with `quloud up`: puts resume by themselves; run other commands again"
+                .to_owned(),
     }
 }
 
@@ -232,7 +293,7 @@ pub(super) fn not_fetched(asked: &[(NodeId, FetchFailure)], peers: usize) -> Str
 }
 
 /// An error and what it came from, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -34,6 +34,8 @@ pub struct NodeHandle {
 pub(super) struct Tasks {
     pub(super) drive: JoinHandle<()>,
     pub(super) outbox: JoinHandle<()>,
+    /// Sends this device's head again.
+    pub(super) head: JoinHandle<()>,
     pub(super) stop: mpsc::Sender<()>,
 }
 
@@ -164,6 +166,7 @@ impl NodeHandle {
         let (drive, stop) = {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.outbox.abort();
+            tasks.head.abort();
             let drive = std::mem::replace(&mut tasks.drive, tokio::spawn(async {}));
             (drive, tasks.stop.clone())
         };

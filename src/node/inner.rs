@@ -4,11 +4,14 @@ use super::datadir::DataDir;
 use super::gate::Gate;
 use super::jobs::DriveCommand;
 use super::report::Failure;
+use super::repository::Repository;
 use super::shared::Shared;
 use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::keys::OwnerKeys;
 use crate::net::Net;
 use crate::repo::catalog::{Catalog, Entry};
+use crate::repo::meta::MetaCache;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -35,9 +38,13 @@ pub(super) struct Inner {
     /// Puts that read and seal, of those that users wait for.
     pub(super) putting: Gate,
     pub(super) getting: Gate,
+    /// Backups, which share what is known of the files before.
+    pub(super) backing_up: Gate,
+    pub(super) repository: Repository,
+    pub(super) meta: MetaCache,
     catalog: Mutex<Catalog>,
     /// Its lock on the folder ends when nobody is left who could write there.
-    _dir: DataDir,
+    dir: DataDir,
 }
 
 impl Inner {
@@ -54,6 +61,8 @@ impl Inner {
         let started = Instant::now();
         let catalog = Mutex::new(catalog);
         let (putting, getting) = (Gate::new(PUTS_AT_ONCE), Gate::new(GETS_AT_ONCE));
+        let (backing_up, repository) = (Gate::new(1), Repository::default());
+        let meta = MetaCache::new(dir.path());
         Self {
             keys,
             mesh_name,
@@ -65,9 +74,17 @@ impl Inner {
             started,
             putting,
             getting,
+            backing_up,
+            repository,
+            meta,
             catalog,
-            _dir: dir,
+            dir,
         }
+    }
+
+    /// The node's own folder.
+    pub(super) fn data_dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// The catalogue, for a look-up or an append. Either may wait for a sync of the disk that

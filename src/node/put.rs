@@ -430,7 +430,7 @@ impl ChunkSink for Sink {
 }
 
 /// Ends the sealing thread with the run, however the run ends.
-struct CancelOnDrop(Arc<AtomicBool>);
+pub(super) struct CancelOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

@@ -2,6 +2,10 @@
 //!
 //! Field names are the ones scripts rely on; a field may be added, never renamed.
 
+mod repo;
+
+pub use repo::{BackupDone, BackupRequest, SnapshotReport, Snapshots};
+
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

@@ -1,0 +1,287 @@
+//! From a sealing thread to the mesh: chunks through the node's window, and their acks back.
+//!
+//! A slow line is no shortage: as long as anything is acknowledged, chunks wait for as long as it
+//! takes. When nothing was for the whole patience, those that are overdue are given up. What they
+//! have reached is then asked for the chunks behind them, too, until another node connects: a
+//! backup waits once, and not at each window.
+
+use crate::core::owner::{Load, OwnerEvent, Shortage, StoreJob};
+use crate::core::types::{ChunkId, Ticket, Time};
+use crate::crypto::seal::SealedChunk;
+use crate::node::failures;
+use crate::node::inner::Inner;
+use crate::node::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
+use crate::node::put::CancelOnDrop;
+use crate::node::replicas::Replicas;
+use crate::node::report::Failure;
+use crate::node::stores::Stores;
+use crate::repo::catalog::{ChunkAcked, Entry};
+use crate::repo::engine::BackupSink;
+use crate::repo::reference::ChunkRef;
+use crate::repo::sealer::{ChunkSink, Held, SinkClosed};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// How often acks are made durable: what came since is asked for again after a crash.
+const COMMIT_EVERY: Duration = Duration::from_millis(500);
+
+/// How chunks are stored.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::node) struct Wish {
+    /// How many distinct nodes shall hold each, 1 to 32.
+    pub(in crate::node) replicas: u8,
+    /// How long they are waited for while nothing is acknowledged.
+    pub(in crate::node) patience: Duration,
+}
+
+/// What storing came to: every chunk that was handed over has at least one replica.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::node) struct Stored {
+    /// The smallest number of replicas of any chunk. What was [held](HeldByMesh) already has as
+    /// many as were wished for; a store that was lost meanwhile counts for none of it.
+    pub(in crate::node) replicas: u8,
+    /// How many chunks were handed over.
+    pub(in crate::node) chunks: u64,
+}
+
+/// What the catalogue knows to be held by as many as are wanted: these acknowledged it with the
+/// stores that they have now. Whether they still have it only an audit can tell.
+pub(in crate::node) struct HeldByMesh {
+    pub(in crate::node) inner: Arc<Inner>,
+    pub(in crate::node) replicas: u8,
+}
+
+impl Held for HeldByMesh {
+    fn is_held(&self, id: &ChunkId) -> bool {
+        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(id).len());
+        holders >= usize::from(self.replicas.max(1))
+    }
+}
+
+/// Runs `work` on a thread of its own, which hands chunks over, and waits until each has its
+/// quorum or was given up. One without any replica ends the work.
+///
+/// # Errors
+/// What the work fails with; a chunk that nobody took; a node that stops.
+pub(in crate::node) async fn store_all<T: Send + 'static>(
+    inner: &Arc<Inner>,
+    wish: Wish,
+    (handed, cancel): (Arc<AtomicU64>, Arc<AtomicBool>),
+    work: impl FnOnce(&mut StoreSink) -> Result<T, Failure> + Send + 'static,
+) -> Result<(T, Stored), Failure> {
+    let (sender, mut events) = mpsc::channel(EVENTS_QUEUED_MAX);
+    let mut tally = Tally::new(inner, wish);
+    let mut sink = StoreSink {
+        inner: Arc::clone(inner),
+        events: sender,
+        open: Arc::clone(&tally.open),
+        aim: Arc::clone(&tally.aim),
+        patience: wish.patience,
+        next: 0,
+        handed,
+    };
+    // However this ends, the thread ends too.
+    let _cancel = CancelOnDrop(cancel);
+    let mut working = tokio::task::spawn_blocking(move || {
+        let result = work(&mut sink)?;
+        Ok::<_, Failure>((result, sink.next))
+    });
+    let mut peers = inner.shared.watch_peers();
+    let mut known = peers.borrow_and_update().clone();
+    let mut commits = interval(COMMIT_EVERY);
+    commits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut result: Option<(T, u64)> = None;
+    while result.as_ref().is_none_or(|(_, all)| *all != tally.done) {
+        let gives_up = tally.gives_up_at();
+        tokio::select! {
+            ended = &mut working, if result.is_none() => {
+                result = Some(ended.map_err(|error| failures::died("the sealer", &error))??);
+            }
+            // The sink and the drive loop hold the other end.
+            event = events.recv() => match event {
+                Some((index, event)) => tally.on_event(index, event)?,
+                None if result.is_some() => return Err(failures::backup_stopped()),
+                None => tokio::task::yield_now().await,
+            },
+            () = sleep_until(gives_up.unwrap_or(tally.heard)), if gives_up.is_some() => {
+                tally.give_up()?;
+            }
+            Ok(()) = peers.changed() => {
+                let now = peers.borrow_and_update().clone();
+                if !now.is_subset(&known) {
+                    tally.aim.store(wish.replicas, Ordering::Relaxed);
+                }
+                known = now;
+            }
+            _ = commits.tick() => inner.commit_catalog().await?,
+        }
+    }
+    // Durable before anything names these chunks.
+    inner.commit_catalog().await?;
+    let stored = tally.stored()?;
+    let (result, _) = result.ok_or_else(failures::backup_stopped)?;
+    Ok((result, stored))
+}
+
+/// Chunks that were handed over and have neither their quorum nor been given up, by their number;
+/// setting the flag gives one up.
+type Open = Arc<Mutex<BTreeMap<u64, Arc<AtomicBool>>>>;
+
+/// Each change of the map is one insertion or removal: it is whole even after a panic.
+fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<u64, Arc<AtomicBool>>> {
+    open.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts what comes back from the drive loop.
+struct Tally<'a> {
+    inner: &'a Arc<Inner>,
+    wish: Wish,
+    open: Open,
+    /// How many nodes are asked for; less than wished for where more are not to be had.
+    aim: Arc<AtomicU8>,
+    replicas: Replicas,
+    stores: Stores,
+    /// When the last ack came.
+    heard: Instant,
+    /// What waited for its quorum as long as the patience is, and its replicas.
+    overdue: BTreeMap<u64, u8>,
+    short: Option<Shortage>,
+    done: u64,
+}
+
+impl<'a> Tally<'a> {
+    fn new(inner: &'a Arc<Inner>, wish: Wish) -> Self {
+        Self {
+            inner,
+            wish,
+            open: Open::default(),
+            aim: Arc::new(AtomicU8::new(wish.replicas)),
+            replicas: Replicas::default(),
+            // What is held already counts with them: see `HeldByMesh`.
+            stores: Stores::of(inner.with_catalog(|catalog| catalog.stores())),
+            heard: Instant::now(),
+            overdue: BTreeMap::new(),
+            short: None,
+            done: 0,
+        }
+    }
+
+    fn on_event(&mut self, index: u64, event: OwnerEvent) -> Result<(), Failure> {
+        match event {
+            OwnerEvent::Acked { id: chunk, node, lease, epoch, replicas, .. } => {
+                self.heard = Instant::now();
+                self.stores.saw(node, epoch);
+                self.inner.record(Entry::ChunkAcked(ChunkAcked { chunk, node, lease, epoch }))?;
+                self.replicas.reached(index, replicas);
+                if let Some(known) = self.overdue.get_mut(&index) {
+                    *known = replicas.max(*known);
+                }
+            }
+            OwnerEvent::Stored { replicas, .. } => {
+                self.heard = Instant::now();
+                self.replicas.reached(index, replicas);
+                self.overdue.remove(&index);
+                // One that was given up is done already.
+                self.done += u64::from(lock(&self.open).remove(&index).is_some());
+            }
+            OwnerEvent::Short { replicas, why, .. } => {
+                self.replicas.reached(index, replicas);
+                self.short = Some(why);
+                if lock(&self.open).contains_key(&index) {
+                    self.overdue.insert(index, replicas);
+                }
+            }
+            OwnerEvent::Fetched { .. }
+            | OwnerEvent::NotFetched { .. }
+            | OwnerEvent::Superseded { .. }
+            | OwnerEvent::HeadSeen { .. }
+            | OwnerEvent::HeadsDone { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// When what is overdue is given up, if nothing is acknowledged until then.
+    fn gives_up_at(&self) -> Option<Instant> {
+        (!self.overdue.is_empty()).then(|| self.heard + self.wish.patience)
+    }
+
+    fn give_up(&mut self) -> Result<(), Failure> {
+        let overdue = std::mem::take(&mut self.overdue);
+        if overdue.values().any(|replicas| *replicas == 0) {
+            return Err(self.nobody());
+        }
+        for index in overdue.keys() {
+            if let Some(given_up) = lock(&self.open).remove(index) {
+                given_up.store(true, Ordering::Relaxed);
+                self.done += 1;
+            }
+        }
+        let most = overdue.into_values().max().unwrap_or(1);
+        self.aim.fetch_min(most, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What all of it has, without the stores that were lost meanwhile.
+    fn stored(&self) -> Result<Stored, Failure> {
+        let lost =
+            self.inner.with_catalog(|catalog| self.stores.lost(|node| catalog.store_of(node)));
+        let fewest = match self.done {
+            0 => self.wish.replicas,
+            chunks => self.replicas.fewest(chunks).min(self.wish.replicas),
+        };
+        match fewest.saturating_sub(lost) {
+            0 => Err(self.nobody()),
+            replicas => Ok(Stored { replicas, chunks: self.done }),
+        }
+    }
+
+    fn nobody(&self) -> Failure {
+        failures::backup_short(self.wish.patience, self.short)
+    }
+}
+
+/// Hands sealed chunks to the drive loop; blocks while the owner role's window is full.
+pub(in crate::node) struct StoreSink {
+    inner: Arc<Inner>,
+    events: mpsc::Sender<(u64, OwnerEvent)>,
+    open: Open,
+    aim: Arc<AtomicU8>,
+    patience: Duration,
+    next: u64,
+    handed: Arc<AtomicU64>,
+}
+
+impl ChunkSink for StoreSink {
+    fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed> {
+        let index = self.next;
+        self.next = self.next.saturating_add(1);
+        self.handed.fetch_add(1, Ordering::Relaxed);
+        if plaintext_bytes == 0 {
+            // It leads to others: the next backup reads it.
+            self.inner.keep_chunk(&chunk.header, &chunk.sealed);
+        }
+        let given_up = Arc::new(AtomicBool::new(false));
+        lock(&self.open).insert(index, Arc::clone(&given_up));
+        let job = StoreJob {
+            // The drive loop sets both.
+            ticket: Ticket(0),
+            deadline: Time::default(),
+            held_by: self.inner.connected_holders(&chunk.id()),
+            replicas: self.aim.load(Ordering::Relaxed),
+            load: Load::Chunk(chunk),
+        };
+        let events = JobEvents::new(self.events.clone(), index).until(given_up);
+        let command = DriveCommand::Store { job, events, patience: self.patience };
+        self.inner.stores.blocking_send(command).map_err(|_| SinkClosed)
+    }
+}
+
+impl BackupSink for StoreSink {
+    /// A backup that is broken off reads its files again, and sends nothing again: what was
+    /// acknowledged stands in the catalogue.
+    fn leaf_done(&mut self, _leaf: &ChunkRef, _last: &[u8]) {}
+}

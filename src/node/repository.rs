@@ -1,0 +1,431 @@
+//! The owner's snapshots: what the heads of all devices name, and how this device publishes.
+//!
+//! ```text
+//! heads of all devices ─▶ judged ─▶ manifest chunks ─▶ chains verified ─▶ merged, in memory
+//! publish: snapshot and entries ─▶ quorum ─▶ head number + 1 ─▶ catalogue ─▶ quorum
+//! ```
+//! The newest record of each head stands in the catalogue, and manifest chunks have copies in the
+//! data folder: so what was seen is there without a mesh, too. A head of this device stands there
+//! before it is sent. Whatever breaks off then, the same record is sent later, and no other one
+//! ever gets its number.
+
+mod publish;
+
+pub(super) use publish::{Published, now_ns};
+
+use super::failures;
+use super::handle::NodeHandle;
+use super::heads::{HeadStored, HeadWish, HeadsFound};
+use super::inner::Inner;
+use super::report::{Failure, SnapshotReport, Snapshots};
+use crate::core::types::{DeviceId, NodeId};
+use crate::crypto::head::{HeadKeys, HeadRecord};
+use crate::repo::catalog::{Device, Entry, HeadKept, HeadSeen, KnownHead};
+use crate::repo::frame::Kind;
+use crate::repo::head::{HeadPayload, Verdict, judge};
+use crate::repo::manifest::chain::{Chain, ChainView, Seen};
+use crate::repo::manifest::merge::{Coverage, Live, Merged};
+use crate::repo::reference::ChunkRef;
+use futures::future::join_all;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{sleep, timeout};
+
+/// Heads of one question: all that a new device looks for at once.
+const INDEXES: u16 = 32;
+
+/// Beside the heads that are known, so many that nobody wrote yet are asked for.
+const INDEXES_AHEAD: u16 = 2;
+
+/// How long the heads may take.
+const HEADS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a node that has just started waits for the first peer.
+const PEERS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a manifest chunk may take.
+const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a head that is sent again may wait for its quorum.
+const AGAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a head that nobody keeps is sent again, if nobody comes before.
+const AGAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Holders that are remembered of one head.
+const HOLDERS_MAX: usize = 32;
+
+/// What is known of all devices. One publication at a time, and one question beside it.
+#[derive(Default)]
+pub(super) struct Repository {
+    /// Whoever publishes has it until the head is sent.
+    turn: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By index, the chains that could be read.
+    devices: BTreeMap<u16, DeviceView>,
+    merged: Merged,
+    /// Some device's chain could not be read.
+    missing: bool,
+    /// Somebody was asked since it was empty.
+    asked: bool,
+    /// Heads of which anybody has anything.
+    taken: BTreeSet<u16>,
+}
+
+/// The chain of one device, as a record of its head names it.
+struct DeviceView {
+    record: HeadRecord,
+    device: DeviceId,
+    chain: Chain,
+    view: ChainView,
+}
+
+impl State {
+    fn merge(&mut self) {
+        let mut merged = Merged::new();
+        for (index, of) in &self.devices {
+            merged.add_device(*index, of.device, &of.view);
+        }
+        self.merged = merged;
+    }
+
+    /// The chains, for whoever makes one longer. What they came to stays; who asks meanwhile reads
+    /// them anew.
+    fn lend(&mut self) -> Self {
+        let devices = std::mem::take(&mut self.devices);
+        let (asked, missing) = (std::mem::take(&mut self.asked), self.missing);
+        let mut lent = Self { devices, asked, missing, ..Self::default() };
+        lent.merge();
+        lent
+    }
+
+    fn coverage(&self) -> Coverage {
+        if self.missing { Coverage::Some } else { Coverage::All }
+    }
+}
+
+/// The record of a head that counts, and what is known beside it.
+struct Picked {
+    record: HeadRecord,
+    payload: HeadPayload,
+    /// Who served it.
+    agree: Vec<NodeId>,
+}
+
+impl Repository {
+    /// Reads the heads of all devices and what they name. What could not be read now stays as it
+    /// was seen last. Returns what the user should know.
+    ///
+    /// # Errors
+    /// The node stops, or its catalogue takes nothing.
+    pub(super) async fn refresh(&self, inner: &Arc<Inner>) -> Result<Vec<String>, Failure> {
+        let mut state = self.state.lock().await;
+        refresh(&mut state, inner).await
+    }
+
+    /// Looks at the snapshots that are known. Nobody is asked: see [`Self::refresh`].
+    pub(super) async fn with_live<T>(&self, look: impl FnOnce(Vec<&Live>) -> T) -> T {
+        let state = self.state.lock().await;
+        look(state.merged.live().collect())
+    }
+}
+
+impl NodeHandle {
+    /// The snapshots of all devices of the owner, after a look at their heads.
+    ///
+    /// # Errors
+    /// The node stops, or its catalogue takes nothing.
+    pub async fn snapshots(&self) -> Result<Snapshots, Failure> {
+        let notes = self.inner.repository.refresh(&self.inner).await?;
+        let in_order = |mut live: Vec<&Live>| -> Vec<SnapshotReport> {
+            live.sort_by_key(|live| (live.added.created_ns, live.added.id));
+            live.into_iter().map(report).collect()
+        };
+        let snapshots = self.inner.repository.with_live(in_order).await;
+        Ok(Snapshots { snapshots, notes })
+    }
+}
+
+fn report(live: &Live) -> SnapshotReport {
+    let added = &live.added;
+    let mut roots: Vec<String> =
+        added.roots.iter().map(|root| String::from_utf8_lossy(root).into_owned()).collect();
+    if added.roots_cut {
+        roots.push("..".to_owned());
+    }
+    let put = added.put.then(|| "put".to_owned());
+    SnapshotReport {
+        snapshot: added.id.to_string(),
+        created_at: added.created_ns.div_euclid(1_000_000_000),
+        device: live.device.to_string(),
+        host: added.host.clone(),
+        roots,
+        tags: put.into_iter().chain(added.tags.iter().cloned()).collect(),
+        files: added.files,
+        bytes: added.bytes,
+        new_bytes: added.new_bytes,
+        partial: added.partial,
+    }
+}
+
+/// The keys of a head of this generation.
+fn keys(inner: &Inner, index: u16) -> HeadKeys {
+    HeadKeys::derive(&inner.keys.head, inner.keys.generation, index)
+}
+
+/// The newest records that are known, by index.
+fn known_heads(inner: &Inner) -> BTreeMap<u16, KnownHead> {
+    let generation = inner.keys.generation;
+    inner.with_catalog(|catalog| {
+        let heads = catalog.heads().filter(|head| head.seen.record.generation() == generation);
+        heads.map(|head| (head.seen.index, head.clone())).collect()
+    })
+}
+
+async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, Failure> {
+    let known = known_heads(inner);
+    let mut notes = Vec::new();
+    let indexes = indexes(&known);
+    let found = ask(inner, &indexes, &known, &mut notes).await?;
+    state.asked |= found.is_some();
+    let found = found.unwrap_or_default();
+    let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
+    state.missing = false;
+    for index in indexes {
+        let keys = keys(inner, index);
+        let known = known.get(&index);
+        if found.records.iter().any(|(_, record)| record.id() == keys.id()) {
+            state.taken.insert(index);
+        }
+        let name = HeadName { index, is_own: own == Some(index) };
+        let Some(picked) = pick(&keys, name, &found, known, &mut notes) else { continue };
+        if let Err(why) = adopt(state, inner, &keys, name, picked, known).await? {
+            state.missing = true;
+            notes.push(format!("{}: {why}", name.text()));
+        }
+    }
+    inner.commit_catalog().await?;
+    state.merge();
+    Ok(notes)
+}
+
+/// Which head, as the user is told.
+#[derive(Clone, Copy)]
+struct HeadName {
+    index: u16,
+    is_own: bool,
+}
+
+impl HeadName {
+    fn text(self) -> String {
+        let Self { index, is_own } = self;
+        if is_own { "this device's head".to_owned() } else { format!("the head of device {index}") }
+    }
+}
+
+/// Which heads are asked for: all that a new device looks for; later those that are known, and the
+/// next ones.
+fn indexes(known: &BTreeMap<u16, KnownHead>) -> Vec<u16> {
+    let Some(last) = known.keys().next_back() else { return (0..INDEXES).collect() };
+    let ahead = (1..=INDEXES_AHEAD).filter_map(|more| last.checked_add(more));
+    known.keys().copied().chain(ahead).take(usize::from(INDEXES)).collect()
+}
+
+/// Asks everyone; `None` where nobody is there.
+async fn ask(
+    inner: &Arc<Inner>,
+    indexes: &[u16],
+    known: &BTreeMap<u16, KnownHead>,
+    notes: &mut Vec<String>,
+) -> Result<Option<HeadsFound>, Failure> {
+    if !somebody_is_there(inner).await {
+        notes.push("no other node is connected: this is what was seen last".to_owned());
+        return Ok(None);
+    }
+    let all: Vec<HeadKeys> = indexes.iter().map(|index| keys(inner, *index)).collect();
+    let kept = known.values().filter_map(|head| head.kept.as_ref());
+    let holders: BTreeSet<NodeId> = kept.flat_map(|kept| kept.holders.iter().copied()).collect();
+    let holders = holders.into_iter().collect();
+    inner.find_heads(&all, holders, 0, HEADS_PATIENCE).await.map(Some)
+}
+
+/// Waits for the first peer, if there is none yet.
+async fn somebody_is_there(inner: &Inner) -> bool {
+    let mut peers = inner.shared.watch_peers();
+    let first = peers.wait_for(|peers| !peers.is_empty());
+    matches!(timeout(PEERS_PATIENCE, first).await, Ok(Ok(_)))
+}
+
+/// Which record of a head counts. One that this device has seen is never given up for an older one
+/// or for another with its number.
+fn pick(
+    keys: &HeadKeys,
+    name: HeadName,
+    found: &HeadsFound,
+    known: Option<&KnownHead>,
+    notes: &mut Vec<String>,
+) -> Option<Picked> {
+    let id = keys.id();
+    let records: Vec<(NodeId, HeadRecord)> =
+        found.records.iter().filter(|(_, record)| record.id() == id).cloned().collect();
+    let seen = known.map(|head| &head.seen.record);
+    let unsent = name.is_own && known.is_some_and(|head| head.kept.is_none());
+    let mut note = |what: String| notes.push(format!("{}: {what}", name.text()));
+    match judge(keys, name.index, &records, seen.map(|seen| (seen.number(), seen.hash()))) {
+        Verdict::Current(agreed) => {
+            if agreed.is_doubtful() {
+                note("few of its holders answered: there may be a newer one".to_owned());
+            }
+            let (record, payload, agree) = (agreed.record, agreed.payload, agreed.agree);
+            return Some(Picked { record, payload, agree });
+        }
+        Verdict::Behind { highest } if !unsent => {
+            note(format!("its holders have only number {highest}: it was rolled back"));
+        }
+        Verdict::Fork { number, records } => {
+            let holders = records.values().map(Vec::len).sum::<usize>();
+            note(format!("two records of number {number} at {holders} holders: it was forked"));
+        }
+        Verdict::Behind { .. } | Verdict::None => {}
+    }
+    let record = seen?.clone();
+    let payload = payload_of(keys, &record)?;
+    Some(Picked { record, payload, agree: Vec::new() })
+}
+
+fn payload_of(keys: &HeadKeys, record: &HeadRecord) -> Option<HeadPayload> {
+    HeadPayload::decode(&keys.open(record).ok()?).ok()
+}
+
+/// Reads what a record names, checks it against what was seen before, and only then remembers the
+/// record. The inner error says why the chain is not used.
+async fn adopt(
+    state: &mut State,
+    inner: &Arc<Inner>,
+    keys: &HeadKeys,
+    name: HeadName,
+    picked: Picked,
+    known: Option<&KnownHead>,
+) -> Result<Result<(), String>, Failure> {
+    let Picked { record, payload, agree } = picked;
+    let index = name.index;
+    if state.devices.get(&index).is_none_or(|of| of.record != record) {
+        let seen = known.and_then(|head| payload_of(keys, &head.seen.record));
+        let seen = seen.map(|seen| Seen { length: seen.chain, newest: seen.newest });
+        let chain = match read_chain(inner, &payload).await {
+            Ok(entries) => Chain::verify(&payload, inner.keys.generation, &entries, seen),
+            Err(why) => return Ok(Err(why)),
+        };
+        let (chain, view) = match chain {
+            Ok(read) => read,
+            Err(fault) => return Ok(Err(fault.to_string())),
+        };
+        let device = payload.device;
+        state.devices.insert(index, DeviceView { record: record.clone(), device, chain, view });
+    }
+    let number = record.number();
+    let news = known.is_none_or(|head| head.seen.record.number() < number);
+    if news {
+        inner.record(Entry::HeadSeen(HeadSeen { index, record }))?;
+    }
+    // What few have of this device's own is sent again.
+    let enough = !agree.is_empty() && (!name.is_own || agree.len() >= payload.replicas.into());
+    if enough && (news || known.is_none_or(|head| head.kept.is_none())) {
+        keep(inner, index, number, agree)?;
+    }
+    Ok(Ok(()))
+}
+
+/// Remembers who keeps a record.
+fn keep(inner: &Inner, index: u16, number: u64, mut holders: Vec<NodeId>) -> Result<(), Failure> {
+    holders.truncate(HOLDERS_MAX);
+    let generation = inner.keys.generation;
+    inner.record(Entry::HeadKept(HeadKept { generation, index, number, holders }))
+}
+
+/// The plaintexts of the checkpoint and the recent entries, in their order.
+async fn read_chain(
+    inner: &Arc<Inner>,
+    payload: &HeadPayload,
+) -> Result<Vec<bytes::Bytes>, String> {
+    let checkpoint = payload.checkpoint.iter().map(|(_, reference)| reference);
+    let references: Vec<&ChunkRef> = checkpoint.chain(&payload.recent).collect();
+    let read = references.iter().map(|at| inner.chunk(at, Kind::Manifest, CHUNK_PATIENCE));
+    let read: Result<Vec<_>, String> = join_all(read).await.into_iter().collect();
+    read.map_err(|why| format!("its list of snapshots cannot be read: {why}"))
+}
+
+/// Which device this folder is; a new one takes the lowest head that nobody was seen to write.
+async fn device(inner: &Arc<Inner>, state: &State) -> Result<Device, Failure> {
+    if let Some(device) = inner.with_catalog(|catalog| catalog.device()) {
+        return Ok(device);
+    }
+    if !state.asked {
+        // Another device may write any head: it would be taken from it.
+        return Err(failures::alone());
+    }
+    let known = known_heads(inner);
+    let is_free = |index: &u16| !known.contains_key(index) && !state.taken.contains(index);
+    let index = (0..u16::MAX).find(is_free).unwrap_or(u16::MAX);
+    let device = Device { id: DeviceId::from_bytes(rand::random()), index };
+    inner.record(Entry::Device(device))?;
+    inner.commit_catalog().await?;
+    Ok(device)
+}
+
+/// Sends a record of this device's head, which the catalogue has, and remembers who took it.
+async fn send(
+    inner: &Arc<Inner>,
+    index: u16,
+    record: HeadRecord,
+    wish: HeadWish,
+) -> Result<HeadStored, Failure> {
+    let number = record.number();
+    let stored = inner.store_head(&keys(inner, index), record, wish).await?;
+    if !stored.superseded_by.is_empty() {
+        tracing::warn!(number, by = stored.superseded_by.len(), "a newer head is said to be held");
+    }
+    if stored.is_stored {
+        keep(inner, index, number, stored.holders.iter().copied().collect())?;
+        inner.commit_catalog().await?;
+    }
+    Ok(stored)
+}
+
+/// This device's newest record, where too few are known to keep it.
+fn unsent(inner: &Inner) -> Option<(u16, HeadRecord)> {
+    let device = inner.with_catalog(|catalog| catalog.device())?;
+    let head = known_heads(inner).remove(&device.index)?;
+    head.kept.is_none().then_some((device.index, head.seen.record))
+}
+
+/// Sends the head of a publication that was broken off again, the very same, until it is kept.
+/// Runs for the node's life.
+pub(super) async fn send_again(inner: Weak<Inner>, mut peers: watch::Receiver<BTreeSet<NodeId>>) {
+    loop {
+        let somebody = !peers.borrow_and_update().is_empty();
+        let Some(inner) = inner.upgrade() else { return };
+        // Whoever publishes now sends a newer record, which this one makes way for.
+        if somebody && let Some((index, record)) = unsent(&inner) {
+            let payload = payload_of(&keys(&inner, index), &record);
+            let replicas = payload.as_ref().map_or(1, |payload| payload.replicas).max(1);
+            let mut held_by = payload.map(|payload| payload.holders).unwrap_or_default();
+            held_by.retain(|node| inner.shared.is_connected(node));
+            let wish = HeadWish { replicas, held_by, patience: AGAIN_PATIENCE };
+            if let Err(failure) = send(&inner, index, record, wish).await {
+                tracing::info!(why = failure.why, "a head was not sent again");
+            }
+        }
+        drop(inner);
+        tokio::select! {
+            changed = peers.changed() => if changed.is_err() { return },
+            () = sleep(AGAIN_EVERY) => {}
+        }
+    }
+}

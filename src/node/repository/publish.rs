@@ -1,0 +1,225 @@
+//! One more entry in this device's chain: chunks first, then the head that names them.
+
+use super::{DeviceView, State, device, keys, known_heads, refresh, send};
+use crate::core::types::{DeviceId, NodeId};
+use crate::crypto::head::HeadRecord;
+use crate::node::backup::{StoreSink, Stored, Wish, store_all};
+use crate::node::failures;
+use crate::node::heads::HeadWish;
+use crate::node::inner::Inner;
+use crate::node::report::Failure;
+use crate::repo::catalog::{Device, Entry, HeadSeen};
+use crate::repo::frame::Kind;
+use crate::repo::head::{DEVICES_MAX, HEAD_HOLDERS_MAX, HeadPayload};
+use crate::repo::manifest::chain::{Chain, ChainView};
+use crate::repo::manifest::{Body, Hint, ManifestEntry};
+use crate::repo::sealer::Sealer;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What publishing came to.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::node) struct Published {
+    /// The entries, and what was stored beside them.
+    pub(in crate::node) stored: Stored,
+    /// How many nodes keep the head; if fewer than were wished for, it is sent again later.
+    pub(in crate::node) head_replicas: usize,
+}
+
+const READ_AGAIN: &str = "start more of the mesh's nodes, then run the same command again";
+
+impl super::Repository {
+    /// Adds to this device's chain what `what` returns, after the chunks that it seals, and names
+    /// it in the device's head. `cancel` is set when the chunks are stored, or will not be.
+    ///
+    /// # Errors
+    /// What `what` fails with; the chain of before cannot be read; nobody takes the chunks or the
+    /// head. Once the head is in the catalogue it is sent again until it is kept, whatever fails.
+    pub(in crate::node) async fn publish<F>(
+        &self,
+        inner: &Arc<Inner>,
+        wish: Wish,
+        (handed, cancel): (Arc<AtomicU64>, Arc<AtomicBool>),
+        what: F,
+    ) -> Result<Published, Failure>
+    where
+        F: FnOnce(&mut Sealer<'_, StoreSink>, DeviceId) -> Result<Vec<Body>, Failure>
+            + Send
+            + 'static,
+    {
+        let _turn = self.turn.lock().await;
+        let mut draft = {
+            let mut state = self.state.lock().await;
+            if !state.asked {
+                refresh(&mut state, inner).await?;
+            }
+            let own = device(inner, &state).await?;
+            Draft::new(state.lend(), own, inner)?
+        };
+        let own = draft.own;
+        let keys = Arc::clone(&inner.keys);
+        let work = move |sink: &mut StoreSink| {
+            let mut sealer = Sealer::new(&keys, keys.locality(), sink);
+            let bodies = what(&mut sealer, own.id)?;
+            bodies.into_iter().try_for_each(|body| draft.add(&mut sealer, body))?;
+            Ok(draft)
+        };
+        let (draft, stored) = store_all(inner, wish, (handed, cancel), work).await?;
+        let record = draft.head(inner, wish.replicas)?;
+        inner.record(Entry::HeadSeen(HeadSeen { index: own.index, record: record.clone() }))?;
+        if known_heads(inner).get(&own.index).is_none_or(|known| known.seen.record != record) {
+            let why = "somebody else wrote this device's head meanwhile";
+            return Err(failures::repository(why, "run the same command again"));
+        }
+        inner.commit_catalog().await?;
+        let held_by = draft.holders.iter().copied();
+        let held_by = held_by.filter(|node| inner.shared.is_connected(node)).collect();
+        let mut state = self.state.lock().await;
+        draft.give_back(&mut state, record.clone());
+        drop(state);
+        let head = HeadWish { replicas: wish.replicas, held_by, patience: wish.patience };
+        let kept = send(inner, own.index, record, head).await?;
+        match kept.holders.len() {
+            0 => Err(failures::head_short(wish.patience, kept.superseded_by.len())),
+            head_replicas => Ok(Published { stored, head_replicas }),
+        }
+    }
+}
+
+/// The state of before, and this device's chain as it becomes.
+struct Draft {
+    /// Without this device.
+    state: State,
+    own: Device,
+    generation: u32,
+    chain: Chain,
+    view: ChainView,
+    /// The newest record of this device's head: its number and its hash.
+    before: (u64, [u8; 32]),
+    /// Who keeps it.
+    holders: Vec<NodeId>,
+    hints: Vec<Hint>,
+}
+
+impl Draft {
+    fn new(mut state: State, own: Device, inner: &Inner) -> Result<Self, Failure> {
+        let generation = inner.keys.generation;
+        let known = known_heads(inner).remove(&own.index);
+        let (chain, view, before) = match (state.devices.remove(&own.index), &known) {
+            (Some(of), Some(known)) if of.record == known.seen.record && of.device == own.id => {
+                (of.chain, of.view, (of.record.number(), of.record.hash()))
+            }
+            (None, None) => {
+                let chain = Chain::new(own.id, own.index, generation);
+                (chain, ChainView::default(), (0, [0; 32]))
+            }
+            (Some(of), _) if of.device != own.id => {
+                let why = format!("another device writes head {} of this owner", own.index);
+                return Err(failures::repository(why, "run `quloud recover` on this device"));
+            }
+            _ => {
+                let why = "what this device published before cannot be read";
+                return Err(failures::repository(why, READ_AGAIN));
+            }
+        };
+        let holders = known.and_then(|head| head.kept).map(|kept| kept.holders);
+        let hints = hints(inner);
+        let holders = holders.unwrap_or_default();
+        Ok(Self { state, own, generation, chain, view, before, holders, hints })
+    }
+
+    /// Seals one entry, and a checkpoint before it where the head has no more room.
+    fn add(&mut self, sealer: &mut Sealer<'_, StoreSink>, body: Body) -> Result<(), Failure> {
+        if self.chain.needs_checkpoint() {
+            self.state.merge();
+            let Device { id, index } = self.own;
+            self.state.merged.add_device(index, id, &self.view);
+            let hints = std::mem::take(&mut self.hints);
+            let coverage = self.state.coverage();
+            let checkpoint = self.state.merged.checkpoint(index, coverage, hints);
+            self.seal(sealer, Body::Checkpoint(checkpoint))?;
+        }
+        self.seal(sealer, body)
+    }
+
+    fn seal(&mut self, sealer: &mut Sealer<'_, StoreSink>, body: Body) -> Result<(), Failure> {
+        let failed = |why: String| failures::repository(why, "forget some snapshots first");
+        let known = self.state.merged.lamport();
+        let entry = self.chain.next(body, now_ns(), known);
+        let plaintext = entry.encode().map_err(|fault| failed(fault.to_string()))?;
+        let sealed = sealer.meta(Kind::Manifest, &plaintext, 0);
+        let at = sealed.map_err(|error| failed(error.to_string()))?;
+        self.chain.push(&entry, &plaintext, at);
+        let ManifestEntry { body, .. } = entry;
+        match body {
+            Body::Checkpoint(checkpoint) => {
+                self.view = ChainView { checkpoint: Some(checkpoint), entries: Vec::new() };
+            }
+            body => self.view.entries.push(ManifestEntry { body, ..entry }),
+        }
+        Ok(())
+    }
+
+    /// The record that names the chain as it is now.
+    fn head(&self, inner: &Inner, replicas: u8) -> Result<HeadRecord, Failure> {
+        let Device { id, index } = self.own;
+        let (number, previous) = self.before;
+        let number = NonZeroU64::MIN.saturating_add(number);
+        let others = self.state.devices.iter().take(DEVICES_MAX);
+        let mut payload = HeadPayload {
+            number: number.get(),
+            device: id,
+            index,
+            lamport: self.state.merged.lamport(),
+            signed_at_s: now_ns().div_euclid(1_000_000_000),
+            replicas,
+            retired: false,
+            chain: 0,
+            newest: [0; 32],
+            checkpoint: None,
+            recent: Vec::new(),
+            devices: others.map(|(index, of)| (*index, of.record.number())).collect(),
+            holders: self.holders.iter().take(HEAD_HOLDERS_MAX).copied().collect(),
+        };
+        self.chain.name_in(&mut payload);
+        let failed = |why: String| failures::repository(why, "report it with the node's log");
+        let payload = payload.encode().map_err(|fault| failed(fault.to_string()))?;
+        debug_assert_eq!(self.generation, inner.keys.generation);
+        keys(inner, index)
+            .make(number, previous, &payload, &mut rand::rng())
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    /// What was lent, with what was added; what others read meanwhile counts for the others.
+    fn give_back(self, state: &mut State, record: HeadRecord) {
+        let Self { state: before, own, chain, view, .. } = self;
+        let State { mut devices, missing, asked, .. } = before;
+        devices.append(&mut state.devices);
+        devices.insert(own.index, DeviceView { record, device: own.id, chain, view });
+        state.devices = devices;
+        state.missing |= missing;
+        state.asked |= asked;
+        state.merge();
+    }
+}
+
+/// The connected nodes that have something of the owner's.
+fn hints(inner: &Inner) -> Vec<Hint> {
+    let peers = inner.shared.watch_peers().borrow().clone();
+    let hint = |node: NodeId| {
+        let chunks = inner.with_catalog(|catalog| catalog.chunks_held_by(&node));
+        (chunks > 0).then_some(Hint { node, chunks, record: Vec::new() })
+    };
+    let mut hints: Vec<Hint> = peers.into_iter().filter_map(hint).collect();
+    hints.sort_by_key(|hint| std::cmp::Reverse(hint.chunks));
+    hints.truncate(crate::repo::manifest::HINTS_MAX);
+    hints
+}
+
+/// What this device's clock shows: nanoseconds since 1970.
+pub(in crate::node) fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
