@@ -12,15 +12,20 @@
 //! | `GET /api/v1/peers` | a list of [`PeerReport`] |
 //! | `POST /api/v1/put` with a [`PutRequest`] | events with a [`PutDone`] at the end |
 //! | `POST /api/v1/get` with a [`GetRequest`] | events with a [`GetDone`] at the end |
+//! | `POST /api/v1/backup` with a [`BackupRequest`] | events with a [`BackupDone`] at the end |
+//! | `GET /api/v1/snapshots` | lines: [`Snapshots`] without its snapshots, then these |
 //!
 //! A request that is not understood is answered with a status of 400 or above and a
-//! [`Failure`](crate::node::report::Failure) as its body.
+//! [`Failure`] as its body.
 
 pub mod client;
 pub mod server;
 pub mod socket;
 
-use crate::node::report::{GetDone, GetRequest, PeerReport, Progress, PutDone, PutRequest, Status};
+use crate::node::report::{
+    BackupDone, BackupRequest, Failure, GetDone, GetRequest, PeerReport, Progress, PutDone,
+    PutRequest, Snapshots, Status,
+};
 use tokio::sync::mpsc;
 
 /// A literal, for it is part of the paths.
@@ -37,6 +42,8 @@ const STATUS: &str = concat!("/api/v", version!(), "/status");
 const PEERS: &str = concat!("/api/v", version!(), "/peers");
 const PUT: &str = concat!("/api/v", version!(), "/put");
 const GET: &str = concat!("/api/v", version!(), "/get");
+const BACKUP: &str = concat!("/api/v", version!(), "/backup");
+const SNAPSHOTS: &str = concat!("/api/v", version!(), "/snapshots");
 
 /// The largest request body, the largest answer that is not a stream, and the largest line of one
 /// that is: 1 MiB.
@@ -55,6 +62,8 @@ pub enum Asked {
     Put,
     /// A get: the same one goes on from what came.
     Get,
+    /// A backup: the same one sends nothing again.
+    Backup,
 }
 
 impl Asked {
@@ -68,6 +77,10 @@ impl Asked {
             Self::Get => {
                 "start it again with `quloud up`, then run the same command again: it goes on from \
                  what came"
+            }
+            Self::Backup => {
+                "start it again with `quloud up`, then run the same command again: what is stored \
+                 is not sent again"
             }
         }
     }
@@ -86,6 +99,12 @@ pub trait Service: Clone + Send + Sync + 'static {
 
     /// Starts to get a file; dropping the receiver cancels.
     fn get(&self, request: GetRequest) -> mpsc::Receiver<Progress<GetDone>>;
+
+    /// Starts to back files up; dropping the receiver cancels.
+    fn backup(&self, request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>>;
+
+    /// What `quloud snapshots` shows.
+    fn snapshots(&self) -> impl Future<Output = Result<Snapshots, Failure>> + Send;
 }
 
 impl Service for crate::node::NodeHandle {
@@ -103,5 +122,13 @@ impl Service for crate::node::NodeHandle {
 
     fn get(&self, request: GetRequest) -> mpsc::Receiver<Progress<GetDone>> {
         self.get(request)
+    }
+
+    fn backup(&self, request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>> {
+        self.backup(request)
+    }
+
+    async fn snapshots(&self) -> Result<Snapshots, Failure> {
+        self.snapshots().await
     }
 }

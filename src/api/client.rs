@@ -1,8 +1,11 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
-use super::{Asked, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, socket};
+use super::{
+    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, SNAPSHOTS, STATUS, socket,
+};
 use crate::node::report::{
-    Failure, FailureKind, GetDone, GetRequest, PeerReport, Progress, PutDone, PutRequest, Status,
+    BackupDone, BackupRequest, Failure, FailureKind, GetDone, GetRequest, PeerReport, Progress,
+    PutDone, PutRequest, Snapshots, Status,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -125,6 +128,28 @@ impl Client {
     /// [`ClientError`], as for every request.
     pub async fn get(&self, request: &GetRequest) -> Result<Events<GetDone>, ClientError> {
         self.events(GET, request, Asked::Get).await
+    }
+
+    /// Backs files and folders up.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn backup(&self, request: &BackupRequest) -> Result<Events<BackupDone>, ClientError> {
+        self.events(BACKUP, request, Asked::Backup).await
+    }
+
+    /// What `quloud snapshots` shows.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn snapshots(&self) -> Result<Snapshots, ClientError> {
+        let mut lines = Lines::of(self.request(Method::GET, SNAPSHOTS, Bytes::new()).await?);
+        let first = lines.next().await?.ok_or(ClientError::NotUnderstood)?;
+        let mut found: Snapshots = parse(&first)?;
+        while let Some(snapshot) = lines.next().await? {
+            found.snapshots.push(parse(&snapshot)?);
+        }
+        Ok(found)
     }
 
     async fn events<T>(

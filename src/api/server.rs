@@ -1,7 +1,9 @@
 //! The serving half: routes, limits, and the end of it.
 
 use super::socket::Socket;
-use super::{Asked, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, STATUS, Service};
+use super::{
+    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, SNAPSHOTS, STATUS, Service,
+};
 use crate::node::report::{Failure, FailureKind, Progress};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -105,6 +107,8 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .route(PEERS, get(peers::<S>))
         .route(PUT, post(put_file::<S>))
         .route(GET, post(get_file::<S>))
+        .route(BACKUP, post(backup::<S>))
+        .route(SNAPSHOTS, get(snapshots::<S>))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -129,7 +133,22 @@ async fn status<S: Service>(
     };
     let mut status = context.service.status(query.backups.unwrap_or(usize::MAX)).await;
     let backups = std::mem::take(&mut status.backups);
-    let lines = std::iter::once(line(&status)).chain(backups.into_iter().map(|item| line(&item)));
+    lines(&status, backups)
+}
+
+async fn snapshots<S: Service>(State(context): State<Context<S>>) -> Response {
+    match context.service.snapshots().await {
+        Ok(mut found) => {
+            let snapshots = std::mem::take(&mut found.snapshots);
+            lines(&found, snapshots)
+        }
+        Err(failure) => (StatusCode::INTERNAL_SERVER_ERROR, Json(failure)).into_response(),
+    }
+}
+
+/// A list without a bound: what stands above it, then its items.
+fn lines<T: Serialize + Send + 'static>(above: &impl Serialize, items: Vec<T>) -> Response {
+    let lines = std::iter::once(line(above)).chain(items.into_iter().map(|item| line(&item)));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     (kind, Body::from_stream(stream::iter(lines))).into_response()
 }
@@ -155,6 +174,13 @@ async fn put_file<S: Service>(State(context): State<Context<S>>, body: Bytes) ->
 async fn get_file<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
     match parse(&body) {
         Ok(request) => events(context.service.get(request), context.stopping, Asked::Get),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn backup<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.backup(request), context.stopping, Asked::Backup),
         Err(refusal) => refusal,
     }
 }
@@ -225,7 +251,9 @@ fn dropped(asked: Asked) -> Failure {
             "look for it in `quloud status` before you put it again, and report it with the \
              node's log"
         }
-        Asked::Report | Asked::Get => "run the command again, and report it with the node's log",
+        Asked::Report | Asked::Get | Asked::Backup => {
+            "run the command again, and report it with the node's log"
+        }
     };
     Failure::new(
         FailureKind::Failed,

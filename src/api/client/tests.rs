@@ -4,7 +4,7 @@ use super::*;
 use crate::api::Service;
 use crate::api::server::Server;
 use crate::api::socket::Socket;
-use crate::node::report::{BackupState, BackupStatus, CapabilityText, StoreStatus};
+use crate::node::report::{BackupState, BackupStatus, CapabilityText, SnapshotReport, StoreStatus};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -56,6 +56,27 @@ impl Service for FakeNode {
 
     fn get(&self, _request: GetRequest) -> mpsc::Receiver<Progress<GetDone>> {
         mpsc::channel(1).1
+    }
+
+    fn backup(&self, _request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>> {
+        mpsc::channel(1).1
+    }
+
+    async fn snapshots(&self) -> Result<Snapshots, Failure> {
+        let snapshot = SnapshotReport {
+            snapshot: "ab".repeat(32),
+            created_at: -1,
+            device: "device".to_owned(),
+            host: "attic".to_owned(),
+            roots: vec!["/data".to_owned()],
+            tags: Vec::new(),
+            files: 1,
+            bytes: 2,
+            new_bytes: 3,
+            partial: true,
+        };
+        let snapshots = (0..3).map(|files| SnapshotReport { files, ..snapshot.clone() });
+        Ok(Snapshots { snapshots: snapshots.collect(), notes: vec!["a note".to_owned()] })
     }
 }
 
@@ -132,6 +153,17 @@ async fn status_lists_any_number_of_backups() {
     let path = "/api/v1/status?backups=x";
     let refused = soon(bench.client.request(Method::GET, path, Bytes::new())).await.unwrap_err();
     assert!(matches!(refused, ClientError::Refused(_)), "{refused:?}");
+}
+
+#[tokio::test]
+async fn snapshots_come_whole_with_what_is_said_of_them() {
+    let bench = bench();
+    let found = soon(bench.client.snapshots()).await.unwrap();
+    assert_eq!(found.notes, ["a note"]);
+    let files: Vec<u64> = found.snapshots.iter().map(|snapshot| snapshot.files).collect();
+    assert_eq!((files, found.snapshots[2].created_at), (vec![0, 1, 2], -1));
+    let (_folder, client) = dying_node(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await;
+    assert!(soon(client.snapshots()).await.is_err());
 }
 
 #[tokio::test]
