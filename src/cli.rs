@@ -5,6 +5,7 @@
 //! Doc comments on commands and options are the help text.
 
 mod args;
+mod backup;
 mod completions;
 mod config;
 mod demo;
@@ -18,6 +19,7 @@ mod put;
 mod secrets;
 mod session;
 mod signals;
+mod snapshots;
 mod status;
 mod up;
 mod version;
@@ -38,8 +40,9 @@ use tracing_subscriber::EnvFilter;
 /// can neither read them nor tell whose they are. Every key of the owner derives from 24 words,
 /// which are shown once: write them on paper.
 ///
-/// Start with `quloud init`, then `quloud up` on each machine; `quloud put FILE` stores a file and
-/// prints the capability that `quloud get` brings it back with.
+/// Start with `quloud init`, then `quloud up` on each machine; `quloud backup FOLDER` makes a
+/// snapshot of a folder, `quloud put FILE` stores a file and prints the capability that
+/// `quloud get` brings it back with.
 #[derive(Debug, Parser)]
 #[command(name = "quloud", version, max_term_width = 100, after_help = EXIT_CODES)]
 #[command(propagate_version = false, arg_required_else_help = true)]
@@ -63,6 +66,8 @@ enum Command {
     Up(up::Up),
     Status(status::Status),
     Peers(peers::Peers),
+    Backup(backup::Backup),
+    Snapshots(snapshots::Snapshots),
     Put(put::Put),
     Get(get::Get),
     Demo(demo::Demo),
@@ -95,6 +100,8 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
         Command::Up(up) => block_on(up.run(global, output)),
         Command::Status(status) => block_on(status.run(global, output)),
         Command::Peers(peers) => block_on(peers.run(global, output)),
+        Command::Backup(backup) => block_on(backup.run(global, output)),
+        Command::Snapshots(snapshots) => block_on(snapshots.run(global, output)),
         Command::Put(put) => block_on(put.run(global, output)),
         Command::Get(get) => block_on(get.run(global, output)),
         Command::Demo(demo) => block_on(demo.run(output)),
