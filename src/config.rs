@@ -361,6 +361,14 @@ pub fn template() -> String {
     text
 }
 
+/// As [`template`], for a node of this mesh.
+pub fn template_of(mesh: &str) -> String {
+    let open = |setting: &Setting| format!("#{} = {:?}", setting.name, setting.default.concat());
+    let Some(line) = setting::find("mesh").map(open) else { return template() };
+    let value = toml::Value::String(mesh.to_owned());
+    template().replace(&format!("\n{line}\n"), &format!("\nmesh = {value}\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,5 +448,13 @@ mod tests {
         let effective = load(&open.join("\n"), &[], Vec::new()).unwrap();
         assert_eq!(effective.config, Config::default());
         assert_eq!(load(&template, &[], Vec::new()).unwrap().config, Config::default());
+    }
+
+    #[test]
+    fn template_of_a_mesh_says_its_name_and_nothing_else() {
+        for mesh in ["family", "quloud", "a \"b\" \\ 'c'", "#x = 1", "\u{1b}"] {
+            let read = load(&template_of(mesh), &[], Vec::new()).unwrap();
+            assert_eq!(read.config, Config { mesh: mesh.to_owned(), ..Config::default() });
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! The addresses of members met before, kept across restarts.
 //!
 //! A node that knows only dead bootstrap addresses finds its mesh again through this. Only members
-//! whose Hello was checked get in, at most [`MEMBERS_MAX`] of them; the file is replaced as a whole
-//! and is nothing but a convenience: one that cannot be read is a new beginning.
+//! whose Hello was checked get in, and nodes that the user named, at most [`MEMBERS_MAX`] of them;
+//! the file is replaced as a whole and is nothing but a convenience: one that cannot be read is a
+//! new beginning.
 
 use super::address;
+use super::ids;
 use super::{node_of_peer_id, peer_id_of};
 use crate::core::types::NodeId;
 use libp2p::Multiaddr;
@@ -152,6 +154,26 @@ impl AddressBook {
     }
 }
 
+/// Writes nodes into the book of a node that does not run: each address ends in `/p2p/PEERID`.
+/// Others say nobody's name, and are left out.
+///
+/// # Errors
+/// The book cannot be written.
+pub fn remember(path: &Path, addresses: &[String]) -> io::Result<()> {
+    let now = Instant::now();
+    let mut book = AddressBook::open(Some(path.to_owned()), now);
+    for text in addresses {
+        let Ok(address) = text.parse::<Multiaddr>() else { continue };
+        let (address, peer) = address::split_peer(address);
+        if let Some(node) = peer.as_ref().and_then(ids::node)
+            && address::is_dialable(&address)
+        {
+            book.met(node, &[address], now);
+        }
+    }
+    book.save().map_or(Ok(()), |save| save())
+}
+
 fn read(path: &Path) -> io::Result<File> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
@@ -222,6 +244,22 @@ mod tests {
         let book = AddressBook::open(at(&folder), now);
         let members: Vec<_> = book.members.values().map(|m| m.addresses.len()).collect();
         assert_eq!(members, [1]);
+    }
+
+    #[test]
+    fn nodes_that_the_user_names_are_remembered_beside_those_that_were_met() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), Instant::now());
+        let path = at(&folder).unwrap();
+        let mut book = AddressBook::open(at(&folder), now);
+        book.met(node(1), &addresses(1..2), now);
+        book.save().unwrap()().unwrap();
+        let named = format!("/dns4/nas.example/tcp/9/p2p/{}", peer_id_of(&node(2)));
+        let nameless = "/ip4/192.0.2.1/tcp/5".to_owned();
+        remember(&path, &[named, nameless, "no address".to_owned()]).unwrap();
+        let read = AddressBook::open(at(&folder), now);
+        assert_eq!(read.members.len(), 2);
+        let known = &read.member(&node(2)).unwrap().addresses;
+        assert_eq!(known, &["/dns4/nas.example/tcp/9".parse().unwrap()]);
     }
 
     #[test]

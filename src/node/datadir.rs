@@ -8,6 +8,7 @@
 //!   owner.key        0600   the owner's keys     (crypto::keyfile)
 //!   quloud.toml             settings             (config)
 //!   api.sock         0600   the running node     (api)
+//!   peers.json              nodes that were met          (net)
 //!   owner/           0700   what was put, and who holds it   (repo::catalog)
 //!   store/                  chunks held for others
 //! ```
@@ -16,8 +17,10 @@
 //! process id or a socket left behind would lie.
 
 mod error;
+mod recover;
 
 pub use error::DataDirError;
+pub use recover::recover;
 
 use super::report::Failure;
 use crate::config;
@@ -33,6 +36,8 @@ use zeroize::Zeroizing;
 
 /// The version of the data folder's layout, which the file `layout` in it tells.
 pub const LAYOUT_VERSION: u32 = 1;
+/// Where the addresses of the nodes stand that were met.
+pub(super) const ADDRESS_BOOK_NAME: &str = "peers.json";
 const LAYOUT_NAME: &str = "layout";
 const LOCK_NAME: &str = "lock";
 const NODE_KEY_NAME: &str = "node.key";
@@ -155,10 +160,15 @@ impl DataDir {
         let node = self.named(NODE_KEY_NAME, keyfile::seal_node(node, protection, rng))?;
         self.write_new(OWNER_KEY_NAME, &owner)?;
         self.write_new(NODE_KEY_NAME, &node)?;
-        if !self.path.join(config::FILE_NAME).exists() {
+        if !self.has(config::FILE_NAME) {
             self.write_new(config::FILE_NAME, config::template().as_bytes())?;
         }
         self.write_new(LAYOUT_NAME, layout().as_bytes())
+    }
+
+    /// Whether something of this name is there, if only a link that leads nowhere.
+    fn has(&self, name: &str) -> bool {
+        self.path.join(name).symlink_metadata().is_ok()
     }
 
     fn read_keys(&self, passphrase: Option<&str>) -> Result<(NodeKeys, OwnerKeys), DataDirError> {
@@ -197,7 +207,7 @@ impl DataDir {
     /// first, so that a crash leaves all of it or nothing. The lock keeps others from racing.
     fn write_new(&self, name: &str, content: &[u8]) -> Result<(), DataDirError> {
         let path = self.path.join(name);
-        if path.symlink_metadata().is_ok() {
+        if self.has(name) {
             return Err(DataDirError::Exists { path: self.path.clone() });
         }
         let temporary = self.path.join(format!("{name}.new"));

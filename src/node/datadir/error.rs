@@ -26,6 +26,12 @@ pub enum DataDirError {
         /// The folder.
         path: PathBuf,
     },
+    /// `recover` on a folder whose keys the words do not lead to.
+    #[error("{path} holds the keys of another owner", path = path.display())]
+    OtherOwner {
+        /// The folder.
+        path: PathBuf,
+    },
     /// `init` on a folder with other things in it.
     #[error("{path} is not empty", path = path.display())]
     NotEmpty {
@@ -125,6 +131,11 @@ fn explain(error: &DataDirError) -> (FailureKind, String, String) {
             Failed,
             "keys are never overwritten: what they have put on the mesh would be lost".into(),
             "use these keys, or name another folder with --data-dir".into(),
+        ),
+        DataDirError::OtherOwner { .. } => (
+            Failed,
+            "these words lead to other keys, and keys are never overwritten".into(),
+            "name another folder with --data-dir, or check the words".into(),
         ),
         DataDirError::NotEmpty { .. } => (
             Failed,
