@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `drive` | the loop: the one task that touches the roles |
 //! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
+//! | `fetch` | the mesh as a source of chunks, for those that bring files back |
 //! | `heads` | storing heads and asking for them |
 //! | `repository` | the snapshots of all devices, and how this one publishes its own |
 //! | `chunks` | trees and manifests, from the copies here or from holders |
 //! | `backup` | files to snapshots |
+//! | `recover`, `restore` | the words to the snapshots, and these back to files |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
 //! | `outbox` | puts that are short of their replicas are taken up again |
@@ -22,6 +24,7 @@ mod chunks;
 pub mod datadir;
 mod drive;
 mod failures;
+mod fetch;
 mod gate;
 mod get;
 pub mod handle;
@@ -30,9 +33,11 @@ mod inner;
 mod jobs;
 mod outbox;
 mod put;
+mod recover;
 mod replicas;
 pub mod report;
 mod repository;
+mod restore;
 mod shared;
 mod stores;
 
@@ -292,7 +297,7 @@ fn start_net(
         bootstrap: config.bootstrap.clone(),
         mdns: config.mdns,
         topics: SHARDING.subscriptions(&node.node_id()),
-        address_book: Some(dir.join("peers.json")),
+        address_book: Some(dir.join(datadir::ADDRESS_BOOK_NAME)),
         limits: NetLimits { lan_only: config.lan_only, ..NetLimits::default() },
     };
     crate::net::start(net).map_err(|error| failures::net(&error))

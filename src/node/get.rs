@@ -4,20 +4,15 @@
 //! what arrives. It never holds more than that window.
 
 use super::failures;
+use super::fetch::MeshSource;
 use super::inner::Inner;
-use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use super::report::{Failure, GetDone, GetRequest, Progress};
-use crate::core::owner::{FetchJob, OwnerEvent};
-use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::capability::Capability;
-use crate::net::peer_id_of;
+use crate::repo::get::GetProgress;
 use crate::repo::get::file::{Existing, check_free, get_file};
-use crate::repo::get::{ChunkSource, FetchError, Fetched, GetProgress, Wanted};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 /// Fetches `request` and tells `progress`.
@@ -69,16 +64,7 @@ fn fetch(
 ) -> Result<GetDone, Failure> {
     let started = Instant::now();
     let capability = Capability::decode(request.capability.expose())?;
-    let (sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
-    let mut source = Source {
-        inner,
-        runtime: Handle::current(),
-        sender,
-        events,
-        patience: Duration::from_secs(request.timeout_s),
-        served: BTreeMap::new(),
-        progress,
-    };
+    let mut source = MeshSource::new(inner, Duration::from_secs(request.timeout_s), progress);
     let existing = existing(request);
     let tell = |now: GetProgress| {
         // A full queue means that the listener is slow: the next line tells more.
@@ -92,83 +78,10 @@ fn fetch(
     };
     let done = get_file(&capability, &mut source, &request.output, existing, cancel, tell)
         .map_err(|failed| failures::get(&request.output, &failed))?;
-    let holders = source.served.iter().map(|(node, count)| (peer_id_of(node), *count));
     Ok(GetDone {
         bytes: done.bytes,
         chunks: done.chunks,
         seconds: started.elapsed().as_secs_f64(),
-        holders: holders.collect(),
+        holders: source.served(),
     })
-}
-
-/// The mesh as a source of chunks.
-struct Source<'a> {
-    inner: Arc<Inner>,
-    runtime: Handle,
-    sender: mpsc::Sender<(u64, OwnerEvent)>,
-    events: mpsc::Receiver<(u64, OwnerEvent)>,
-    patience: Duration,
-    served: BTreeMap<NodeId, u64>,
-    /// Closed when nobody waits for the file any more.
-    progress: &'a mpsc::Sender<Progress<GetDone>>,
-}
-
-impl ChunkSource for Source<'_> {
-    /// Waits for room in the queue into the drive loop at most: the loop always takes fetches up
-    /// in the end, and never waits for this thread, whose events all fit their queue.
-    fn request(&mut self, wanted: Wanted) {
-        let job = FetchJob {
-            // The drive loop sets both.
-            ticket: Ticket(0),
-            deadline: Time::default(),
-            holders: self.inner.with_catalog(|catalog| catalog.holders_of(&wanted.id)),
-            id: wanted.id,
-            locality: wanted.locality,
-            read: wanted.read,
-        };
-        let events = JobEvents::new(self.sender.clone(), wanted.index);
-        let command = DriveCommand::Fetch { job, events, patience: self.patience };
-        let (fetches, progress) = (&self.inner.fetches, self.progress);
-        self.runtime.block_on(async {
-            tokio::select! {
-                // A loop that has ended is noticed by the next look for an answer.
-                sent = fetches.send(command) => drop(sent),
-                () = progress.closed() => {}
-            }
-        });
-    }
-
-    fn next(&mut self) -> Result<Fetched, FetchError> {
-        loop {
-            let (events, fetches) = (&mut self.events, &self.inner.fetches);
-            let progress = self.progress;
-            let next = self.runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    () = progress.closed() => None,
-                    event = events.recv() => event,
-                    () = fetches.closed() => None,
-                }
-            });
-            let (index, event) = next.ok_or(FetchError::Closed)?;
-            match event {
-                OwnerEvent::Fetched { header, sealed, from, .. } => {
-                    let count = self.served.entry(from).or_default();
-                    *count = count.saturating_add(1);
-                    return Ok(Fetched { index, header, sealed });
-                }
-                OwnerEvent::NotFetched { asked, .. } => {
-                    let net = self.runtime.block_on(self.inner.net.snapshot());
-                    let why = failures::not_fetched(&asked, net.peers.len());
-                    return Err(FetchError::Unavailable { index, why });
-                }
-                OwnerEvent::Acked { .. }
-                | OwnerEvent::Stored { .. }
-                | OwnerEvent::Short { .. }
-                | OwnerEvent::Superseded { .. }
-                | OwnerEvent::HeadSeen { .. }
-                | OwnerEvent::HeadsDone { .. } => {}
-            }
-        }
-    }
 }

@@ -2,8 +2,13 @@
 //!
 //! Field names are the ones scripts rely on; a field may be added, never renamed.
 
+mod recover;
 mod repo;
 
+pub use recover::{
+    DamagedReport, ExistingNames, HeadReport, LostPart, RecoverRequest, Recovered, RestoreDone,
+    RestoreRequest,
+};
 pub use repo::{BackupDone, BackupRequest, SnapshotReport, Snapshots};
 
 use serde::{Deserialize, Serialize};

@@ -9,8 +9,10 @@
 //! before it is sent. Whatever breaks off then, the same record is sent later, and no other one
 //! ever gets its number.
 
+mod heads;
 mod publish;
 
+pub(super) use heads::{HeadView, Look, look};
 pub(super) use publish::{Published, now_ns};
 
 use super::failures;
@@ -74,8 +76,20 @@ struct State {
     missing: bool,
     /// Somebody was asked since it was empty.
     asked: bool,
+    /// How the holders agreed about each head when they were asked last.
+    agreed: BTreeMap<u16, Agreed>,
     /// Heads of which anybody has anything.
     taken: BTreeSet<u16>,
+}
+
+/// How holders agree about a head.
+#[derive(Debug, Clone, Default)]
+struct Agreed {
+    /// Who has the record that counts.
+    agree: Vec<NodeId>,
+    /// How many of those that it names did not answer.
+    silent: usize,
+    is_doubtful: bool,
 }
 
 /// The chain of one device, as a record of its head names it.
@@ -114,8 +128,7 @@ impl State {
 struct Picked {
     record: HeadRecord,
     payload: HeadPayload,
-    /// Who served it.
-    agree: Vec<NodeId>,
+    agreed: Agreed,
 }
 
 impl Repository {
@@ -197,6 +210,7 @@ async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, F
     let found = found.unwrap_or_default();
     let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
     state.missing = false;
+    state.agreed.clear();
     for index in indexes {
         let keys = keys(inner, index);
         let known = known.get(&index);
@@ -205,6 +219,7 @@ async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, F
         }
         let name = HeadName { index, is_own: own == Some(index) };
         let Some(picked) = pick(&keys, name, &found, known, &mut notes) else { continue };
+        state.agreed.insert(index, picked.agreed.clone());
         if let Err(why) = adopt(state, inner, &keys, name, picked, known).await? {
             state.missing = true;
             notes.push(format!("{}: {why}", name.text()));
@@ -282,8 +297,9 @@ fn pick(
             if agreed.is_doubtful() {
                 note("few of its holders answered: there may be a newer one".to_owned());
             }
+            let (silent, is_doubtful) = (agreed.silent.len(), agreed.is_doubtful());
             let (record, payload, agree) = (agreed.record, agreed.payload, agreed.agree);
-            return Some(Picked { record, payload, agree });
+            return Some(Picked { record, payload, agreed: Agreed { agree, silent, is_doubtful } });
         }
         Verdict::Behind { highest } if !unsent => {
             note(format!("its holders have only number {highest}: it was rolled back"));
@@ -296,7 +312,7 @@ fn pick(
     }
     let record = seen?.clone();
     let payload = payload_of(keys, &record)?;
-    Some(Picked { record, payload, agree: Vec::new() })
+    Some(Picked { record, payload, agreed: Agreed::default() })
 }
 
 fn payload_of(keys: &HeadKeys, record: &HeadRecord) -> Option<HeadPayload> {
@@ -313,7 +329,7 @@ async fn adopt(
     picked: Picked,
     known: Option<&KnownHead>,
 ) -> Result<Result<(), String>, Failure> {
-    let Picked { record, payload, agree } = picked;
+    let Picked { record, payload, agreed: Agreed { agree, .. } } = picked;
     let index = name.index;
     if state.devices.get(&index).is_none_or(|of| of.record != record) {
         let seen = known.and_then(|head| payload_of(keys, &head.seen.record));
@@ -363,20 +379,12 @@ async fn read_chain(
 
 /// Which device this folder is; a new one takes the lowest head that nobody was seen to write.
 async fn device(inner: &Arc<Inner>, state: &State) -> Result<Device, Failure> {
-    if let Some(device) = inner.with_catalog(|catalog| catalog.device()) {
-        return Ok(device);
-    }
-    if !state.asked {
+    match inner.with_catalog(|catalog| catalog.device()) {
+        Some(device) => Ok(device),
         // Another device may write any head: it would be taken from it.
-        return Err(failures::alone());
+        None if !state.asked => Err(failures::alone()),
+        None => heads::claim(inner, state, None).await,
     }
-    let known = known_heads(inner);
-    let is_free = |index: &u16| !known.contains_key(index) && !state.taken.contains(index);
-    let index = (0..u16::MAX).find(is_free).unwrap_or(u16::MAX);
-    let device = Device { id: DeviceId::from_bytes(rand::random()), index };
-    inner.record(Entry::Device(device))?;
-    inner.commit_catalog().await?;
-    Ok(device)
 }
 
 /// Sends a record of this device's head, which the catalogue has, and remembers who took it.

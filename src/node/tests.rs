@@ -1,6 +1,7 @@
 //! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
 mod backup;
+mod recover;
 
 use super::put::seconds_since_1970;
 use super::report::{BackupState, BackupStatus, GetRequest, Progress, PutDone, PutRequest, Status};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 /// An owner who knows so many holders, which run.
-async fn mesh(holders: u8) -> (TestNode, Vec<TestNode>) {
+pub(super) async fn mesh(holders: u8) -> (TestNode, Vec<TestNode>) {
     let owner = TestNode::started(1, None).await;
     let mut all = Vec::new();
     for seed in 2..2 + holders {
@@ -19,7 +19,7 @@ async fn mesh(holders: u8) -> (TestNode, Vec<TestNode>) {
 }
 
 /// A folder with small files, a large one, a folder and a link.
-fn folder(node: &TestNode) -> PathBuf {
+pub(super) fn folder(node: &TestNode) -> PathBuf {
     let path = node.folder.path().join("files");
     fs::create_dir_all(path.join("below")).unwrap();
     for number in 0..40 {
@@ -36,7 +36,7 @@ fn request(path: &Path, replicas: u8, timeout_s: u64) -> BackupRequest {
     BackupRequest { paths, replicas, timeout_s, ..BackupRequest::default() }
 }
 
-async fn backup(owner: &TestNode, path: &Path, replicas: u8) -> BackupDone {
+pub(super) async fn backup(owner: &TestNode, path: &Path, replicas: u8) -> BackupDone {
     end(owner.handle().backup(request(path, replicas, 60))).await.unwrap()
 }
 
@@ -46,7 +46,7 @@ async fn ids(owner: &TestNode) -> Vec<String> {
 }
 
 /// The records of one of the owner's heads that holders have, each once, oldest first.
-async fn records(owner: &TestNode, index: u16) -> Vec<HeadRecord> {
+pub(super) async fn records(owner: &TestNode, index: u16) -> Vec<HeadRecord> {
     let keys = HeadKeys::derive(&owner.owner().head, 0, index);
     let patience = Duration::from_secs(5);
     let found = owner.handle().find_heads(&[keys], Vec::new(), 16, patience).await.unwrap();

@@ -1,0 +1,168 @@
+//! Recovering a device and restoring a snapshot, as they are asked for and told.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What `quloud recover` asks of the node.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RecoverRequest {
+    /// The head that this device shall go on with, in place of the one that wrote it; the lowest
+    /// free one where nothing is said.
+    #[serde(default)]
+    pub take_over: Option<u16>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recovered {
+    /// Name of the mesh.
+    pub mesh: String,
+    /// How many of its nodes are connected.
+    pub peers: usize,
+    /// The head that this device writes from now on.
+    pub index: u16,
+    /// The heads that were found, by index.
+    pub heads: Vec<HeadReport>,
+    /// Snapshots that can be restored, of all devices.
+    pub snapshots_total: u64,
+    /// What else the user should know.
+    pub notes: Vec<String>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// One head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadReport {
+    /// Which one.
+    pub index: u16,
+    /// The device that writes it, 32 hexadecimal digits.
+    pub device: String,
+    /// How often it was written.
+    pub number: u64,
+    /// When it was written last, by the device's clock: seconds since 1970.
+    pub signed_at: i64,
+    /// How many nodes have this record of it.
+    pub agree: usize,
+    /// How many of those that are said to have it did not answer.
+    pub silent: usize,
+    /// So few answered that there may be a newer record.
+    pub doubtful: bool,
+}
+
+/// What is done with what is in the target already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExistingNames {
+    /// The target must be empty, new, or what the same restore left.
+    #[default]
+    Refuse,
+    /// They stay, and are told.
+    Keep,
+    /// They are replaced.
+    Replace,
+}
+
+/// What `quloud restore` asks.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// `latest`, or the first digits of an id.
+    pub snapshot: String,
+    /// Only this path, as it was recorded; all where it is empty.
+    #[serde(default)]
+    pub below: String,
+    /// Absolute path of the folder to restore into.
+    pub target: PathBuf,
+    /// Only what matches one of these patterns; all where there are none.
+    #[serde(default)]
+    pub includes: Vec<String>,
+    /// But what matches these.
+    #[serde(default)]
+    pub excludes: Vec<String>,
+    /// What is done with what is there.
+    #[serde(default)]
+    pub existing: ExistingNames,
+    /// Nothing is written: what would come back is counted.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Pipes are made, too.
+    #[serde(default)]
+    pub fifos: bool,
+    /// How long one chunk may take, in seconds.
+    pub timeout_s: u64,
+}
+
+/// `quloud restore --json`. Of each kind of trouble the first are listed, and all are counted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RestoreDone {
+    /// The snapshot's id, 64 hexadecimal digits.
+    pub snapshot: String,
+    /// When it was made: seconds since 1970.
+    pub created_at: i64,
+    /// The head that names it; `None` where it was not read now.
+    pub head: Option<HeadReport>,
+    /// What was backed up, and where it is now; what is no UTF-8 is replaced.
+    pub roots: Vec<(String, String)>,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// Regular files that are there and right.
+    pub files: u64,
+    /// Folders.
+    pub folders: u64,
+    /// Links, pipes and further names of files.
+    pub others: u64,
+    /// Bytes of the files' data.
+    pub bytes: u64,
+    /// Files that an earlier run had restored.
+    pub resumed_files: u64,
+    /// Chunks that came.
+    pub chunks: u64,
+    /// PeerIds of the nodes that served them, with how many each did.
+    pub holders: Vec<(String, u64)>,
+    /// Wall time.
+    pub seconds: f64,
+    /// Files that are not whole, and parts of the tree that did not come.
+    pub damaged: u64,
+    /// The first of the files.
+    pub damaged_files: Vec<DamagedReport>,
+    /// The first of the parts.
+    pub lost_parts: Vec<LostPart>,
+    /// Entries that are not restored.
+    pub skipped: u64,
+    /// Of these, those that are never restored or only when asked for: devices, sockets, pipes.
+    pub skipped_by_rule: u64,
+    /// The first of them, each with the reason.
+    pub skipped_lines: Vec<String>,
+    /// Entries whose metadata is not as recorded.
+    pub undressed: u64,
+    /// The first faults.
+    pub undressed_lines: Vec<String>,
+    /// The journal that the same restore goes on by, where something is missing.
+    pub journal: Option<String>,
+    /// What else the user should know.
+    pub notes: Vec<String>,
+}
+
+/// A file that is not whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedReport {
+    /// In the target.
+    pub path: String,
+    /// What it is called there, holes where bytes are missing; `None` where nothing could be made.
+    pub name: Option<String>,
+    /// The first of the ranges that are missing: from, to.
+    pub missing: Vec<(u64, u64)>,
+    /// Bytes that are missing in all.
+    pub missing_bytes: u64,
+    /// Why the first of them are.
+    pub why: String,
+}
+
+/// A part of the tree that did not come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostPart {
+    /// Its first path.
+    pub first: String,
+    /// How many entries are in it.
+    pub entries: u64,
+}

@@ -1,0 +1,212 @@
+//! Which heads there are, how far they can be trusted, and which one this device writes.
+
+use super::{Agreed, DeviceView, State, keys, known_heads, payload_of, refresh};
+use crate::core::types::{DeviceId, NodeId};
+use crate::node::inner::Inner;
+use crate::node::report::{Failure, FailureKind, HeadReport};
+use crate::repo::catalog::{Device, Entry};
+use crate::repo::head::HeadPayload;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long the first peer may take.
+const REACH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// No more peers for so long: those are all for now.
+const SETTLED: Duration = Duration::from_millis(300);
+
+/// How long more and more peers are waited for.
+const SETTLING_MAX: Duration = Duration::from_secs(2);
+
+/// How long the holders of heads may take to answer, all together.
+const LOOK_PATIENCE: Duration = Duration::from_secs(8);
+
+/// Between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// The most nodes that are thought to hold something.
+const HINTS_MAX: usize = 16;
+
+/// A head that can be read.
+#[derive(Debug, Clone)]
+pub(in crate::node) struct HeadView {
+    pub(in crate::node) index: u16,
+    device: DeviceId,
+    number: u64,
+    signed_at_s: i64,
+    agree: usize,
+    silent: usize,
+    /// So few of its holders answered that there may be a newer record.
+    pub(in crate::node) is_doubtful: bool,
+}
+
+impl HeadView {
+    fn of(index: u16, of: &DeviceView, payload: &HeadPayload, agreed: Option<&Agreed>) -> Self {
+        Self {
+            index,
+            device: of.device,
+            number: of.record.number(),
+            signed_at_s: payload.signed_at_s,
+            agree: agreed.map_or(0, |agreed| agreed.agree.len()),
+            silent: agreed.map_or(payload.holders.len(), |agreed| agreed.silent),
+            is_doubtful: agreed.is_some_and(|agreed| agreed.is_doubtful),
+        }
+    }
+
+    /// For the user.
+    pub(in crate::node) fn report(&self) -> HeadReport {
+        HeadReport {
+            index: self.index,
+            device: self.device.to_string(),
+            number: self.number,
+            signed_at: self.signed_at_s,
+            agree: self.agree,
+            silent: self.silent,
+            doubtful: self.is_doubtful,
+        }
+    }
+}
+
+/// What a patient look at the heads came to.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Look {
+    /// How many nodes are connected; with none, nobody was asked.
+    pub(in crate::node) peers: usize,
+    /// What can be read, by index.
+    pub(in crate::node) heads: Vec<HeadView>,
+    /// What the user should know.
+    pub(in crate::node) notes: Vec<String>,
+    /// Nodes that are thought to hold something of the owner's.
+    pub(in crate::node) hints: Vec<NodeId>,
+}
+
+/// Waits for the mesh and reads the heads, again where nothing or too little was heard: a node that
+/// has only just started finds its holders one by one.
+///
+/// # Errors
+/// The node stops, or its catalogue takes nothing.
+pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
+    if !settle(inner).await {
+        return Ok(Look::default());
+    }
+    let deadline = Instant::now() + LOOK_PATIENCE;
+    loop {
+        let mut state = inner.repository.state.lock().await;
+        let notes = refresh(&mut state, inner).await?;
+        let (heads, hints) = (state.views(inner), state.hints());
+        drop(state);
+        let is_enough = !heads.is_empty() && !heads.iter().any(|head| head.is_doubtful);
+        if is_enough || Instant::now() >= deadline {
+            let peers = inner.shared.watch_peers().borrow().len();
+            return Ok(Look { peers, heads, notes, hints });
+        }
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Waits for the first peer and then until no more come for a moment. `false` where nobody does.
+async fn settle(inner: &Inner) -> bool {
+    let mut peers = inner.shared.watch_peers();
+    let first = timeout(REACH_PATIENCE, peers.wait_for(|peers| !peers.is_empty())).await;
+    if !matches!(first, Ok(Ok(_))) {
+        return false;
+    }
+    drop(first);
+    let quiet = async {
+        loop {
+            peers.borrow_and_update();
+            if !matches!(timeout(SETTLED, peers.changed()).await, Ok(Ok(()))) {
+                return;
+            }
+        }
+    };
+    // However many more there may be.
+    drop(timeout(SETTLING_MAX, quiet).await);
+    true
+}
+
+impl State {
+    fn views(&self, inner: &Inner) -> Vec<HeadView> {
+        let views = self.devices.iter().filter_map(|(index, of)| {
+            let payload = payload_of(&keys(inner, *index), &of.record)?;
+            Some(HeadView::of(*index, of, &payload, self.agreed.get(index)))
+        });
+        views.collect()
+    }
+
+    /// Who served heads, then whom checkpoints name.
+    fn hints(&self) -> Vec<NodeId> {
+        let served = self.agreed.values().flat_map(|agreed| agreed.agree.iter().copied());
+        let checkpoints = self.devices.values().filter_map(|of| of.view.checkpoint.as_ref());
+        let named = checkpoints.flat_map(|checkpoint| checkpoint.hints.iter().map(|at| at.node));
+        let mut seen = BTreeSet::new();
+        served.chain(named).filter(|node| seen.insert(*node)).take(HINTS_MAX).collect()
+    }
+
+    /// Heads that somebody writes, as far as anybody was heard to say.
+    fn taken(&self, inner: &Inner) -> BTreeSet<u16> {
+        let mut taken = self.taken.clone();
+        taken.extend(known_heads(inner).keys());
+        for (index, of) in &self.devices {
+            let payload = payload_of(&keys(inner, *index), &of.record);
+            taken.extend(payload.iter().flat_map(|payload| payload.devices.keys()));
+        }
+        taken
+    }
+}
+
+impl super::Repository {
+    /// Decides which head this device writes from now on: `take_over`, which another device wrote,
+    /// else the one that it writes already, else the lowest that nobody does.
+    ///
+    /// # Errors
+    /// There is no such head; the node's catalogue takes nothing.
+    pub(in crate::node) async fn claim(
+        &self,
+        inner: &Arc<Inner>,
+        take_over: Option<u16>,
+    ) -> Result<u16, Failure> {
+        let _turn = self.turn.lock().await;
+        let state = self.state.lock().await;
+        claim(inner, &state, take_over).await.map(|device| device.index)
+    }
+}
+
+/// See [`super::Repository::claim`].
+pub(super) async fn claim(
+    inner: &Arc<Inner>,
+    state: &State,
+    take_over: Option<u16>,
+) -> Result<Device, Failure> {
+    let own = inner.with_catalog(|catalog| catalog.device());
+    let writer = |index: &u16| state.devices.get(index).map(|of| of.device);
+    let device = match (take_over, own) {
+        (Some(index), _) => {
+            let id = writer(&index).ok_or_else(|| no_such_head(index))?;
+            Device { id, index }
+        }
+        (None, Some(own)) if writer(&own.index).is_none_or(|id| id == own.id) => return Ok(own),
+        (None, own) => {
+            let taken = state.taken(inner);
+            let free = (0..u16::MAX).find(|index| !taken.contains(index));
+            let id = own.map_or_else(|| DeviceId::from_bytes(rand::random()), |own| own.id);
+            Device { id, index: free.unwrap_or(u16::MAX) }
+        }
+    };
+    if own != Some(device) {
+        inner.record(Entry::Device(device))?;
+        inner.commit_catalog().await?;
+    }
+    Ok(device)
+}
+
+fn no_such_head(index: u16) -> Failure {
+    Failure::new(
+        FailureKind::Usage,
+        format!("head {index} cannot be taken over"),
+        "nobody has a record of it that can be read",
+        "run `quloud recover` without --take-over: it lists the heads that there are",
+    )
+}

@@ -1,0 +1,169 @@
+//! How far a restore is, and what it came to, as the user is told.
+
+use super::{Job, recorded};
+use crate::node::report::{DamagedReport, LostPart, Progress, RestoreDone};
+use crate::repo::restore::report::{
+    DamagedFile, RestoreProgress, RestoreReport, SkipReason, Skipped, Undressed,
+};
+use crate::repo::tree::walk::Gap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Between two lines of progress.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// Of each kind of trouble so many are listed,
+const LISTED_MAX: usize = 100;
+
+/// and no more text than this, so that all of it fits one answer however it is written.
+const LISTED_BYTES_MAX: usize = 32 << 10;
+
+/// Of a damaged file so many ranges are listed.
+const RANGES_MAX: usize = 16;
+
+/// Tells how far it is, now and then.
+pub(super) struct Teller<'a> {
+    progress: &'a mpsc::Sender<Progress<RestoreDone>>,
+    told: Option<Instant>,
+    chunks: u64,
+}
+
+impl<'a> Teller<'a> {
+    pub(super) fn new(progress: &'a mpsc::Sender<Progress<RestoreDone>>) -> Self {
+        Self { progress, told: None, chunks: 0 }
+    }
+
+    /// Chunks that came, as far as was told.
+    pub(super) fn chunks(&self) -> u64 {
+        self.chunks
+    }
+
+    pub(super) fn moved(&mut self, now: RestoreProgress) {
+        self.chunks = self.chunks.max(now.chunks);
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let working = Progress::Working {
+            bytes: now.bytes,
+            total: Some(now.bytes_total),
+            chunks: now.chunks,
+            replicas: None,
+            note: Some(format!("{} of {} names", now.entries, now.entries_total)),
+        };
+        // A full queue means that the listener is slow: the next line tells more.
+        drop(self.progress.try_send(working));
+    }
+}
+
+/// Says what is being done.
+pub(super) fn note(progress: &mpsc::Sender<Progress<RestoreDone>>, note: &str) {
+    let note = Some(note.to_owned());
+    let working = Progress::Working { bytes: 0, total: None, chunks: 0, replicas: None, note };
+    drop(progress.try_send(working));
+}
+
+/// What it came to.
+pub(super) fn done(
+    job: &Job,
+    report: RestoreReport,
+    chunks: u64,
+    holders: Vec<(String, u64)>,
+) -> RestoreDone {
+    let gaps = u64::try_from(report.gaps.len()).unwrap_or(u64::MAX);
+    let by_rule =
+        |skipped: &&Skipped| matches!(skipped.reason, SkipReason::Special | SkipReason::Fifo);
+    let by_rule = report.skipped.iter().filter(by_rule).count();
+    RestoreDone {
+        snapshot: job.chosen.id.to_string(),
+        created_at: job.snapshot.created_ns.div_euclid(1_000_000_000),
+        head: job.head.clone(),
+        roots: roots(job),
+        dry_run: job.request.dry_run,
+        files: report.files,
+        folders: report.folders,
+        others: report.others,
+        bytes: report.bytes,
+        resumed_files: report.resumed_files,
+        chunks,
+        holders,
+        seconds: job.started.elapsed().as_secs_f64(),
+        damaged: report.damaged_count.saturating_add(gaps),
+        damaged_files: listed(report.damaged.iter().map(damaged), |file| {
+            file.path.len() + file.name.as_ref().map_or(0, String::len) + file.why.len()
+        }),
+        lost_parts: listed(report.gaps.iter().map(lost), |part| part.first.len()),
+        skipped: report.skipped_count,
+        skipped_by_rule: u64::try_from(by_rule).unwrap_or(u64::MAX),
+        skipped_lines: listed(report.skipped.iter().map(skipped), String::len),
+        undressed: report.undressed_count,
+        undressed_lines: listed(report.undressed.iter().map(undressed), String::len),
+        journal: report.journal.map(|path| path.display().to_string()),
+        notes: job.notes.clone(),
+    }
+}
+
+/// The first items, as far as there is room.
+fn listed<T>(items: impl Iterator<Item = T>, bytes_of: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut bytes = 0;
+    let fits = items.take(LISTED_MAX).take_while(|item| {
+        bytes += bytes_of(item);
+        bytes <= LISTED_BYTES_MAX
+    });
+    fits.collect()
+}
+
+/// What was backed up, and where it is now.
+fn roots(job: &Job) -> Vec<(String, String)> {
+    let target = &job.request.target;
+    let below = recorded(&job.request.below);
+    if !below.is_empty() {
+        return vec![(format!("/{below}"), target.display().to_string())];
+    }
+    let place = |root: &Vec<u8>| {
+        let root = text(root);
+        let there = target.join(Path::new(root.trim_start_matches('/')));
+        (root, there.display().to_string())
+    };
+    listed(job.snapshot.roots.iter().map(place), |(root, there)| root.len() + there.len())
+}
+
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+fn damaged(file: &DamagedFile) -> DamagedReport {
+    DamagedReport {
+        path: text(&file.path),
+        name: file.name.as_deref().map(text),
+        missing: file.missing.iter().take(RANGES_MAX).map(|at| (at.start, at.end)).collect(),
+        missing_bytes: file.missing_bytes,
+        why: file.why.clone(),
+    }
+}
+
+fn lost(gap: &Gap) -> LostPart {
+    LostPart { first: text(&gap.first), entries: gap.entries }
+}
+
+fn skipped(skipped: &Skipped) -> String {
+    let reason = match skipped.reason {
+        SkipReason::Exists => "something of that name is there",
+        SkipReason::IsFolder => "a folder of that name is there",
+        SkipReason::NotAFolder => "on the way there is something that is no folder",
+        SkipReason::Unreadable => "it could not be read when it was backed up",
+        SkipReason::Special => "devices and sockets are not restored",
+        SkipReason::Fifo => "pipes are restored with --fifos",
+        SkipReason::LinkLeavesTarget => "the link leads out of the target",
+        SkipReason::FirstNameMissing => "the file that it is a further name of was not restored",
+        SkipReason::Impossible => "no system can have it",
+        SkipReason::System => "the system refuses",
+    };
+    let why = skipped.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{}: {reason}{why}", text(&skipped.path))
+}
+
+fn undressed(fault: &Undressed) -> String {
+    format!("{}: {} not set: {}", text(&fault.path), fault.what, fault.why)
+}

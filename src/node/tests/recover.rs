@@ -1,0 +1,188 @@
+//! The words on a new machine: heads, snapshots, files.
+
+use super::backup::{backup, folder, mesh, records};
+use super::*;
+use crate::node::datadir::recover as recover_folder;
+use crate::node::report::{
+    ExistingNames, FailureKind, RecoverRequest, Recovered, RestoreDone, RestoreRequest,
+};
+use std::fs;
+use std::path::Path;
+
+/// A machine that was recovered from the words of the owner with this seed, and runs.
+async fn machine(seed: u8, holder: &TestNode) -> TestNode {
+    let mut node = TestNode { folder: tempfile::tempdir().unwrap(), seed, running: None };
+    let mut rng = rand_chacha::ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).unwrap();
+    let master = Master::from_bytes([seed; 32]);
+    let sealed = || panic!("nothing is sealed");
+    drop(recover_folder(&node.data(), &master, "", || Ok(None), sealed, &mut rng).unwrap());
+    node.start(Some(holder)).await;
+    node
+}
+
+async fn recover(node: &TestNode, take_over: Option<u16>) -> Result<Recovered, Failure> {
+    end(node.handle().recover(RecoverRequest { take_over })).await
+}
+
+fn wanted(target: &Path) -> RestoreRequest {
+    RestoreRequest {
+        snapshot: "latest".to_owned(),
+        target: target.to_owned(),
+        timeout_s: 5,
+        ..RestoreRequest::default()
+    }
+}
+
+async fn restore(node: &TestNode, request: RestoreRequest) -> Result<RestoreDone, Failure> {
+    end(node.handle().restore(request)).await
+}
+
+/// Where what was at `path` is below `target`.
+fn restored(target: &Path, path: &Path) -> PathBuf {
+    target.join(path.strip_prefix("/").unwrap())
+}
+
+/// The files below a folder, by name.
+fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let at = entry.unwrap().path();
+            if at.is_symlink() {
+                let text = fs::read_link(&at).unwrap().into_os_string().into_encoded_bytes();
+                found.insert(at.strip_prefix(path).unwrap().to_owned(), text);
+            } else if at.is_dir() {
+                folders.push(at);
+            } else {
+                found.insert(at.strip_prefix(path).unwrap().to_owned(), fs::read(&at).unwrap());
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_machine_restores_what_another_backed_up_with_one_holder_away() {
+    let (mut owner, mut holders) = mesh(3).await;
+    let path = folder(&owner);
+    let made = backup(&owner, &path, 3).await;
+    let before = contents(&path);
+    owner.stop().await;
+    holders[0].stop().await;
+    let new = machine(1, &holders[1]).await;
+    let found = recover(&new, None).await.unwrap();
+    assert_eq!((found.index, found.snapshots_total, found.heads.len()), (1, 1, 1), "{found:?}");
+    assert!(found.heads[0].number == 1 && found.heads[0].agree >= 1, "{found:?}");
+
+    let target = new.folder.path().join("back");
+    let done = restore(&new, RestoreRequest { dry_run: true, ..wanted(&target) }).await.unwrap();
+    assert_eq!((done.files, done.bytes, done.dry_run), (41, made.bytes, true), "{done:?}");
+    assert!(!target.exists(), "a dry run makes nothing");
+    let done = restore(&new, wanted(&target)).await.unwrap();
+    assert_eq!((done.files, done.damaged, done.skipped), (41, 0, 0), "{done:?}");
+    assert_eq!((&done.snapshot, done.bytes), (&made.snapshot, made.bytes), "{done:?}");
+    assert!(!done.holders.is_empty() && done.head.is_some(), "{done:?}");
+    assert_eq!(contents(&restored(&target, &path)), before);
+    assert_eq!(done.roots[0].1, restored(&target, &path).display().to_string());
+
+    let failure = restore(&new, wanted(&target)).await.unwrap_err();
+    assert!(failure.what.contains("not restored") && failure.hint.contains("--overwrite"));
+    fs::write(restored(&target, &path).join("below/7"), b"changed since").unwrap();
+    fs::remove_file(restored(&target, &path).join("below/8")).unwrap();
+    let keep = RestoreRequest { existing: ExistingNames::Keep, ..wanted(&target) };
+    let done = restore(&new, keep).await.unwrap();
+    assert_eq!((done.files, done.skipped), (1, 40), "{done:?}");
+    let replace = RestoreRequest { existing: ExistingNames::Replace, ..wanted(&target) };
+    assert_eq!(restore(&new, replace).await.unwrap().files, 41);
+    assert_eq!(contents(&restored(&target, &path)), before);
+
+    let some = RestoreRequest {
+        snapshot: made.snapshot[..6].to_owned(),
+        below: path.display().to_string(),
+        includes: vec!["1*".to_owned()],
+        excludes: vec!["/below/11".to_owned()],
+        ..wanted(&new.folder.path().join("some"))
+    };
+    let done = restore(&new, some.clone()).await.unwrap();
+    let names: Vec<PathBuf> = contents(&some.target).into_keys().collect();
+    assert_eq!((done.files, names.len()), (10, 10), "1, 10 and 12 to 19: {names:?}");
+    assert!(names.contains(&PathBuf::from("below/19")), "{names:?}");
+    let nowhere = RestoreRequest { below: "/nowhere".to_owned(), ..wanted(&some.target) };
+    let failure = restore(&new, nowhere).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Failed, "the target is not empty: {failure:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovered_device_takes_a_free_head_or_the_one_that_it_is_told_to() {
+    let (mut owner, holders) = mesh(2).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 2).await;
+    owner.stop().await;
+
+    let second = machine(1, &holders[0]).await;
+    assert_eq!(recover(&second, None).await.unwrap().index, 1);
+    assert_eq!(recover(&second, None).await.unwrap().index, 1, "as it was decided");
+    backup(&second, &path, 2).await;
+    assert_eq!((records(&second, 0).await.len(), records(&second, 1).await.len()), (1, 1));
+
+    let third = machine(1, &holders[0]).await;
+    let failure = recover(&third, Some(7)).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Usage, "{failure:?}");
+    let found = recover(&third, Some(0)).await.unwrap();
+    assert_eq!((found.index, found.heads.len(), found.snapshots_total), (0, 2, 2), "{found:?}");
+    backup(&third, &path, 2).await;
+    let numbers: Vec<u64> = records(&third, 0).await.iter().map(HeadRecord::number).collect();
+    assert_eq!(numbers, [1, 2], "the chain goes on");
+    assert_eq!(recover(&second, None).await.unwrap().snapshots_total, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_file_is_named_and_the_rest_is_restored() {
+    let (owner, mut holders) = mesh(1).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 1).await;
+    let before = contents(&path);
+    holders[0].stop().await;
+    rot(&holders[0].data().join("store/segments"));
+    holders[0].start(Some(&owner)).await;
+    owner.status_until(|status| status.peers == 1).await;
+
+    let target = owner.folder.path().join("back");
+    let done = restore(&owner, wanted(&target)).await.unwrap();
+    assert_eq!((done.damaged, done.files), (1, 40), "{done:?}");
+    let [file] = done.damaged_files.as_slice() else { panic!("{done:?}") };
+    assert!(file.path.ends_with("files/large") && file.missing_bytes > 0, "{file:?}");
+    assert!(done.journal.is_some(), "{done:?}");
+    let mut back = contents(&restored(&target, &path));
+    let partly = back.remove(Path::new("large.quloud-damaged")).unwrap();
+    let whole = &before[Path::new("large")];
+    let (from, to) = file.missing[0];
+    let (from, to) = (usize::try_from(from).unwrap(), usize::try_from(to).unwrap());
+    assert!(partly[..from] == whole[..from] && partly[to..] == whole[to..]);
+    assert!(back.iter().all(|(name, content)| before[name] == *content));
+    assert_eq!(back.len() + 1, before.len());
+}
+
+/// Flips a byte of what was stored first: the pieces of a large file.
+fn rot(segments: &Path) {
+    let files = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap());
+    let (_, largest) =
+        files.map(|file| (file.metadata().unwrap().len(), file.path())).max().unwrap();
+    let mut bytes = fs::read(&largest).unwrap();
+    bytes[2 << 20] ^= 1;
+    fs::write(&largest, bytes).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_that_lead_to_nothing_are_told_with_the_mesh() {
+    let (_owner, holders) = mesh(1).await;
+    let stranger = machine(77, &holders[0]).await;
+    let failure = recover(&stranger, None).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Failed, "{failure:?}");
+    assert!(failure.why.contains("\"quloud\"") && failure.why.contains("connected"), "{failure:?}");
+    let target = stranger.folder.path().join("back");
+    let failure = restore(&stranger, wanted(&target)).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Usage, "{failure:?}");
+    assert!(failure.hint.contains("quloud recover") && !target.exists(), "{failure:?}");
+}
