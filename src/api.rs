@@ -13,6 +13,8 @@
 //! | `POST /api/v1/put` with a [`PutRequest`] | events with a [`PutDone`] at the end |
 //! | `POST /api/v1/get` with a [`GetRequest`] | events with a [`GetDone`] at the end |
 //! | `POST /api/v1/backup` with a [`BackupRequest`] | events with a [`BackupDone`] at the end |
+//! | `POST /api/v1/recover` with a [`RecoverRequest`] | events with a [`Recovered`] at the end |
+//! | `POST /api/v1/restore` with a [`RestoreRequest`] | events with a [`RestoreDone`] at the end |
 //! | `GET /api/v1/snapshots` | lines: [`Snapshots`] without its snapshots, then these |
 //!
 //! A request that is not understood is answered with a status of 400 or above and a
@@ -24,7 +26,7 @@ pub mod socket;
 
 use crate::node::report::{
     BackupDone, BackupRequest, Failure, GetDone, GetRequest, PeerReport, Progress, PutDone,
-    PutRequest, Snapshots, Status,
+    PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Snapshots, Status,
 };
 use tokio::sync::mpsc;
 
@@ -43,6 +45,8 @@ const PEERS: &str = concat!("/api/v", version!(), "/peers");
 const PUT: &str = concat!("/api/v", version!(), "/put");
 const GET: &str = concat!("/api/v", version!(), "/get");
 const BACKUP: &str = concat!("/api/v", version!(), "/backup");
+const RECOVER: &str = concat!("/api/v", version!(), "/recover");
+const RESTORE: &str = concat!("/api/v", version!(), "/restore");
 const SNAPSHOTS: &str = concat!("/api/v", version!(), "/snapshots");
 
 /// The largest request body, the largest answer that is not a stream, and the largest line of one
@@ -64,15 +68,25 @@ pub enum Asked {
     Get,
     /// A backup: the same one sends nothing again.
     Backup,
+    /// A recovery: the same one looks again.
+    Recover,
+    /// A restore: the same one goes on from what is there.
+    Restore,
 }
 
 impl Asked {
     fn resume(self) -> &'static str {
         match self {
-            Self::Report => "start it again with `quloud up`, then run the command again",
+            Self::Report | Self::Recover => {
+                "start it again with `quloud up`, then run the command again"
+            }
             Self::Put => {
                 "start it again with `quloud up`: a put that it had begun goes on by itself, and \
                  `quloud status --json` shows its capability once it is stored"
+            }
+            Self::Restore => {
+                "start it again with `quloud up`, then run the same command again: it goes on from \
+                 what is there"
             }
             Self::Get => {
                 "start it again with `quloud up`, then run the same command again: it goes on from \
@@ -103,6 +117,12 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Starts to back files up; dropping the receiver cancels.
     fn backup(&self, request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>>;
 
+    /// Starts to look for what the owner's words lead to; dropping the receiver cancels.
+    fn recover(&self, request: RecoverRequest) -> mpsc::Receiver<Progress<Recovered>>;
+
+    /// Starts to restore a snapshot; dropping the receiver cancels.
+    fn restore(&self, request: RestoreRequest) -> mpsc::Receiver<Progress<RestoreDone>>;
+
     /// What `quloud snapshots` shows.
     fn snapshots(&self) -> impl Future<Output = Result<Snapshots, Failure>> + Send;
 }
@@ -126,6 +146,14 @@ impl Service for crate::node::NodeHandle {
 
     fn backup(&self, request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>> {
         self.backup(request)
+    }
+
+    fn recover(&self, request: RecoverRequest) -> mpsc::Receiver<Progress<Recovered>> {
+        self.recover(request)
+    }
+
+    fn restore(&self, request: RestoreRequest) -> mpsc::Receiver<Progress<RestoreDone>> {
+        self.restore(request)
     }
 
     async fn snapshots(&self) -> Result<Snapshots, Failure> {

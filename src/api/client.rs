@@ -1,11 +1,12 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, SNAPSHOTS, STATUS, socket,
+    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, RECOVER, RESTORE, SNAPSHOTS,
+    STATUS, socket,
 };
 use crate::node::report::{
     BackupDone, BackupRequest, Failure, FailureKind, GetDone, GetRequest, PeerReport, Progress,
-    PutDone, PutRequest, Snapshots, Status,
+    PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Snapshots, Status,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -136,6 +137,28 @@ impl Client {
     /// [`ClientError`], as for every request.
     pub async fn backup(&self, request: &BackupRequest) -> Result<Events<BackupDone>, ClientError> {
         self.events(BACKUP, request, Asked::Backup).await
+    }
+
+    /// Looks for what the owner's words lead to.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn recover(
+        &self,
+        request: &RecoverRequest,
+    ) -> Result<Events<Recovered>, ClientError> {
+        self.events(RECOVER, request, Asked::Recover).await
+    }
+
+    /// Restores a snapshot.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn restore(
+        &self,
+        request: &RestoreRequest,
+    ) -> Result<Events<RestoreDone>, ClientError> {
+        self.events(RESTORE, request, Asked::Restore).await
     }
 
     /// What `quloud snapshots` shows.

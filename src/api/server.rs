@@ -2,7 +2,8 @@
 
 use super::socket::Socket;
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, SNAPSHOTS, STATUS, Service,
+    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, RECOVER, RESTORE, SNAPSHOTS,
+    STATUS, Service,
 };
 use crate::node::report::{Failure, FailureKind, Progress};
 use axum::body::{Body, Bytes};
@@ -108,6 +109,8 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .route(PUT, post(put_file::<S>))
         .route(GET, post(get_file::<S>))
         .route(BACKUP, post(backup::<S>))
+        .route(RECOVER, post(recover::<S>))
+        .route(RESTORE, post(restore::<S>))
         .route(SNAPSHOTS, get(snapshots::<S>))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -185,6 +188,20 @@ async fn backup<S: Service>(State(context): State<Context<S>>, body: Bytes) -> R
     }
 }
 
+async fn recover<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.recover(request), context.stopping, Asked::Recover),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn restore<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.restore(request), context.stopping, Asked::Restore),
+        Err(refusal) => refusal,
+    }
+}
+
 async fn unknown(request: Request) -> Response {
     refuse(StatusCode::NOT_FOUND, format!("{} {}", request.method(), request.uri().path()))
 }
@@ -251,7 +268,7 @@ fn dropped(asked: Asked) -> Failure {
             "look for it in `quloud status` before you put it again, and report it with the \
              node's log"
         }
-        Asked::Report | Asked::Get | Asked::Backup => {
+        Asked::Report | Asked::Get | Asked::Backup | Asked::Recover | Asked::Restore => {
             "run the command again, and report it with the node's log"
         }
     };

@@ -62,6 +62,14 @@ impl Service for FakeNode {
         mpsc::channel(1).1
     }
 
+    fn recover(&self, _request: RecoverRequest) -> mpsc::Receiver<Progress<Recovered>> {
+        mpsc::channel(1).1
+    }
+
+    fn restore(&self, _request: RestoreRequest) -> mpsc::Receiver<Progress<RestoreDone>> {
+        mpsc::channel(1).1
+    }
+
     async fn snapshots(&self) -> Result<Snapshots, Failure> {
         let snapshot = SnapshotReport {
             snapshot: "ab".repeat(32),
