@@ -16,6 +16,8 @@ mod output;
 mod peers;
 mod progress;
 mod put;
+mod recover;
+mod restore;
 mod secrets;
 mod session;
 mod signals;
@@ -41,7 +43,8 @@ use tracing_subscriber::EnvFilter;
 /// which are shown once: write them on paper.
 ///
 /// Start with `quloud init`, then `quloud up` on each machine; `quloud backup FOLDER` makes a
-/// snapshot of a folder, `quloud put FILE` stores a file and prints the capability that
+/// snapshot of a folder and `quloud restore` brings it back, on a new machine after
+/// `quloud recover` and the words; `quloud put FILE` stores a file and prints the capability that
 /// `quloud get` brings it back with.
 #[derive(Debug, Parser)]
 #[command(name = "quloud", version, max_term_width = 100, after_help = EXIT_CODES)]
@@ -63,11 +66,13 @@ const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Init),
+    Recover(recover::Recover),
     Up(up::Up),
     Status(status::Status),
     Peers(peers::Peers),
     Backup(backup::Backup),
     Snapshots(snapshots::Snapshots),
+    Restore(restore::Restore),
     Put(put::Put),
     Get(get::Get),
     Demo(demo::Demo),
@@ -97,11 +102,13 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Init(init) => init.run(global, output),
+        Command::Recover(recover) => block_on(recover.run(global, output)),
         Command::Up(up) => block_on(up.run(global, output)),
         Command::Status(status) => block_on(status.run(global, output)),
         Command::Peers(peers) => block_on(peers.run(global, output)),
         Command::Backup(backup) => block_on(backup.run(global, output)),
         Command::Snapshots(snapshots) => block_on(snapshots.run(global, output)),
+        Command::Restore(restore) => block_on(restore.run(global, output)),
         Command::Put(put) => block_on(put.run(global, output)),
         Command::Get(get) => block_on(get.run(global, output)),
         Command::Demo(demo) => block_on(demo.run(output)),

@@ -93,7 +93,7 @@ impl Init {
 }
 
 /// A generator seeded by the system.
-fn generator() -> Result<ChaCha20Rng, Failure> {
+pub(super) fn generator() -> Result<ChaCha20Rng, Failure> {
     ChaCha20Rng::try_from_rng(&mut SysRng).map_err(|error| {
         Failure::new(
             FailureKind::Failed,

@@ -2,6 +2,8 @@
 //! arguments or the environment, which other processes can read.
 
 use super::output::printable;
+use crate::crypto::keys::Master;
+use crate::crypto::words::{self, WORD_COUNT};
 use crate::node::datadir::check_private;
 use crate::node::report::{Failure, FailureKind};
 use clap::Args;
@@ -12,6 +14,9 @@ use zeroize::Zeroizing;
 
 /// Longest passphrase in bytes.
 const PASSPHRASE_BYTES_MAX: usize = 1024;
+
+/// Longest text that 24 words stand in.
+const WORDS_BYTES_MAX: usize = 4096;
 
 /// Where the passphrase of the keys comes from, if they have one.
 #[derive(Debug, Default, Args)]
@@ -79,6 +84,59 @@ pub(super) fn ask_new() -> Result<Option<Zeroizing<String>>, Failure> {
         "the two did not match, three times",
         "run `quloud init` again; nothing was made",
     ))
+}
+
+/// The owner's words: from a file that nobody else may read, else from stdin; a terminal is asked.
+pub(super) fn read_words(file: Option<&Path>) -> Result<Master, Failure> {
+    let text = match file {
+        Some(path) => {
+            let file = File::open(path).map_err(|error| words_unreadable(path, &error))?;
+            let metadata = file.metadata().map_err(|error| words_unreadable(path, &error))?;
+            check_private(path, &metadata)?;
+            read_text(file).map_err(|error| words_unreadable(path, &error))?
+        }
+        None if io::stdin().is_terminal() => type_words()?,
+        None => {
+            read_text(io::stdin()).map_err(|error| words_unreadable(Path::new("stdin"), &error))?
+        }
+    };
+    words::from_words(&text).map_err(|error| {
+        let hint = "compare them with your paper, word by word; their order matters";
+        Failure::new(FailureKind::Usage, "these are not the owner's words", error.to_string(), hint)
+    })
+}
+
+/// Lines from the terminal until there are as many words as there should be, or an empty one. They
+/// are seen while they are typed, and then wiped from the screen.
+fn type_words() -> Result<Zeroizing<String>, Failure> {
+    const WIPE: &[u8] = b"\x1b[2J\x1b[3J\x1b[H";
+    let say = |text: &[u8]| drop(io::Write::write_all(&mut io::stderr(), text));
+    say(b"Type the 24 words in their order, on one line or several:\n");
+    let mut text = Zeroizing::new(String::with_capacity(WORDS_BYTES_MAX + 256));
+    while text.split_whitespace().count() < WORD_COUNT && text.len() < WORDS_BYTES_MAX {
+        let before = text.len();
+        let read = io::stdin().read_line(&mut text);
+        read.map_err(|error| words_unreadable(Path::new("the terminal"), &error))?;
+        if text.get(before..).is_none_or(|line| line.trim().is_empty()) {
+            break;
+        }
+    }
+    say(WIPE);
+    Ok(text)
+}
+
+/// All of it, in one buffer that is wiped.
+fn read_text(from: impl Read) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::with_capacity(WORDS_BYTES_MAX + 1));
+    let limit = u64::try_from(WORDS_BYTES_MAX).unwrap_or(u64::MAX);
+    from.take(limit).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn words_unreadable(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("the words could not be read from {}", path.display());
+    let hint = "check the path and its permissions, or give the words on stdin";
+    Failure::new(FailureKind::Usage, printable(&what), error.to_string(), hint)
 }
 
 fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {

@@ -9,7 +9,7 @@ use super::signals::Interrupt;
 use crate::api::client::Client;
 use crate::api::server::Server;
 use crate::api::socket::Socket;
-use crate::config::Config;
+use crate::config::{Config, Effective};
 use crate::node::datadir::{DataDir, DataDirError, Identity};
 use crate::node::report::{Failure, FailureKind};
 use crate::node::{self, NodeHandle};
@@ -58,13 +58,18 @@ impl Session {
             Folder::Ours(dir) => dir,
         };
         let settings = settings(global, options.flags())?;
+        let identity = Identity::load(dir, || passphrase.read_or_ask())?;
+        Self::start(&settings, identity).await
+    }
+
+    /// Starts a node in a folder that is ours.
+    pub(super) async fn start(settings: &Effective, identity: Identity) -> Result<Self, Failure> {
         let mut config = settings.config.clone();
         if settings.is_default("listen") {
             // A node that comes and goes needs no port that others know, and takes nobody's.
             config.listen = Vec::new();
         }
-        let client = Client::new(dir.path());
-        let identity = Identity::load(dir, || passphrase.read_or_ask())?;
+        let client = Client::new(identity.dir.path());
         let own = OwnNode::start(&config, identity).await?;
         Ok(Self { client, own: Some(own) })
     }

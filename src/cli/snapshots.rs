@@ -39,7 +39,7 @@ impl Snapshots {
 }
 
 /// One line; the times are UTC.
-fn line(snapshot: &SnapshotReport) -> String {
+pub(super) fn line(snapshot: &SnapshotReport) -> String {
     let name = snapshot.snapshot.get(..8).unwrap_or(&snapshot.snapshot);
     let tags = match snapshot.tags.as_slice() {
         [] => String::new(),
@@ -58,7 +58,7 @@ fn line(snapshot: &SnapshotReport) -> String {
 }
 
 /// `2026-11-21 15:04 UTC` of seconds since 1970, in the proleptic Gregorian calendar.
-fn date(seconds: i64) -> String {
+pub(super) fn date(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Years begin with March here, so that a leap day is the last day of one; 719,468 days lie
     // between the first of March of the year 0 and 1970.
