@@ -1,6 +1,7 @@
 //! Transcripts of the real binary: what a user types, what comes back, with which exit code.
 
 mod node;
+mod recover;
 mod setup;
 mod terminal;
 

@@ -9,6 +9,7 @@ mod cli;
 mod heads;
 mod mesh;
 mod processes;
+mod restore;
 mod store_churn;
 mod store_compact;
 mod store_conformance;
