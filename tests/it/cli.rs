@@ -317,11 +317,13 @@ fn help_shows_what_exists_and_nothing_else() {
         .collect();
     let expected = [
         "init",
+        "recover",
         "up",
         "status",
         "peers",
         "backup",
         "snapshots",
+        "restore",
         "put",
         "get",
         "demo",
@@ -332,7 +334,7 @@ fn help_shows_what_exists_and_nothing_else() {
     ];
     assert_eq!(commands, expected);
     assert!(help.stdout.contains("Exit codes:"));
-    let planned = ["recover", "restor", "audit"];
+    let planned = ["audit", "prune", "forget"];
     let settings = [["config", "show"], ["config", "check"]];
     let every = commands.iter().filter(|name| **name != "help").map(std::slice::from_ref);
     for command in every.chain(settings.iter().map(|both| &both[..])).chain([&[][..]]) {

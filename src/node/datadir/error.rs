@@ -178,13 +178,14 @@ fn explain(error: &DataDirError) -> (FailureKind, String, String) {
         DataDirError::KeyFile { error, .. } => {
             (KeysMissing, key_file_why(*error).into(), { key_file_hint(*error).into() })
         }
-        DataDirError::Io { source, .. } => {
-            let hint = match source.kind() {
-                io::ErrorKind::StorageFull => "make room on the disk and try again",
-                _ => "check the folder's permissions, or name another with --data-dir",
-            };
-            (Failed, source.to_string(), hint.into())
-        }
+        DataDirError::Io { source, .. } => (Failed, source.to_string(), io_hint(source).into()),
+    }
+}
+
+fn io_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "make room on the disk and try again",
+        _ => "check the folder's permissions, or name another with --data-dir",
     }
 }
 
