@@ -1,8 +1,8 @@
 //! `recover`: the owner's keys lead to the heads, these to the snapshots.
 //!
-//! The folder and its keys are there already: [`recover`](super::datadir::recover) made them. What
-//! is seen goes into the catalogue, so that `restore` finds it again without a look around. Chunks
-//! need no rebuilt catalogue: whoever served the heads is asked first, then the topic.
+//! The folder and its keys are there already: [`recover`](fn@super::datadir::recover) made them.
+//! What is seen goes into the catalogue, so that `restore` finds it again without a look around.
+//! Chunks need no rebuilt catalogue: whoever served the heads is asked first, then the topic.
 
 use super::handle::NodeHandle;
 use super::inner::Inner;
