@@ -452,7 +452,7 @@ mod tests {
 
     #[test]
     fn template_of_a_mesh_says_its_name_and_nothing_else() {
-        for mesh in ["family", "quloud", "a \"b\" \\ 'c'", "#x = 1", "\u{1b}"] {
+        for mesh in ["family", "quloud", "a \"b\" \\ 'c'", "#x = 1", "ü"] {
             let read = load(&template_of(mesh), &[], Vec::new()).unwrap();
             assert_eq!(read.config, Config { mesh: mesh.to_owned(), ..Config::default() });
         }

@@ -138,6 +138,30 @@ async fn a_recovered_device_takes_a_free_head_or_the_one_that_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latest_is_not_guessed_while_most_holders_of_a_head_are_silent() {
+    let (mut owner, mut holders) = mesh(3).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 3).await;
+    let made = backup(&owner, &path, 3).await;
+    owner.stop().await;
+    holders[0].stop().await;
+    holders[1].stop().await;
+
+    let new = machine(1, &holders[2]).await;
+    let found = recover(&new, None).await.unwrap();
+    let [head] = found.heads.as_slice() else { panic!("{found:?}") };
+    assert_eq!((head.number, head.agree, head.silent, head.doubtful), (2, 1, 2, true));
+    let target = new.folder.path().join("back");
+    let failure = restore(&new, wanted(&target)).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Partial, "{failure:?}");
+    assert!(failure.hint.contains(&made.snapshot[..8]) && !target.exists(), "{failure:?}");
+    let named = RestoreRequest { snapshot: made.snapshot[..8].to_owned(), ..wanted(&target) };
+    let done = restore(&new, named).await.unwrap();
+    assert_eq!((done.files, done.damaged), (41, 0), "{done:?}");
+    assert!(done.head.is_some_and(|head| head.doubtful));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_file_is_named_and_the_rest_is_restored() {
     let (owner, mut holders) = mesh(1).await;
     let path = folder(&owner);
