@@ -149,8 +149,8 @@ fn told(head: &HeadReport) -> String {
         0 => String::new(),
         silent => format!(", {silent} did not answer"),
     };
-    let date = date(*signed_at);
-    format!("head {index}: written {} times, last on {date}; {agree} agree{silent}", number)
+    let (date, written) = (date(*signed_at), count(*number, "time"));
+    format!("head {index}: written {written}, last on {date}, and kept so by {agree}{silent}")
 }
 
 fn list(snapshots: &[SnapshotReport]) -> String {
