@@ -95,9 +95,10 @@ pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
     loop {
         let mut state = inner.repository.state.lock().await;
         let notes = refresh(&mut state, inner).await?;
-        let (heads, hints) = (state.views(inner), state.hints());
+        let (heads, hints, is_whole) = (state.views(inner), state.hints(), !state.missing);
         drop(state);
-        let is_enough = !heads.is_empty() && !heads.iter().any(|head| head.is_doubtful);
+        let is_sure = !heads.is_empty() && !heads.iter().any(|head| head.is_doubtful);
+        let is_enough = is_whole && is_sure;
         if is_enough || Instant::now() >= deadline {
             let peers = inner.shared.watch_peers().borrow().len();
             return Ok(Look { peers, heads, notes, hints });
