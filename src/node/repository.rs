@@ -218,7 +218,9 @@ async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, F
             state.taken.insert(index);
         }
         let name = HeadName { index, is_own: own == Some(index) };
-        let Some(picked) = pick(&keys, name, &found, known, &mut notes) else { continue };
+        let (picked, is_resolved) = pick(&keys, name, &found, known, &mut notes);
+        state.missing |= !is_resolved;
+        let Some(picked) = picked else { continue };
         state.agreed.insert(index, picked.agreed.clone());
         if let Err(why) = adopt(state, inner, &keys, name, picked, known).await? {
             state.missing = true;
@@ -264,10 +266,12 @@ async fn ask(
         return Ok(None);
     }
     let all: Vec<HeadKeys> = indexes.iter().map(|index| keys(inner, *index)).collect();
-    let kept = known.values().filter_map(|head| head.kept.as_ref());
-    let holders: BTreeSet<NodeId> = kept.flat_map(|kept| kept.holders.iter().copied()).collect();
-    let holders = holders.into_iter().collect();
-    inner.find_heads(&all, holders, 0, HEADS_PATIENCE).await.map(Some)
+    let holders = |(index, head): (&u16, &KnownHead)| {
+        let kept = head.kept.as_ref()?;
+        Some((keys(inner, *index).id(), kept.holders.clone()))
+    };
+    let holders = known.iter().filter_map(holders).collect();
+    inner.find_heads(&all, &holders, 0, HEADS_PATIENCE).await.map(Some)
 }
 
 /// Waits for the first peer, if there is none yet.
@@ -278,19 +282,21 @@ async fn somebody_is_there(inner: &Inner) -> bool {
 }
 
 /// Which record of a head counts. One that this device has seen is never given up for an older one
-/// or for another with its number.
+/// or for another with its number. Also returns whether nothing speaks against it: what a head says
+/// whose records contradict each other, or cannot be read, is not all that it names.
 fn pick(
     keys: &HeadKeys,
     name: HeadName,
     found: &HeadsFound,
     known: Option<&KnownHead>,
     notes: &mut Vec<String>,
-) -> Option<Picked> {
+) -> (Option<Picked>, bool) {
     let id = keys.id();
     let records: Vec<(NodeId, HeadRecord)> =
         found.records.iter().filter(|(_, record)| record.id() == id).cloned().collect();
     let seen = known.map(|head| &head.seen.record);
     let unsent = name.is_own && known.is_some_and(|head| head.kept.is_none());
+    let mut is_resolved = true;
     let mut note = |what: String| notes.push(format!("{}: {what}", name.text()));
     match judge(keys, name.index, &records, seen.map(|seen| (seen.number(), seen.hash()))) {
         Verdict::Current(agreed) => {
@@ -299,20 +305,32 @@ fn pick(
             }
             let (silent, is_doubtful) = (agreed.silent.len(), agreed.is_doubtful());
             let (record, payload, agree) = (agreed.record, agreed.payload, agreed.agree);
-            return Some(Picked { record, payload, agreed: Agreed { agree, silent, is_doubtful } });
+            let agreed = Agreed { agree, silent, is_doubtful };
+            return (Some(Picked { record, payload, agreed }), true);
         }
         Verdict::Behind { highest } if !unsent => {
             note(format!("its holders have only number {highest}: it was rolled back"));
         }
+        Verdict::Unreadable { number } => {
+            is_resolved = false;
+            note(format!(
+                "number {number} says what this version cannot read: a newer version wrote it, or \
+                 somebody has its key"
+            ));
+        }
         Verdict::Fork { number, records } => {
+            is_resolved = false;
             let holders = records.values().map(Vec::len).sum::<usize>();
             note(format!("two records of number {number} at {holders} holders: it was forked"));
         }
         Verdict::Behind { .. } | Verdict::None => {}
     }
-    let record = seen?.clone();
-    let payload = payload_of(keys, &record)?;
-    Some(Picked { record, payload, agreed: Agreed::default() })
+    let before = || {
+        let record = seen?.clone();
+        let payload = payload_of(keys, &record)?;
+        Some(Picked { record, payload, agreed: Agreed::default() })
+    };
+    (before(), is_resolved)
 }
 
 fn payload_of(keys: &HeadKeys, record: &HeadRecord) -> Option<HeadPayload> {

@@ -20,9 +20,7 @@
 use super::fields::take;
 use super::reference::ChunkRef;
 use crate::core::types::{DeviceId, NodeId};
-use crate::crypto::head::{
-    HEAD_PAYLOAD_BYTES, HeadError, HeadKeys, HeadRecord, NUMBER_AHEAD_MAX,
-};
+use crate::crypto::head::{HEAD_PAYLOAD_BYTES, HeadError, HeadKeys, HeadRecord, NUMBER_AHEAD_MAX};
 use bytes::Buf;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::node::report::{BackupDone, BackupRequest, FailureKind};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -49,7 +50,7 @@ async fn ids(owner: &TestNode) -> Vec<String> {
 pub(super) async fn records(owner: &TestNode, index: u16) -> Vec<HeadRecord> {
     let keys = HeadKeys::derive(&owner.owner().head, 0, index);
     let patience = Duration::from_secs(5);
-    let found = owner.handle().find_heads(&[keys], Vec::new(), 16, patience).await.unwrap();
+    let found = owner.handle().find_heads(&[keys], &BTreeMap::new(), 16, patience).await.unwrap();
     let mut records: Vec<HeadRecord> =
         found.records.into_iter().map(|(_, record)| record).collect();
     records.sort_by_key(|record| (record.number(), record.hash()));
