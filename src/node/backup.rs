@@ -28,7 +28,7 @@ use crate::repo::manifest::{Added, Body};
 use crate::repo::meta::META_BYTES_MAX;
 use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::Sealer;
-use crate::repo::snapshot::Snapshot;
+use crate::repo::snapshot::{Snapshot, check_tags};
 use crate::repo::walk::{RootError, Walk, WalkOptions};
 use earlier::{Before, cut};
 use std::sync::Arc;
@@ -150,9 +150,9 @@ fn options(inner: &Inner, request: &BackupRequest) -> Result<WalkOptions, Failur
     for pattern in &request.excludes {
         excludes.add(pattern.as_bytes()).map_err(|fault| usage(fault.to_string()))?;
     }
-    let long = |tag: &String| tag.is_empty() || tag.len() > usize::from(u8::MAX);
-    if request.tags.len() > usize::from(u8::MAX) || request.tags.iter().any(long) {
-        return Err(usage("tags have 1 to 255 bytes, and there are at most 255".to_owned()));
+    if request.tags.iter().any(String::is_empty) || check_tags(&request.tags).is_err() {
+        let bounds = "tags have 1 to 255 bytes, at most 6 KiB in all, and there are at most 255";
+        return Err(usage(bounds.to_owned()));
     }
     Ok(WalkOptions {
         roots: request.paths.clone(),

@@ -24,7 +24,7 @@ use crate::core::types::{DeviceId, NodeId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
 use crate::repo::catalog::{Device, Entry, HeadKept, HeadSeen, KnownHead};
 use crate::repo::frame::Kind;
-use crate::repo::head::{HeadPayload, Verdict, judge};
+use crate::repo::head::{HeadPayload, Linked, Verdict, judge};
 use crate::repo::manifest::chain::{Chain, ChainView, Seen};
 use crate::repo::manifest::merge::{Coverage, Live, Merged};
 use crate::repo::reference::ChunkRef;
@@ -105,6 +105,7 @@ impl State {
         let mut merged = Merged::new();
         for (index, of) in &self.devices {
             merged.add_device(*index, of.device, &of.view);
+            merged.saw(of.chain.lamport());
         }
         self.merged = merged;
     }
@@ -222,9 +223,16 @@ async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, F
         state.missing |= !is_resolved;
         let Some(picked) = picked else { continue };
         state.agreed.insert(index, picked.agreed.clone());
-        if let Err(why) = adopt(state, inner, &keys, name, picked, known).await? {
-            state.missing = true;
-            notes.push(format!("{}: {why}", name.text()));
+        match adopt(state, inner, &keys, name, picked, known).await? {
+            Ok(Linked::ToSeen) => {}
+            Ok(Linked::Unknown) => notes.push(format!(
+                "{}: what it names now is not shown to go on from what was seen before",
+                name.text()
+            )),
+            Err(why) => {
+                state.missing = true;
+                notes.push(format!("{}: {why}", name.text()));
+            }
         }
     }
     inner.commit_catalog().await?;
@@ -346,9 +354,10 @@ async fn adopt(
     name: HeadName,
     picked: Picked,
     known: Option<&KnownHead>,
-) -> Result<Result<(), String>, Failure> {
+) -> Result<Result<Linked, String>, Failure> {
     let Picked { record, payload, agreed: Agreed { agree, .. } } = picked;
     let index = name.index;
+    let mut linked = Linked::ToSeen;
     if state.devices.get(&index).is_none_or(|of| of.record != record) {
         let seen = known.and_then(|head| payload_of(keys, &head.seen.record));
         let seen = seen.map(|seen| Seen { length: seen.chain, newest: seen.newest });
@@ -361,6 +370,7 @@ async fn adopt(
             Err(fault) => return Ok(Err(fault.to_string())),
         };
         let device = payload.device;
+        linked = chain.linked();
         state.devices.insert(index, DeviceView { record: record.clone(), device, chain, view });
     }
     let number = record.number();
@@ -373,7 +383,7 @@ async fn adopt(
     if enough && (news || known.is_none_or(|head| head.kept.is_none())) {
         keep(inner, index, number, agree)?;
     }
-    Ok(Ok(()))
+    Ok(Ok(linked))
 }
 
 /// Remembers who keeps a record.
