@@ -14,6 +14,7 @@ mod watch;
 
 pub(super) use sink::{HeldByMesh, StoreSink, Stored, Wish, store_all};
 
+use super::chunks::Chunks;
 use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
@@ -78,7 +79,8 @@ async fn run(
     let (wish, options) = (wish(request)?, options(inner, request)?);
     let all = Walk::new(&options).map_err(|error| roots(&error))?.roots().to_vec();
     let handed: Arc<AtomicU64> = Arc::default();
-    let teller = Teller::new(inner, progress.clone(), Arc::clone(&handed));
+    let chunks = Chunks::fetched(inner, Handle::current(), earlier::CHUNK_PATIENCE);
+    let teller = Teller::new(chunks, progress.clone(), Arc::clone(&handed));
     teller.note("looking for earlier snapshots");
     let host = host();
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;

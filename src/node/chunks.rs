@@ -93,11 +93,45 @@ impl Inner {
         }
         Err(stopped())
     }
+}
 
-    /// The pieces of a large file, in order, as far as the listings are here. Blocks on the disk.
-    pub(super) fn pieces_here(&self, root: &ChunkRef) -> Vec<ChunkRef> {
+/// Where chunks are read: for the threads of jobs, which may wait.
+pub(super) struct Chunks {
+    inner: Arc<Inner>,
+    /// Where what is not here is fetched, and how long that may take.
+    fetch: Option<(Handle, Duration)>,
+}
+
+impl Chunks {
+    /// The copies here alone.
+    pub(super) fn here(inner: &Arc<Inner>) -> Self {
+        Self { inner: Arc::clone(inner), fetch: None }
+    }
+
+    /// The copies here, else holders; the first one that is not to be had is the last that is asked
+    /// for. Blocks: not for the tasks of `runtime`.
+    pub(super) fn fetched(inner: &Arc<Inner>, runtime: Handle, patience: Duration) -> Self {
+        Self { fetch: Some((runtime, patience)), ..Self::here(inner) }
+    }
+
+    fn read(&mut self, reference: &ChunkRef, kind: Kind) -> Option<Bytes> {
+        let Some((runtime, patience)) = &self.fetch else {
+            return self.inner.chunk_here(reference, kind);
+        };
+        match runtime.block_on(self.inner.chunk(reference, kind, *patience)) {
+            Ok(plaintext) => Some(plaintext),
+            Err(why) => {
+                tracing::warn!(why, "what was stored before cannot be read: its files are");
+                self.fetch = None;
+                None
+            }
+        }
+    }
+
+    /// The pieces of a large file, in order; none where a listing is not to be had.
+    pub(super) fn pieces(&mut self, root: &ChunkRef) -> Vec<ChunkRef> {
         let mut pieces = Vec::new();
-        let listing = self.chunk_here(root, Kind::Listing).map(Listing::root);
+        let listing = self.read(root, Kind::Listing).map(Listing::root);
         let mut open: Vec<Listing> = listing.and_then(Result::ok).into_iter().collect();
         while let Some(listing) = open.last_mut() {
             let level = listing.level();
@@ -106,9 +140,12 @@ impl Inner {
                 None => drop(open.pop()),
                 Some(piece) if level == 0 => pieces.push(piece),
                 Some(below) => {
-                    let plaintext = self.chunk_here(&below, Kind::Listing);
+                    let plaintext = self.read(&below, Kind::Listing);
                     let below = plaintext.map(|text| Listing::below(text, level, below.bytes));
-                    open.extend(below.and_then(Result::ok));
+                    match below {
+                        Some(Ok(below)) => open.push(below),
+                        Some(Err(_)) | None => return Vec::new(),
+                    }
                 }
             }
         }
@@ -119,40 +156,12 @@ impl Inner {
 /// The entries of a tree, in order. Parts that cannot be had are left out.
 pub(super) struct TreeEntries {
     walk: TreeWalk,
-    inner: Arc<Inner>,
-    /// Where what is not here is fetched, and how long that may take.
-    fetch: Option<(Handle, Duration)>,
+    chunks: Chunks,
 }
 
 impl TreeEntries {
-    /// From the copies here alone.
-    pub(super) fn here(inner: &Arc<Inner>, root: &TreeRoot) -> Self {
-        Self { walk: TreeWalk::new(root, &[]), inner: Arc::clone(inner), fetch: None }
-    }
-
-    /// From the copies here, else from holders; the first one that is not to be had is the last
-    /// that is asked for. Blocks: not for the tasks of `runtime`.
-    pub(super) fn fetched(
-        inner: &Arc<Inner>,
-        root: &TreeRoot,
-        runtime: Handle,
-        patience: Duration,
-    ) -> Self {
-        Self { fetch: Some((runtime, patience)), ..Self::here(inner, root) }
-    }
-
-    fn read(&mut self, reference: &ChunkRef) -> Option<Bytes> {
-        let Some((runtime, patience)) = &self.fetch else {
-            return self.inner.chunk_here(reference, Kind::Tree);
-        };
-        match runtime.block_on(self.inner.chunk(reference, Kind::Tree, *patience)) {
-            Ok(plaintext) => Some(plaintext),
-            Err(why) => {
-                tracing::warn!(why, "a part of an earlier tree cannot be read: its files are");
-                self.fetch = None;
-                None
-            }
-        }
+    pub(super) fn new(chunks: Chunks, root: &TreeRoot) -> Self {
+        Self { walk: TreeWalk::new(root, &[]), chunks }
     }
 }
 
@@ -166,7 +175,7 @@ impl Iterator for TreeEntries {
                 Ok(Step::End) => return None,
                 Ok(Step::Wait) => {
                     let chunk = self.walk.wanted()?;
-                    match self.read(&chunk.reference) {
+                    match self.chunks.read(&chunk.reference, Kind::Tree) {
                         Some(plaintext) => self.walk.give(chunk.index, plaintext),
                         None => drop(self.walk.give_up(chunk.index)),
                     }

@@ -1,7 +1,7 @@
 //! What earlier snapshots tell a backup: which files are unchanged, and what lies in packs.
 
 use crate::core::types::{DeviceId, SnapshotId};
-use crate::node::chunks::TreeEntries;
+use crate::node::chunks::{Chunks, TreeEntries};
 use crate::node::inner::Inner;
 use crate::node::report::Failure;
 use crate::repo::backup::{Earlier, Parent, Totals};
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// How long a part of an earlier tree may take; without it, its files are read.
-const TREE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a part of an earlier tree, or a listing, may take; without it, files are read.
+pub(super) const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sets of paths beside the one that is backed up, whose small files are looked up.
 const OTHERS_MAX: usize = 16;
@@ -47,7 +47,7 @@ pub(super) async fn find(
     let mut notes = inner.repository.refresh(inner).await?;
     let (newest, others) = inner.repository.with_live(newest).await;
     let Some((id, at)) = newest else { return Ok((None, others, notes)) };
-    let read = inner.chunk(&at, Kind::Snapshot, TREE_PATIENCE).await;
+    let read = inner.chunk(&at, Kind::Snapshot, CHUNK_PATIENCE).await;
     let snapshot = read.and_then(|text| Snapshot::decode(&text).map_err(|fault| fault.to_string()));
     let before = match snapshot {
         Ok(snapshot) => Some(Before { id, snapshot }),
@@ -88,8 +88,9 @@ pub(super) fn known(
     let mut parents = Vec::new();
     let before = before.map(|before| &before.snapshot);
     if let Some(Snapshot { created_ns, tree: Some(root), .. }) = before {
-        TreeEntries::here(inner, root).for_each(|entry| known.learn(&entry));
-        let entries = Box::new(TreeEntries::fetched(inner, root, runtime, TREE_PATIENCE));
+        TreeEntries::new(Chunks::here(inner), root).for_each(|entry| known.learn(&entry));
+        let chunks = Chunks::fetched(inner, runtime, CHUNK_PATIENCE);
+        let entries = Box::new(TreeEntries::new(chunks, root));
         parents.push(Parent { started_ns: *created_ns, entries });
     }
     for at in others {
@@ -98,7 +99,7 @@ pub(super) fn known(
         if let Some(root) = other.and_then(|other| other.tree)
             && !known.is_full()
         {
-            TreeEntries::here(inner, &root).for_each(|entry| known.learn(&entry));
+            TreeEntries::new(Chunks::here(inner), &root).for_each(|entry| known.learn(&entry));
         }
     }
     let expected =

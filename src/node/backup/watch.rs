@@ -1,6 +1,6 @@
 //! How far a backup is, and what it could not do as it was asked to.
 
-use crate::node::inner::Inner;
+use crate::node::chunks::Chunks;
 use crate::node::report::{BackupDone, Progress};
 use crate::repo::backup::{self, Watch};
 use crate::repo::reference::ChunkRef;
@@ -21,7 +21,8 @@ const FAULT_BYTES_MAX: usize = 64 << 10;
 
 /// Watches one backup, on its sealing thread.
 pub(super) struct Teller {
-    inner: Arc<Inner>,
+    /// Where listings are read.
+    chunks: Chunks,
     progress: mpsc::Sender<Progress<BackupDone>>,
     /// Chunks that were handed over.
     handed: Arc<AtomicU64>,
@@ -34,12 +35,12 @@ pub(super) struct Teller {
 
 impl Teller {
     pub(super) fn new(
-        inner: &Arc<Inner>,
+        chunks: Chunks,
         progress: mpsc::Sender<Progress<BackupDone>>,
         handed: Arc<AtomicU64>,
     ) -> Self {
         Self {
-            inner: Arc::clone(inner),
+            chunks,
             progress,
             handed,
             told: None,
@@ -102,6 +103,6 @@ impl Watch for Teller {
     }
 
     fn pieces_before(&mut self, listing: &ChunkRef) -> Vec<ChunkRef> {
-        self.inner.pieces_here(listing)
+        self.chunks.pieces(listing)
     }
 }
