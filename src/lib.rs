@@ -8,6 +8,7 @@
 //! | [`crypto`] | keys, seals, proofs, signatures, words: pure |
 //! | [`repo`] | files to chunks and back |
 //! | [`buffers`] | memory for chunks that is used again |
+//! | `locked` | files that one process at a time may use |
 //! | [`store`] | the chunk store: segments with a sled catalogue |
 //! | [`planted`] | faults that a test build of the simulator can switch on: nothing otherwise |
 //! | `net` | libp2p: gossip, streams, discovery |
@@ -49,6 +50,8 @@ pub mod api;
 pub mod cli;
 #[cfg(feature = "node")]
 pub mod config;
+#[cfg(feature = "node")]
+pub(crate) mod locked;
 #[cfg(feature = "node")]
 pub mod net;
 #[cfg(feature = "node")]

@@ -26,6 +26,7 @@ use super::report::Failure;
 use crate::config;
 use crate::crypto::keyfile::{self, KEY_FILE_BYTES_MAX, KeyFileError, Protection};
 use crate::crypto::keys::{NodeKeys, OwnerKeys};
+use crate::locked::Locked;
 use rand::CryptoRng;
 use rustix::fs::OFlags;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -51,7 +52,7 @@ const NOT_OURS: [&str; 3] = [config::FILE_NAME, "lost+found", LOCK_NAME];
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    _lock: Locked,
 }
 
 /// The keys of a node and its owner, and the folder they came from.
@@ -328,10 +329,10 @@ fn check_layout(path: &Path) -> Result<(), DataDirError> {
 }
 
 /// Takes the lock and writes who holds it.
-fn lock(path: &Path, create: bool) -> Result<File, DataDirError> {
+fn lock(path: &Path, create: bool) -> Result<Locked, DataDirError> {
     let file_path = path.join(LOCK_NAME);
     let failed = |source| io_error("be locked", &file_path, source);
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .write(true)
         .create(create)
@@ -340,16 +341,16 @@ fn lock(path: &Path, create: bool) -> Result<File, DataDirError> {
         .custom_flags(flags(OFlags::NOFOLLOW))
         .open(&file_path)
         .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
+    let mut file = match Locked::new(file) {
+        Ok(file) => file,
+        Err((file, TryLockError::WouldBlock)) => {
             let mut text = String::new();
             let process = file.take(32).read_to_string(&mut text).ok();
             let process = process.and_then(|_| text.trim().parse().ok());
             return Err(DataDirError::InUse { path: path.to_owned(), process });
         }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
+        Err((_, TryLockError::Error(source))) => return Err(failed(source)),
+    };
     file.set_len(0).map_err(failed)?;
     file.rewind().map_err(failed)?;
     writeln!(file, "{}", std::process::id()).map_err(failed)?;

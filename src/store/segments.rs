@@ -1,7 +1,8 @@
 //! The [`Disk`] over a folder of files.
 
 use super::disk::{Disk, DiskError, File};
-use rustix::fs::{Advice, FallocateFlags, FlockOperation, Mode, OFlags};
+use crate::locked::Locked;
+use rustix::fs::{Advice, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +22,7 @@ pub struct FileDisk {
     segments: PathBuf,
     open: Mutex<OpenFiles>,
     /// Held as long as the disk is; the kernel lets it go with the process.
-    _lock: fs::File,
+    _lock: Locked,
 }
 
 #[derive(Debug, Default)]
@@ -56,11 +57,11 @@ impl FileDisk {
         let segments = dir.join("segments");
         fs::create_dir_all(&segments).map_err(io)?;
         let lock = open(&dir.join("lock"), OFlags::RDWR | OFlags::CREATE)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(error) => return Err(errno(error)),
-        }
+        let lock = match Locked::new(lock) {
+            Ok(lock) => lock,
+            Err((_, fs::TryLockError::WouldBlock)) => return Ok(None),
+            Err((_, fs::TryLockError::Error(error))) => return Err(io(error)),
+        };
         let open = Mutex::new(OpenFiles::default());
         let disk = Self { dir: dir.to_owned(), segments, open, _lock: lock };
         sync_folder(&disk.dir)?;

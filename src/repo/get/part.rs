@@ -16,6 +16,7 @@
 
 use super::{Output, OutputError};
 use crate::core::types::ChunkId;
+use crate::locked::Locked;
 use crate::repo::frame::PLAINTEXT_BYTES_MAX;
 use crate::repo::ranges::Ranges;
 use crate::repo::record::{read_whole, with_checksum, without_checksum};
@@ -40,7 +41,7 @@ pub(super) struct PartFile<'a> {
 }
 
 struct Open {
-    file: File,
+    file: Locked,
     journal: File,
     total: u64,
     ranges: Ranges,
@@ -112,14 +113,13 @@ impl<'a> PartFile<'a> {
 
     fn open_both(&self, root: &ChunkId, total: u64) -> Result<Open, OutputError> {
         let failed = |source| OutputError::Io { path: self.path.clone(), source };
-        let mut file = self.open_ours(&self.path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
+        let mut file = match Locked::new(self.open_ours(&self.path)?) {
+            Ok(file) => file,
+            Err((_, TryLockError::WouldBlock)) => {
                 return Err(OutputError::Busy { path: self.path.clone() });
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
+            Err((_, TryLockError::Error(source))) => return Err(failed(source)),
+        };
         // Between open and lock another get may have finished and given this very file its name.
         if !is_still_named(&file, &self.path) {
             return Err(OutputError::Busy { path: self.path.clone() });

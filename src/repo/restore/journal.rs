@@ -27,10 +27,11 @@
 //! anything of theirs gets a name.
 
 use super::target::{Place, Target};
+use crate::locked::Locked;
 use crate::repo::ranges::Ranges;
 use crate::repo::record::{read_whole, with_checksum, without_checksum};
 use crate::repo::tree::FileBody;
-use rustix::fs::{AtFlags, FlockOperation, Stat, flock, statat};
+use rustix::fs::{AtFlags, Stat, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -270,7 +271,7 @@ impl Earlier {
 /// The journal of a restore that runs; shared by its threads.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: Mutex<File>,
+    file: Mutex<Locked>,
     place: Place,
     part_key: [u8; 32],
     bytes: AtomicU64,
@@ -298,17 +299,17 @@ impl Journal {
     pub(super) fn open(target: &Target, id: &[u8; 32]) -> Result<(Self, Earlier), NoJournal> {
         let folder = rustix::io::dup(target.root()).map_err(io::Error::from)?;
         let place = Place { folder: Arc::new(folder), name: journal_name(id).into_bytes() };
-        let (mut file, there) = match place.create() {
+        let (file, there) = match place.create() {
             Ok(file) => (file, false),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 (place.open_ours().map_err(|_| NoJournal::NotOurs)?, true)
             }
             Err(error) => return Err(error.into()),
         };
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| NoJournal::Busy)?;
+        let mut file = Locked::new(file).map_err(|_| NoJournal::Busy)?;
         // Another restore may have finished and removed it between open and lock.
         let named = statat(&place.folder, &*place.name, AtFlags::SYMLINK_NOFOLLOW);
-        let opened = rustix::fs::fstat(&file).map_err(io::Error::from)?;
+        let opened = rustix::fs::fstat(&*file).map_err(io::Error::from)?;
         if !named.is_ok_and(|named| named.st_ino == opened.st_ino) {
             return Err(NoJournal::Busy);
         }
