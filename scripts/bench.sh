@@ -211,7 +211,8 @@ same() {
 }
 
 backup() {
-    local new recovered restored words=$work/words0 other=("$QULOUD" --data-dir "$work/other" --json)
+    local new recovered restored words=$work/words0
+    local other=("$QULOUD" --data-dir "$work/other" --json)
     if [ -n "${BENCH_CORPUS:-}" ]; then
         cp -a "$BENCH_CORPUS/v1" "$work/corpus"
     else

@@ -86,7 +86,7 @@ impl Recover {
         }
         output.result(&document, || list(&snapshots))?;
         self.tell(&found, &snapshots, output);
-        let doubtful = found.heads.iter().any(|head| head.doubtful);
+        let doubtful = !found.whole || found.heads.iter().any(|head| head.doubtful);
         Ok(if doubtful { FailureKind::Partial.exit_code() } else { 0 })
     }
 

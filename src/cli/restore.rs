@@ -182,6 +182,9 @@ fn summary(done: &RestoreDone) -> String {
         done.seconds,
         rate(done.bytes, elapsed),
     );
+    if done.partial {
+        text.push_str("the snapshot is partial: what could not be read then is not in it\n");
+    }
     if done.damaged > 0 {
         let files = count(done.damaged, "file");
         text.push_str(&format!("{files} or parts of the tree are NOT whole, see above\n"));

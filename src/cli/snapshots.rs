@@ -6,7 +6,7 @@ use super::secrets::PassphraseOptions;
 use super::session::Session;
 use super::signals::{Interrupt, interrupted};
 use crate::config::size::human;
-use crate::node::report::{Failure, SnapshotReport};
+use crate::node::report::{Failure, FailureKind, SnapshotReport};
 use clap::Args;
 
 /// List the snapshots of all devices of this owner
@@ -34,7 +34,7 @@ impl Snapshots {
             output.note(&printable(note));
         }
         output.result(&found, || found.snapshots.iter().map(line).collect())?;
-        Ok(0)
+        Ok(if found.whole { 0 } else { FailureKind::Partial.exit_code() })
     }
 }
 

@@ -98,10 +98,16 @@ async fn run(
     };
     let last = Wish { patience, ..wish };
     let (id, published) = publish(inner, last, handed, made, (backed, excludes)).await?;
-    let Published { stored: last, head_replicas } = published;
+    let Published { stored: last, head_replicas, superseded } = published;
     let head = u8::try_from(head_replicas).unwrap_or(u8::MAX);
     if head < wish.replicas {
         notes.push(format!("its head has {head} of {} replicas, and is sent again", wish.replicas));
+    }
+    if superseded > 0 {
+        notes.push(format!(
+            "another device writes this device's head, say {superseded} of its holders: run \
+             `quloud snapshots` to see whether this snapshot is listed"
+        ));
     }
     let cache = Arc::clone(inner);
     drop(tokio::task::spawn_blocking(move || cache.meta.sweep(META_BYTES_MAX)).await);

@@ -105,18 +105,29 @@ pub(super) fn backup_short(patience: Duration, why: Option<Shortage>) -> Failure
     }
 }
 
-/// A snapshot is stored, and nobody took the head that names it; so many said that they have a
-/// newer one.
-pub(super) fn head_short(patience: Duration, superseded: usize) -> Failure {
-    let why = match superseded {
-        0 => format!("no node took this device's head within {} s", patience.as_secs()),
-        nodes => format!("{nodes} of its holders say that this device's head is not the newest"),
-    };
+/// A snapshot is stored, and nobody took the head that names it.
+pub(super) fn head_short(patience: Duration) -> Failure {
     Failure {
         kind: FailureKind::NotEnoughHolders,
         what: "the snapshot is stored, and other devices cannot find it yet".to_owned(),
-        why,
+        why: format!("no node took this device's head within {} s", patience.as_secs()),
         hint: "keep a node running (`quloud up`): it goes on trying".to_owned(),
+    }
+}
+
+/// A snapshot is stored, and so many nodes have a newer record of the head that should name it.
+pub(super) fn head_superseded(nodes: usize) -> Failure {
+    let nodes = if nodes == 1 { "1 node has".to_owned() } else { format!("{nodes} nodes have") };
+    Failure {
+        kind: FailureKind::Failed,
+        what: "the snapshot is stored, and no list names it".to_owned(),
+        why: format!(
+            "{nodes} a newer record of this device's head: another device writes it, from a copy \
+             of this folder or after a recovery"
+        ),
+        hint: "run the same command again: it looks who writes which head, and what is stored is \
+               not sent again"
+            .to_owned(),
     }
 }
 

@@ -41,7 +41,7 @@ impl NodeHandle {
 
 async fn recover(inner: &Arc<Inner>, request: &RecoverRequest) -> Result<Recovered, Failure> {
     let started = Instant::now();
-    let Look { peers, heads, mut notes, .. } = look(inner).await?;
+    let Look { peers, heads, is_whole, mut notes, .. } = look(inner).await?;
     if peers == 0 {
         return Err(nobody(&inner.mesh_name));
     }
@@ -59,6 +59,7 @@ async fn recover(inner: &Arc<Inner>, request: &RecoverRequest) -> Result<Recover
         index,
         heads: heads.iter().map(HeadView::report).collect(),
         snapshots_total: u64::try_from(snapshots).unwrap_or(u64::MAX),
+        whole: is_whole,
         notes,
         seconds: started.elapsed().as_secs_f64(),
     })

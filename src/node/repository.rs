@@ -134,13 +134,15 @@ struct Picked {
 
 impl Repository {
     /// Reads the heads of all devices and what they name. What could not be read now stays as it
-    /// was seen last. Returns what the user should know.
+    /// was seen last. Returns what the user should know, and whether the newest list of every
+    /// device that was found could be read.
     ///
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
-    pub(super) async fn refresh(&self, inner: &Arc<Inner>) -> Result<Vec<String>, Failure> {
+    pub(super) async fn refresh(&self, inner: &Arc<Inner>) -> Result<(Vec<String>, bool), Failure> {
         let mut state = self.state.lock().await;
-        refresh(&mut state, inner).await
+        let notes = refresh(&mut state, inner).await?;
+        Ok((notes, !state.missing))
     }
 
     /// Looks at the snapshots that are known. Nobody is asked: see [`Self::refresh`].
@@ -156,13 +158,13 @@ impl NodeHandle {
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
     pub async fn snapshots(&self) -> Result<Snapshots, Failure> {
-        let notes = self.inner.repository.refresh(&self.inner).await?;
+        let (notes, is_whole) = self.inner.repository.refresh(&self.inner).await?;
         let in_order = |mut live: Vec<&Live>| -> Vec<SnapshotReport> {
             live.sort_by_key(|live| (live.added.created_ns, live.added.id));
             live.into_iter().map(report).collect()
         };
         let snapshots = self.inner.repository.with_live(in_order).await;
-        Ok(Snapshots { snapshots, notes })
+        Ok(Snapshots { snapshots, whole: is_whole, notes })
     }
 }
 
@@ -232,12 +234,41 @@ async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, F
             Err(why) => {
                 state.missing = true;
                 notes.push(format!("{}: {why}", name.text()));
+                // What was seen before it is better than nothing.
+                let before = known.filter(|_| !state.devices.contains_key(&index));
+                if let Some(before) = before.and_then(|head| seen_before(&keys, head)) {
+                    drop(adopt(state, inner, &keys, name, before, known).await?);
+                }
             }
         }
+    }
+    for (index, number) in unfound(state, inner) {
+        state.missing = true;
+        let name = HeadName { index, is_own: own == Some(index) };
+        notes.push(format!(
+            "{}: another device has seen its number {number}, and it was not found",
+            name.text()
+        ));
     }
     inner.commit_catalog().await?;
     state.merge();
     Ok(notes)
+}
+
+/// The heads that some device has seen a newer record of, with its number.
+fn unfound(state: &State, inner: &Inner) -> BTreeMap<u16, u64> {
+    let mut newest = BTreeMap::new();
+    for (index, of) in &state.devices {
+        let payload = payload_of(&keys(inner, *index), &of.record);
+        for (named, number) in payload.into_iter().flat_map(|payload| payload.devices) {
+            let newest = newest.entry(named).or_insert(0);
+            *newest = number.max(*newest);
+        }
+    }
+    newest.retain(|index, number| {
+        state.devices.get(index).is_none_or(|of| of.record.number() < *number)
+    });
+    newest
 }
 
 /// Which head, as the user is told.
@@ -333,12 +364,25 @@ fn pick(
         }
         Verdict::Behind { .. } | Verdict::None => {}
     }
-    let before = || {
-        let record = seen?.clone();
-        let payload = payload_of(keys, &record)?;
-        Some(Picked { record, payload, agreed: Agreed::default() })
-    };
-    (before(), is_resolved)
+    let picked = known.and_then(|head| seen_before(keys, head));
+    let picked = picked.map(|mut picked| {
+        // Nobody has the first record of an unsent one, and whoever has an older one has answered.
+        picked.agreed.is_doubtful = records.is_empty() && picked.agreed.silent > 0 && !unsent;
+        if picked.agreed.is_doubtful {
+            let silent = picked.agreed.silent;
+            note(format!("none of its {silent} holders answered: this is what was seen last"));
+        }
+        picked
+    });
+    (picked, is_resolved)
+}
+
+/// The record of a head that was seen last. Nobody is counted who may have it.
+fn seen_before(keys: &HeadKeys, head: &KnownHead) -> Option<Picked> {
+    let record = head.seen.record.clone();
+    let payload = payload_of(keys, &record)?;
+    let silent = head.kept.as_ref().map_or(payload.holders.len(), |kept| kept.holders.len());
+    Some(Picked { record, payload, agreed: Agreed { silent, ..Agreed::default() } })
 }
 
 fn payload_of(keys: &HeadKeys, record: &HeadRecord) -> Option<HeadPayload> {
@@ -405,9 +449,17 @@ async fn read_chain(
     read.map_err(|why| format!("its list of snapshots cannot be read: {why}"))
 }
 
-/// Which device this folder is; a new one takes the lowest head that nobody was seen to write.
+/// Which device this folder is; a new one takes the lowest head that nobody was seen to write, and
+/// so does one whose head somebody else was first to write.
 async fn device(inner: &Arc<Inner>, state: &State) -> Result<Device, Failure> {
-    match inner.with_catalog(|catalog| catalog.device()) {
+    let device = inner.with_catalog(|catalog| catalog.device());
+    let writes = |device: &Device| {
+        let head = known_heads(inner).remove(&device.index);
+        let payload =
+            head.and_then(|head| payload_of(&keys(inner, device.index), &head.seen.record));
+        payload.is_some_and(|payload| payload.device == device.id)
+    };
+    match device.filter(writes) {
         Some(device) => Ok(device),
         // Another device may write any head: it would be taken from it.
         None if !state.asked => Err(failures::alone()),
@@ -423,6 +475,8 @@ async fn send(
     wish: HeadWish,
 ) -> Result<HeadStored, Failure> {
     let number = record.number();
+    // Once anybody has it, no other record may ever get its number.
+    inner.commit_catalog().await?;
     let stored = inner.store_head(&keys(inner, index), record, wish).await?;
     if !stored.superseded_by.is_empty() {
         tracing::warn!(number, by = stored.superseded_by.len(), "a newer head is said to be held");

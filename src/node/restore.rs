@@ -24,7 +24,7 @@ use crate::repo::restore::report::{RestoreProgress, RestoreReport};
 use crate::repo::restore::target::{Existing, Target};
 use crate::repo::restore::{RestoreError, RestoreOptions, restore};
 use crate::repo::snapshot::Snapshot;
-use choose::Chosen;
+use choose::{Chosen, Doubt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,14 +96,18 @@ async fn find(
     let started = Instant::now();
     let filter = Filter::new(&request)?;
     tell::note(progress, "looking for the snapshot");
-    let Look { peers, heads, notes, hints } = look(inner).await?;
+    let Look { peers, heads, is_whole, notes, hints } = look(inner).await?;
     if peers == 0 {
         return Err(nobody(&inner.mesh_name));
     }
     let wanted = request.snapshot.clone();
-    let doubtful = heads.iter().any(|head| head.is_doubtful);
+    let doubt = match heads.iter().any(|head| head.is_doubtful) {
+        _ if !is_whole => Doubt::Unread(notes.clone()),
+        true => Doubt::Silent,
+        false => Doubt::None,
+    };
     let chosen =
-        inner.repository.with_live(move |live| choose::choose(&wanted, &live, doubtful)).await?;
+        inner.repository.with_live(move |live| choose::choose(&wanted, &live, &doubt)).await?;
     let patience = Duration::from_secs(request.timeout_s);
     let unread = |why: String| unread(&chosen.id.to_string(), why);
     let plaintext = inner.chunk(&chosen.reference, Kind::Snapshot, patience).await;
@@ -302,8 +306,7 @@ mod tests {
     fn a_pattern_that_cannot_match_is_refused() {
         let includes = vec!["[a".to_owned(), String::new()];
         let request = RestoreRequest { includes, ..RestoreRequest::default() };
-        if let Err(failure) = Filter::new(&request) {
-            assert_eq!(failure.kind, FailureKind::Usage);
-        }
+        let failure = Filter::new(&request).err().unwrap();
+        assert_eq!(failure.kind, FailureKind::Usage);
     }
 }

@@ -84,7 +84,11 @@ impl Service for FakeNode {
             partial: true,
         };
         let snapshots = (0..3).map(|files| SnapshotReport { files, ..snapshot.clone() });
-        Ok(Snapshots { snapshots: snapshots.collect(), notes: vec!["a note".to_owned()] })
+        Ok(Snapshots {
+            snapshots: snapshots.collect(),
+            whole: true,
+            notes: vec!["a note".to_owned()],
+        })
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Recovered {
     pub heads: Vec<HeadReport>,
     /// Snapshots that can be restored, of all devices.
     pub snapshots_total: u64,
+    /// The newest list of every device that was found could be read.
+    #[serde(default)]
+    pub whole: bool,
     /// What else the user should know.
     pub notes: Vec<String>,
     /// Wall time.
@@ -105,6 +108,9 @@ pub struct RestoreDone {
     pub roots: Vec<(String, String)>,
     /// Nothing was written.
     pub dry_run: bool,
+    /// Something could not be read when the snapshot was made, and is not in it.
+    #[serde(default)]
+    pub partial: bool,
     /// Regular files that are there and right.
     pub files: u64,
     /// Folders.

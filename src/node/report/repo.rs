@@ -64,6 +64,9 @@ pub struct BackupDone {
 pub struct Snapshots {
     /// Oldest first.
     pub snapshots: Vec<SnapshotReport>,
+    /// The newest list of every device that was found could be read.
+    #[serde(default)]
+    pub whole: bool,
     /// What the user should know of how they were found.
     pub notes: Vec<String>,
 }

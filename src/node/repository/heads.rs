@@ -76,6 +76,8 @@ pub(in crate::node) struct Look {
     pub(in crate::node) peers: usize,
     /// What can be read, by index.
     pub(in crate::node) heads: Vec<HeadView>,
+    /// The newest list of every device that was found could be read.
+    pub(in crate::node) is_whole: bool,
     /// What the user should know.
     pub(in crate::node) notes: Vec<String>,
     /// Nodes that are thought to hold something of the owner's.
@@ -101,7 +103,7 @@ pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
         let is_enough = is_whole && is_sure;
         if is_enough || Instant::now() >= deadline {
             let peers = inner.shared.watch_peers().borrow().len();
-            return Ok(Look { peers, heads, notes, hints });
+            return Ok(Look { peers, heads, is_whole, notes, hints });
         }
         sleep(LOOK_PAUSE).await;
     }

@@ -1,6 +1,6 @@
 //! One more entry in this device's chain: chunks first, then the head that names them.
 
-use super::{DeviceView, State, device, keys, known_heads, refresh, send};
+use super::{DeviceView, State, device, keys, known_heads, payload_of, refresh, send};
 use crate::core::types::{DeviceId, NodeId};
 use crate::crypto::head::HeadRecord;
 use crate::node::backup::{StoreSink, Stored, Wish, store_all};
@@ -8,7 +8,7 @@ use crate::node::failures;
 use crate::node::heads::HeadWish;
 use crate::node::inner::Inner;
 use crate::node::report::Failure;
-use crate::repo::catalog::{Device, Entry, HeadSeen};
+use crate::repo::catalog::{Device, Entry, HeadSeen, KnownHead};
 use crate::repo::frame::Kind;
 use crate::repo::head::{DEVICES_MAX, HEAD_HOLDERS_MAX, HeadPayload};
 use crate::repo::manifest::chain::{Chain, ChainView};
@@ -26,6 +26,8 @@ pub(in crate::node) struct Published {
     pub(in crate::node) stored: Stored,
     /// How many nodes keep the head; if fewer than were wished for, it is sent again later.
     pub(in crate::node) head_replicas: usize,
+    /// So many of them say that there is a newer one, which another device must have written.
+    pub(in crate::node) superseded: usize,
 }
 
 const READ_AGAIN: &str = "start more of the mesh's nodes, then run the same command again";
@@ -56,7 +58,7 @@ impl super::Repository {
                 refresh(&mut state, inner).await?;
             }
             let own = device(inner, &state).await?;
-            Draft::new(state.lend(), own, inner)?
+            Draft::new(state.lend(), own, inner, wish.replicas)?
         };
         let own = draft.own;
         let keys = Arc::clone(&inner.keys);
@@ -73,7 +75,6 @@ impl super::Repository {
             let why = "somebody else wrote this device's head meanwhile";
             return Err(failures::repository(why, "run the same command again"));
         }
-        inner.commit_catalog().await?;
         let held_by = draft.holders.iter().copied();
         let held_by = held_by.filter(|node| inner.shared.is_connected(node)).collect();
         let mut state = self.state.lock().await;
@@ -81,9 +82,10 @@ impl super::Repository {
         drop(state);
         let head = HeadWish { replicas: wish.replicas, held_by, patience: wish.patience };
         let kept = send(inner, own.index, record, head).await?;
-        match kept.holders.len() {
-            0 => Err(failures::head_short(wish.patience, kept.superseded_by.len())),
-            head_replicas => Ok(Published { stored, head_replicas }),
+        match (kept.holders.len(), kept.superseded_by.len()) {
+            (0, 0) => Err(failures::head_short(wish.patience)),
+            (0, superseded) => Err(failures::head_superseded(superseded)),
+            (head_replicas, superseded) => Ok(Published { stored, head_replicas, superseded }),
         }
     }
 }
@@ -101,10 +103,12 @@ struct Draft {
     /// Who keeps it.
     holders: Vec<NodeId>,
     hints: Vec<Hint>,
+    /// Something that it names has too few holders: one of them gone would take the whole chain.
+    is_thin: bool,
 }
 
 impl Draft {
-    fn new(mut state: State, own: Device, inner: &Inner) -> Result<Self, Failure> {
+    fn new(mut state: State, own: Device, inner: &Inner, replicas: u8) -> Result<Self, Failure> {
         let generation = inner.keys.generation;
         let known = known_heads(inner).remove(&own.index);
         let (chain, view, before) = match (state.devices.remove(&own.index), &known) {
@@ -124,15 +128,18 @@ impl Draft {
                 return Err(failures::repository(why, READ_AGAIN));
             }
         };
+        let is_thin =
+            known.as_ref().is_some_and(|known| is_thin(inner, own.index, known, replicas));
         let holders = known.and_then(|head| head.kept).map(|kept| kept.holders);
         let hints = hints(inner);
         let holders = holders.unwrap_or_default();
-        Ok(Self { state, own, generation, chain, view, before, holders, hints })
+        Ok(Self { state, own, generation, chain, view, before, holders, hints, is_thin })
     }
 
-    /// Seals one entry, and a checkpoint before it where the head has no more room.
+    /// Seals one entry, and a checkpoint before it where the head has no more room, or in place of
+    /// what too few nodes hold: all of it is known, and is stored anew with this entry.
     fn add(&mut self, sealer: &mut Sealer<'_, StoreSink>, body: Body) -> Result<(), Failure> {
-        if self.chain.needs_checkpoint() {
+        if self.chain.needs_checkpoint() || std::mem::take(&mut self.is_thin) {
             self.state.merge();
             let Device { id, index } = self.own;
             self.state.merged.add_device(index, id, &self.view);
@@ -203,6 +210,18 @@ impl Draft {
         state.asked |= asked;
         state.merge();
     }
+}
+
+/// Whether anything that this device's head names has fewer than `replicas` holders.
+fn is_thin(inner: &Inner, index: u16, known: &KnownHead, replicas: u8) -> bool {
+    let payload = payload_of(&keys(inner, index), &known.seen.record);
+    payload.is_some_and(|payload| {
+        let checkpoint = payload.checkpoint.iter().map(|(_, reference)| reference.id);
+        let mut named = checkpoint.chain(payload.recent.iter().map(|reference| reference.id));
+        inner.with_catalog(|catalog| {
+            named.any(|id| catalog.holders_of(&id).len() < usize::from(replicas))
+        })
+    })
 }
 
 /// The connected nodes that have something of the owner's.

@@ -19,22 +19,32 @@ pub(super) struct Chosen {
     pub(super) index: u16,
 }
 
+/// Why there may be other snapshots than those that are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// There are none.
+    None,
+    /// Few of a head's holders answered.
+    Silent,
+    /// The list of a device could not be read, for these reasons.
+    Unread(Vec<String>),
+}
+
 /// The snapshot that `wanted` names: `latest` is the newest of all devices that is no single file;
-/// anything else is how an id begins. `doubtful` says that there may be a newer one: then the user
-/// has to name one.
+/// anything else is how an id begins. Where there may be a newer one the user has to name one.
 ///
 /// # Errors
 /// A [`Failure`] where there is none, or several are meant.
-pub(super) fn choose(wanted: &str, live: &[&Live], doubtful: bool) -> Result<Chosen, Failure> {
+pub(super) fn choose(wanted: &str, live: &[&Live], doubt: &Doubt) -> Result<Chosen, Failure> {
     if wanted == LATEST {
-        return latest(live, doubtful);
+        return latest(live, doubt);
     }
     let wanted = wanted.to_ascii_lowercase();
     let meant: Vec<&&Live> =
         live.iter().filter(|live| live.added.id.to_string().starts_with(&wanted)).collect();
     match meant.as_slice() {
         [one] if !wanted.is_empty() => Ok(chosen(one)),
-        [] => Err(refused("there is no such snapshot".to_owned(), live.len())),
+        [] => Err(missing("there is no such snapshot", live.len(), doubt)),
         several => {
             let names: Vec<String> =
                 several.iter().take(NAMED_MAX).map(|live| short(live)).collect();
@@ -45,17 +55,22 @@ pub(super) fn choose(wanted: &str, live: &[&Live], doubtful: bool) -> Result<Cho
     }
 }
 
-fn latest(live: &[&Live], doubtful: bool) -> Result<Chosen, Failure> {
+fn latest(live: &[&Live], doubt: &Doubt) -> Result<Chosen, Failure> {
     let backups = live.iter().filter(|live| !live.added.put);
     let newest = backups.max_by_key(|live| (live.added.created_ns, live.added.id));
-    let newest = newest.ok_or_else(|| refused("there are no snapshots".to_owned(), live.len()))?;
-    if !doubtful {
-        return Ok(chosen(newest));
-    }
+    let newest = newest.ok_or_else(|| missing("there are no snapshots", live.len(), doubt))?;
+    let why = match doubt {
+        Doubt::None => return Ok(chosen(newest)),
+        Doubt::Silent => {
+            "too few of the nodes that keep a device's head answered: there may be a newer one"
+                .to_owned()
+        }
+        Doubt::Unread(notes) => format!("a newer one may be hidden: {}", notes.join("; ")),
+    };
     Err(Failure::new(
         FailureKind::Partial,
         "it is not certain which snapshot is the latest",
-        "fewer than half of the nodes that keep a device's head answered: there may be a newer one",
+        why,
         format!(
             "start more of the mesh's nodes and run it again, or name the newest that is known: \
              `quloud restore {}`",
@@ -72,6 +87,17 @@ fn chosen(live: &Live) -> Chosen {
 fn short(live: &Live) -> String {
     let id = live.added.id.to_string();
     id.get(..8).unwrap_or(&id).to_owned()
+}
+
+/// There is none that is meant: or it is in a list that could not be read.
+fn missing(why: &str, known: usize, doubt: &Doubt) -> Failure {
+    let Doubt::Unread(notes) = doubt else { return refused(why.to_owned(), known) };
+    Failure::new(
+        FailureKind::NotEnoughHolders,
+        "nothing was restored",
+        format!("{why} among those that can be read; {}", notes.join("; ")),
+        "start more of the mesh's nodes, then run the same command again",
+    )
 }
 
 fn refused(why: String, known: usize) -> Failure {
@@ -111,8 +137,8 @@ mod tests {
         Live { added, index: 3, device: DeviceId::from_bytes([0; 16]) }
     }
 
-    fn name(wanted: &str, live: &[&Live], doubtful: bool) -> Result<u8, FailureKind> {
-        let chosen = choose(wanted, live, doubtful);
+    fn name(wanted: &str, live: &[&Live], doubt: &Doubt) -> Result<u8, FailureKind> {
+        let chosen = choose(wanted, live, doubt);
         chosen.map(|chosen| chosen.id.as_bytes()[0]).map_err(|failure| failure.kind)
     }
 
@@ -120,13 +146,19 @@ mod tests {
     fn latest_is_the_newest_backup_and_a_prefix_means_one_snapshot() {
         let all = [live(0xa1, 5, false), live(0xa2, 9, false), live(0xb1, 12, true)];
         let all: Vec<&Live> = all.iter().collect();
-        assert_eq!(name("latest", &all, false), Ok(0xa2));
-        assert_eq!(name("latest", &all, true), Err(FailureKind::Partial));
-        assert_eq!(name("A1", &all, true), Ok(0xa1), "whoever names it has chosen");
-        assert_eq!(name("b", &all, false), Ok(0xb1));
-        for wanted in ["a", "", "c", "latests"] {
-            assert_eq!(name(wanted, &all, false), Err(FailureKind::Usage), "{wanted:?}");
+        let (none, unread) = (Doubt::None, Doubt::Unread(vec!["it was forked".to_owned()]));
+        assert_eq!(name("latest", &all, &none), Ok(0xa2));
+        for doubt in [&Doubt::Silent, &unread] {
+            assert_eq!(name("latest", &all, doubt), Err(FailureKind::Partial));
+            assert_eq!(name("A1", &all, doubt), Ok(0xa1), "whoever names it has chosen");
         }
-        assert_eq!(name("latest", &all[2..], false), Err(FailureKind::Usage));
+        assert_eq!(name("b", &all, &none), Ok(0xb1));
+        for wanted in ["a", "", "c", "latests"] {
+            assert_eq!(name(wanted, &all, &none), Err(FailureKind::Usage), "{wanted:?}");
+        }
+        assert_eq!(name("latest", &all[2..], &none), Err(FailureKind::Usage));
+        assert_eq!(name("latest", &all[2..], &unread), Err(FailureKind::NotEnoughHolders));
+        let failure = choose("c", &all, &unread).err().unwrap();
+        assert!(failure.why.contains("it was forked"), "{failure:?}");
     }
 }

@@ -81,6 +81,7 @@ pub(super) fn done(
         head: job.head.clone(),
         roots: roots(job),
         dry_run: job.request.dry_run,
+        partial: job.snapshot.partial,
         files: report.files,
         folders: report.folders,
         others: report.others,

@@ -32,7 +32,7 @@ pub(super) fn folder(node: &TestNode) -> PathBuf {
     path
 }
 
-fn request(path: &Path, replicas: u8, timeout_s: u64) -> BackupRequest {
+pub(super) fn request(path: &Path, replicas: u8, timeout_s: u64) -> BackupRequest {
     let paths = vec![path.to_owned()];
     BackupRequest { paths, replicas, timeout_s, ..BackupRequest::default() }
 }

@@ -1,6 +1,6 @@
 //! The words on a new machine: heads, snapshots, files.
 
-use super::backup::{backup, folder, mesh, records};
+use super::backup::{backup, folder, mesh, records, request};
 use super::*;
 use crate::node::datadir::recover as recover_folder;
 use crate::node::report::{
@@ -138,7 +138,66 @@ async fn a_recovered_device_takes_a_free_head_or_the_one_that_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn latest_is_not_guessed_while_most_holders_of_a_head_are_silent() {
+async fn two_devices_recovered_at_once_end_on_two_heads() {
+    let (mut owner, holders) = mesh(2).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 2).await;
+    owner.stop().await;
+    let (second, third) = (machine(1, &holders[0]).await, machine(1, &holders[1]).await);
+    for device in [&second, &third] {
+        assert_eq!(recover(device, None).await.unwrap().index, 1, "nobody has published yet");
+    }
+    backup(&second, &path, 2).await;
+    backup(&third, &path, 2).await;
+    let numbers = [0, 1, 2].map(|index| records(&second, index));
+    for records in futures::future::join_all(numbers).await {
+        assert_eq!(records.iter().map(HeadRecord::number).collect::<Vec<_>>(), [1]);
+    }
+    assert_eq!(recover(&second, None).await.unwrap().snapshots_total, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_too_few_hold_is_stored_anew_by_the_next_backup() {
+    let (mut owner, mut holders) = mesh(1).await;
+    let path = folder(&owner);
+    let short = end(owner.handle().backup(request(&path, 2, 2))).await.unwrap();
+    assert_eq!(short.replicas, 1, "{short:?}");
+    let second = TestNode::started(9, Some(&owner)).await;
+    owner.status_until(|status| status.peers == 2).await;
+    assert_eq!(backup(&owner, &path, 2).await.replicas, 2);
+    owner.stop().await;
+    holders[0].stop().await;
+    let new = machine(1, &second).await;
+    let found = recover(&new, None).await.unwrap();
+    assert_eq!((found.snapshots_total, found.whole), (2, true), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latest_is_not_guessed_while_a_head_that_another_names_is_not_found() {
+    let (mut owner, mut holders) = mesh(1).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 1).await;
+    let far = TestNode::started(9, Some(&holders[0])).await;
+    owner.stop().await;
+    let second = machine(1, &holders[0]).await;
+    second.status_until(|status| status.peers == 2).await;
+    recover(&second, None).await.unwrap();
+    let made = backup(&second, &path, 2).await;
+    holders[0].stop().await;
+
+    let new = machine(1, &far).await;
+    let found = recover(&new, None).await.unwrap();
+    assert_eq!((found.heads.len(), found.whole), (1, false), "{found:?}");
+    assert!(found.notes.iter().any(|note| note.contains("device 0")), "{found:?}");
+    let target = new.folder.path().join("back");
+    let failure = restore(&new, wanted(&target)).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Partial, "{failure:?}");
+    let named = RestoreRequest { snapshot: made.snapshot[..8].to_owned(), ..wanted(&target) };
+    assert_eq!(restore(&new, named).await.unwrap().files, 41);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latest_is_not_guessed_while_most_most_holders_of_a_head_are_silent() {
     let (mut owner, mut holders) = mesh(3).await;
     let path = folder(&owner);
     backup(&owner, &path, 3).await;
