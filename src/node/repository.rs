@@ -8,10 +8,14 @@
 //! data folder: so what was seen is there without a mesh, too. A head of this device stands there
 //! before it is sent. Whatever breaks off then, the same record is sent later, and no other one
 //! ever gets its number.
+//!
+//! How far a look at the heads goes, and why that is enough: see `ask`.
 
+mod ask;
 mod heads;
 mod publish;
 
+pub(super) use ask::look_around;
 pub(super) use heads::{HeadView, Look, look};
 pub(super) use publish::{Published, now_ns};
 
@@ -19,33 +23,23 @@ use super::failures;
 use super::handle::NodeHandle;
 use super::heads::{HeadStored, HeadWish, HeadsFound};
 use super::inner::Inner;
+use super::put::seconds_since_1970;
 use super::report::{Failure, SnapshotReport, Snapshots};
-use crate::core::types::{DeviceId, NodeId};
+use crate::core::types::{DeviceId, NodeId, SnapshotId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
-use crate::repo::catalog::{Device, Entry, HeadKept, HeadSeen, KnownHead};
+use crate::repo::catalog::{Device, Entry, HeadKept, HeadSeen, JobId, KnownHead, SnapshotDue};
 use crate::repo::frame::Kind;
 use crate::repo::head::{HeadPayload, Linked, Verdict, judge};
 use crate::repo::manifest::chain::{Chain, ChainView, Seen};
 use crate::repo::manifest::merge::{Coverage, Live, Merged};
 use crate::repo::reference::ChunkRef;
+use ask::{Asked, Breadth, Warnings, ask};
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{sleep, timeout};
-
-/// Heads of one question: all that a new device looks for at once.
-const INDEXES: u16 = 32;
-
-/// Beside the heads that are known, so many that nobody wrote yet are asked for.
-const INDEXES_AHEAD: u16 = 2;
-
-/// How long the heads may take.
-const HEADS_PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long a node that has just started waits for the first peer.
-const PEERS_PATIENCE: Duration = Duration::from_secs(5);
+use tokio::time::sleep;
 
 /// How long a manifest chunk may take.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
@@ -65,6 +59,8 @@ pub(super) struct Repository {
     /// Whoever publishes has it until the head is sent.
     turn: Mutex<()>,
     state: Mutex<State>,
+    /// What speaks against the heads, as of the last look at all of them.
+    warnings: Warnings,
 }
 
 #[derive(Default)]
@@ -133,16 +129,54 @@ struct Picked {
 }
 
 impl Repository {
-    /// Reads the heads of all devices and what they name. What could not be read now stays as it
-    /// was seen last. Returns what the user should know, and whether the newest list of every
-    /// device that was found could be read.
+    /// Reads the heads of all devices and what they name, those of devices that were never heard of
+    /// too. What could not be read now stays as it was seen last. Returns what the user should
+    /// know, and whether the newest list of every device that was found could be read.
     ///
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
     pub(super) async fn refresh(&self, inner: &Arc<Inner>) -> Result<(Vec<String>, bool), Failure> {
         let mut state = self.state.lock().await;
-        let notes = refresh(&mut state, inner).await?;
+        let notes = refresh(&mut state, inner, Breadth::Everyone).await?;
         Ok((notes, !state.missing))
+    }
+
+    /// As [`Self::refresh`], of the devices that are known alone, where that will do: for what
+    /// only adds to them. Takes a few round trips.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub(super) async fn refresh_known(
+        &self,
+        inner: &Arc<Inner>,
+    ) -> Result<(Vec<String>, bool), Failure> {
+        let mut state = self.state.lock().await;
+        let breadth = ask::breadth(inner);
+        let notes = refresh(&mut state, inner, breadth).await?;
+        Ok((notes, !state.missing))
+    }
+
+    /// Which of the files that are due are named already.
+    ///
+    /// # Errors
+    /// As [`Self::refresh`].
+    pub(super) async fn named(
+        &self,
+        inner: &Arc<Inner>,
+        due: &[SnapshotDue],
+    ) -> Result<Vec<(JobId, SnapshotId)>, Failure> {
+        let mut state = self.state.lock().await;
+        if !state.asked {
+            let breadth = ask::breadth(inner);
+            refresh(&mut state, inner, breadth).await?;
+        }
+        let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.id);
+        let mine = |live: &&Live| live.added.put && Some(live.device) == own;
+        // To the nanosecond: no two puts of a device begin at once.
+        let began = state.merged.live().filter(mine);
+        let began: BTreeMap<i64, SnapshotId> =
+            began.map(|live| (live.added.created_ns, live.added.id)).collect();
+        Ok(due.iter().filter_map(|due| Some((due.job, *began.get(&due.began_ns)?))).collect())
     }
 
     /// Looks at the snapshots that are known. Nobody is asked: see [`Self::refresh`].
@@ -168,7 +202,8 @@ impl NodeHandle {
     }
 }
 
-fn report(live: &Live) -> SnapshotReport {
+/// For the user.
+pub(super) fn report(live: &Live) -> SnapshotReport {
     let added = &live.added;
     let mut roots: Vec<String> =
         added.roots.iter().map(|root| String::from_utf8_lossy(root).into_owned()).collect();
@@ -204,13 +239,26 @@ fn known_heads(inner: &Inner) -> BTreeMap<u16, KnownHead> {
     })
 }
 
-async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, Failure> {
-    let known = known_heads(inner);
-    let mut notes = Vec::new();
-    let indexes = indexes(&known);
-    let found = ask(inner, &indexes, &known, &mut notes).await?;
+async fn refresh(
+    state: &mut State,
+    inner: &Arc<Inner>,
+    breadth: Breadth,
+) -> Result<Vec<String>, Failure> {
+    let asked = ask(inner, breadth).await?;
+    learn(state, inner, asked).await
+}
+
+/// Takes over what was heard.
+async fn learn(
+    state: &mut State,
+    inner: &Arc<Inner>,
+    asked: Asked,
+) -> Result<Vec<String>, Failure> {
+    let Asked { breadth, indexes, before, found, mut notes } = asked;
     state.asked |= found.is_some();
+    let is_heard = found.is_some();
     let found = found.unwrap_or_default();
+    let known = known_heads(inner);
     let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
     state.missing = false;
     state.agreed.clear();
@@ -219,6 +267,11 @@ async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, F
         let known = known.get(&index);
         if found.records.iter().any(|(_, record)| record.id() == keys.id()) {
             state.taken.insert(index);
+        }
+        if known.map(|head| &head.seen) != before.get(&index).map(|head| &head.seen) {
+            // It was written or read anew since it was asked for: what was heard is of before.
+            state.missing |= !state.devices.contains_key(&index);
+            continue;
         }
         let name = HeadName { index, is_own: own == Some(index) };
         let (picked, is_resolved) = pick(&keys, name, &found, known, &mut notes);
@@ -249,6 +302,12 @@ async fn refresh(state: &mut State, inner: &Arc<Inner>) -> Result<Vec<String>, F
             "{}: another device has seen its number {number}, and it was not found",
             name.text()
         ));
+    }
+    if is_heard {
+        inner.repository.warnings.learn(breadth, &notes);
+        if breadth == Breadth::Everyone {
+            inner.record(Entry::LookedAround { at: seconds_since_1970() })?;
+        }
     }
     inner.commit_catalog().await?;
     state.merge();
@@ -283,41 +342,6 @@ impl HeadName {
         let Self { index, is_own } = self;
         if is_own { "this device's head".to_owned() } else { format!("the head of device {index}") }
     }
-}
-
-/// Which heads are asked for: all that a new device looks for; later those that are known, and the
-/// next ones.
-fn indexes(known: &BTreeMap<u16, KnownHead>) -> Vec<u16> {
-    let Some(last) = known.keys().next_back() else { return (0..INDEXES).collect() };
-    let ahead = (1..=INDEXES_AHEAD).filter_map(|more| last.checked_add(more));
-    known.keys().copied().chain(ahead).take(usize::from(INDEXES)).collect()
-}
-
-/// Asks everyone; `None` where nobody is there.
-async fn ask(
-    inner: &Arc<Inner>,
-    indexes: &[u16],
-    known: &BTreeMap<u16, KnownHead>,
-    notes: &mut Vec<String>,
-) -> Result<Option<HeadsFound>, Failure> {
-    if !somebody_is_there(inner).await {
-        notes.push("no other node is connected: this is what was seen last".to_owned());
-        return Ok(None);
-    }
-    let all: Vec<HeadKeys> = indexes.iter().map(|index| keys(inner, *index)).collect();
-    let holders = |(index, head): (&u16, &KnownHead)| {
-        let kept = head.kept.as_ref()?;
-        Some((keys(inner, *index).id(), kept.holders.clone()))
-    };
-    let holders = known.iter().filter_map(holders).collect();
-    inner.find_heads(&all, &holders, 0, HEADS_PATIENCE).await.map(Some)
-}
-
-/// Waits for the first peer, if there is none yet.
-async fn somebody_is_there(inner: &Inner) -> bool {
-    let mut peers = inner.shared.watch_peers();
-    let first = peers.wait_for(|peers| !peers.is_empty());
-    matches!(timeout(PEERS_PATIENCE, first).await, Ok(Ok(_)))
 }
 
 /// Which record of a head counts. One that this device has seen is never given up for an older one

@@ -15,8 +15,8 @@ mod state;
 mod tests;
 
 pub use entry::{
-    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted, TooLong,
-    UnknownEntry,
+    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
+    SnapshotDue, TooLong, UnknownEntry,
 };
 pub use state::{Job, KnownHead};
 
@@ -221,6 +221,11 @@ impl Catalog {
         roots
     }
 
+    /// Files that were put and that no snapshot names yet, oldest first.
+    pub fn snapshots_due(&self) -> impl Iterator<Item = &SnapshotDue> {
+        self.state.due()
+    }
+
     /// Which device of the owner this folder is, once it has written anything.
     pub fn device(&self) -> Option<Device> {
         self.state.device()
@@ -229,6 +234,11 @@ impl Catalog {
     /// The newest record of each head that was seen or made, by generation and index.
     pub fn heads(&self) -> impl Iterator<Item = &KnownHead> {
         self.state.heads()
+    }
+
+    /// When all nodes were last asked for the heads of all devices: seconds since 1970.
+    pub fn looked_around(&self) -> Option<u64> {
+        self.state.looked_around()
     }
 
     /// Who acknowledged this chunk, with the store it has now.
@@ -294,6 +304,9 @@ impl Catalog {
         for root in self.state.roots() {
             append(&mut fresh, |out| root.encode_done(out))?;
         }
+        for due in self.state.due() {
+            append(&mut fresh, |out| due.encode(out))?;
+        }
         self.copy_heads(&mut fresh)?;
         self.copy_acks(&mut fresh)?;
         fresh.put_in_place(&self.path)?;
@@ -314,6 +327,9 @@ impl Catalog {
             if let Some(kept) = kept {
                 append(fresh, |out| kept.encode(out))?;
             }
+        }
+        if let Some(at) = self.state.looked_around() {
+            append(fresh, |out| Entry::LookedAround { at }.encode(out))?;
         }
         Ok(())
     }

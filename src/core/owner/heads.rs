@@ -11,8 +11,9 @@
 //!
 //! A head is **settled** by those who are thought to keep it: when more than half of them, and at
 //! least [`SETTLED_MIN`], served records of it. Nobody else is asked for it then, and nothing of it
-//! stands on a topic. All others are asked for on their topics: at once where nobody is known, else
-//! when those who are have had [`KNOWN_FIRST`].
+//! stands on a topic; where all heads are settled, who still owes an answer has [`QUIET`] for it.
+//! All others are asked for on their topics: at once where nobody is known, else when those who are
+//! have had [`KNOWN_FIRST`].
 //!
 //! Whoever answers first must not end the question for the others: it goes on for [`LISTEN`] after
 //! the last request on a topic, and a peer that subscribes meanwhile gets one of its own. Only what
@@ -214,6 +215,9 @@ impl Question {
     fn ends_at(&self, now: Time) -> Option<Time> {
         let waits = self.nodes.values().filter_map(Asked::waits_until).max();
         let mut end = waits.filter(|until| *until > now).unwrap_or(now);
+        if self.wanted.iter().all(Wanted::is_settled) {
+            return Some(end.min(self.news.after(QUIET)));
+        }
         for head in self.wanted.iter().filter(|head| !head.is_settled()) {
             let published = head.published.filter(|_| self.is_heard)?;
             let last = head.again.map_or(published, |again| published.max(again));

@@ -44,7 +44,7 @@ pub(super) async fn find(
         let newest = newest.map(|live| (live.added.id, live.added.reference.duplicate()));
         (newest, others(&live, &all, own))
     };
-    let (mut notes, _) = inner.repository.refresh(inner).await?;
+    let (mut notes, _) = inner.repository.refresh_known(inner).await?;
     let (newest, others) = inner.repository.with_live(newest).await;
     let Some((id, at)) = newest else { return Ok((None, others, notes)) };
     let read = inner.chunk(&at, Kind::Snapshot, CHUNK_PATIENCE).await;

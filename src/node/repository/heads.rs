@@ -1,6 +1,6 @@
 //! Which heads there are, how far they can be trusted, and which one this device writes.
 
-use super::{Agreed, DeviceView, State, keys, known_heads, payload_of, refresh};
+use super::{Agreed, Breadth, DeviceView, State, keys, known_heads, payload_of, refresh};
 use crate::core::types::{DeviceId, NodeId};
 use crate::node::inner::Inner;
 use crate::node::report::{Failure, FailureKind, HeadReport};
@@ -96,7 +96,7 @@ pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
     let deadline = Instant::now() + LOOK_PATIENCE;
     loop {
         let mut state = inner.repository.state.lock().await;
-        let notes = refresh(&mut state, inner).await?;
+        let notes = refresh(&mut state, inner, Breadth::Everyone).await?;
         let (heads, hints, is_whole) = (state.views(inner), state.hints(), !state.missing);
         drop(state);
         let is_sure = !heads.is_empty() && !heads.iter().any(|head| head.is_doubtful);

@@ -1,6 +1,6 @@
 //! One more entry in this device's chain: chunks first, then the head that names them.
 
-use super::{DeviceView, State, device, keys, known_heads, payload_of, refresh, send};
+use super::{DeviceView, State, ask, device, keys, known_heads, payload_of, refresh, send};
 use crate::core::types::{DeviceId, NodeId};
 use crate::crypto::head::HeadRecord;
 use crate::node::backup::{StoreSink, Stored, Wish, store_all};
@@ -55,7 +55,7 @@ impl super::Repository {
         let mut draft = {
             let mut state = self.state.lock().await;
             if !state.asked {
-                refresh(&mut state, inner).await?;
+                refresh(&mut state, inner, ask::breadth(inner)).await?;
             }
             let own = device(inner, &state).await?;
             Draft::new(state.lend(), own, inner, wish.replicas)?

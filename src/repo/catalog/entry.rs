@@ -4,8 +4,10 @@
 //! texts with their length as a `u16` in front. Entries follow each other without a gap; what
 //! encloses them says where they end.
 
+mod due;
 mod head;
 
+pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
 
 use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};
@@ -101,6 +103,15 @@ pub enum Entry {
     HeadSeen(HeadSeen),
     /// That record is held by as many as were wished for, or was served by these.
     HeadKept(HeadKept),
+    /// A file was put, and is to be named by a snapshot. Stands before its [`Self::PutDone`].
+    SnapshotDue(SnapshotDue),
+    /// It is, or never can be.
+    SnapshotDone(JobId),
+    /// All nodes were asked for the heads of all devices.
+    LookedAround {
+        /// When: seconds since 1970.
+        at: u64,
+    },
 }
 
 /// A put that was given up.
@@ -128,6 +139,9 @@ const JOB_DROPPED: u8 = 8;
 const DEVICE: u8 = 9;
 const HEAD_SEEN: u8 = 10;
 const HEAD_KEPT: u8 = 11;
+const LOOKED_AROUND: u8 = 20;
+const SNAPSHOT_DUE: u8 = 21;
+const SNAPSHOT_DONE: u8 = 22;
 
 /// A text does not fit its length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -178,6 +192,17 @@ impl Entry {
                 Ok(())
             }
             Self::HeadKept(kept) => kept.encode(out),
+            Self::SnapshotDue(due) => due.encode(out),
+            Self::SnapshotDone(job) => {
+                out.push(SNAPSHOT_DONE);
+                out.extend_from_slice(&job.0.to_le_bytes());
+                Ok(())
+            }
+            Self::LookedAround { at } => {
+                out.push(LOOKED_AROUND);
+                out.extend_from_slice(&at.to_le_bytes());
+                Ok(())
+            }
         }
     }
 
@@ -213,6 +238,9 @@ impl Entry {
             DEVICE => Device::decode(from).map(Self::Device),
             HEAD_SEEN => HeadSeen::decode(from).map(Self::HeadSeen),
             HEAD_KEPT => HeadKept::decode(from).map(Self::HeadKept),
+            SNAPSHOT_DUE => SnapshotDue::decode(from).map(Self::SnapshotDue),
+            SNAPSHOT_DONE => Some(Self::SnapshotDone(JobId(from.number()?))),
+            LOOKED_AROUND => Some(Self::LookedAround { at: from.number()? }),
             JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
                 job: JobId(from.number()?),
                 path: PathBuf::new(),
@@ -416,6 +444,17 @@ pub(super) mod tests {
         }
     }
 
+    pub(in super::super) fn due(job: u64) -> SnapshotDue {
+        SnapshotDue {
+            job: JobId(job),
+            began_ns: -6,
+            replicas: 3,
+            partial: true,
+            new_bytes: 1 << 43,
+            entries: vec![7; 70].into(),
+        }
+    }
+
     pub(in super::super) fn acked(chunk: u32, node: u8, epoch: u8) -> ChunkAcked {
         let mut id = [0; 32];
         id[..4].copy_from_slice(&chunk.to_be_bytes());
@@ -453,6 +492,9 @@ pub(super) mod tests {
             Entry::Device(Device { id: DeviceId::from_bytes([3; 16]), index: 7 }),
             Entry::HeadSeen(head(2, 1)),
             Entry::HeadKept(kept(2, 1)),
+            Entry::LookedAround { at: 1_800_000_004 },
+            Entry::SnapshotDue(due(10)),
+            Entry::SnapshotDone(JobId(11)),
         ]
     }
 
@@ -473,6 +515,10 @@ pub(super) mod tests {
             assert_eq!(format!("{back:?}"), format!("{entry:?}"));
             if let (Entry::PutDone(a), Entry::PutDone(b)) = (&back, &entry) {
                 assert_eq!(a.capability.ck.expose(), b.capability.ck.expose());
+            }
+            if let (Entry::SnapshotDue(a), Entry::SnapshotDue(b)) = (&back, &entry) {
+                let rest = |due: &SnapshotDue| (due.replicas, due.partial, due.new_bytes);
+                assert_eq!((rest(a), &a.entries), (rest(b), &b.entries));
             }
         }
         assert!(rest.is_empty());
@@ -501,13 +547,15 @@ pub(super) mod tests {
     fn no_secret_is_printed() {
         let text = format!("{:?}", Entry::PutDone(root(1)));
         assert!(text.contains("ChunkKey(..)") && !text.contains("7, 7"), "{text}");
+        let text = format!("{:?}", Entry::SnapshotDue(due(1)));
+        assert!(!text.contains("7, 7"), "{text}");
     }
 
     proptest! {
         #[test]
         fn any_bytes_decode_or_fail_cleanly(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            tag in 0..13_u8,
+            tag in 0..24_u8,
         ) {
             let _ = Entry::decode(&mut bytes.as_slice());
             if let Some(first) = bytes.first_mut() {

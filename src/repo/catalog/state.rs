@@ -5,6 +5,7 @@
 
 use super::entry::{
     ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
+    SnapshotDue,
 };
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use std::collections::BTreeMap;
@@ -77,6 +78,10 @@ pub(super) struct State {
     device: Option<Device>,
     /// By generation and index.
     heads: BTreeMap<(u32, u16), KnownHead>,
+    /// Files that were put and have no snapshot yet.
+    due: BTreeMap<JobId, SnapshotDue>,
+    /// See [`Entry::LookedAround`].
+    looked_around: Option<u64>,
 }
 
 impl State {
@@ -121,6 +126,12 @@ impl State {
                     head.kept = Some(kept);
                 }
             }
+            Entry::SnapshotDue(due) => {
+                self.saw(due.job);
+                self.due.insert(due.job, due);
+            }
+            Entry::SnapshotDone(job) => drop(self.due.remove(&job)),
+            Entry::LookedAround { at } => self.looked_around = Some(at),
         }
     }
 
@@ -139,6 +150,14 @@ impl State {
 
     pub(super) fn heads(&self) -> impl Iterator<Item = &KnownHead> {
         self.heads.values()
+    }
+
+    pub(super) fn due(&self) -> impl Iterator<Item = &SnapshotDue> {
+        self.due.values()
+    }
+
+    pub(super) fn looked_around(&self) -> Option<u64> {
+        self.looked_around
     }
 
     /// The latest word on a file is the one that counts.
@@ -197,7 +216,8 @@ impl State {
         let acks = self.current.keys().map(|node| self.chunks_held_by(node)).sum::<u64>();
         let kept = self.heads.values().filter(|head| head.kept.is_some()).count() as u64;
         let heads = self.heads.len() as u64 + kept + u64::from(self.device.is_some());
-        jobs + self.roots.len() as u64 + self.dropped.len() as u64 + acks + heads
+        let due = self.due.len() as u64 + u64::from(self.looked_around.is_some());
+        jobs + self.roots.len() as u64 + self.dropped.len() as u64 + acks + heads + due
     }
 
     /// The store that this node acknowledged with last.
@@ -294,7 +314,7 @@ fn counting(
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::{acked, dropped, head, kept, root, started};
+    use super::super::entry::tests::{acked, dropped, due, head, kept, root, started};
     use super::*;
     use proptest::prelude::*;
 
@@ -366,6 +386,16 @@ mod tests {
         assert_eq!(state.entries(), 3);
         state.apply(Entry::HeadSeen(head(2, 6)));
         assert!(state.heads().all(|head| head.kept.is_none()), "nobody has the new one yet");
+    }
+
+    #[test]
+    fn a_snapshot_is_due_until_it_is_done() {
+        let mut state = State::default();
+        (3..6).for_each(|job| state.apply(Entry::SnapshotDue(due(job))));
+        state.apply(Entry::SnapshotDone(JobId(4)));
+        state.apply(Entry::SnapshotDone(JobId(9)));
+        assert_eq!(state.due().map(|due| due.job.0).collect::<Vec<_>>(), [3, 5]);
+        assert_eq!((state.entries(), state.next_job()), (2, JobId(6)));
     }
 
     #[test]

@@ -1,0 +1,260 @@
+//! Whom a look at the heads asks, and for which of them.
+//!
+//! What a backup needs is quick: the heads that are **known**, of those who are known to keep them,
+//! on their streams. It ends when most of these have answered, and a moment was given to the
+//! others. For heads that nobody wrote yet, which a new device would write, **everyone** has to be
+//! asked on the topics, and be listened to for a while.
+//!
+//! Why the known ones are enough for what only adds snapshots:
+//! - Whoever writes a head asks those first who keep the record before it, and most of them have to
+//!   be away for a newer record to be kept by none of those who are asked. So a newer record of this
+//!   device's own head, which a copy of its folder or a second device under its index made, is
+//!   seen; and where it is not, its holders turn down what this device publishes as superseded.
+//!   Nothing is judged more mildly: a fork, a rollback, and a head of which few holders answered
+//!   are told in both cases.
+//! - A device that nobody here has heard of takes nothing away by adding its own: snapshots merge
+//!   in any order, and each device writes a head of its own.
+//!
+//! Whatever depends on knowing all devices asks everyone: the list of snapshots, recovery, the
+//! choice of a head, and what lets chunks go. Besides, everyone is asked [`LOOK_AROUND_EVERY`] in
+//! the background while a node runs, and before a backup when that was not done for
+//! [`LOOKED_AROUND_FOR`]: the time stands in the catalogue, so that commands that start a node each
+//! time do it, too. What such a look finds wrong is shown by `status`.
+
+use super::{KnownHead, keys, known_heads, learn};
+use crate::crypto::head::HeadKeys;
+use crate::node::heads::HeadsFound;
+use crate::node::inner::Inner;
+use crate::node::put::seconds_since_1970;
+use crate::node::report::Failure;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Heads of one question: all that a new device looks for at once.
+const INDEXES: u16 = 32;
+
+/// Beside the heads that are known, so many that nobody wrote yet are asked for.
+const INDEXES_AHEAD: u16 = 2;
+
+/// How long the heads may take.
+const HEADS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a node that has just started waits for the first peer.
+const PEERS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A running node asks everyone so soon: one that is started for a single command has other things
+/// to do, and ends.
+const LOOK_AROUND_AFTER: Duration = Duration::from_secs(60);
+
+/// And so often.
+const LOOK_AROUND_EVERY: Duration = Duration::from_secs(6 * 3600);
+
+/// The same where something was wrong, or nobody was there.
+const LOOK_AROUND_SOON: Duration = Duration::from_secs(600);
+
+/// What only adds snapshots relies on the last look around for so long: seconds.
+const LOOKED_AROUND_FOR_S: u64 = 24 * 3600;
+
+/// How far a look goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::node) enum Breadth {
+    /// The heads that are known, of their holders.
+    Known,
+    /// Those that nobody here has heard of, too, of everyone.
+    Everyone,
+}
+
+/// How far a look has to go for what only adds snapshots.
+pub(super) fn breadth(inner: &Inner) -> Breadth {
+    let now = seconds_since_1970();
+    let (device, looked) =
+        inner.with_catalog(|catalog| (catalog.device(), catalog.looked_around()));
+    // Without a head of its own this device will choose one. A clock that was put back says
+    // nothing.
+    let is_recent = looked.is_some_and(|at| at <= now && now - at < LOOKED_AROUND_FOR_S);
+    match device {
+        Some(_) if is_recent => Breadth::Known,
+        _ => Breadth::Everyone,
+    }
+}
+
+/// What a question for heads came to.
+pub(super) struct Asked {
+    pub(super) breadth: Breadth,
+    pub(super) indexes: Vec<u16>,
+    /// The heads that were known when they were asked for.
+    pub(super) before: BTreeMap<u16, KnownHead>,
+    /// `None` where nobody is there.
+    pub(super) found: Option<HeadsFound>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Which heads are asked for: all that a new device looks for; later those that are known, and the
+/// next ones where everyone is asked.
+fn indexes(known: &BTreeMap<u16, KnownHead>, breadth: Breadth) -> Vec<u16> {
+    let Some(last) = known.keys().next_back() else { return (0..INDEXES).collect() };
+    let ahead = match breadth {
+        Breadth::Known => 0,
+        Breadth::Everyone => INDEXES_AHEAD,
+    };
+    let ahead = (1..=ahead).filter_map(|more| last.checked_add(more));
+    known.keys().copied().chain(ahead).take(usize::from(INDEXES)).collect()
+}
+
+/// Asks for heads.
+///
+/// # Errors
+/// The node stops.
+pub(super) async fn ask(inner: &Arc<Inner>, breadth: Breadth) -> Result<Asked, Failure> {
+    let before = known_heads(inner);
+    let indexes = indexes(&before, breadth);
+    let mut asked = Asked { breadth, indexes, before, found: None, notes: Vec::new() };
+    if !somebody_is_there(inner).await {
+        asked.notes.push("no other node is connected: this is what was seen last".to_owned());
+        return Ok(asked);
+    }
+    let heads: Vec<HeadKeys> = asked.indexes.iter().map(|index| keys(inner, *index)).collect();
+    let (mut kept, mut holders) = (Vec::new(), BTreeMap::new());
+    for (index, head) in &asked.before {
+        if let Some(known) = &head.kept {
+            let keys = keys(inner, *index);
+            holders.insert(keys.id(), known.holders.clone());
+            kept.push(keys);
+        }
+    }
+    let nobody = BTreeMap::new();
+    asked.found = Some(match breadth {
+        Breadth::Known => inner.find_heads(&heads, &holders, 0, HEADS_PATIENCE).await?,
+        Breadth::Everyone => {
+            // Two questions: where those who are known answer, the others are not heard.
+            let everyone = inner.find_heads(&heads, &nobody, 0, HEADS_PATIENCE);
+            let known = inner.find_heads(&kept, &holders, 0, HEADS_PATIENCE);
+            let known =
+                async { if kept.is_empty() { Ok(HeadsFound::default()) } else { known.await } };
+            let (everyone, known) = tokio::join!(everyone, known);
+            both(known?, everyone?)
+        }
+    });
+    Ok(asked)
+}
+
+/// What two questions for the same heads came to, each record of a node once.
+fn both(mut left: HeadsFound, right: HeadsFound) -> HeadsFound {
+    let more = right.records.into_iter().filter(|record| !left.records.contains(record));
+    let more: Vec<_> = more.collect();
+    left.records.extend(more);
+    for (id, nodes) in right.answered {
+        let of = left.answered.entry(id).or_default();
+        let all: BTreeSet<_> = of.drain(..).chain(nodes).collect();
+        of.extend(all);
+    }
+    let served: BTreeSet<_> = left.records.iter().map(|(node, _)| *node).collect();
+    left.silent.extend(right.silent);
+    left.silent.retain(|node| !served.contains(node));
+    left.silent.sort();
+    left.silent.dedup();
+    left
+}
+
+/// Waits for the first peer, if there is none yet.
+async fn somebody_is_there(inner: &Inner) -> bool {
+    let mut peers = inner.shared.watch_peers();
+    let first = peers.wait_for(|peers| !peers.is_empty());
+    matches!(timeout(PEERS_PATIENCE, first).await, Ok(Ok(_)))
+}
+
+/// What speaks against the heads, for `status`.
+#[derive(Default)]
+pub(super) struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    /// A look at the known heads alone takes nothing back of what a wider one found.
+    pub(super) fn learn(&self, breadth: Breadth, notes: &[String]) {
+        if breadth == Breadth::Everyone || !notes.is_empty() {
+            *self.all() = notes.to_vec();
+        }
+    }
+
+    /// Each change is one assignment: it is whole even after a panic.
+    fn all(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl super::Repository {
+    /// What spoke against the heads when they were last looked at: empty where all is well.
+    pub(in crate::node) fn warnings(&self) -> Vec<String> {
+        self.warnings.all().clone()
+    }
+}
+
+/// Looks around now and then, so that new devices are known and a head that was tampered with is
+/// told. Runs for the node's life.
+pub(in crate::node) async fn look_around(
+    inner: Weak<Inner>,
+    mut peers: watch::Receiver<BTreeSet<crate::core::types::NodeId>>,
+) {
+    let mut due = Instant::now() + LOOK_AROUND_AFTER;
+    loop {
+        sleep_until(due).await;
+        if peers.wait_for(|peers| !peers.is_empty()).await.is_err() {
+            return;
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        let is_well = match look(&inner).await {
+            Ok(notes) => {
+                notes.iter().for_each(|note| tracing::warn!("{note}"));
+                notes.is_empty()
+            }
+            Err(failure) => {
+                tracing::info!(why = failure.why, "the heads were not looked at");
+                false
+            }
+        };
+        due = Instant::now() + if is_well { LOOK_AROUND_EVERY } else { LOOK_AROUND_SOON };
+    }
+}
+
+/// One look. While others are listened to, the repository is free for whoever needs it.
+async fn look(inner: &Arc<Inner>) -> Result<Vec<String>, Failure> {
+    let asked = ask(inner, Breadth::Everyone).await?;
+    let mut state = inner.repository.state.lock().await;
+    learn(&mut state, inner, asked).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::keys::{Master, OwnerKeys};
+
+    #[test]
+    fn a_look_at_known_heads_takes_no_warning_back() {
+        let (warnings, wrong) = (Warnings::default(), vec!["it was forked".to_owned()]);
+        warnings.learn(Breadth::Everyone, &wrong);
+        warnings.learn(Breadth::Known, &[]);
+        assert_eq!(*warnings.all(), wrong);
+        warnings.learn(Breadth::Everyone, &[]);
+        assert!(warnings.all().is_empty());
+        warnings.learn(Breadth::Known, &wrong);
+        assert_eq!(*warnings.all(), wrong);
+    }
+
+    #[test]
+    fn heads_that_nobody_wrote_are_asked_for_of_everyone_alone() {
+        assert_eq!(indexes(&BTreeMap::new(), Breadth::Known).len(), usize::from(INDEXES));
+        let known = |index: u16| {
+            let keys = OwnerKeys::derive(&Master::from_bytes([1; 32]), 0);
+            let keys = HeadKeys::derive(&keys.head, 0, index);
+            let number = std::num::NonZeroU64::MIN;
+            let record = keys.make(number, [0; 32], b"payload", &mut rand::rng()).unwrap();
+            let seen = crate::repo::catalog::HeadSeen { index, record };
+            (index, KnownHead { seen, kept: None })
+        };
+        let known = BTreeMap::from([known(0), known(3)]);
+        assert_eq!(indexes(&known, Breadth::Known), [0, 3]);
+        assert_eq!(indexes(&known, Breadth::Everyone), [0, 3, 4, 5]);
+    }
+}
