@@ -13,6 +13,7 @@
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
 //! | `outbox` | puts that are short of their replicas are taken up again |
+//! | `overview` | the snapshots that are known, for `status` |
 //! | `attention` | what `status` asks the user to look after, in words |
 //! | [`handle`] | what the API and in-process commands call |
 //! | [`report`] | what the node tells and is asked, as plain data |
@@ -32,6 +33,7 @@ mod heads;
 mod inner;
 mod jobs;
 mod outbox;
+mod overview;
 mod put;
 mod recover;
 mod replicas;
@@ -56,6 +58,7 @@ use crate::core::types::{LeaseTerms, MeshId};
 use crate::crypto::keys::{NodeKeys, OwnerKeys, WrapKey};
 use crate::net::{Net, NetConfig, NetEvents, NetLimits};
 use crate::repo::catalog::{self, Catalog};
+use crate::repo::meta::MetaCache;
 use crate::store::{ChunkStore, OpenReport, Options, StoreConfig};
 use datadir::Identity;
 use drive::{Drive, Sources};
@@ -153,8 +156,12 @@ pub async fn start(
     let running = Arc::new(Running::default());
     let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
     tokio::spawn(outbox::record_late_acks(Arc::downgrade(&inner), acks));
-    let head = repository::send_again(Arc::downgrade(&inner), inner.shared.watch_peers());
-    let head = tokio::spawn(head);
+    let again = repository::send_again(Arc::downgrade(&inner), inner.shared.watch_peers());
+    let around = repository::look_around(Arc::downgrade(&inner), inner.shared.watch_peers());
+    let named = put::publish_later(Arc::downgrade(&inner), inner.shared.watch_peers());
+    let head = tokio::spawn(async {
+        tokio::join!(again, around, named);
+    });
     let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, head, stop });
 
     let addresses = first_addresses(&mut listening, listeners).await;
@@ -197,7 +204,11 @@ async fn first_addresses(
 pub fn backups_at_rest(dir: &Path, owner: &OwnerKeys, newest: usize) -> Result<AtRest, Failure> {
     let (catalog, report) = Catalog::open(dir, owner).map_err(|error| failures::catalog(&error))?;
     tell_of_catalog(&report);
-    Ok(handle::at_rest(&catalog, newest, &|_| None))
+    let mut found = handle::at_rest(&catalog, newest, &|_| None);
+    let meta = MetaCache::new(dir);
+    found.snapshots = overview::Noted::of(&catalog).read(owner, &meta, newest);
+    found.attention.extend(overview::attention(&found.snapshots));
+    Ok(found)
 }
 
 async fn open_store(

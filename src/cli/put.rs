@@ -16,7 +16,8 @@ use std::time::Duration;
 ///
 /// Done means that every chunk was acknowledged by as many nodes as asked, each after it had the
 /// bytes safely on disk; this node never counts. Whoever has the capability can read the file:
-/// keep it like the file itself.
+/// keep it like the file itself. The file is also a snapshot of its own, with the tag `put`: it is
+/// listed by `quloud snapshots`, and comes back after `quloud recover` without the capability.
 #[derive(Debug, Args)]
 pub(super) struct Put {
     /// The file to store
@@ -49,7 +50,8 @@ impl Put {
         let done = result?;
         output.capability(&done, || format!("{}\n", done.capability.expose()))?;
         output.note(&summary(&name, &done));
-        Ok(0)
+        done.notes.iter().for_each(|note| output.note(&printable(note)));
+        Ok(if done.snapshot.is_some() { 0 } else { FailureKind::Partial.exit_code() })
     }
 
     /// The request, after what can be told without a node.

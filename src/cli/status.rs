@@ -4,16 +4,21 @@ use super::args::{GlobalOptions, settings};
 use super::output::{Output, count, duration, printable};
 use super::secrets::PassphraseOptions;
 use super::session::Folder;
+use super::snapshots::date;
 use crate::config::size::human;
 use crate::node::datadir::{DataDir, Identity, peer_id};
 use crate::node::report::{
-    BackupState, BackupStatus, Failure, FailureKind, Status as Report, StoreStatus,
+    BackupState, BackupStatus, DeviceStatus, Failure, FailureKind, SnapshotSet, SnapshotsStatus,
+    Status as Report, StoreStatus,
 };
 use clap::Args;
 use serde::Serialize;
 
 /// Most backups on the screen unless `--all` asks for all; `--json` always lists all.
-const BACKUPS_SHOWN: usize = 20;
+const BACKUPS_SHOWN: usize = 10;
+
+/// Most sets of paths whose newest snapshot is shown.
+const SETS_SHOWN: usize = 8;
 
 /// What is said of a node that does not run.
 const NOT_RUNNING: &str = "the node is not running: nobody can fetch what it holds for others; \
@@ -80,6 +85,7 @@ impl Status {
             attention: attention_at_rest(found.count.open, found.attention),
             backups: found.backups,
             backups_total: found.count.total,
+            snapshots: found.snapshots,
             rejects: Default::default(),
         })
     }
@@ -108,6 +114,18 @@ fn screen(document: &Document) -> String {
     if let Some(store) = &report.store {
         line("store", self::store(store));
     }
+    let found = &report.snapshots;
+    line("snapshots", snapshots(found));
+    for set in found.sets.iter().take(SETS_SHOWN) {
+        line("", self::set(set));
+    }
+    let more = found.sets_total.saturating_sub(SETS_SHOWN as u64);
+    if more > 0 {
+        line("", format!("and of {more} other sets of paths: `quloud snapshots`"));
+    }
+    for device in found.devices.iter().filter(|device| !device.own || device.short) {
+        line("", self::device(device));
+    }
     line("backups", report.backups_total.to_string());
     for backup in &report.backups {
         line("", self::backup(backup));
@@ -130,6 +148,40 @@ fn store(store: &StoreStatus) -> String {
     format!("{used} of {capacity} used, {chunks}; {free} free on the disk{read_only}")
 }
 
+fn snapshots(found: &SnapshotsStatus) -> String {
+    let SnapshotsStatus { total, partial, puts, .. } = found;
+    let partial = (*partial > 0).then(|| format!("{partial} partial"));
+    let puts = (*puts > 0).then(|| format!("{puts} of them single files"));
+    let rest: Vec<String> = puts.into_iter().chain(partial).collect();
+    if rest.is_empty() { total.to_string() } else { format!("{total} ({})", rest.join(", ")) }
+}
+
+/// The newest snapshot of the same paths.
+fn set(set: &SnapshotSet) -> String {
+    let SnapshotSet { newest, count: of, .. } = set;
+    let name = newest.snapshot.get(..8).unwrap_or(&newest.snapshot);
+    let partial = if newest.partial { ", partial" } else { "" };
+    let text = format!(
+        "{name}  {}  {}: {}  ({}, the newest of {of}{partial})",
+        date(newest.created_at),
+        newest.host,
+        newest.roots.join(" "),
+        human(newest.bytes),
+    );
+    printable(&text)
+}
+
+fn device(device: &DeviceStatus) -> String {
+    let DeviceStatus { index, number, signed_at, holders, wanted, own, readable, .. } = device;
+    let name = if *own { "this device" } else { "another device" };
+    let kept = match own {
+        true => format!("kept by fewer than {wanted} nodes"),
+        false => format!("seen at {}", count(*holders as u64, "node")),
+    };
+    let unread = if *readable { "" } else { "; its snapshots are not here yet" };
+    format!("head {index} of {name}: number {number} of {}, {kept}{unread}", date(*signed_at))
+}
+
 fn backup(backup: &BackupStatus) -> String {
     let state = match backup.state {
         BackupState::Queued => "queued".to_owned(),
@@ -142,7 +194,7 @@ fn backup(backup: &BackupStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::CapabilityText;
+    use crate::node::report::{CapabilityText, SnapshotReport};
 
     fn report() -> Report {
         Report {
@@ -170,9 +222,66 @@ mod tests {
                 capability: Some(CapabilityText::new("quloud1secret".to_owned())),
             }],
             backups_total: 1,
+            snapshots: SnapshotsStatus::default(),
             rejects: Default::default(),
             attention: Vec::new(),
         }
+    }
+
+    fn set_of(root: &str) -> SnapshotSet {
+        let newest = SnapshotReport {
+            snapshot: "0123456789".to_owned(),
+            created_at: 0,
+            device: "d".to_owned(),
+            host: "nas".to_owned(),
+            roots: vec![root.to_owned()],
+            tags: Vec::new(),
+            files: 3,
+            bytes: 4000,
+            new_bytes: 5,
+            partial: true,
+        };
+        SnapshotSet { newest, count: 12, partial: 1 }
+    }
+
+    #[test]
+    fn snapshots_are_told_by_paths_and_heads_where_something_is_to_be_said() {
+        let own = DeviceStatus {
+            index: 0,
+            own: true,
+            number: 3,
+            holders: 1,
+            wanted: 3,
+            short: true,
+            readable: true,
+            ..Default::default()
+        };
+        let other = DeviceStatus { index: 1, number: 2, holders: 2, ..Default::default() };
+        let mut report = report();
+        report.backups.clear();
+        report.snapshots = SnapshotsStatus {
+            total: 14,
+            partial: 1,
+            puts: 2,
+            devices: vec![own, other, DeviceStatus { own: true, ..Default::default() }],
+            sets: vec![set_of("/da\u{1b}ta")],
+            sets_total: 1,
+            ..Default::default()
+        };
+        let text = screen(&Document { running: false, report });
+        let (_, text) = text.split_once("snapshots ").unwrap();
+        assert_eq!(
+            text,
+            " 14 (2 of them single files, 1 partial)\n\
+             \x20          01234567  1970-01-01 00:00 UTC  nas: /da\\u{1b}ta  \
+             (4.00 kB, the newest of 12, partial)\n\
+             \x20          head 0 of this device: number 3 of 1970-01-01 00:00 UTC, \
+             kept by fewer than 3 nodes\n\
+             \x20          head 1 of another device: number 2 of 1970-01-01 00:00 UTC, \
+             seen at 2 nodes; its snapshots are not here yet\n\
+             backups    1\n\
+             \x20          and 1 older, with --all\n"
+        );
     }
 
     #[test]
@@ -186,6 +295,7 @@ mod tests {
              peers      4\n\
              listening  /ip4/127.0.0.1/tcp/1/p2p/12D3Koo\n\
              store      1.50 GB of 10.0 GB used, 1200 chunks; 90.0 GB free on the disk\n\
+             snapshots  0\n\
              backups    1\n\
              \x20          stored 3 of 3         1.00 kB  evil\\u{1b}[2J.txt\n"
         );
@@ -196,10 +306,13 @@ mod tests {
         let mut report = report();
         report.backups = vec![report.backups[0].clone(); BACKUPS_SHOWN];
         report.backups_total = 100;
+        report.snapshots.sets = vec![set_of("/data"); 9];
+        report.snapshots.sets_total = 9;
         report.attention = vec!["first".to_owned(), "second".to_owned()];
         let text = screen(&Document { running: false, report });
         assert!(text.lines().count() < 30);
-        assert!(text.contains("and 80 older, with --all"));
+        assert!(text.contains("and of 1 other sets of paths"));
+        assert!(text.contains("and 90 older, with --all"));
         assert!(text.ends_with("attention  first\n           second\n"));
     }
 }

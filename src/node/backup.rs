@@ -289,7 +289,7 @@ fn snapshot(made: Made, backed: BackedUp, excludes: Vec<Vec<u8>>, device: Device
 }
 
 /// As much of a snapshot as a list shows.
-fn added(id: SnapshotId, reference: ChunkRef, snapshot: &Snapshot) -> Added {
+pub(super) fn added(id: SnapshotId, reference: ChunkRef, snapshot: &Snapshot) -> Added {
     let (roots, roots_cut) = cut(&snapshot.roots);
     Added {
         id,
@@ -309,7 +309,7 @@ fn added(id: SnapshotId, reference: ChunkRef, snapshot: &Snapshot) -> Added {
 }
 
 /// What this machine is called.
-fn host() -> String {
+pub(super) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let name = name.or_else(|_| std::fs::read_to_string("/etc/hostname")).unwrap_or_default();
     let name: String = name.trim().chars().take(63).collect();

@@ -4,10 +4,11 @@ use super::attention;
 use super::failures;
 use super::inner::Inner;
 use super::outbox::Running;
+use super::overview::{self, Noted};
 use super::put::{PutRun, seconds_since_1970};
 use super::report::{
     BackupState, BackupStatus, CapabilityText, Failure, GetDone, GetRequest, PeerReport, Progress,
-    PutDone, PutRequest, Status, StoreStatus,
+    PutDone, PutRequest, SnapshotsStatus, Status, StoreStatus,
 };
 use super::shared::Labels;
 use crate::core::types::NodeId;
@@ -34,7 +35,7 @@ pub struct NodeHandle {
 pub(super) struct Tasks {
     pub(super) drive: JoinHandle<()>,
     pub(super) outbox: JoinHandle<()>,
-    /// Sends this device's head again.
+    /// Sends this device's head again, looks at all heads now and then, and names what was put.
     pub(super) head: JoinHandle<()>,
     pub(super) stop: mpsc::Sender<()>,
 }
@@ -48,9 +49,10 @@ impl NodeHandle {
     pub async fn status(&self, newest: usize) -> Status {
         let net = self.inner.net.snapshot().await;
         let space = self.inner.shared.current_space();
-        let AtRest { backups, count, attention: mut attention_at_rest } = self
+        let AtRest { backups, count, attention: mut attention_at_rest, .. } = self
             .inner
             .with_catalog(|catalog| at_rest(catalog, newest, &|job| self.running.replicas(job)));
+        let snapshots = self.snapshots_here(newest).await;
         let store = StoreStatus {
             capacity: space.capacity,
             used: space.used,
@@ -61,6 +63,8 @@ impl NodeHandle {
         let failed = self.inner.shared.failures();
         let mut attention = attention::of_node(&store, count.open, &failed);
         attention.append(&mut attention_at_rest);
+        attention.extend(overview::attention(&snapshots));
+        attention.extend(self.inner.repository.warnings());
         let rejects = self.inner.shared.rejects();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -72,9 +76,23 @@ impl NodeHandle {
             store: Some(store),
             backups,
             backups_total: count.total,
+            snapshots,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,
         }
+    }
+
+    /// The snapshots that are known, with the `newest` sets; nothing where none are asked for.
+    async fn snapshots_here(&self, newest: usize) -> SnapshotsStatus {
+        if newest == 0 {
+            return SnapshotsStatus::default();
+        }
+        let inner = Arc::clone(&self.inner);
+        let read = move || {
+            let noted = inner.with_catalog(|catalog| Noted::of(catalog));
+            noted.read(&inner.keys, &inner.meta, newest)
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_default()
     }
 
     /// What `quloud peers` shows, in the order of the PeerIds.
@@ -198,6 +216,8 @@ pub struct AtRest {
     pub count: BackupCount,
     /// What the user has to look after.
     pub attention: Vec<String>,
+    /// The snapshots of all devices; empty where a node runs, which looks at them itself.
+    pub snapshots: SnapshotsStatus,
 }
 
 /// Also used while no node runs.
@@ -211,6 +231,7 @@ pub(super) fn at_rest(
         backups: backups(catalog, newest, live),
         count: count(catalog),
         attention: attention::of_catalog(catalog, seconds_since_1970()),
+        snapshots: SnapshotsStatus::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::datadir::DataDir;
 use super::gate::Gate;
 use super::jobs::DriveCommand;
+use super::put::Names;
 use super::report::Failure;
 use super::repository::Repository;
 use super::shared::Shared;
@@ -41,6 +42,8 @@ pub(super) struct Inner {
     /// Backups, which share what is known of the files before.
     pub(super) backing_up: Gate,
     pub(super) repository: Repository,
+    /// Who has it gives files that were put their snapshots.
+    pub(super) naming: tokio::sync::Mutex<Names>,
     pub(super) meta: MetaCache,
     catalog: Mutex<Catalog>,
     /// Its lock on the folder ends when nobody is left who could write there.
@@ -76,6 +79,7 @@ impl Inner {
             getting,
             backing_up,
             repository,
+            naming: tokio::sync::Mutex::default(),
             meta,
             catalog,
             dir,

@@ -3,7 +3,12 @@
 //! A sealing thread reads the file and feeds the drive loop; it blocks while the owner role's
 //! window is full. This task listens to the events of all chunks. When a chunk is short of its
 //! quorum at the deadline, the job ends and stays in the catalogue as open work: the outbox
-//! ([`super::outbox`]) takes it up again while the node runs, and skips what is held already.
+//! ([`super::outbox`]) takes it up again while the node runs, and skips what is held already. When
+//! all is stored, the file becomes a snapshot.
+
+mod named;
+
+pub(super) use named::{Names, publish_later};
 
 use super::failures;
 use super::handle::file_name;
@@ -12,12 +17,15 @@ use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use super::outbox::RunningJob;
 use super::replicas::Replicas;
 use super::report::{CapabilityText, Failure, Progress, PutDone};
+use super::repository::now_ns;
 use super::stores::Stores;
 use crate::core::owner::{Load, OwnerEvent, Shortage, StoreJob};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::seal::SealedChunk;
 use crate::net::peer_id_of;
-use crate::repo::catalog::{Catalog, ChunkAcked, Entry, JobDropped, PutRoot, PutStarted};
+use crate::repo::catalog::{
+    Catalog, ChunkAcked, Entry, JobDropped, PutRoot, PutStarted, SnapshotDue,
+};
 use crate::repo::put::file::{SourceFile, put_file};
 use crate::repo::put::{PutContext, PutError, PutSummary};
 use crate::repo::sealer::{ChunkSink, SinkClosed};
@@ -42,7 +50,10 @@ pub(super) struct PutRun {
 impl PutRun {
     /// Runs to the end and tells the progress channel; the catalogue is up to date before that.
     pub(super) async fn run(self) -> RunningJob {
-        let outcome = self.store_file().await;
+        let outcome = match self.store_file().await {
+            Ok(done) => Ok(self.name(done).await),
+            Err(failure) => Err(failure),
+        };
         let is_open = self.inner.with_catalog(|catalog| catalog.job(self.job.job).is_some());
         let failure = outcome.as_ref().err().filter(|_| is_open);
         self.inner.shared.last_failure(self.job.job, failure.cloned());
@@ -53,6 +64,23 @@ impl PutRun {
         // Nobody need be listening: the job's state is in the catalogue.
         drop(self.progress.send(last).await);
         self.mark
+    }
+
+    /// Waits for the snapshot of a file that is stored. It is stored whatever comes of this.
+    async fn name(&self, mut done: PutDone) -> PutDone {
+        let began = Instant::now();
+        self.tell(done.bytes, done.chunks, Some(done.replicas), Some("storing its snapshot"));
+        match named::publish(&self.inner, Some(self.job.job), self.patience).await {
+            Ok(Some(id)) => done.snapshot = Some(id.to_string()),
+            Ok(None) => done.notes.push(
+                "it is no snapshot, because none takes its path: keep the capability".to_owned(),
+            ),
+            Err(Failure { why, .. }) => done.notes.push(format!(
+                "its snapshot is not published yet ({why}); a running node goes on trying"
+            )),
+        }
+        done.seconds += began.elapsed().as_secs_f64();
+        done
     }
 
     async fn store_file(&self) -> Result<PutDone, Failure> {
@@ -90,12 +118,18 @@ impl PutRun {
             self.inner.with_catalog(|catalog| tally.stores.lost(|node| catalog.store_of(node)));
         let lost_some = || Err(Ended::ForNow(failures::lost_store(&self.job)));
         let outcome = outcome.and_then(|()| if lost == 0 { Ok(()) } else { lost_some() });
-        let (replicas, all_sent) = (tally.fewest().saturating_sub(lost), tally.summary.is_some());
-        let Tally { summary, holders, .. } = tally;
-        let root = summary.map(|(summary, _)| self.root(summary, replicas));
+        let (replicas, all_sent) = (tally.fewest().saturating_sub(lost), tally.sealed.is_some());
+        let Tally { sealed, holders, .. } = tally;
+        let (root, due) = match sealed {
+            Some(Sealed { summary, due, .. }) => (Some(self.root(summary, replicas)), due),
+            None => (None, None),
+        };
         let (ended, root) = match (outcome, root) {
             (Ok(()), Some(root)) => {
                 let done = done(&root, &holders, started);
+                if let Some(due) = due {
+                    self.inner.record(Entry::SnapshotDue(due))?;
+                }
                 self.record(Entry::PutDone(root)).await?;
                 return Ok(done);
             }
@@ -152,15 +186,16 @@ impl PutRun {
         self.inner.with_catalog(|catalog| catalog.job(self.job.job)?.away_since)
     }
 
-    /// The blocking half: reads, seals and hands over; gives how many chunks it handed over.
+    /// The blocking half: reads, seals and hands over; gives what it sealed.
     fn seal(
         &self,
         mut sink: Sink,
         cancel: Arc<AtomicBool>,
-    ) -> impl FnOnce() -> Result<(PutSummary, u64), Ended> + use<> {
+    ) -> impl FnOnce() -> Result<Sealed, Ended> + use<> {
         let inner = Arc::clone(&self.inner);
         let job = self.job.clone();
         move || {
+            let began_ns = now_ns();
             let ended = |error| Ended::of(&job.path, error);
             let source = SourceFile::open(&job.path).map_err(ended)?;
             // The file that was promised, not another one that has its name by now.
@@ -170,7 +205,8 @@ impl PutRun {
             }
             let context = PutContext { keys: &inner.keys, locality: job.locality, cancel: &cancel };
             let summary = put_file(&source, context, &mut sink, |_| {}).map_err(ended)?;
-            Ok((summary, sink.next))
+            let due = named::due(&source, &job, began_ns, &summary);
+            Ok(Sealed { summary, handed: sink.next, due })
         }
     }
 
@@ -194,9 +230,9 @@ impl PutRun {
     }
 
     /// A progress line that may get lost where the listener is slow: the next one tells more.
-    fn tell(&self, bytes: u64, chunks: u64, replicas: Option<u8>) {
-        let total = Some(self.job.bytes);
-        let working = Progress::Working { bytes, total, chunks, replicas, note: None };
+    fn tell(&self, bytes: u64, chunks: u64, replicas: Option<u8>, note: Option<&str>) {
+        let (total, note) = (Some(self.job.bytes), note.map(str::to_owned));
+        let working = Progress::Working { bytes, total, chunks, replicas, note };
         drop(self.progress.try_send(working));
     }
 }
@@ -210,7 +246,18 @@ fn done(root: &PutRoot, holders: &BTreeMap<NodeId, u64>, started: Instant) -> Pu
         seconds: started.elapsed().as_secs_f64(),
         holders: holders.iter().map(|(node, count)| (peer_id_of(node), *count)).collect(),
         sealed_bytes: root.sealed_bytes,
+        snapshot: None,
+        notes: Vec::new(),
     }
+}
+
+/// A file of which every chunk was handed over.
+struct Sealed {
+    summary: PutSummary,
+    /// How many chunks were handed over.
+    handed: u64,
+    /// What names it; `None` where nothing can.
+    due: Option<SnapshotDue>,
 }
 
 /// An open put whose file cannot be opened for so many days is given up.
@@ -253,8 +300,8 @@ struct Tally<'a> {
     run: &'a PutRun,
     /// Plaintext bytes of each chunk that was handed over and has no quorum yet, by its number.
     handed_over: Arc<Mutex<BTreeMap<u64, u64>>>,
-    /// What was sealed and how many chunks of it were handed over, once that is all of it.
-    summary: Option<(PutSummary, u64)>,
+    /// What was sealed, once that is all of it.
+    sealed: Option<Sealed>,
     /// Chunks that each node acknowledged.
     holders: BTreeMap<NodeId, u64>,
     stores: Stores,
@@ -265,7 +312,7 @@ struct Tally<'a> {
     done: u64,
 }
 
-type Sealing = tokio::task::JoinHandle<Result<(PutSummary, u64), Ended>>;
+type Sealing = tokio::task::JoinHandle<Result<Sealed, Ended>>;
 type Events = mpsc::Receiver<(u64, OwnerEvent)>;
 
 impl<'a> Tally<'a> {
@@ -275,7 +322,7 @@ impl<'a> Tally<'a> {
         Self {
             run,
             handed_over,
-            summary: None,
+            sealed: None,
             holders: BTreeMap::new(),
             stores: Stores::default(),
             replicas: Replicas::default(),
@@ -289,11 +336,11 @@ impl<'a> Tally<'a> {
     async fn listen(&mut self, events: &mut Events, sealing: &mut Sealing) -> Result<(), Ended> {
         while self.all() != Some(self.done) {
             tokio::select! {
-                sealed = &mut *sealing, if self.summary.is_none() => self.on_sealed(sealed)?,
+                sealed = &mut *sealing, if self.sealed.is_none() => self.on_sealed(sealed)?,
                 // The sink and the drive loop hold the other end: none of them is left.
                 event = events.recv() => match event {
                     Some((index, event)) => self.on_event(index, event)?,
-                    None if self.summary.is_some() => return Err(Ended::stopped()),
+                    None if self.sealed.is_some() => return Err(Ended::stopped()),
                     None => tokio::task::yield_now().await,
                 },
             }
@@ -303,7 +350,7 @@ impl<'a> Tally<'a> {
 
     /// Takes note of what was told before a chunk was reported short, and is not heard yet.
     async fn catch_up(&mut self, events: &mut Events, sealing: &mut Sealing) -> Result<(), Ended> {
-        if self.summary.is_none() && sealing.is_finished() {
+        if self.sealed.is_none() && sealing.is_finished() {
             self.on_sealed(sealing.await)?;
         }
         while let Ok((index, event)) = events.try_recv() {
@@ -317,10 +364,10 @@ impl<'a> Tally<'a> {
 
     fn on_sealed(
         &mut self,
-        sealed: Result<Result<(PutSummary, u64), Ended>, tokio::task::JoinError>,
+        sealed: Result<Result<Sealed, Ended>, tokio::task::JoinError>,
     ) -> Result<(), Ended> {
         let sealed = sealed.map_err(|error| Ended::ForNow(failures::died("the sealer", &error)))?;
-        self.summary = Some(sealed?);
+        self.sealed = Some(sealed?);
         self.tell_reached();
         Ok(())
     }
@@ -377,7 +424,7 @@ impl<'a> Tally<'a> {
         let bytes = handed_over.remove(&index).unwrap_or_default();
         drop(handed_over);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.run.tell(self.bytes, self.done, Some(self.replicas.fewest(0)));
+        self.run.tell(self.bytes, self.done, Some(self.replicas.fewest(0)), None);
     }
 
     fn tell_reached(&self) {
@@ -388,7 +435,7 @@ impl<'a> Tally<'a> {
 
     /// How many chunks there are, once that is known.
     fn all(&self) -> Option<u64> {
-        self.summary.as_ref().map(|(_, all)| *all)
+        self.sealed.as_ref().map(|sealed| sealed.handed)
     }
 
     /// The smallest number of replicas of any chunk of the file, sent or not.

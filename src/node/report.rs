@@ -9,7 +9,10 @@ pub use recover::{
     DamagedReport, ExistingNames, HeadReport, LostPart, RecoverRequest, Recovered, RestoreDone,
     RestoreRequest,
 };
-pub use repo::{BackupDone, BackupRequest, SnapshotReport, Snapshots};
+pub use repo::{
+    BackupDone, BackupRequest, DeviceStatus, SnapshotReport, SnapshotSet, Snapshots,
+    SnapshotsStatus,
+};
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -35,6 +38,9 @@ pub struct Status {
     pub backups: Vec<BackupStatus>,
     /// How many there are in all.
     pub backups_total: u64,
+    /// The snapshots of all devices, as far as they are known here.
+    #[serde(default)]
+    pub snapshots: SnapshotsStatus,
     /// Messages turned down since the start, by reason.
     pub rejects: std::collections::BTreeMap<String, u64>,
     /// What needs the user's attention; empty = healthy.
@@ -215,6 +221,13 @@ pub struct PutDone {
     pub holders: Vec<(String, u64)>,
     /// Sealed bytes of all chunks, one copy.
     pub sealed_bytes: u64,
+    /// The snapshot that names the file, 64 hexadecimal digits; `None` where it could not be
+    /// published yet, or the path is one that no snapshot takes.
+    #[serde(default)]
+    pub snapshot: Option<String>,
+    /// What the user should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// `quloud get --json`.

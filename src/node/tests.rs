@@ -1,6 +1,7 @@
 //! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
 mod backup;
+mod named;
 mod recover;
 
 use super::put::seconds_since_1970;

@@ -13,12 +13,14 @@
 //! | `tree/check.rs` | what an entry must fulfil: the same for writers and readers |
 //! | `tree/leaf.rs`, `tree/encode.rs`, `tree/decode.rs` | the layout of leaves |
 //! | `tree/node.rs` | the layout of nodes |
+//! | [`few`] | a few entries as bytes, outside of a tree |
 //! | [`writer`] | entries in, sealed leaves, nodes and packs out |
 //! | [`walk`] | a root in, entries out, in whatever order chunks come |
 
 mod check;
 mod decode;
 mod encode;
+pub mod few;
 mod leaf;
 mod node;
 pub mod path;

@@ -23,6 +23,7 @@
 //! Memory: the names of the folders that are open, 8 bytes and a name's length each and up to twice
 //! that while they are listed; and of files with more names to come the first, 32 MiB at most.
 
+mod alone;
 mod fault;
 mod links;
 mod meta;
@@ -37,6 +38,7 @@ mod tests;
 pub use fault::{Fault, FaultKind};
 pub use roots::RootError;
 
+pub(crate) use alone::{Alone, alone};
 pub(crate) use meta::Status;
 pub(crate) use sparse::DataReader;
 

@@ -38,6 +38,7 @@ impl Service for FakeNode {
             store: Some(StoreStatus::default()),
             backups: (0..BACKUPS.min(newest)).map(backup).collect(),
             backups_total: BACKUPS as u64,
+            snapshots: Default::default(),
             rejects: Default::default(),
             attention: Vec::new(),
         }
@@ -133,6 +134,8 @@ fn working(bytes: u64) -> Progress<PutDone> {
 
 fn done() -> Progress<PutDone> {
     Progress::Done(PutDone {
+        snapshot: None,
+        notes: Vec::new(),
         capability: CapabilityText::new("quloud1x".to_owned()),
         bytes: 10,
         chunks: 1,

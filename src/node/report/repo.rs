@@ -95,3 +95,56 @@ pub struct SnapshotReport {
     /// Something is missing in it.
     pub partial: bool,
 }
+
+/// What is known here of the snapshots of all devices, without asking anybody.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SnapshotsStatus {
+    /// How many there are.
+    pub total: u64,
+    /// Of these, those in which something is missing.
+    pub partial: u64,
+    /// Of these, files that were put.
+    pub puts: u64,
+    /// Files that were put and have no snapshot yet.
+    pub unnamed: u64,
+    /// Whose heads are known, this device's own among them.
+    pub devices: Vec<DeviceStatus>,
+    /// By device and paths, newest first: all of them, or as many as were asked for.
+    pub sets: Vec<SnapshotSet>,
+    /// How many of them there are in all.
+    pub sets_total: u64,
+}
+
+/// Snapshots of the same paths by the same device, or all files that it put.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotSet {
+    /// The newest.
+    pub newest: SnapshotReport,
+    /// How many there are.
+    pub count: u64,
+    /// Of these, those in which something is missing.
+    pub partial: u64,
+}
+
+/// A device of the owner, as its head was seen last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// The head that it writes.
+    pub index: u16,
+    /// The device.
+    pub device: String,
+    /// It is this one.
+    pub own: bool,
+    /// How often the head was written.
+    pub number: u64,
+    /// When it was written last, by that device's clock: seconds since 1970.
+    pub signed_at: i64,
+    /// How many nodes are known to keep it so; of another device's head, those that served it.
+    pub holders: usize,
+    /// How many shall.
+    pub wanted: u8,
+    /// This device's own is kept by fewer.
+    pub short: bool,
+    /// What it names lies here. Else its snapshots are not counted until they are listed.
+    pub readable: bool,
+}

@@ -73,7 +73,7 @@ async fn settled(paths: &[&Path]) {
     }
 }
 
-fn refuse(owner: &TestNode, refused: fn(&Entry) -> bool) {
+pub(super) fn refuse(owner: &TestNode, refused: fn(&Entry) -> bool) {
     owner.handle().inner.with_catalog(|catalog| catalog.refused = refused);
 }
 
@@ -281,6 +281,34 @@ async fn the_same_number_is_never_signed_twice() {
     let after = records(&owner, 0).await;
     let [first, second] = after.as_slice() else { panic!("{after:?}") };
     assert_eq!((first, second.number(), second.previous()), (&one, 2, one.hash()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_the_folder_sees_the_newer_head_at_its_known_holders() {
+    let (mut owner, holders) = mesh(3).await;
+    let path = folder(&owner);
+    let first = backup(&owner, &path, 3).await;
+    let looked = |owner: &TestNode| owner.handle().inner.with_catalog(|all| all.looked_around());
+    assert!(looked(&owner).is_some(), "it had to: it has no head of its own before");
+    owner.stop().await;
+    let copy = owner.folder.path().join("copy");
+    let copied = std::process::Command::new("cp").arg("-a").arg(owner.data()).arg(&copy).status();
+    assert!(copied.unwrap().success());
+    owner.start(Some(&holders[0])).await;
+    owner.status_until(|status| status.peers == 3).await;
+    let second = backup(&owner, &path, 3).await;
+    owner.stop().await;
+
+    fs::remove_dir_all(owner.data()).unwrap();
+    fs::rename(&copy, owner.data()).unwrap();
+    owner.start(Some(&holders[0])).await;
+    owner.status_until(|status| status.peers == 3).await;
+    let before = looked(&owner);
+    let third = backup(&owner, &path, 3).await;
+    assert_eq!(looked(&owner), before, "its known holders alone were asked");
+    assert_eq!(ids(&owner).await, [first.snapshot, second.snapshot, third.snapshot]);
+    let numbers: Vec<u64> = records(&owner, 0).await.iter().map(HeadRecord::number).collect();
+    assert_eq!(numbers, [1, 2, 3], "each once: the chain goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 /// A machine that was recovered from the words of the owner with this seed, and runs.
-async fn machine(seed: u8, holder: &TestNode) -> TestNode {
+pub(super) async fn machine(seed: u8, holder: &TestNode) -> TestNode {
     let mut node = TestNode { folder: tempfile::tempdir().unwrap(), seed, running: None };
     let mut rng = rand_chacha::ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).unwrap();
     let master = Master::from_bytes([seed; 32]);
@@ -20,11 +20,11 @@ async fn machine(seed: u8, holder: &TestNode) -> TestNode {
     node
 }
 
-async fn recover(node: &TestNode, take_over: Option<u16>) -> Result<Recovered, Failure> {
+pub(super) async fn recover(node: &TestNode, take_over: Option<u16>) -> Result<Recovered, Failure> {
     end(node.handle().recover(RecoverRequest { take_over })).await
 }
 
-fn wanted(target: &Path) -> RestoreRequest {
+pub(super) fn wanted(target: &Path) -> RestoreRequest {
     RestoreRequest {
         snapshot: "latest".to_owned(),
         target: target.to_owned(),
@@ -33,12 +33,15 @@ fn wanted(target: &Path) -> RestoreRequest {
     }
 }
 
-async fn restore(node: &TestNode, request: RestoreRequest) -> Result<RestoreDone, Failure> {
+pub(super) async fn restore(
+    node: &TestNode,
+    request: RestoreRequest,
+) -> Result<RestoreDone, Failure> {
     end(node.handle().restore(request)).await
 }
 
 /// Where what was at `path` is below `target`.
-fn restored(target: &Path, path: &Path) -> PathBuf {
+pub(super) fn restored(target: &Path, path: &Path) -> PathBuf {
     target.join(path.strip_prefix("/").unwrap())
 }
 

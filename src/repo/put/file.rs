@@ -95,6 +95,11 @@ impl SourceFile {
         &self.path
     }
 
+    /// What a snapshot of it alone records, but for its content.
+    pub(crate) fn recorded(&self) -> Option<crate::repo::walk::Alone> {
+        crate::repo::walk::alone(&self.file, &self.path)
+    }
+
     /// # Errors
     /// [`PutError::Changed`] where the file is not what it was when it was opened.
     fn check_unchanged(&self, bytes_read: u64) -> Result<(), PutError> {

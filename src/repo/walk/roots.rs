@@ -120,7 +120,7 @@ impl Roots {
 }
 
 /// A path as trees have it.
-fn tree_path(given: &Path) -> Result<Vec<u8>, RootError> {
+pub(super) fn tree_path(given: &Path) -> Result<Vec<u8>, RootError> {
     let refused = || RootError::NotAbsolute { path: given.to_owned() };
     let mut names = Vec::new();
     for component in given.components() {
