@@ -6,6 +6,7 @@
 
 mod args;
 mod backup;
+mod card;
 mod completions;
 mod config;
 mod demo;
@@ -67,6 +68,7 @@ const SHUTDOWN_WITHIN: Duration = Duration::from_secs(2);
 enum Command {
     Init(init::Init),
     Recover(recover::Recover),
+    Card(card::PrintCard),
     Up(up::Up),
     Status(status::Status),
     Peers(peers::Peers),
@@ -103,6 +105,7 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
     match &cli.command {
         Command::Init(init) => init.run(global, output),
         Command::Recover(recover) => block_on(recover.run(global, output)),
+        Command::Card(card) => card.run(global, output),
         Command::Up(up) => block_on(up.run(global, output)),
         Command::Status(status) => block_on(status.run(global, output)),
         Command::Peers(peers) => block_on(peers.run(global, output)),

@@ -42,7 +42,7 @@ mod swarm;
 mod topics;
 mod transport;
 
-pub use address_book::remember;
+pub use address_book::{known, remember};
 pub use config::{NetConfig, NetError, NetLimits};
 pub use counters::Counters;
 pub use events::{NetEvent, NetEvents};

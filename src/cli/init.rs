@@ -1,6 +1,7 @@
 //! `quloud init`: makes the keys, and sees to it that the words are written down.
 
 use super::args::GlobalOptions;
+use super::card::Card;
 use super::output::Output;
 use super::secrets::{self, PassphraseOptions};
 use crate::crypto::keyfile::Protection;
@@ -33,6 +34,9 @@ pub(super) struct Init {
     /// Write the words to this new file (mode 0600) instead of showing them
     #[arg(long, value_name = "FILE")]
     words_file: Option<PathBuf>,
+    /// Write a recovery card to this new file: how a new machine finds the mesh, without the words
+    #[arg(long, value_name = "FILE")]
+    card_file: Option<PathBuf>,
     #[command(flatten)]
     passphrase: PassphraseOptions,
 }
@@ -66,6 +70,13 @@ impl Init {
         let owner = OwnerKeys::derive(&master, 0);
         dir.write_keys(&node, &owner, protection, &mut rng)?;
         self.tell(&dir, &node, passphrase.is_some(), output)?;
+        if let Some(path) = &self.card_file {
+            write_card(path, &Card::of(global)?)?;
+        }
+        output.note(
+            "A new machine needs the words and a way into the mesh: print the recovery card with \
+             `quloud card --qr` once this node has met others.",
+        );
         Ok(0)
     }
 
@@ -79,7 +90,7 @@ impl Init {
         let peer_id = peer_id(node);
         let document = json!({
             "data_dir": dir.path(), "peer_id": peer_id, "words_file": self.words_file,
-            "passphrase": sealed,
+            "passphrase": sealed, "card_file": self.card_file,
         });
         let place = dir.path().display();
         output.result(&document, || format!("{peer_id}\n"))?;
@@ -101,6 +112,14 @@ pub(super) fn generator() -> Result<ChaCha20Rng, Failure> {
             format!("the system gives no random bytes: {error}"),
             "check /dev/urandom and try again",
         )
+    })
+}
+
+fn write_card(path: &Path, card: &Card) -> Result<(), Failure> {
+    write_private(path, card.encode().as_bytes()).map_err(|error| {
+        let what = format!("the recovery card could not be written to {}", path.display());
+        let hint = "the keys are made: `quloud card` prints it";
+        Failure::new(FailureKind::Failed, what, error.to_string(), hint)
     })
 }
 

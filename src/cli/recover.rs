@@ -1,6 +1,7 @@
 //! `quloud recover`: a new machine, the owner's words and one address of the mesh.
 
 use super::args::{GlobalOptions, NodeOptions, settings};
+use super::card::Card;
 use super::init::generator;
 use super::output::{Output, count, printable};
 use super::progress::{Meter, follow};
@@ -32,6 +33,9 @@ pub(super) struct Recover {
     /// Read the words from this file, which nobody else may read [default: stdin]
     #[arg(long, value_name = "FILE")]
     words_file: Option<PathBuf>,
+    /// Find the mesh as this recovery card says, which `quloud card` printed
+    #[arg(long, value_name = "FILE", conflicts_with = "mesh")]
+    card_file: Option<PathBuf>,
     /// Ask nothing: without --passphrase-file the keys have no passphrase on this machine
     #[arg(long)]
     yes: bool,
@@ -57,7 +61,11 @@ struct Document<'a> {
 
 impl Recover {
     pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
-        let settings = settings(global, self.node.flags())?;
+        let flags = match &self.card_file {
+            Some(path) => Card::read(path)?.into_flags(self.node.flags()),
+            None => self.node.flags(),
+        };
+        let settings = settings(global, flags)?;
         let identity = self.identity(&global.data_dir()?, &settings, output)?;
         let (path, peer_id) = (identity.dir.path().to_owned(), peer_id(&identity.node));
         let interrupt = Interrupt::listen()?;

@@ -174,6 +174,19 @@ pub fn remember(path: &Path, addresses: &[String]) -> io::Result<()> {
     book.save().map_or(Ok(()), |save| save())
 }
 
+/// Addresses of the members in the book at `path`, the last seen first: of each the one of most use
+/// to others, with `/p2p/PEERID` at its end. None where there is no book that can be read.
+pub fn known(path: &Path, most: usize) -> Vec<String> {
+    let book = AddressBook::open(Some(path.to_owned()), Instant::now());
+    let mut members: Vec<(NodeId, Member)> = book.members.into_iter().collect();
+    members.sort_by_key(|(_, member)| std::cmp::Reverse(member.seen));
+    let best = |(node, member): (NodeId, Member)| {
+        let address = address::shareable(member.addresses).into_iter().next()?;
+        Some(address::with_peer(address, ids::peer_id(&node)).to_string())
+    };
+    members.into_iter().filter_map(best).take(most).collect()
+}
+
 fn read(path: &Path) -> io::Result<File> {
     let mut text = String::new();
     std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
@@ -260,6 +273,11 @@ mod tests {
         assert_eq!(read.members.len(), 2);
         let known = &read.member(&node(2)).unwrap().addresses;
         assert_eq!(known, &["/dns4/nas.example/tcp/9".parse().unwrap()]);
+        let all = super::known(&path, 9);
+        let named = all.iter().find(|address| address.starts_with("/dns4")).unwrap();
+        assert!(named.ends_with(&format!("/tcp/9/p2p/{}", peer_id_of(&node(2)))), "{named}");
+        assert_eq!((all.len(), super::known(&path, 1).len()), (2, 1));
+        assert!(super::known(&folder.path().join("none"), 9).is_empty());
     }
 
     #[test]

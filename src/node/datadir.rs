@@ -257,6 +257,21 @@ pub fn peer_id(node: &NodeKeys) -> String {
     crate::net::peer_id_of(&node.node_id())
 }
 
+/// Whether this is a data folder that this version can use. It need not be locked: nothing in it is
+/// opened.
+///
+/// # Errors
+/// [`DataDirError`].
+pub fn check(path: &Path) -> Result<(), DataDirError> {
+    check_layout(&absolute(path)?)
+}
+
+/// Addresses of nodes that a node of this folder met, the last seen first, each with
+/// `/p2p/PEERID`; of each node one. They can be read while it runs.
+pub fn known_addresses(path: &Path, most: usize) -> Vec<String> {
+    crate::net::known(&path.join(ADDRESS_BOOK_NAME), most)
+}
+
 /// Where the data folder is if nobody says otherwise: the platform's place for a program's data
 /// (`$XDG_DATA_HOME/quloud`, `~/.local/share/quloud`). `None` for a user without a home.
 pub fn default_path() -> Option<PathBuf> {

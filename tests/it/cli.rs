@@ -1,5 +1,6 @@
 //! Transcripts of the real binary: what a user types, what comes back, with which exit code.
 
+mod card;
 mod node;
 mod recover;
 mod setup;

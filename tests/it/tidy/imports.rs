@@ -25,7 +25,7 @@ const MODULES: [(&str, &[&str]); 14] = [
 ];
 
 /// Where a crate may be named: beginnings of paths of source files.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("libp2p", &["src/net"]),
     ("libp2p_stream", &["src/net"]),
     ("sled", &["src/store/catalogue"]),
@@ -34,6 +34,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("hyper", &["src/api"]),
     ("clap", &["src/cli"]),
     ("indicatif", &["src/cli"]),
+    ("qrcode", &["src/cli"]),
 ];
 
 /// What the pure code does not know: the disk, the network, clocks, threads, the system's
