@@ -18,6 +18,7 @@
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`retain`], [`mark`] | which snapshots a policy keeps; which chunks those need (pure) |
+//! | [`verify`] | whether all that a snapshot names is there and right (pure) |
 //! | [`look`] | what `mark`, `diff`, `find` and `ls` are: they ask, and are given (pure) |
 //! | [`diff`], [`find`], [`ls`] | what two trees differ in; what is in one (pure) |
 //! | [`names`], [`calendar`] | names that do nothing to a terminal; days and years (pure) |
@@ -73,6 +74,7 @@ pub mod sealer;
 pub mod snapshot;
 pub mod tree;
 pub mod varint;
+pub mod verify;
 #[cfg(feature = "node")]
 pub mod walk;
 

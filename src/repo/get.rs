@@ -64,6 +64,13 @@ pub enum FetchError {
         /// In words for the user: who was asked, what they said.
         why: String,
     },
+    /// Those who have to have this chunk were there, and theirs is damaged or gone.
+    Spoiled {
+        /// Of the [`Wanted`].
+        index: u64,
+        /// In words for the user: who was asked, what they said.
+        why: String,
+    },
     /// Nothing comes any more.
     Closed,
 }
@@ -428,7 +435,9 @@ impl<'a, S: ChunkSource> Window<'a, S> {
                     let plaintext = asked.open(&fetched).map_err(|damage| asked.damaged(damage))?;
                     return Ok((asked, plaintext));
                 }
-                Err(FetchError::Unavailable { index, why }) => {
+                Err(
+                    FetchError::Unavailable { index, why } | FetchError::Spoiled { index, why },
+                ) => {
                     let Some(asked) = self.pending.remove(&index) else {
                         continue;
                     };

@@ -164,6 +164,7 @@ impl<'a, S: ChunkSource> Reader<'a, S> {
         let (index, came) = match self.source.next() {
             Ok(fetched) => (fetched.index, Ok(fetched)),
             Err(FetchError::Unavailable { index, why }) => (index, Err(Lost::Unavailable(why))),
+            Err(FetchError::Spoiled { index, why }) => (index, Err(Lost::Spoiled(why))),
             Err(FetchError::Closed) => return Err(ReadError::Closed),
         };
         // What nobody asked for, or twice, is of no use.

@@ -43,16 +43,25 @@ pub struct Need {
 pub enum Lost {
     /// Nobody served the chunk; in words: who was asked, what they said.
     Unavailable(String),
+    /// Those who have to have the chunk were there, and theirs is damaged or gone; in words.
+    Spoiled(String),
     /// The chunk is not what names it says.
     Damaged(Damage),
     /// The content in the pack is not the one that the tree means.
     Content,
 }
 
+impl Lost {
+    /// Whether something is known to be wrong, and not only out of reach.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self, Self::Unavailable(_))
+    }
+}
+
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(why) => f.write_str(why),
+            Self::Unavailable(why) | Self::Spoiled(why) => f.write_str(why),
             Self::Damaged(damage) => damage.fmt(f),
             Self::Content => f.write_str("the content is not the one that was backed up"),
         }

@@ -63,14 +63,15 @@ impl<'a, S: ChunkSource> Fetcher<'a, S> {
         loop {
             let (index, came) = match self.source.next() {
                 Ok(fetched) => (fetched.index, Ok(fetched)),
-                Err(FetchError::Unavailable { index, why }) => (index, Err(why)),
+                Err(FetchError::Unavailable { index, why }) => (index, Err(Lost::Unavailable(why))),
+                Err(FetchError::Spoiled { index, why }) => (index, Err(Lost::Spoiled(why))),
                 Err(FetchError::Closed) => return Err(RestoreError::Closed),
             };
             // What nobody asked for, or twice, is of no use.
             let Some((ChunkRef { ck, id, .. }, kind, theirs)) = self.asked.remove(&index) else {
                 continue;
             };
-            let plaintext = came.map_err(Lost::Unavailable).and_then(|fetched| {
+            let plaintext = came.and_then(|fetched| {
                 self.chunks += 1;
                 let opened = open_chunk(&ck, &id, &fetched.header, &fetched.sealed, kind);
                 opened.map_err(Lost::Damaged)
