@@ -16,11 +16,11 @@ mod tests;
 
 pub use entry::{
     ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
-    SnapshotDue, TooLong, UnknownEntry,
+    SnapshotDue, TooLong, UnknownEntry, Verified,
 };
-pub use state::{Job, KnownHead};
+pub use state::{Drills, Job, KnownHead};
 
-use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
 use journal::Journal;
 use state::State;
@@ -241,6 +241,16 @@ impl Catalog {
         self.state.looked_around()
     }
 
+    /// What reading this snapshot back came to, if anybody did.
+    pub fn drills_of(&self, snapshot: &SnapshotId) -> Option<Drills> {
+        self.state.drills_of(snapshot)
+    }
+
+    /// The newest proof that a snapshot can be restored.
+    pub fn newest_proof(&self) -> Option<Verified> {
+        self.state.drills().filter_map(|drills| drills.proof).max_by_key(|proof| proof.at)
+    }
+
     /// Who acknowledged this chunk, with the store it has now.
     pub fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
         self.state.holders_of(chunk)
@@ -308,6 +318,9 @@ impl Catalog {
             append(&mut fresh, |out| due.encode(out))?;
         }
         self.copy_heads(&mut fresh)?;
+        for drill in self.state.drills().flat_map(Drills::each) {
+            append(&mut fresh, |out| Entry::Verified(drill).encode(out))?;
+        }
         self.copy_acks(&mut fresh)?;
         fresh.put_in_place(&self.path)?;
         self.journal = fresh;

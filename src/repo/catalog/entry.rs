@@ -6,9 +6,11 @@
 
 mod due;
 mod head;
+mod verified;
 
 pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
+pub use verified::Verified;
 
 use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};
 use crate::crypto::capability::Capability;
@@ -112,6 +114,8 @@ pub enum Entry {
         /// When: seconds since 1970.
         at: u64,
     },
+    /// A snapshot was read back from its holders.
+    Verified(Verified),
 }
 
 /// A put that was given up.
@@ -142,6 +146,7 @@ const HEAD_KEPT: u8 = 11;
 const LOOKED_AROUND: u8 = 20;
 const SNAPSHOT_DUE: u8 = 21;
 const SNAPSHOT_DONE: u8 = 22;
+const VERIFIED: u8 = 32;
 
 /// A text does not fit its length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -203,6 +208,10 @@ impl Entry {
                 out.extend_from_slice(&at.to_le_bytes());
                 Ok(())
             }
+            Self::Verified(verified) => {
+                verified.encode(out);
+                Ok(())
+            }
         }
     }
 
@@ -241,6 +250,7 @@ impl Entry {
             SNAPSHOT_DUE => SnapshotDue::decode(from).map(Self::SnapshotDue),
             SNAPSHOT_DONE => Some(Self::SnapshotDone(JobId(from.number()?))),
             LOOKED_AROUND => Some(Self::LookedAround { at: from.number()? }),
+            VERIFIED => Verified::decode(from).map(Self::Verified),
             JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
                 job: JobId(from.number()?),
                 path: PathBuf::new(),
@@ -479,6 +489,11 @@ pub(super) mod tests {
         HeadKept { generation: 0, index, number, holders }
     }
 
+    pub(in super::super) fn verified(snapshot: u8, at: u64, damaged: u64) -> Verified {
+        let snapshot = crate::core::types::SnapshotId::from_bytes([snapshot; 32]);
+        Verified { snapshot, at, sample_ppm: 50_000, bytes: 7, damaged, away: 0 }
+    }
+
     fn all() -> Vec<Entry> {
         vec![
             Entry::PutStarted(started(1)),
@@ -495,6 +510,7 @@ pub(super) mod tests {
             Entry::LookedAround { at: 1_800_000_004 },
             Entry::SnapshotDue(due(10)),
             Entry::SnapshotDone(JobId(11)),
+            Entry::Verified(verified(1, 2, 3)),
         ]
     }
 
@@ -555,7 +571,7 @@ pub(super) mod tests {
         #[test]
         fn any_bytes_decode_or_fail_cleanly(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            tag in 0..24_u8,
+            tag in 0..40_u8,
         ) {
             let _ = Entry::decode(&mut bytes.as_slice());
             if let Some(first) = bytes.first_mut() {

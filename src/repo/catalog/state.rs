@@ -5,9 +5,9 @@
 
 use super::entry::{
     ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
-    SnapshotDue,
+    SnapshotDue, Verified,
 };
-use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use std::collections::BTreeMap;
 
 /// A put that has not reached its quorum.
@@ -42,6 +42,26 @@ pub struct KnownHead {
     /// this device's own.
     pub kept: Option<HeadKept>,
 }
+
+/// What drills of one snapshot came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drills {
+    /// The last one.
+    pub last: Verified,
+    /// The last one that found all that it drew.
+    pub proof: Option<Verified>,
+}
+
+impl Drills {
+    /// As few of them as say all of it, in order.
+    pub(super) fn each(&self) -> impl Iterator<Item = Verified> {
+        let proof = self.proof.filter(|proof| *proof != self.last);
+        proof.into_iter().chain([self.last])
+    }
+}
+
+/// Snapshots whose drills are remembered: those that were read back last.
+const DRILLED_MAX: usize = 4_096;
 
 /// Given-up puts that are remembered: the newest.
 const DROPPED_MAX: usize = 32;
@@ -82,6 +102,7 @@ pub(super) struct State {
     due: BTreeMap<JobId, SnapshotDue>,
     /// See [`Entry::LookedAround`].
     looked_around: Option<u64>,
+    drills: BTreeMap<SnapshotId, Drills>,
 }
 
 impl State {
@@ -120,6 +141,7 @@ impl State {
             Entry::JobDropped(dropped) => self.on_dropped(dropped),
             Entry::Device(device) => self.device = Some(device),
             Entry::HeadSeen(seen) => self.on_head(seen),
+            Entry::Verified(verified) => self.on_verified(verified),
             Entry::HeadKept(kept) => {
                 let head = self.heads.get_mut(&(kept.generation, kept.index));
                 if let Some(head) = head.filter(|head| head.seen.record.number() == kept.number) {
@@ -142,6 +164,29 @@ impl State {
         if self.heads.get(&name).is_none_or(|head| head.seen.record.number() < number) {
             self.heads.insert(name, KnownHead { seen, kept: None });
         }
+    }
+
+    fn on_verified(&mut self, verified: Verified) {
+        let of = self.drills.entry(verified.snapshot);
+        let drills = of.or_insert(Drills { last: verified, proof: None });
+        drills.last = verified;
+        if verified.is_proof() {
+            drills.proof = Some(verified);
+        }
+        if self.drills.len() > DRILLED_MAX {
+            let oldest = self.drills.iter().min_by_key(|(_, drills)| drills.last.at);
+            if let Some(id) = oldest.map(|(id, _)| *id) {
+                self.drills.remove(&id);
+            }
+        }
+    }
+
+    pub(super) fn drills(&self) -> impl Iterator<Item = &Drills> {
+        self.drills.values()
+    }
+
+    pub(super) fn drills_of(&self, snapshot: &SnapshotId) -> Option<Drills> {
+        self.drills.get(snapshot).copied()
     }
 
     pub(super) fn device(&self) -> Option<Device> {
@@ -217,7 +262,9 @@ impl State {
         let kept = self.heads.values().filter(|head| head.kept.is_some()).count() as u64;
         let heads = self.heads.len() as u64 + kept + u64::from(self.device.is_some());
         let due = self.due.len() as u64 + u64::from(self.looked_around.is_some());
-        jobs + self.roots.len() as u64 + self.dropped.len() as u64 + acks + heads + due
+        let drills = self.drills.values().map(|drills| drills.each().count() as u64).sum::<u64>();
+        let puts = jobs + self.roots.len() as u64 + self.dropped.len() as u64;
+        puts + acks + heads + due + drills
     }
 
     /// The store that this node acknowledged with last.
@@ -314,7 +361,7 @@ fn counting(
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::{acked, dropped, due, head, kept, root, started};
+    use super::super::entry::tests::{acked, dropped, due, head, kept, root, started, verified};
     use super::*;
     use proptest::prelude::*;
 
@@ -396,6 +443,22 @@ mod tests {
         state.apply(Entry::SnapshotDone(JobId(9)));
         assert_eq!(state.due().map(|due| due.job.0).collect::<Vec<_>>(), [3, 5]);
         assert_eq!((state.entries(), state.next_job()), (2, JobId(6)));
+    }
+
+    #[test]
+    fn a_drill_that_found_damage_does_not_undo_the_proof_before_it() {
+        let mut state = State::default();
+        let snapshot = verified(1, 5, 0).snapshot;
+        assert_eq!(state.drills_of(&snapshot), None);
+        state.apply(Entry::Verified(verified(1, 5, 0)));
+        assert_eq!(state.entries(), 1);
+        state.apply(Entry::Verified(verified(1, 9, 3)));
+        let drills = state.drills_of(&snapshot).unwrap();
+        assert_eq!((drills.last.at, drills.proof.unwrap().at), (9, 5));
+        assert_eq!((state.entries(), drills.each().count()), (2, 2));
+        let mut copy = State::default();
+        drills.each().for_each(|drill| copy.apply(Entry::Verified(drill)));
+        assert_eq!(copy.drills_of(&snapshot), Some(drills));
     }
 
     #[test]
