@@ -12,12 +12,13 @@ use crate::repo::catalog::{Device, Entry, HeadSeen, KnownHead};
 use crate::repo::frame::Kind;
 use crate::repo::head::{DEVICES_MAX, HEAD_HOLDERS_MAX, HeadPayload};
 use crate::repo::manifest::chain::{Chain, ChainView};
-use crate::repo::manifest::{Body, Hint, ManifestEntry};
+use crate::repo::manifest::{Body, Checkpoint, Hint, ManifestEntry, ManifestFault};
 use crate::repo::sealer::Sealer;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
 
 /// What publishing came to.
 #[derive(Debug, Clone, Copy)]
@@ -137,27 +138,61 @@ impl Draft {
     }
 
     /// Seals one entry, and a checkpoint before it where the head has no more room, or in place of
-    /// what too few nodes hold: all of it is known, and is stored anew with this entry.
+    /// what too few nodes hold: all of it is known, and is stored anew with this entry. What is to
+    /// be forgotten the checkpoint says itself, without an entry: so it has room where snapshots
+    /// have become too many for one. If even that does not do, an entry says it as long as the head
+    /// has room for that, and the next ones are forgotten with what is gone then.
     fn add(&mut self, sealer: &mut Sealer<'_, StoreSink>, body: Body) -> Result<(), Failure> {
-        if self.chain.needs_checkpoint() || std::mem::take(&mut self.is_thin) {
-            self.state.merge();
-            let Device { id, index } = self.own;
-            self.state.merged.add_device(index, id, &self.view);
-            let hints = std::mem::take(&mut self.hints);
-            let coverage = self.state.coverage();
-            let checkpoint = self.state.merged.checkpoint(index, coverage, hints);
-            self.seal(sealer, Body::Checkpoint(checkpoint))?;
+        if !self.chain.needs_checkpoint() && !std::mem::take(&mut self.is_thin) {
+            return self.seal(sealer, body);
         }
-        self.seal(sealer, body)
+        let checkpoint = Body::Checkpoint(self.checkpoint(&body));
+        match (self.chain.is_full(), body) {
+            (is_full, Body::Forget(ids)) => match self.entry(checkpoint) {
+                Err(fault) if !is_full && is_too_much(fault) => {
+                    self.seal(sealer, Body::Forget(ids))
+                }
+                Err(fault) => Err(too_much(&fault.to_string())),
+                Ok(made) => self.store(sealer, made),
+            },
+            (_, body) => {
+                self.seal(sealer, checkpoint)?;
+                self.seal(sealer, body)
+            }
+        }
+    }
+
+    /// All that still matters of this device's chain, without what `body` forgets.
+    fn checkpoint(&mut self, body: &Body) -> Checkpoint {
+        self.state.merge();
+        let Device { id, index } = self.own;
+        self.state.merged.add_device(index, id, &self.view);
+        if let Body::Forget(ids) = body {
+            ids.iter().for_each(|id| self.state.merged.forget(index, *id));
+        }
+        let hints = std::mem::take(&mut self.hints);
+        self.state.merged.checkpoint(index, self.state.coverage(), hints)
     }
 
     fn seal(&mut self, sealer: &mut Sealer<'_, StoreSink>, body: Body) -> Result<(), Failure> {
-        let failed = |why: String| failures::repository(why, "forget some snapshots first");
-        let known = self.state.merged.lamport();
-        let entry = self.chain.next(body, now_ns(), known);
-        let plaintext = entry.encode().map_err(|fault| failed(fault.to_string()))?;
+        let made = self.entry(body).map_err(|fault| too_much(&fault.to_string()))?;
+        self.store(sealer, made)
+    }
+
+    /// The next entry and its bytes.
+    fn entry(&self, body: Body) -> Result<Made, ManifestFault> {
+        let entry = self.chain.next(body, now_ns(), self.state.merged.lamport());
+        let plaintext = entry.encode()?;
+        Ok((entry, plaintext))
+    }
+
+    fn store(
+        &mut self,
+        sealer: &mut Sealer<'_, StoreSink>,
+        (entry, plaintext): Made,
+    ) -> Result<(), Failure> {
         let sealed = sealer.meta(Kind::Manifest, &plaintext, 0);
-        let at = sealed.map_err(|error| failed(error.to_string()))?;
+        let at = sealed.map_err(|error| too_much(&error.to_string()))?;
         self.chain.push(&entry, &plaintext, at);
         let ManifestEntry { body, .. } = entry;
         match body {
@@ -222,6 +257,16 @@ fn is_thin(inner: &Inner, index: u16, known: &KnownHead, replicas: u8) -> bool {
             named.any(|id| catalog.holders_of(&id).len() < usize::from(replicas))
         })
     })
+}
+/// An entry that is not stored yet.
+type Made = (ManifestEntry, Zeroizing<Vec<u8>>);
+
+fn is_too_much(fault: ManifestFault) -> bool {
+    matches!(fault, ManifestFault::TooLong | ManifestFault::Count)
+}
+
+fn too_much(why: &str) -> Failure {
+    failures::repository(why, "forget some snapshots first")
 }
 
 /// The connected nodes that have something of the owner's.
