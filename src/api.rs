@@ -14,8 +14,13 @@
 //! | `POST /api/v1/get` with a [`GetRequest`] | events with a [`GetDone`] at the end |
 //! | `POST /api/v1/backup` with a [`BackupRequest`] | events with a [`BackupDone`] at the end |
 //! | `POST /api/v1/recover` with a [`RecoverRequest`] | events with a [`Recovered`] at the end |
+//! | `POST /api/v1/verify` with a [`VerifyRequest`] | events with a [`VerifyDone`] at the end |
 //! | `POST /api/v1/restore` with a [`RestoreRequest`] | events with a [`RestoreDone`] at the end |
 //! | `GET /api/v1/snapshots` | lines: [`Snapshots`] without its snapshots, then these |
+//! | `POST /api/v1/ls` with an [`LsRequest`] | events: [`Rows`], at the end an [`LsDone`] |
+//! | `POST /api/v1/diff` with a [`DiffRequest`] | events: [`Rows`], at the end a [`DiffDone`] |
+//! | `POST /api/v1/find` with a [`FindRequest`] | events: [`Rows`], at the end a [`FindDone`] |
+//! | `POST /api/v1/forget` with a [`ForgetRequest`] | events: [`Rows`], then a [`ForgetDone`] |
 //!
 //! A request that is not understood is answered with a status of 400 or above and a
 //! [`Failure`] as its body.
@@ -25,8 +30,10 @@ pub mod server;
 pub mod socket;
 
 use crate::node::report::{
-    BackupDone, BackupRequest, Failure, GetDone, GetRequest, PeerReport, Progress, PutDone,
-    PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Snapshots, Status,
+    BackupDone, BackupRequest, DiffDone, DiffRequest, DiffRow, Failure, FindDone, FindRequest,
+    FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone, LsRequest,
+    NameReport, PeerReport, Progress, PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone,
+    RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
 };
 use tokio::sync::mpsc;
 
@@ -48,6 +55,11 @@ const BACKUP: &str = concat!("/api/v", version!(), "/backup");
 const RECOVER: &str = concat!("/api/v", version!(), "/recover");
 const RESTORE: &str = concat!("/api/v", version!(), "/restore");
 const SNAPSHOTS: &str = concat!("/api/v", version!(), "/snapshots");
+const LS: &str = concat!("/api/v", version!(), "/ls");
+const DIFF: &str = concat!("/api/v", version!(), "/diff");
+const FIND: &str = concat!("/api/v", version!(), "/find");
+const VERIFY: &str = concat!("/api/v", version!(), "/verify");
+const FORGET: &str = concat!("/api/v", version!(), "/forget");
 
 /// The largest request body, the largest answer that is not a stream, and the largest line of one
 /// that is: 1 MiB.
@@ -72,6 +84,8 @@ pub enum Asked {
     Recover,
     /// A restore: the same one goes on from what is there.
     Restore,
+    /// Forgetting: what is forgotten already is not told again.
+    Forget,
 }
 
 impl Asked {
@@ -79,6 +93,9 @@ impl Asked {
         match self {
             Self::Report | Self::Recover => {
                 "start it again with `quloud up`, then run the command again"
+            }
+            Self::Forget => {
+                "start it again with `quloud up`, then look what `quloud snapshots` still has"
             }
             Self::Put => {
                 "start it again with `quloud up`: a put that it had begun goes on by itself, and \
@@ -97,6 +114,35 @@ impl Asked {
                  is not sent again"
             }
         }
+    }
+}
+
+/// What a stream of events is made of.
+trait Told {
+    /// Whether nothing comes behind it.
+    fn is_last(&self) -> bool;
+
+    /// The end of work that failed.
+    fn failed(failure: Failure) -> Self;
+}
+
+impl<T> Told for Progress<T> {
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Working { .. })
+    }
+
+    fn failed(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl<R, D> Told for Rows<R, D> {
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Rows { .. })
+    }
+
+    fn failed(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -122,6 +168,21 @@ pub trait Service: Clone + Send + Sync + 'static {
 
     /// Starts to restore a snapshot; dropping the receiver cancels.
     fn restore(&self, request: RestoreRequest) -> mpsc::Receiver<Progress<RestoreDone>>;
+
+    /// Starts to read a snapshot back from its holders; dropping the receiver cancels.
+    fn verify(&self, request: VerifyRequest) -> mpsc::Receiver<Progress<VerifyDone>>;
+
+    /// Starts to list a folder of a snapshot; dropping the receiver cancels.
+    fn ls(&self, request: LsRequest) -> mpsc::Receiver<Rows<NameReport, LsDone>>;
+
+    /// Starts to compare two snapshots; dropping the receiver cancels.
+    fn diff(&self, request: DiffRequest) -> mpsc::Receiver<Rows<DiffRow, DiffDone>>;
+
+    /// Starts to look for names in snapshots; dropping the receiver cancels.
+    fn find(&self, request: FindRequest) -> mpsc::Receiver<Rows<FindRow, FindDone>>;
+
+    /// Starts to forget snapshots. What is being written when the receiver is dropped is written.
+    fn forget(&self, request: ForgetRequest) -> mpsc::Receiver<Rows<ForgetRow, ForgetDone>>;
 
     /// What `quloud snapshots` shows.
     fn snapshots(&self) -> impl Future<Output = Result<Snapshots, Failure>> + Send;
@@ -154,6 +215,26 @@ impl Service for crate::node::NodeHandle {
 
     fn restore(&self, request: RestoreRequest) -> mpsc::Receiver<Progress<RestoreDone>> {
         self.restore(request)
+    }
+
+    fn verify(&self, request: VerifyRequest) -> mpsc::Receiver<Progress<VerifyDone>> {
+        self.verify(request)
+    }
+
+    fn ls(&self, request: LsRequest) -> mpsc::Receiver<Rows<NameReport, LsDone>> {
+        self.ls(request)
+    }
+
+    fn diff(&self, request: DiffRequest) -> mpsc::Receiver<Rows<DiffRow, DiffDone>> {
+        self.diff(request)
+    }
+
+    fn find(&self, request: FindRequest) -> mpsc::Receiver<Rows<FindRow, FindDone>> {
+        self.find(request)
+    }
+
+    fn forget(&self, request: ForgetRequest) -> mpsc::Receiver<Rows<ForgetRow, ForgetDone>> {
+        self.forget(request)
     }
 
     async fn snapshots(&self) -> Result<Snapshots, Failure> {

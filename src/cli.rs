@@ -10,21 +10,27 @@ mod card;
 mod completions;
 mod config;
 mod demo;
+mod diff;
 mod error;
+mod find;
+mod forget;
 mod get;
 mod init;
+mod ls;
 mod output;
 mod peers;
 mod progress;
 mod put;
 mod recover;
 mod restore;
+mod rows;
 mod secrets;
 mod session;
 mod signals;
 mod snapshots;
 mod status;
 mod up;
+mod verify;
 mod version;
 
 use crate::node::report::{Failure, FailureKind};
@@ -74,6 +80,11 @@ enum Command {
     Peers(peers::Peers),
     Backup(backup::Backup),
     Snapshots(snapshots::Snapshots),
+    Ls(ls::Ls),
+    Diff(diff::Diff),
+    Find(find::Find),
+    Forget(forget::Forget),
+    Verify(verify::Verify),
     Restore(restore::Restore),
     Put(put::Put),
     Get(get::Get),
@@ -111,6 +122,11 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
         Command::Peers(peers) => block_on(peers.run(global, output)),
         Command::Backup(backup) => block_on(backup.run(global, output)),
         Command::Snapshots(snapshots) => block_on(snapshots.run(global, output)),
+        Command::Ls(ls) => block_on(ls.run(global, output)),
+        Command::Diff(diff) => block_on(diff.run(global, output)),
+        Command::Find(find) => block_on(find.run(global, output)),
+        Command::Forget(forget) => block_on(forget.run(global, output)),
+        Command::Verify(verify) => block_on(verify.run(global, output)),
         Command::Restore(restore) => block_on(restore.run(global, output)),
         Command::Put(put) => block_on(put.run(global, output)),
         Command::Get(get) => block_on(get.run(global, output)),

@@ -7,9 +7,13 @@
 //! | `fetch` | the mesh as a source of chunks, for those that bring files back |
 //! | `heads` | storing heads and asking for them |
 //! | `repository` | the snapshots of all devices, and how this one publishes its own |
+//! | `choose` | which snapshot is meant |
 //! | `chunks` | trees and manifests, from the copies here or from holders |
 //! | `backup` | files to snapshots |
 //! | `recover`, `restore` | the words to the snapshots, and these back to files |
+//! | `look` | what is in snapshots, in lists without a bound |
+//! | `forget` | which snapshots a policy keeps |
+//! | `verify` | reading a snapshot back from its holders |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
 //! | `outbox` | puts that are short of their replicas are taken up again |
@@ -21,17 +25,20 @@
 
 mod attention;
 mod backup;
+mod choose;
 mod chunks;
 pub mod datadir;
 mod drive;
 mod failures;
 mod fetch;
+mod forget;
 mod gate;
 mod get;
 pub mod handle;
 mod heads;
 mod inner;
 mod jobs;
+mod look;
 mod outbox;
 mod overview;
 mod put;
@@ -42,6 +49,7 @@ mod repository;
 mod restore;
 mod shared;
 mod stores;
+mod verify;
 
 pub use get::check_output;
 pub use handle::NodeHandle;

@@ -1,12 +1,14 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, RECOVER, RESTORE, SNAPSHOTS,
-    STATUS, socket,
+    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PUT, RECOVER,
+    RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
 };
 use crate::node::report::{
-    BackupDone, BackupRequest, Failure, FailureKind, GetDone, GetRequest, PeerReport, Progress,
-    PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Snapshots, Status,
+    BackupDone, BackupRequest, DiffDone, DiffRequest, DiffRow, Failure, FailureKind, FindDone,
+    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone,
+    LsRequest, NameReport, PeerReport, Progress, PutDone, PutRequest, RecoverRequest, Recovered,
+    RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -175,16 +177,83 @@ impl Client {
         Ok(found)
     }
 
+    /// Reads a snapshot back from its holders.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn verify(&self, request: &VerifyRequest) -> Result<Events<VerifyDone>, ClientError> {
+        self.events(VERIFY, request, Asked::Report).await
+    }
+
+    /// Lists a folder of a snapshot.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn ls(&self, request: &LsRequest) -> Result<Listed<NameReport, LsDone>, ClientError> {
+        self.listed(LS, request, Asked::Report).await
+    }
+
+    /// Compares two snapshots.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn diff(
+        &self,
+        request: &DiffRequest,
+    ) -> Result<Listed<DiffRow, DiffDone>, ClientError> {
+        self.listed(DIFF, request, Asked::Report).await
+    }
+
+    /// Looks for names in snapshots.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn find(
+        &self,
+        request: &FindRequest,
+    ) -> Result<Listed<FindRow, FindDone>, ClientError> {
+        self.listed(FIND, request, Asked::Report).await
+    }
+
+    /// Forgets snapshots.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn forget(
+        &self,
+        request: &ForgetRequest,
+    ) -> Result<Listed<ForgetRow, ForgetDone>, ClientError> {
+        self.listed(FORGET, request, Asked::Forget).await
+    }
+
     async fn events<T>(
         &self,
         path: &str,
         request: &impl Serialize,
         asked: Asked,
     ) -> Result<Events<T>, ClientError> {
+        Ok(Events { stream: self.stream(path, request, asked).await?, done: PhantomData })
+    }
+
+    async fn listed<R, D>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        asked: Asked,
+    ) -> Result<Listed<R, D>, ClientError> {
+        Ok(Listed { stream: self.stream(path, request, asked).await?, rows: PhantomData })
+    }
+
+    async fn stream(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        asked: Asked,
+    ) -> Result<EventStream, ClientError> {
         let body = serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood)?;
         let response = self.request(Method::POST, path, body.into()).await;
         let lines = Lines::of(response.map_err(|error| error.during(asked))?);
-        Ok(Events { lines, asked, done: PhantomData })
+        Ok(EventStream { lines, asked })
     }
 
     async fn request(
@@ -231,8 +300,7 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ClientError> {
 /// The progress of one piece of work. Dropping it hangs up, and the node cancels politely.
 #[derive(Debug)]
 pub struct Events<T> {
-    lines: Lines,
-    asked: Asked,
+    stream: EventStream,
     done: PhantomData<fn() -> T>,
 }
 
@@ -242,6 +310,36 @@ impl<T: DeserializeOwned> Events<T> {
     /// # Errors
     /// [`ClientError::Died`] where the stream ends before that.
     pub async fn next(&mut self) -> Result<Progress<T>, ClientError> {
+        self.stream.next().await
+    }
+}
+
+/// A list without a bound. Dropping it hangs up, and the node stops listing.
+#[derive(Debug)]
+pub struct Listed<R, D> {
+    stream: EventStream,
+    rows: PhantomData<fn() -> (R, D)>,
+}
+
+impl<R: DeserializeOwned, D: DeserializeOwned> Listed<R, D> {
+    /// The next rows. What is after `Done` or `Failed` does not come.
+    ///
+    /// # Errors
+    /// [`ClientError::Died`] where the stream ends before that.
+    pub async fn next(&mut self) -> Result<Rows<R, D>, ClientError> {
+        self.stream.next().await
+    }
+}
+
+/// Server-sent events.
+#[derive(Debug)]
+struct EventStream {
+    lines: Lines,
+    asked: Asked,
+}
+
+impl EventStream {
+    async fn next<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
         let asked = self.asked;
         while let Some(line) = self.lines.next().await.map_err(|error| error.during(asked))? {
             // Anything else is a comment, or the empty line behind an event.

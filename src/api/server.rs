@@ -2,10 +2,10 @@
 
 use super::socket::Socket;
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, GET, KEEP_ALIVE, PEERS, PUT, RECOVER, RESTORE, SNAPSHOTS,
-    STATUS, Service,
+    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PUT, RECOVER,
+    RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
 };
-use crate::node::report::{Failure, FailureKind, Progress};
+use crate::node::report::{Failure, FailureKind};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
@@ -112,6 +112,11 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .route(RECOVER, post(recover::<S>))
         .route(RESTORE, post(restore::<S>))
         .route(SNAPSHOTS, get(snapshots::<S>))
+        .route(VERIFY, post(verify::<S>))
+        .route(LS, post(ls::<S>))
+        .route(DIFF, post(diff::<S>))
+        .route(FIND, post(find::<S>))
+        .route(FORGET, post(forget::<S>))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -202,6 +207,41 @@ async fn restore<S: Service>(State(context): State<Context<S>>, body: Bytes) -> 
     }
 }
 
+async fn verify<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.verify(request), context.stopping, Asked::Report),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn ls<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.ls(request), context.stopping, Asked::Report),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn diff<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.diff(request), context.stopping, Asked::Report),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn find<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.find(request), context.stopping, Asked::Report),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn forget<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.forget(request), context.stopping, Asked::Forget),
+        Err(refusal) => refusal,
+    }
+}
+
 async fn unknown(request: Request) -> Response {
     refuse(StatusCode::NOT_FOUND, format!("{} {}", request.method(), request.uri().path()))
 }
@@ -225,32 +265,28 @@ fn refuse(status: StatusCode, why: String) -> Response {
     (status, Json(failure)).into_response()
 }
 
-fn events<T>(
-    progress: mpsc::Receiver<Progress<T>>,
-    stopping: CancellationToken,
-    asked: Asked,
-) -> Response
+fn events<T>(told: mpsc::Receiver<T>, stopping: CancellationToken, asked: Asked) -> Response
 where
-    T: Serialize + Send + 'static,
+    T: Told + Serialize + Send + 'static,
 {
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Sse::new(event_stream(progress, stopping, asked)).keep_alive(keep_alive).into_response()
+    Sse::new(event_stream(told, stopping, asked)).keep_alive(keep_alive).into_response()
 }
 
 /// One event for each step; the last is always `done` or `failed`.
-fn event_stream<T: Serialize>(
-    progress: mpsc::Receiver<Progress<T>>,
+fn event_stream<T: Told + Serialize>(
+    told: mpsc::Receiver<T>,
     stopping: CancellationToken,
     asked: Asked,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold(Some((progress, stopping)), move |state| async move {
-        let (mut progress, stopping) = state?;
+    stream::unfold(Some((told, stopping)), move |state| async move {
+        let (mut told, stopping) = state?;
         let step = tokio::select! {
             biased;
-            step = progress.recv() => step.unwrap_or_else(|| Progress::Failed(dropped(asked))),
-            () = stopping.cancelled() => Progress::Failed(stopped(asked)),
+            step = told.recv() => step.unwrap_or_else(|| T::failed(dropped(asked))),
+            () = stopping.cancelled() => T::failed(stopped(asked)),
         };
-        let more = matches!(step, Progress::Working { .. }).then_some((progress, stopping));
+        let more = (!step.is_last()).then_some((told, stopping));
         let event = Event::default().json_data(&step);
         // Our own plain data: a map with text keys and numbers always has a JSON form.
         Some((Ok(event.unwrap_or_default()), more))
@@ -268,9 +304,12 @@ fn dropped(asked: Asked) -> Failure {
             "look for it in `quloud status` before you put it again, and report it with the \
              node's log"
         }
-        Asked::Report | Asked::Get | Asked::Backup | Asked::Recover | Asked::Restore => {
-            "run the command again, and report it with the node's log"
-        }
+        Asked::Report
+        | Asked::Get
+        | Asked::Backup
+        | Asked::Recover
+        | Asked::Restore
+        | Asked::Forget => "run the command again, and report it with the node's log",
     };
     Failure::new(
         FailureKind::Failed,

@@ -8,11 +8,11 @@ use super::progress::{Meter, follow};
 use super::secrets::{self, PassphraseOptions, read_words};
 use super::session::Session;
 use super::signals::{Interrupt, interrupted};
-use super::snapshots::{date, line};
+use super::snapshots::line;
 use crate::config::{self, Effective};
 use crate::node::datadir::{self, Identity, peer_id};
 use crate::node::report::{
-    Failure, FailureKind, HeadReport, RecoverRequest, Recovered, SnapshotReport,
+    Failure, FailureKind, HeadReport, RecoverRequest, Recovered, SnapshotReport, date,
 };
 use clap::Args;
 use serde::Serialize;

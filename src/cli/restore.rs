@@ -6,10 +6,9 @@ use super::progress::{Meter, follow, rate};
 use super::secrets::PassphraseOptions;
 use super::session::Session;
 use super::signals::Interrupt;
-use super::snapshots::date;
 use crate::config::size::human;
 use crate::node::report::{
-    DamagedReport, ExistingNames, Failure, FailureKind, RestoreDone, RestoreRequest,
+    DamagedReport, ExistingNames, Failure, FailureKind, RestoreDone, RestoreRequest, date,
 };
 use clap::Args;
 use std::path::PathBuf;

@@ -5,8 +5,9 @@ use super::output::{Output, printable};
 use super::secrets::PassphraseOptions;
 use super::session::Session;
 use super::signals::{Interrupt, interrupted};
+use super::verify::percent;
 use crate::config::size::human;
-use crate::node::report::{Failure, FailureKind, SnapshotReport};
+use crate::node::report::{Failure, FailureKind, SnapshotReport, date};
 use clap::Args;
 
 /// List the snapshots of all devices of this owner
@@ -47,51 +48,41 @@ pub(super) fn line(snapshot: &SnapshotReport) -> String {
     };
     let partial = if snapshot.partial { "  partial" } else { "" };
     let text = format!(
-        "{name}  {}  {}  {:>8} files  {:>9}  {}{tags}{partial}",
+        "{name}  {}  {}  {:>8} files  {:>9}  {}{tags}{partial}{}",
         date(snapshot.created_at),
         snapshot.host,
         snapshot.files,
         human(snapshot.bytes),
         snapshot.roots.join(" "),
+        drills(snapshot),
     );
     printable(&text) + "\n"
 }
 
-/// `2026-11-21 15:04 UTC` of seconds since 1970, in the proleptic Gregorian calendar.
-pub(super) fn date(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years begin with March here, so that a leap day is the last day of one; 719,468 days lie
-    // between the first of March of the year 0 and 1970.
-    let days = days.saturating_add(719_468);
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = year + 400 * era + next;
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", rest / 3600, rest % 3600 / 60)
+/// When it was proven last that it can be restored, and when that failed since.
+fn drills(snapshot: &SnapshotReport) -> String {
+    let proven = snapshot.proven.map(|drill| match drill.sample_ppm {
+        1_000_000 => format!("proven {}", day(drill.at)),
+        ppm => format!("proven {} ({})", day(drill.at), percent(ppm)),
+    });
+    let failed = snapshot.failed.map(|drill| match drill.damaged {
+        0 => format!("out of reach {}", day(drill.at)),
+        _ => format!("DAMAGED {}", day(drill.at)),
+    });
+    let drills: Vec<String> = proven.into_iter().chain(failed).collect();
+    if drills.is_empty() { String::new() } else { format!("  {}", drills.join(", ")) }
+}
+
+fn day(seconds: u64) -> String {
+    let mut date = date(i64::try_from(seconds).unwrap_or(i64::MAX));
+    date.truncate("2026-11-21".len());
+    date
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00 UTC"),
-            (-1, "1969-12-31 23:59 UTC"),
-            (951_782_400, "2000-02-29 00:00 UTC"),
-            (951_868_800, "2000-03-01 00:00 UTC"),
-            (4_107_542_399, "2100-02-28 23:59 UTC"),
-            (4_107_542_400, "2100-03-01 00:00 UTC"),
-            (1_795_273_445, "2026-11-21 15:04 UTC"),
-        ] {
-            assert_eq!(date(seconds), text);
-        }
-        assert!(!date(i64::MAX).is_empty() && !date(i64::MIN).is_empty());
-    }
+    use crate::node::report::DrillReport;
 
     #[test]
     fn names_of_a_snapshot_cannot_steer_the_terminal() {
@@ -106,9 +97,12 @@ mod tests {
             bytes: 4,
             new_bytes: 5,
             partial: true,
+            proven: Some(DrillReport { at: 90_000, sample_ppm: 50_000, ..DrillReport::default() }),
+            failed: Some(DrillReport { at: 180_000, damaged: 2, ..DrillReport::default() }),
         };
         let line = line(&snapshot);
         assert!(line.starts_with("01234567  1970-01-01 00:00 UTC  a\\u{1b}"), "{line}");
-        assert!(line.ends_with("/x\\n  [t]  partial\n"), "{line}");
+        let drills = "  proven 1970-01-02 (5%), DAMAGED 1970-01-03";
+        assert!(line.ends_with(&format!("/x\\n  [t]  partial{drills}\n")), "{line}");
     }
 }

@@ -4,12 +4,11 @@ use super::args::{GlobalOptions, settings};
 use super::output::{Output, count, duration, printable};
 use super::secrets::PassphraseOptions;
 use super::session::Folder;
-use super::snapshots::date;
 use crate::config::size::human;
 use crate::node::datadir::{DataDir, Identity, peer_id};
 use crate::node::report::{
     BackupState, BackupStatus, DeviceStatus, Failure, FailureKind, SnapshotSet, SnapshotsStatus,
-    Status as Report, StoreStatus,
+    Status as Report, StoreStatus, date,
 };
 use clap::Args;
 use serde::Serialize;
@@ -230,6 +229,8 @@ mod tests {
 
     fn set_of(root: &str) -> SnapshotSet {
         let newest = SnapshotReport {
+            proven: None,
+            failed: None,
             snapshot: "0123456789".to_owned(),
             created_at: 0,
             device: "d".to_owned(),

@@ -3,7 +3,7 @@
 
 use super::failures;
 use super::inner::Inner;
-use super::jobs::{DriveCommand, JobEvents};
+use super::jobs::{DriveCommand, JobEvents, Places};
 use crate::core::owner::{FetchJob, OwnerEvent};
 use crate::core::types::{Ticket, Time};
 use crate::crypto::header::Header;
@@ -78,7 +78,8 @@ impl Inner {
             read: reference.ck.read_secret(),
         };
         let (sender, mut heard) = mpsc::channel(EVENTS_OF_A_FETCH);
-        let command = DriveCommand::Fetch { job, events: JobEvents::new(sender, 0), patience };
+        let (events, places) = (JobEvents::new(sender, 0), Places::Anywhere);
+        let command = DriveCommand::Fetch { places, job, events, patience };
         let stopped = || failures::stopped().why;
         self.fetches.send(command).await.map_err(|_| stopped())?;
         while let Some((_, event)) = heard.recv().await {

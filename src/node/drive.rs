@@ -8,7 +8,7 @@
 //! Backpressure: store jobs are taken from their queue only while the owner role's window has
 //! room, so a slow mesh slows the chunker down and nothing piles up in between.
 
-use super::jobs::{DriveCommand, JobEvents};
+use super::jobs::{DriveCommand, JobEvents, Places};
 use super::shared::Shared;
 use crate::core::effect::{Effect, Event, Input, StoreError, Via};
 use crate::core::holder::HolderRole;
@@ -219,11 +219,16 @@ impl Drive {
                 self.listeners.insert(job.ticket, events);
                 self.feed_owner(Input::Command(OwnerCommand::Store(job))).await;
             }
-            DriveCommand::Fetch { mut job, events, patience } => {
+            DriveCommand::Fetch { places, mut job, events, patience } => {
                 job.ticket = self.ticket();
                 job.deadline = self.now().after(patience);
                 self.listeners.insert(job.ticket, events);
-                self.fetch(job).await;
+                match places {
+                    Places::Anywhere => self.fetch(job).await,
+                    Places::Holders => {
+                        self.feed_owner(Input::Command(OwnerCommand::Fetch(job))).await;
+                    }
+                }
             }
             DriveCommand::FindHeads { mut job, events, patience } => {
                 job.ticket = self.ticket();

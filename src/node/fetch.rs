@@ -4,16 +4,19 @@
 //! catalogue knows, then whoever answers on the topic. Where nothing is known of anybody, those who
 //! are thought to hold something of this owner are asked until one of them has served a chunk: from
 //! then on the owner role guesses better.
+//!
+//! A drill asks [holders alone](MeshSource::from_holders), each chunk's in random order, and tells
+//! what is damaged from what is only out of reach.
 
 use super::failures;
 use super::inner::Inner;
-use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
-use super::report::Progress;
-use crate::core::owner::{FetchJob, OwnerEvent};
-use crate::core::types::{NodeId, Ticket, Time};
+use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents, Places};
+use crate::core::owner::{FetchFailure, FetchJob, OwnerEvent};
+use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::net::peer_id_of;
 use crate::repo::get::{ChunkSource, FetchError, Fetched, Wanted};
-use std::collections::{BTreeMap, VecDeque};
+use rand::seq::SliceRandom;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -32,25 +35,69 @@ pub(super) struct MeshSource<'a, T> {
     /// Copies from the data folder that were asked for.
     here: VecDeque<Fetched>,
     /// Closed when nobody waits for the job any more.
-    progress: &'a mpsc::Sender<Progress<T>>,
+    progress: &'a mpsc::Sender<T>,
+    /// What comes is kept in the data folder.
+    keeps: bool,
+    places: Places,
+    faults: Faults,
 }
+
+/// What holders were found to be wanting in.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// Who has damaged chunks, or none where one was acknowledged, and how many.
+    pub(super) spoiled: BTreeMap<NodeId, u64>,
+    /// Who has to have chunks and could not be asked, or did not answer.
+    pub(super) away: BTreeSet<NodeId>,
+}
+
+/// When a chunk was waited for in vain, others wait no longer than this, until somebody comes or
+/// goes: a holder that is away would be waited for at each of its chunks.
+const IN_VAIN_PATIENCE: Duration = Duration::from_secs(3);
 
 impl<'a, T> MeshSource<'a, T> {
     /// For a thread that may block, within a runtime. Each chunk may take as long as `patience`.
     pub(super) fn new(
         inner: Arc<Inner>,
         patience: Duration,
-        progress: &'a mpsc::Sender<Progress<T>>,
+        progress: &'a mpsc::Sender<T>,
     ) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let runtime = Handle::current();
-        let (served, hints, here) = (BTreeMap::new(), Vec::new(), VecDeque::new());
-        Self { inner, runtime, sender, events, patience, served, hints, here, progress }
+        Self {
+            inner,
+            runtime,
+            sender,
+            events,
+            patience,
+            served: BTreeMap::new(),
+            hints: Vec::new(),
+            here: VecDeque::new(),
+            progress,
+            keeps: false,
+            places: Places::Anywhere,
+            faults: Faults::default(),
+        }
     }
 
     /// Nodes that are thought to hold something.
     pub(super) fn with_hints(self, hints: Vec<NodeId>) -> Self {
         Self { hints, ..self }
+    }
+
+    /// For what leads to files, and is wanted again soon: a copy of each chunk stays here.
+    pub(super) fn keeping(self) -> Self {
+        Self { keeps: true, ..self }
+    }
+
+    /// From holders alone, never from copies that are here.
+    pub(super) fn from_holders(self) -> Self {
+        Self { places: Places::Holders, ..self }
+    }
+
+    /// What holders were found to be wanting in, of those that were asked in a drill.
+    pub(super) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// PeerIds of those who served chunks, with how many each did.
@@ -60,9 +107,63 @@ impl<'a, T> MeshSource<'a, T> {
 
     fn holders(&self, wanted: &Wanted) -> Vec<NodeId> {
         let known = self.inner.with_catalog(|catalog| catalog.holders_of(&wanted.id));
-        match known.is_empty() && self.served.is_empty() {
+        let mut holders = match known.is_empty() && self.served.is_empty() {
             true => self.hints.clone(),
             false => known,
+        };
+        if self.places == Places::Holders {
+            holders.shuffle(&mut rand::rng());
+        }
+        holders
+    }
+
+    fn patience(&self) -> Duration {
+        let is_in_vain = self.places == Places::Holders && !self.faults.away.is_empty();
+        let nobody_came = || self.faults.away.iter().all(|node| !self.is_connected(node));
+        match is_in_vain && nobody_came() {
+            true => self.patience.min(IN_VAIN_PATIENCE),
+            false => self.patience,
+        }
+    }
+
+    fn is_connected(&self, node: &NodeId) -> bool {
+        self.inner.shared.is_connected(node)
+    }
+
+    /// A chunk did not come: whether it is damaged or gone at those who acknowledged it, or others
+    /// may still have it.
+    fn failed(&mut self, index: u64, id: &ChunkId, asked: &[(NodeId, FetchFailure)]) -> FetchError {
+        let net = self.runtime.block_on(self.inner.net.snapshot());
+        let why = failures::not_fetched(asked, net.peers.len());
+        if self.places == Places::Anywhere {
+            return FetchError::Unavailable { index, why };
+        }
+        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(id));
+        let mut spoiled = BTreeSet::new();
+        let mut away = BTreeSet::new();
+        for (node, failure) in asked {
+            let is_proof = match failure {
+                FetchFailure::WrongBytes | FetchFailure::Damaged => true,
+                FetchFailure::NotHeld => holders.contains(node),
+                FetchFailure::Unreachable | FetchFailure::Late | FetchFailure::Busy => {
+                    away.extend(holders.contains(node).then_some(*node));
+                    false
+                }
+            };
+            spoiled.extend(is_proof.then_some(*node));
+        }
+        // Who is not connected was perhaps not even asked.
+        let silent = |node: &&NodeId| !spoiled.contains(*node) && !self.is_connected(node);
+        away.extend(holders.iter().filter(silent));
+        for node in &spoiled {
+            let count = self.faults.spoiled.entry(*node).or_default();
+            *count = count.saturating_add(1);
+        }
+        let is_damage = !spoiled.is_empty() && away.is_empty();
+        self.faults.away.append(&mut away);
+        match is_damage {
+            true => FetchError::Spoiled { index, why },
+            false => FetchError::Unavailable { index, why },
         }
     }
 }
@@ -71,7 +172,11 @@ impl<T> ChunkSource for MeshSource<'_, T> {
     /// Waits for room in the queue into the drive loop at most: the loop always takes fetches up
     /// in the end, and never waits for this thread, whose events all fit their queue.
     fn request(&mut self, wanted: Wanted) {
-        if let Some((header, sealed)) = self.inner.meta.find(&wanted.id) {
+        let is_here = match self.places {
+            Places::Anywhere => self.inner.meta.find(&wanted.id),
+            Places::Holders => None,
+        };
+        if let Some((header, sealed)) = is_here {
             self.here.push_back(Fetched { index: wanted.index, header, sealed });
             return;
         }
@@ -85,7 +190,8 @@ impl<T> ChunkSource for MeshSource<'_, T> {
             read: wanted.read,
         };
         let events = JobEvents::new(self.sender.clone(), wanted.index);
-        let command = DriveCommand::Fetch { job, events, patience: self.patience };
+        let (places, patience) = (self.places, self.patience());
+        let command = DriveCommand::Fetch { places, job, events, patience };
         let (fetches, progress) = (&self.inner.fetches, self.progress);
         self.runtime.block_on(async {
             tokio::select! {
@@ -116,12 +222,13 @@ impl<T> ChunkSource for MeshSource<'_, T> {
                 OwnerEvent::Fetched { header, sealed, from, .. } => {
                     let count = self.served.entry(from).or_default();
                     *count = count.saturating_add(1);
+                    if self.keeps {
+                        self.inner.keep_chunk(&header, &sealed);
+                    }
                     return Ok(Fetched { index, header, sealed });
                 }
-                OwnerEvent::NotFetched { asked, .. } => {
-                    let net = self.runtime.block_on(self.inner.net.snapshot());
-                    let why = failures::not_fetched(&asked, net.peers.len());
-                    return Err(FetchError::Unavailable { index, why });
+                OwnerEvent::NotFetched { id, asked, .. } => {
+                    return Err(self.failed(index, &id, &asked));
                 }
                 OwnerEvent::Acked { .. }
                 | OwnerEvent::Stored { .. }

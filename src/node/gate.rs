@@ -31,6 +31,17 @@ impl Gate {
         Self { places: Semaphore::new(places), jobs: AtomicUsize::new(0) }
     }
 
+    /// Waits for a place without a word. `None` where nobody listens to `listener` any more.
+    pub(super) async fn enter_silently<T>(&self, listener: &mpsc::Sender<T>) -> Option<Place<'_>> {
+        self.jobs.fetch_add(1, Ordering::Relaxed);
+        let _counted = Counted(&self.jobs);
+        let _permit = tokio::select! {
+            permit = self.places.acquire() => permit.ok()?,
+            () = listener.closed() => return None,
+        };
+        Some(Place { _permit, _counted })
+    }
+
     /// Waits for a place, and tells so. `None` where nobody listens to `progress` any more.
     pub(super) async fn enter<T>(
         &self,

@@ -25,6 +25,9 @@ const PUTS_AT_ONCE: usize = 4;
 /// Gets that run at once. Each has a thread and up to 48 MiB of chunks.
 const GETS_AT_ONCE: usize = 4;
 
+/// Looks into snapshots that run at once. Each has a thread and up to 16 chunks of trees.
+const LOOKS_AT_ONCE: usize = 4;
+
 /// The node, as its jobs and its API see it.
 pub(super) struct Inner {
     pub(super) keys: Arc<OwnerKeys>,
@@ -39,6 +42,8 @@ pub(super) struct Inner {
     /// Puts that read and seal, of those that users wait for.
     pub(super) putting: Gate,
     pub(super) getting: Gate,
+    /// Looks into snapshots.
+    pub(super) looking: Gate,
     /// Backups, which share what is known of the files before.
     pub(super) backing_up: Gate,
     pub(super) repository: Repository,
@@ -64,6 +69,7 @@ impl Inner {
         let started = Instant::now();
         let catalog = Mutex::new(catalog);
         let (putting, getting) = (Gate::new(PUTS_AT_ONCE), Gate::new(GETS_AT_ONCE));
+        let looking = Gate::new(LOOKS_AT_ONCE);
         let (backing_up, repository) = (Gate::new(1), Repository::default());
         let meta = MetaCache::new(dir.path());
         Self {
@@ -77,6 +83,7 @@ impl Inner {
             started,
             putting,
             getting,
+            looking,
             backing_up,
             repository,
             naming: tokio::sync::Mutex::default(),

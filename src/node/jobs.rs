@@ -19,6 +19,8 @@ pub(super) enum DriveCommand {
     },
     /// Fetch one chunk.
     Fetch {
+        /// Where it may come from.
+        places: Places,
         /// The chunk.
         job: FetchJob,
         /// Who hears of it.
@@ -35,6 +37,15 @@ pub(super) enum DriveCommand {
         /// How long until it ends in any case.
         patience: Duration,
     },
+}
+
+/// Where a chunk may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Places {
+    /// From wherever it is, this node's own store included.
+    Anywhere,
+    /// From other nodes alone: what is here proves nothing.
+    Holders,
 }
 
 /// The way back from the drive loop to one job: every event carries the job's own number of the

@@ -2,17 +2,26 @@
 //!
 //! Field names are the ones scripts rely on; a field may be added, never renamed.
 
+mod forget;
+mod look;
 mod recover;
 mod repo;
+mod verify;
 
+pub use forget::{ForgetDone, ForgetRequest, ForgetRow, KeepOptions};
+pub use look::{
+    ChangeKind, DiffDone, DiffRequest, DiffRow, FindDone, FindRequest, FindRow, LsDone, LsRequest,
+    NameKind, NameReport, NamesTally, Rows,
+};
 pub use recover::{
     DamagedReport, ExistingNames, HeadReport, LostPart, RecoverRequest, Recovered, RestoreDone,
     RestoreRequest,
 };
 pub use repo::{
     BackupDone, BackupRequest, DeviceStatus, SnapshotReport, SnapshotSet, Snapshots,
-    SnapshotsStatus,
+    SnapshotsStatus, date,
 };
+pub use verify::{DrillReport, VerifyDone, VerifyFault, VerifyKind, VerifyRequest};
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;

@@ -24,10 +24,12 @@ use super::handle::NodeHandle;
 use super::heads::{HeadStored, HeadWish, HeadsFound};
 use super::inner::Inner;
 use super::put::seconds_since_1970;
-use super::report::{Failure, SnapshotReport, Snapshots};
+use super::report::{DrillReport, Failure, SnapshotReport, Snapshots};
 use crate::core::types::{DeviceId, NodeId, SnapshotId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
-use crate::repo::catalog::{Device, Entry, HeadKept, HeadSeen, JobId, KnownHead, SnapshotDue};
+use crate::repo::catalog::{
+    Device, Entry, HeadKept, HeadSeen, JobId, KnownHead, SnapshotDue, Verified,
+};
 use crate::repo::frame::Kind;
 use crate::repo::head::{HeadPayload, Linked, Verdict, judge};
 use crate::repo::manifest::chain::{Chain, ChainView, Seen};
@@ -179,6 +181,22 @@ impl Repository {
         Ok(due.iter().filter_map(|due| Some((due.job, *began.get(&due.began_ns)?))).collect())
     }
 
+    /// For how many replicas this device wished when it published last, if it ever did.
+    pub(super) fn replicas(&self, inner: &Inner) -> Option<u8> {
+        let device = inner.with_catalog(|catalog| catalog.device())?;
+        let known = known_heads(inner).remove(&device.index)?;
+        payload_of(&keys(inner, device.index), &known.seen.record).map(|payload| payload.replicas)
+    }
+
+    /// The chunks of its manifest that a head names, as far as the head is known.
+    pub(super) fn manifest_of(&self, inner: &Inner, index: u16) -> Vec<ChunkRef> {
+        let known = known_heads(inner).remove(&index);
+        let payload = known.and_then(|known| payload_of(&keys(inner, index), &known.seen.record));
+        let Some(payload) = payload else { return Vec::new() };
+        let checkpoint = payload.checkpoint.into_iter().map(|(_, reference)| reference);
+        checkpoint.chain(payload.recent).collect()
+    }
+
     /// Looks at the snapshots that are known. Nobody is asked: see [`Self::refresh`].
     pub(super) async fn with_live<T>(&self, look: impl FnOnce(Vec<&Live>) -> T) -> T {
         let state = self.state.lock().await;
@@ -192,17 +210,33 @@ impl NodeHandle {
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
     pub async fn snapshots(&self) -> Result<Snapshots, Failure> {
-        let (notes, is_whole) = self.inner.repository.refresh(&self.inner).await?;
-        let in_order = |mut live: Vec<&Live>| -> Vec<SnapshotReport> {
+        let (notes, whole) = self.inner.repository.refresh(&self.inner).await?;
+        let in_order = |mut live: Vec<&Live>| -> Vec<(SnapshotId, SnapshotReport)> {
             live.sort_by_key(|live| (live.added.created_ns, live.added.id));
-            live.into_iter().map(report).collect()
+            live.into_iter().map(|live| (live.added.id, report(live))).collect()
         };
         let snapshots = self.inner.repository.with_live(in_order).await;
-        Ok(Snapshots { snapshots, whole: is_whole, notes })
+        let snapshots = self.inner.with_catalog(|catalog| {
+            let drilled = |(id, snapshot): (SnapshotId, SnapshotReport)| {
+                let drills = catalog.drills_of(&id);
+                let proven = drills.and_then(|drills| drills.proof).map(drill);
+                let last = drills.map(|drills| drills.last);
+                let failed = last.filter(|last| !last.is_proof()).map(drill);
+                SnapshotReport { proven, failed, ..snapshot }
+            };
+            snapshots.into_iter().map(drilled).collect()
+        });
+        Ok(Snapshots { snapshots, whole, notes })
     }
 }
 
-/// For the user.
+/// What reading a snapshot back came to, as it is listed.
+pub(super) fn drill(verified: Verified) -> DrillReport {
+    let Verified { at, sample_ppm, damaged, away, .. } = verified;
+    DrillReport { at, sample_ppm, damaged, unreachable: away }
+}
+
+/// A snapshot as it is listed. What drills came to is not in it.
 pub(super) fn report(live: &Live) -> SnapshotReport {
     let added = &live.added;
     let mut roots: Vec<String> =
@@ -222,6 +256,8 @@ pub(super) fn report(live: &Live) -> SnapshotReport {
         bytes: added.bytes,
         new_bytes: added.new_bytes,
         partial: added.partial,
+        proven: None,
+        failed: None,
     }
 }
 

@@ -5,9 +5,9 @@
 //! 3. One blocking thread walks the tree, asks for a window of chunks and writes what comes, see
 //!    [`restore`](crate::repo::restore). A restore that was killed goes on by its journal.
 
-mod choose;
 mod tell;
 
+use super::choose::{Chosen, Deed, Doubt, choose, unread};
 use super::failures;
 use super::fetch::MeshSource;
 use super::handle::NodeHandle;
@@ -24,13 +24,14 @@ use crate::repo::restore::report::{RestoreProgress, RestoreReport};
 use crate::repo::restore::target::{Existing, Target};
 use crate::repo::restore::{RestoreError, RestoreOptions, restore};
 use crate::repo::snapshot::Snapshot;
-use choose::{Chosen, Doubt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tell::{Teller, done};
 use tokio::sync::mpsc;
+
+const DEED: Deed = Deed { undone: "nothing was restored", command: "restore" };
 
 /// Progress lines that may wait for a slow listener.
 const PROGRESS_QUEUED_MAX: usize = 64;
@@ -96,27 +97,20 @@ async fn find(
     let started = Instant::now();
     let filter = Filter::new(&request)?;
     tell::note(progress, "looking for the snapshot");
-    let Look { peers, heads, is_whole, notes, hints } = look(inner).await?;
+    let look = look(inner).await?;
+    let doubt = Doubt::after(&look);
+    let Look { peers, heads, notes, hints, .. } = look;
     if peers == 0 {
         return Err(nobody(&inner.mesh_name));
     }
     let wanted = request.snapshot.clone();
-    let doubt = match heads.iter().any(|head| head.is_doubtful) {
-        _ if !is_whole => Doubt::Unread(notes.clone()),
-        true => Doubt::Silent,
-        false => Doubt::None,
-    };
     let chosen =
-        inner.repository.with_live(move |live| choose::choose(&wanted, &live, &doubt)).await?;
+        inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED)).await?;
     let patience = Duration::from_secs(request.timeout_s);
-    let unread = |why: String| unread(&chosen.id.to_string(), why);
-    let plaintext = inner.chunk(&chosen.reference, Kind::Snapshot, patience).await;
-    let plaintext = plaintext.map_err(unread)?;
-    let snapshot =
-        Snapshot::decode(&plaintext).ok().filter(|_| Snapshot::id(&plaintext) == chosen.id);
-    let snapshot = snapshot.ok_or_else(|| not_what_it_was(&chosen.id.to_string()))?;
+    let snapshot = inner.snapshot((chosen.id, &chosen.reference), patience).await?;
     if let Some(tree) = &snapshot.tree {
-        inner.chunk(&tree.reference, Kind::Tree, patience).await.map_err(unread)?;
+        let root = inner.chunk(&tree.reference, Kind::Tree, patience).await;
+        root.map_err(|why| unread(&chosen.id, why))?;
     }
     let head = heads.iter().find(|head| head.index == chosen.index).map(HeadView::report);
     Ok(Job { request, chosen, snapshot, head, notes, hints, filter, started })
@@ -222,20 +216,6 @@ impl Filter {
         };
         (self.includes.is_empty() || matched(&self.includes)) && !matched(&self.excludes)
     }
-}
-
-fn unread(id: &str, why: String) -> Failure {
-    let name = id.get(..8).unwrap_or(id);
-    let hint = "start more of the mesh's nodes, then run the same command again";
-    let what = format!("snapshot {name} cannot be read");
-    Failure::new(FailureKind::NotEnoughHolders, what, why, hint)
-}
-
-fn not_what_it_was(id: &str) -> Failure {
-    let name = id.get(..8).unwrap_or(id);
-    let hint = "restore another snapshot, and report this with the node's log";
-    let what = format!("snapshot {name} cannot be read");
-    Failure::new(FailureKind::Damage, what, "its chunk is not what its entry names", hint)
 }
 
 fn unusable(target: &Path, error: &std::io::Error) -> Failure {

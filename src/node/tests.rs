@@ -1,8 +1,11 @@
 //! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
 mod backup;
+mod forget;
+mod look;
 mod named;
 mod recover;
+mod verify;
 
 use super::put::seconds_since_1970;
 use super::report::{BackupState, BackupStatus, GetRequest, Progress, PutDone, PutRequest, Status};

@@ -26,3 +26,4 @@ mod store_threads;
 mod story;
 mod tidy;
 mod vectors;
+mod verify;

@@ -4,6 +4,7 @@ use super::*;
 use crate::api::Service;
 use crate::api::server::Server;
 use crate::api::socket::Socket;
+use crate::node::report::NameKind;
 use crate::node::report::{BackupState, BackupStatus, CapabilityText, SnapshotReport, StoreStatus};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
@@ -71,6 +72,36 @@ impl Service for FakeNode {
         mpsc::channel(1).1
     }
 
+    fn verify(&self, _request: VerifyRequest) -> mpsc::Receiver<Progress<VerifyDone>> {
+        mpsc::channel(1).1
+    }
+
+    fn ls(&self, request: LsRequest) -> mpsc::Receiver<Rows<NameReport, LsDone>> {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for number in 0..3 {
+                let rows =
+                    (0..2).map(|row| listed(&format!("{}-{number}-{row}", request.snapshot)));
+                sender.send(Rows::Rows { rows: rows.collect() }).await.unwrap();
+            }
+            let done = LsDone { names: 6, ..LsDone::default() };
+            sender.send(Rows::Done(done)).await.unwrap();
+        });
+        receiver
+    }
+
+    fn diff(&self, _request: DiffRequest) -> mpsc::Receiver<Rows<DiffRow, DiffDone>> {
+        mpsc::channel(1).1
+    }
+
+    fn find(&self, _request: FindRequest) -> mpsc::Receiver<Rows<FindRow, FindDone>> {
+        mpsc::channel(1).1
+    }
+
+    fn forget(&self, _request: ForgetRequest) -> mpsc::Receiver<Rows<ForgetRow, ForgetDone>> {
+        mpsc::channel(1).1
+    }
+
     async fn snapshots(&self) -> Result<Snapshots, Failure> {
         let snapshot = SnapshotReport {
             snapshot: "ab".repeat(32),
@@ -83,6 +114,7 @@ impl Service for FakeNode {
             bytes: 2,
             new_bytes: 3,
             partial: true,
+            ..SnapshotReport::default()
         };
         let snapshots = (0..3).map(|files| SnapshotReport { files, ..snapshot.clone() });
         Ok(Snapshots {
@@ -90,6 +122,25 @@ impl Service for FakeNode {
             whole: true,
             notes: vec!["a note".to_owned()],
         })
+    }
+}
+
+fn listed(path: &str) -> NameReport {
+    NameReport {
+        path: path.to_owned(),
+        kind: NameKind::File,
+        mode: 0o644,
+        uid: 1,
+        gid: 2,
+        bytes: 3,
+        modified_at: -4,
+        modified_ns: 5,
+        target: None,
+        first_name: None,
+        device: None,
+        implied: false,
+        unreadable: true,
+        line: None,
     }
 }
 
@@ -324,4 +375,25 @@ async fn endless_lines_are_cut_off() {
     let client = Client::new(folder.path());
     let mut events = soon(client.put(&request())).await.unwrap();
     assert!(matches!(soon(events.next()).await, Err(ClientError::NotUnderstood)));
+}
+
+#[tokio::test]
+async fn rows_come_as_they_were_sent_and_a_list_that_is_dropped_is_a_fault() {
+    let bench = bench();
+    let request = LsRequest { snapshot: "a".to_owned(), ..LsRequest::default() };
+    let mut list = bench.client.ls(&request).await.unwrap();
+    let mut paths = Vec::new();
+    let done = loop {
+        match list.next().await.unwrap() {
+            Rows::Rows { rows } => paths.extend(rows.into_iter().map(|row| row.path)),
+            Rows::Done(done) => break done,
+            Rows::Failed(failure) => panic!("{failure:?}"),
+        }
+    };
+    assert_eq!(paths, ["a-0-0", "a-0-1", "a-1-0", "a-1-1", "a-2-0", "a-2-1"]);
+    assert_eq!(done.names, 6);
+    let mut dropped = bench.client.find(&FindRequest::default()).await.unwrap();
+    let Rows::Failed(failure) = dropped.next().await.unwrap() else { panic!("it fails") };
+    assert!(failure.why.contains("without a word"), "{failure:?}");
+    bench.server.stop().await;
 }

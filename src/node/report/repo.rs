@@ -1,5 +1,7 @@
 //! Backups and snapshots, as they are asked for and told.
 
+use super::DrillReport;
+use crate::repo::calendar::WallTime;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -72,7 +74,7 @@ pub struct Snapshots {
 }
 
 /// One snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotReport {
     /// Its id, 64 hexadecimal digits; the first eight name it as well.
     pub snapshot: String,
@@ -94,6 +96,32 @@ pub struct SnapshotReport {
     pub new_bytes: u64,
     /// Something is missing in it.
     pub partial: bool,
+    /// The last drill that proved that it can be restored, as far as it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<DrillReport>,
+    /// The last drill, where that found something damaged or out of reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<DrillReport>,
+}
+
+/// `2026-11-21 15:04 UTC` of seconds since 1970, for people.
+pub fn date(seconds: i64) -> String {
+    let mut shown = WallTime::of(seconds.saturating_mul(1_000_000_000), 0).to_string();
+    // Nobody needs the seconds.
+    shown.truncate(shown.len().saturating_sub(3));
+    shown + " UTC"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_for_people_have_no_seconds() {
+        assert_eq!(date(1_795_273_445), "2026-11-21 15:04 UTC");
+        assert_eq!(date(-1), "1969-12-31 23:59 UTC");
+        assert!(!date(i64::MAX).is_empty() && !date(i64::MIN).is_empty());
+    }
 }
 
 /// What is known here of the snapshots of all devices, without asking anybody.

@@ -251,7 +251,7 @@ async fn a_damaged_file_is_named_and_the_rest_is_restored() {
 }
 
 /// Flips a byte of what was stored first: the pieces of a large file.
-fn rot(segments: &Path) {
+pub(super) fn rot(segments: &Path) {
     let files = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap());
     let (_, largest) =
         files.map(|file| (file.metadata().unwrap().len(), file.path())).max().unwrap();

@@ -1,9 +1,15 @@
-//! Which snapshot is meant.
+//! Which snapshot is meant, and what it says.
 
+use super::inner::Inner;
+use super::report::{Failure, FailureKind};
+use super::repository::Look;
 use crate::core::types::SnapshotId;
-use crate::node::report::{Failure, FailureKind};
+use crate::repo::frame::Kind;
 use crate::repo::manifest::merge::Live;
 use crate::repo::reference::ChunkRef;
+use crate::repo::snapshot::Snapshot;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// The newest snapshot.
 const LATEST: &str = "latest";
@@ -30,35 +36,61 @@ pub(super) enum Doubt {
     Unread(Vec<String>),
 }
 
+impl Doubt {
+    /// What a look at the heads leaves.
+    pub(super) fn after(look: &Look) -> Self {
+        match look.heads.iter().any(|head| head.is_doubtful) {
+            _ if !look.is_whole => Self::Unread(look.notes.clone()),
+            true => Self::Silent,
+            false => Self::None,
+        }
+    }
+}
+
+/// For what a snapshot is chosen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deed {
+    /// What did not happen where there is no choice: "nothing was restored".
+    pub(super) undone: &'static str,
+    /// The name of the command.
+    pub(super) command: &'static str,
+}
+
 /// The snapshot that `wanted` names: `latest` is the newest of all devices that is no single file;
 /// anything else is how an id begins. Where there may be a newer one the user has to name one.
 ///
 /// # Errors
 /// A [`Failure`] where there is none, or several are meant.
-pub(super) fn choose(wanted: &str, live: &[&Live], doubt: &Doubt) -> Result<Chosen, Failure> {
+pub(super) fn choose(
+    wanted: &str,
+    live: &[&Live],
+    doubt: &Doubt,
+    deed: Deed,
+) -> Result<Chosen, Failure> {
     if wanted == LATEST {
-        return latest(live, doubt);
+        return latest(live, doubt, deed);
     }
     let wanted = wanted.to_ascii_lowercase();
     let meant: Vec<&&Live> =
         live.iter().filter(|live| live.added.id.to_string().starts_with(&wanted)).collect();
     match meant.as_slice() {
         [one] if !wanted.is_empty() => Ok(chosen(one)),
-        [] => Err(missing("there is no such snapshot", live.len(), doubt)),
+        [] => Err(missing("there is no such snapshot", live.len(), doubt, deed)),
         several => {
             let names: Vec<String> =
                 several.iter().take(NAMED_MAX).map(|live| short(live)).collect();
             let more = if several.len() > NAMED_MAX { " and others" } else { "" };
             let why = format!("{} snapshots begin so: {}{more}", several.len(), names.join(", "));
-            Err(refused(why, live.len()))
+            Err(refused(why, live.len(), deed))
         }
     }
 }
 
-fn latest(live: &[&Live], doubt: &Doubt) -> Result<Chosen, Failure> {
+fn latest(live: &[&Live], doubt: &Doubt, deed: Deed) -> Result<Chosen, Failure> {
     let backups = live.iter().filter(|live| !live.added.put);
     let newest = backups.max_by_key(|live| (live.added.created_ns, live.added.id));
-    let newest = newest.ok_or_else(|| missing("there are no snapshots", live.len(), doubt))?;
+    let newest =
+        newest.ok_or_else(|| missing("there are no snapshots", live.len(), doubt, deed))?;
     let why = match doubt {
         Doubt::None => return Ok(chosen(newest)),
         Doubt::Silent => {
@@ -73,7 +105,8 @@ fn latest(live: &[&Live], doubt: &Doubt) -> Result<Chosen, Failure> {
         why,
         format!(
             "start more of the mesh's nodes and run it again, or name the newest that is known: \
-             `quloud restore {}`",
+             `quloud {} {}`",
+            deed.command,
             short(newest)
         ),
     ))
@@ -85,27 +118,63 @@ fn chosen(live: &Live) -> Chosen {
 }
 
 fn short(live: &Live) -> String {
-    let id = live.added.id.to_string();
-    id.get(..8).unwrap_or(&id).to_owned()
+    short_id(&live.added.id)
 }
 
 /// There is none that is meant: or it is in a list that could not be read.
-fn missing(why: &str, known: usize, doubt: &Doubt) -> Failure {
-    let Doubt::Unread(notes) = doubt else { return refused(why.to_owned(), known) };
+fn missing(why: &str, known: usize, doubt: &Doubt, deed: Deed) -> Failure {
+    let Doubt::Unread(notes) = doubt else { return refused(why.to_owned(), known, deed) };
     Failure::new(
         FailureKind::NotEnoughHolders,
-        "nothing was restored",
+        deed.undone,
         format!("{why} among those that can be read; {}", notes.join("; ")),
         "start more of the mesh's nodes, then run the same command again",
     )
 }
 
-fn refused(why: String, known: usize) -> Failure {
+fn refused(why: String, known: usize, deed: Deed) -> Failure {
     let hint = match known {
         0 => "make one with `quloud backup`; on a new machine, `quloud recover` finds them",
         _ => "`quloud snapshots` lists them; eight digits of an id are enough",
     };
-    Failure::new(FailureKind::Usage, "nothing was restored", why, hint)
+    Failure::new(FailureKind::Usage, deed.undone, why, hint)
+}
+
+impl Inner {
+    /// The snapshot that was chosen, from the copy here or from holders.
+    ///
+    /// # Errors
+    /// It is not to be had, or not what its entry names.
+    pub(super) async fn snapshot(
+        self: &Arc<Self>,
+        (id, reference): (SnapshotId, &ChunkRef),
+        patience: Duration,
+    ) -> Result<Snapshot, Failure> {
+        let plaintext = self.chunk(reference, Kind::Snapshot, patience).await;
+        let plaintext = plaintext.map_err(|why| unread(&id, why))?;
+        let snapshot = Snapshot::decode(&plaintext).ok().filter(|_| Snapshot::id(&plaintext) == id);
+        snapshot.ok_or_else(|| not_what_it_was(&id))
+    }
+}
+
+/// It is there, as far as anybody knows, and does not come.
+pub(super) fn unread(id: &SnapshotId, why: String) -> Failure {
+    let hint = "start more of the mesh's nodes, then run the same command again";
+    let what = format!("snapshot {} cannot be read", short_id(id));
+    Failure::new(FailureKind::NotEnoughHolders, what, why, hint)
+}
+
+fn not_what_it_was(id: &SnapshotId) -> Failure {
+    let hint = "use another snapshot, and report this with the node's log";
+    let what = format!("snapshot {} cannot be read", short_id(id));
+    Failure::new(FailureKind::Damage, what, "its chunk is not what its entry names", hint)
+}
+
+/// As much of an id as a user needs.
+pub(super) fn short_id(id: &SnapshotId) -> String {
+    let mut text = id.to_string();
+    text.truncate(8);
+    text
 }
 
 #[cfg(test)]
@@ -138,7 +207,8 @@ mod tests {
     }
 
     fn name(wanted: &str, live: &[&Live], doubt: &Doubt) -> Result<u8, FailureKind> {
-        let chosen = choose(wanted, live, doubt);
+        let deed = Deed { undone: "nothing was restored", command: "restore" };
+        let chosen = choose(wanted, live, doubt, deed);
         chosen.map(|chosen| chosen.id.as_bytes()[0]).map_err(|failure| failure.kind)
     }
 
@@ -158,7 +228,8 @@ mod tests {
         }
         assert_eq!(name("latest", &all[2..], &none), Err(FailureKind::Usage));
         assert_eq!(name("latest", &all[2..], &unread), Err(FailureKind::NotEnoughHolders));
-        let failure = choose("c", &all, &unread).err().unwrap();
+        let deed = Deed { undone: "nothing was restored", command: "restore" };
+        let failure = choose("c", &all, &unread, deed).err().unwrap();
         assert!(failure.why.contains("it was forked"), "{failure:?}");
     }
 }

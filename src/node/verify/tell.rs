@@ -1,0 +1,175 @@
+//! How far a drill is, and what it came to, as the user is told.
+
+use super::Drill;
+use crate::net::peer_id_of;
+use crate::node::fetch::MeshSource;
+use crate::node::report::{Progress, VerifyDone, VerifyFault, VerifyKind};
+use crate::repo::frame::Kind;
+use crate::repo::get::{ChunkSource, FetchError, Fetched, Wanted};
+use crate::repo::names::inert;
+use crate::repo::verify::{Checked, Finding};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Between two lines of progress.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// So many faults are listed,
+const LISTED_MAX: usize = 200;
+
+/// and no more text than this, so that all of it fits one answer.
+const LISTED_BYTES_MAX: usize = 64 << 10;
+
+/// A source that tells what came.
+pub(super) struct Teller<'a> {
+    source: MeshSource<'a, Progress<VerifyDone>>,
+    progress: &'a mpsc::Sender<Progress<VerifyDone>>,
+    total: u64,
+    bytes: u64,
+    chunks: u64,
+    told: Option<Instant>,
+}
+
+impl<'a> Teller<'a> {
+    /// `total` is about how many bytes there are.
+    pub(super) fn new(
+        source: MeshSource<'a, Progress<VerifyDone>>,
+        progress: &'a mpsc::Sender<Progress<VerifyDone>>,
+        total: u64,
+    ) -> Self {
+        Self { source, progress, total, bytes: 0, chunks: 0, told: None }
+    }
+
+    fn came(&mut self, sealed: usize) {
+        self.chunks = self.chunks.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(u64::try_from(sealed).unwrap_or(u64::MAX));
+        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let total = Some(self.total.max(self.bytes));
+        let (bytes, chunks) = (self.bytes, self.chunks);
+        let working = Progress::Working { bytes, total, chunks, replicas: None, note: None };
+        // A full queue means that the listener is slow: the next line tells more.
+        drop(self.progress.try_send(working));
+    }
+}
+
+impl ChunkSource for Teller<'_> {
+    fn request(&mut self, wanted: Wanted) {
+        self.source.request(wanted);
+    }
+
+    fn next(&mut self) -> Result<Fetched, FetchError> {
+        let next = self.source.next();
+        if let Ok(fetched) = &next {
+            self.came(fetched.sealed.len());
+        }
+        next
+    }
+}
+
+/// What was found.
+#[derive(Default)]
+pub(super) struct Told {
+    faults: Vec<VerifyFault>,
+    bytes: usize,
+    damaged: u64,
+    unreachable: u64,
+}
+
+impl Told {
+    pub(super) fn add(&mut self, finding: Finding) {
+        let fault = fault(finding);
+        let count = if fault.damaged { &mut self.damaged } else { &mut self.unreachable };
+        *count = count.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(fault.name.len() + fault.why.len());
+        if self.faults.len() < LISTED_MAX && self.bytes <= LISTED_BYTES_MAX {
+            self.faults.push(fault);
+        }
+    }
+}
+
+fn fault(finding: Finding) -> VerifyFault {
+    let (damaged, why) = (finding.why().is_damage(), finding.why().to_string());
+    let rooted = |path: &[u8]| inert(&[b"/", path].concat());
+    let (name, kind, missing, missing_bytes, names) = match finding {
+        Finding::File { path, missing, missing_bytes, .. } => {
+            let missing = missing.iter().map(|range| (range.start, range.end)).collect();
+            (rooted(&path), VerifyKind::File, missing, missing_bytes, 1)
+        }
+        Finding::Part { gap, .. } => {
+            (rooted(&gap.first), VerifyKind::Tree, Vec::new(), 0, gap.entries)
+        }
+        Finding::Record { kind, .. } => {
+            let name = match kind {
+                Kind::Snapshot => "the snapshot's record",
+                _ => "the list of snapshots",
+            };
+            (name.to_owned(), VerifyKind::Record, Vec::new(), 0, 0)
+        }
+    };
+    VerifyFault { name, kind, damaged, missing, missing_bytes, names, why }
+}
+
+/// What it came to.
+pub(super) fn done(drill: Drill, told: Told, checked: Checked, teller: &Teller<'_>) -> VerifyDone {
+    let faults = teller.source.faults();
+    let spoiled = faults.spoiled.iter().map(|(node, count)| (peer_id_of(node), *count));
+    VerifyDone {
+        snapshot: drill.id.to_string(),
+        created_at: drill.snapshot.created_ns.div_euclid(1_000_000_000),
+        head: drill.head,
+        proven: told.damaged == 0 && told.unreachable == 0,
+        sample_ppm: drill.sample.ppm(),
+        names: checked.entries,
+        files: checked.files,
+        bytes: checked.bytes,
+        skipped_bytes: checked.skipped_bytes,
+        chunks: teller.chunks,
+        holders: teller.source.served(),
+        damaged: told.damaged,
+        unreachable: told.unreachable,
+        faults: told.faults,
+        damaged_at: spoiled.collect(),
+        away: faults.away.iter().map(peer_id_of).collect(),
+        seconds: drill.started.elapsed().as_secs_f64(),
+        notes: drill.notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::plan::Lost;
+
+    #[test]
+    fn damage_and_absence_are_counted_apart_and_names_are_inert() {
+        let mut told = Told::default();
+        let file = |path: &[u8], why| Finding::File {
+            path: path.to_vec(),
+            missing: vec![5..9, 20..21],
+            missing_bytes: 5,
+            why,
+        };
+        told.add(file(b"a\x1b[2J", Lost::Spoiled("1 said".to_owned())));
+        told.add(file(b"b", Lost::Unavailable("nobody".to_owned())));
+        told.add(file(b"c", Lost::Content));
+        assert_eq!((told.damaged, told.unreachable), (2, 1));
+        let [first, second, _] = told.faults.as_slice() else { panic!("three") };
+        assert_eq!((first.name.as_str(), first.damaged), ("/a\\x1b[2J", true));
+        assert_eq!((first.missing.as_slice(), first.names), ([(5, 9), (20, 21)].as_slice(), 1));
+        assert!(!second.damaged);
+    }
+
+    #[test]
+    fn what_is_listed_is_bounded_and_all_is_counted() {
+        let mut told = Told::default();
+        for _ in 0..1_000 {
+            let (path, why) = (vec![b'x'; 1_000], Lost::Content);
+            told.add(Finding::File { path, missing: Vec::new(), missing_bytes: 1, why });
+        }
+        assert_eq!(told.damaged, 1_000);
+        assert!(told.faults.len() < 70, "{}", told.faults.len());
+    }
+}
