@@ -4,11 +4,12 @@ use super::args::{GlobalOptions, settings};
 use super::output::{Output, count, duration, printable};
 use super::secrets::PassphraseOptions;
 use super::session::Folder;
+use super::verify::percent;
 use crate::config::size::human;
 use crate::node::datadir::{DataDir, Identity, peer_id};
 use crate::node::report::{
-    BackupState, BackupStatus, DeviceStatus, Failure, FailureKind, SnapshotSet, SnapshotsStatus,
-    Status as Report, StoreStatus, date,
+    BackupState, BackupStatus, DeviceStatus, Failure, FailureKind, ProofReport, SnapshotSet,
+    SnapshotsStatus, Status as Report, StoreStatus, date,
 };
 use clap::Args;
 use serde::Serialize;
@@ -85,6 +86,7 @@ impl Status {
             backups: found.backups,
             backups_total: found.count.total,
             snapshots: found.snapshots,
+            proven: found.proven,
             rejects: Default::default(),
         })
     }
@@ -132,6 +134,9 @@ fn screen(document: &Document) -> String {
     let more = report.backups_total.saturating_sub(report.backups.len() as u64);
     if more > 0 {
         line("", format!("and {more} older, with --all"));
+    }
+    if let Some(proof) = &report.proven {
+        line("proven", proven(proof));
     }
     for (number, matter) in report.attention.iter().enumerate() {
         line(if number == 0 { "attention" } else { "" }, printable(matter));
@@ -181,6 +186,16 @@ fn device(device: &DeviceStatus) -> String {
     format!("head {index} of {name}: number {number} of {}, {kept}{unread}", date(*signed_at))
 }
 
+/// Which snapshot was read back from its holders last, and how much of it.
+fn proven(proof: &ProofReport) -> String {
+    let name = proof.snapshot.get(..8).unwrap_or(&proof.snapshot);
+    let at = date(i64::try_from(proof.drill.at).unwrap_or(i64::MAX));
+    printable(&format!(
+        "snapshot {name} can be restored: {at}, {}",
+        percent(proof.drill.sample_ppm)
+    ))
+}
+
 fn backup(backup: &BackupStatus) -> String {
     let state = match backup.state {
         BackupState::Queued => "queued".to_owned(),
@@ -193,7 +208,7 @@ fn backup(backup: &BackupStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::{CapabilityText, SnapshotReport};
+    use crate::node::report::{CapabilityText, DrillReport, SnapshotReport};
 
     fn report() -> Report {
         Report {
@@ -222,6 +237,7 @@ mod tests {
             }],
             backups_total: 1,
             snapshots: SnapshotsStatus::default(),
+            proven: None,
             rejects: Default::default(),
             attention: Vec::new(),
         }
@@ -309,11 +325,16 @@ mod tests {
         report.backups_total = 100;
         report.snapshots.sets = vec![set_of("/data"); 9];
         report.snapshots.sets_total = 9;
+        let drill = DrillReport { at: 90_000, sample_ppm: 50_000, ..DrillReport::default() };
+        report.proven = Some(ProofReport { snapshot: "0123456789".to_owned(), drill });
         report.attention = vec!["first".to_owned(), "second".to_owned()];
         let text = screen(&Document { running: false, report });
         assert!(text.lines().count() < 30);
         assert!(text.contains("and of 1 other sets of paths"));
         assert!(text.contains("and 90 older, with --all"));
+        let proven = "proven     snapshot 01234567 can be restored: 1970-01-02 01:00 UTC, 5%
+";
+        assert!(text.contains(proven), "{text}");
         assert!(text.ends_with("attention  first\n           second\n"));
     }
 }

@@ -8,8 +8,9 @@ use super::overview::{self, Noted};
 use super::put::{PutRun, seconds_since_1970};
 use super::report::{
     BackupState, BackupStatus, CapabilityText, Failure, GetDone, GetRequest, PeerReport, Progress,
-    PutDone, PutRequest, SnapshotsStatus, Status, StoreStatus,
+    ProofReport, PutDone, PutRequest, SnapshotsStatus, Status, StoreStatus,
 };
+use super::repository::proof;
 use super::shared::Labels;
 use crate::core::types::NodeId;
 use crate::repo::catalog::{Catalog, Entry, Job, JobId, PutRoot, PutStarted};
@@ -49,7 +50,7 @@ impl NodeHandle {
     pub async fn status(&self, newest: usize) -> Status {
         let net = self.inner.net.snapshot().await;
         let space = self.inner.shared.current_space();
-        let AtRest { backups, count, attention: mut attention_at_rest, .. } = self
+        let AtRest { backups, count, proven, attention: mut attention_at_rest, .. } = self
             .inner
             .with_catalog(|catalog| at_rest(catalog, newest, &|job| self.running.replicas(job)));
         let snapshots = self.snapshots_here(newest).await;
@@ -77,6 +78,7 @@ impl NodeHandle {
             backups,
             backups_total: count.total,
             snapshots,
+            proven,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,
         }
@@ -214,6 +216,8 @@ pub struct AtRest {
     pub backups: Vec<BackupStatus>,
     /// How many there are.
     pub count: BackupCount,
+    /// The newest proof that a snapshot can be restored.
+    pub proven: Option<ProofReport>,
     /// What the user has to look after.
     pub attention: Vec<String>,
     /// The snapshots of all devices; empty where a node runs, which looks at them itself.
@@ -230,6 +234,7 @@ pub(super) fn at_rest(
     AtRest {
         backups: backups(catalog, newest, live),
         count: count(catalog),
+        proven: catalog.newest_proof().map(proof),
         attention: attention::of_catalog(catalog, seconds_since_1970()),
         snapshots: SnapshotsStatus::default(),
     }

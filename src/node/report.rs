@@ -21,7 +21,7 @@ pub use repo::{
     BackupDone, BackupRequest, DeviceStatus, SnapshotReport, SnapshotSet, Snapshots,
     SnapshotsStatus, date,
 };
-pub use verify::{DrillReport, VerifyDone, VerifyFault, VerifyKind, VerifyRequest};
+pub use verify::{DrillReport, ProofReport, VerifyDone, VerifyFault, VerifyKind, VerifyRequest};
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -50,6 +50,9 @@ pub struct Status {
     /// The snapshots of all devices, as far as they are known here.
     #[serde(default)]
     pub snapshots: SnapshotsStatus,
+    /// The newest proof that a snapshot can be restored.
+    #[serde(default)]
+    pub proven: Option<ProofReport>,
     /// Messages turned down since the start, by reason.
     pub rejects: std::collections::BTreeMap<String, u64>,
     /// What needs the user's attention; empty = healthy.

@@ -24,7 +24,7 @@ use super::handle::NodeHandle;
 use super::heads::{HeadStored, HeadWish, HeadsFound};
 use super::inner::Inner;
 use super::put::seconds_since_1970;
-use super::report::{DrillReport, Failure, SnapshotReport, Snapshots};
+use super::report::{DrillReport, Failure, ProofReport, SnapshotReport, Snapshots};
 use crate::core::types::{DeviceId, NodeId, SnapshotId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
 use crate::repo::catalog::{
@@ -231,9 +231,14 @@ impl NodeHandle {
 }
 
 /// What reading a snapshot back came to, as it is listed.
-pub(super) fn drill(verified: Verified) -> DrillReport {
+fn drill(verified: Verified) -> DrillReport {
     let Verified { at, sample_ppm, damaged, away, .. } = verified;
     DrillReport { at, sample_ppm, damaged, unreachable: away }
+}
+
+/// A proof as it is told.
+pub(super) fn proof(verified: Verified) -> ProofReport {
+    ProofReport { snapshot: verified.snapshot.to_string(), drill: drill(verified) }
 }
 
 /// A snapshot as it is listed. What drills came to is not in it.

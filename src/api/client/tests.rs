@@ -40,6 +40,7 @@ impl Service for FakeNode {
             backups: (0..BACKUPS.min(newest)).map(backup).collect(),
             backups_total: BACKUPS as u64,
             snapshots: Default::default(),
+            proven: None,
             rejects: Default::default(),
             attention: Vec::new(),
         }

@@ -102,3 +102,13 @@ pub struct DrillReport {
     /// The same that could not be reached.
     pub unreachable: u64,
 }
+
+/// A proof that a snapshot can be restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofReport {
+    /// The snapshot's id, 64 hexadecimal digits.
+    pub snapshot: String,
+    /// The drill.
+    #[serde(flatten)]
+    pub drill: DrillReport,
+}
