@@ -164,12 +164,7 @@ pub async fn start(
     let running = Arc::new(Running::default());
     let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
     tokio::spawn(outbox::record_late_acks(Arc::downgrade(&inner), acks));
-    let again = repository::send_again(Arc::downgrade(&inner), inner.shared.watch_peers());
-    let around = repository::look_around(Arc::downgrade(&inner), inner.shared.watch_peers());
-    let named = put::publish_later(Arc::downgrade(&inner), inner.shared.watch_peers());
-    let head = tokio::spawn(async {
-        tokio::join!(again, around, named);
-    });
+    let head = tokio::spawn(tend(&inner));
     let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, head, stop });
 
     let addresses = first_addresses(&mut listening, listeners).await;
@@ -178,6 +173,16 @@ pub async fn start(
         return Err(failures::not_listening(&config.listen));
     }
     Ok((handle, addresses))
+}
+
+/// Sees to the snapshots of this device, for the node's life.
+fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
+    let again = repository::send_again(Arc::downgrade(inner), inner.shared.watch_peers());
+    let around = repository::look_around(Arc::downgrade(inner), inner.shared.watch_peers());
+    let named = put::publish_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    async {
+        tokio::join!(again, around, named);
+    }
 }
 
 /// Waits until there are `wanted` addresses, one for each listener, and no more have come for a

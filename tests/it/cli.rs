@@ -319,6 +319,7 @@ fn help_shows_what_exists_and_nothing_else() {
     let expected = [
         "init",
         "recover",
+        "card",
         "up",
         "status",
         "peers",

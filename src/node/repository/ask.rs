@@ -6,9 +6,9 @@
 //! asked on the topics, and be listened to for a while.
 //!
 //! Why the known ones are enough for what only adds snapshots:
-//! - Whoever writes a head asks those first who keep the record before it, and most of them have to
-//!   be away for a newer record to be kept by none of those who are asked. So a newer record of this
-//!   device's own head, which a copy of its folder or a second device under its index made, is
+//! - Whoever writes a head asks those first who keep the record before it, and most of them have
+//!   to be away for a newer record to be kept by none of those who are asked. So a newer record of
+//!   this device's own head, which a copy of its folder or a second device under its index made, is
 //!   seen; and where it is not, its holders turn down what this device publishes as superseded.
 //!   Nothing is judged more mildly: a fork, a rollback, and a head of which few holders answered
 //!   are told in both cases.
