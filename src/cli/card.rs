@@ -62,7 +62,8 @@ impl PrintCard {
         })?;
         if addresses.is_empty() {
             output.note(
-                "No other node was met yet, so there is no address on it: print it again later.",
+                "There is no address on it yet: a running node writes those of others down within a \
+                 minute of meeting them.",
             );
         }
         Ok(0)
