@@ -31,7 +31,7 @@ pub(super) fn is_dialable(address: &Multiaddr) -> bool {
     let named = match parts.next() {
         Some(Ip4(ip)) => !ip.is_unspecified() && !ip.is_broadcast() && !ip.is_multicast(),
         Some(Ip6(ip)) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_unicast_link_local(),
-        Some(Dns(_) | Dns4(_) | Dns6(_)) => true,
+        Some(Dns(name) | Dns4(name) | Dns6(name)) => is_host_name(&name),
         _ => false,
     };
     let transport = match parts.next() {
@@ -45,6 +45,13 @@ pub(super) fn is_dialable(address: &Multiaddr) -> bool {
         Some(_) => false,
     };
     named && transport && end
+}
+
+/// Letters, digits, `.`, `-` and `_`, at most 253 of them (RFC 1035 section 2.3.4, RFC 1123 section
+/// 2.1, RFC 8552 section 1): what peers claim is shown on terminals and printed on cards.
+fn is_host_name(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    (1..=253).contains(&name.len()) && name.bytes().all(is_letter)
 }
 
 /// Whether it begins with a name that has to be resolved.
@@ -202,6 +209,9 @@ mod tests {
             "/ip4/1.2.3.4/udp/1".to_string(),
             "/ip4/1.2.3.4/tcp/1/ws".to_string(),
             "/unix/tmp".to_string(),
+            "/dns4/nas\u{1b}[2J/tcp/1".to_string(),
+            "/dns/nas\nanother/tcp/1".to_string(),
+            format!("/dns6/{}/tcp/1", "n".repeat(254)),
             "/dnsaddr/nas.example".to_string(),
             format!("/ip4/1.2.3.4/tcp/1/p2p/{PEER}/p2p-circuit"),
             "/ip4/1.2.3.4/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N".to_string(),
