@@ -5,7 +5,7 @@
 //! are thought to hold something of this owner are asked until one of them has served a chunk: from
 //! then on the owner role guesses better.
 //!
-//! A drill asks [holders alone](MeshSource::from_holders), each chunk's in random order, and tells
+//! A drill asks [holders alone](MeshSource::holders_only), each chunk's in random order, and tells
 //! what is damaged from what is only out of reach.
 
 use super::failures;
@@ -91,7 +91,7 @@ impl<'a, T> MeshSource<'a, T> {
     }
 
     /// From holders alone, never from copies that are here.
-    pub(super) fn from_holders(self) -> Self {
+    pub(super) fn holders_only(self) -> Self {
         Self { places: Places::Holders, ..self }
     }
 

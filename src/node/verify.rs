@@ -103,12 +103,14 @@ async fn find(inner: &Arc<Inner>, request: &VerifyRequest) -> Result<Drill, Fail
             return Err(Failure::new(FailureKind::Usage, DEED.undone, why, hint));
         }
     };
-    let Look { peers, heads, notes, hints, .. } = look(inner).await?;
+    let look = look(inner).await?;
+    let doubt = Doubt::after(&look);
+    let Look { peers, heads, notes, hints, .. } = look;
     if peers == 0 {
         return Err(nobody(&inner.mesh_name));
     }
     let wanted = request.snapshot.clone();
-    let chosen = inner.repository.with_live(move |live| choose(&wanted, &live, &Doubt::None, DEED));
+    let chosen = inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED));
     let Chosen { id, reference, index } = chosen.await?;
     let patience = Duration::from_secs(request.timeout_s);
     // Only to know what is to be read: it is read again below, and not from here.
@@ -128,7 +130,7 @@ fn read(
     progress: &mpsc::Sender<Progress<VerifyDone>>,
 ) -> Result<VerifyDone, Failure> {
     let keys = Arc::clone(&inner.keys);
-    let source = MeshSource::new(inner, patience, progress).from_holders();
+    let source = MeshSource::new(inner, patience, progress).holders_only();
     let source = source.with_hints(drill.hints.clone());
     let mut source = Teller::new(source, progress, drill.snapshot.counts.bytes);
     let mut reader = Reader::new(&mut source);
@@ -136,6 +138,9 @@ fn read(
     let (root, sample) = (drill.snapshot.tree.as_ref(), drill.sample.clone());
     let mut verify = Verify::new(root, records, sample, LIMITS, &keys.dedup);
     let mut told = Told::default();
+    if drill.head.as_ref().is_none_or(|head| head.agree == 0) {
+        told.add_lost_head();
+    }
     while let Some(finding) = reader.next(&mut verify).map_err(|error| failed(&drill.id, &error))? {
         told.add(finding);
     }

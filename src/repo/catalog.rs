@@ -246,9 +246,11 @@ impl Catalog {
         self.state.drills_of(snapshot)
     }
 
-    /// The newest proof that a snapshot can be restored.
+    /// The newest proof that a snapshot can be restored, of those of which nothing else was found
+    /// since.
     pub fn newest_proof(&self) -> Option<Verified> {
-        self.state.drills().filter_map(|drills| drills.proof).max_by_key(|proof| proof.at)
+        let sound = self.state.drills().filter(|drills| drills.last.is_proof());
+        sound.filter_map(|drills| drills.proof).max_by_key(|proof| proof.at)
     }
 
     /// Who acknowledged this chunk, with the store it has now.

@@ -40,7 +40,7 @@ async fn a_snapshot_that_comes_back_whole_is_proven_and_the_proof_is_remembered(
     owner.start(Some(&holders[0])).await;
     let listed = listed(&owner).await;
     let proven = listed.proven.unwrap();
-    assert_eq!((proven.sample_ppm, proven.damaged, listed.failed), (300_000, 0, None));
+    assert_eq!((proven.sample_ppm, proven.damaged, listed.failed), (1_000_000, 0, None));
     for (sample_ppm, snapshot) in [(Some(0), "latest"), (Some(1_000_001), "latest"), (None, "ffff")]
     {
         let request = VerifyRequest { snapshot: snapshot.to_owned(), sample_ppm, ..latest(1) };

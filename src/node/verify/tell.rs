@@ -79,8 +79,22 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Nobody who answered keeps the record that leads from the words to the snapshot.
+    pub(super) fn add_lost_head(&mut self) {
+        let why = "none of its holders answered with the newest record: without it the words do \
+                   not lead to this snapshot"
+            .to_owned();
+        let (name, kind) = ("the device's head".to_owned(), VerifyKind::Record);
+        let missing = Vec::new();
+        let (damaged, missing_bytes, names) = (false, 0, 0);
+        self.take(VerifyFault { name, kind, damaged, missing, missing_bytes, names, why });
+    }
+
     pub(super) fn add(&mut self, finding: Finding) {
-        let fault = fault(finding);
+        self.take(fault(finding));
+    }
+
+    fn take(&mut self, fault: VerifyFault) {
         let count = if fault.damaged { &mut self.damaged } else { &mut self.unreachable };
         *count = count.saturating_add(1);
         self.bytes = self.bytes.saturating_add(fault.name.len() + fault.why.len());
@@ -155,8 +169,10 @@ mod tests {
         told.add(file(b"a\x1b[2J", Lost::Spoiled("1 said".to_owned())));
         told.add(file(b"b", Lost::Unavailable("nobody".to_owned())));
         told.add(file(b"c", Lost::Content));
-        assert_eq!((told.damaged, told.unreachable), (2, 1));
-        let [first, second, _] = told.faults.as_slice() else { panic!("three") };
+        told.add_lost_head();
+        assert_eq!((told.damaged, told.unreachable), (2, 2));
+        let [first, second, _, head] = told.faults.as_slice() else { panic!("four") };
+        assert!(!head.damaged && head.name.contains("head"));
         assert_eq!((first.name.as_str(), first.damaged), ("/a\\x1b[2J", true));
         assert_eq!((first.missing.as_slice(), first.names), ([(5, 9), (20, 21)].as_slice(), 1));
         assert!(!second.damaged);

@@ -170,7 +170,9 @@ impl State {
         let of = self.drills.entry(verified.snapshot);
         let drills = of.or_insert(Drills { last: verified, proof: None });
         drills.last = verified;
-        if verified.is_proof() {
+        // A sample does not take the place of more than it looked at.
+        let is_more = drills.proof.is_none_or(|before| before.sample_ppm <= verified.sample_ppm);
+        if verified.is_proof() && is_more {
             drills.proof = Some(verified);
         }
         if self.drills.len() > DRILLED_MAX {

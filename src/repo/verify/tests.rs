@@ -111,7 +111,8 @@ fn what_is_missing_or_another_is_named_with_its_ranges() {
             panic!("{finding:?}")
         };
         if path == b"data/large" {
-            assert_eq!((missing, missing_bytes), (vec![2 << 20..3 << 20], 1 << 20));
+            assert_eq!((missing.len(), missing_bytes), (1, 1 << 20));
+            assert_eq!(missing[0], 2 << 20..3 << 20);
             assert_eq!(why, Lost::Unavailable("nobody holds it".to_owned()));
         } else {
             assert!(why.is_damage(), "{why:?}");
