@@ -303,7 +303,7 @@ async fn learn(
     let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
     state.missing = false;
     state.agreed.clear();
-    for index in indexes {
+    for index in indexes.iter().copied() {
         let keys = keys(inner, index);
         let known = known.get(&index);
         if found.records.iter().any(|(_, record)| record.id() == keys.id()) {
@@ -336,7 +336,9 @@ async fn learn(
             }
         }
     }
-    for (index, number) in unfound(state, inner) {
+    // Who was not asked for cannot be missed.
+    let unfound = unfound(state, inner).into_iter().filter(|(index, _)| indexes.contains(index));
+    for (index, number) in unfound {
         state.missing = true;
         let name = HeadName { index, is_own: own == Some(index) };
         notes.push(format!(
@@ -400,7 +402,7 @@ fn pick(
         found.records.iter().filter(|(_, record)| record.id() == id).cloned().collect();
     let seen = known.map(|head| &head.seen.record);
     let unsent = name.is_own && known.is_some_and(|head| head.kept.is_none());
-    let mut is_resolved = true;
+    let (mut is_resolved, mut is_behind) = (true, false);
     let mut note = |what: String| notes.push(format!("{}: {what}", name.text()));
     match judge(keys, name.index, &records, seen.map(|seen| (seen.number(), seen.hash()))) {
         Verdict::Current(agreed) => {
@@ -413,7 +415,14 @@ fn pick(
             return (Some(Picked { record, payload, agreed }), true);
         }
         Verdict::Behind { highest } if !unsent => {
-            note(format!("its holders have only number {highest}: it was rolled back"));
+            let kept = known.and_then(|head| head.kept.as_ref());
+            let kept = kept.map(|kept| kept.holders.as_slice()).unwrap_or_default();
+            let went_back = records.iter().any(|(from, _)| kept.contains(from));
+            is_behind = !went_back;
+            note(match went_back {
+                true => format!("who kept it has only number {highest}: it was rolled back"),
+                false => format!("those who keep it are silent: only number {highest} answered"),
+            });
         }
         Verdict::Unreadable { number } => {
             is_resolved = false;
@@ -432,8 +441,9 @@ fn pick(
     let picked = known.and_then(|head| seen_before(keys, head));
     let picked = picked.map(|mut picked| {
         // Nobody has the first record of an unsent one, and whoever has an older one has answered.
-        picked.agreed.is_doubtful = records.is_empty() && picked.agreed.silent > 0 && !unsent;
-        if picked.agreed.is_doubtful {
+        let is_silent = records.is_empty() && picked.agreed.silent > 0 && !unsent;
+        picked.agreed.is_doubtful = is_silent || is_behind;
+        if is_silent {
             let silent = picked.agreed.silent;
             note(format!("none of its {silent} holders answered: this is what was seen last"));
         }
