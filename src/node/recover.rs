@@ -48,6 +48,10 @@ async fn recover(inner: &Arc<Inner>, request: &RecoverRequest) -> Result<Recover
     if heads.is_empty() {
         return Err(no_head(&inner.mesh_name, peers, &notes));
     }
+    let taken = request.take_over.and_then(|index| heads.iter().find(|head| head.index == index));
+    if let Some(head) = taken.filter(|head| head.is_doubtful) {
+        return Err(doubtful(head.index));
+    }
     let index = inner.repository.claim(inner, request.take_over).await?;
     if request.take_over.is_some() {
         notes.push(format!("the device that wrote head {index} must not be used any more"));
@@ -63,6 +67,17 @@ async fn recover(inner: &Arc<Inner>, request: &RecoverRequest) -> Result<Recover
         notes,
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Going on with a record that is not the newest would fork the head for good.
+fn doubtful(index: u16) -> Failure {
+    Failure::new(
+        FailureKind::Partial,
+        format!("head {index} cannot be taken over now"),
+        "few of the nodes that keep it answered: there may be a newer record of it",
+        "start more of the mesh's nodes, then run the same command again; without --take-over this \
+         device gets a head of its own",
+    )
 }
 
 /// Nobody to ask.
