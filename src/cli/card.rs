@@ -62,8 +62,8 @@ impl PrintCard {
         })?;
         if addresses.is_empty() {
             output.note(
-                "There is no address on it yet: a running node writes those of others down within a \
-                 minute of meeting them.",
+                "There is no address on it yet: a running node writes those of others down within \
+                 a minute of meeting them.",
             );
         }
         Ok(0)

@@ -17,7 +17,7 @@ use clap::Args;
 /// The policy is applied to each group of snapshots by itself, of one host and the same paths
 /// unless --group-by says otherwise, and keeps what any of its options keeps; it counts days by the
 /// clock of UTC. The last snapshots of a group are never forgotten by a policy. Forgotten snapshots
-/// are gone from all lists at once; their space is freed by `quloud prune`. With --json there is
+/// are gone from all lists at once; their chunks stay with the holders. With --json there is
 /// one object a line, and what it came to in the last one.
 #[derive(Debug, Args)]
 pub(super) struct Forget {
@@ -179,7 +179,7 @@ fn summary(done: &ForgetDone) -> String {
         groups => format!(", {} kept in {}", done.kept, count(groups, "group")),
     };
     let next = match done.replicas {
-        Some(_) => "; `quloud prune` frees their space",
+        Some(_) => "; their chunks stay with the holders",
         None => "",
     };
     format!("{} {would}{kept}{next}\n", count(done.forgotten, "snapshot"))
@@ -214,7 +214,7 @@ mod tests {
         let text = summary(&ForgetDone { replicas: Some(3), ..done.clone() });
         assert_eq!(
             text,
-            "1 snapshot forgotten, 3 kept in 2 groups; `quloud prune` frees their space\n"
+            "1 snapshot forgotten, 3 kept in 2 groups; their chunks stay with the holders\n"
         );
         let text = summary(&ForgetDone { dry_run: true, ..done });
         assert_eq!(text, "1 snapshot would be forgotten, 3 kept in 2 groups\n");

@@ -2,7 +2,7 @@
 //!
 //! The policy sees the snapshots of all devices, as far as their heads could be read. One that was
 //! not seen is never forgotten, and one more would make the policy keep fewer of the others: so
-//! what is not known now only keeps more. Nothing is released here, see `prune`.
+//! what is not known now only keeps more. Nothing is released here.
 
 mod policy;
 

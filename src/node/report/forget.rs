@@ -92,7 +92,7 @@ pub struct ForgetDone {
     pub groups: u64,
     /// Snapshots that stay, of those that the filters leave.
     pub kept: u64,
-    /// Snapshots that are forgotten. Their space is freed by `quloud prune`.
+    /// Snapshots that are forgotten. Their chunks stay with the holders.
     pub forgotten: u64,
     /// How many nodes keep what was written of it; fewer than were wished for are made up for
     /// later. `None` where nothing was written.
