@@ -83,7 +83,7 @@ enum Command {
     Ls(ls::Ls),
     Diff(diff::Diff),
     Find(find::Find),
-    Forget(forget::Forget),
+    Forget(Box<forget::Forget>),
     Verify(verify::Verify),
     Restore(restore::Restore),
     Put(put::Put),
