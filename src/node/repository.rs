@@ -524,17 +524,19 @@ async fn read_chain(
     read.map_err(|why| format!("its list of snapshots cannot be read: {why}"))
 }
 
+/// Whether the newest record of its head that is known is of this device: one that has only chosen
+/// a head may find that somebody else was first to write it.
+fn writes(inner: &Inner, device: &Device) -> bool {
+    let head = known_heads(inner).remove(&device.index);
+    let payload = head.and_then(|head| payload_of(&keys(inner, device.index), &head.seen.record));
+    payload.is_some_and(|payload| payload.device == device.id)
+}
+
 /// Which device this folder is; a new one takes the lowest head that nobody was seen to write, and
 /// so does one whose head somebody else was first to write.
 async fn device(inner: &Arc<Inner>, state: &State) -> Result<Device, Failure> {
     let device = inner.with_catalog(|catalog| catalog.device());
-    let writes = |device: &Device| {
-        let head = known_heads(inner).remove(&device.index);
-        let payload =
-            head.and_then(|head| payload_of(&keys(inner, device.index), &head.seen.record));
-        payload.is_some_and(|payload| payload.device == device.id)
-    };
-    match device.filter(writes) {
+    match device.filter(|device| writes(inner, device)) {
         Some(device) => Ok(device),
         // Another device may write any head: it would be taken from it.
         None if !state.asked => Err(failures::alone()),

@@ -104,7 +104,11 @@ async fn find(inner: &Arc<Inner>, request: &VerifyRequest) -> Result<Drill, Fail
         }
     };
     let look = look(inner).await?;
-    let doubt = Doubt::after(&look);
+    // An older one that can be restored is worth a proof, and its date is told.
+    let doubt = match Doubt::after(&look) {
+        Doubt::Silent => Doubt::None,
+        doubt => doubt,
+    };
     let Look { peers, heads, notes, hints, .. } = look;
     if peers == 0 {
         return Err(nobody(&inner.mesh_name));

@@ -21,7 +21,7 @@
 //! [`LOOKED_AROUND_FOR`]: the time stands in the catalogue, so that commands that start a node each
 //! time do it, too. What such a look finds wrong is shown by `status`.
 
-use super::{KnownHead, keys, known_heads, learn};
+use super::{KnownHead, keys, known_heads, learn, payload_of, writes};
 use crate::crypto::head::HeadKeys;
 use crate::node::heads::HeadsFound;
 use crate::node::inner::Inner;
@@ -72,11 +72,11 @@ pub(super) fn breadth(inner: &Inner) -> Breadth {
     let now = seconds_since_1970();
     let (device, looked) =
         inner.with_catalog(|catalog| (catalog.device(), catalog.looked_around()));
-    // Without a head of its own this device will choose one. A clock that was put back says
+    // Without a head of its own this device will choose one, or has to see that it is free still. A clock that was put back says
     // nothing.
     let is_recent = looked.is_some_and(|at| at <= now && now - at < LOOKED_AROUND_FOR_S);
     match device {
-        Some(_) if is_recent => Breadth::Known,
+        Some(device) if is_recent && writes(inner, &device) => Breadth::Known,
         _ => Breadth::Everyone,
     }
 }
@@ -92,16 +92,26 @@ pub(super) struct Asked {
     pub(super) notes: Vec<String>,
 }
 
-/// Which heads are asked for: all that a new device looks for; later those that are known, and the
-/// next ones where everyone is asked.
-fn indexes(known: &BTreeMap<u16, KnownHead>, breadth: Breadth) -> Vec<u16> {
+/// Which heads are asked for: all that a new device looks for; later those that are known, and
+/// where everyone is asked those that other devices `named`, and the next ones.
+fn indexes(known: &BTreeMap<u16, KnownHead>, named: BTreeSet<u16>, breadth: Breadth) -> Vec<u16> {
     let Some(last) = known.keys().next_back() else { return (0..INDEXES).collect() };
-    let ahead = match breadth {
-        Breadth::Known => 0,
-        Breadth::Everyone => INDEXES_AHEAD,
+    let more: BTreeSet<u16> = match breadth {
+        Breadth::Known => BTreeSet::new(),
+        Breadth::Everyone => {
+            let ahead = (1..=INDEXES_AHEAD).filter_map(|more| last.checked_add(more));
+            ahead.chain(named).filter(|index| !known.contains_key(index)).collect()
+        }
     };
-    let ahead = (1..=ahead).filter_map(|more| last.checked_add(more));
-    known.keys().copied().chain(ahead).take(usize::from(INDEXES)).collect()
+    known.keys().copied().chain(more).take(usize::from(INDEXES)).collect()
+}
+
+/// The heads that the known ones name.
+fn named(inner: &Inner, known: &BTreeMap<u16, KnownHead>) -> BTreeSet<u16> {
+    let payloads = known
+        .iter()
+        .filter_map(|(index, head)| payload_of(&keys(inner, *index), &head.seen.record));
+    payloads.flat_map(|payload| payload.devices.into_keys()).collect()
 }
 
 /// Asks for heads.
@@ -110,7 +120,7 @@ fn indexes(known: &BTreeMap<u16, KnownHead>, breadth: Breadth) -> Vec<u16> {
 /// The node stops.
 pub(super) async fn ask(inner: &Arc<Inner>, breadth: Breadth) -> Result<Asked, Failure> {
     let before = known_heads(inner);
-    let indexes = indexes(&before, breadth);
+    let indexes = indexes(&before, named(inner, &before), breadth);
     let mut asked = Asked { breadth, indexes, before, found: None, notes: Vec::new() };
     if !somebody_is_there(inner).await {
         asked.notes.push("no other node is connected: this is what was seen last".to_owned());
@@ -244,7 +254,8 @@ mod tests {
 
     #[test]
     fn heads_that_nobody_wrote_are_asked_for_of_everyone_alone() {
-        assert_eq!(indexes(&BTreeMap::new(), Breadth::Known).len(), usize::from(INDEXES));
+        let nobody = BTreeSet::new;
+        assert_eq!(indexes(&BTreeMap::new(), nobody(), Breadth::Known).len(), usize::from(INDEXES));
         let known = |index: u16| {
             let keys = OwnerKeys::derive(&Master::from_bytes([1; 32]), 0);
             let keys = HeadKeys::derive(&keys.head, 0, index);
@@ -254,7 +265,8 @@ mod tests {
             (index, KnownHead { seen, kept: None })
         };
         let known = BTreeMap::from([known(0), known(3)]);
-        assert_eq!(indexes(&known, Breadth::Known), [0, 3]);
-        assert_eq!(indexes(&known, Breadth::Everyone), [0, 3, 4, 5]);
+        assert_eq!(indexes(&known, [1].into(), Breadth::Known), [0, 3]);
+        assert_eq!(indexes(&known, nobody(), Breadth::Everyone), [0, 3, 4, 5]);
+        assert_eq!(indexes(&known, [0, 1, 4].into(), Breadth::Everyone), [0, 3, 1, 4, 5]);
     }
 }
