@@ -325,6 +325,11 @@ fn help_shows_what_exists_and_nothing_else() {
         "peers",
         "backup",
         "snapshots",
+        "ls",
+        "diff",
+        "find",
+        "forget",
+        "verify",
         "restore",
         "put",
         "get",
@@ -336,7 +341,7 @@ fn help_shows_what_exists_and_nothing_else() {
     ];
     assert_eq!(commands, expected);
     assert!(help.stdout.contains("Exit codes:"));
-    let planned = ["audit", "prune", "forget"];
+    let planned = ["audit", "prune"];
     let settings = [["config", "show"], ["config", "check"]];
     let every = commands.iter().filter(|name| **name != "help").map(std::slice::from_ref);
     for command in every.chain(settings.iter().map(|both| &both[..])).chain([&[][..]]) {

@@ -72,8 +72,8 @@ pub(super) fn breadth(inner: &Inner) -> Breadth {
     let now = seconds_since_1970();
     let (device, looked) =
         inner.with_catalog(|catalog| (catalog.device(), catalog.looked_around()));
-    // Without a head of its own this device will choose one, or has to see that it is free still. A clock that was put back says
-    // nothing.
+    // Without a head of its own this device will choose one, or has to see that it is free still.
+    // A clock that was put back says nothing.
     let is_recent = looked.is_some_and(|at| at <= now && now - at < LOOKED_AROUND_FOR_S);
     match device {
         Some(device) if is_recent && writes(inner, &device) => Breadth::Known,
