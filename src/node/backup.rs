@@ -20,7 +20,7 @@ use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
 use super::report::{BackupDone, BackupRequest, Failure, FailureKind, Progress};
-use super::repository::{Published, now_ns};
+use super::repository::{Published, now_ns, utc_offset_min};
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::{DeviceId, SnapshotId};
 use crate::repo::backup::{BackedUp, BackupContext, BackupError, backup};
@@ -291,7 +291,7 @@ fn snapshot(made: Made, backed: BackedUp, excludes: Vec<Vec<u8>>, device: Device
     Snapshot {
         device,
         created_ns: made.began_ns,
-        utc_offset_min: 0,
+        utc_offset_min: utc_offset_min(made.began_ns),
         partial: faults > 0,
         put: false,
         tree: built.root,

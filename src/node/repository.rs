@@ -17,7 +17,7 @@ mod publish;
 
 pub(super) use ask::look_around;
 pub(super) use heads::{HeadView, Look, look};
-pub(super) use publish::{Published, now_ns};
+pub(super) use publish::{Published, now_ns, utc_offset_min};
 
 use super::failures;
 use super::handle::NodeHandle;

@@ -14,6 +14,8 @@ use crate::repo::head::{DEVICES_MAX, HEAD_HOLDERS_MAX, HeadPayload};
 use crate::repo::manifest::chain::{Chain, ChainView};
 use crate::repo::manifest::{Body, Checkpoint, Hint, ManifestEntry, ManifestFault};
 use crate::repo::sealer::Sealer;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -282,8 +284,35 @@ fn hints(inner: &Inner) -> Vec<Hint> {
     hints
 }
 
+/// How many minutes the user's clock is ahead of UTC at a time, by the system's time zone (`TZ`,
+/// `/etc/localtime`); 0 where there is none. So that days of a retention are days where they were
+/// lived.
+pub(in crate::node) fn utc_offset_min(at_ns: i64) -> i16 {
+    offset_min(&TimeZone::system(), at_ns)
+}
+
+fn offset_min(zone: &TimeZone, at_ns: i64) -> i16 {
+    let at = Timestamp::from_nanosecond(at_ns.into()).unwrap_or_default();
+    i16::try_from(zone.to_offset(at).seconds() / 60).unwrap_or(0)
+}
+
 /// What this device's clock shows: nanoseconds since 1970.
 pub(in crate::node) fn now_ns() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_those_of_the_zone_at_that_time() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let (winter, summer) = (1_737_000_000_000_000_000, 1_753_000_000_000_000_000);
+        assert_eq!([winter, summer].map(|at| offset_min(&zone, at)), [60, 120]);
+        let west = TimeZone::posix("NST3:30").unwrap();
+        assert_eq!(offset_min(&west, winter), -210);
+        assert_eq!([i64::MIN, i64::MAX].map(|at| offset_min(&TimeZone::UTC, at)), [0, 0]);
+    }
 }
