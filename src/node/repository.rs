@@ -18,6 +18,8 @@ mod publish;
 pub(super) use ask::look_around;
 pub(super) use heads::{HeadView, Look, look};
 pub(super) use publish::{Published, now_ns, utc_offset_min};
+#[cfg(test)]
+pub(super) use publish::{hints, node_at};
 
 use super::failures;
 use super::handle::NodeHandle;

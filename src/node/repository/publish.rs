@@ -3,7 +3,9 @@
 use super::{DeviceView, State, ask, device, keys, known_heads, payload_of, refresh, send};
 use crate::core::types::{DeviceId, NodeId};
 use crate::crypto::head::HeadRecord;
+use crate::net::node_of_peer_id;
 use crate::node::backup::{StoreSink, Stored, Wish, store_all};
+use crate::node::datadir::known_addresses;
 use crate::node::failures;
 use crate::node::heads::HeadWish;
 use crate::node::inner::Inner;
@@ -12,10 +14,13 @@ use crate::repo::catalog::{Device, Entry, HeadSeen, KnownHead};
 use crate::repo::frame::Kind;
 use crate::repo::head::{DEVICES_MAX, HEAD_HOLDERS_MAX, HeadPayload};
 use crate::repo::manifest::chain::{Chain, ChainView};
-use crate::repo::manifest::{Body, Checkpoint, Hint, ManifestEntry, ManifestFault};
+use crate::repo::manifest::{
+    ADDRESS_BYTES_MAX, Body, Checkpoint, HINTS_MAX, Hint, ManifestEntry, ManifestFault,
+};
 use crate::repo::sealer::Sealer;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -64,9 +69,11 @@ impl super::Repository {
             Draft::new(state.lend(), own, inner, wish.replicas)?
         };
         let own = draft.own;
-        let keys = Arc::clone(&inner.keys);
+        let node = Arc::clone(inner);
         let work = move |sink: &mut StoreSink| {
-            let mut sealer = Sealer::new(&keys, keys.locality(), sink);
+            let keys = &node.keys;
+            draft.hints = hints(&node);
+            let mut sealer = Sealer::new(keys, keys.locality(), sink);
             let bodies = what(&mut sealer, own.id)?;
             bodies.into_iter().try_for_each(|body| draft.add(&mut sealer, body))?;
             Ok(draft)
@@ -134,8 +141,8 @@ impl Draft {
         let is_thin =
             known.as_ref().is_some_and(|known| is_thin(inner, own.index, known, replicas));
         let holders = known.and_then(|head| head.kept).map(|kept| kept.holders);
-        let hints = hints(inner);
         let holders = holders.unwrap_or_default();
+        let hints = Vec::new();
         Ok(Self { state, own, generation, chain, view, before, holders, hints, is_thin })
     }
 
@@ -271,17 +278,30 @@ fn too_much(why: &str) -> Failure {
     failures::repository(why, "forget some snapshots first")
 }
 
-/// The connected nodes that have something of the owner's.
-fn hints(inner: &Inner) -> Vec<Hint> {
+/// The connected nodes that have something of the owner's, and where a machine that has only the
+/// words finds them. Reads a file.
+pub(in crate::node) fn hints(inner: &Inner) -> Vec<Hint> {
     let peers = inner.shared.watch_peers().borrow().clone();
-    let hint = |node: NodeId| {
-        let chunks = inner.with_catalog(|catalog| catalog.chunks_held_by(&node));
-        (chunks > 0).then_some(Hint { node, chunks, record: Vec::new() })
+    let chunks = |node: &NodeId| inner.with_catalog(|catalog| catalog.chunks_held_by(node));
+    let mut held: Vec<(NodeId, u64)> =
+        peers.into_iter().map(|node| (node, chunks(&node))).filter(|(_, held)| *held > 0).collect();
+    held.sort_by_key(|(_, held)| std::cmp::Reverse(*held));
+    held.truncate(HINTS_MAX);
+    let mut met: BTreeMap<NodeId, String> = known_addresses(inner.data_dir(), usize::MAX)
+        .into_iter()
+        .filter_map(|text| Some((node_at(&text)?, text)))
+        .collect();
+    let hint = |(node, chunks): (NodeId, u64)| {
+        let address = met.remove(&node).filter(|text| text.len() <= ADDRESS_BYTES_MAX);
+        Hint { node, chunks, address: address.unwrap_or_default().into_bytes() }
     };
-    let mut hints: Vec<Hint> = peers.into_iter().filter_map(hint).collect();
-    hints.sort_by_key(|hint| std::cmp::Reverse(hint.chunks));
-    hints.truncate(crate::repo::manifest::HINTS_MAX);
-    hints
+    held.into_iter().map(hint).collect()
+}
+
+/// Whom an address with `/p2p/PEERID` at its end leads to.
+pub(in crate::node) fn node_at(address: &str) -> Option<NodeId> {
+    let (_, peer) = address.rsplit_once("/p2p/")?;
+    node_of_peer_id(peer)
 }
 
 /// How many minutes the user's clock is ahead of UTC at a time, by the system's time zone (`TZ`,
