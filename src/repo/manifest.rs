@@ -34,6 +34,7 @@
 
 mod body;
 pub mod chain;
+pub mod draft;
 mod entry;
 pub mod merge;
 
