@@ -6,7 +6,9 @@
 //! 4. All chunks have their quorum before the snapshot, its entry and the head are stored.
 //!
 //! A backup that is broken off, however, leaves chunks that no snapshot names; the next one finds
-//! them in the catalogue and does not send them again.
+//! them in the catalogue and does not send them again. Nor does it read the files again that were
+//! done: see [`unfinished`](crate::repo::unfinished). The leaf that was being filled, about a
+//! thousand files, is read again but for its large files, and so is the file that was being read.
 
 mod earlier;
 mod sink;
@@ -30,6 +32,7 @@ use crate::repo::meta::META_BYTES_MAX;
 use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::Sealer;
 use crate::repo::snapshot::{Snapshot, check_tags};
+use crate::repo::unfinished::Unfinished;
 use crate::repo::walk::{RootError, Walk, WalkOptions};
 use earlier::{Before, cut};
 use std::sync::Arc;
@@ -85,8 +88,9 @@ async fn run(
     let host = host();
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;
     let made = Made { host, tags: request.tags.clone(), began_ns: now_ns(), before };
-    let work = Work { options, others, made, teller };
-    let (Files { backed, excludes, made, teller }, stored) =
+    let unfinished = Unfinished::of(inner.data_dir(), &inner.keys, &made.host, &all);
+    let work = Work { options, others, made, teller, unfinished };
+    let (Files { backed, excludes, made, teller, unfinished }, stored) =
         files(inner, wish, &handed, work).await?;
     teller.note("storing the snapshot");
     notes.extend(remarks(&backed));
@@ -98,6 +102,7 @@ async fn run(
     };
     let last = Wish { patience, ..wish };
     let (id, published) = publish(inner, last, handed, made, (backed, excludes)).await?;
+    unfinished.forget();
     let Published { stored: last, head_replicas, superseded } = published;
     let head = u8::try_from(head_replicas).unwrap_or(u8::MAX);
     if head < wish.replicas {
@@ -189,6 +194,7 @@ struct Work {
     others: Vec<ChunkRef>,
     made: Made,
     teller: Teller,
+    unfinished: Unfinished,
 }
 
 /// A tree that is stored, and what was lent to make it.
@@ -197,6 +203,7 @@ struct Files {
     excludes: Vec<Vec<u8>>,
     made: Made,
     teller: Teller,
+    unfinished: Unfinished,
 }
 
 /// Walks, reads, seals and stores.
@@ -206,11 +213,13 @@ async fn files(
     handed: &Arc<AtomicU64>,
     work: Work,
 ) -> Result<(Files, Stored), Failure> {
-    let Work { options, others, made, mut teller } = work;
+    let Work { options, others, made, mut teller, unfinished } = work;
     let cancel = Arc::new(AtomicBool::new(false));
     let (node, runtime, ending) = (Arc::clone(inner), Handle::current(), Arc::clone(&cancel));
     let work = move |sink: &mut StoreSink| {
-        let earlier = earlier::known(&node, made.before.as_ref(), &others, runtime);
+        let broken_off = unfinished.read();
+        sink.record(unfinished.begin(made.began_ns, broken_off.as_ref()).ok());
+        let earlier = earlier::known(&node, made.before.as_ref(), (broken_off, &others), runtime);
         let held = HeldByMesh { inner: Arc::clone(&node), replicas: wish.replicas };
         let context = BackupContext {
             keys: &node.keys,
@@ -222,7 +231,7 @@ async fn files(
         let backed = backed.map_err(|error| failed(&error))?;
         teller.note("waiting for the last chunks");
         let excludes = options.excludes.sources().map(<[u8]>::to_vec).collect();
-        Ok(Files { backed, excludes, made, teller })
+        Ok(Files { backed, excludes, made, teller, unfinished })
     };
     store_all(inner, wish, (Arc::clone(handed), cancel), work).await
 }

@@ -16,9 +16,10 @@ use crate::node::replicas::Replicas;
 use crate::node::report::Failure;
 use crate::node::stores::Stores;
 use crate::repo::catalog::{ChunkAcked, Entry};
-use crate::repo::engine::BackupSink;
-use crate::repo::reference::ChunkRef;
+use crate::repo::engine::{BackupSink, DoneLeaf};
 use crate::repo::sealer::{ChunkSink, Held, SinkClosed};
+use crate::repo::tree::Entry as TreeEntry;
+use crate::repo::unfinished::Recorder;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,6 +85,7 @@ pub(in crate::node) async fn store_all<T: Send + 'static>(
         patience: wish.patience,
         next: 0,
         handed,
+        recorder: None,
     };
     // However this ends, the thread ends too.
     let _cancel = CancelOnDrop(cancel);
@@ -259,6 +261,15 @@ pub(in crate::node) struct StoreSink {
     patience: Duration,
     next: u64,
     handed: Arc<AtomicU64>,
+    /// Where what is done is noted for a later run.
+    recorder: Option<Recorder>,
+}
+
+impl StoreSink {
+    /// Notes what is done from now on, in case that this run is broken off.
+    pub(in crate::node) fn record(&mut self, recorder: Option<Recorder>) {
+        self.recorder = recorder;
+    }
 }
 
 impl ChunkSink for StoreSink {
@@ -287,7 +298,15 @@ impl ChunkSink for StoreSink {
 }
 
 impl BackupSink for StoreSink {
-    /// A backup that is broken off reads its files again, and sends nothing again: what was
-    /// acknowledged stands in the catalogue.
-    fn leaf_done(&mut self, _leaf: &ChunkRef, _last: &[u8]) {}
+    fn leaf_done(&mut self, leaf: &DoneLeaf) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.leaf(leaf);
+        }
+    }
+
+    fn large_file_done(&mut self, file: &TreeEntry) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.file(file);
+        }
+    }
 }
