@@ -239,6 +239,8 @@ backup() {
     restored=$("${other[@]}" restore latest --target "$work/restored" --timeout 600 \
         --mdns off --listen /ip4/127.0.0.1/tcp/0)
     figure "restore after recover, command" "$(since "$started")" s
+    figure "restore after recover, 1st byte" \
+        "$(printf '%s' "$restored" | value first_byte_seconds)" s 5 LESS
     same "$work/corpus" "$work/restored$work/corpus"
     rm -rf "$work/restored"
 }

@@ -73,6 +73,8 @@ pub mod scan;
 pub mod sealer;
 pub mod snapshot;
 pub mod tree;
+#[cfg(feature = "node")]
+pub mod unfinished;
 pub mod varint;
 pub mod verify;
 #[cfg(feature = "node")]

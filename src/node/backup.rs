@@ -6,7 +6,9 @@
 //! 4. All chunks have their quorum before the snapshot, its entry and the head are stored.
 //!
 //! A backup that is broken off, however, leaves chunks that no snapshot names; the next one finds
-//! them in the catalogue and does not send them again.
+//! them in the catalogue and does not send them again. Nor does it read the files again that were
+//! done: see [`unfinished`](crate::repo::unfinished). The leaf that was being filled, about a
+//! thousand files, is read again but for its large files, and so is the file that was being read.
 
 mod earlier;
 mod rehearsal;
@@ -32,6 +34,7 @@ use crate::repo::meta::META_BYTES_MAX;
 use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::Sealer;
 use crate::repo::snapshot::{Snapshot, check_tags};
+use crate::repo::unfinished::{Run, Unfinished};
 use crate::repo::walk::{RootError, Walk, WalkOptions};
 use earlier::{Before, cut};
 use std::sync::Arc;
@@ -87,11 +90,12 @@ async fn run(
     let host = host();
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;
     let made = Made { host, tags: request.tags.clone(), began_ns: now_ns(), before };
-    let work = Work { options, others, made, teller };
+    let unfinished = Unfinished::of(inner.data_dir(), &inner.keys, &made.host, &all);
+    let work = Work { options, others, made, teller, unfinished };
     if request.dry_run {
         return rehearsal::rehearse(inner, wish, (work, notes), started).await;
     }
-    let (Files { backed, excludes, made, teller }, stored) =
+    let (Files { backed, excludes, made, teller, unfinished }, stored) =
         files(inner, wish, &handed, work).await?;
     teller.note("storing the snapshot");
     notes.extend(remarks(&backed));
@@ -103,6 +107,7 @@ async fn run(
     };
     let last = Wish { patience, ..wish };
     let (id, published) = publish(inner, last, handed, made, (backed, excludes)).await?;
+    unfinished.forget();
     let Published { stored: last, head_replicas, superseded } = published;
     let head = u8::try_from(head_replicas).unwrap_or(u8::MAX);
     if head < wish.replicas {
@@ -195,6 +200,7 @@ struct Work {
     others: Vec<ChunkRef>,
     made: Made,
     teller: Teller,
+    unfinished: Unfinished,
 }
 
 /// A tree that is stored, and what was lent to make it.
@@ -203,6 +209,7 @@ struct Files {
     excludes: Vec<Vec<u8>>,
     made: Made,
     teller: Teller,
+    unfinished: Unfinished,
 }
 
 /// Walks, reads, seals and stores.
@@ -215,7 +222,9 @@ async fn files(
     let cancel = Arc::new(AtomicBool::new(false));
     let (node, reins) = (Arc::clone(inner), (Handle::current(), Arc::clone(&cancel)));
     let work = move |sink: &mut StoreSink| {
-        let files = read(&node, wish, reins, work, sink)?;
+        let broken_off = work.unfinished.read();
+        sink.record(work.unfinished.begin(work.made.began_ns, broken_off.as_ref()).ok());
+        let files = read(&node, wish, reins, (work, broken_off), sink)?;
         files.teller.note("waiting for the last chunks");
         Ok(files)
     };
@@ -227,11 +236,11 @@ fn read(
     inner: &Arc<Inner>,
     wish: Wish,
     (runtime, cancel): (Handle, Arc<AtomicBool>),
-    work: Work,
+    (work, broken_off): (Work, Option<Run>),
     sink: &mut impl BackupSink,
 ) -> Result<Files, Failure> {
-    let Work { options, others, made, mut teller } = work;
-    let earlier = earlier::known(inner, made.before.as_ref(), &others, runtime);
+    let Work { options, others, made, mut teller, unfinished } = work;
+    let earlier = earlier::known(inner, made.before.as_ref(), (broken_off, &others), runtime);
     let held = HeldByMesh { inner: Arc::clone(inner), replicas: wish.replicas };
     let context = BackupContext {
         keys: &inner.keys,
@@ -242,7 +251,7 @@ fn read(
     let backed = backup(&options, earlier, &context, sink, &mut teller);
     let backed = backed.map_err(|error| failed(&error))?;
     let excludes = options.excludes.sources().map(<[u8]>::to_vec).collect();
-    Ok(Files { backed, excludes, made, teller })
+    Ok(Files { backed, excludes, made, teller, unfinished })
 }
 
 fn failed(error: &BackupError) -> Failure {

@@ -12,6 +12,7 @@ use crate::repo::listing::Listing;
 use crate::repo::open::open_chunk;
 use crate::repo::reference::ChunkRef;
 use crate::repo::tree::walk::{Step, TreeWalk};
+use crate::repo::tree::writer::DoneLeaf;
 use crate::repo::tree::{Entry, TreeRoot};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -163,6 +164,11 @@ pub(super) struct TreeEntries {
 impl TreeEntries {
     pub(super) fn new(chunks: Chunks, root: &TreeRoot) -> Self {
         Self { walk: TreeWalk::new(root, &[]), chunks }
+    }
+
+    /// Of leaves of a tree that was never finished.
+    pub(super) fn of_leaves(chunks: Chunks, leaves: Vec<DoneLeaf>) -> Self {
+        Self { walk: TreeWalk::of_leaves(leaves), chunks }
     }
 }
 

@@ -117,6 +117,14 @@ impl Inner {
             .map_err(|error| super::failures::catalog(&error))
     }
 
+    /// Writes everything recorded so far: a kill of this process does not undo it.
+    ///
+    /// # Errors
+    /// What the disk says; nothing is lost by that, and a later commit may do.
+    pub(super) fn write_catalog(&self) -> Result<(), Failure> {
+        self.with_catalog(Catalog::write).map_err(|error| super::failures::catalog(&error))
+    }
+
     /// Makes everything recorded so far durable.
     pub(super) async fn commit_catalog(self: &Arc<Self>) -> Result<(), Failure> {
         let inner = Arc::clone(self);

@@ -339,7 +339,12 @@ impl<'a> Tally<'a> {
                 sealed = &mut *sealing, if self.sealed.is_none() => self.on_sealed(sealed)?,
                 // The sink and the drive loop hold the other end: none of them is left.
                 event = events.recv() => match event {
-                    Some((index, event)) => self.on_event(index, event)?,
+                    Some((index, event)) => {
+                        self.on_event(index, event)?;
+                        if events.is_empty() {
+                            self.run.inner.write_catalog().map_err(Ended::ForNow)?;
+                        }
+                    }
                     None if self.sealed.is_some() => return Err(Ended::stopped()),
                     None => tokio::task::yield_now().await,
                 },

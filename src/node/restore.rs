@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tell::{Teller, done};
+use tell::{Came, Teller, done};
 use tokio::sync::mpsc;
 
 const DEED: Deed = Deed { undone: "nothing was restored", command: "restore" };
@@ -156,8 +156,8 @@ fn files(
         }
     };
     let report = report.map_err(|error| failed(&request.target, &error))?;
-    let (chunks, holders) = (teller.chunks(), source.served());
-    Ok(done(&job, report, chunks, holders))
+    let (chunks, first_byte) = (teller.chunks(), teller.first_byte());
+    Ok(done(&job, report, Came { chunks, holders: source.served(), first_byte }))
 }
 
 /// A path of the snapshot as the tree has it: below the root of everything.

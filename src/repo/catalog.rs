@@ -185,6 +185,15 @@ impl Catalog {
         Ok(())
     }
 
+    /// Writes every entry so far: it outlives this process, whatever ends it. The system it outlives
+    /// after [`Self::commit`]. Costs one write, or nothing.
+    ///
+    /// # Errors
+    /// [`CatalogError`]. On a full disk nothing is lost, and a later call may do.
+    pub fn write(&mut self) -> Result<(), CatalogError> {
+        self.journal.write()
+    }
+
     /// Makes every entry so far durable. Costs one write and one sync, or nothing.
     ///
     /// # Errors

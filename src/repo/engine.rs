@@ -28,6 +28,8 @@ use super::tree::{Content, Entry, FileBody, PACKED_BYTES_MAX, TreeFault, TreeRoo
 use crate::core::types::Locality;
 use crate::crypto::keys::OwnerKeys;
 
+pub use super::tree::writer::DoneLeaf;
+
 /// A file's data as the chunker cut it: all pieces but the last are of 256 KiB or more.
 pub trait Pieces {
     /// What bytes come in.
@@ -69,8 +71,12 @@ pub fn is_same(file: &Entry, before: &Entry, started_ns: i64) -> bool {
 /// Where a backup's chunks go.
 pub trait BackupSink: ChunkSink {
     /// A leaf was handed over, and before it all that it names: when the mesh holds these, a later
-    /// run need not read the files up to `last` again.
-    fn leaf_done(&mut self, leaf: &ChunkRef, last: &[u8]);
+    /// run need not read its files again.
+    fn leaf_done(&mut self, leaf: &DoneLeaf);
+
+    /// A large file is in the tree, and all of it was handed over; its leaf is not done for long. Of no
+    /// interest where nothing is kept for a later run.
+    fn large_file_done(&mut self, _file: &Entry) {}
 }
 
 /// What became of a file's content.
@@ -164,6 +170,9 @@ impl<'a, S: BackupSink, H: Held> Engine<'a, S, H> {
     pub fn keep(&mut self, entry: &Entry) -> Result<(), EngineError> {
         self.known.learn(entry);
         self.add(entry, None)?;
+        if matches!(&entry.what, What::File(body) if matches!(body.content, Content::Listing(_))) {
+            self.sealer.sink().large_file_done(entry);
+        }
         let file = matches!(entry.what, What::File(_)) && !entry.unreadable;
         self.unchanged += u64::from(file);
         Ok(())
@@ -216,6 +225,7 @@ impl<'a, S: BackupSink, H: Held> Engine<'a, S, H> {
             Read::Listing(root) => {
                 body.content = Content::Listing(root);
                 self.add(&entry, None)?;
+                self.sealer.sink().large_file_done(&entry);
                 Ok(Outcome::Stored)
             }
         }
@@ -379,8 +389,8 @@ impl<S: BackupSink> TreeSink for Handing<'_, '_, S> {
         blobs.iter().for_each(|blob| self.known.add(pack, Origin::ThisRun, blob));
     }
 
-    fn leaf_done(&mut self, leaf: &ChunkRef, last: &[u8]) {
-        self.sealer.sink().leaf_done(leaf, last);
+    fn leaf_done(&mut self, leaf: &DoneLeaf) {
+        self.sealer.sink().leaf_done(leaf);
     }
 }
 

@@ -277,7 +277,7 @@ fn demo_says_what_is_wrong_with_its_path() {
     let home = Home::new();
     fs::create_dir_all(home.file("empty/within")).unwrap();
     home.run(&["demo", "nothing"]).fails(1, "cannot read nothing", "that can be read");
-    home.run(&["demo", "empty"]).fails(1, "empty makes no demo", "a folder of 1 to 2000 files");
+    home.run(&["demo", "empty"]).fails(1, "empty makes no demo", "a folder of 1 to 50000 files");
     let no_room = home.run_with(&["demo"], &[("TMPDIR", "/nowhere")]);
     no_room.fails(1, "no temporary folder", "set TMPDIR");
 }

@@ -7,6 +7,7 @@
 mod backup;
 mod cli;
 mod heads;
+mod kills;
 mod mesh;
 mod processes;
 mod restore;

@@ -75,7 +75,7 @@ fn seen(root: &Path) -> BTreeMap<PathBuf, Seen> {
 }
 
 /// Without the contents, which nobody wants to read in a log.
-fn assert_same(left: &Path, right: &Path) {
+pub(crate) fn assert_same(left: &Path, right: &Path) {
     let (left, right) = (seen(left), seen(right));
     assert_eq!(left.keys().collect::<Vec<_>>(), right.keys().collect::<Vec<_>>());
     for (name, before) in &left {
@@ -136,7 +136,7 @@ fn make_tree(lab: &Lab) -> PathBuf {
 }
 
 /// Where what was at `path` is below `target`.
-fn below(target: &Path, path: &Path) -> PathBuf {
+pub(crate) fn below(target: &Path, path: &Path) -> PathBuf {
     target.join(path.strip_prefix("/").unwrap())
 }
 

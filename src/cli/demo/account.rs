@@ -58,6 +58,11 @@ impl Account {
         self.say(&format!("{name:<9} {seconds:6.2} s  {what}"))
     }
 
+    /// Whether the user still wants it, for who waits elsewhere.
+    pub(super) fn interrupt(&self) -> Interrupt {
+        self.interrupt.clone()
+    }
+
     /// The closing line.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let seconds = self.started.elapsed().as_secs_f64();
@@ -71,8 +76,13 @@ impl Account {
 
     fn check(&self) -> Result<(), Failure> {
         match self.interrupt.is_set() {
-            true => Err(interrupted("nothing is left behind: start it again when you like")),
+            true => Err(ended()),
             false => Ok(()),
         }
     }
+}
+
+/// The user did not want to see the end of it.
+pub(super) fn ended() -> Failure {
+    interrupted("start it again when you like")
 }

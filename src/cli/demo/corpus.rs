@@ -1,120 +1,128 @@
-//! What the demo stores: a file or a folder of the user's, or a tree made from a fixed seed.
+//! What the demo stores: a copy of the user's file or folder, or a tree made from a fixed seed.
 
-use super::{failed, misused};
+use super::edits::add_oddities;
+use super::{failed, misused, tree};
 use crate::node::report::Failure;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The regular files below one root, in the order of their names.
+/// More than this makes a poor demonstration.
+const FILES_MAX: u64 = 50_000;
+
+/// What there is to copy.
+pub(super) struct Source {
+    title: String,
+    root: PathBuf,
+}
+
+/// The copy: a folder of its own, which may be edited.
 pub(super) struct Corpus {
     title: String,
     root: PathBuf,
-    files: Vec<PathBuf>,
+    files: u64,
     bytes: u64,
 }
 
-/// More than this makes a poor demonstration.
-const FILES_MAX: usize = 2_000;
-
 impl Corpus {
-    /// Opens `path`, else `./src`, else makes a tree in `scratch`.
-    pub(super) fn open(path: Option<&Path>, scratch: &Path) -> Result<Self, Failure> {
+    /// Finds `path`, else `./src`, else makes a tree in `scratch`.
+    ///
+    /// # Errors
+    /// What is wrong with the path.
+    pub(super) fn find(path: Option<&Path>, scratch: &Path) -> Result<Source, Failure> {
         if let Some(path) = path {
-            return Self::read(path, path.display().to_string());
+            return Source::open(path, path.display().to_string());
         }
         let source = Path::new("./src");
         if source.is_dir() {
-            return Self::read(source, "the files of ./src".to_owned());
+            return Source::open(source, "the files of ./src".to_owned());
         }
-        let made = scratch.join("corpus");
+        let made = scratch.join("generated");
         make_tree(&made).map_err(|error| failed("no example tree", &error.to_string()))?;
-        Self::read(&made, "a generated tree".to_owned())
-    }
-
-    fn read(path: &Path, title: String) -> Result<Self, Failure> {
-        let why = |error: std::io::Error| unreadable(&title, &error.to_string());
-        let root = fs::canonicalize(path).map_err(why)?;
-        let mut corpus = Self { title: title.clone(), root, files: Vec::new(), bytes: 0 };
-        let root = corpus.root.clone();
-        if root.is_file() {
-            corpus.bytes = fs::metadata(&root).map_err(why)?.len();
-            corpus.files.push(PathBuf::new());
-        } else {
-            corpus.walk(&root).map_err(why)?;
-        }
-        corpus.files.sort();
-        if corpus.files.is_empty() || corpus.files.len() > FILES_MAX {
-            let why = match corpus.files.is_empty() {
-                true => "it holds no regular file".to_owned(),
-                false => format!("it holds more than {FILES_MAX} regular files"),
-            };
-            let hint = format!("name a file, or a folder of 1 to {FILES_MAX} files");
-            return Err(misused(&format!("{title} makes no demo"), &why, &hint));
-        }
-        corpus.files.iter().try_for_each(|file| corpus.check(file))?;
-        Ok(corpus)
-    }
-
-    /// Says before the story what would end it.
-    fn check(&self, file: &Path) -> Result<(), Failure> {
-        let path = self.absolute(file);
-        let title = path.display().to_string();
-        if path.to_str().is_none() {
-            return Err(unreadable(&title, "its path is not UTF-8 text"));
-        }
-        fs::File::open(&path).map(drop).map_err(|error| unreadable(&title, &error.to_string()))
-    }
-
-    fn walk(&mut self, folder: &Path) -> std::io::Result<()> {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() && self.files.len() <= FILES_MAX {
-                self.walk(&entry.path())?;
-            } else if kind.is_file() {
-                self.bytes = self.bytes.saturating_add(entry.metadata()?.len());
-                let path = entry.path();
-                self.files.push(path.strip_prefix(&self.root).unwrap_or(&path).to_owned());
-            }
-        }
-        Ok(())
+        Source::open(&made, "a generated tree".to_owned())
     }
 
     pub(super) fn title(&self) -> &str {
         &self.title
     }
 
-    pub(super) fn files(&self) -> &[PathBuf] {
-        &self.files
+    /// The folder that is backed up.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
+    /// How many regular files there were before anything was edited.
+    pub(super) fn files(&self) -> u64 {
+        self.files
+    }
+
+    /// Their bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
+}
 
-    /// The absolute path of one of [`Self::files`]; the root itself where it is one file.
-    pub(super) fn absolute(&self, file: &Path) -> PathBuf {
-        if file.as_os_str().is_empty() { self.root.clone() } else { self.root.join(file) }
+impl Source {
+    fn open(path: &Path, title: String) -> Result<Self, Failure> {
+        let why = |error: io::Error| unreadable(Path::new(&title), &error.to_string());
+        let root = fs::canonicalize(path).map_err(why)?;
+        let files = count(&root, 0).map_err(why)?;
+        if files == 0 || files > FILES_MAX {
+            let why = match files {
+                0 => "it holds no regular file".to_owned(),
+                _ => format!("it holds more than {FILES_MAX} regular files"),
+            };
+            let hint = format!("name a file, or a folder of 1 to {FILES_MAX} files");
+            return Err(misused(&format!("{title} makes no demo"), &why, &hint));
+        }
+        Ok(Self { title, root })
     }
 
-    /// Byte for byte.
-    pub(super) fn compare(&self, file: &Path, restored: &Path) -> Result<(), Failure> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|error| {
-                failed(&format!("cannot read {}", path.display()), &error.to_string())
-            })
-        };
-        if read(&self.absolute(file))? == read(restored)? {
-            return Ok(());
-        }
-        Err(failed("a restored file differs from the original", &file.display().to_string()))
+    /// Copies it into `scratch`, beside a folder of odd metadata.
+    ///
+    /// # Errors
+    /// What cannot be read or written.
+    pub(super) fn copy(self, scratch: &Path) -> Result<Corpus, Failure> {
+        let root = scratch.join("files");
+        let why = |error: io::Error| failed("the files cannot be copied", &error.to_string());
+        fs::create_dir(&root).map_err(why)?;
+        let name = self.root.file_name().unwrap_or("everything".as_ref());
+        tree::copy(&self.root, &root.join(name))?;
+        add_oddities(&root).map_err(why)?;
+        let found = tree::files(&root).map_err(why)?;
+        // One file may have several names.
+        let lengths: BTreeMap<u64, u64> =
+            found.iter().map(|(_, metadata)| (metadata.ino(), metadata.len())).collect();
+        let (files, bytes) = (lengths.len() as u64, lengths.values().sum());
+        Ok(Corpus { title: self.title, root, files, bytes })
     }
 }
 
-fn unreadable(title: &str, why: &str) -> Failure {
-    misused(&format!("cannot read {title}"), why, "name a file or a folder that can be read")
+/// How many regular files there are, with `before`; where there are too many, not all are counted.
+fn count(path: &Path, before: u64) -> io::Result<u64> {
+    let metadata = path.symlink_metadata()?;
+    if metadata.is_file() {
+        return Ok(before.saturating_add(1));
+    }
+    let mut files = before;
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            if files > FILES_MAX {
+                break;
+            }
+            files = count(&entry?.path(), files)?;
+        }
+    }
+    Ok(files)
+}
+
+pub(super) fn unreadable(path: &Path, why: &str) -> Failure {
+    let hint = "name a file or a folder that can be read";
+    misused(&format!("cannot read {}", path.display()), why, hint)
 }
 
 /// 24 files in three folders, 1 byte to 6 MiB, of text and of noise; always the same.

@@ -1,18 +1,34 @@
 //! The demo's nodes: child processes of this binary, driven through the command line alone.
 
-use super::account::Account;
+use super::account::{Account, ended};
 use super::failed;
-use crate::node::report::{Failure, GetDone, PutDone, Status};
+use crate::cli::signals::Interrupt;
+use crate::node::report::{
+    BackupDone, Failure, Recovered, RestoreDone, SnapshotReport, Snapshots, Status,
+};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How long a node may take to come up or to see its peers.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a wait looks whether the user still wants it.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long somebody without a key asks.
+const REFUSED_AFTER_S: &str = "2";
+
+/// The exit code of who was served by nobody.
+const REFUSED: i32 = 4;
+
+/// No node of the demo meets others.
+const ALONE: [&str; 4] = ["--listen", "/ip4/127.0.0.1/tcp/0", "--mdns", "off"];
 
 /// Lines of a node's log that a failure shows.
 const LOG_LINES: usize = 8;
@@ -22,7 +38,18 @@ const LOG_LINES: usize = 8;
 pub(super) enum NodeRole {
     Owner,
     Holder,
-    Reader,
+    /// The owner's new machine.
+    Recovered,
+    /// Somebody who has neither a chunk nor a key.
+    Stranger,
+}
+
+/// What `recover` prints.
+#[derive(Deserialize)]
+pub(super) struct FoundAgain {
+    #[serde(flatten)]
+    pub(super) found: Recovered,
+    pub(super) snapshots: Vec<SnapshotReport>,
 }
 
 /// One child process with its data folder. Killed when dropped.
@@ -31,49 +58,54 @@ pub(super) struct DemoNode {
     role: NodeRole,
     folder: PathBuf,
     program: PathBuf,
-    peer_id: String,
     address: String,
     child: Option<Child>,
+    interrupt: Interrupt,
 }
 
 impl DemoNode {
-    /// `init`, then `up`, and waits for the line that says it is ready.
-    pub(super) fn start(
+    /// A node that has no keys yet.
+    pub(super) fn new(
         parent: &Path,
         number: usize,
         role: NodeRole,
-        bootstrap: Option<&str>,
+        interrupt: Interrupt,
     ) -> Result<Self, Failure> {
         let program = std::env::current_exe()
             .map_err(|error| failed("this program cannot find itself", &error.to_string()))?;
         let name = match role {
             NodeRole::Owner => "owner".to_owned(),
             NodeRole::Holder => format!("holder {number}"),
-            NodeRole::Reader => "reader".to_owned(),
+            NodeRole::Recovered => "new node".to_owned(),
+            NodeRole::Stranger => "stranger".to_owned(),
         };
         let folder = parent.join(format!("node-{number}"));
-        let mut node = Self {
-            name,
-            role,
-            folder,
-            program,
-            peer_id: String::new(),
-            address: String::new(),
-            child: None,
-        };
-        let words = node.words_file();
-        let words = words.to_string_lossy();
-        let init = node.run(&["init", "--yes", "--words-file", &words])?;
-        node.expect_success(&init, "init")?;
-        node.up(bootstrap)?;
-        Ok(node)
+        Ok(Self { name, role, folder, program, address: String::new(), child: None, interrupt })
     }
 
-    fn up(&mut self, bootstrap: Option<&str>) -> Result<(), Failure> {
-        let capacity = if self.role == NodeRole::Holder { "10GB" } else { "0" };
+    /// Makes its keys, and puts the words where [`Self::words_file`] says.
+    pub(super) fn init(&self) -> Result<(), Failure> {
+        let words = self.words_file();
+        let words = words.to_string_lossy();
+        let init = self.run(&["init", "--yes", "--words-file", &words])?;
+        self.expect_success(&init, "init")
+    }
+
+    /// Makes it a device of the owner, in place of [`Self::init`].
+    pub(super) fn recover(&self, words: &Path, address: &str) -> Result<FoundAgain, Failure> {
         let mut command = self.command();
-        command.args(["up", "--listen", "/ip4/127.0.0.1/tcp/0", "--mdns", "off"]);
-        command.args(["--capacity", capacity]);
+        command.args(["recover", "--yes", "--json", "--words-file"]).arg(words);
+        command.args(["--bootstrap", address]).args(ALONE);
+        let output = self.finish(command)?;
+        self.expect_success(&output, "recover")?;
+        self.parse(&output, "recover")
+    }
+
+    /// Starts it, and waits for the line that says it is ready.
+    pub(super) fn up(&mut self, bootstrap: Option<&str>) -> Result<(), Failure> {
+        let capacity = if self.role == NodeRole::Holder { "100GB" } else { "0" };
+        let mut command = self.command();
+        command.arg("up").args(ALONE).args(["--capacity", capacity]);
         if let Some(address) = bootstrap {
             command.args(["--bootstrap", address]);
         }
@@ -97,8 +129,9 @@ impl DemoNode {
             };
             self.failed("up", why)
         })?;
-        let peer_id = line.rsplit_once("/p2p/").map(|(_, peer_id)| peer_id.to_owned());
-        self.peer_id = peer_id.ok_or_else(|| self.failed("up", &format!("it printed {line:?}")))?;
+        if !line.contains("/p2p/") {
+            return Err(self.failed("up", &format!("it printed {line:?}")));
+        }
         self.address = line;
         Ok(())
     }
@@ -107,12 +140,9 @@ impl DemoNode {
         &self.name
     }
 
-    pub(super) fn role(&self) -> NodeRole {
-        self.role
-    }
-
-    pub(super) fn peer_id(&self) -> &str {
-        &self.peer_id
+    /// All that it has.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A listening address with `/p2p/PEERID`.
@@ -161,32 +191,41 @@ impl DemoNode {
                 return Err(self.failed("peers", &format!("wanted {count} peers, sees {seen}")));
             }
             account.progress(&format!("{} sees {seen} of {count} peers", self.name))?;
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
-    pub(super) fn put(&self, path: &Path, replicas: usize) -> Result<PutDone, Failure> {
+    pub(super) fn backup(&self, path: &Path, replicas: u8) -> Result<BackupDone, Failure> {
         let mut command = self.command();
-        command.arg("put").arg(path).args(["--replicas", &replicas.to_string(), "--json"]);
+        command.arg("backup").arg(path).args(["--replicas", &replicas.to_string(), "--json"]);
         let output = self.finish(command)?;
-        self.expect_success(&output, "put")?;
-        self.parse(&output, "put")
+        self.expect_success(&output, "backup")?;
+        self.parse(&output, "backup")
     }
 
-    pub(super) fn get(&self, capability: &str, target: &Path) -> Result<GetDone, Failure> {
-        let mut command = self.command();
-        command.args(["get", capability, "--json", "-o"]).arg(target);
-        let output = self.finish(command)?;
-        self.expect_success(&output, "get")?;
-        self.parse(&output, "get")
+    pub(super) fn snapshots(&self) -> Result<Snapshots, Failure> {
+        let output = self.run(&["snapshots", "--json"])?;
+        self.expect_success(&output, "snapshots")?;
+        self.parse(&output, "snapshots")
     }
 
-    /// Whether `get` was refused (rather than done, or failed for a reason of its own).
-    pub(super) fn get_refused(&self, capability: &str, target: &Path) -> Result<bool, Failure> {
+    pub(super) fn restore(&self, snapshot: &str, target: &Path) -> Result<RestoreDone, Failure> {
         let mut command = self.command();
-        command.args(["get", capability, "--timeout", "5", "--json", "-o"]).arg(target);
+        command.args(["restore", snapshot, "--json", "--target"]).arg(target);
         let output = self.finish(command)?;
-        Ok(output.status.code() == Some(4))
+        self.expect_success(&output, "restore")?;
+        self.parse(&output, "restore")
+    }
+
+    /// A `get` that must be refused, rather than done or failed for a reason of its own.
+    pub(super) fn get_refused(&self, capability: &str, target: &Path) -> Result<(), Failure> {
+        let mut command = self.command();
+        command.args(["get", capability, "--timeout", REFUSED_AFTER_S, "--json", "-o"]).arg(target);
+        let output = self.finish(command)?;
+        match output.status.code() == Some(REFUSED) && !target.exists() {
+            true => Ok(()),
+            false => Err(self.failed("a get without the key", &told(&output))),
+        }
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output, Failure> {
@@ -206,16 +245,37 @@ impl DemoNode {
         command
     }
 
+    /// Runs a command to its end, or to that of the user's patience.
     fn finish(&self, mut command: Command) -> Result<Output, Failure> {
-        command.output().map_err(|error| self.failed("run", &error.to_string()))
+        let why = |error: std::io::Error| self.failed("run", &error.to_string());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = Command::spawn(&mut command).map_err(why)?;
+        let (stdout, stderr) = (drain(child.stdout.take()), drain(child.stderr.take()));
+        let mut told = [Vec::new(), Vec::new()];
+        for (told, pipe) in told.iter_mut().zip([stdout, stderr]) {
+            *told = loop {
+                match pipe.recv_timeout(LOOK_EVERY) {
+                    Ok(bytes) => break bytes,
+                    Err(RecvTimeoutError::Timeout) if self.interrupt.is_set() => {
+                        // It may have ended by itself.
+                        drop(child.kill());
+                        drop(child.wait());
+                        return Err(ended());
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break Vec::new(),
+                }
+            };
+        }
+        let [stdout, stderr] = told;
+        Ok(Output { status: child.wait().map_err(why)?, stdout, stderr })
     }
 
     fn expect_success(&self, output: &Output, step: &str) -> Result<(), Failure> {
         if output.status.success() {
             return Ok(());
         }
-        let told = [output.stdout.as_slice(), b" ", &output.stderr].concat();
-        Err(self.failed(step, String::from_utf8_lossy(&told).trim()))
+        Err(self.failed(step, &told(output)))
     }
 
     fn parse<T: DeserializeOwned>(&self, output: &Output, step: &str) -> Result<T, Failure> {
@@ -240,6 +300,27 @@ impl DemoNode {
         let log = if tail.is_empty() { String::new() } else { format!("\n{}", tail.join("\n")) };
         failed(&format!("{step} of the {} went wrong", self.name), &format!("{why}{log}"))
     }
+}
+
+/// What a command said, all of it.
+fn told(output: &Output) -> String {
+    let told = [output.stdout.as_slice(), b" ", &output.stderr].concat();
+    String::from_utf8_lossy(&told).trim().to_owned()
+}
+
+/// Everything that comes out of a pipe, when it is closed.
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut pipe) = pipe {
+            // What came until an error is what there is to show.
+            let _ = pipe.read_to_end(&mut bytes);
+        }
+        // Nobody waits where the command was killed.
+        let _ = sender.send(bytes);
+    });
+    receiver
 }
 
 /// A variable that a node takes notice of.

@@ -1,16 +1,17 @@
 //! What a thief of a store folder finds: a search that is shown to work on the originals.
 
-use super::corpus::Corpus;
-use super::failed;
-use crate::core::types::{ChunkId, Locality};
+use super::{failed, tree};
+use crate::core::types::ChunkId;
 use crate::crypto::capability::Capability;
 use crate::crypto::keys::{ChunkKey, OwnerKeys};
 use crate::crypto::seal::SealedChunk;
 use crate::crypto::words;
 use crate::node::report::Failure;
-use crate::repo::put::file::{SourceFile, put_file};
-use crate::repo::put::{PutContext, PutError};
-use crate::repo::sealer::{ChunkSink, SinkClosed};
+use crate::repo::backup::{BackupContext, Earlier, Progress, Watch, backup};
+use crate::repo::engine::{BackupSink, DoneLeaf};
+use crate::repo::known::Known;
+use crate::repo::sealer::{ChunkSink, Held, SinkClosed};
+use crate::repo::walk::{Fault, WalkOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
@@ -35,58 +36,121 @@ pub(super) struct ScanReport {
     pub(super) sealed: usize,
 }
 
-/// The capability's root chunk with a key that is not its own.
-pub(super) fn with_another_key(capability: &str) -> Result<String, Failure> {
-    let real = Capability::decode(capability)
-        .map_err(|error| failed("a capability does not parse", &error.to_string()))?;
-    let mut key = *real.ck.expose();
-    key.iter_mut().for_each(|byte| *byte ^= 0x5a);
-    let forged = Capability { ck: ChunkKey::from_bytes(key), ..real };
-    Ok(forged.encode().to_string())
+/// What must not be in a holder's store, of the files as they are in a first backup.
+pub(super) struct Sought {
+    plaintext: Needles,
+    sealed: Needles,
+    /// The chunks that a first backup of the files makes, with their sealed bytes.
+    chunks: BTreeMap<ChunkId, u64>,
+    keys: OwnerKeys,
 }
 
-/// Searches `store` for pieces of the corpus, of the owner's ciphertext and of its points. Its node
-/// acknowledged `acked` chunks of each file of the corpus.
-///
-/// # Errors
-/// A [`Failure`] if anything is found there, if the same search is blind to the originals, or if
-/// the store cannot hold what its node acknowledged.
-pub(super) fn search(
-    corpus: &Corpus,
-    acked: &[u64],
-    words: &Path,
-    store: &Path,
-) -> Result<ScanReport, Failure> {
-    let keys = owner_keys(words)?;
-    let stride = usize::try_from(corpus.bytes() / NEEDLES).unwrap_or(usize::MAX).max(64);
-    let (mut plaintext, mut sealed) = (Needles::new(stride), Needles::new(stride));
-    let mut acknowledged = Acknowledged::default();
-    for (file, acked) in corpus.files().iter().zip(acked) {
-        let path = corpus.absolute(file);
-        plaintext.add_file(&path)?;
-        acknowledged.add_file(&sealed.add_chunks(&path, &keys)?, *acked);
+impl Sought {
+    /// Takes pieces of the files below `root`, and of the chunks that the backup of it makes.
+    ///
+    /// # Errors
+    /// A [`Failure`] where anything cannot be read, or if the search is blind to the originals.
+    pub(super) fn new(root: &Path, words: &Path) -> Result<Self, Failure> {
+        let why = |error: std::io::Error| failed("the files cannot be read", &error.to_string());
+        let files = tree::files(root).map_err(why)?;
+        let bytes: u64 = files.iter().map(|(_, metadata)| metadata.len()).sum();
+        let stride = usize::try_from(bytes / NEEDLES).unwrap_or(usize::MAX).max(64);
+        let mut plaintext = Needles::new(stride);
+        for (path, _) in &files {
+            plaintext.add_file(path)?;
+        }
+        let mut originals = Found::new();
+        for (path, _) in &files {
+            plaintext.search_file(path, &mut originals)?;
+        }
+        if originals.len() < plaintext.len() {
+            let why = format!("{} of {} pieces found", originals.len(), plaintext.len());
+            return Err(failed("the search does not see the originals", &why));
+        }
+        let keys = owner_keys(words)?;
+        let mut collect = Collect { needles: Needles::new(stride), chunks: BTreeMap::new() };
+        seal(root, &keys, &mut collect)?;
+        let Collect { needles: sealed, chunks } = collect;
+        Ok(Self { plaintext, sealed, chunks, keys })
     }
-    let mut originals = Found::new();
-    for file in corpus.files() {
-        plaintext.search_file(&corpus.absolute(file), &mut originals)?;
+
+    /// What the first backup has to send, one copy.
+    pub(super) fn sealed_bytes(&self) -> u64 {
+        self.chunks.values().sum()
     }
-    if originals.len() < plaintext.len() {
-        let why = format!("{} of {} pieces found", originals.len(), plaintext.len());
-        return Err(failed("the search does not see the originals", &why));
+
+    /// A capability of the largest chunk, with a key that is not its own.
+    pub(super) fn with_another_key(&self) -> Result<String, Failure> {
+        let largest = self.chunks.iter().max_by_key(|(_, bytes)| **bytes);
+        let (id, _) = largest.ok_or_else(|| failed("nothing was stored", "there are no chunks"))?;
+        let ck = ChunkKey::from_bytes([0x5a; 32]);
+        let forged = Capability { id: *id, locality: self.keys.locality(), ck };
+        Ok(forged.encode().to_string())
     }
-    let mut found = Found::new();
-    let searched_bytes = plaintext.search_folder(store, &mut found)?;
-    sealed.search_folder(store, &mut found)?;
-    if !found.is_empty() {
-        let why = format!("{} pieces", found.len());
-        return Err(failed("a stolen store shows what it must not", &why));
+
+    /// Searches a store folder. Its node held `held` of the `sent` chunks that there are.
+    ///
+    /// # Errors
+    /// A [`Failure`] if anything is found there, or if the store is too small for what its node
+    /// held.
+    pub(super) fn search(&self, store: &Path, held: u64, sent: u64) -> Result<ScanReport, Failure> {
+        let Self { plaintext, sealed, .. } = self;
+        let mut found = Found::new();
+        let searched_bytes = plaintext.search_folder(store, &mut found)?;
+        sealed.search_folder(store, &mut found)?;
+        if !found.is_empty() {
+            let why = format!("{} pieces", found.len());
+            return Err(failed("a stolen store shows what it must not", &why));
+        }
+        let needed = bytes_min(self.chunks.values().copied(), held, sent);
+        if searched_bytes < needed {
+            let why = format!("{searched_bytes} bytes, and what it held is {needed} at least");
+            return Err(failed("the stolen store is too small for what its node held", &why));
+        }
+        Ok(ScanReport { searched_bytes, plaintext: plaintext.len(), sealed: sealed.len() })
     }
-    let needed = acknowledged.bytes_min();
-    if searched_bytes < needed {
-        let why = format!("{searched_bytes} bytes, and what it acknowledged is {needed} at least");
-        return Err(failed("the stolen store is too small for what its node acknowledged", &why));
+}
+
+/// The least that `held` chunks of `sent` come to, of which some are of a `known` size.
+fn bytes_min(known: impl Iterator<Item = u64>, held: u64, sent: u64) -> u64 {
+    let mut sizes: Vec<u64> = known.collect();
+    let others = sent.saturating_sub(sizes.len() as u64);
+    sizes.sort_unstable();
+    let of_known = usize::try_from(held.saturating_sub(others)).unwrap_or(usize::MAX);
+    sizes.iter().take(of_known).sum()
+}
+
+/// Seals the files again as their first backup does, which gives the very chunks that it sends.
+fn seal(root: &Path, keys: &OwnerKeys, collect: &mut Collect) -> Result<(), Failure> {
+    let why = |why: String| failed("the originals cannot be sealed", &why);
+    let options = WalkOptions { roots: vec![root.to_owned()], ..WalkOptions::default() };
+    let earlier = Earlier { parents: Vec::new(), known: Known::new(), expected: None };
+    let cancel = AtomicBool::new(false);
+    let context =
+        BackupContext { keys, locality: keys.locality(), held: &NothingHeld, cancel: &cancel };
+    let done = backup(&options, earlier, &context, collect, &mut Unwatched);
+    match done.map_err(|error| why(error.to_string()))?.faults {
+        0 => Ok(()),
+        faults => Err(why(format!("{faults} names cannot be recorded"))),
     }
-    Ok(ScanReport { searched_bytes, plaintext: plaintext.len(), sealed: sealed.len() })
+}
+
+/// The first backup finds nothing that was stored before.
+struct NothingHeld;
+
+impl Held for NothingHeld {
+    fn is_held(&self, _: &ChunkId) -> bool {
+        false
+    }
+}
+
+/// Nobody looks on while the files are sealed again; faults are counted.
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn moved(&mut self, _: &Progress) {}
+
+    fn fault(&mut self, _: Fault) {}
 }
 
 fn owner_keys(path: &Path) -> Result<OwnerKeys, Failure> {
@@ -100,35 +164,6 @@ fn owner_keys(path: &Path) -> Result<OwnerKeys, Failure> {
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path)
         .map_err(|error| failed(&format!("cannot read {}", path.display()), &error.to_string()))
-}
-
-/// How much a node must hold after what it acknowledged. It says how many chunks of a file it
-/// acknowledged, not which, and equal chunks are stored once: this is the least it comes to.
-#[derive(Default)]
-struct Acknowledged {
-    /// The chunks of the files of which it acknowledged all, with their sealed bytes.
-    whole: BTreeMap<ChunkId, u64>,
-    /// The most that it must hold of any other file.
-    part: u64,
-}
-
-impl Acknowledged {
-    /// `chunks` in their order with their sealed bytes, equal ones as often as they come.
-    fn add_file(&mut self, chunks: &[(ChunkId, u64)], acked: u64) {
-        let acked = usize::try_from(acked).unwrap_or(usize::MAX);
-        if acked >= chunks.len() {
-            return self.whole.extend(chunks.iter().copied());
-        }
-        let mut seen = BTreeSet::new();
-        let fresh = |(id, bytes): &(ChunkId, u64)| if seen.insert(*id) { *bytes } else { 0 };
-        let mut sizes: Vec<u64> = chunks.iter().map(fresh).collect();
-        sizes.sort_unstable();
-        self.part = self.part.max(sizes.iter().take(acked).sum());
-    }
-
-    fn bytes_min(&self) -> u64 {
-        self.part.max(self.whole.values().sum())
-    }
 }
 
 /// Needles that a search came upon.
@@ -171,22 +206,6 @@ impl Needles {
 
     fn add_file(&mut self, path: &Path) -> Result<(), Failure> {
         windows(path, |window| self.add_pieces(window)).map(drop)
-    }
-
-    /// Seals the file again, which gives the very chunks that were stored, and takes from each
-    /// what a holder must never keep in the clear. Gives the chunks with their sealed bytes.
-    fn add_chunks(
-        &mut self,
-        path: &Path,
-        keys: &OwnerKeys,
-    ) -> Result<Vec<(ChunkId, u64)>, Failure> {
-        let sealed = |error: PutError| failed("an original cannot be sealed", &error.to_string());
-        let source = SourceFile::open(path).map_err(sealed)?;
-        let cancel = AtomicBool::new(false);
-        let context = PutContext { keys, locality: Locality(0), cancel: &cancel };
-        let mut sink = Collect { needles: self, chunks: Vec::new() };
-        put_file(&source, context, &mut sink, |_| {}).map_err(sealed)?;
-        Ok(sink.chunks)
     }
 
     fn search_file(&self, path: &Path, found: &mut Found) -> Result<u64, Failure> {
@@ -248,21 +267,26 @@ fn place(bytes: &[u8; NEEDLE_BYTES]) -> (usize, u64) {
 }
 
 /// A sink that keeps nothing but needles, ids and sizes.
-struct Collect<'a> {
-    needles: &'a mut Needles,
-    chunks: Vec<(ChunkId, u64)>,
+struct Collect {
+    needles: Needles,
+    chunks: BTreeMap<ChunkId, u64>,
 }
 
-impl ChunkSink for Collect<'_> {
+impl ChunkSink for Collect {
+    /// Takes from each chunk what a holder must never keep in the clear.
     fn store(&mut self, chunk: SealedChunk, _plaintext_bytes: u64) -> Result<(), SinkClosed> {
         for point in [&chunk.header.read, &chunk.header.admin, &chunk.header.delete] {
             self.needles.add(point);
         }
         self.needles.add(&chunk.header.sealed_hash);
         self.needles.add_pieces(&chunk.sealed);
-        self.chunks.push((chunk.id(), chunk.sealed.len() as u64));
+        self.chunks.insert(chunk.id(), chunk.sealed.len() as u64);
         Ok(())
     }
+}
+
+impl BackupSink for Collect {
+    fn leaf_done(&mut self, _leaf: &DoneLeaf) {}
 }
 
 #[cfg(test)]
@@ -270,24 +294,74 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_must_hold_the_least_that_its_acks_come_to() {
-        let chunk = |id: u8, bytes: u64| (ChunkId::from_bytes([id; 32]), bytes);
-        let (large, small, other) = (chunk(1, 4000), chunk(2, 100), chunk(3, 900));
-        for (files, least) in [
-            (&[(&[large, small][..], 2)][..], 4100),
-            (&[(&[large, small], 1)], 100),
-            (&[(&[large, small], 0)], 0),
-            // Zeros: one chunk many times, stored once.
-            (&[(&[large, large, large, small], 4)], 4100),
-            (&[(&[large, large, large, small], 3)], 100),
-            (&[(&[large, large, large, small], 2)], 0),
-            // The same content in two files.
-            (&[(&[large, small], 2), (&[large, other], 2)], 5000),
-            (&[(&[small], 1), (&[large, other], 1)], 900),
+    fn a_store_must_hold_the_least_that_its_chunks_come_to() {
+        let sizes = [4000, 100, 900];
+        for (held, sent, least) in [
+            (3, 3, 5000),
+            (2, 3, 1000),
+            (0, 3, 0),
+            // Of the five, two are of a size that nobody here knows.
+            (5, 5, 5000),
+            (4, 5, 1000),
+            (2, 5, 0),
+            // More than were ever sent.
+            (9, 3, 5000),
         ] {
-            let mut acknowledged = Acknowledged::default();
-            files.iter().for_each(|(chunks, acked)| acknowledged.add_file(chunks, *acked));
-            assert_eq!(acknowledged.bytes_min(), least, "{files:?}");
+            assert_eq!(bytes_min(sizes.into_iter(), held, sent), least, "{held} of {sent}");
         }
+    }
+
+    #[test]
+    fn a_store_that_shows_plaintext_or_ciphertext_is_found_out() {
+        use crate::crypto::keys::Master;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let master = Master::from_bytes([7; 32]);
+        fs::write(path("words"), words::to_words(&master).as_bytes()).unwrap();
+        for name in ["files", "empty", "plain", "sealed", "scrambled"] {
+            fs::create_dir(path(name)).unwrap();
+        }
+        let text: Vec<u8> =
+            (0..200_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+        fs::write(path("files/text"), &text).unwrap();
+        let sought = Sought::new(&path("files"), &path("words")).unwrap();
+        let chunks = sought.chunks.len() as u64;
+        assert!(chunks > 1 && sought.plaintext.len() > 100 && sought.sealed.len() > 100);
+
+        let too_small = sought.search(&path("empty"), chunks, chunks);
+        assert!(too_small.is_err_and(|error| error.what.contains("too small")));
+        fs::write(path("plain/segment"), &text[1000..3000]).unwrap();
+        let plain = sought.search(&path("plain"), 0, chunks);
+        assert!(plain.is_err_and(|error| error.what.contains("shows")));
+        let keys = OwnerKeys::derive(&master, 0);
+        let mut all = Concatenated(Vec::new());
+        let options = WalkOptions { roots: vec![path("files")], ..WalkOptions::default() };
+        let earlier = Earlier { parents: Vec::new(), known: Known::new(), expected: None };
+        let cancel = AtomicBool::new(false);
+        let (locality, held) = (keys.locality(), &NothingHeld);
+        let context = BackupContext { keys: &keys, locality, held, cancel: &cancel };
+        backup(&options, earlier, &context, &mut all, &mut Unwatched).unwrap();
+        assert_eq!(all.0.len() as u64, sought.sealed_bytes());
+        fs::write(path("sealed/segment"), &all.0).unwrap();
+        let sealed = sought.search(&path("sealed"), 0, chunks);
+        assert!(sealed.is_err_and(|error| error.what.contains("shows")));
+        all.0.iter_mut().for_each(|byte| *byte ^= 0x5a);
+        fs::write(path("scrambled/segment"), &all.0).unwrap();
+        let report = sought.search(&path("scrambled"), chunks, chunks).unwrap();
+        assert_eq!(report.searched_bytes, sought.sealed_bytes());
+    }
+
+    /// All sealed bytes in a row.
+    struct Concatenated(Vec<u8>);
+
+    impl ChunkSink for Concatenated {
+        fn store(&mut self, chunk: SealedChunk, _: u64) -> Result<(), SinkClosed> {
+            self.0.extend_from_slice(&chunk.sealed);
+            Ok(())
+        }
+    }
+
+    impl BackupSink for Concatenated {
+        fn leaf_done(&mut self, _leaf: &DoneLeaf) {}
     }
 }

@@ -11,6 +11,7 @@ use crate::repo::manifest::merge::Live;
 use crate::repo::manifest::{Added, ROOTS_BYTES_MAX};
 use crate::repo::reference::ChunkRef;
 use crate::repo::snapshot::Snapshot;
+use crate::repo::unfinished::Run;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,15 +78,22 @@ fn others(live: &[&Live], all: &[Vec<u8>], own: Option<DeviceId>) -> Vec<ChunkRe
     newest.into_iter().take(OTHERS_MAX).map(|added| added.reference.duplicate()).collect()
 }
 
-/// What is known from before: the tree of the same paths, and what lies in packs.
+/// What is known from before: what a run did that was broken off, the tree of the same paths, and
+/// what lies in packs.
 pub(super) fn known(
     inner: &Arc<Inner>,
     before: Option<&Before>,
-    others: &[ChunkRef],
+    (broken_off, others): (Option<Run>, &[ChunkRef]),
     runtime: Handle,
 ) -> Earlier<'static> {
     let mut known = Known::new();
     let mut parents = Vec::new();
+    if let Some(Run { began_ns: started_ns, leaves, files }) = broken_off {
+        let chunks = Chunks::fetched(inner, runtime.clone(), CHUNK_PATIENCE);
+        parents.push(Parent { started_ns, entries: Box::new(files.into_iter()) });
+        let entries = Box::new(TreeEntries::of_leaves(chunks, leaves));
+        parents.push(Parent { started_ns, entries });
+    }
     let before = before.map(|before| &before.snapshot);
     if let Some(Snapshot { created_ns, tree: Some(root), .. }) = before {
         TreeEntries::new(Chunks::here(inner), root).for_each(|entry| known.learn(&entry));

@@ -10,8 +10,7 @@ use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::put::CancelOnDrop;
 use crate::node::report::{BackupDone, Failure};
-use crate::repo::engine::BackupSink;
-use crate::repo::reference::ChunkRef;
+use crate::repo::engine::{BackupSink, DoneLeaf};
 use crate::repo::sealer::{ChunkSink, SinkClosed};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,7 +31,7 @@ impl ChunkSink for Counter {
 }
 
 impl BackupSink for Counter {
-    fn leaf_done(&mut self, _leaf: &ChunkRef, _last: &[u8]) {}
+    fn leaf_done(&mut self, _leaf: &DoneLeaf) {}
 }
 
 /// What a backup would come to; it began at `started`.
@@ -48,7 +47,8 @@ pub(super) async fn rehearse(
     let (node, reins) = (Arc::clone(inner), (Handle::current(), cancel));
     let reading = tokio::task::spawn_blocking(move || {
         let mut counter = Counter::default();
-        let files = read(&node, wish, reins, work, &mut counter)?;
+        let broken_off = work.unfinished.read();
+        let files = read(&node, wish, reins, (work, broken_off), &mut counter)?;
         Ok::<_, Failure>((files, counter.chunks))
     });
     let ended = reading.await.map_err(|error| failures::died("the sealer", &error))?;

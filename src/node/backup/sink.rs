@@ -16,9 +16,10 @@ use crate::node::replicas::Replicas;
 use crate::node::report::Failure;
 use crate::node::stores::Stores;
 use crate::repo::catalog::{ChunkAcked, Entry};
-use crate::repo::engine::BackupSink;
-use crate::repo::reference::ChunkRef;
+use crate::repo::engine::{BackupSink, DoneLeaf};
 use crate::repo::sealer::{ChunkSink, Held, SinkClosed};
+use crate::repo::tree::Entry as TreeEntry;
+use crate::repo::unfinished::Recorder;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// How often acks are made durable: what came since is asked for again after a crash.
+/// How often acks are made durable: what came since is asked for again after a crash of the system.
+/// They are written as they come, so that the end of this process costs none.
 const COMMIT_EVERY: Duration = Duration::from_millis(500);
 
 /// How chunks are stored.
@@ -83,6 +85,7 @@ pub(in crate::node) async fn store_all<T: Send + 'static>(
         patience: wish.patience,
         next: 0,
         handed,
+        recorder: None,
     };
     // However this ends, the thread ends too.
     let _cancel = CancelOnDrop(cancel);
@@ -103,7 +106,12 @@ pub(in crate::node) async fn store_all<T: Send + 'static>(
             }
             // The sink and the drive loop hold the other end.
             event = events.recv() => match event {
-                Some((index, event)) => tally.on_event(index, event)?,
+                Some((index, event)) => {
+                    tally.on_event(index, event)?;
+                    if events.is_empty() {
+                        inner.write_catalog()?;
+                    }
+                }
                 None if result.is_some() => return Err(failures::backup_stopped()),
                 None => tokio::task::yield_now().await,
             },
@@ -253,6 +261,15 @@ pub(in crate::node) struct StoreSink {
     patience: Duration,
     next: u64,
     handed: Arc<AtomicU64>,
+    /// Where what is done is noted for a later run.
+    recorder: Option<Recorder>,
+}
+
+impl StoreSink {
+    /// Notes what is done from now on, in case that this run is broken off.
+    pub(in crate::node) fn record(&mut self, recorder: Option<Recorder>) {
+        self.recorder = recorder;
+    }
 }
 
 impl ChunkSink for StoreSink {
@@ -281,7 +298,15 @@ impl ChunkSink for StoreSink {
 }
 
 impl BackupSink for StoreSink {
-    /// A backup that is broken off reads its files again, and sends nothing again: what was
-    /// acknowledged stands in the catalogue.
-    fn leaf_done(&mut self, _leaf: &ChunkRef, _last: &[u8]) {}
+    fn leaf_done(&mut self, leaf: &DoneLeaf) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.leaf(leaf);
+        }
+    }
+
+    fn large_file_done(&mut self, file: &TreeEntry) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.file(file);
+        }
+    }
 }

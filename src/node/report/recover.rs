@@ -127,6 +127,9 @@ pub struct RestoreDone {
     pub holders: Vec<(String, u64)>,
     /// Wall time.
     pub seconds: f64,
+    /// Of that, until the first bytes of a file had come and been checked; `None` where none came.
+    #[serde(default)]
+    pub first_byte_seconds: Option<f64>,
     /// Files that are not whole, and parts of the tree that did not come.
     pub damaged: u64,
     /// The first of the files.

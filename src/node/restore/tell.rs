@@ -27,11 +27,18 @@ pub(super) struct Teller<'a> {
     progress: &'a mpsc::Sender<Progress<RestoreDone>>,
     told: Option<Instant>,
     chunks: u64,
+    /// When the first bytes of a file came.
+    first_byte: Option<Instant>,
 }
 
 impl<'a> Teller<'a> {
     pub(super) fn new(progress: &'a mpsc::Sender<Progress<RestoreDone>>) -> Self {
-        Self { progress, told: None, chunks: 0 }
+        Self { progress, told: None, chunks: 0, first_byte: None }
+    }
+
+    /// When the first bytes of a file came, as far as any did.
+    pub(super) fn first_byte(&self) -> Option<Instant> {
+        self.first_byte
     }
 
     /// Chunks that came, as far as was told.
@@ -41,6 +48,9 @@ impl<'a> Teller<'a> {
 
     pub(super) fn moved(&mut self, now: RestoreProgress) {
         self.chunks = self.chunks.max(now.chunks);
+        if now.bytes > 0 && self.first_byte.is_none() {
+            self.first_byte = Some(Instant::now());
+        }
         if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
             return;
         }
@@ -64,13 +74,20 @@ pub(super) fn note(progress: &mpsc::Sender<Progress<RestoreDone>>, note: &str) {
     drop(progress.try_send(working));
 }
 
+/// What came from the mesh.
+pub(super) struct Came {
+    /// How many chunks.
+    pub(super) chunks: u64,
+    /// PeerIds of those who served them, with how many each did.
+    pub(super) holders: Vec<(String, u64)>,
+    /// When the first bytes of a file did.
+    pub(super) first_byte: Option<Instant>,
+}
+
 /// What it came to.
-pub(super) fn done(
-    job: &Job,
-    report: RestoreReport,
-    chunks: u64,
-    holders: Vec<(String, u64)>,
-) -> RestoreDone {
+pub(super) fn done(job: &Job, report: RestoreReport, came: Came) -> RestoreDone {
+    let Came { chunks, holders, first_byte } = came;
+    let first_byte = first_byte.map(|at| at.saturating_duration_since(job.started));
     let gaps = u64::try_from(report.gaps.len()).unwrap_or(u64::MAX);
     let by_rule =
         |skipped: &&Skipped| matches!(skipped.reason, SkipReason::Special | SkipReason::Fifo);
@@ -90,6 +107,7 @@ pub(super) fn done(
         chunks,
         holders,
         seconds: job.started.elapsed().as_secs_f64(),
+        first_byte_seconds: first_byte.map(|after| after.as_secs_f64()),
         damaged: report.damaged_count.saturating_add(gaps),
         damaged_files: listed(report.damaged.iter().map(damaged), |file| {
             file.path.len() + file.name.as_ref().map_or(0, String::len) + file.why.len()

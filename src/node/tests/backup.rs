@@ -1,7 +1,11 @@
 //! Backups into a mesh of whole nodes, and what their snapshots and heads are then.
 
 use super::*;
+use crate::node::chunks::Chunks;
 use crate::node::report::{BackupDone, BackupRequest, FailureKind};
+use crate::repo::reference::ChunkRef;
+use crate::repo::tree::{Content, Entry as TreeEntry, FileBody, What};
+use crate::repo::unfinished::Unfinished;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -191,6 +195,70 @@ async fn a_backup_that_nobody_waits_for_ends_and_is_not_sent_again() {
     let done = backup(&owner, &path, 1).await;
     assert_eq!((done.replicas, done.files, done.new_chunks), (1, 41, 2), "{done:?}");
     assert_eq!(ids(&owner).await, [done.snapshot]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_backup_that_was_broken_off_has_done_is_not_read_again() {
+    let (owner, _holders) = mesh(1).await;
+    let path = folder(&owner);
+    settled(&[&path, &path.join("below")]).await;
+    // It waits for a second holder of its chunks.
+    let mut events = owner.handle().backup(request(&path, 2, 60));
+    let all = loop {
+        let event = timeout(PATIENCE, events.recv()).await.unwrap();
+        let Some(Progress::Working { chunks, note: Some(note), .. }) = event else { continue };
+        if note == "waiting for the last chunks" {
+            break chunks;
+        }
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while owner.handle().peers().await[0].holds_chunks < all {
+        assert!(Instant::now() < deadline, "the only holder takes all {all}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(events);
+    fs::write(path.join("below/7"), b"something else").unwrap();
+    let done = backup(&owner, &path, 1).await;
+    assert_eq!((done.files, done.unchanged), (41, 40), "{done:?}");
+    assert!(done.new_bytes < 100_000, "{done:?}");
+    let left = fs::read_dir(owner.data().join("owner/unfinished")).unwrap().count();
+    assert_eq!(left, 0, "there is a snapshot now");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_file_is_not_read_again_though_its_leaf_was_not_done() {
+    let (owner, _holders) = mesh(1).await;
+    let path = owner.folder.path().join("films");
+    fs::create_dir(&path).unwrap();
+    fs::rename(owner.file("one", 17 << 20), path.join("a")).unwrap();
+    // With the other one it is more than the owner role's window of 64 MiB.
+    fs::rename(owner.file("other", 80 << 20), path.join("b")).unwrap();
+    settled(&[&path]).await;
+    let events = owner.handle().backup(request(&path, 2, 60));
+    let roots = [path.canonicalize().unwrap().into_os_string().into_encoded_bytes()];
+    let host = crate::node::backup::host();
+    let unfinished = Unfinished::of(&owner.data(), &owner.owner(), &host, &roots);
+    let inner = Arc::clone(&owner.handle().inner);
+    let is_held = move |file: &TreeEntry| {
+        let What::File(FileBody { content: Content::Listing(root), .. }) = &file.what else {
+            panic!("{file:?} has pieces")
+        };
+        let pieces = Chunks::here(&inner).pieces(root);
+        let mut all = pieces.iter().chain([root]);
+        let acked = |chunk: &ChunkRef| {
+            inner.with_catalog(|catalog| !catalog.holders_of(&chunk.id).is_empty())
+        };
+        !pieces.is_empty() && all.all(acked)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while !unfinished.read().is_some_and(|run| run.files.iter().any(&is_held)) {
+        assert!(Instant::now() < deadline, "the first file is done: {:?}", unfinished.read());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(unfinished.read().unwrap().leaves.is_empty());
+    drop(events);
+    let done = backup(&owner, &path, 1).await;
+    assert_eq!((done.files, done.unchanged), (2, 1), "{done:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

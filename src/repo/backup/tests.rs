@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::types::ChunkId;
 use crate::crypto::seal::SealedChunk;
+use crate::repo::engine::DoneLeaf;
 use crate::repo::fixture::{Acked, Mesh, NEVER, content, entries, noise, owner, pieces, scratch};
 use crate::repo::sealer::ChunkSink;
 use crate::repo::tree::{Extents, FileBody, TreeRoot, XATTRS_MAX};
@@ -28,7 +29,7 @@ impl<F: FnMut()> ChunkSink for Taken<F> {
 }
 
 impl<F: FnMut()> BackupSink for Taken<F> {
-    fn leaf_done(&mut self, _: &ChunkRef, _: &[u8]) {
+    fn leaf_done(&mut self, _: &DoneLeaf) {
         self.leaves += 1;
     }
 }
@@ -439,7 +440,7 @@ fn a_closed_sink_ends_the_scan() {
         }
     }
     impl BackupSink for Closed {
-        fn leaf_done(&mut self, _: &ChunkRef, _: &[u8]) {}
+        fn leaf_done(&mut self, _: &DoneLeaf) {}
     }
     let folder = scratch();
     write(folder.path().join("large"), &noise(LONG, 1));

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A box is a secretbox under a random nonce (`nonce 24 || tag 16 || ciphertext`) of one or more
-//! [entries](super::entry). One commit is one or more boxes and one sync. The key is
+//! [entries](super::entry). One commit is one or more boxes and one sync; boxes may be written
+//! before it, so that they outlive the process if not the system. The key is
 //! `HKDF-Expand(dedup key, "quloud/v1/catalog")`; the check is keyed BLAKE3 of
 //! `"quloud/v1/catalog-check"` under it.
 //!
@@ -62,6 +63,8 @@ pub(super) struct Journal {
     pending: Zeroizing<Vec<u8>>,
     /// Length of the file without what a failed write left behind.
     written: u64,
+    /// How much of that is known to be durable.
+    synced: u64,
     /// A sync failed: what is on disk is unknown until the journal is opened again.
     failed: bool,
 }
@@ -101,7 +104,7 @@ impl Journal {
             journal.file.set_len(sound).and_then(|()| journal.file.sync_all()).map_err(io)?;
         }
         journal.file.seek(SeekFrom::Start(sound)).map_err(io)?;
-        journal.written = sound;
+        (journal.written, journal.synced) = (sound, sound);
         Ok((journal, found))
     }
 
@@ -134,6 +137,7 @@ impl Journal {
     pub(super) fn put_in_place(&mut self, path: &Path) -> Result<(), CatalogError> {
         self.write()?;
         self.file.sync_all().map_err(|source| CatalogError::io(&self.path, source))?;
+        self.synced = self.written;
         std::fs::rename(&self.path, path).map_err(|source| CatalogError::io(path, source))?;
         path.clone_into(&mut self.path);
         sync_folder(path.parent().unwrap_or(path))
@@ -144,7 +148,8 @@ impl Journal {
             .map_err(|error| CatalogError::io(path, io::Error::other(error)))?;
         let path = path.to_owned();
         let pending = Zeroizing::default();
-        Ok(Self { path, file, key, generation, rng, pending, written: 0, failed: false })
+        let (written, synced, failed) = (0, 0, false);
+        Ok(Self { path, file, key, generation, rng, pending, written, synced, failed })
     }
 
     fn header(&self) -> [u8; HEADER_BYTES] {
@@ -275,21 +280,21 @@ impl Journal {
         self.pending.len() >= BOX_PLAINTEXT_BYTES
     }
 
-    /// Makes everything gathered durable.
+    /// Makes everything gathered or written durable.
     ///
     /// Where the disk takes no more, nothing of it is kept on disk, it stays gathered, and a later
     /// commit may do. A failed sync is final.
     pub(super) fn commit(&mut self) -> Result<(), CatalogError> {
-        if self.pending.is_empty() && !self.failed {
+        self.write()?;
+        if self.written == self.synced {
             return Ok(());
         }
-        let before = self.written;
-        self.write()?;
         if let Err(source) = self.file.sync_data() {
             self.failed = true;
-            self.written = before;
+            self.written = self.synced;
             return Err(CatalogError::io(&self.path, source));
         }
+        self.synced = self.written;
         Ok(())
     }
 

@@ -85,6 +85,27 @@ fn what_was_not_committed_is_not_there() {
 }
 
 #[test]
+fn what_was_written_outlives_the_process_and_the_next_commit_syncs_it() {
+    let setup = Setup::new();
+    setup.write(vec![]);
+    let (mut catalog, _) = setup.open();
+    for group in groups() {
+        group.into_iter().for_each(|entry| catalog.record(entry).unwrap());
+        catalog.write().unwrap();
+    }
+    let length = fs::metadata(setup.file()).unwrap().len();
+    catalog.write().unwrap();
+    assert_eq!(fs::metadata(setup.file()).unwrap().len(), length, "there was nothing to write");
+    assert_eq!(summary(&setup.open().0), AFTER[3]);
+    // A handle that cannot be synced stands in for a disk that fails: nothing is left to write,
+    // and the commit has to sync all the same.
+    let (_, pipe) = std::os::unix::net::UnixStream::pair().unwrap();
+    catalog.journal.replace_file(fs::File::from(std::os::fd::OwnedFd::from(pipe)));
+    assert!(matches!(catalog.commit(), Err(CatalogError::Io { .. })));
+    assert!(matches!(catalog.commit(), Err(CatalogError::Failed { .. })));
+}
+
+#[test]
 fn a_journal_cut_at_any_byte_keeps_every_whole_commit() {
     let setup = Setup::new();
     let lengths = setup.write(groups());

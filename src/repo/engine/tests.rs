@@ -21,8 +21,8 @@ impl ChunkSink for Taken {
 }
 
 impl BackupSink for Taken {
-    fn leaf_done(&mut self, leaf: &ChunkRef, last: &[u8]) {
-        self.leaves.push((leaf.id, last.to_vec(), self.mesh.order.len()));
+    fn leaf_done(&mut self, leaf: &DoneLeaf) {
+        self.leaves.push((leaf.reference.id, leaf.last.clone(), self.mesh.order.len()));
     }
 }
 
@@ -283,7 +283,7 @@ fn a_closed_sink_ends_the_backup() {
         }
     }
     impl BackupSink for Closed {
-        fn leaf_done(&mut self, _: &ChunkRef, _: &[u8]) {}
+        fn leaf_done(&mut self, _: &DoneLeaf) {}
     }
     let (keys, held, mut closed) = (owner(1), Acked::default(), Closed);
     let mut engine = Engine::new((&keys, Locality(9)), Known::new(), &held, &mut closed);

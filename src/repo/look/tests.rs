@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::types::{ChunkId, Locality};
-use crate::repo::engine::{BackupSink, Engine, Pieces, Unreadable};
+use crate::repo::engine::{BackupSink, DoneLeaf, Engine, Pieces, Unreadable};
 use crate::repo::fixture::{Mesh, noise, owner};
 use crate::repo::known::Known;
 use crate::repo::ls::{Depth, Ls};
@@ -52,7 +52,7 @@ impl Pieces for Once {
 }
 
 impl BackupSink for Mesh {
-    fn leaf_done(&mut self, _: &ChunkRef, _: &[u8]) {}
+    fn leaf_done(&mut self, _: &DoneLeaf) {}
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::*;
 use crate::core::types::Locality;
 use crate::crypto::keys::OwnerKeys;
 use crate::crypto::seal::SealedChunk;
-use crate::repo::engine::{BackupSink, Engine, Pieces, Unreadable};
+use crate::repo::engine::{BackupSink, DoneLeaf, Engine, Pieces, Unreadable};
 use crate::repo::fixture::{Mesh, NEVER, noise, owner, scratch};
 use crate::repo::known::Known;
 use crate::repo::reference::ChunkRef;
@@ -33,7 +33,7 @@ impl ChunkSink for Sink<'_> {
 }
 
 impl BackupSink for Sink<'_> {
-    fn leaf_done(&mut self, _: &ChunkRef, _: &[u8]) {}
+    fn leaf_done(&mut self, _: &DoneLeaf) {}
 }
 
 struct Nobody;

@@ -6,7 +6,7 @@ mod shape;
 
 use super::path::Cutter;
 use super::walk::{Fronts, Step, TreeChunk, TreeWalk, skip_equal};
-use super::writer::{Cuts, TreeSink, TreeWriter};
+use super::writer::{Cuts, DoneLeaf, TreeSink, TreeWriter};
 use super::*;
 use crate::core::types::{ChunkId, Locality};
 use crate::crypto::keys::ChunkKey;
@@ -40,8 +40,8 @@ impl TreeSink for Sink {
         self.packed.push((pack.id, blobs.to_vec()));
     }
 
-    fn leaf_done(&mut self, leaf: &ChunkRef, last: &[u8]) {
-        self.leaves.push((leaf.id, last.to_vec()));
+    fn leaf_done(&mut self, leaf: &DoneLeaf) {
+        self.leaves.push((leaf.reference.id, leaf.last.clone()));
     }
 }
 

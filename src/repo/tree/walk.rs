@@ -9,6 +9,7 @@
 use super::check::{Order, TreeFault, ensure};
 use super::decode::Leaf;
 use super::node::{self, Child};
+use super::writer::DoneLeaf;
 use super::{ENTRIES_MAX, Entry, TreeRoot, path};
 use crate::core::types::ChunkId;
 use crate::repo::reference::ChunkRef;
@@ -175,6 +176,19 @@ impl TreeWalk {
             from: from.to_vec(),
             next_index: 0,
         }
+    }
+
+    /// All entries of leaves of one unfinished tree, in order; in which folders the first one of
+    /// each lies is taken on trust.
+    pub fn of_leaves(leaves: impl IntoIterator<Item = DoneLeaf>) -> Self {
+        let place = |leaf: DoneLeaf| {
+            let DoneLeaf { reference, entries, first, .. } = leaf;
+            let child = Child { reference, entries, first };
+            Place { child, level: 0, state: State::Needed, jumped: true }
+        };
+        let (order, from) = (Order::default(), Vec::new());
+        let ahead = leaves.into_iter().map(place).collect();
+        Self { ahead, leaf: None, order, from, next_index: 0 }
     }
 
     /// The next chunk to ask for, in the order of need; `None` where enough were.

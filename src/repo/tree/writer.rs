@@ -35,8 +35,21 @@ pub trait TreeSink {
     /// A pack was handed over: what lies where in it.
     fn packed(&mut self, pack: &ChunkRef, blobs: &[PackedBlob]);
 
-    /// A leaf was handed over, and all that it names: `last` is its last path.
-    fn leaf_done(&mut self, leaf: &ChunkRef, last: &[u8]);
+    /// A leaf was handed over, and all that it names.
+    fn leaf_done(&mut self, leaf: &DoneLeaf);
+}
+
+/// A leaf that was handed over, of a tree that may never be finished.
+#[derive(Debug)]
+pub struct DoneLeaf {
+    /// The leaf, with the bytes of all files in it.
+    pub reference: ChunkRef,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Its first path.
+    pub first: Vec<u8>,
+    /// Its last path.
+    pub last: Vec<u8>,
 }
 
 /// How rarely leaves and nodes are cut; the same in all trees but those of tests.
@@ -162,7 +175,9 @@ impl TreeWriter {
         let ClosedLeaf { plaintext, entries, bytes, first, last } =
             std::mem::take(&mut self.leaf).close();
         let reference = sink.seal(Kind::Tree, &plaintext, bytes)?;
-        sink.leaf_done(&reference, &last);
+        let leaf = DoneLeaf { reference, entries, first, last };
+        sink.leaf_done(&leaf);
+        let DoneLeaf { reference, first, .. } = leaf;
         self.add_child(Child { reference, entries, first }, 1, sink)
     }
 

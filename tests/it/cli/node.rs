@@ -3,7 +3,7 @@
 use super::setup::{Home, Transcript};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -244,21 +244,75 @@ fn peers_shows_who_runs_a_node_and_where() {
     assert_eq!((&peers[0]["operator"], &peers[0]["site"]), (&"ann".into(), &"attic".into()));
 }
 
+/// The steps of the demo, in their order.
+const STEPS: [&str; 11] = [
+    "mesh", "files", "backup", "again", "holder", "owner", "recover", "restore", "first",
+    "stranger", "thief",
+];
+
 #[test]
-fn demo_verifies_every_step_whatever_is_put_whoever_holds_it_and_whatever_is_set() {
+fn demo_verifies_every_step_whatever_is_stored_whoever_holds_it_and_whatever_is_set() {
     let home = Home::new();
     // It compresses to next to nothing, and three of six hold it.
     fs::write(home.file("zeros"), vec![0; 2_000_000]).unwrap();
-    let environment = [("QULOUD_SITE", "home"), ("QULOUD_BOGUS", "1"), ("SSLKEYLOGFILE", "keys")];
-    let demo = home.run_with(&["demo", "zeros", "--nodes", "8", "--json"], &environment);
+    fs::create_dir(home.file("tmp")).unwrap();
+    let tmp = home.path("tmp");
+    let environment = [
+        ("QULOUD_SITE", "home"),
+        ("QULOUD_BOGUS", "1"),
+        ("SSLKEYLOGFILE", "keys"),
+        ("TMPDIR", tmp.as_str()),
+    ];
+    let demo = home.run_with(&["demo", "zeros", "--nodes", "7", "--json"], &environment);
     demo.succeeds();
     let document = demo.json();
     let steps = document["steps"].as_array().unwrap();
     let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
-    assert_eq!(names, ["mesh", "put", "kill", "get", "stranger", "thief"]);
-    let kill = steps[2]["verified"].as_str().unwrap();
-    assert!(kill.starts_with("SIGKILL to two of the 3 holders of the file"), "{kill}");
+    assert_eq!(names, STEPS);
+    let said = |name: &str| {
+        let at = STEPS.iter().position(|step| *step == name).unwrap();
+        steps[at]["verified"].as_str().unwrap().to_owned()
+    };
+    assert!(said("backup").contains("each acknowledged by 3 nodes"), "{}", said("backup"));
+    assert!(said("again").starts_with("a line more in one file"), "{}", said("again"));
+    assert!(said("holder").starts_with("SIGKILL to holder "), "{}", said("holder"));
+    assert!(said("recover").contains("found 2 snapshots of 1 device"), "{}", said("recover"));
+    for name in ["restore", "first"] {
+        let equal = "1 hard link equal in bytes, names, modes, times to the nanosecond and owners";
+        assert!(said(name).contains(equal), "{}", said(name));
+    }
+    assert!(said("stranger").ends_with("refused, nothing served"), "{}", said("stranger"));
+    assert!(said("thief").ends_with("none there"), "{}", said("thief"));
     assert!(!home.file("keys").exists());
+    assert_eq!(fs::read(home.file("zeros")).unwrap(), vec![0; 2_000_000], "a copy was edited");
+    assert_eq!(fs::read_dir(home.file("tmp")).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn demo_that_is_interrupted_leaves_neither_nodes_nor_files() {
+    let home = Home::new();
+    fs::write(home.file("file"), "content").unwrap();
+    fs::create_dir(home.file("tmp")).unwrap();
+    let mut command = home.command(&["demo", "file", "--quiet"]);
+    command.env("TMPDIR", home.path("tmp"));
+    let demo = spawn(command);
+    // Its owner runs, and others are started.
+    let scratch = || fs::read_dir(home.file("tmp")).unwrap().flatten().next();
+    wait_until(|| scratch().is_some_and(|scratch| scratch.path().join("node-1/lock").exists()));
+    let pids: Vec<i32> = (0..2)
+        .filter_map(|node| {
+            let lock = scratch()?.path().join(format!("node-{node}/lock"));
+            fs::read_to_string(lock).ok()?.trim().parse().ok()
+        })
+        .collect();
+    assert!(!pids.is_empty());
+    send(&demo, Signal::TERM);
+    finish(demo).fails(1, "interrupted", "start it again");
+    assert_eq!(fs::read_dir(home.file("tmp")).unwrap().count(), 0, "the folder is gone");
+    for pid in pids {
+        let alive = test_kill_process(Pid::from_raw(pid).unwrap()).is_ok();
+        assert!(!alive, "node {pid} runs on");
+    }
 }
 
 #[test]
