@@ -154,10 +154,13 @@ impl<D: Disk> Ledger<D> {
         let durable = durable.filter(|(of, _)| *of == generation).map(|(_, length)| length);
         let promised = durable.unwrap_or(0);
         let keep = scan.end.max(promised).min(scan.length);
-        // A gap that something whole follows may be rot, where nobody knows better.
+        // A gap that something whole follows may be rot, where nobody knows better. Of what could
+        // not be read nobody knows anything: whoever opens the store again finds out.
         let is_rot = |(from, _): &&(u64, u64)| durable.is_none_or(|durable| *from < durable);
-        opened.damage.extend(scan.gaps.iter().filter(is_rot).copied());
-        opened.damage.extend((scan.end < promised).then_some((scan.end, promised)));
+        if scan.unread.is_none() {
+            opened.damage.extend(scan.gaps.iter().filter(is_rot).copied());
+            opened.damage.extend((scan.end < promised).then_some((scan.end, promised)));
+        }
         let is_foreign = scan.header.is_none_or(|header| header.epoch != epoch);
         opened.is_marred |= !scan.gaps.is_empty() || scan.end < promised || is_foreign;
         opened.cut_bytes = scan.length.saturating_sub(keep);
