@@ -75,6 +75,12 @@ bugs! {
         "A store goes on counting for an account what was deleted."
     TailIsRot "tail-is-rot"
         "What a power cut left unfinished is called damage."
+    HeadBeforeSync "head-before-sync"
+        "A record of a head is acknowledged before the ledger that holds it was synced."
+    ShowOldest "show-oldest"
+        "A store shows the oldest record of a head that it has, not the newest."
+    FirstRecordWins "first-record-wins"
+        "A store that is opened knows of each head the first record alone."
     // The holder role and the proofs.
     SkipProofCheck "skip-proof-check"
         "A chunk is handed to whoever asks for it, whatever the proof."
@@ -125,6 +131,21 @@ bugs! {
         "Fetched bytes are believed without a look at the id."
     OneHolderOnly "one-holder-only"
         "A fetch that failed at one holder is not tried at another."
+    // Snapshots, manifests and heads.
+    TrustDates "trust-dates"
+        "A file of the same length and date counts as unchanged, whatever the inode says."
+    HeadUnlinked "head-unlinked"
+        "A record of a head does not name the one before."
+    LowestHead "lowest-head"
+        "Of the records of a head the one with the lowest number counts."
+    CheckpointDropsOne "checkpoint-drops-one"
+        "A checkpoint leaves a live snapshot out."
+    IgnoreForgets "ignore-forgets"
+        "What a chain forgets is listed all the same."
+    PiecesOverlap "pieces-overlap"
+        "All pieces of a large file go where the first one goes."
+    OneAckForHead "one-ack-for-head"
+        "A head counts as stored with one ack, however many are wanted."
 }
 
 /// Whether this bug is switched on: never, in this build.

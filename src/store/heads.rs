@@ -25,6 +25,7 @@ use super::reader::Reader;
 use crate::core::effect::{Deleted, Found, HeadWritten, Input, StoreError};
 use crate::core::types::{Account, ChunkId, Ticket};
 use crate::crypto::head::{HeadRecord, NUMBER_AHEAD_MAX};
+use crate::planted::{self, Bug};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -274,7 +275,11 @@ impl Heads {
     fn shown(&self, id: &ChunkId, superseded: usize) -> Vec<Place> {
         let versions = self.by_id.get(id).map(|head| head.versions.as_slice()).unwrap_or_default();
         let shown = || versions.iter().filter(|kept| kept.durable);
-        let newest = shown().next_back().map_or(0, |kept| kept.number);
+        let newest = match planted::is_on(Bug::ShowOldest) {
+            true => shown().next(),
+            false => shown().next_back(),
+        };
+        let newest = newest.map_or(0, |kept| kept.number);
         let mut lower: Vec<&Kept> =
             shown().rev().filter(|kept| kept.number < newest).take(superseded).collect();
         lower.sort_by_key(|kept| (std::cmp::Reverse(kept.number), kept.copy));
@@ -408,6 +413,10 @@ impl Reading {
                 let (number, hash) = (record.number(), record.hash());
                 let (stored_at, copy) = (*stored_at, *copy);
                 let kept = Kept { number, hash, stored_at, offset, copy, durable: true };
+                let is_known = self.heads.by_id.contains_key(&record.id());
+                if planted::is_on(Bug::FirstRecordWins) && is_known {
+                    return;
+                }
                 self.heads.put(*account, record, kept);
             }
         }
