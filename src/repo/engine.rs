@@ -27,6 +27,7 @@ use super::tree::writer::{TreeSink, TreeWriter};
 use super::tree::{Content, Entry, FileBody, PACKED_BYTES_MAX, TreeFault, TreeRoot, What};
 use crate::core::types::Locality;
 use crate::crypto::keys::OwnerKeys;
+use crate::planted::{self, Bug};
 
 pub use super::tree::writer::DoneLeaf;
 
@@ -63,7 +64,8 @@ const SETTLED_NS: i64 = 2_000_000_000;
 pub fn is_same(file: &Entry, before: &Entry, started_ns: i64) -> bool {
     let settled_ns = started_ns.saturating_sub(SETTLED_NS);
     let (What::File(body), What::File(old)) = (&file.what, &before.what) else { return false };
-    let stamp = body.bytes == old.bytes && body.inode == old.inode;
+    let inode = body.inode == old.inode || planted::is_on(Bug::TrustDates);
+    let stamp = body.bytes == old.bytes && inode;
     let settled = before.mtime_ns < settled_ns && old.inode.ctime_ns < settled_ns;
     stamp && settled && file.mtime_ns == before.mtime_ns && !before.unreadable
 }

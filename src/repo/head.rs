@@ -21,6 +21,7 @@ use super::fields::take;
 use super::reference::ChunkRef;
 use crate::core::types::{DeviceId, NodeId};
 use crate::crypto::head::{HEAD_PAYLOAD_BYTES, HeadError, HeadKeys, HeadRecord, NUMBER_AHEAD_MAX};
+use crate::planted::{self, Bug};
 use bytes::Buf;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -309,7 +310,11 @@ pub fn judge(
         let candidate = same.entry(record.hash()).or_insert_with(|| (payload, record, Vec::new()));
         candidate.2.push(*node);
     }
-    let Some(number) = found.keys().next_back().copied() else { return Verdict::None };
+    let counts = match planted::is_on(Bug::LowestHead) {
+        true => found.keys().next(),
+        false => found.keys().next_back(),
+    };
+    let Some(number) = counts.copied() else { return Verdict::None };
     if seen.is_some_and(|(known, _)| number < known) {
         return Verdict::Behind { highest: number };
     }

@@ -19,6 +19,7 @@ use super::ranges::Ranges;
 use super::reference::ChunkRef;
 use super::tree::{BlobHash, Content, FileBody};
 use crate::core::types::ChunkId;
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -332,7 +333,8 @@ impl Plan {
         };
         let (level, length, declared) = (listing.level(), entry.bytes, entry.bytes);
         let end = at.saturating_add(length);
-        self.tasks.push_front(Task::Open { file, at: end, listing });
+        let next = if planted::is_on(Bug::PiecesOverlap) { at } else { end };
+        self.tasks.push_front(Task::Open { file, at: next, listing });
         if self.held.get(&file).is_some_and(|held| held.contains(&(at..end))) {
             return;
         }

@@ -198,6 +198,11 @@ impl Chain {
         self.lamport
     }
 
+    /// The checkpoint, if there is one, and the entries behind it: the chunks that a head names.
+    pub fn named(&self) -> impl Iterator<Item = &ChunkRef> {
+        self.checkpoint.iter().map(|(_, at)| at).chain(&self.recent)
+    }
+
     /// Says in a head what it has to say of the chain: device, index, length, the hash of the last
     /// entry, the checkpoint, the recent entries. Its Lamport time is at least the chain's.
     pub fn name_in(&self, head: &mut HeadPayload) {

@@ -6,8 +6,10 @@ use super::merge::{Coverage, Merged};
 use super::{Body, Checkpoint, Hint, ManifestEntry, ManifestFault};
 use crate::core::types::{DeviceId, NodeId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
+use crate::planted::{self, Bug};
 use crate::repo::frame::Kind;
 use crate::repo::head::{DEVICES_MAX, HEAD_HOLDERS_MAX, HeadPayload};
+use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::{ChunkSink, SealError, Sealer};
 use rand::CryptoRng;
 use std::collections::BTreeMap;
@@ -177,6 +179,11 @@ impl Draft {
         Ok(())
     }
 
+    /// The chunks that the head is going to name: the checkpoint, and the entries behind it.
+    pub fn named(&self) -> impl Iterator<Item = &ChunkRef> {
+        self.chain.named()
+    }
+
     /// The record that names the chain as it is now, number one above the one before: `replicas`
     /// of it are wanted, and `holders` keep the one before.
     pub fn head(
@@ -188,6 +195,7 @@ impl Draft {
         rng: &mut impl CryptoRng,
     ) -> Result<HeadRecord, HeadFault> {
         let (number, previous) = self.before;
+        let previous = if planted::is_on(Bug::HeadUnlinked) { [0; 32] } else { previous };
         let number = NonZeroU64::MIN.saturating_add(number);
         let others = self.others.iter().take(DEVICES_MAX);
         let mut payload = HeadPayload {

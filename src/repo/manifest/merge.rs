@@ -4,6 +4,7 @@
 use super::chain::ChainView;
 use super::{Added, Body, Checkpoint, Hint, KeyChange, KnownDevice, PruneId, PruneIntent};
 use crate::core::types::{DeviceId, SnapshotId};
+use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether every device's chain was read.
@@ -99,7 +100,8 @@ impl Merged {
 
     /// What is to be kept: added by some device and forgotten by none, in the order of the ids.
     pub fn live(&self) -> impl Iterator<Item = &Live> {
-        let kept = |(id, _): &(&SnapshotId, &Live)| !self.forgotten.contains_key(*id);
+        let all = planted::is_on(Bug::IgnoreForgets);
+        let kept = move |(id, _): &(&SnapshotId, &Live)| all || !self.forgotten.contains_key(*id);
         self.added.iter().filter(kept).map(|(_, live)| live)
     }
 
@@ -143,8 +145,10 @@ impl Merged {
         let intent = |open: &OpenIntent| {
             (PruneIntent { prune: open.prune, grace_s: open.grace_s }, open.lamport)
         };
+        let dropped = usize::from(planted::is_on(Bug::CheckpointDropsOne));
+        let added = |live: &Live| live.added.duplicate();
         Checkpoint {
-            live: self.live().filter(own).map(|live| live.added.duplicate()).collect(),
+            live: self.live().filter(own).skip(dropped).map(added).collect(),
             forgets: forgets.map(|(id, _)| *id).filter(needed).collect(),
             intents: intents.map(intent).collect(),
             devices: self.devices().collect(),

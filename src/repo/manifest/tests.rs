@@ -1,6 +1,7 @@
 //! Entries of manifests: as they were, and never what they cannot be.
 
 mod chains;
+mod drafts;
 mod merging;
 
 use super::*;

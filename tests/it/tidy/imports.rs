@@ -12,7 +12,7 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("planted", &["planted"]),
     ("core", &["core", "crypto", "proto", "planted"]),
     ("crypto", &["crypto", "core::types", "planted"]),
-    ("repo", &["repo", "buffers", "locked", "core::types", "crypto"]),
+    ("repo", &["repo", "buffers", "locked", "core::types", "crypto", "planted"]),
     ("store", &["store", "locked", "core::types", "core::effect", "crypto", "proto", "planted"]),
     ("net", &["net", "buffers", "core", "crypto"]),
     ("node", &["node", "locked", "core", "crypto", "store", "net", "repo", "config"]),
