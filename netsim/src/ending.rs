@@ -76,8 +76,9 @@ impl Demanded {
 
 /// Of a thousand, as many must be as they have to be in a whole set, row by row: else the
 /// worlds, or what excuses them, have become so that little is demanded. A little below what was
-/// measured of 680 worlds: 967, 908, 918, 980 and 1,000.
-const FLOORS: [u64; 5] = [940, 840, 860, 960, 990];
+/// measured: 967, 908, 918, 980 and 1,000 of 680 worlds, and of 300 worlds for heads and snapshots
+/// 968 and 966.
+const FLOORS: [u64; 7] = [940, 840, 860, 960, 920, 910, 990];
 
 /// See the module. But for the first and the last, each is counted of all chunks that were promised
 /// by then: what was short for long may find its holders while others are fetched.
@@ -91,6 +92,10 @@ pub(crate) struct Ending {
     pub(crate) newcomers: Demanded,
     /// As many replicas as were promised, at honest nodes, when the cheats had left.
     pub(crate) replicas: Demanded,
+    /// No chunks: heads that are at their quorum then.
+    pub(crate) heads: Demanded,
+    /// No chunks: snapshots that owners had back who had nothing left but their words.
+    pub(crate) snapshots: Demanded,
     /// No chunks: what honest nodes turned down as no honest node would say it, and for whom it is
     /// known whether an honest node said it.
     pub(crate) blame: Demanded,
@@ -103,13 +108,16 @@ impl Ending {
         self.owners.merge(&other.owners);
         self.newcomers.merge(&other.newcomers);
         self.replicas.merge(&other.replicas);
+        self.heads.merge(&other.heads);
+        self.snapshots.merge(&other.snapshots);
         self.blame.merge(&other.blame);
     }
 
     /// Each demand with its name.
-    pub(crate) fn rows(&self) -> [(&'static str, &Demanded); 5] {
+    pub(crate) fn rows(&self) -> [(&'static str, &Demanded); 7] {
         let [puts, owners, newcomers, replicas] = self.chunks();
-        [puts, owners, newcomers, replicas, ("blame", &self.blame)]
+        let (heads, snapshots) = (("heads", &self.heads), ("snapshots", &self.snapshots));
+        [puts, owners, newcomers, replicas, heads, snapshots, ("blame", &self.blame)]
     }
 
     /// Those that count chunks.
@@ -147,7 +155,9 @@ mod tests {
     fn a_row_that_is_mostly_excused_or_empty_demands_too_little() {
         let rich = || demanded(999, 1);
         let (puts, owners, newcomers) = (rich(), rich(), rich());
-        let enough = Ending { puts, owners, newcomers, replicas: rich(), blame: rich() };
+        let (heads, snapshots) = (rich(), rich());
+        let (replicas, blame) = (rich(), rich());
+        let enough = Ending { puts, owners, newcomers, replicas, heads, snapshots, blame };
         assert_eq!(enough.too_little(), []);
         let names =
             |ending: &Ending| ending.too_little().into_iter().map(|(name, _)| name).collect();

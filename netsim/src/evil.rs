@@ -7,6 +7,7 @@ mod eavesdropper;
 mod equivocator;
 mod flooder;
 mod forger;
+mod forgetful;
 mod gang;
 mod hostage;
 mod keeper;
@@ -157,6 +158,7 @@ pub(crate) const ALL: &[Make] = &[
     |_| Box::new(equivocator::Equivocator::default()),
     |_| Box::new(flooder::Flooder::default()),
     |_| Box::new(forger::Forger::default()),
+    |_| Box::new(forgetful::Forgetful::default()),
     |_| Box::new(hostage::Hostage),
     |_| Box::new(keeper::Keeper),
     |_| Box::new(lazy::Lazy::default()),

@@ -1,5 +1,6 @@
 //! One node: real roles over the real store, on a machine that may stop at any time.
 
+pub(crate) mod device;
 mod look;
 pub(crate) mod store;
 pub(crate) mod wishes;

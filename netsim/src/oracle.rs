@@ -12,10 +12,15 @@ mod dials;
 mod durable;
 mod epochs;
 mod gone;
+mod heads_grow;
+mod heads_kept;
+mod heads_once;
 mod held;
+mod judged;
 mod kept;
 mod leases;
 mod quorum;
+mod recovered;
 mod rightful;
 mod room;
 mod window;
@@ -29,7 +34,9 @@ use quloud::core::effect::{Found, Space, Via};
 use quloud::core::holder::HolderLoad;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::owner::{Fill, OwnerEvent};
-use quloud::core::types::{Account, ChunkId, NodeId, Time};
+use quloud::core::types::{Account, ChunkId, LeaseNonce, NodeId, SnapshotId, Time};
+use quloud::crypto::head::HeadRecord;
+use quloud::repo::head::Verdict;
 use quloud::store::{Damage, OpenReport};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,6 +68,14 @@ pub(crate) enum Fact<'a> {
     Counted { node: Index, space: Space, by_account: u64, found: u64 },
     /// A store has nothing to do; what its holder counted by account, and what it says itself.
     Rests { node: Index, counted: &'a BTreeMap<Account, u64>, usage: &'a BTreeMap<Account, u64> },
+    /// An owner made the next record of its head.
+    HeadMade { node: Index, record: &'a HeadRecord },
+    /// A store was asked for a head, or is looked through: the newest number that it shows.
+    HeadLooked { node: Index, id: ChunkId, newest: Option<u64> },
+    /// An owner, whose newest record has this number, read its own head back.
+    HeadJudged { node: Index, newest: u64, verdict: &'a Verdict },
+    /// By the words, this number of a head was found, and the snapshots that it leads to.
+    Recovered { node: Index, head: ChunkId, number: u64, live: &'a BTreeSet<SnapshotId> },
     /// How full the tables of a holder and an owner are, after each event.
     Loaded { node: Index, load: HolderLoad, owner: &'a [Fill] },
 }
@@ -116,11 +131,54 @@ pub(crate) struct ChunkFacts {
     pub(crate) promised: bool,
 }
 
+/// What is true of a head.
+#[derive(Debug)]
+pub(crate) struct HeadFacts {
+    pub(crate) owner: Index,
+    pub(crate) index: u16,
+    /// Replicas asked for.
+    pub(crate) replicas: u8,
+    /// What each record says, by its number.
+    pub(crate) said: BTreeMap<u64, Said>,
+    /// Who acknowledged it, and the highest number.
+    pub(crate) acked: BTreeMap<Index, u64>,
+    /// The number that was sent last.
+    pub(crate) sending: u64,
+    /// The highest number that was ever at its quorum.
+    pub(crate) promised: u64,
+}
+
+/// What a record of a head says.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) record: HeadRecord,
+    /// The snapshots that are listed with it.
+    pub(crate) live: BTreeSet<SnapshotId>,
+}
+
+impl HeadFacts {
+    /// Nothing was said yet.
+    pub(crate) fn new(owner: Index, index: u16, replicas: u8) -> Self {
+        let (said, acked, sending, promised) = (BTreeMap::new(), BTreeMap::new(), 0, 0);
+        Self { owner, index, replicas, said, acked, sending, promised }
+    }
+
+    /// A node acknowledged the record that has this lease.
+    pub(crate) fn note_ack(&mut self, node: Index, lease: &LeaseNonce) {
+        let mut said = self.said.iter().filter(|(_, said)| said.record.lease() == *lease);
+        if let Some((number, _)) = said.next() {
+            let newest = self.acked.entry(node).or_default();
+            *newest = (*newest).max(*number);
+        }
+    }
+}
+
 /// What is true.
 pub(crate) struct Truth<'a> {
     pub(crate) nodes: &'a [Node],
     pub(crate) indices: &'a BTreeMap<NodeId, Index>,
     pub(crate) chunks: &'a BTreeMap<ChunkId, ChunkFacts>,
+    pub(crate) heads: &'a BTreeMap<ChunkId, HeadFacts>,
 }
 
 impl Truth<'_> {
@@ -138,7 +196,11 @@ impl Truth<'_> {
     /// Whether a node runs and honestly does not have a chunk.
     pub(crate) fn lacks(&self, node: Index, id: &ChunkId) -> bool {
         let looked = &self.nodes[node];
-        looked.machine.is_some() && !looked.holds(id) && self.is_honest(node)
+        let holds = match self.heads.get(id) {
+            Some(head) => looked.newest_head(id) >= Some(head.sending),
+            None => looked.holds(id),
+        };
+        looked.machine.is_some() && !holds && self.is_honest(node)
     }
 }
 
@@ -168,10 +230,15 @@ impl Oracle {
             Box::new(durable::Durable),
             Box::new(epochs::Epochs::default()),
             Box::new(gone::Gone),
+            Box::new(heads_grow::HeadsGrow::default()),
+            Box::new(heads_kept::HeadsKept),
+            Box::new(heads_once::HeadsOnce::default()),
             Box::new(held::Held),
+            Box::new(judged::Judged),
             Box::new(kept::Kept),
             Box::new(leases::Leases::default()),
             Box::new(quorum::Quorum),
+            Box::new(recovered::Recovered),
             Box::new(rightful::Rightful),
             Box::new(room::Room),
             Box::new(window::Window),

@@ -3,9 +3,11 @@
 //! Each seed draws its own rates (swarm testing: Groce and others 2012), and a third of all faults
 //! is switched off in each world, so that some worlds see one fault alone and others see all.
 
+mod backups;
 mod net;
 mod people;
 
+pub(crate) use backups::BackupPlan;
 pub(crate) use net::NetPlan;
 pub(crate) use people::PeoplePlan;
 
@@ -46,6 +48,7 @@ pub(crate) struct Plan {
     pub(crate) disk: DiskPlan,
     pub(crate) people: PeoplePlan,
     pub(crate) use_: UsePlan,
+    pub(crate) backups: BackupPlan,
     /// Every node draws small limits of its own.
     pub(crate) tight: bool,
 }
@@ -143,7 +146,8 @@ impl Plan {
         let use_ = UsePlan::draw(rng, nodes);
         let sharding = draw_sharding(rng);
         let tight = rng.random_range(0..4) == 0;
-        let mut plan = Self { nodes, span, sharding, net, disk, people, use_, tight };
+        let backups = BackupPlan::draw(rng, use_.owners);
+        let mut plan = Self { nodes, span, sharding, net, disk, people, use_, backups, tight };
         if sharding != Sharding::WHOLE {
             // What finds too few holders in its shard asks for them until the end of the world.
             let most = u8::try_from(nodes / 5).unwrap_or(u8::MAX).max(1);
@@ -174,6 +178,11 @@ impl Plan {
         }
     }
 
+    /// Sealed bytes of the largest chunk.
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        (self.use_.chunk_bytes + 1_024).max(self.backups.chunk_bytes())
+    }
+
     /// How long something lasts that takes `usual` in a world of a month.
     pub(crate) fn shorter(&self, usual: Duration) -> Duration {
         usual.min(self.span / 10)
@@ -198,6 +207,7 @@ impl Plan {
         let patience = DAY * 365;
         let never = UsePlan { puts: 0, gets: 0, releases: 0, patience, ..plan.use_ };
         plan.use_ = UsePlan { owners: 1, chunk_bytes, replicas, ..never };
+        plan.backups = BackupPlan::none();
         plan
     }
 
@@ -220,6 +230,7 @@ impl Plan {
         };
         self.tight = false;
         self.people = self.people.kind();
+        self.backups = self.backups.kind();
         self
     }
 }

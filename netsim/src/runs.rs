@@ -248,8 +248,9 @@ mod tests {
         Rare::ALL.iter().for_each(|branch| set.rare.count(*branch));
         REJECTS.iter().for_each(|reject| set.rejects.count(reject.name()));
         let enough = Demanded { met: 1_000, ..Demanded::default() };
-        let [puts, owners, newcomers, replicas, blame] = [(); 5].map(|()| enough.clone());
-        set.ending = Ending { puts, owners, newcomers, replicas, blame };
+        let [puts, owners, newcomers, replicas] = [(); 4].map(|()| enough.clone());
+        let [heads, snapshots, blame] = [(); 3].map(|()| enough.clone());
+        set.ending = Ending { puts, owners, newcomers, replicas, heads, snapshots, blame };
         assert!(set.is_good() && set.too_little().is_empty());
         set.ending.newcomers.excused.add(Excuse::NoCopy, 1_000);
         assert!(!set.is_good(), "half of it is excused");

@@ -36,6 +36,7 @@ mod stage;
 mod sybils;
 mod three_disks_left;
 mod week_apart;
+mod words_alone;
 mod wrong_bytes;
 
 pub(crate) mod show;
@@ -78,6 +79,7 @@ pub(crate) const ALL: &[Scenario] = &[
     new_disk::SCENARIO,
     old_image::SCENARIO,
     replicas_again::SCENARIO,
+    words_alone::SCENARIO,
     bad_night::SCENARIO,
     laptops::SCENARIO,
     one_door::SCENARIO,

@@ -82,6 +82,12 @@ branches! {
     ChunkMoved, "chunk moved", "A chunk was copied out of a segment that was mostly waste.";
     TombstoneMoved, "tombstone moved", "A tombstone was copied: the chunk it ends is on the disk.";
     Unlinked, "segment unlinked", "A segment that nothing needed went.";
+    BrokenOff, "backup broken off", "A backup ended half-way: the power went, or its user gave up.";
+    Forgotten, "snapshot forgotten", "An owner forgot a snapshot.";
+    Checkpoint, "checkpoint written", "A chain was begun anew with all that still matters of it.";
+    HeadAgain, "head sent again", "A record of a head was short, and the same one was sent again.";
+    HeadBehind, "head behind", "Those who answered an owner had older records than its own.";
+    OlderHeard, "older head heard", "Who recovered heard older records beside the newest.";
     CutInTidying, "power cut in tidying", "The power went while a store gave space back.";
 }
 

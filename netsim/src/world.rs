@@ -20,8 +20,12 @@
 //! | `world/watch.rs` | what is seen of it in a picture |
 //! | `world/heal.rs` | replicas that are made again |
 //! | `world/join.rs` | somebody who comes new |
+//! | `world/backups.rs` | what owners back up, publish and forget |
+//! | `world/heads.rs` | heads that are sent, and read back |
+//! | `world/recovery.rs` | owners who have nothing left but their words |
 //! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
+mod backups;
 mod build;
 mod carry;
 mod demand;
@@ -29,9 +33,11 @@ mod event;
 mod fate;
 mod finale;
 mod happen;
+mod heads;
 mod heal;
 mod join;
 mod notice;
+mod recovery;
 mod release;
 mod script;
 mod stores;
@@ -41,16 +47,20 @@ use crate::agenda::Agenda;
 use crate::ending::Ending;
 use crate::evil::{Behaviour, Env};
 use crate::net::{Net, Traffic};
+use crate::node::device::Device;
 use crate::node::{Index, Node, Presence, Role};
-use crate::oracle::{ChunkFacts, Fact, Heard, Oracle, Truth};
+use crate::oracle::{ChunkFacts, Fact, HeadFacts, Heard, Oracle, Truth};
 use crate::plan::{Frame, Plan};
 use crate::report::clock;
 use crate::sometimes::Rare;
 use crate::tally::{Fault, Tally};
 use crate::timeline::Timeline;
+use ::bytes::Bytes;
 use notice::Noticed;
 use quloud::core::effect::Input;
-use quloud::core::types::{ChunkId, NodeId, Time};
+use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
+use quloud::crypto::head::HeadRecord;
+use quloud::crypto::header::Header;
 use rand_chacha::ChaCha20Rng;
 use script::Script;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -116,6 +126,13 @@ pub(crate) struct World<'a> {
     /// Pairs that keep a connection where they can.
     keeps: Vec<(Index, Index)>,
     chunks: BTreeMap<ChunkId, ChunkFacts>,
+    heads: BTreeMap<ChunkId, HeadFacts>,
+    /// Of owners that back something up.
+    devices: BTreeMap<Index, Device>,
+    /// Records that came of a question for heads, each with who served it.
+    looks: BTreeMap<(Index, Ticket), Vec<(NodeId, HeadRecord)>>,
+    /// Chunks that came to who recovers.
+    brought: BTreeMap<ChunkId, (Header, Bytes)>,
     /// Who has fetched what since the world has become calm.
     fetched: BTreeSet<(Index, ChunkId)>,
     ending: Ending,
@@ -304,7 +321,8 @@ impl World<'_> {
 
     /// Shows a fact to the oracle.
     fn see(&mut self, fact: &Fact<'_>) {
-        let truth = Truth { nodes: &self.nodes, indices: &self.indices, chunks: &self.chunks };
+        let Self { nodes, indices, chunks, heads, .. } = self;
+        let truth = Truth { nodes, indices, chunks, heads };
         for broken in self.oracle.see(&truth, fact) {
             self.violation(broken);
         }

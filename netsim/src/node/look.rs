@@ -5,12 +5,20 @@ use super::Node;
 use super::store::Store;
 use crate::oracle::Seen;
 use quloud::core::types::ChunkId;
+use quloud::store::ReadOnly;
 
 impl Node {
     /// Asks its store, where the node runs.
     pub(crate) fn look<R>(&self, ask: impl FnOnce(&Store) -> R) -> Option<R> {
         let machine = self.machine.as_ref()?;
         Some(self.undisturbed(|| ask(&machine.store)))
+    }
+
+    /// Whether its store could read what it knows of heads when it was opened: else it is
+    /// read-only, and is opened again.
+    pub(crate) fn knows_heads(&self) -> bool {
+        let why = self.machine.as_ref().and_then(|machine| machine.store.read_only());
+        !matches!(why, Some(ReadOnly::Ledger(_)))
     }
 
     /// Whether it runs, has a chunk and can read it.

@@ -13,6 +13,7 @@ use quloud::core::types::{Account, ChunkId, LeaseTerms, Ticket};
 use quloud::crypto::head::HeadRecord;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
+use quloud::store::heads::UPTIME_EVERY_S;
 use quloud::store::reader::{Outcome, Reader};
 use quloud::store::writer::{Moves, Options, Request, Writer};
 use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
@@ -171,6 +172,12 @@ impl Store {
         Committed { changes: changes.collect(), done }
     }
 
+    /// The group that the daemon commits every ten minutes, so that the store knows how long it was
+    /// in use.
+    pub(crate) fn pass_time(&mut self) -> Vec<Input> {
+        self.writer.commit(vec![Request::Uptime { passed_s: UPTIME_EVERY_S }])
+    }
+
     /// One step of what the daemon does between groups, and what comes then.
     pub(crate) fn tidy(&mut self) -> Next {
         let untidy = self.writer.tidy();
@@ -283,8 +290,10 @@ fn asked(request: &Request) -> Option<(Option<Ticket>, ChunkId)> {
 mod tests {
     use super::*;
     use crate::catalogue::CatalogueFaults;
+    use crate::chance::Chance;
     use crate::disk::DiskFaults;
     use quloud::core::types::{LeaseNonce, Locality};
+    use quloud::crypto::head::HeadKeys;
     use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys};
     use quloud::crypto::seal::SealedChunk;
     use rand::SeedableRng;
@@ -358,5 +367,42 @@ mod tests {
         assert!(ends && store.is_scrubbed());
         store.commit();
         assert!((0..3).all(|number| store.seen(&chunk(number).id()) == Seen::Damaged));
+    }
+
+    fn record(number: u64) -> HeadRecord {
+        let keys = OwnerKeys::derive(&Master::generate(&mut ChaCha20Rng::seed_from_u64(1)), 0);
+        let keys = HeadKeys::derive(&keys.head, 0, 0);
+        let number = std::num::NonZeroU64::new(number).unwrap();
+        keys.make(number, [0; 32], b"payload", &mut ChaCha20Rng::seed_from_u64(2)).unwrap()
+    }
+
+    /// World 21 of the default frame: the ledger's header could not be read when the store was
+    /// opened, and was called damaged.
+    #[test]
+    fn a_ledger_that_cannot_be_read_now_is_not_called_damaged() {
+        let options = Options { segment_bytes: 1 << 20, ..Options::with_reserve(4 << 20, 0) };
+        let key = Arc::new(WrapKey::from_bytes([1; 32]));
+        let mut unread = 0;
+        for seed in 0..64 {
+            let rng = || ChaCha20Rng::seed_from_u64(seed);
+            let disk = Arc::new(SimDisk::new(8 << 20, DiskFaults::default(), rng()));
+            let catalogue = Arc::new(SimCatalogue::new(CatalogueFaults::default(), rng()));
+            let open = || {
+                let (disk, catalogue) = (Arc::clone(&disk), Arc::clone(&catalogue));
+                Store::open(disk, catalogue, Arc::clone(&key), (options, 2), rng())
+            };
+            let (mut store, _) = open().unwrap();
+            let account = Account::from_bytes([1; 32]);
+            store.write_head(Ticket(1), (account, LeaseTerms::default()), record(1));
+            store.commit();
+            drop(store);
+            disk.power_cut();
+            let read_error = Chance::per_mille(150);
+            disk.set_faults(DiskFaults { read_error, ..DiskFaults::default() });
+            let Ok((_, report)) = open() else { continue };
+            assert_eq!(report.ledger_damage, Vec::new(), "seed {seed}");
+            unread += u32::from(matches!(report.read_only, Some(ReadOnly::Ledger(_))));
+        }
+        assert!(unread > 0, "no ledger was unreadable");
     }
 }

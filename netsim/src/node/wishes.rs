@@ -19,6 +19,8 @@ pub(crate) struct Put {
     pub(crate) since: Time,
     /// The user waits for it no longer, until the world is calm.
     pub(crate) resting: bool,
+    /// It is part of a backup: nobody gives it up.
+    pub(crate) backup: bool,
 }
 
 /// Strikes the holders out that are gone for ever, and says how many these were: an owner that
@@ -34,6 +36,12 @@ pub(crate) fn strike(holders: &mut Vec<NodeId>, gone: &BTreeSet<NodeId>) -> usiz
 pub(crate) enum Job {
     Put(ChunkId),
     Get(ChunkId),
+    /// A record of this head is sent.
+    Head(ChunkId),
+    /// Heads are asked for.
+    Look,
+    /// A chunk that an owner's words lead to is fetched.
+    Bring(ChunkId),
 }
 
 /// See the module.
@@ -77,11 +85,16 @@ impl Wishes {
         self.jobs.values().any(|other| *other == job)
     }
 
-    /// What jobs put.
+    /// Whether this job is not over.
+    pub(crate) fn is_running(&self, ticket: Ticket, job: Job) -> bool {
+        self.jobs.get(&ticket) == Some(&job)
+    }
+
+    /// What jobs put: chunks, and heads.
     pub(crate) fn putting(&self) -> impl Iterator<Item = &ChunkId> {
         self.jobs.values().filter_map(|job| match job {
-            Job::Put(id) => Some(id),
-            Job::Get(_) => None,
+            Job::Put(id) | Job::Head(id) => Some(id),
+            Job::Get(_) | Job::Look | Job::Bring(_) => None,
         })
     }
 

@@ -4,6 +4,7 @@
 use super::{Fact, Property, Truth};
 use crate::node::{Domain, Index};
 use quloud::core::owner::OwnerEvent;
+use quloud::core::types::ChunkId;
 use std::collections::BTreeSet;
 
 pub(crate) struct Quorum;
@@ -18,15 +19,14 @@ impl Property for Quorum {
         match event {
             OwnerEvent::Acked { id, node: holder, .. } => {
                 let known = truth.indices.get(holder);
-                let chunk = truth.chunks.get(id);
-                let acked = known.is_some_and(|holder| {
-                    chunk.is_some_and(|chunk| chunk.acked.contains_key(holder))
-                });
+                let acked = known.is_some_and(|holder| has_acked(truth, id, *holder));
                 (!acked).then(|| format!("{node} counts an ack of {holder:?} that it never gave"))
             }
             OwnerEvent::Stored { id, replicas, holders, .. } => {
                 let strange = |holder| !truth.indices.contains_key(holder);
-                let Some(chunk) = truth.chunks.get(id) else {
+                let chunk = truth.chunks.get(id).map(|chunk| chunk.replicas);
+                let head = truth.heads.get(id).map(|head| head.replicas);
+                let Some(wanted) = chunk.or(head) else {
                     return Some(format!("{node} calls {id:?} stored, which nobody put"));
                 };
                 if let Some(holder) = holders.iter().find(|holder| strange(holder)) {
@@ -34,10 +34,10 @@ impl Property for Quorum {
                 }
                 let known = holders.iter().filter_map(|holder| truth.indices.get(holder));
                 let known: BTreeSet<Index> = known.copied().collect();
-                let acked = known.iter().all(|holder| chunk.acked.contains_key(holder));
+                let acked = known.iter().all(|holder| has_acked(truth, id, *holder));
                 let domain = |holder: &Index| truth.nodes[*holder].domain();
                 let domains: BTreeSet<Domain> = known.iter().map(domain).collect();
-                let enough = *replicas >= chunk.replicas && domains.len() >= usize::from(*replicas);
+                let enough = *replicas >= wanted && domains.len() >= usize::from(*replicas);
                 let own = known.contains(node);
                 (!acked || !enough || own)
                     .then(|| format!("{node} calls {id:?} stored {replicas} times, at {known:?}"))
@@ -45,4 +45,12 @@ impl Property for Quorum {
             _ => None,
         }
     }
+}
+
+/// Whether a holder acknowledged a chunk, or the record of a head that is on its way.
+fn has_acked(truth: &Truth<'_>, id: &ChunkId, holder: Index) -> bool {
+    let head = truth.heads.get(id);
+    let chunk = truth.chunks.get(id);
+    chunk.is_some_and(|chunk| chunk.acked.contains_key(&holder))
+        || head.is_some_and(|head| head.acked.get(&holder) >= Some(&head.sending))
 }

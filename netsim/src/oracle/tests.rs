@@ -1,5 +1,6 @@
 //! Each property can fire: facts that break it, beside ones that do not.
 
+mod heads;
 mod stand;
 
 use super::*;

@@ -4,6 +4,7 @@
 use super::{Fact, Property, Truth};
 use crate::node::wishes::Wishes;
 use quloud::core::owner::Fill;
+use quloud::crypto::head::HEAD_RECORD_BYTES;
 
 pub(crate) struct Window;
 
@@ -32,6 +33,7 @@ impl Property for Window {
 /// How many jobs put something, and how many bytes.
 fn wanted(truth: &Truth<'_>, wishes: &Wishes) -> [usize; 2] {
     wishes.putting().fold([0; 2], |[jobs, bytes], id| {
-        [jobs + 1, bytes + truth.chunks.get(id).map_or(0, |chunk| chunk.sealed.len())]
+        let head = truth.heads.get(id).map_or(0, |_| HEAD_RECORD_BYTES);
+        [jobs + 1, bytes + truth.chunks.get(id).map_or(head, |chunk| chunk.sealed.len())]
     })
 }

@@ -71,6 +71,10 @@ impl<'a> World<'a> {
             net,
             keeps: Vec::new(),
             chunks: BTreeMap::new(),
+            heads: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            brought: BTreeMap::new(),
             fetched: BTreeSet::new(),
             ending: Ending::default(),
             hearing: None,
@@ -200,12 +204,28 @@ impl<'a> World<'a> {
             self.agenda.at(at, Event::Put { owner, chunks });
             puts.push(at);
         }
+        self.foretell_backups(owner);
         for _ in 0..self.plan.use_.releases {
             // At any time, or while something is being put.
             let put = puts.iter().choose(&mut self.rng).filter(|_| self.rng.random());
             let wait = Duration::from_millis(self.rng.random_range(0..=3_000));
             let at = put.map_or_else(|| self.some_time(), |put| put.after(wait));
             self.agenda.at(at, Event::Release { owner });
+        }
+    }
+
+    fn foretell_backups(&mut self, owner: Index) {
+        let plan = self.plan.backups.clone();
+        let times = [
+            (plan.times, Event::Backup { owner }),
+            (plan.forgets, Event::Forget { owner }),
+            (plan.looks, Event::LookBack { owner }),
+        ];
+        for (times, event) in times {
+            for _ in 0..times {
+                let at = self.some_time();
+                self.agenda.at(at, event.clone());
+            }
         }
     }
 
@@ -313,7 +333,7 @@ pub(super) fn blueprint(
     let may_lie = node >= plan.use_.owners && !place.sturdy;
     let lies = may_lie && plan.disk.liars.happens(rng);
     // The largest chunk, sealed.
-    let chunk_bytes = plan.use_.chunk_bytes as u64 + 1_024;
+    let chunk_bytes = plan.chunk_bytes() as u64;
     let limits = if plan.tight { Limits::tight(rng, chunk_bytes) } else { Limits::default() };
     let options = Options {
         capacity: plan.disk.capacity,

@@ -153,6 +153,9 @@ impl World<'_> {
             return;
         }
         for acked in &ack.chunks {
+            if let Some(head) = self.heads.get_mut(&acked.id) {
+                head.note_ack(node, &acked.lease);
+            }
             let Some(chunk) = self.chunks.get_mut(&acked.id) else { continue };
             if !chunk.reached.contains(&node) {
                 continue;

@@ -54,7 +54,9 @@ impl World<'_> {
             self.chunks.insert(chunk.id(), facts);
             let acked = Vec::new();
             let (stored, resting, since) = (false, false, self.agenda.now());
-            let put = Put { key, locality, plaintext, replicas, acked, stored, since, resting };
+            let backup = false;
+            let put =
+                Put { key, locality, plaintext, replicas, acked, stored, since, resting, backup };
             self.nodes[owner].wishes.puts.insert(chunk.id(), put);
         }
         self.agenda.after(self.plan.use_.patience, Event::GiveUp { owner });
@@ -84,6 +86,7 @@ impl World<'_> {
             self.log(|| format!("{node} puts {id:?}, {replicas} times"));
             self.feed(node, Role::Owner, Input::Command(OwnerCommand::Store(job)));
         }
+        self.send_head(node, false);
     }
 
     /// Somebody fetches a chunk, or several people do at once.
@@ -135,6 +138,9 @@ impl World<'_> {
         self.notice_reported(node, &event);
         let wishes = &mut self.nodes[node].wishes;
         match event {
+            OwnerEvent::Acked { id, node: holder, .. } if self.heads.contains_key(&id) => {
+                self.head_acked(node, &id, holder);
+            }
             OwnerEvent::Acked { id, node: holder, .. } => {
                 let put = wishes.puts.get_mut(&id);
                 put.filter(|put| !put.acked.contains(&holder))
@@ -144,25 +150,30 @@ impl World<'_> {
             OwnerEvent::Stored { ticket, id, .. } => {
                 wishes.end(ticket);
                 wishes.puts.get_mut(&id).into_iter().for_each(|put| put.stored = true);
+                if self.head_stored(node, &id) {
+                    return;
+                }
                 if let Some(chunk) = self.chunks.get_mut(&id) {
                     // A replica that is made again is no new promise.
                     self.stored += u64::from(!chunk.promised);
                     chunk.promised = true;
                 }
+                self.work_on(node, &id);
             }
             OwnerEvent::Short { .. } => {}
-            // Nobody has heads here.
-            OwnerEvent::Superseded { .. }
-            | OwnerEvent::HeadSeen { .. }
-            | OwnerEvent::HeadsDone { .. } => {}
-            OwnerEvent::Fetched { ticket, id, .. } => {
-                let asked = wishes.end(ticket) == Some(Job::Get(id));
-                if !asked {
-                    return self
-                        .violation(format!("nothing comes unasked: {node} is given {id:?}"));
-                }
-                self.fetched.insert((node, id));
+            OwnerEvent::Superseded { ticket, by: None, .. } => drop(wishes.end(ticket)),
+            OwnerEvent::Superseded { by: Some(_), .. } => {}
+            OwnerEvent::HeadSeen { ticket, from, record } => {
+                self.head_seen(node, ticket, from, record);
             }
+            OwnerEvent::HeadsDone { ticket, .. } => self.heads_done(node, ticket),
+            OwnerEvent::Fetched { ticket, id, header, sealed, .. } => match wishes.end(ticket) {
+                Some(Job::Get(asked)) if asked == id => drop(self.fetched.insert((node, id))),
+                Some(Job::Bring(asked)) if asked == id => {
+                    self.brought.insert(id, (header, sealed));
+                }
+                _ => self.violation(format!("nothing comes unasked: {node} is given {id:?}")),
+            },
             OwnerEvent::NotFetched { ticket, .. } => drop(wishes.end(ticket)),
         }
     }

@@ -90,6 +90,14 @@ pub(crate) enum Event {
     PutAgain { owner: Index, id: ChunkId },
     /// A holder deletes a chunk that was given up then.
     Expire { node: Index, id: ChunkId, released: Time },
+    /// A user backs a device up.
+    Backup { owner: Index },
+    /// A user forgets some snapshots.
+    Forget { owner: Index },
+    /// A user reads the own head back.
+    LookBack { owner: Index },
+    /// What the work of a device waited for is stored.
+    Proceed { owner: Index },
     /// A user fetches some chunk.
     Get,
     /// A user looks after jobs that came to nothing.

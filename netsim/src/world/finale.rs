@@ -29,6 +29,7 @@ impl World<'_> {
         let gathered = self.agenda.now().after(GATHER);
         self.run_until(gathered, |_| false);
         self.catch_up();
+        self.settle_heads(false);
         self.ending.puts = self.puts();
         self.scrub_all();
         // First what is there, so that no new copy hides a lost one.
@@ -36,16 +37,20 @@ impl World<'_> {
         self.ending.owners = self.fetch_all(None);
         self.heal();
         self.fetch_all(None);
-        let newcomer = self.join();
+        let newcomer = self.join_in();
         self.ending.newcomers = self.fetch_all(Some(newcomer));
+        self.list_again(newcomer);
         self.cheats_leave();
         self.heal();
         self.ending.replicas = self.replicas();
+        self.settle_heads(true);
+        self.ending.heads = self.heads_kept();
         for node in 0..self.nodes.len() {
             if self.violations.is_empty() {
                 self.look_through(node);
             }
         }
+        self.ending.snapshots = self.recover_all();
     }
 
     fn calm_down(&mut self) {
@@ -82,12 +87,14 @@ impl World<'_> {
         while self.violations.is_empty() && self.agenda.now() < end {
             // Who hears whom is worked out once in a while, and not after each event.
             let undone = self.undone();
-            if undone.is_empty() {
+            if undone.is_empty() && !self.is_proceeding() {
                 return;
             }
             for owner in 0..self.plan.use_.owners {
                 self.submit(owner);
             }
+            // What is stored lets a device go on.
+            self.run_until(self.agenda.now(), |_| false);
             self.run_until_stored(&undone, end);
         }
         if let Some((owner, id)) = self.undone().first()
@@ -161,7 +168,12 @@ impl World<'_> {
     }
 
     /// Who hears what a node asks on the topic of this kind and locality, and is heard by it.
-    fn answerers(&self, asker: Index, kind: TopicKind, locality: Locality) -> BTreeSet<Index> {
+    pub(super) fn answerers(
+        &self,
+        asker: Index,
+        kind: TopicKind,
+        locality: Locality,
+    ) -> BTreeSet<Index> {
         let topic = self.plan.sharding.topic(kind, locality);
         let hear = self.net.hearers(asker, |node| self.nodes[node].hears(topic));
         let Some(machine) = &self.nodes[asker].machine else { return BTreeSet::new() };
@@ -192,7 +204,7 @@ impl World<'_> {
     }
 
     /// Whether a node can be connected to another one today: without relays, not every one can.
-    fn reaches(&self, from: Index, to: Index) -> bool {
+    pub(super) fn reaches(&self, from: Index, to: Index) -> bool {
         let can_dial = self.nodes[from].place.can_dial(&self.nodes[to].place);
         self.net.is_connected(from, to) || can_dial
     }
@@ -219,7 +231,7 @@ impl World<'_> {
 
     /// Whether some honest node has the chunk, in reach; one whose disk was always sound must have
     /// what it acknowledged.
-    fn can_fetch(&self, reader: Index, id: &ChunkId) -> Result<(), Excuse> {
+    pub(super) fn can_fetch(&self, reader: Index, id: &ChunkId) -> Result<(), Excuse> {
         let Some(chunk) = self.chunks.get(id).filter(|_| self.is_up(reader)) else {
             return Err(Excuse::ReaderDown);
         };
@@ -283,6 +295,9 @@ fn is_fault(event: &Event) -> bool {
         | Event::PutAgain { .. }
         | Event::Release { .. }
         | Event::GiveUp { .. }
+        | Event::Backup { .. }
+        | Event::Forget { .. }
+        | Event::LookBack { .. }
         | Event::Get
         | Event::Script { .. } => true,
         Event::Gossip { .. }
@@ -303,6 +318,7 @@ fn is_fault(event: &Event) -> bool {
         | Event::Resume { .. }
         | Event::Later { .. }
         | Event::Expire { .. }
+        | Event::Proceed { .. }
         | Event::Retry { .. } => false,
     }
 }

@@ -24,33 +24,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 impl World<'_> {
     pub(super) fn happen(&mut self, event: Event) {
         self.watch(&event);
+        // What is addressed to a paused node waits for it.
+        if let Some(until) = addressee_of(&event).and_then(|node| self.paused(node)) {
+            return self.agenda.at(until, event);
+        }
         match event {
-            // What is addressed to a paused node waits for it.
-            Event::Gossip { to: node, .. }
-            | Event::Frame { to: node, .. }
-            | Event::PeerMet { node, .. }
-            | Event::PeerLost { node, .. }
-            | Event::Commit { node, .. }
-            | Event::Tidy { node, .. }
-            | Event::Look { node, .. }
-            | Event::Scrub { node, .. }
-            | Event::Expire { node, .. }
-            | Event::Find { node, .. }
-            | Event::Read { node, .. }
-            | Event::Wake { node, .. }
-            | Event::Later { node, .. }
-            | Event::Publish { node, .. }
-            | Event::Act { node }
-            | Event::Retry { node }
-            | Event::Put { owner: node, .. }
-            | Event::Release { owner: node }
-            | Event::GiveUp { owner: node }
-            | Event::PutAgain { owner: node, .. }
-                if self.paused(node).is_some() =>
-            {
-                let until = self.paused(node).unwrap_or(self.agenda.now());
-                self.agenda.at(until, event);
-            }
             Event::Gossip { to, forwarder, author, bytes } => {
                 self.on_gossip(to, forwarder, author, &bytes);
             }
@@ -80,6 +58,10 @@ impl World<'_> {
             }
             Event::Act { node } => self.act(node),
             Event::Put { owner, chunks } => self.put(owner, chunks),
+            Event::Backup { owner } => self.back_up(owner),
+            Event::Forget { owner } => self.forget(owner),
+            Event::LookBack { owner } => self.look_back(owner),
+            Event::Proceed { owner } => self.proceed(owner),
             Event::Get => self.get_some(),
             Event::Release { owner } => self.release(owner),
             Event::GiveUp { owner } => self.give_up(owner),
@@ -285,6 +267,7 @@ impl World<'_> {
             self.nodes[node].lose_catalogue();
         }
         self.nodes[node].wishes.forget_jobs();
+        self.break_off_in_crash(node);
         self.break_links(node);
         self.agenda.after(down.max(REBOOT), Event::Start { node });
     }
@@ -359,6 +342,7 @@ impl World<'_> {
             self.break_links(node);
         }
         self.nodes[node].wishes.forget_jobs();
+        self.break_off(node);
         self.nodes[node].presence = Presence::Gone;
     }
 
@@ -381,5 +365,36 @@ impl World<'_> {
         self.log(|| format!("{node} gets an old image of its disk"));
         self.gather_faults();
         self.nodes[node].restore_image();
+    }
+}
+
+/// The node that has to run for this to happen; `None` for what befalls it whether it runs or not.
+fn addressee_of(event: &Event) -> Option<Index> {
+    match event {
+        Event::Gossip { to: node, .. }
+        | Event::Frame { to: node, .. }
+        | Event::PeerMet { node, .. }
+        | Event::PeerLost { node, .. }
+        | Event::Commit { node, .. }
+        | Event::Tidy { node, .. }
+        | Event::Look { node, .. }
+        | Event::Scrub { node, .. }
+        | Event::Expire { node, .. }
+        | Event::Find { node, .. }
+        | Event::Read { node, .. }
+        | Event::Wake { node, .. }
+        | Event::Later { node, .. }
+        | Event::Publish { node, .. }
+        | Event::Act { node }
+        | Event::Retry { node }
+        | Event::Put { owner: node, .. }
+        | Event::Release { owner: node }
+        | Event::GiveUp { owner: node }
+        | Event::PutAgain { owner: node, .. }
+        | Event::Backup { owner: node }
+        | Event::Forget { owner: node }
+        | Event::LookBack { owner: node }
+        | Event::Proceed { owner: node } => Some(*node),
+        _ => None,
     }
 }

@@ -6,9 +6,11 @@ use crate::disk::DiskFaults;
 use crate::limits::Limits;
 use crate::node::{Blueprint, Index, Node, Place};
 use quloud::core::effect::Reach;
+use quloud::crypto::keys::OwnerKeys;
 use rand::seq::IteratorRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// To how many it keeps a connection, where there are as many.
@@ -22,13 +24,22 @@ const JOINING: Duration = Duration::from_secs(180);
 
 impl World<'_> {
     /// A node that was never there joins.
-    pub(super) fn join(&mut self) -> Index {
+    pub(super) fn join_in(&mut self) -> Index {
+        // Somebody's second device, or somebody else's first.
+        let owner = self.devices.keys().copied().choose(&mut self.rng);
+        let keys = owner.map(|owner| Arc::clone(&self.nodes[owner].owner_keys));
+        self.join_with(keys)
+    }
+
+    /// A node joins that was never there; its user has these keys, or new ones.
+    pub(super) fn join_with(&mut self, keys: Option<Arc<OwnerKeys>>) -> Index {
         let newcomer = self.nodes.len();
         let blueprint = super::build::blueprint(&mut self.rng, &self.plan, newcomer, PLACE);
         let faults = DiskFaults::default();
         let blueprint = Blueprint { disk: faults, limits: Limits::default(), ..blueprint };
         let mut node = Node::new(ChaCha20Rng::from_seed(self.rng.random()), blueprint);
         node.mend();
+        node.owner_keys = keys.unwrap_or(node.owner_keys);
         self.log(|| format!("{newcomer} joins"));
         let nodes = &self.nodes;
         let known = (0..newcomer).filter(|node| nodes[*node].is_up());

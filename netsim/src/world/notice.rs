@@ -96,7 +96,6 @@ impl Noticed {
                 self.rare.count(Rare::GetNothing);
             }
             OwnerEvent::Stored { .. } => {}
-            // Nobody has heads here.
             OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. } => {}

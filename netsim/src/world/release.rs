@@ -23,7 +23,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_sec
 impl World<'_> {
     /// A user gives some chunks up: stored ones and unfinished ones.
     pub(super) fn release(&mut self, owner: Index) {
-        let ids: Vec<ChunkId> = self.nodes[owner].wishes.puts.keys().copied().collect();
+        let puts = self.nodes[owner].wishes.puts.iter();
+        let ids: Vec<ChunkId> = puts.filter(|(_, put)| !put.backup).map(|(id, _)| *id).collect();
         for id in ids {
             if self.plan.use_.released.happens(&mut self.rng) {
                 self.release_one(owner, id);
@@ -74,9 +75,15 @@ impl World<'_> {
             put.resting = true;
             tired.push(*id);
         }
+        let work = self.devices.get(&owner).and_then(|device| device.work.as_ref());
+        let is_stuck = work.is_some_and(|work| tired.iter().any(|id| work.waits.contains(id)));
         for id in tired {
             self.cancel(owner, id);
         }
+        if is_stuck {
+            self.break_off(owner);
+        }
+        self.rest_head(owner);
     }
 
     /// What users waited for no longer is wanted again.
@@ -84,6 +91,7 @@ impl World<'_> {
         for owner in 0..self.plan.use_.owners {
             self.nodes[owner].wishes.puts.values_mut().for_each(|put| put.resting = false);
         }
+        self.devices.values_mut().for_each(|device| device.resting = false);
     }
 
     fn cancel(&mut self, owner: Index, id: ChunkId) {

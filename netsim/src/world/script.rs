@@ -256,6 +256,16 @@ impl World<'_> {
         self.fetched.iter().filter(|(node, _)| *node == reader).count()
     }
 
+    /// Snapshots that an owner has published and not forgotten.
+    pub(crate) fn listed(&self, owner: Index) -> usize {
+        self.devices.get(&owner).map_or(0, |device| device.live.len())
+    }
+
+    /// Snapshots that came back by the words, at the end.
+    pub(crate) fn came_back(&self) -> u64 {
+        self.ending.snapshots.met
+    }
+
     /// Nodes that left for ever.
     pub(crate) fn gone(&self) -> Vec<Index> {
         let gone = |node: &Index| self.nodes[*node].presence == Presence::Gone;

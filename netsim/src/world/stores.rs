@@ -10,6 +10,7 @@ use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::effect::{Input, StoreError};
 use quloud::core::types::{ChunkId, Ticket};
+use quloud::crypto::head::HeadRecord;
 use quloud::store::StoreOpenError;
 use rand::RngExt;
 use std::time::Duration;
@@ -138,6 +139,22 @@ impl World<'_> {
     }
 
     fn rest(&mut self, node: Index) {
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        if *machine.holder.used_by_account() != machine.store.usage() {
+            // Heads that were damaged are gone. That is said with the next group, and one comes
+            // every ten minutes, unless the store takes none any more.
+            if machine.store.read_only().is_some() {
+                return;
+            }
+            let told = machine.store.pass_time();
+            told.into_iter().for_each(|input| self.feed(node, Role::Holder, input));
+            self.note_stuck(node, false);
+            let machine = self.nodes[node].machine.as_ref();
+            let is_stuck = machine.is_some_and(|machine| machine.store.read_only().is_some());
+            if is_stuck || self.lost_power(node) {
+                return;
+            }
+        }
         let Some(machine) = &self.nodes[node].machine else { return };
         let (counted, usage) = (machine.holder.used_by_account().clone(), machine.store.usage());
         self.see(&Fact::Rests { node, counted: &counted, usage: &usage });
@@ -173,6 +190,14 @@ impl World<'_> {
         let Some(machine) = &mut self.nodes[node].machine else { return };
         if let Some(superseded) = heads {
             let result = machine.store.read_heads(&id, superseded);
+            let newest = match &result {
+                Ok(records) => Some(records.iter().map(HeadRecord::number).max()),
+                Err(StoreError::NotFound) => Some(None),
+                Err(_) => None,
+            };
+            if let Some(newest) = newest {
+                self.see(&Fact::HeadLooked { node, id, newest });
+            }
             return self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
         }
         let (input, begins) = machine.store.read(ticket, &id);
@@ -249,6 +274,10 @@ impl World<'_> {
             self.log(|| format!("{node} makes its catalogue anew: {why}"));
         }
         self.note_stuck(node, false);
+        if !report.ledger_damage.is_empty() {
+            let (damage, rebuilt) = (report.ledger_damage.clone(), report.rebuilt);
+            self.log(|| format!("{node} finds its ledger damaged: {damage:?}, {rebuilt:?}"));
+        }
         self.see(&Fact::Opened { node, report: &report });
         self.log(|| format!("{node} starts"));
         let drift = self.nodes[node].place.clock.drift;
@@ -280,6 +309,14 @@ impl World<'_> {
     pub(super) fn look_through(&mut self, node: Index) {
         let (missing, risen) = self.missing(node);
         self.see(&Fact::Started { node, missing: &missing, risen: &risen });
+        let acked = self.heads.iter().filter(|(_, head)| head.acked.contains_key(&node));
+        let acked: Vec<ChunkId> = acked.map(|(id, _)| *id).collect();
+        if self.nodes[node].machine.is_some() {
+            for id in acked {
+                let newest = self.nodes[node].newest_head(&id);
+                self.see(&Fact::HeadLooked { node, id, newest });
+            }
+        }
         let looked = &self.nodes[node];
         let counts = |store: &Store| (store.space(), store.usage().values().sum());
         let Some((space, by_account)) = looked.look(counts) else { return };

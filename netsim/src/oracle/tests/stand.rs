@@ -5,7 +5,7 @@ use crate::disk::DiskFaults;
 use crate::evil;
 use crate::limits::Limits;
 use crate::node::{Blueprint, Index, Node, Place};
-use crate::oracle::{ChunkFacts, Fact, Property, Truth};
+use crate::oracle::{ChunkFacts, Fact, HeadFacts, Property, Said, Truth};
 use bytes::Bytes;
 use quloud::core::effect::Reach;
 use quloud::core::message::{ChunkData, Offer, StoreAck, StoreChunk, StoreRequest, StreamMessage};
@@ -13,9 +13,11 @@ use quloud::core::owner::OwnerEvent;
 use quloud::core::placement::DomainPolicy;
 use quloud::core::shard::Sharding;
 use quloud::core::types::{
-    Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, Locality, NodeId, StoreEpoch, Ticket, Time,
+    Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, Locality, NodeId, SnapshotId, StoreEpoch,
+    Ticket, Time,
 };
 use quloud::crypto::ack::AckedChunk;
+use quloud::crypto::head::{HeadKeys, HeadRecord};
 use quloud::crypto::keys::ChunkKey;
 use quloud::crypto::seal::SealedChunk;
 use quloud::store::heads::HeadBounds;
@@ -35,6 +37,7 @@ pub(super) struct Stand {
     pub(super) nodes: Vec<Node>,
     indices: BTreeMap<NodeId, Index>,
     chunks: BTreeMap<ChunkId, ChunkFacts>,
+    heads: BTreeMap<ChunkId, HeadFacts>,
     pub(super) put: [SealedChunk; 2],
 }
 
@@ -61,6 +64,11 @@ fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
     );
     node.start(Time(0)).unwrap();
     node
+}
+
+/// The name of one.
+pub(super) fn snapshot(number: u8) -> SnapshotId {
+    SnapshotId::from_bytes([number; 32])
 }
 
 impl Stand {
@@ -93,7 +101,40 @@ impl Stand {
         };
         let chunks = put.iter().map(|chunk| (chunk.id(), facts(chunk))).collect();
         let indices = nodes.iter().enumerate().map(|(at, node)| (node.id, at)).collect();
-        Self { nodes, indices, chunks, put }
+        let mut stand = Self { nodes, indices, chunks, heads: BTreeMap::new(), put };
+        stand.heads.insert(stand.record(1, [0; 32]).id(), stand.head());
+        stand
+    }
+
+    /// A record of the owner's head.
+    pub(super) fn record(&self, number: u64, previous: [u8; 32]) -> HeadRecord {
+        let keys = &self.nodes[OWNER].owner_keys;
+        let keys = HeadKeys::derive(&keys.head, keys.generation, 0);
+        let number = std::num::NonZeroU64::new(number).unwrap();
+        keys.make(number, previous, b"payload", &mut ChaCha20Rng::seed_from_u64(1)).unwrap()
+    }
+
+    /// The owner's head has two records: the first lists one snapshot, the second another one, too.
+    /// Both are at their quorum, and both holders have acknowledged the second.
+    fn head(&self) -> HeadFacts {
+        let first = self.record(1, [0; 32]);
+        let second = self.record(2, first.hash());
+        let live = |count: u8| (1..=count).map(snapshot).collect();
+        let said = [(1, first, live(1)), (2, second, live(2))];
+        let said = said.map(|(number, record, live)| (number, Said { record, live }));
+        HeadFacts {
+            said: BTreeMap::from(said),
+            acked: BTreeMap::from([(HOLDER, 2), (OTHER, 2)]),
+            sending: 2,
+            promised: 2,
+            ..HeadFacts::new(OWNER, 0, 2)
+        }
+    }
+
+    /// All acks of a head were of its first record.
+    pub(super) fn older_acks(&mut self, id: &ChunkId) {
+        let head = self.heads.get_mut(id).unwrap();
+        head.acked.values_mut().for_each(|number| *number = 1);
     }
 
     pub(super) fn id(&self, which: usize) -> ChunkId {
@@ -106,8 +147,8 @@ impl Stand {
     }
 
     pub(super) fn see(&self, property: &mut dyn Property, fact: &Fact<'_>) -> Option<String> {
-        let (nodes, indices, chunks) = (&self.nodes, &self.indices, &self.chunks);
-        property.see(&Truth { nodes, indices, chunks }, fact)
+        let Self { nodes, indices, chunks, heads, .. } = self;
+        property.see(&Truth { nodes, indices, chunks, heads }, fact)
     }
 
     /// Fine: the property has nothing to say.
