@@ -106,7 +106,7 @@ fn put_one<D: Disk, C: Catalogue>(store: &mut Writer<D, C>, chunk: StoredChunk) 
 
 pub(crate) fn holds<D: Disk, C: Catalogue>(store: &Writer<D, C>, chunk: &StoredChunk) -> bool {
     let found = store.reader().find(&[chunk.id()])
-        == [Some(Found::Chunk { header: chunk.header, sound: true })];
+        == [Some(Found::Chunk { header: chunk.header, sound: true, released: false })];
     let read = store.reader().read(&chunk.id()).result;
     found && read == Ok((chunk.header, chunk.sealed.clone()))
 }

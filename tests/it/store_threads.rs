@@ -66,7 +66,10 @@ fn chunks_go_in_and_come_out_over_a_restart() {
         Input::ChunksFound { ticket: Ticket(2), found } => Some(found),
         _ => None,
     });
-    assert_eq!(found, [Some(Found::Chunk { header: chunk.header, sound: true }), None]);
+    assert_eq!(
+        found,
+        [Some(Found::Chunk { header: chunk.header, sound: true, released: false }), None]
+    );
     store.read(Ticket(3), chunk.id()).unwrap();
     let read = wait(&inputs, |input| match input {
         Input::ChunkRead { ticket: Ticket(3), result } => Some(result),

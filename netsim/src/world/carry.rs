@@ -1,5 +1,6 @@
 //! What the roles want done.
 
+use super::event::Ask;
 use super::{Event, World};
 use crate::chance::between;
 use crate::ending::Excuse;
@@ -60,6 +61,22 @@ impl World<'_> {
                 let wait = between(&mut self.rng, READ.0, READ.1);
                 let heads = Some(superseded);
                 self.agenda.after(wait, Event::Read { node, life, ticket, id, heads });
+            }
+            Effect::ListChunks { ticket, account, after, limit } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                let ask = Ask::List { after, limit };
+                self.agenda.after(wait, Event::Account { node, life, ticket, account, ask });
+            }
+            Effect::QueryChunks { ticket, account, ids } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                let ask = Ask::Query(ids);
+                self.agenda.after(wait, Event::Account { node, life, ticket, account, ask });
+            }
+            Effect::ReleaseChunks { ticket, undo, items } => {
+                let machine = self.nodes[node].machine.as_mut();
+                let begins =
+                    machine.is_some_and(|machine| machine.store.release(ticket, undo, items));
+                self.commit_later(node, begins);
             }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
             Effect::Report(effect::Event::Rejected { from, reason }) => {

@@ -10,8 +10,15 @@ use bytes::Bytes;
 use quloud::core::codec;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
-use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
+use quloud::core::types::{Account, ChunkId, NodeId, Ticket, Time};
 use std::time::Duration;
+
+/// What a store is asked about an account.
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    List { after: ChunkId, limit: u32 },
+    Query(Vec<ChunkId>),
+}
 
 /// What is going to happen.
 #[derive(Debug, Clone)]
@@ -42,6 +49,8 @@ pub(crate) enum Event {
     Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId>, heard: Option<Heard> },
     /// A store reads a chunk; or of a head the newest record, and so many that it superseded.
     Read { node: Index, life: u64, ticket: Ticket, id: ChunkId, heads: Option<usize> },
+    /// A store looks through what it keeps for an account.
+    Account { node: Index, life: u64, ticket: Ticket, account: Account, ask: Ask },
     /// A role asked to be woken.
     Wake { node: Index, life: u64 },
     /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.

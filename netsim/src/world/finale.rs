@@ -298,6 +298,7 @@ fn is_fault(event: &Event) -> bool {
         | Event::Scrub { .. }
         | Event::Find { .. }
         | Event::Read { .. }
+        | Event::Account { .. }
         | Event::Wake { .. }
         | Event::Start { .. }
         | Event::Resume { .. }

@@ -37,6 +37,7 @@ impl World<'_> {
             | Event::Expire { node, .. }
             | Event::Find { node, .. }
             | Event::Read { node, .. }
+            | Event::Account { node, .. }
             | Event::Wake { node, .. }
             | Event::Later { node, .. }
             | Event::Publish { node, .. }
@@ -70,6 +71,9 @@ impl World<'_> {
             }
             Event::Read { node, life, ticket, id, heads } if self.is_alive(node, life) => {
                 self.read(node, ticket, id, heads);
+            }
+            Event::Account { node, life, ticket, account, ask } if self.is_alive(node, life) => {
+                self.answer(node, ticket, &account, ask);
             }
             Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
             Event::Later { node, life, to, message } if self.is_alive(node, life) => {

@@ -1,6 +1,7 @@
-//! What the nodes' stores do, each in its own time: groups, what is tidied between them, look-ups
-//! and reads; and what a store still has when its node starts.
+//! What the nodes' stores do, each in its own time: groups, what is tidied between them, look-ups,
+//! pages and reads; and what a store still has when its node starts.
 
+use super::event::Ask;
 use super::{Event, World};
 use crate::chance::between;
 use crate::node::store::{Change, Next, Scrubbed, Store};
@@ -9,7 +10,7 @@ use crate::oracle::{Fact, Heard, Seen};
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::effect::{Input, StoreError};
-use quloud::core::types::{ChunkId, Ticket};
+use quloud::core::types::{Account, ChunkId, Ticket};
 use quloud::store::StoreOpenError;
 use rand::RngExt;
 use std::time::Duration;
@@ -186,6 +187,20 @@ impl World<'_> {
             };
             seen.into_iter().for_each(|seen| self.see(&Fact::Looked { node, id, seen }));
         }
+        self.feed(node, Role::Holder, input);
+    }
+
+    pub(super) fn answer(&mut self, node: Index, ticket: Ticket, account: &Account, ask: Ask) {
+        let Some(machine) = &self.nodes[node].machine else { return };
+        let input = match ask {
+            Ask::List { after, limit } => {
+                let result = machine.store.list(account, &after, limit as usize);
+                Input::ChunksListed { ticket, result }
+            }
+            Ask::Query(ids) => {
+                Input::ChunksQueried { ticket, result: machine.store.query(account, &ids) }
+            }
+        };
         self.feed(node, Role::Holder, input);
     }
 

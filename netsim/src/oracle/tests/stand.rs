@@ -19,6 +19,7 @@ use quloud::crypto::ack::AckedChunk;
 use quloud::crypto::keys::ChunkKey;
 use quloud::crypto::seal::SealedChunk;
 use quloud::store::heads::HeadBounds;
+use quloud::store::releases::ReleaseBounds;
 use quloud::store::writer::Options;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -46,6 +47,7 @@ fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
         segment_bytes: 1 << 20,
         ballast: 0,
         heads: HeadBounds::default(),
+        releases: ReleaseBounds::default(),
     };
     let mut node = Node::new(
         ChaCha20Rng::from_seed([number + 1; 32]),
