@@ -38,6 +38,9 @@ pub(super) struct Backup {
     /// Stay in the file system of each path
     #[arg(long, short = 'x')]
     one_file_system: bool,
+    /// Read everything and say what would be stored, and store nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Label the snapshot; repeatable
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -69,7 +72,7 @@ impl Backup {
             output.note(&format!("and {untold} more"));
         }
         output.result(&done, || summary(&done))?;
-        let is_whole = !done.partial && done.replicas >= self.replicas;
+        let is_whole = !done.partial && (done.dry_run || done.replicas >= self.replicas);
         Ok(if is_whole { 0 } else { FailureKind::Partial.exit_code() })
     }
 
@@ -88,6 +91,7 @@ impl Backup {
             exclude_caches: self.exclude_caches,
             one_file_system: self.one_file_system,
             tags: self.tag.clone(),
+            dry_run: self.dry_run,
         })
     }
 }
@@ -119,6 +123,15 @@ fn read(file: &Path) -> Result<String, Failure> {
 fn summary(done: &BackupDone) -> String {
     let elapsed = Duration::try_from_secs_f64(done.seconds).unwrap_or_default();
     let partial = if done.partial { "; something is missing in it" } else { "" };
+    if done.dry_run {
+        return format!(
+            "nothing was stored: {}, {}; {} in {} would be new, a copy{partial}\n",
+            count(done.files, "file"),
+            human(done.bytes),
+            human(done.new_bytes),
+            count(done.new_chunks, "chunk"),
+        );
+    }
     let name = done.snapshot.get(..8).unwrap_or(&done.snapshot);
     format!(
         "snapshot {name}: {}, {}, {} of it new, {} of each, in {:.1} s ({}){partial}\n",

@@ -41,7 +41,9 @@ pub(super) fn of_node(
     let mut attention = Vec::new();
     if store.read_only {
         attention.push(
-            "the store is read-only after a disk error: restart the node to verify it".to_owned(),
+            "the store is read-only after a disk error: restart the node to verify it; if it stays \
+             so, move the data folder to another disk"
+                .to_owned(),
         );
     }
     if let Some(open) = BackupStatus::short_of_replicas(open) {

@@ -9,6 +9,7 @@
 //! them in the catalogue and does not send them again.
 
 mod earlier;
+mod rehearsal;
 mod sink;
 mod watch;
 
@@ -19,10 +20,11 @@ use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
 use super::report::{BackupDone, BackupRequest, Failure, FailureKind, Progress};
-use super::repository::{Published, now_ns};
+use super::repository::{Published, now_ns, utc_offset_min};
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::{DeviceId, SnapshotId};
 use crate::repo::backup::{BackedUp, BackupContext, BackupError, backup};
+use crate::repo::engine::BackupSink;
 use crate::repo::exclude::Excludes;
 use crate::repo::frame::Kind;
 use crate::repo::manifest::{Added, Body};
@@ -86,6 +88,9 @@ async fn run(
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;
     let made = Made { host, tags: request.tags.clone(), began_ns: now_ns(), before };
     let work = Work { options, others, made, teller };
+    if request.dry_run {
+        return rehearsal::rehearse(inner, wish, (work, notes), started).await;
+    }
     let (Files { backed, excludes, made, teller }, stored) =
         files(inner, wish, &handed, work).await?;
     teller.note("storing the snapshot");
@@ -113,6 +118,7 @@ async fn run(
     drop(tokio::task::spawn_blocking(move || cache.meta.sweep(META_BYTES_MAX)).await);
     Ok(BackupDone {
         snapshot: id.to_string(),
+        dry_run: false,
         files: counts.files,
         unchanged,
         bytes: counts.bytes,
@@ -206,25 +212,37 @@ async fn files(
     handed: &Arc<AtomicU64>,
     work: Work,
 ) -> Result<(Files, Stored), Failure> {
-    let Work { options, others, made, mut teller } = work;
     let cancel = Arc::new(AtomicBool::new(false));
-    let (node, runtime, ending) = (Arc::clone(inner), Handle::current(), Arc::clone(&cancel));
+    let (node, reins) = (Arc::clone(inner), (Handle::current(), Arc::clone(&cancel)));
     let work = move |sink: &mut StoreSink| {
-        let earlier = earlier::known(&node, made.before.as_ref(), &others, runtime);
-        let held = HeldByMesh { inner: Arc::clone(&node), replicas: wish.replicas };
-        let context = BackupContext {
-            keys: &node.keys,
-            locality: node.keys.locality(),
-            held: &held,
-            cancel: &ending,
-        };
-        let backed = backup(&options, earlier, &context, sink, &mut teller);
-        let backed = backed.map_err(|error| failed(&error))?;
-        teller.note("waiting for the last chunks");
-        let excludes = options.excludes.sources().map(<[u8]>::to_vec).collect();
-        Ok(Files { backed, excludes, made, teller })
+        let files = read(&node, wish, reins, work, sink)?;
+        files.teller.note("waiting for the last chunks");
+        Ok(files)
     };
     store_all(inner, wish, (Arc::clone(handed), cancel), work).await
+}
+
+/// Walks, reads and seals, on a thread that may block; what is new goes to `sink`.
+fn read(
+    inner: &Arc<Inner>,
+    wish: Wish,
+    (runtime, cancel): (Handle, Arc<AtomicBool>),
+    work: Work,
+    sink: &mut impl BackupSink,
+) -> Result<Files, Failure> {
+    let Work { options, others, made, mut teller } = work;
+    let earlier = earlier::known(inner, made.before.as_ref(), &others, runtime);
+    let held = HeldByMesh { inner: Arc::clone(inner), replicas: wish.replicas };
+    let context = BackupContext {
+        keys: &inner.keys,
+        locality: inner.keys.locality(),
+        held: &held,
+        cancel: &cancel,
+    };
+    let backed = backup(&options, earlier, &context, sink, &mut teller);
+    let backed = backed.map_err(|error| failed(&error))?;
+    let excludes = options.excludes.sources().map(<[u8]>::to_vec).collect();
+    Ok(Files { backed, excludes, made, teller })
 }
 
 fn failed(error: &BackupError) -> Failure {
@@ -273,7 +291,7 @@ fn snapshot(made: Made, backed: BackedUp, excludes: Vec<Vec<u8>>, device: Device
     Snapshot {
         device,
         created_ns: made.began_ns,
-        utc_offset_min: 0,
+        utc_offset_min: utc_offset_min(made.began_ns),
         partial: faults > 0,
         put: false,
         tree: built.root,

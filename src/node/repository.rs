@@ -17,7 +17,9 @@ mod publish;
 
 pub(super) use ask::look_around;
 pub(super) use heads::{HeadView, Look, look};
-pub(super) use publish::{Published, now_ns};
+pub(super) use publish::{Published, now_ns, utc_offset_min};
+#[cfg(test)]
+pub(super) use publish::{hints, node_at};
 
 use super::failures;
 use super::handle::NodeHandle;
@@ -25,14 +27,15 @@ use super::heads::{HeadStored, HeadWish, HeadsFound};
 use super::inner::Inner;
 use super::put::seconds_since_1970;
 use super::report::{DrillReport, Failure, ProofReport, SnapshotReport, Snapshots};
-use crate::core::types::{DeviceId, NodeId, SnapshotId};
+use crate::core::types::{NodeId, SnapshotId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
 use crate::repo::catalog::{
     Device, Entry, HeadKept, HeadSeen, JobId, KnownHead, SnapshotDue, Verified,
 };
 use crate::repo::frame::Kind;
 use crate::repo::head::{HeadPayload, Linked, Verdict, judge};
-use crate::repo::manifest::chain::{Chain, ChainView, Seen};
+use crate::repo::manifest::chain::{Chain, Seen};
+use crate::repo::manifest::draft::{DeviceView, merge};
 use crate::repo::manifest::merge::{Coverage, Live, Merged};
 use crate::repo::reference::ChunkRef;
 use ask::{Asked, Breadth, Warnings, ask};
@@ -90,22 +93,9 @@ struct Agreed {
     is_doubtful: bool,
 }
 
-/// The chain of one device, as a record of its head names it.
-struct DeviceView {
-    record: HeadRecord,
-    device: DeviceId,
-    chain: Chain,
-    view: ChainView,
-}
-
 impl State {
     fn merge(&mut self) {
-        let mut merged = Merged::new();
-        for (index, of) in &self.devices {
-            merged.add_device(*index, of.device, &of.view);
-            merged.saw(of.chain.lamport());
-        }
-        self.merged = merged;
+        self.merged = merge(&self.devices);
     }
 
     /// The chains, for whoever makes one longer. What they came to stays; who asks meanwhile reads

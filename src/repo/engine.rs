@@ -52,6 +52,20 @@ pub trait Pieces {
 #[error("the content cannot be read")]
 pub struct Unreadable;
 
+/// How long before a snapshot a file must have changed last, for what the snapshot says of it to be
+/// believed.
+const SETTLED_NS: i64 = 2_000_000_000;
+
+/// Whether the file is what `before` says, which stands in a snapshot that was begun at
+/// `started_ns`. What it was read for then need not be read again.
+pub fn is_same(file: &Entry, before: &Entry, started_ns: i64) -> bool {
+    let settled_ns = started_ns.saturating_sub(SETTLED_NS);
+    let (What::File(body), What::File(old)) = (&file.what, &before.what) else { return false };
+    let stamp = body.bytes == old.bytes && body.inode == old.inode;
+    let settled = before.mtime_ns < settled_ns && old.inode.ctime_ns < settled_ns;
+    stamp && settled && file.mtime_ns == before.mtime_ns && !before.unreadable
+}
+
 /// Where a backup's chunks go.
 pub trait BackupSink: ChunkSink {
     /// A leaf was handed over, and before it all that it names: when the mesh holds these, a later

@@ -26,7 +26,7 @@
 //! 6 checkpoint  adds: count u32, bodies | forgets: count u32, ids 32
 //!               | intents: count u16, prune id 16, grace s u32, lamport u64
 //!               | devices: count u16, index u16, device 16, lamport u64, flags u8 (1 retired)
-//!               | hints: count u16, node 32, chunks u64, record length u16, record
+//!               | hints: count u16, node 32, chunks u64, address length u16, address
 //! ```
 //!
 //! A checkpoint says all that the entries before it said and that still matters, so these may go.
@@ -34,6 +34,7 @@
 
 mod body;
 pub mod chain;
+pub mod draft;
 mod entry;
 pub mod merge;
 
@@ -55,8 +56,8 @@ pub const ROOTS_BYTES_MAX: usize = 1 << 10;
 /// The most holders that a checkpoint names.
 pub const HINTS_MAX: usize = 64;
 
-/// The longest signed PeerRecord of a hint.
-pub const RECORD_BYTES_MAX: usize = 512;
+/// The longest address of a hint.
+pub const ADDRESS_BYTES_MAX: usize = 512;
 
 /// One entry of a device's chain.
 #[derive(Debug)]
@@ -229,8 +230,8 @@ pub struct Hint {
     pub node: NodeId,
     /// How many chunks it acknowledged.
     pub chunks: u64,
-    /// Its signed PeerRecord, to reach it by; may be empty.
-    pub record: Vec<u8>,
+    /// Text of a multiaddr to reach it by, with `/p2p/PEERID` at its end; may be empty.
+    pub address: Vec<u8>,
 }
 
 /// Why something is not an entry, or cannot be written as one.

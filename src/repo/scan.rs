@@ -17,6 +17,7 @@
 
 mod read;
 
+use super::engine::is_same;
 use super::reference::ChunkRef;
 use super::sealer::Held;
 use super::tree::path;
@@ -41,10 +42,6 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// What an event takes beside what it holds.
 const EVENT_BYTES: usize = 400;
-
-/// How long before a snapshot a file must have changed last, for what the snapshot says of it to be
-/// believed.
-const SETTLED_NS: i64 = 2_000_000_000;
 
 /// Entries of a tree, in order.
 pub type Entries<'a> = Box<dyn Iterator<Item = Entry> + Send + 'a>;
@@ -217,7 +214,7 @@ impl<'a> Earlier<'a> {
             let behind = |entry: &Entry| path::compare(&entry.path, &file.path) == Ordering::Less;
             while entries.next_if(behind).is_some() {}
             let Some(entry) = entries.next_if(|entry| entry.path == file.path) else { continue };
-            let same = is_same(file, &entry, started_ns.saturating_sub(SETTLED_NS));
+            let same = is_same(file, &entry, *started_ns);
             if same && is_held(&entry, context, out)? {
                 return Ok(Before::Same(entry));
             }
@@ -249,13 +246,4 @@ fn is_held<H: Held>(
             Ok(!pieces.is_empty() && pieces.iter().all(all))
         }
     }
-}
-
-/// Whether the file is what `before` says, which was seen when everything older than `settled_ns`
-/// was settled.
-fn is_same(file: &Entry, before: &Entry, settled_ns: i64) -> bool {
-    let (What::File(body), What::File(old)) = (&file.what, &before.what) else { return false };
-    let stamp = body.bytes == old.bytes && body.inode == old.inode;
-    let settled = before.mtime_ns < settled_ns && old.inode.ctime_ns < settled_ns;
-    stamp && settled && file.mtime_ns == before.mtime_ns && !before.unreadable
 }

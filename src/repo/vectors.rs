@@ -39,7 +39,7 @@ fn entries_of_a_manifest_are_read_and_written_again() {
             let [live] = checkpoint.live.as_slice() else { panic!("one is live") };
             assert!(live.partial && live.roots_cut && live.host == "attic");
             assert_eq!((checkpoint.intents[0].1, checkpoint.devices.len()), (77, 2));
-            assert!(checkpoint.devices[1].retired && checkpoint.hints[0].record == b"a record");
+            assert!(checkpoint.devices[1].retired && checkpoint.hints[0].address == b"a record");
         }
     }
 }

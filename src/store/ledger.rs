@@ -10,8 +10,10 @@
 //! counts, whatever the catalogue says: nothing is appended to one after the next was finished, and
 //! one that may have been is made void for good before the one before it is written on.
 //!
-//! What cannot be read is damage like what reads wrong: a bad block costs what lies in it, not the
-//! store.
+//! What reads wrong is damage: it is told, and costs what lies in it. What cannot be read at all
+//! may be readable tomorrow: nothing of the ledger is cut, removed or written anew then, and the
+//! store takes no writes, since nobody knows which heads it has promised. What can be read is
+//! shown.
 
 pub(super) mod format;
 
@@ -86,6 +88,8 @@ struct Scan {
     end: u64,
     /// Ranges before that which hold nothing.
     gaps: Vec<(u64, u64)>,
+    /// Something of it could not be read.
+    unread: Option<DiskError>,
 }
 
 impl Scan {
@@ -94,6 +98,17 @@ impl Scan {
         let whole = self.gaps.first().map_or(self.end, |(from, _)| *from);
         self.header.is_some_and(|header| header.begun <= whole)
     }
+}
+
+/// Which generation counts.
+#[derive(Debug, Default)]
+struct Choice {
+    /// `None` where there is nothing of any.
+    chosen: Option<u64>,
+    /// Above it, and there is something of them: it may be damage that they look unfinished.
+    spared: Vec<u64>,
+    /// Something of those that were looked at could not be read.
+    unread: Option<DiskError>,
 }
 
 /// Why a ledger was not opened.
@@ -125,7 +140,8 @@ impl<D: Disk> Ledger<D> {
         let next = numbers.last().copied().max(named).map_or(1, |newest| newest.saturating_add(1));
         let mut ledger = Self { disk, key, epoch, active: None, next };
         let mut opened = Opened::default();
-        let (chosen, spared) = ledger.choose(&numbers, named)?;
+        let Choice { chosen, spared, unread } = ledger.choose(&numbers, named)?;
+        opened.read_only = unread.map(ReadOnly::Ledger);
         if let Some((_, length)) = durable.filter(|(named, _)| chosen.is_none_or(|it| it < *named))
         {
             (opened.damage, opened.is_marred) = (vec![(0, length)], true);
@@ -134,9 +150,10 @@ impl<D: Disk> Ledger<D> {
         let file = File::Ledger(generation);
         // What a killed process left in the cache must not be believed before it is durable.
         let synced = ledger.disk.sync_data(file).and_then(|()| ledger.disk.sync_names());
-        opened.read_only = synced.err().map(ReadOnly::Sync);
+        opened.read_only = synced.err().map(ReadOnly::Sync).or(opened.read_only);
         ledger.disk.forget_cached(file);
         let scan = ledger.scan(generation, Some(visit))?;
+        opened.read_only = opened.read_only.or(scan.unread.map(ReadOnly::Ledger));
         let durable = durable.filter(|(of, _)| *of == generation).map(|(_, length)| length);
         let promised = durable.unwrap_or(0);
         let keep = scan.end.max(promised).min(scan.length);
@@ -171,26 +188,21 @@ impl<D: Disk> Ledger<D> {
     }
 
     /// The highest generation that was finished; where damage hides which that is, the lowest of
-    /// which there is anything. What is older than the one that the catalogue names is out. And
-    /// those above it of which there is anything: it may be damage that they look unfinished.
-    fn choose(
-        &self,
-        numbers: &[u64],
-        named: Option<u64>,
-    ) -> Result<(Option<u64>, Vec<u64>), LedgerError> {
+    /// which there is anything. What is older than the one that the catalogue names is out.
+    fn choose(&self, numbers: &[u64], named: Option<u64>) -> Result<Choice, LedgerError> {
         let oldest = named.filter(|named| numbers.contains(named)).unwrap_or(0);
-        let (mut lowest, mut spared) = (None, Vec::new());
+        let mut choice = Choice::default();
         for number in numbers.iter().rev().filter(|number| **number >= oldest) {
             let scan = self.scan(*number, None)?;
-            if scan.is_finished() {
-                spared.extend(lowest);
-                return Ok((Some(*number), spared));
+            choice.unread = choice.unread.or(scan.unread);
+            if scan.is_finished() || scan.end > HEADER_BYTES as u64 {
+                choice.spared.extend(choice.chosen.replace(*number));
             }
-            if scan.end > HEADER_BYTES as u64 {
-                spared.extend(lowest.replace(*number));
+            if scan.is_finished() {
+                break;
             }
         }
-        Ok((lowest, spared))
+        Ok(choice)
     }
 
     /// Reads a whole file. Without a `visit` boxes are not opened.
@@ -203,8 +215,9 @@ impl<D: Disk> Ledger<D> {
         let mut scan = Scan { length: self.disk.len(file)?, ..Scan::default() };
         let mut header = [0; HEADER_BYTES];
         match self.disk.read_at(file, 0, &mut header) {
-            Err(error) if !matches!(error, DiskError::Io(_)) => return Err(error.into()),
-            Ok(_) | Err(_) => {}
+            Err(error @ DiskError::Io(_)) => scan.unread = Some(error),
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
         }
         let found = Header::decode(&header).map_err(LedgerError::Version)?;
         scan.header = found.filter(|header| header.generation == generation);
@@ -227,11 +240,12 @@ impl<D: Disk> Ledger<D> {
                 continue;
             }
             if left < ITEM_BYTES_MAX && reached < scan.length && bad != Some(reached) {
-                let is_cut = self.read_window(file, at, &mut window)?;
-                if window.is_empty() && !is_cut {
+                let unread = self.read_window(file, at, &mut window)?;
+                if window.is_empty() && unread.is_none() {
                     break;
                 }
-                bad = is_cut.then(|| at.saturating_add(window.len() as u64));
+                bad = unread.map(|_| at.saturating_add(window.len() as u64));
+                scan.unread = scan.unread.or(unread);
                 from = at;
                 continue;
             }
@@ -256,22 +270,29 @@ impl<D: Disk> Ledger<D> {
         Ok(scan)
     }
 
-    /// Reads what can be read from `at` on; `true` where it ends at something that cannot.
-    fn read_window(&self, file: File, at: u64, window: &mut Vec<u8>) -> Result<bool, LedgerError> {
+    /// Reads what can be read from `at` on; an error of the disk where it ends at something that
+    /// cannot.
+    fn read_window(
+        &self,
+        file: File,
+        at: u64,
+        window: &mut Vec<u8>,
+    ) -> Result<Option<DiskError>, LedgerError> {
         let to_block = usize::try_from(next_block(at).saturating_sub(at)).unwrap_or(BLOCK_BYTES);
+        let mut unread = None;
         for (length, is_cut) in [(WINDOW_BYTES, false), (BLOCK_BYTES, false), (to_block, true)] {
             window.resize(length, 0);
             match self.disk.read_at(file, at, window) {
                 Ok(read) => {
                     window.truncate(read);
-                    return Ok(is_cut);
+                    return Ok(unread.filter(|_| is_cut));
                 }
-                Err(DiskError::Io(_)) => {}
+                Err(error @ DiskError::Io(_)) => unread = Some(error),
                 Err(error) => return Err(error.into()),
             }
         }
         window.clear();
-        Ok(true)
+        Ok(unread)
     }
 
     /// Its generation and length; `None` where there is none.

@@ -388,7 +388,9 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         self.changed = true;
         self.log.start_segment().map_err(|error| match error {
             LogError::Full => failed(MAKE)(DiskError::Full),
-            LogError::Broken(ReadOnly::Sync(error) | ReadOnly::Log(error)) => failed(MAKE)(error),
+            LogError::Broken(
+                ReadOnly::Sync(error) | ReadOnly::Log(error) | ReadOnly::Ledger(error),
+            ) => failed(MAKE)(error),
             LogError::Broken(ReadOnly::Catalogue(error)) => StoreOpenError::Catalogue(error),
             LogError::Io => failed(MAKE)(DiskError::Io(0)),
         })?;

@@ -75,6 +75,10 @@ pub enum ReadOnly {
     /// The catalogue failed.
     #[error("the catalogue failed: {0}")]
     Catalogue(CatalogueError),
+    /// Something of the ledger could not be read when the store was opened: nobody knows which
+    /// heads it has promised.
+    #[error("the ledger of heads cannot be read: {0}")]
+    Ledger(DiskError),
 }
 
 /// One thing for the writer to do.

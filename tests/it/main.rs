@@ -17,6 +17,7 @@ mod store_faults;
 mod store_fixtures;
 mod store_heads;
 mod store_kill;
+mod store_ledger;
 mod store_model;
 mod store_power;
 mod store_powercut;

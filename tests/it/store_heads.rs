@@ -11,12 +11,12 @@ use quloud::store::heads::{HeadBounds, KEEP_SUPERSEDED_S, SPARE_S};
 use quloud::store::index::Catalogue;
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::{OpenReport, Options, Request, Writer};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex};
 
-type Store = Writer<FaultyDisk<MemoryDisk>, FaultyCatalogue<MemoryCatalogue>>;
+pub(crate) type Store = Writer<FaultyDisk<MemoryDisk>, FaultyCatalogue<MemoryCatalogue>>;
 type Results = Vec<Result<HeadWritten, StoreError>>;
 
 static OWNER: LazyLock<OwnerKeys> =
@@ -51,40 +51,44 @@ fn kept_for(account: Account, ticket: u64, record: HeadRecord) -> Request {
 }
 
 /// Disk and catalogue, which outlive the store.
-struct World(Arc<MemoryDisk>, Arc<MemoryCatalogue>);
+pub(crate) struct World(pub(crate) Arc<MemoryDisk>, pub(crate) Arc<MemoryCatalogue>);
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(MemoryDisk::new(64 << 20)), Arc::new(MemoryCatalogue::new()))
     }
 
-    fn open(&self, plan: &Arc<Plan>) -> (Store, OpenReport) {
+    pub(crate) fn open(&self, plan: &Arc<Plan>) -> (Store, OpenReport) {
         self.try_open(plan).expect("the store opens")
     }
 
-    fn try_open(&self, plan: &Arc<Plan>) -> Option<(Store, OpenReport)> {
+    pub(crate) fn try_open(&self, plan: &Arc<Plan>) -> Option<(Store, OpenReport)> {
         self.open_with(plan, HeadBounds::default())
     }
 
-    fn open_with(&self, plan: &Arc<Plan>, heads: HeadBounds) -> Option<(Store, OpenReport)> {
+    pub(crate) fn open_with(
+        &self,
+        plan: &Arc<Plan>,
+        heads: HeadBounds,
+    ) -> Option<(Store, OpenReport)> {
         let disk = FaultyDisk(Arc::clone(&self.0), Arc::clone(plan));
         let catalogue = FaultyCatalogue(Arc::clone(&self.1), Arc::clone(plan));
         let options = Options { segment_bytes: 96 << 10, heads, ..options() };
         Writer::open(Arc::new(disk), Arc::new(catalogue), wrap_key(), options, rng(1)).ok()
     }
 
-    fn ledger(&self) -> File {
+    pub(crate) fn ledger(&self) -> File {
         let newest = self.0.ledgers().unwrap().into_iter().max();
         File::Ledger(newest.expect("there is a ledger"))
     }
 
-    fn wipe(&self) {
+    pub(crate) fn wipe(&self) {
         self.1.clear().unwrap();
         self.1.flush().unwrap();
     }
 }
 
-fn commit(store: &mut Store, requests: Vec<Request>) -> Results {
+pub(crate) fn commit(store: &mut Store, requests: Vec<Request>) -> Results {
     let inputs = store.commit(requests);
     let results = inputs.into_iter().filter_map(|input| match input {
         Input::HeadsWritten(results) => Some(results.into_iter().map(|(_, result)| result)),
@@ -95,16 +99,16 @@ fn commit(store: &mut Store, requests: Vec<Request>) -> Results {
     results
 }
 
-fn put(store: &mut Store, index: u16, number: u64) -> Result<HeadWritten, StoreError> {
+pub(crate) fn put(store: &mut Store, index: u16, number: u64) -> Result<HeadWritten, StoreError> {
     commit(store, vec![head(index, number)]).remove(0)
 }
 
-fn pass(store: &mut Store, passed_s: u64) {
+pub(crate) fn pass(store: &mut Store, passed_s: u64) {
     store.commit(vec![Request::Uptime { passed_s }]);
     tidy_up(store);
 }
 
-fn numbers(store: &Store, index: u16) -> Vec<u64> {
+pub(crate) fn numbers(store: &Store, index: u16) -> Vec<u64> {
     let read = store.reader().read_heads(&keys(index).id(), usize::MAX);
     read.unwrap_or_default().iter().map(HeadRecord::number).collect()
 }
@@ -292,290 +296,6 @@ fn a_few_accounts_do_not_shut_out_others() {
     assert_eq!([0, 1, 2, 3, 4].map(&mut fill), [6, 6, 4, 3, 2]);
     assert_eq!(store.head_records(), 21);
     assert_eq!(commit(&mut store, head(19, 0)), [Err(StoreError::TooManyHeads)]);
-}
-
-#[test]
-fn rot_that_a_reader_finds_is_told_and_written_out_of_the_ledger() {
-    let world = World::new();
-    let (mut store, _) = world.open(&Plan::none());
-    for number in 1..=3 {
-        put(&mut store, 0, number).unwrap();
-    }
-    let (ledger, used) = (world.ledger(), store.space().used);
-    world.0.flip_bit(ledger, world.0.len(ledger).unwrap() / 2, 5);
-    assert_eq!(numbers(&store, 0), [3, 1]);
-    tidy_up(&mut store);
-    assert_ne!(world.ledger(), ledger, "it was written anew");
-    let inputs = store.commit(vec![Request::Uptime { passed_s: 1 }]);
-    let dropped: Vec<_> = inputs
-        .iter()
-        .filter_map(|input| match input {
-            Input::HeadsDropped(dropped) => Some(dropped),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    assert_eq!((dropped.len(), dropped[0].account), (1, account(0)));
-    assert_eq!(store.space().used, used - dropped[0].freed_bytes);
-    drop(store);
-    let (store, report) = world.open(&Plan::none());
-    assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, vec![3, 1]));
-}
-
-#[test]
-fn a_torn_ledger_tail_is_cut_and_a_rotten_middle_is_told() {
-    let world = World::new();
-    let (mut store, _) = world.open(&Plan::none());
-    for number in 1..=3 {
-        put(&mut store, 0, number).unwrap();
-    }
-    drop(store);
-    let (ledger, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
-    world.0.write_at(ledger, length, &[7; 1000]).unwrap();
-    let (store, report) = world.open(&Plan::none());
-    assert_eq!((report.cut_bytes, report.ledger_damage.len()), (1000, 0));
-    assert_eq!(numbers(&store, 0), [3, 2, 1]);
-    drop(store);
-    world.0.flip_bit(ledger, length / 2, 5);
-    let (mut store, report) = world.open(&Plan::none());
-    assert_eq!((report.cut_bytes, report.ledger_damage.len()), (0, 1));
-    assert_eq!(numbers(&store, 0), [3, 1]);
-    put(&mut store, 0, 4).unwrap();
-    drop(store);
-    let (store, report) = world.open(&Plan::none());
-    assert_eq!(report.ledger_damage, [], "it was written anew without the damage");
-    assert_ne!(world.ledger(), ledger);
-    assert_eq!(numbers(&store, 0), [4, 3, 1]);
-    drop(store);
-    // The end of what was durable is not a torn tail.
-    world.0.flip_bit(world.ledger(), world.0.len(world.ledger()).unwrap() - 9, 5);
-    let (store, report) = world.open(&Plan::none());
-    assert_eq!((report.cut_bytes, report.ledger_damage.len()), (0, 1));
-    assert_eq!(numbers(&store, 0), [3, 1]);
-}
-
-#[test]
-fn a_lost_or_shortened_ledger_is_told() {
-    let world = World::new();
-    let (mut store, _) = world.open(&Plan::none());
-    for number in 1..=3 {
-        put(&mut store, 0, number).unwrap();
-    }
-    drop(store);
-    let (ledger, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
-    world.0.truncate(ledger, length - 100).unwrap();
-    let (mut store, report) = world.open(&Plan::none());
-    let [(from, to)] = report.ledger_damage[..] else { panic!("{:?}", report.ledger_damage) };
-    assert!(from < length - 100 && to == length);
-    assert_eq!(numbers(&store, 0), [2, 1]);
-    tidy_up(&mut store);
-    drop(store);
-    let (store, report) = world.open(&Plan::none());
-    assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, vec![2, 1]));
-    drop(store);
-    let (lost, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
-    world.0.unlink(lost).unwrap();
-    let (mut store, report) = world.open(&Plan::none());
-    assert_eq!((report.ledger_damage, numbers(&store, 0).len()), (vec![(0, length)], 0));
-    tidy_up(&mut store);
-    assert!(world.ledger() > lost, "a name is never used again");
-    put(&mut store, 0, 9).unwrap();
-    drop(store);
-    let (store, report) = world.open(&Plan::none());
-    assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, vec![9]));
-}
-
-#[test]
-fn a_block_of_the_ledger_that_cannot_be_read_costs_what_lies_in_it() {
-    let world = World::new();
-    let (mut store, _) = world.open(&Plan::none());
-    commit(&mut store, (1..=40).map(|number| head(0, number)).collect());
-    let all = numbers(&store, 0);
-    drop(store);
-    for (from, to, lost) in
-        [(0, 4_096, 1..=2), (40_960, 45_056, 17..=20), (92_000, 92_100, 39..=41)]
-    {
-        let plan = Plan::none();
-        plan.spoil_reads((world.ledger(), from, to));
-        let image = World(Arc::new(world.0.image()), Arc::new(world.1.image()));
-        let (mut store, report) = image.open(&plan);
-        assert!(!report.ledger_damage.is_empty(), "{from}");
-        let left = numbers(&store, 0);
-        let missing: Vec<u64> =
-            all.iter().filter(|number| !left.contains(number)).copied().collect();
-        assert!(
-            !missing.is_empty() && missing.iter().all(|number| lost.contains(number)),
-            "{missing:?}"
-        );
-        tidy_up(&mut store);
-        assert_eq!(numbers(&store, 0), left);
-        drop(store);
-        let (store, report) = image.open(&plan);
-        assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, left));
-    }
-    // At runtime: it is read again before it is given up.
-    let plan = Plan::none();
-    let (mut store, _) = world.open(&plan);
-    let id = keys(0).id();
-    plan.spoil_reads((world.ledger(), 40_960, 45_056));
-    assert_eq!(store.reader().read_heads(&id, 99).unwrap().len(), 37);
-    let ledger = world.ledger();
-    tidy_up(&mut store);
-    assert_eq!(world.ledger(), ledger, "it waits");
-    commit(&mut store, (41..=60).map(|number| head(0, number)).collect());
-    assert_ne!(world.ledger(), ledger, "and goes on without");
-    assert!(numbers(&store, 0).len() > 50);
-}
-
-#[test]
-fn a_rebuilt_index_has_the_same_heads() {
-    let world = World::new();
-    let (mut store, _) = world.open(&Plan::none());
-    commit(&mut store, (0..9).map(|index| head(index, 1)).collect());
-    pass(&mut store, 1000);
-    commit(&mut store, vec![head(3, 2), head(3, 3)]);
-    let (space, usage, uptime) = (store.space(), store.usage().clone(), store.uptime());
-    drop(store);
-    world.wipe();
-    let (store, report) = world.open(&Plan::none());
-    assert!(report.rebuilt.is_some() && report.ledger_damage.is_empty());
-    assert!(same_use(store.space(), space) && *store.usage() == usage);
-    assert_eq!((store.uptime(), numbers(&store, 3)), (uptime, vec![3, 2, 1]));
-    assert_eq!(uptime, 1000);
-}
-
-/// What was acknowledged, by head.
-type Acked = BTreeMap<u16, BTreeSet<u64>>;
-
-/// Heads among chunks, until the ledger is written anew.
-fn script(store: &mut Store) -> Acked {
-    let mut acked = Acked::new();
-    let mut group = |store: &mut Store, heads: Vec<(u16, u64)>, others: Vec<Request>| {
-        let requests = heads.iter().map(|(index, number)| head(*index, *number));
-        let results = commit(store, requests.chain(others).collect());
-        for ((index, number), _) in heads.iter().zip(results).filter(|(_, result)| result.is_ok()) {
-            acked.entry(*index).or_default().insert(*number);
-        }
-    };
-    let chunk =
-        |number| Request::Write { ticket: Ticket(number), chunk: Box::new(chunk(number, 3000)) };
-    group(store, vec![(0, 1)], vec![]);
-    group(store, vec![(0, 2), (1, 1)], vec![chunk(1)]);
-    for first in (3..460).step_by(50) {
-        group(store, (first..first + 50).map(|number| (0, number)).collect(), vec![]);
-    }
-    group(store, vec![(1, 2)], vec![Request::Uptime { passed_s: KEEP_SUPERSEDED_S }]);
-    group(store, vec![(1, 3)], vec![chunk(2)]);
-    group(store, vec![(0, 1000), (2, 1)], vec![Request::Uptime { passed_s: 600 }]);
-    group(store, vec![(1, 4)], vec![]);
-    acked
-}
-
-/// The newest that was acknowledged is there, and what is there can be read and stored again.
-fn check(world: &World, acked: &Acked, what: &str) {
-    let (mut store, report) = world.open(&Plan::none());
-    assert!(report.rebuilt.is_some() || report.ledger_damage.is_empty(), "{what}: {report:?}");
-    for (index, numbers_acked) in acked {
-        let there = numbers(&store, *index);
-        let newest = numbers_acked.last().unwrap();
-        assert!(there.first() >= Some(newest), "head {index} went back {what}: {newest} {there:?}");
-        // Head 1 alone is written again after a month, and what it superseded then is young.
-        if *index != 0 || store.uptime() < KEEP_SUPERSEDED_S {
-            let lost = numbers_acked.iter().find(|number| !there.contains(number));
-            assert_eq!(lost, None, "head {index} lost one {what}");
-        }
-        assert!(put(&mut store, *index, there[0]).is_ok(), "{what}");
-        assert!(put(&mut store, *index, there[0] + 1).is_ok(), "{what}");
-    }
-}
-
-#[test]
-fn acked_heads_survive_a_power_cut_at_every_step() {
-    let (plan, world) = (Plan::none(), World::new());
-    let (mut store, _) = world.open(&plan);
-    let acked = script(&mut store);
-    assert!(world.0.len(world.ledger()).unwrap() < 1 << 20, "the ledger was written anew");
-    drop(store);
-    check(&world, &acked, "without a fault");
-    for at in 0..plan.calls() {
-        for seed in 0..3 {
-            let world = World::new();
-            let opened = world.try_open(&Plan::stop_at(at));
-            let acked = opened.map(|(mut store, _)| script(&mut store)).unwrap_or_default();
-            let mut rng = rng(seed);
-            world.0.power_cut(&mut rng);
-            match seed {
-                0 => world.wipe(),
-                _ => world.1.power_cut(&mut rng),
-            }
-            check(&world, &acked, &format!("(stopped at {at}, seed {seed})"));
-        }
-    }
-}
-
-#[test]
-fn a_full_disk_at_every_step_loses_no_acked_head() {
-    let calls = {
-        let (plan, world) = (Plan::none(), World::new());
-        script(&mut world.open(&plan).0);
-        plan.calls()
-    };
-    for full in 0..calls {
-        let world = World::new();
-        let plan = Plan::new(move |at, _| match at {
-            at if at == full => Verdict::Fail(DiskError::Full),
-            _ => Verdict::Do,
-        });
-        let opened = world.try_open(&plan);
-        let acked = opened.map(|(mut store, _)| script(&mut store)).unwrap_or_default();
-        check(&world, &acked, &format!("(full at {full})"));
-    }
-}
-
-#[test]
-fn a_full_disk_and_then_a_power_cut_lose_no_acked_head() {
-    let calls = {
-        let (plan, world) = (Plan::none(), World::new());
-        script(&mut world.open(&plan).0);
-        plan.calls()
-    };
-    for full in 0..calls {
-        let world = World::new();
-        let plan = Plan::new(move |at, _| match at {
-            at if at == full => Verdict::Fail(DiskError::Full),
-            at if at > full + 9 => Verdict::Fail(DiskError::Io(5)),
-            _ => Verdict::Do,
-        });
-        let opened = world.try_open(&plan);
-        let acked = opened.map(|(mut store, _)| script(&mut store)).unwrap_or_default();
-        let mut rng = rng(full);
-        world.0.power_cut(&mut rng);
-        world.1.power_cut(&mut rng);
-        check(&world, &acked, &format!("(full at {full}, and cut)"));
-    }
-}
-
-#[test]
-fn every_byte_of_a_ledger_that_changes_is_told_and_costs_one_record() {
-    let world = World::new();
-    let (mut store, _) = world.open(&Plan::none());
-    for number in 1..=4 {
-        put(&mut store, 0, number).unwrap();
-    }
-    drop(store);
-    let (ledger, length) = (world.ledger(), world.0.len(world.ledger()).unwrap());
-    for at in (0..length).step_by(29) {
-        let image = World(Arc::new(world.0.image()), Arc::new(world.1.image()));
-        image.0.flip_bit(ledger, at, 2);
-        let (mut store, report) = image.open(&Plan::none());
-        assert!(!report.ledger_damage.is_empty(), "byte {at}");
-        let left = numbers(&store, 0);
-        assert!(left.len() >= 3 && left.iter().all(|number| (1..=4).contains(number)), "byte {at}");
-        tidy_up(&mut store);
-        drop(store);
-        let (store, report) = image.open(&Plan::none());
-        assert_eq!((report.ledger_damage.len(), numbers(&store, 0)), (0, left), "byte {at}");
-    }
 }
 
 #[test]

@@ -133,6 +133,8 @@ impl Noticed {
             ReadOnly::Sync(_) => self.rare.count(Rare::ReadOnlySync),
             ReadOnly::Log(_) => self.rare.count(Rare::ReadOnlyWrite),
             ReadOnly::Catalogue(_) => self.rare.count(Rare::ReadOnlyCatalogue),
+            // No heads in these worlds.
+            ReadOnly::Ledger(_) => {}
         }
     }
 }

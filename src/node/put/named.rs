@@ -11,6 +11,7 @@ use crate::node::backup::{HeldByMesh, StoreSink, Wish, added, host};
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::report::Failure;
+use crate::node::repository::utc_offset_min;
 use crate::repo::catalog::{Entry, JobId, PutStarted, SnapshotDue};
 use crate::repo::engine::Engine;
 use crate::repo::frame::Kind;
@@ -199,7 +200,7 @@ fn seal(
     let snapshot = Snapshot {
         device,
         created_ns: due.began_ns,
-        utc_offset_min: 0,
+        utc_offset_min: utc_offset_min(due.began_ns),
         partial: due.partial,
         put: true,
         tree: built.root,

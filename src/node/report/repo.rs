@@ -29,13 +29,20 @@ pub struct BackupRequest {
     /// Labels of the snapshot.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Read and count, and send nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// `quloud backup --json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BackupDone {
-    /// The snapshot's id, 64 hexadecimal digits; its first eight name it as well.
+    /// The snapshot's id, 64 hexadecimal digits; its first eight name it as well. Empty where there
+    /// is none: see [`Self::dry_run`].
     pub snapshot: String,
+    /// Nothing was stored: the rest is what a backup would have come to.
+    #[serde(default)]
+    pub dry_run: bool,
     /// Regular files in it.
     pub files: u64,
     /// Of these, those that were taken from the snapshot before without reading them.

@@ -1,11 +1,13 @@
 //! Which heads there are, how far they can be trusted, and which one this device writes.
 
+use super::publish::node_at;
 use super::{Agreed, Breadth, DeviceView, State, keys, known_heads, payload_of, refresh};
 use crate::core::types::{DeviceId, NodeId};
 use crate::node::inner::Inner;
 use crate::node::report::{Failure, FailureKind, HeadReport};
 use crate::repo::catalog::{Device, Entry};
 use crate::repo::head::HeadPayload;
+use crate::repo::manifest::Hint;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,6 +99,9 @@ pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
     loop {
         let mut state = inner.repository.state.lock().await;
         let notes = refresh(&mut state, inner, Breadth::Everyone).await?;
+        state
+            .addresses(|node| !inner.shared.is_connected(node))
+            .for_each(|to| inner.net.add_address(to));
         let (heads, hints, is_whole) = (state.views(inner), state.hints(), !state.missing);
         drop(state);
         let is_sure = !heads.is_empty() && !heads.iter().any(|head| head.is_doubtful);
@@ -146,6 +151,19 @@ impl State {
         let named = checkpoints.flat_map(|checkpoint| checkpoint.hints.iter().map(|at| at.node));
         let mut seen = BTreeSet::new();
         served.chain(named).filter(|node| seen.insert(*node)).take(HINTS_MAX).collect()
+    }
+
+    /// Where checkpoints say that holders are, of those that are `wanted`. Whoever is there has to
+    /// prove to be the one.
+    fn addresses(&self, wanted: impl Fn(&NodeId) -> bool) -> impl Iterator<Item = String> {
+        let checkpoints = self.devices.values().filter_map(|of| of.view.checkpoint.as_ref());
+        let hints = checkpoints.flat_map(|checkpoint| &checkpoint.hints);
+        let wanted = hints.filter(move |hint| wanted(&hint.node)).take(HINTS_MAX);
+        let address = |hint: &Hint| {
+            let text = String::from_utf8(hint.address.clone()).ok()?;
+            (node_at(&text) == Some(hint.node)).then_some(text)
+        };
+        wanted.filter_map(address)
     }
 
     /// Heads that somebody writes, as far as anybody was heard to say.

@@ -351,3 +351,23 @@ async fn a_path_that_is_missing_makes_the_snapshot_partial() {
     assert!(done.fault_lines[0].starts_with(&gone.display().to_string()), "{done:?}");
     assert!(owner.handle().snapshots().await.unwrap().snapshots[0].partial);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_says_what_a_backup_will_store_and_stores_nothing() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    let dry = BackupRequest { dry_run: true, ..request(&path, 1, 60) };
+    let told = end(owner.handle().backup(dry.clone())).await.unwrap();
+    assert!(told.dry_run && told.snapshot.is_empty());
+    assert_eq!(
+        (holders[0].status_until(|_| true).await.store.unwrap().chunks, ids(&owner).await.len()),
+        (0, 0)
+    );
+    let done = backup(&owner, &path, 1).await;
+    let of = |done: &BackupDone| (done.files, done.bytes, done.new_bytes);
+    assert_eq!(of(&told), of(&done));
+    assert!(told.new_bytes > 3 << 20 && told.new_chunks > 3);
+    let told = end(owner.handle().backup(dry)).await.unwrap();
+    assert_eq!((told.new_bytes, told.new_chunks), (0, 0));
+    assert_eq!(ids(&owner).await.len(), 1);
+}

@@ -272,3 +272,23 @@ async fn words_that_lead_to_nothing_are_told_with_the_mesh() {
     assert_eq!(failure.kind, FailureKind::Usage, "{failure:?}");
     assert!(failure.hint.contains("quloud recover") && !target.exists(), "{failure:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_says_where_holders_are() {
+    let (mut owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    // Whom it met is written down when it stops.
+    owner.stop().await;
+    owner.start(None).await;
+    owner.status_until(|status| status.peers == 2).await;
+    let inner = std::sync::Arc::clone(&owner.handle().inner);
+    let hints = tokio::task::spawn_blocking(move || repository::hints(&inner)).await.unwrap();
+    let stranger = TestNode::started(9, None).await;
+    for hint in &hints {
+        let text = String::from_utf8(hint.address.clone()).unwrap();
+        assert!(hint.chunks > 3 && repository::node_at(&text) == Some(hint.node), "{text}");
+        stranger.handle().inner.net.add_address(text);
+    }
+    assert_eq!(hints.len(), holders.len());
+    stranger.status_until(|status| status.peers >= 2).await;
+}

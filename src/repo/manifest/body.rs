@@ -2,8 +2,8 @@
 //! written, and never believed.
 
 use super::{
-    Added, Body, Checkpoint, FORGETS_MAX, HINTS_MAX, Hint, KeyChange, KeyEvent, KnownDevice,
-    LIVE_MAX, ManifestFault, PruneIntent, RECORD_BYTES_MAX, ROOTS_BYTES_MAX,
+    ADDRESS_BYTES_MAX, Added, Body, Checkpoint, FORGETS_MAX, HINTS_MAX, Hint, KeyChange, KeyEvent,
+    KnownDevice, LIVE_MAX, ManifestFault, PruneIntent, ROOTS_BYTES_MAX,
 };
 use crate::core::types::{DeviceId, NodeId, SnapshotId};
 use crate::repo::fields::{put_path, put_text, take, take_bytes, take_path, take_text};
@@ -89,7 +89,7 @@ fn check(body: &Body) -> Outcome<()> {
                 && intents.len() <= DEVICES_MAX
                 && devices.len() <= DEVICES_MAX
                 && hints.len() <= HINTS_MAX
-                && hints.iter().all(|hint| hint.record.len() <= RECORD_BYTES_MAX);
+                && hints.iter().all(|hint| hint.address.len() <= ADDRESS_BYTES_MAX);
             ensure(within, ManifestFault::Count)?;
             let mut ids: Vec<SnapshotId> = live.iter().map(|added| added.id).collect();
             ids.sort_unstable();
@@ -221,11 +221,11 @@ fn put_checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) -> Outcome<()> {
         out.push(if *retired { RETIRED } else { 0 });
     }
     out.extend((checkpoint.hints.len() as u16).to_le_bytes());
-    for Hint { node, chunks, record } in &checkpoint.hints {
+    for Hint { node, chunks, address } in &checkpoint.hints {
         out.extend_from_slice(node.as_bytes());
         out.extend(chunks.to_le_bytes());
-        out.extend((record.len() as u16).to_le_bytes());
-        out.extend_from_slice(record);
+        out.extend((address.len() as u16).to_le_bytes());
+        out.extend_from_slice(address);
     }
     Ok(())
 }
@@ -266,8 +266,8 @@ fn take_hint(rest: &mut &[u8]) -> Option<Hint> {
     let node = NodeId::from_bytes(take(rest)?);
     let chunks = rest.try_get_u64_le().ok()?;
     let length = rest.try_get_u16_le().ok()?;
-    let record = take_bytes(rest, length.into())?.to_vec();
-    Some(Hint { node, chunks, record })
+    let address = take_bytes(rest, length.into())?.to_vec();
+    Some(Hint { node, chunks, address })
 }
 
 fn text(rest: &mut &[u8]) -> Option<Outcome<String>> {

@@ -36,7 +36,7 @@ fn checkpoint() -> Checkpoint {
         forgets: vec![id(1), id(2)],
         intents: vec![(PruneIntent { prune: [1; 16], grace_s: 900 }, 77)],
         devices: vec![known(0, false), known(4, true)],
-        hints: vec![Hint { node: NodeId::from_bytes([2; 32]), chunks: 3, record: vec![4; 512] }],
+        hints: vec![Hint { node: NodeId::from_bytes([2; 32]), chunks: 3, address: vec![4; 512] }],
     }
 }
 
@@ -117,7 +117,7 @@ fn lists_beyond_their_limits_are_refused() {
     assert_eq!(with(|c| c.forgets.reverse()), ManifestFault::Order);
     assert_eq!(with(|c| c.devices.reverse()), ManifestFault::Order);
     assert_eq!(with(|c| c.hints = vec![c.hints[0].clone(); 65]), ManifestFault::Count);
-    assert_eq!(with(|c| c.hints[0].record.push(0)), ManifestFault::Count);
+    assert_eq!(with(|c| c.hints[0].address.push(0)), ManifestFault::Count);
 }
 
 #[test]

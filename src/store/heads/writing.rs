@@ -264,17 +264,15 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         if is_stuck || !is_wanted {
             return;
         }
-        // What cannot be read is read once more, some time later, before it is given up.
-        let gives_up = self.keeping.stuck.is_some();
-        match self.rewrite_ledger(gives_up) {
+        match self.rewrite_ledger() {
             Ok(()) => (self.keeping.stuck, self.keeping.is_marred) = (None, false),
             Err(LogError::Broken(reason)) => self.read_only = Some(reason),
-            // Nothing is lost: the one before is as it was.
+            // Nothing is lost: the one before is as it was. What cannot be read may be one day.
             Err(LogError::Full | LogError::Io) => self.keeping.stuck = Some(length),
         }
     }
 
-    pub(in crate::store) fn rewrite_ledger(&mut self, gives_up: bool) -> Result<(), LogError> {
+    pub(in crate::store) fn rewrite_ledger(&mut self) -> Result<(), LogError> {
         let mut live: Vec<(ChunkId, Version, [u8; 32], Place)> = Vec::new();
         let heads = lock(&self.keeping.heads);
         for (id, head) in &heads.by_id {
@@ -291,8 +289,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                     moved.push((id, version));
                     Some(Ok(Item::Head(item)))
                 }
-                Err(error) if !gives_up => Some(Err(error)),
-                Ok(_) | Err(_) => {
+                Err(error) => Some(Err(error)),
+                Ok(_) => {
                     lost.push((id, version));
                     None
                 }

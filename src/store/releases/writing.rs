@@ -224,9 +224,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
         let empty = Releases { uptime, ..Releases::default() };
         let dropped = std::mem::replace(&mut *lock(&self.keeping.releases), empty);
-        let mut rewritten = self.rewrite_ledger(false);
+        let mut rewritten = self.rewrite_ledger();
         if matches!(rewritten, Err(LogError::Full)) && self.release_ballast() {
-            rewritten = self.rewrite_ledger(false);
+            rewritten = self.rewrite_ledger();
         }
         match rewritten {
             Ok(()) => {
@@ -238,7 +238,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 self.read_only = Some(match error {
                     LogError::Broken(reason) => reason,
                     LogError::Full => ReadOnly::Log(DiskError::Full),
-                    LogError::Io => ReadOnly::Log(DiskError::Io(0)),
+                    LogError::Io => ReadOnly::Ledger(DiskError::Io(0)),
                 });
                 report.read_only.clone_from(&self.read_only);
             }
