@@ -64,13 +64,13 @@ impl World<'_> {
             }
             Effect::ListChunks { ticket, account, after, limit } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                let ask = Ask::List { after, limit };
-                self.agenda.after(wait, Event::Account { node, life, ticket, account, ask });
+                let ask = Ask::List { ticket, account, after, limit };
+                self.agenda.after(wait, Event::Account { node, life, ask });
             }
             Effect::QueryChunks { ticket, account, ids } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                let ask = Ask::Query(ids);
-                self.agenda.after(wait, Event::Account { node, life, ticket, account, ask });
+                let ask = Ask::Query { ticket, account, ids };
+                self.agenda.after(wait, Event::Account { node, life, ask });
             }
             Effect::ReleaseChunks { ticket, undo, items } => {
                 let machine = self.nodes[node].machine.as_mut();

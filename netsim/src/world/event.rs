@@ -16,8 +16,8 @@ use std::time::Duration;
 /// What a store is asked about an account.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
-    List { after: ChunkId, limit: u32 },
-    Query(Vec<ChunkId>),
+    List { ticket: Ticket, account: Account, after: ChunkId, limit: u32 },
+    Query { ticket: Ticket, account: Account, ids: Vec<ChunkId> },
 }
 
 /// What is going to happen.
@@ -50,7 +50,7 @@ pub(crate) enum Event {
     /// A store reads a chunk; or of a head the newest record, and so many that it superseded.
     Read { node: Index, life: u64, ticket: Ticket, id: ChunkId, heads: Option<usize> },
     /// A store looks through what it keeps for an account.
-    Account { node: Index, life: u64, ticket: Ticket, account: Account, ask: Ask },
+    Account { node: Index, life: u64, ask: Ask },
     /// A role asked to be woken.
     Wake { node: Index, life: u64 },
     /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.

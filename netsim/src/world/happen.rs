@@ -72,8 +72,8 @@ impl World<'_> {
             Event::Read { node, life, ticket, id, heads } if self.is_alive(node, life) => {
                 self.read(node, ticket, id, heads);
             }
-            Event::Account { node, life, ticket, account, ask } if self.is_alive(node, life) => {
-                self.answer(node, ticket, &account, ask);
+            Event::Account { node, life, ask } if self.is_alive(node, life) => {
+                self.answer(node, ask)
             }
             Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
             Event::Later { node, life, to, message } if self.is_alive(node, life) => {

@@ -10,7 +10,7 @@ use crate::oracle::{Fact, Heard, Seen};
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::effect::{Input, StoreError};
-use quloud::core::types::{Account, ChunkId, Ticket};
+use quloud::core::types::{ChunkId, Ticket};
 use quloud::store::StoreOpenError;
 use rand::RngExt;
 use std::time::Duration;
@@ -190,15 +190,15 @@ impl World<'_> {
         self.feed(node, Role::Holder, input);
     }
 
-    pub(super) fn answer(&mut self, node: Index, ticket: Ticket, account: &Account, ask: Ask) {
+    pub(super) fn answer(&mut self, node: Index, ask: Ask) {
         let Some(machine) = &self.nodes[node].machine else { return };
         let input = match ask {
-            Ask::List { after, limit } => {
-                let result = machine.store.list(account, &after, limit as usize);
+            Ask::List { ticket, account, after, limit } => {
+                let result = machine.store.list(&account, &after, limit as usize);
                 Input::ChunksListed { ticket, result }
             }
-            Ask::Query(ids) => {
-                Input::ChunksQueried { ticket, result: machine.store.query(account, &ids) }
+            Ask::Query { ticket, account, ids } => {
+                Input::ChunksQueried { ticket, result: machine.store.query(&account, &ids) }
             }
         };
         self.feed(node, Role::Holder, input);
