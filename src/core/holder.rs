@@ -17,8 +17,8 @@
 //! It never dials anybody, and sends chunk bytes only to the authenticated peer of a stream whose
 //! proof verified. The caller feeds it [`Input`]s, drains its [`Effect`]s after each, completes
 //! every `FindChunks`, `WriteChunk`, `ReadChunk`, `WriteHead`, `ReadHeads`, `ListChunks`,
-//! `QueryChunks` and `ReleaseChunks` exactly once, and
-//! reports a peer up before it passes on what the peer says.
+//! `QueryChunks` and `ReleaseChunks` exactly once, and reports a peer up before it passes on what
+//! the peer says.
 
 mod accept;
 mod account;

@@ -22,7 +22,7 @@ use super::index::Catalogue;
 use super::ledger::format::{HEAD_ITEM_BYTES, HeadItem, Item};
 use super::ledger::{Ledger, Opened, Place, read_head};
 use super::reader::Reader;
-use super::releases::{Releases, SharedReleases};
+use super::releases::{self, Releases, SharedReleases};
 use crate::core::effect::{Deleted, Found, HeadWritten, Input, StoreError};
 use crate::core::types::{Account, ChunkId, Ticket};
 use crate::crypto::head::{HeadRecord, NUMBER_AHEAD_MAX};
@@ -460,7 +460,7 @@ impl<D: Disk> Keeping<D> {
 
     fn useful_bytes(&self) -> u64 {
         let heads = lock(&self.heads).versions.saturating_mul(RECORD_BYTES);
-        heads.saturating_add(super::releases::lock(&self.releases).bytes())
+        heads.saturating_add(releases::lock(&self.releases).bytes())
     }
 }
 

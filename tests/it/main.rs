@@ -19,7 +19,6 @@ mod store_heads;
 mod store_kill;
 mod store_ledger;
 mod store_model;
-mod store_page;
 mod store_power;
 mod store_powercut;
 mod store_releases;

@@ -10,6 +10,7 @@ use crate::store::index::{Catalogue, Change};
 use crate::store::ledger::format::{HeadItem, Item};
 use crate::store::ledger::{Place, read_head};
 use crate::store::log::LogError;
+use crate::store::releases;
 use crate::store::writer::{ReadOnly, Writer};
 use std::sync::Arc;
 
@@ -296,9 +297,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 }
             }
         });
-        let releases = super::super::releases::lock(&self.keeping.releases).items();
-        let releases = releases.into_iter().map(|release| Ok(Item::Release(release)));
-        let mut items = std::iter::once(Ok(uptime)).chain(records).chain(releases);
+        let pending = releases::lock(&self.keeping.releases).items();
+        let pending = pending.into_iter().map(|release| Ok(Item::Release(release)));
+        let mut items = std::iter::once(Ok(uptime)).chain(records).chain(pending);
         let rewritten = self.keeping.ledger.rewrite(&mut items);
         drop(items);
         let rewritten = rewritten?;

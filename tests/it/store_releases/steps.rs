@@ -89,7 +89,7 @@ fn script(store: &mut Store) -> Said {
     said.write(store, &[4, 8], 40);
     said.release(store, true, &[2]);
     said.release(store, false, &[8]);
-    said.pass(store, 600);
+    said.pass(store, 599);
     said
 }
 
