@@ -78,7 +78,9 @@ fn write(store: &mut Store, chunk: StoredChunk) -> Result<Written, StoreError> {
 }
 
 fn put(store: &mut Store, numbers: impl IntoIterator<Item = u64>) {
-    numbers.into_iter().for_each(|number| drop(write(store, chunk(number, LENGTH)).unwrap()));
+    for number in numbers {
+        write(store, chunk(number, LENGTH)).unwrap();
+    }
 }
 
 fn request(undo: bool, items: &[(u64, LeaseNonce)]) -> Request {

@@ -37,8 +37,8 @@ impl Mesh {
                 }
             }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(&event),
-            // Nothing is read, deleted or let go here, nobody has heads, and what is turned down costs
-            // nothing more.
+            // Nothing is read, deleted or let go here, nobody has heads, and what is turned down
+            // costs nothing more.
             Effect::ReadChunk { .. }
             | Effect::DeleteChunk { .. }
             | Effect::ListChunks { .. }

@@ -298,7 +298,6 @@ fn is_fault(event: &Event) -> bool {
         | Event::Scrub { .. }
         | Event::Find { .. }
         | Event::Read { .. }
-        | Event::Account { .. }
         | Event::Wake { .. }
         | Event::Start { .. }
         | Event::Resume { .. }

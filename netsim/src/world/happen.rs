@@ -37,7 +37,6 @@ impl World<'_> {
             | Event::Expire { node, .. }
             | Event::Find { node, .. }
             | Event::Read { node, .. }
-            | Event::Account { node, .. }
             | Event::Wake { node, .. }
             | Event::Later { node, .. }
             | Event::Publish { node, .. }
@@ -69,11 +68,8 @@ impl World<'_> {
             Event::Find { node, life, ticket, ids, heard } if self.is_alive(node, life) => {
                 self.find(node, ticket, &ids, heard);
             }
-            Event::Read { node, life, ticket, id, heads } if self.is_alive(node, life) => {
-                self.read(node, ticket, id, heads);
-            }
-            Event::Account { node, life, ask } if self.is_alive(node, life) => {
-                self.answer(node, ask)
+            Event::Read { node, life, ticket, what } if self.is_alive(node, life) => {
+                self.read(node, ticket, what);
             }
             Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
             Event::Later { node, life, to, message } if self.is_alive(node, life) => {

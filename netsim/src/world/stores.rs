@@ -1,7 +1,7 @@
 //! What the nodes' stores do, each in its own time: groups, what is tidied between them, look-ups,
 //! pages and reads; and what a store still has when its node starts.
 
-use super::event::Ask;
+use super::event::Wanted;
 use super::{Event, World};
 use crate::chance::between;
 use crate::node::store::{Change, Next, Scrubbed, Store};
@@ -170,12 +170,24 @@ impl World<'_> {
         self.hearing = None;
     }
 
-    pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId, heads: Option<usize>) {
+    pub(super) fn read(&mut self, node: Index, ticket: Ticket, what: Wanted) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
-        if let Some(superseded) = heads {
-            let result = machine.store.read_heads(&id, superseded);
-            return self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
-        }
+        let store = &machine.store;
+        let id = match what {
+            Wanted::Chunk(id) => id,
+            Wanted::Heads(id, superseded) => {
+                let result = store.read_heads(&id, superseded);
+                return self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
+            }
+            Wanted::List(account, after, limit) => {
+                let result = store.list(&account, &after, limit as usize);
+                return self.feed(node, Role::Holder, Input::ChunksListed { ticket, result });
+            }
+            Wanted::Query(account, ids) => {
+                let result = store.query(&account, &ids);
+                return self.feed(node, Role::Holder, Input::ChunksQueried { ticket, result });
+            }
+        };
         let (input, begins) = machine.store.read(ticket, &id);
         self.commit_later(node, begins);
         if let Input::ChunkRead { result, .. } = &input {
@@ -187,20 +199,6 @@ impl World<'_> {
             };
             seen.into_iter().for_each(|seen| self.see(&Fact::Looked { node, id, seen }));
         }
-        self.feed(node, Role::Holder, input);
-    }
-
-    pub(super) fn answer(&mut self, node: Index, ask: Ask) {
-        let Some(machine) = &self.nodes[node].machine else { return };
-        let input = match ask {
-            Ask::List { ticket, account, after, limit } => {
-                let result = machine.store.list(&account, &after, limit as usize);
-                Input::ChunksListed { ticket, result }
-            }
-            Ask::Query { ticket, account, ids } => {
-                Input::ChunksQueried { ticket, result: machine.store.query(&account, &ids) }
-            }
-        };
         self.feed(node, Role::Holder, input);
     }
 
