@@ -79,7 +79,7 @@ enum Query {
     Find(Ticket, Vec<ChunkId>),
     Heads(Ticket, ChunkId, usize),
     List(Ticket, Account, ChunkId, u32),
-    Query(Ticket, Account, Vec<ChunkId>),
+    States(Ticket, Account, Vec<ChunkId>),
 }
 
 impl ChunkStore {
@@ -245,7 +245,7 @@ impl ChunkStore {
         account: Account,
         ids: Vec<ChunkId>,
     ) -> Result<(), StoreError> {
-        submit(self.reads.as_ref(), Query::Query(ticket, account, ids))
+        submit(self.reads.as_ref(), Query::States(ticket, account, ids))
     }
 
     /// Reads the newest record of a head, and so many that it superseded; answered by
@@ -433,7 +433,7 @@ fn serve<D: Disk, C: Catalogue>(
                 let result = reader.list(&account, &after, limit);
                 (shared.completions)(Input::ChunksListed { ticket, result });
             }
-            Ok(Query::Query(ticket, account, ids)) => {
+            Ok(Query::States(ticket, account, ids)) => {
                 let result = reader.query(&account, &ids);
                 (shared.completions)(Input::ChunksQueried { ticket, result });
             }

@@ -55,7 +55,10 @@ impl Fixture {
     }
 }
 
-fn handed(effects: &[Effect]) -> Option<(Ticket, bool, Vec<(ChunkId, LeaseNonce)>)> {
+/// What the store is given: its ticket, whether it is taken back, and what.
+type Handed = (Ticket, bool, Vec<(ChunkId, LeaseNonce)>);
+
+fn handed(effects: &[Effect]) -> Option<Handed> {
     match effects {
         [Effect::ReleaseChunks { ticket, undo, items }] => Some((*ticket, *undo, items.clone())),
         _ => None,
