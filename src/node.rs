@@ -265,6 +265,10 @@ fn tell_of(report: &OpenReport) {
     if !report.ledger_damage.is_empty() {
         tracing::error!(damage = ?report.ledger_damage, "the store's ledger is damaged");
     }
+    if report.releases_dropped > 0 {
+        let dropped = report.releases_dropped;
+        tracing::warn!(dropped, "chunks that were let go are kept: their releases are in doubt");
+    }
     if report.quarantined > 0 || !report.damage.is_empty() {
         tracing::error!(report.quarantined, damage = ?report.damage, "the store is damaged");
     }
@@ -366,6 +370,7 @@ fn holder_role(
         site: config.site.clone(),
         operator: config.operator.clone(),
         used_by_account: store.usage(),
+        epoch: store.epoch(),
     })
 }
 

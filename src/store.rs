@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <dir>/segments/   append-only files of 256 MiB: chunks, tombstones, an index at the end;
-//!                   beside them the ledger, a small file for records of heads
+//!                   beside them the ledger, a small file for records of heads and releases
 //! <dir>/index/      the catalogue (sled); can be made anew from the segments at any time
 //! <dir>/ballast     space set aside for a disk that others fill up
 //! <dir>/lock        held while the store is open
@@ -21,6 +21,8 @@
 //! | [`writer`] | the order of write, sync, catalogue and answer |
 //! | `tidy`, `compact`, `state` | giving space back, and the bound on what is not given back |
 //! | `ledger`, [`heads`] | the small file beside the segments, and the records of heads in it |
+//! | [`releases`] | chunks that were let go: their delay, and their end |
+//! | `accounts` | which chunks each account has |
 //! | [`recovery`] | opening: replays, rebuilds, torn tails, rot |
 //! | [`reader`] | reads that are verified against the id |
 //! | [`scrub`] | reading everything in turn, so that rot is found |
@@ -29,6 +31,7 @@
 //! | [`bounds`] | how much may wait |
 //! | `thread` | [`ChunkStore`], the handle (feature `node`) |
 
+mod accounts;
 pub mod bounds;
 mod compact;
 pub mod disk;
@@ -40,6 +43,7 @@ pub mod memory;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod releases;
 mod scan;
 pub mod scrub;
 mod state;

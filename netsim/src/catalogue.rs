@@ -117,7 +117,7 @@ impl SimCatalogue {
     fn lose_all(&self, first: u8) -> bool {
         let mut gone = Vec::new();
         let lost = |key: &[u8]| Change { key: key.to_vec(), value: None };
-        let scanned = self.inner.scan(first, &mut |key, _| gone.push(lost(key)));
+        let scanned = self.inner.scan(&[first], &mut |key, _| gone.push(lost(key)));
         scanned.is_ok() && !gone.is_empty() && self.inner.apply(&gone).is_ok()
     }
 
@@ -152,9 +152,13 @@ impl Catalogue for SimCatalogue {
         self.inner.flush()
     }
 
-    fn scan(&self, first: u8, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CatalogueError> {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), CatalogueError> {
         self.works()?;
-        self.inner.scan(first, visit)
+        self.inner.scan(prefix, visit)
     }
 
     fn clear(&self) -> Result<(), CatalogueError> {

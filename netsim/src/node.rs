@@ -225,6 +225,7 @@ impl Node {
             site: String::new(),
             operator: String::new(),
             used_by_account: store.usage(),
+            epoch: report.epoch,
         });
         let clock = Clock::new(now, self.place.clock);
         let shows = clock.read(now);

@@ -6,6 +6,7 @@
 //! role.next_timeout() -> Option<Time>         when to feed Input::Tick
 //! ```
 
+pub use super::message::{ChunkState, ListedChunk};
 use super::message::{Message, StreamMessage, TopicMessage};
 use super::owner::{OwnerCommand, OwnerEvent};
 use super::topic::Topic;
@@ -83,6 +84,31 @@ pub enum Input {
     },
     /// Records of heads were superseded long enough and are gone: so much less each account has.
     HeadsDropped(Vec<Deleted>),
+    /// [`Effect::ListChunks`] is done: ids ascending, and whether there are more behind the last.
+    ChunksListed {
+        /// Of the effect.
+        ticket: Ticket,
+        /// Not empty where there are more.
+        result: Result<(Vec<ListedChunk>, bool), StoreError>,
+    },
+    /// [`Effect::QueryChunks`] is done.
+    ChunksQueried {
+        /// Of the effect.
+        ticket: Ticket,
+        /// In the order of the ids; with a lease nonce of zeros where nothing is held.
+        result: Result<Vec<(ChunkState, LeaseNonce)>, StoreError>,
+    },
+    /// [`Effect::ReleaseChunks`] is done.
+    ChunksReleased {
+        /// Of the effect.
+        ticket: Ticket,
+        /// How it is now with each item, in their order, once that is durable. On an error nothing
+        /// of it was done.
+        result: Result<Vec<ChunkState>, StoreError>,
+    },
+    /// Chunks that were released long enough are destroyed: so much less each account has. No
+    /// effect asked for it just now.
+    ChunksDestroyed(Vec<(ChunkId, Deleted)>),
     /// How long the store was in use over all its lives, in seconds, to about ten minutes.
     Uptime(u64),
 }
@@ -122,6 +148,9 @@ pub enum Found {
         /// counts as held, so that it is taken again when it is offered; but its bytes may still
         /// be whole, and whoever asks for it is not turned away before they were read.
         sound: bool,
+        /// It was let go and waits out its delay: it does not count as held, and is still handed
+        /// out to whoever proves a right to it.
+        released: bool,
     },
     /// A head. It never counts as held: whoever asks may have a newer one.
     Head {
@@ -148,9 +177,11 @@ pub struct Space {
 /// What a durable write came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// The lease's name: the same as before where the chunk was held already.
+    /// The lease's name: the same as before where the chunk was held already; a new one where it
+    /// had been released.
     pub lease: LeaseNonce,
-    /// What the store promises: the terms of the first write where the chunk was held already.
+    /// What the store promises: the terms of the first write where the chunk was held already. A
+    /// release delay that was promised once for a record that is replaced does not shrink.
     pub terms: LeaseTerms,
     /// Of the store.
     pub epoch: StoreEpoch,
@@ -272,7 +303,7 @@ pub enum Effect {
     FindChunks {
         /// Comes back with the completion.
         ticket: Ticket,
-        /// At most 64.
+        /// At most 256: what one [`Release`](super::message::Release) may name.
         ids: Vec<ChunkId>,
     },
     /// Make this chunk durable. Completed only when it is.
@@ -295,6 +326,38 @@ pub enum Effect {
         ticket: Ticket,
         /// The chunk.
         id: ChunkId,
+    },
+    /// List what is kept for an account. Completed by [`Input::ChunksListed`].
+    ListChunks {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Whose chunks.
+        account: Account,
+        /// Only ids above this one.
+        after: ChunkId,
+        /// At most so many, 1 to 4,096.
+        limit: u32,
+    },
+    /// Look up how it is with chunks of an account; one of another account is not held. Completed
+    /// by [`Input::ChunksQueried`].
+    QueryChunks {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Whose chunks.
+        account: Account,
+        /// 1 to 4,096.
+        ids: Vec<ChunkId>,
+    },
+    /// Let chunks go, or take that back; whoever asks for it has shown that it may. Completed by
+    /// [`Input::ChunksReleased`].
+    ReleaseChunks {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Takes a release back.
+        undo: bool,
+        /// 1 to 256, each with the lease that is meant: where it is not the one held, nothing
+        /// changes.
+        items: Vec<(ChunkId, LeaseNonce)>,
     },
     /// Make this record of a head durable, where it is the newest. Completed by
     /// [`Input::HeadsWritten`].

@@ -10,18 +10,23 @@
 //! stream StoreHead ─▶ bounds, room, signature, proof ─▶ WriteHead       (heads)
 //!                                HeadsWritten(Ok) ─▶ signed StoreAck
 //! stream HeadGet ──▶ FindChunks, proof ─▶ ReadHeads ─▶ HeadData
+//! stream AccountRequest ─▶ MAC ─▶ ListChunks / QueryChunks ─▶ AccountAnswer    (account)
+//! stream Release ─▶ FindChunks, proofs ─▶ ReleaseChunks ─▶ ReleaseAnswer       (release)
 //! ```
 //!
 //! It never dials anybody, and sends chunk bytes only to the authenticated peer of a stream whose
 //! proof verified. The caller feeds it [`Input`]s, drains its [`Effect`]s after each, completes
-//! every `FindChunks`, `WriteChunk`, `ReadChunk`, `WriteHead` and `ReadHeads` exactly once, and
-//! reports a peer up before it passes on what the peer says.
+//! every `FindChunks`, `WriteChunk`, `ReadChunk`, `WriteHead`, `ReadHeads`, `ListChunks`,
+//! `QueryChunks` and `ReleaseChunks` exactly once, and reports a peer up before it passes on what
+//! the peer says.
 
 mod accept;
+mod account;
 mod admission;
 mod bounds;
 mod heads;
 mod limits;
+mod release;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -37,19 +42,23 @@ use super::message::{
 };
 use super::shard::Sharding;
 use super::topic::Topic;
-use super::types::{Account, AnswerTag, ChunkId, MeshId, NodeId, RequestDigest, Ticket, Time};
+use super::types::{
+    Account, AnswerTag, ChunkId, MeshId, NodeId, RequestDigest, StoreEpoch, Ticket, Time,
+};
 use crate::crypto::header::Header;
 use crate::crypto::keys::NodeKeys;
 use crate::crypto::ownership::Operation;
 use crate::crypto::{seal, sha256};
 use crate::planted::{self, Bug};
 use accept::Writing;
+use account::Question;
 use admission::Admission;
 use bounds::{Bucket, Budget, Rates, Seen};
 use bytes::Bytes;
 use heads::HeadWriting;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use release::Releasing;
 use serve::Reads;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -73,6 +82,8 @@ pub struct HolderConfig {
     pub operator: String,
     /// Bytes on disk by account, as the store's catalogue has them at the start.
     pub used_by_account: BTreeMap<Account, u64>,
+    /// Names the store that this role answers for.
+    pub epoch: StoreEpoch,
 }
 
 /// How full the role's tables are: for metrics, and for tests of the bounds.
@@ -90,6 +101,8 @@ pub struct HolderLoad {
     pub topic_work: u64,
     /// Stream messages that wait for a look-up.
     pub stream_work: u64,
+    /// Questions about accounts and releases that are not answered yet.
+    pub account_work: u64,
     /// Topic requests and proofs remembered.
     pub seen: usize,
     /// Accounts known or with chunks on their way.
@@ -123,6 +136,11 @@ pub struct HolderRole {
     reads: Reads,
     /// Heads that are being read: for whom, and its number. Each counts as stream work.
     head_reads: BTreeMap<Ticket, (NodeId, u64)>,
+    epoch: StoreEpoch,
+    /// Counts from a question's or release's arrival to its answer, in messages.
+    account_work: Budget,
+    questions: BTreeMap<Ticket, Question>,
+    releasing: BTreeMap<Ticket, Releasing>,
     effects: VecDeque<Effect>,
     next: u64,
 }
@@ -135,6 +153,7 @@ struct RateTables {
     direct: Rates,
     unproven: Rates,
     put_off: Rates,
+    questions: Rates,
 }
 
 /// Topic work that waits for its jitter. `from` is the forwarder, whose budget it counts against.
@@ -176,6 +195,10 @@ enum Lookup {
         from: NodeId,
         get: super::message::HeadGet,
     },
+    Release {
+        from: NodeId,
+        release: super::message::Release,
+    },
 }
 
 impl HolderRole {
@@ -199,6 +222,7 @@ impl HolderRole {
             direct: Rates::new(limits.direct_requests_per_peer, sources_max),
             unproven: Rates::new(limits.unproven_per_peer, sources_max),
             put_off: Rates::new(limits.put_off_per_peer, sources_max),
+            questions: Rates::new(limits.questions_per_peer, sources_max),
         };
         Self {
             hello,
@@ -219,6 +243,10 @@ impl HolderRole {
             head_writing: BTreeMap::new(),
             reads: Reads::new(&limits),
             head_reads: BTreeMap::new(),
+            epoch: config.epoch,
+            account_work: Budget::new(limits.account_work_per_peer, limits.account_work),
+            questions: BTreeMap::new(),
+            releasing: BTreeMap::new(),
             effects: VecDeque::new(),
             next: 0,
             keys,
@@ -242,8 +270,14 @@ impl HolderRole {
             Input::ChunkDeleted { result: Ok(deleted), .. } => self.admission.free(&deleted),
             Input::HeadsWritten(results) => self.on_heads_written(results),
             Input::HeadsRead { ticket, result } => self.on_heads_read(ticket, result),
+            Input::ChunksListed { ticket, result } => self.on_chunks_listed(ticket, result),
+            Input::ChunksQueried { ticket, result } => self.on_chunks_queried(ticket, result),
+            Input::ChunksReleased { ticket, result } => self.on_chunks_released(ticket, result),
             Input::HeadsDropped(dropped) => {
                 dropped.iter().for_each(|dropped| self.admission.free(dropped));
+            }
+            Input::ChunksDestroyed(gone) => {
+                gone.iter().for_each(|(_, gone)| self.admission.free(gone));
             }
             Input::Command(_)
             | Input::PeerSubscribed(_)
@@ -271,6 +305,7 @@ impl HolderRole {
             queued_reads: self.reads.queued(),
             topic_work: self.topic_work.total(),
             stream_work: self.stream_work.total(),
+            account_work: self.account_work.total(),
             seen: self.requests_seen.len() + self.proofs_seen.len(),
             accounts: self.admission.accounts(),
         }
@@ -328,6 +363,8 @@ impl HolderRole {
                 | StreamMessage::Retrieve(_)
                 | StreamMessage::StoreHead(_)
                 | StreamMessage::HeadGet(_)
+                | StreamMessage::AccountRequest(_)
+                | StreamMessage::Release(_)
         );
         if ours && !self.peers.contains(&from) {
             self.reject(from, Reject::TableFull);
@@ -339,6 +376,8 @@ impl HolderRole {
             StreamMessage::Retrieve(retrieve) => self.on_retrieve(now, from, retrieve),
             StreamMessage::StoreHead(head) => self.on_store_head(now, from, head),
             StreamMessage::HeadGet(get) => self.on_head_get(now, from, get),
+            StreamMessage::AccountRequest(asked) => self.on_account_request(now, from, asked),
+            StreamMessage::Release(release) => self.on_release(now, from, release),
             // The network's, or the owner role's.
             StreamMessage::Hello(_)
             | StreamMessage::StoreClaim(_)
@@ -349,9 +388,6 @@ impl HolderRole {
             | StreamMessage::HeadData(_)
             | StreamMessage::AccountAnswer(_)
             | StreamMessage::ReleaseAnswer(_) => {}
-            StreamMessage::AccountRequest(_) | StreamMessage::Release(_) => {
-                self.reject(from, Reject::Malformed)
-            }
         }
     }
 
@@ -378,12 +414,15 @@ impl HolderRole {
 
     fn on_chunks_found(&mut self, now: Time, ticket: Ticket, found: Vec<Option<Found>>) {
         let lookup = self.lookups.remove(&ticket);
-        // What is damaged is wanted anew, and given to whoever asks as long as its bytes are whole.
+        // What is damaged or let go is wanted anew, and given to whoever asks as long as its bytes
+        // are there.
         let serves =
             matches!(lookup, Some(Lookup::TopicRetrieve { .. } | Lookup::StreamRetrieve { .. }))
                 && !planted::is_on(Bug::HideDamaged);
         let header = |one: &Option<Found>| match one {
-            Some(Found::Chunk { header, sound }) => (*sound || serves).then_some(*header),
+            Some(Found::Chunk { header, sound, released }) => {
+                (*sound && !released || serves).then_some(*header)
+            }
             // Never as held: there may be a newer one.
             Some(Found::Head { .. }) | None => None,
         };
@@ -392,6 +431,7 @@ impl HolderRole {
         match lookup {
             None => {}
             Some(Lookup::Head { from, get }) => self.on_head_found(from, &get, &all),
+            Some(Lookup::Release { from, release }) => self.on_release_found(from, &release, &all),
             Some(Lookup::TopicClaim { from, request }) => {
                 self.topic_work.give_back(from, 1);
                 self.answer_with_claim(now, from, &request, &found);

@@ -216,6 +216,10 @@ impl OwnerRole {
             | Input::HeadsWritten(_)
             | Input::HeadsRead { .. }
             | Input::HeadsDropped(_)
+            | Input::ChunksListed { .. }
+            | Input::ChunksQueried { .. }
+            | Input::ChunksReleased { .. }
+            | Input::ChunksDestroyed(_)
             | Input::Uptime(_) => {}
         }
         while let Some(wake) = self.shared.timers.due(now) {

@@ -302,6 +302,21 @@ impl Drive {
                     self.refused(Input::HeadsRead { ticket, result: Err(error) });
                 }
             }
+            Effect::ListChunks { ticket, account, after, limit } => {
+                if let Err(error) = self.store.list(ticket, account, after, limit) {
+                    self.refused(Input::ChunksListed { ticket, result: Err(error) });
+                }
+            }
+            Effect::QueryChunks { ticket, account, ids } => {
+                if let Err(error) = self.store.query(ticket, account, ids) {
+                    self.refused(Input::ChunksQueried { ticket, result: Err(error) });
+                }
+            }
+            Effect::ReleaseChunks { ticket, undo, items } => {
+                if let Err(error) = self.store.release(ticket, undo, items) {
+                    self.refused(Input::ChunksReleased { ticket, result: Err(error) });
+                }
+            }
             Effect::Report(Event::Owner(event)) => self.on_owner_event(event).await,
             Effect::Report(Event::Rejected { from, reason }) => self.shared.rejected(from, reason),
         }

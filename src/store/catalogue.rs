@@ -126,9 +126,13 @@ impl Catalogue for SledCatalogue {
         self.file.sync_all().map_err(failed)
     }
 
-    fn scan(&self, first: u8, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CatalogueError> {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), CatalogueError> {
         guarded(|| {
-            for pair in self.db.scan_prefix([first]) {
+            for pair in self.db.scan_prefix(prefix) {
                 let (key, value) = pair?;
                 visit(&key, &value);
             }

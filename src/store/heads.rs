@@ -20,8 +20,9 @@ mod writing;
 use super::disk::{Disk, DiskError};
 use super::index::Catalogue;
 use super::ledger::format::{HEAD_ITEM_BYTES, HeadItem, Item};
-use super::ledger::{Ledger, Place, read_head};
+use super::ledger::{Ledger, Opened, Place, read_head};
 use super::reader::Reader;
+use super::releases::{self, Releases, SharedReleases};
 use crate::core::effect::{Deleted, Found, HeadWritten, Input, StoreError};
 use crate::core::types::{Account, ChunkId, Ticket};
 use crate::crypto::head::{HeadRecord, NUMBER_AHEAD_MAX};
@@ -354,7 +355,7 @@ pub(super) struct HeadGroup {
     results: Vec<(Ticket, Result<HeadWritten, StoreError>)>,
     /// What the ledger is to get.
     items: Vec<Item>,
-    /// The record of each item; of the uptime there is none.
+    /// The record of each item; of the uptime and of releases there is none.
     staged: Vec<Option<(ChunkId, Version)>>,
     /// What was new among them.
     added: Vec<(ChunkId, Version)>,
@@ -367,6 +368,17 @@ pub(super) struct HeadGroup {
 }
 
 impl HeadGroup {
+    /// One more item for the ledger that is no record.
+    pub(super) fn push(&mut self, item: Item) {
+        self.items.push(item);
+        self.staged.push(None);
+    }
+
+    /// What the uptime is with this group, where time passed.
+    pub(super) fn uptime(&self) -> Option<u64> {
+        self.uptime
+    }
+
     /// Whether the ledger has something of this group.
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
@@ -380,14 +392,20 @@ impl HeadGroup {
     }
 }
 
-/// What the writer has of the heads.
+/// What the writer has of the heads, and of what else stands in the ledger.
 pub(crate) struct Keeping<D> {
     pub(super) ledger: Ledger<D>,
     pub(super) heads: SharedHeads,
+    pub(super) releases: SharedReleases,
     /// How long the store was in use, in seconds: never more than it was.
     pub(super) uptime: u64,
     /// The ledger is to be written anew, whatever its length.
     pub(super) is_marred: bool,
+    /// A tail of it was cut off when it was opened.
+    pub(super) is_torn: bool,
+    /// The uptime at which something that is due could not be destroyed: not again before that goes
+    /// on.
+    pub(super) paused_at: Option<u64>,
     /// Its length when writing it anew failed: not again before it is an eighth longer.
     pub(super) stuck: Option<u64>,
     /// What accounts have less since the last group: records that were damaged.
@@ -398,6 +416,7 @@ pub(crate) struct Keeping<D> {
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     heads: Heads,
+    releases: Releases,
     uptime: u64,
 }
 
@@ -406,6 +425,8 @@ impl Reading {
     pub(super) fn take(&mut self, place: Place, item: &Item) {
         match item {
             Item::Uptime(seconds) => self.uptime = self.uptime.max(*seconds),
+            Item::Release(release) => self.releases.take(release),
+            Item::Ended(id, lease) => self.releases.end(id, lease),
             Item::Head(HeadItem { account, stored_at, copy, record, .. }) => {
                 self.uptime = self.uptime.max(*stored_at);
                 let Place { generation, offset } = place;
@@ -424,10 +445,19 @@ impl Reading {
 }
 
 impl<D: Disk> Keeping<D> {
-    pub(super) fn new(ledger: Ledger<D>, read: Reading, is_marred: bool) -> Self {
-        let Reading { heads, uptime } = read;
-        let (heads, lost) = (Arc::new(Mutex::new(heads)), Vec::new());
-        Self { ledger, heads, uptime, is_marred, stuck: None, lost }
+    pub(super) fn new(ledger: Ledger<D>, read: Reading, opened: &Opened) -> Self {
+        let Reading { heads, releases, uptime } = read;
+        Self {
+            ledger,
+            heads: Arc::new(Mutex::new(heads)),
+            releases: Arc::new(Mutex::new(releases)),
+            uptime,
+            is_marred: opened.is_marred,
+            is_torn: opened.cut_bytes > 0,
+            paused_at: None,
+            stuck: None,
+            lost: Vec::new(),
+        }
     }
 
     /// Bytes of each account, as they count.
@@ -438,7 +468,8 @@ impl<D: Disk> Keeping<D> {
     }
 
     fn useful_bytes(&self) -> u64 {
-        lock(&self.heads).versions.saturating_mul(RECORD_BYTES)
+        let heads = lock(&self.heads).versions.saturating_mul(RECORD_BYTES);
+        heads.saturating_add(releases::lock(&self.releases).bytes())
     }
 }
 

@@ -68,11 +68,15 @@ pub trait Catalogue {
     /// [`CatalogueError`]; a second call proves nothing.
     fn flush(&self) -> Result<(), CatalogueError>;
 
-    /// Visits all pairs whose key begins with `first`, in the order of the keys.
+    /// Visits all pairs whose key begins with `prefix`, in the order of the keys.
     ///
     /// # Errors
     /// [`CatalogueError`].
-    fn scan(&self, first: u8, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CatalogueError>;
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), CatalogueError>;
 
     /// Removes everything.
     ///
@@ -164,9 +168,9 @@ impl Entry {
     }
 
     /// What a look-up tells.
-    pub fn found(&self) -> Option<Found> {
+    pub fn found(&self, released: bool) -> Option<Found> {
         let header = Header::decode(&self.header).ok()?;
-        Some(Found::Chunk { header, sound: self.condition == Condition::Sound })
+        Some(Found::Chunk { header, sound: self.condition == Condition::Sound, released })
     }
 
     /// This entry's share of [`Position::fingerprint`].
@@ -382,7 +386,7 @@ impl<C: Catalogue> Index<C> {
     pub(crate) fn is_empty(&self) -> Result<bool, CatalogueError> {
         let mut empty = true;
         for first in [CHUNK].into_iter().chain(Note::ALL.map(Note::code)) {
-            self.map.scan(first, &mut |_, _| empty = false)?;
+            self.map.scan(&[first], &mut |_, _| empty = false)?;
         }
         Ok(empty)
     }
@@ -391,8 +395,19 @@ impl<C: Catalogue> Index<C> {
         &self,
         visit: &mut dyn FnMut(ChunkId, Entry),
     ) -> Result<(), CatalogueError> {
+        self.for_chunks_below(&[], visit)
+    }
+
+    /// Visits the chunks whose ids begin with `prefix`, in the order of their ids.
+    pub(crate) fn for_chunks_below(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(ChunkId, Entry),
+    ) -> Result<(), CatalogueError> {
         let mut malformed = false;
-        self.map.scan(CHUNK, &mut |key, value| {
+        let mut below = Vec::with_capacity(33);
+        below.put(&[CHUNK]).put(prefix);
+        self.map.scan(&below, &mut |key, value| {
             let id = key.get(1..).and_then(ChunkId::from_slice);
             match (id, self.open(value)) {
                 (Some(id), Some(entry)) => visit(id, entry),
@@ -409,7 +424,7 @@ impl<C: Catalogue> Index<C> {
         visit: &mut dyn FnMut(u64, u64, u64),
     ) -> Result<(), CatalogueError> {
         let mut malformed = false;
-        self.map.scan(note.code(), &mut |key, value| {
+        self.map.scan(&[note.code()], &mut |key, value| {
             let (mut fields, mut value) = (Fields(key.get(1..).unwrap_or_default()), Fields(value));
             match (fields.take(), fields.take(), value.u64()) {
                 (Some(segment), Some(target), Some(count)) if fields.0.is_empty() => {

@@ -23,7 +23,7 @@ use super::writer::ReadOnly;
 use crate::core::types::StoreEpoch;
 use crate::crypto::keys::WrapKey;
 use format::{HEAD_ITEM_BYTES, HEADER_BYTES, HeadItem, Header, ITEM_BYTES_MAX, Item};
-use format::{item_box, item_bytes};
+use format::{LEDGER_VERSION, item_box, item_bytes};
 use std::sync::Arc;
 
 /// How much is read or written at once.
@@ -51,6 +51,9 @@ struct Active {
     synced: u64,
     /// Its name is durable.
     named: bool,
+    /// A failed write was cut off, which is not durable: nothing of it may come back later.
+    cut: bool,
+    version: u8,
 }
 
 /// What opening a ledger showed.
@@ -139,8 +142,9 @@ impl<D: Disk> Ledger<D> {
         let mut opened = Opened::default();
         let Choice { chosen, spared, unread } = ledger.choose(&numbers, named)?;
         opened.read_only = unread.map(ReadOnly::Ledger);
-        if let Some((_, length)) = durable.filter(|(named, _)| chosen.is_none_or(|it| it < *named))
-        {
+        let is_lost =
+            |(named, _): &Durable| unread.is_none() && chosen.is_none_or(|it| it < *named);
+        if let Some((_, length)) = durable.filter(is_lost) {
             (opened.damage, opened.is_marred) = (vec![(0, length)], true);
         }
         let Some(generation) = chosen else { return Ok((ledger, opened)) };
@@ -162,13 +166,21 @@ impl<D: Disk> Ledger<D> {
             opened.damage.extend((scan.end < promised).then_some((scan.end, promised)));
         }
         let is_foreign = scan.header.is_none_or(|header| header.epoch != epoch);
+        let version = scan.header.map_or(LEDGER_VERSION, |header| header.version);
         opened.is_marred |= !scan.gaps.is_empty() || scan.end < promised || is_foreign;
         opened.cut_bytes = scan.length.saturating_sub(keep);
         if opened.read_only.is_none() && keep < scan.length {
             let cut = ledger.disk.truncate(file, keep).and_then(|()| ledger.disk.sync_data(file));
             opened.read_only = cut.err().map(ReadOnly::Log);
         }
-        ledger.active = Some(Active { generation, length: keep, synced: keep, named: true });
+        ledger.active = Some(Active {
+            generation,
+            length: keep,
+            synced: keep,
+            named: true,
+            cut: false,
+            version,
+        });
         if opened.read_only.is_none() {
             let others = numbers.into_iter().filter(|number| *number != generation);
             for old in others.filter(|number| !spared.contains(number)) {
@@ -292,6 +304,11 @@ impl<D: Disk> Ledger<D> {
         self.active.as_ref().map(|active| (active.generation, active.length))
     }
 
+    /// Whether it has the layout that is written: an earlier one is written anew.
+    pub(super) fn is_current(&self) -> bool {
+        self.active.as_ref().is_none_or(|active| active.version == LEDGER_VERSION)
+    }
+
     /// Appends items; not durable before [`Self::sync`].
     pub(super) fn append(&mut self, items: &[Item]) -> Result<Vec<Place>, LogError> {
         let (generation, offset) = match self.tip() {
@@ -307,6 +324,8 @@ impl<D: Disk> Ledger<D> {
         }
         if let Err(error) = self.disk.write_at(file, offset, &bytes) {
             self.disk.truncate(file, offset).map_err(ReadOnly::Log)?;
+            // What was refused must not come back with a power cut, when it is wrong.
+            self.active.iter_mut().for_each(|active| active.cut = true);
             return Err(error.into());
         }
         if let Some(active) = &mut self.active {
@@ -322,22 +341,24 @@ impl<D: Disk> Ledger<D> {
         let file = File::Ledger(generation);
         self.disk.create(file)?;
         let length = HEADER_BYTES as u64;
-        let header = Header { epoch: self.epoch, generation, begun: length };
+        let version = LEDGER_VERSION;
+        let header = Header { version, epoch: self.epoch, generation, begun: length };
         if let Err(error) = self.disk.write_at(file, 0, &header.encode()) {
             // Whether or not this succeeds: the next attempt takes another number.
             let _ = self.disk.unlink(file);
             return Err(error.into());
         }
-        self.active = Some(Active { generation, length, synced: 0, named: false });
+        let (synced, named, cut) = (0, false, false);
+        self.active = Some(Active { generation, length, synced, named, cut, version });
         Ok((generation, length))
     }
 
     /// Everything appended is durable on return. A failure is final.
     pub(super) fn sync(&mut self) -> Result<(), ReadOnly> {
         let Some(active) = &mut self.active else { return Ok(()) };
-        if active.length != active.synced {
+        if active.length != active.synced || active.cut {
             self.disk.sync_data(File::Ledger(active.generation)).map_err(ReadOnly::Sync)?;
-            active.synced = active.length;
+            (active.synced, active.cut) = (active.length, false);
         }
         if !active.named {
             self.disk.sync_names().map_err(ReadOnly::Sync)?;
@@ -361,7 +382,8 @@ impl<D: Disk> Ledger<D> {
             let _ = self.disk.unlink(file);
         })?;
         // Last: without it the file was never finished.
-        let header = Header { epoch: self.epoch, generation, begun: written.length };
+        let (version, begun) = (LEDGER_VERSION, written.length);
+        let header = Header { version, epoch: self.epoch, generation, begun };
         if let Err(error) = self.disk.write_at(file, 0, &header.encode()) {
             // The header may be there all the same, and the file would be believed one day.
             self.disk.truncate(file, 0).map_err(ReadOnly::Log)?;
@@ -401,7 +423,8 @@ impl<D: Disk> Ledger<D> {
     /// it cannot be taken for this one where this one is damaged.
     pub(super) fn turn_to(&mut self, rewritten: &Rewritten) -> Result<(), ReadOnly> {
         let Rewritten { generation, length, .. } = *rewritten;
-        let turned = Active { generation, length, synced: length, named: true };
+        let (synced, named, cut, version) = (length, true, false, LEDGER_VERSION);
+        let turned = Active { generation, length, synced, named, cut, version };
         if let Some(old) = self.active.replace(turned) {
             // Where it stays it is unlinked when the store is opened.
             let _ = self.disk.unlink(File::Ledger(old.generation));

@@ -428,10 +428,14 @@ impl Catalogue for MemoryCatalogue {
         Ok(())
     }
 
-    fn scan(&self, first: u8, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CatalogueError> {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), CatalogueError> {
         let map = lock(&self.0);
-        let pairs = map.pairs.range(vec![first]..);
-        pairs.take_while(|(key, _)| key.first() == Some(&first)).for_each(|(k, v)| visit(k, v));
+        let pairs = map.pairs.range(prefix.to_vec()..);
+        pairs.take_while(|(key, _)| key.starts_with(prefix)).for_each(|(k, v)| visit(k, v));
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 //! Readers run beside the writer without a lock. A record that is deleted or moved while it is
 //! read fails its checks; the catalogue, which the writer changes first, then says what happened.
 
+use super::accounts::SharedAccounts;
 use super::disk::{Disk, DiskError, File};
 use super::heads::SharedHeads;
 use super::index::{Catalogue, Entry, Index};
 use super::record::{Kind, Prefix};
+use super::releases::{SharedReleases, lock};
 use super::scan::open_chunk;
 use super::scrub::Live;
 use super::writer::Request;
@@ -27,6 +29,8 @@ pub struct Reader<D, C> {
     pub(super) index: Index<C>,
     pub(super) key: Arc<WrapKey>,
     pub(super) heads: SharedHeads,
+    pub(super) releases: SharedReleases,
+    pub(super) accounts: SharedAccounts,
     /// The record that is being read.
     buffer: Vec<u8>,
     /// What the scrub knows of the segment that it goes through.
@@ -57,14 +61,20 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         index: Index<C>,
         key: Arc<WrapKey>,
         heads: SharedHeads,
+        (releases, accounts): (SharedReleases, SharedAccounts),
     ) -> Self {
-        Self { disk, index, key, heads, buffer: Vec::new(), live: None }
+        let (buffer, live) = (Vec::new(), None);
+        Self { disk, index, key, heads, releases, accounts, buffer, live }
     }
 
     /// What there is of each chunk or head, in the order of `ids`; what cannot be looked up counts
     /// as not there.
     pub fn find(&self, ids: &[ChunkId]) -> Vec<Option<Found>> {
-        let chunk = |id| self.index.get(id).ok().flatten().and_then(|entry| entry.found());
+        let chunk = |id| {
+            let entry = self.index.get(id).ok().flatten()?;
+            let released = lock(&self.releases).has(id, &entry.lease);
+            entry.found(released)
+        };
         ids.iter().map(|id| self.find_head(id).or_else(|| chunk(id))).collect()
     }
 

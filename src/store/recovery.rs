@@ -106,6 +106,9 @@ pub struct OpenReport {
     pub damage: Vec<Damage>,
     /// The same of the ledger, from one byte up to another.
     pub ledger_damage: Vec<(u64, u64)>,
+    /// Releases that were dropped because of that, or because the ledger's end was torn: their
+    /// chunks live on.
+    pub releases_dropped: usize,
     /// Why the store takes no writes, where it does not.
     pub read_only: Option<ReadOnly>,
 }
@@ -163,6 +166,7 @@ pub(crate) fn recover<D: Disk, C: Catalogue>(
         cut_bytes: 0,
         damage: Vec::new(),
         ledger_damage: Vec::new(),
+        releases_dropped: 0,
         read_only: None,
     };
     let index = Index::new(catalogue, Arc::clone(&log.key));
@@ -204,7 +208,7 @@ fn open_ledger<D: Disk, C: Catalogue>(
         LedgerError::Version(found) => StoreOpenError::Layout { found, known: LEDGER_VERSION },
     })?;
     let ledger_tip = ledger.tip();
-    let keeping = Keeping::new(ledger, read, opened.is_marred);
+    let keeping = Keeping::new(ledger, read, &opened);
     report.ledger_damage = opened.damage;
     report.cut_bytes = report.cut_bytes.saturating_add(opened.cut_bytes);
     report.read_only = report.read_only.take().or(opened.read_only);

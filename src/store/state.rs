@@ -1,8 +1,10 @@
 //! What the writer counts: space, entries, and which segments are still needed.
 
+use super::accounts::SharedAccounts;
 use super::index::{Change, Condition, Entry, Note};
 use super::log::ITEM_BYTES_MAX;
 use super::record::BLOCK_BYTES;
+use super::releases::lock;
 use crate::core::types::{Account, ChunkId};
 use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +73,8 @@ pub(crate) struct State {
     pub(crate) used: u64,
     pub(crate) quarantined: u64,
     pub(crate) usage: BTreeMap<Account, u64>,
+    /// Which chunks each account has.
+    pub(crate) accounts: SharedAccounts,
     pub(crate) segments: BTreeMap<u64, Segment>,
 }
 
@@ -83,6 +87,14 @@ impl State {
         if let Some(entry) = new {
             self.add(id, entry);
         }
+        let (before, after) = (old.map(|old| old.account), new.map(|new| new.account));
+        if before == after {
+            // One that is only moved is never missing.
+            return;
+        }
+        let mut accounts = lock(&self.accounts);
+        before.iter().for_each(|account| accounts.remove(account, id));
+        after.iter().for_each(|account| accounts.insert(account, id));
     }
 
     fn add(&mut self, id: &ChunkId, entry: &Entry) {

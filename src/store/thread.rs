@@ -17,7 +17,7 @@ use super::segments::FileDisk;
 use super::tidy::release_ballast_if_low;
 use super::writer::{Options, Request, Writer};
 use crate::core::effect::{Input, StoreError, StoredChunk};
-use crate::core::types::{Account, ChunkId, LeaseTerms, StoreEpoch, Ticket};
+use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch, Ticket};
 use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
 use rand::SeedableRng;
@@ -78,6 +78,8 @@ enum Query {
     Read(Ticket, ChunkId),
     Find(Ticket, Vec<ChunkId>),
     Heads(Ticket, ChunkId, usize),
+    List(Ticket, Account, ChunkId, u32),
+    States(Ticket, Account, Vec<ChunkId>),
 }
 
 impl ChunkStore {
@@ -206,6 +208,46 @@ impl ChunkStore {
         submit(self.writes.as_ref(), Request::Head { ticket, account, terms, record })
     }
 
+    /// Lets chunks go, or takes that back; answered by [`Input::ChunksReleased`].
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn release(
+        &self,
+        ticket: Ticket,
+        undo: bool,
+        items: Vec<(ChunkId, LeaseNonce)>,
+    ) -> Result<(), StoreError> {
+        submit(self.writes.as_ref(), Request::Release { ticket, undo, items })
+    }
+
+    /// Lists a page of what is kept for an account; answered by [`Input::ChunksListed`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn list(
+        &self,
+        ticket: Ticket,
+        account: Account,
+        after: ChunkId,
+        limit: u32,
+    ) -> Result<(), StoreError> {
+        submit(self.reads.as_ref(), Query::List(ticket, account, after, limit))
+    }
+
+    /// Looks up how it is with chunks of an account; answered by [`Input::ChunksQueried`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn query(
+        &self,
+        ticket: Ticket,
+        account: Account,
+        ids: Vec<ChunkId>,
+    ) -> Result<(), StoreError> {
+        submit(self.reads.as_ref(), Query::States(ticket, account, ids))
+    }
+
     /// Reads the newest record of a head, and so many that it superseded; answered by
     /// [`Input::HeadsRead`].
     ///
@@ -284,6 +326,7 @@ fn bytes_of(request: &Request) -> u64 {
         Request::Delete { .. }
         | Request::Quarantine { .. }
         | Request::Head { .. }
+        | Request::Release { .. }
         | Request::Uptime { .. } => 0,
     }
 }
@@ -339,7 +382,11 @@ fn write<D: Disk, C: Catalogue>(
             let inputs = writer.commit(vec![Request::Uptime { passed_s }]);
             inputs.into_iter().for_each(|input| (shared.completions)(input));
         }
-        untidy = writer.tidy();
+        // A few of what was let go long enough, and then whoever waits.
+        if writer.has_due() {
+            writer.commit(Vec::new()).into_iter().for_each(|input| (shared.completions)(input));
+        }
+        untidy = writer.tidy() || writer.has_due();
         if let Some(reason) = writer.read_only().filter(|_| !was_read_only) {
             tracing::error!(%reason, "the store is read-only until it is opened again");
         }
@@ -380,6 +427,15 @@ fn serve<D: Disk, C: Catalogue>(
             Ok(Query::Heads(ticket, id, newest)) => {
                 let result = reader.read_heads(&id, newest);
                 (shared.completions)(Input::HeadsRead { ticket, result });
+            }
+            Ok(Query::List(ticket, account, after, limit)) => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let result = reader.list(&account, &after, limit);
+                (shared.completions)(Input::ChunksListed { ticket, result });
+            }
+            Ok(Query::States(ticket, account, ids)) => {
+                let result = reader.query(&account, &ids);
+                (shared.completions)(Input::ChunksQueried { ticket, result });
             }
             Err(_) => return,
         }

@@ -18,12 +18,13 @@ use super::log::{Log, LogError};
 use super::reader::Reader;
 use super::record::{BLOCK_BYTES, ChunkHead, TAGS_BYTES_MAX};
 use super::recovery::{OpenReport, Recovered, StoreOpenError, position, recover};
+use super::releases::{ReleaseBounds, ReleaseGroup};
 use super::state::State;
 use super::tidy::Ballast;
 use crate::core::effect::{Deleted, Input, Space, StoreError, StoredChunk, Written};
-use crate::core::types::{Account, ChunkId, LeaseTerms, StoreEpoch, Ticket};
+use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch, Ticket};
 use crate::crypto::head::HeadRecord;
-use crate::crypto::keys::WrapKey;
+use crate::crypto::keys::{WrapKey, random};
 use crate::planted::{self, Bug};
 use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
@@ -42,6 +43,8 @@ pub struct Options {
     pub ballast: u64,
     /// How many records of heads are kept.
     pub heads: HeadBounds,
+    /// How many releases may wait for their day.
+    pub releases: ReleaseBounds,
 }
 
 impl Options {
@@ -55,8 +58,8 @@ impl Options {
     /// `capacity` bytes and an explicit reserve.
     pub fn with_reserve(capacity: u64, reserve: u64) -> Self {
         let ballast = (reserve / 8).min(64 << 20);
-        let heads = HeadBounds::default();
-        Self { capacity, reserve, segment_bytes: 256 << 20, ballast, heads }
+        let (heads, releases) = (HeadBounds::default(), ReleaseBounds::default());
+        Self { capacity, reserve, segment_bytes: 256 << 20, ballast, heads, releases }
     }
 }
 
@@ -94,6 +97,15 @@ pub enum Request {
         ticket: Ticket,
         /// The chunk.
         id: ChunkId,
+    },
+    /// Let chunks go, or take that back: all of it, or nothing.
+    Release {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Takes a release back.
+        undo: bool,
+        /// Each with the lease that is meant; whoever sends it has checked that it may be done.
+        items: Vec<(ChunkId, LeaseNonce)>,
     },
     /// Make a record of a head durable, where it is the newest.
     Head {
@@ -158,7 +170,7 @@ pub struct Moves {
 
 /// One group on its way.
 #[derive(Debug, Default)]
-struct Group {
+pub(super) struct Group {
     /// What became of each chunk, in order: id, before, after.
     journal: Vec<(ChunkId, Option<Entry>, Option<Entry>)>,
     /// The last of it by id.
@@ -166,7 +178,8 @@ struct Group {
     changes: Vec<Change>,
     written: Vec<(Ticket, Result<Written, StoreError>)>,
     deleted: Vec<(Ticket, Result<Deleted, StoreError>)>,
-    heads: HeadGroup,
+    pub(super) heads: HeadGroup,
+    pub(super) releases: ReleaseGroup,
     /// Bytes the disk can still take; `None` where it did not say.
     room: Option<u64>,
 }
@@ -184,7 +197,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         rng: ChaCha20Rng,
     ) -> Result<(Self, OpenReport), StoreOpenError> {
         let recovered = recover(disk, catalogue, key, &options, rng)?;
-        let Recovered { log, index, state, keeping, report } = recovered;
+        let Recovered { log, index, state, keeping, mut report } = recovered;
         let read_only = report.read_only.clone();
         let ballast = Ballast::of(&*log.disk);
         let mut writer = Self {
@@ -203,6 +216,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         };
         writer.expire_heads();
         writer.thin_heads();
+        writer.settle_doubt(&mut report);
         writer.tidy_opened();
         Ok((writer, report))
     }
@@ -210,7 +224,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     /// A reader of the same store.
     pub fn reader(&self) -> Reader<D, C> {
         let (disk, key) = (Arc::clone(&self.log.disk), Arc::clone(&self.log.key));
-        Reader::new(disk, self.index.clone(), key, Arc::clone(&self.keeping.heads))
+        let Keeping { heads, releases, .. } = &self.keeping;
+        let own = (Arc::clone(releases), Arc::clone(&self.state.accounts));
+        Reader::new(disk, self.index.clone(), key, Arc::clone(heads), own)
     }
 
     /// Names this incarnation of the store.
@@ -251,8 +267,10 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     }
 
     /// Carries a group out and returns the completions: one [`Input::ChunksWritten`] for all
-    /// writes, one [`Input::ChunkDeleted`] per delete, one [`Input::HeadsWritten`] for all heads;
-    /// then what the time that passed came to. [`Self::tidy`] should follow.
+    /// writes, one [`Input::ChunkDeleted`] per delete, one [`Input::HeadsWritten`] for all heads,
+    /// one [`Input::ChunksReleased`] per release; and what the time that passed came to. Chunks
+    /// that are due are destroyed with any group, also with an empty one, as long as
+    /// [`Self::has_due`]. [`Self::tidy`] should follow.
     pub fn commit(&mut self, requests: Vec<Request>) -> Vec<Input> {
         let mut group = Group::default();
         if self.read_only.is_none() {
@@ -278,12 +296,16 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                     let Group { heads, room, .. } = &mut group;
                     self.head(heads, room, ticket, (account, terms, record));
                 }
+                Request::Release { ticket, undo, items } => {
+                    self.release(&mut group, ticket, undo, &items);
+                }
                 Request::Uptime { .. } => {}
                 Request::Quarantine { id, sequence } => {
                     self.quarantine(&mut group, &id, sequence);
                 }
             }
         }
+        self.destroy_due(&mut group);
         self.settle(&mut group);
         group.into_inputs()
     }
@@ -291,11 +313,12 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     fn write(&mut self, group: &mut Group, chunk: &StoredChunk) -> Result<Written, StoreError> {
         let (id, epoch) = (chunk.id(), self.log.epoch);
         let current = self.lookup(group, &id)?;
+        let released = current.is_some_and(|entry| self.is_released(group, &id, &entry.lease));
         if let Some(entry) = &current {
             if entry.account != chunk.account {
                 return Err(StoreError::OtherAccount);
             }
-            let held = entry.condition == Condition::Sound;
+            let held = entry.condition == Condition::Sound && !released;
             if held && (group.now.contains_key(&id) || self.is_whole(&id)?) {
                 let Entry { lease, terms, .. } = *entry;
                 return Ok(Written { lease, terms, epoch, added_bytes: 0 });
@@ -307,8 +330,17 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             return Err(StoreError::Damaged);
         }
         self.admit(group, chunk)?;
-        let lease = current.map_or(chunk.lease, |entry| entry.lease);
+        let lease = match &current {
+            Some(entry) if released => self.another_lease(chunk.lease, &entry.lease),
+            Some(entry) => entry.lease,
+            None => chunk.lease,
+        };
         let head = ChunkHead::new(chunk, lease, epoch);
+        // What lets go of it must not come sooner because it was stored once more.
+        let promised_s = current.map_or(0, |entry| entry.terms.release_delay_s);
+        let release_delay_s = chunk.terms.release_delay_s.max(promised_s);
+        let terms = LeaseTerms { release_delay_s, ..chunk.terms };
+        let head = ChunkHead { terms, ..head };
         let entry = self.log.append_chunk(&head, &chunk.tags, &chunk.sealed);
         let entry = entry.map_err(|error| self.refused(error))?;
         if let Some(damaged) = &current {
@@ -316,12 +348,24 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             group.changes.extend(self.state.supersede(segment, target));
         }
         self.replace(group, id, current, Some(entry));
+        if let Some(before) = current.filter(|_| released) {
+            self.end_release(group, &id, &before.lease);
+        }
         let taken_bytes = u64::from(entry.locator.bytes);
         group.room = group.room.map(|room| room.saturating_sub(taken_bytes));
         // A damaged record that this one replaces counts no more.
         let before = current.map_or(0, |entry| entry.locator.bytes.into());
         let added_bytes = taken_bytes.saturating_sub(before);
-        Ok(Written { lease, terms: chunk.terms, epoch, added_bytes })
+        Ok(Written { lease, terms, epoch, added_bytes })
+    }
+
+    /// A chunk that was let go must not be held under the same lease again, whatever the caller
+    /// chose: the release would be of that.
+    fn another_lease(&mut self, chosen: LeaseNonce, released: &LeaseNonce) -> LeaseNonce {
+        if chosen != *released {
+            return chosen;
+        }
+        LeaseNonce::from_bytes(random(&mut self.log.rng))
     }
 
     /// Whether the bytes of a held chunk are still there. A second ack is as good a promise as a
@@ -354,11 +398,17 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     fn delete(&mut self, group: &mut Group, id: &ChunkId) -> Result<Deleted, StoreError> {
         let entry = self.lookup(group, id)?.ok_or(StoreError::NotFound)?;
         self.bury(group, id, &entry)?;
+        self.end_release(group, id, &entry.lease);
         Ok(Deleted { account: entry.account, freed_bytes: entry.locator.bytes.into() })
     }
 
     /// Appends the tombstone of a record.
-    fn bury(&mut self, group: &mut Group, id: &ChunkId, entry: &Entry) -> Result<(), StoreError> {
+    pub(super) fn bury(
+        &mut self,
+        group: &mut Group,
+        id: &ChunkId,
+        entry: &Entry,
+    ) -> Result<(), StoreError> {
         if planted::is_on(Bug::ForgetTombstone) {
             self.replace(group, *id, Some(*entry), None);
             return Ok(());
@@ -384,7 +434,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
     }
 
-    fn lookup(&mut self, group: &Group, id: &ChunkId) -> Result<Option<Entry>, StoreError> {
+    pub(super) fn lookup(
+        &mut self,
+        group: &Group,
+        id: &ChunkId,
+    ) -> Result<Option<Entry>, StoreError> {
         if self.read_only.is_some() {
             return Err(StoreError::ReadOnly);
         }
@@ -416,7 +470,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
 
     /// Makes the group durable, or takes all of it back.
     fn settle(&mut self, group: &mut Group) {
-        self.append_heads(&mut group.heads);
+        if let Err(error) = self.append_heads(&mut group.heads) {
+            self.refuse_releases(group, error);
+        }
         if self.read_only.is_none()
             && let Err(reason) = self.make_durable(group)
         {
@@ -429,9 +485,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             });
             self.dead.extend(gone);
             self.show_heads(&mut group.heads);
+            self.show_releases(group);
             return;
         }
         self.undo_heads(&mut group.heads, StoreError::Io);
+        self.undo_releases(group);
         for (id, old, new) in group.journal.iter().rev() {
             self.state.replace(id, new.as_ref(), old.as_ref());
         }
@@ -471,6 +529,7 @@ impl Group {
         let written = (!self.written.is_empty()).then_some(Input::ChunksWritten(self.written));
         let deleted = self.deleted.into_iter();
         let deleted = deleted.map(|(ticket, result)| Input::ChunkDeleted { ticket, result });
-        written.into_iter().chain(deleted).chain(self.heads.into_inputs()).collect()
+        let released = self.releases.into_inputs();
+        written.into_iter().chain(deleted).chain(released).chain(self.heads.into_inputs()).collect()
     }
 }

@@ -14,7 +14,9 @@ use quloud::core::owner::{
 use quloud::core::placement::DomainPolicy;
 use quloud::core::shard::Sharding;
 use quloud::core::topic::TopicKind;
-use quloud::core::types::{ChunkId, LeaseTerms, Locality, MeshId, NodeId, Ticket, Time};
+use quloud::core::types::{
+    ChunkId, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch, Ticket, Time,
+};
 use quloud::crypto::head::{HeadKeys, HeadRecord};
 use quloud::crypto::keys::{Master, NodeKeys, OwnerKeys};
 use quloud::store::heads::HeadBounds;
@@ -105,6 +107,7 @@ fn holder(keys: NodeKeys, seed: u8) -> Holder {
         site: String::new(),
         operator: String::new(),
         used_by_account: BTreeMap::new(),
+        epoch: StoreEpoch::from_bytes([2; 16]),
     });
     let (disk, catalogue) = (MemoryDisk::new(64 << 20), MemoryCatalogue::new());
     let rng = ChaCha20Rng::from_seed([seed; 32]);

@@ -233,7 +233,8 @@ fn a_damaged_chunk_moves_as_it_is<B: InMemory>() {
     let read = store.reader().read(&marred.id()).result;
     assert_eq!(read, Ok((marred.header, marred.sealed)), "only what lies beside it is damaged");
     assert_eq!(store.reader().read(&id(1, LENGTH)).result, Err(StoreError::Damaged));
-    let damaged = |n| Some(Found::Chunk { header: chunk(n, LENGTH).header, sound: false });
+    let damaged =
+        |n| Some(Found::Chunk { header: chunk(n, LENGTH).header, sound: false, released: false });
     assert_eq!(store.reader().find(&[id(0, LENGTH), id(1, LENGTH)]), [damaged(0), damaged(1)]);
     assert!((8..=PER_SEGMENT).all(|n| holds(&store, &chunk(n, LENGTH))));
     let healed = put(&mut store, [chunk(1, LENGTH)]).pop().unwrap().unwrap();
@@ -328,7 +329,7 @@ fn a_lost_note_about_tombstones_is_noticed() {
     drop(store);
     let (_, catalogue) = backend.open();
     let mut notes = Vec::new();
-    catalogue.scan(b't', &mut |key, _| notes.push(key.to_vec())).unwrap();
+    catalogue.scan(b"t", &mut |key, _| notes.push(key.to_vec())).unwrap();
     let lost = notes.into_iter().map(|key| Change { key, value: None });
     let lost: Vec<Change> = lost.collect();
     assert_eq!(lost.len(), 1);
@@ -353,7 +354,7 @@ fn a_store_that_is_opened_read_only_forgets_no_notes() {
     let (disk, catalogue) = backend.open();
     let notes = || {
         let mut notes = 0;
-        catalogue.scan(b't', &mut |_, _| notes += 1).unwrap();
+        catalogue.scan(b"t", &mut |_, _| notes += 1).unwrap();
         notes
     };
     let (before, with_the_name) = (notes(), disk.image());

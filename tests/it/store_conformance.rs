@@ -2,14 +2,15 @@
 
 use super::store_fixtures::*;
 use super::store_heads::{head, keys};
-use quloud::core::effect::{Found, StoreError, StoredChunk, Written};
-use quloud::core::types::{ChunkId, Ticket};
+use quloud::core::effect::{ChunkState, Found, Input, StoreError, StoredChunk, Written};
+use quloud::core::types::{ChunkId, LeaseNonce, Ticket};
 use quloud::crypto::head::HeadRecord;
 use quloud::store::catalogue::SledCatalogue;
 use quloud::store::disk::{Disk, File};
 use quloud::store::heads::KEEP_SUPERSEDED_S;
 use quloud::store::index::Catalogue;
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
+use quloud::store::releases::RELEASE_SLACK_S;
 use quloud::store::segments::FileDisk;
 use quloud::store::{OpenReport, Options, Request, Writer};
 use std::sync::Arc;
@@ -106,7 +107,7 @@ fn put_one<D: Disk, C: Catalogue>(store: &mut Writer<D, C>, chunk: StoredChunk) 
 
 pub(crate) fn holds<D: Disk, C: Catalogue>(store: &Writer<D, C>, chunk: &StoredChunk) -> bool {
     let found = store.reader().find(&[chunk.id()])
-        == [Some(Found::Chunk { header: chunk.header, sound: true })];
+        == [Some(Found::Chunk { header: chunk.header, sound: true, released: false })];
     let read = store.reader().read(&chunk.id()).result;
     found && read == Ok((chunk.header, chunk.sealed.clone()))
 }
@@ -249,6 +250,52 @@ fn heads_come_back_and_their_ledger_is_written_anew<B: Backend>() {
     assert_eq!((store.uptime(), store.space().used), (uptime, used));
 }
 
+fn accounts_are_listed_in_pages_and_released_chunks_are_destroyed<B: Backend>() {
+    let backend = B::new();
+    let (mut store, _) = open(&backend, options());
+    put(&mut store, (0..40).map(|n| chunk(n, 3000)));
+    let release = |undo, numbers: &[u64]| {
+        let items = numbers.iter().map(|n| (id(*n, 3000), lease(*n))).collect();
+        Request::Release { ticket: Ticket(0), undo, items }
+    };
+    let inputs = store.commit(vec![release(false, &[0, 3, 6]), release(true, &[3])]);
+    let is_done = |input: &Input| matches!(input, Input::ChunksReleased { result: Ok(_), .. });
+    assert!(inputs.len() == 2 && inputs.iter().all(is_done));
+    let list = |store: &Store<B>, after: &ChunkId, limit| {
+        let (page, more) = store.reader().list(&account(0), after, limit).unwrap();
+        (page.into_iter().map(|listed| (listed.id, listed.state)).collect::<Vec<_>>(), more)
+    };
+    let mut own: Vec<ChunkId> = (0..40).step_by(3).map(|n| id(n, 3000)).collect();
+    own.sort();
+    for _ in 0..2 {
+        let (first, more) = list(&store, &ChunkId::from_bytes([0; 32]), 9);
+        assert!(first.len() == 9 && more);
+        let (second, more) = list(&store, &first[8].0, 9);
+        assert!(second.len() == 5 && !more);
+        let all: Vec<_> = first.into_iter().chain(second).collect();
+        assert_eq!(all.iter().map(|(id, _)| *id).collect::<Vec<_>>(), own);
+        let is_released = |(_, state): &&(ChunkId, ChunkState)| *state != ChunkState::Live;
+        assert_eq!(all.iter().filter(is_released).count(), 2);
+        let ids = [id(0, 3000), id(1, 3000), id(3, 3000)];
+        let states = store.reader().query(&account(0), &ids).unwrap();
+        let nothing = (ChunkState::NotHeld, LeaseNonce::from_bytes([0; 16]));
+        assert_eq!(states[1..], [nothing, (ChunkState::Live, lease(3))]);
+        assert!(matches!(states[0], (ChunkState::Released { .. }, _)));
+        drop(store);
+        store = open(&backend, options()).0;
+    }
+    let passed_s = u64::from(chunk(0, 3000).terms.release_delay_s) + RELEASE_SLACK_S;
+    store.commit(vec![Request::Uptime { passed_s }]);
+    assert!(store.has_due());
+    store.commit(Vec::new());
+    store.tidy();
+    drop(store);
+    let (store, _) = open(&backend, options());
+    assert_eq!((store.chunks(), store.releases()), (38, 0));
+    assert_eq!(store.reader().read(&id(0, 3000)).result, Err(StoreError::NotFound));
+    assert_eq!(list(&store, &ChunkId::from_bytes([0; 32]), 99).0.len(), 12);
+}
+
 fn a_full_store_says_so_and_still_deletes<B: Backend>() {
     let backend = B::new();
     let (mut store, _) = open(&backend, Options { capacity: 100_000, ..options() });
@@ -284,6 +331,7 @@ macro_rules! conformance {
                 space_comes_back_after_deletes,
                 the_catalogue_is_rebuilt_from_the_segments,
                 heads_come_back_and_their_ledger_is_written_anew,
+                accounts_are_listed_in_pages_and_released_chunks_are_destroyed,
                 a_full_store_says_so_and_still_deletes,
             );
         )+

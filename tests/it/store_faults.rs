@@ -207,8 +207,12 @@ impl<C: Catalogue> Catalogue for FaultyCatalogue<C> {
         }
     }
 
-    fn scan(&self, first: u8, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CatalogueError> {
-        self.0.scan(first, visit)
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), CatalogueError> {
+        self.0.scan(prefix, visit)
     }
 
     fn clear(&self) -> Result<(), CatalogueError> {

@@ -7,6 +7,7 @@ use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys, WrapKey};
 use quloud::store::disk::Disk;
 use quloud::store::heads::HeadBounds;
 use quloud::store::index::Catalogue;
+use quloud::store::releases::ReleaseBounds;
 use quloud::store::segments::FileDisk;
 use quloud::store::{Options, Writer};
 use rand_chacha::ChaCha20Rng;
@@ -65,6 +66,7 @@ pub(crate) fn options() -> Options {
         segment_bytes: 64 << 10,
         ballast: 0,
         heads: HeadBounds::default(),
+        releases: ReleaseBounds::default(),
     }
 }
 

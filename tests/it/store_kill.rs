@@ -8,7 +8,7 @@ use super::store_conformance::holds;
 use super::store_faults::{Call, FaultyCatalogue, FaultyDisk, Plan, Verdict};
 use super::store_fixtures::*;
 use super::store_heads::{head, keys};
-use quloud::core::effect::{Input, StoreError};
+use quloud::core::effect::{ChunkState, Found, Input, StoreError};
 use quloud::core::types::Ticket;
 use quloud::crypto::head::HeadRecord;
 use quloud::store::catalogue::SledCatalogue;
@@ -25,6 +25,9 @@ use std::sync::Arc;
 const STEP: &str = "QULOUD_TEST_KILL_STEP";
 const FOLDER: &str = "QULOUD_TEST_KILL_DIR";
 const LENGTH: usize = 9000;
+
+/// One that is written with the first group, and never deleted.
+const KEPT: u64 = 3;
 
 /// Holes are not punched where this is set.
 const NO_HOLES: &str = "QULOUD_TEST_KILL_NO_HOLES";
@@ -72,13 +75,19 @@ fn child() {
             true => Request::Write { ticket: Ticket(*n), chunk: Box::new(chunk(*n, LENGTH)) },
             false => Request::Delete { ticket: Ticket(*n), id: id(*n, LENGTH) },
         });
-        // And the next number of a head with each group.
-        let requests = requests.chain([head(0, number)]);
+        // And the next number of a head with each group; a chunk is let go, and that taken back.
+        let undo = number % 2 == 0;
+        let items = vec![(id(KEPT, LENGTH), lease(KEPT))];
+        let release = Request::Release { ticket: Ticket(0), undo, items };
+        let requests = requests.chain([head(0, number), release]);
         for input in store.commit(requests.collect()) {
             match input {
                 Input::ChunksWritten(results) => assert!(results.iter().all(|r| r.1.is_ok())),
                 Input::HeadsWritten(results) => assert!(results.iter().all(|r| r.1.is_ok())),
                 Input::ChunkDeleted { result, .. } => drop(result.unwrap()),
+                Input::ChunksReleased { result, .. } => {
+                    assert_eq!(result.unwrap()[0] == ChunkState::Live, undo);
+                }
                 other => panic!("not a completion of a group: {other:?}"),
             }
         }
@@ -127,6 +136,8 @@ fn check(dir: &Path, answered: usize, what: &str) {
     // A group that was under way may be done and not answered: what it touches is open.
     let open: BTreeSet<u64> =
         rest.first().into_iter().copied().flatten().map(|one| one.0).collect();
+    // A kill that tears the ledger lets all live on.
+    let mut dropped = false;
     // As it is, then once more from the segments alone.
     for rebuilt in [false, true] {
         let (disk, catalogue) = adapters(dir);
@@ -141,9 +152,16 @@ fn check(dir: &Path, answered: usize, what: &str) {
         heads.reverse();
         let expected = |answered: usize| heads.iter().copied().eq(1..=answered as u64);
         assert!(expected(answered) || expected(answered + 1), "{what}: {heads:?}");
+        dropped |= report.releases_dropped > 0;
         for n in 0..12 {
             let chunk = chunk(n, LENGTH);
-            let whole = holds(&store, &chunk);
+            let found = store.reader().find(&[chunk.id()]);
+            let released = matches!(found[..], [Some(Found::Chunk { released: true, .. })]);
+            // The group that was under way turns it round.
+            let may_be = n == KEPT && (answered < GROUPS.len() || dropped);
+            let expected = n == KEPT && answered % 2 == 1;
+            assert!(released == expected || may_be, "{what}, chunk {n}, let go: {released}");
+            let whole = holds(&store, &chunk) || released;
             let read = store.reader().read(&chunk.id()).result;
             let what = format!("{what}, rebuilt: {rebuilt}, chunk {n}, held: {whole}");
             assert!(whole || read == Err(StoreError::NotFound), "half there {what}");

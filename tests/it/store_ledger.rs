@@ -162,6 +162,21 @@ fn a_newer_ledger_that_cannot_be_read_for_a_time_is_not_passed_over() {
 }
 
 #[test]
+fn a_ledger_of_which_nothing_can_be_read_for_a_time_is_not_called_lost() {
+    let world = World::new();
+    let (mut store, _) = world.open(&Plan::none());
+    put(&mut store, 0, 1).unwrap();
+    drop(store);
+    let plan = Plan::none();
+    plan.spoil_reads((world.ledger(), 0, u64::MAX));
+    let (store, report) = world.open(&plan);
+    assert_eq!(report.read_only, Some(ReadOnly::Ledger(DiskError::Io(5))));
+    assert_eq!(report.ledger_damage, []);
+    drop(store);
+    assert_eq!(numbers(&world.open(&Plan::none()).0, 0), [1]);
+}
+
+#[test]
 fn a_ledger_is_not_written_anew_while_a_head_in_it_cannot_be_read() {
     let world = World::new();
     let plan = Plan::none();

@@ -139,7 +139,7 @@ fn rot_is_quarantined_and_healed_by_a_new_write() {
     let found = store.reader().find(&[victim.id()]);
     assert_eq!(
         found,
-        [Some(Found::Chunk { header: victim.header, sound: false })],
+        [Some(Found::Chunk { header: victim.header, sound: false, released: false })],
         "and is known as such"
     );
     drop(store);

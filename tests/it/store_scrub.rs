@@ -165,9 +165,13 @@ impl Catalogue for Counted {
         self.0.flush()
     }
 
-    fn scan(&self, first: u8, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), CatalogueError> {
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), CatalogueError> {
         self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.scan(first, visit)
+        self.0.scan(prefix, visit)
     }
 
     fn clear(&self) -> Result<(), CatalogueError> {

@@ -2,8 +2,8 @@
 
 use super::store_faults::{Call, FaultyCatalogue, FaultyDisk, Plan, Verdict};
 use super::store_fixtures::*;
-use quloud::core::effect::{Found, Input, Space, StoreError};
-use quloud::core::types::Ticket;
+use quloud::core::effect::{ChunkState, Found, Input, ListedChunk, Space, StoreError};
+use quloud::core::types::{ChunkId, Ticket};
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_MAX};
 use quloud::store::disk::DiskError;
@@ -66,7 +66,10 @@ fn chunks_go_in_and_come_out_over_a_restart() {
         Input::ChunksFound { ticket: Ticket(2), found } => Some(found),
         _ => None,
     });
-    assert_eq!(found, [Some(Found::Chunk { header: chunk.header, sound: true }), None]);
+    assert_eq!(
+        found,
+        [Some(Found::Chunk { header: chunk.header, sound: true, released: false }), None]
+    );
     store.read(Ticket(3), chunk.id()).unwrap();
     let read = wait(&inputs, |input| match input {
         Input::ChunkRead { ticket: Ticket(3), result } => Some(result),
@@ -79,6 +82,40 @@ fn chunks_go_in_and_come_out_over_a_restart() {
         _ => None,
     });
     assert_eq!(gone.map(|gone| (gone.account, gone.freed_bytes > 0)), Ok((chunk.account, true)));
+}
+
+#[test]
+fn chunks_are_let_go_listed_and_asked_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _, inputs) = open(dir.path()).unwrap();
+    let chunk = chunk(1, 5000);
+    store.write(Ticket(1), Box::new(chunk.clone())).unwrap();
+    // One group after the other: the first release may find nothing yet.
+    let state = loop {
+        store.release(Ticket(2), false, vec![(chunk.id(), chunk.lease)]).unwrap();
+        let states = wait(&inputs, |input| match input {
+            Input::ChunksReleased { ticket: Ticket(2), result } => Some(result.unwrap()),
+            _ => None,
+        });
+        if states != [ChunkState::NotHeld] {
+            break states[0];
+        }
+    };
+    assert!(matches!(state, ChunkState::Released { .. }));
+    store.list(Ticket(3), chunk.account, ChunkId::from_bytes([0; 32]), 9).unwrap();
+    let listed = wait(&inputs, |input| match input {
+        Input::ChunksListed { ticket: Ticket(3), result } => Some(result.unwrap()),
+        _ => None,
+    });
+    let sealed_bytes = chunk.header.sealed_bytes;
+    let kept = ListedChunk { id: chunk.id(), lease: chunk.lease, sealed_bytes, state };
+    assert_eq!(listed, (vec![kept], false));
+    store.query(Ticket(4), chunk.account, vec![chunk.id()]).unwrap();
+    let states = wait(&inputs, |input| match input {
+        Input::ChunksQueried { ticket: Ticket(4), result } => Some(result.unwrap()),
+        _ => None,
+    });
+    assert_eq!(states, [(state, chunk.lease)]);
 }
 
 #[test]

@@ -74,7 +74,11 @@ impl Behaviour for Lazy {
                 self.headers.insert(chunk.id(), chunk.header);
             }
             Effect::FindChunks { ticket, ids } => {
-                let known = |header: &Header| Found::Chunk { header: *header, sound: true };
+                let known = |header: &Header| Found::Chunk {
+                    header: *header,
+                    sound: true,
+                    released: false,
+                };
                 let found = ids.iter().map(|id| self.headers.get(id).map(known)).collect();
                 env.inputs.push((Role::Holder, Input::ChunksFound { ticket, found }));
             }

@@ -27,8 +27,11 @@ impl Behaviour for Sybil {
                 self.gang.keep(chunk);
             }
             Effect::FindChunks { ticket, ids } => {
-                let known =
-                    |chunk: &StoredChunk| Found::Chunk { header: chunk.header, sound: true };
+                let known = |chunk: &StoredChunk| Found::Chunk {
+                    header: chunk.header,
+                    sound: true,
+                    released: false,
+                };
                 let found = ids.iter().map(|id| self.gang.look(id, known)).collect();
                 env.inputs.push((Role::Holder, Input::ChunksFound { ticket, found }));
             }

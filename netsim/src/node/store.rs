@@ -8,8 +8,8 @@ pub(crate) use scrub::Scrubbed;
 use crate::catalogue::SimCatalogue;
 use crate::disk::SimDisk;
 use crate::oracle::Seen;
-use quloud::core::effect::{Found, Input, Space, StoreError, StoredChunk};
-use quloud::core::types::{Account, ChunkId, LeaseTerms, Ticket};
+use quloud::core::effect::{ChunkState, Found, Input, ListedChunk, Space, StoreError, StoredChunk};
+use quloud::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, Ticket};
 use quloud::crypto::head::HeadRecord;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
@@ -121,6 +121,21 @@ impl Store {
         false
     }
 
+    /// Queues a release, or what takes one back, likewise.
+    pub(crate) fn release(
+        &mut self,
+        ticket: Ticket,
+        undo: bool,
+        items: Vec<(ChunkId, LeaseNonce)>,
+    ) -> bool {
+        if self.submit(Request::Release { ticket, undo, items }) {
+            return self.begin();
+        }
+        let result = Err(StoreError::Busy);
+        self.refused.push_back(Input::ChunksReleased { ticket, result });
+        false
+    }
+
     /// The completion of what was refused: an input like any other, after the one that wanted it.
     pub(crate) fn refused(&mut self) -> Option<Input> {
         self.refused.pop_front()
@@ -169,7 +184,13 @@ impl Store {
             Some(_) => None,
         };
         let changes = asked.into_iter().filter_map(|(ticket, id)| Some((id, change(ticket)?)));
-        Committed { changes: changes.collect(), done }
+        let destroyed = done.iter().filter_map(|input| match input {
+            Input::ChunksDestroyed(gone) => Some(gone.iter().map(|(id, _)| (*id, Change::Deleted))),
+            _ => None,
+        });
+        // Last: what was written with the same group was not due.
+        let changes = changes.chain(destroyed.flatten()).collect();
+        Committed { changes, done }
     }
 
     /// The group that the daemon commits every ten minutes, so that the store knows how long it was
@@ -183,6 +204,8 @@ impl Store {
         let untidy = self.writer.tidy();
         let next = match (self.queue.is_empty(), untidy) {
             (false, _) => Next::Commit,
+            // What was let go long enough is destroyed with an empty group, too.
+            (true, _) if self.writer.has_due() => Next::Commit,
             (true, true) => Next::Tidy,
             (true, false) => Next::Rest,
         };
@@ -235,6 +258,25 @@ impl Store {
         self.reader.read_heads(id, superseded)
     }
 
+    /// A page of what is kept for an account.
+    pub(crate) fn list(
+        &self,
+        account: &Account,
+        after: &ChunkId,
+        limit: usize,
+    ) -> Result<(Vec<ListedChunk>, bool), StoreError> {
+        self.reader.list(account, after, limit)
+    }
+
+    /// How it is with chunks of an account.
+    pub(crate) fn query(
+        &self,
+        account: &Account,
+        ids: &[ChunkId],
+    ) -> Result<Vec<(ChunkState, LeaseNonce)>, StoreError> {
+        self.reader.query(account, ids)
+    }
+
     /// Whether a chunk is not there, and not only not to be found because something fails now.
     /// Whoever is no part of the world asks [`super::Node::lacks`], and so of the next two.
     pub(super) fn lacks(&self, id: &ChunkId) -> bool {
@@ -273,6 +315,7 @@ fn bytes_of(request: &Request) -> u64 {
         Request::Delete { .. }
         | Request::Quarantine { .. }
         | Request::Head { .. }
+        | Request::Release { .. }
         | Request::Uptime { .. } => 0,
     }
 }
@@ -282,7 +325,10 @@ fn asked(request: &Request) -> Option<(Option<Ticket>, ChunkId)> {
     match request {
         Request::Write { chunk, .. } => Some((None, chunk.id())),
         Request::Delete { ticket, id } => Some((Some(*ticket), *id)),
-        Request::Quarantine { .. } | Request::Head { .. } | Request::Uptime { .. } => None,
+        Request::Quarantine { .. }
+        | Request::Head { .. }
+        | Request::Release { .. }
+        | Request::Uptime { .. } => None,
     }
 }
 

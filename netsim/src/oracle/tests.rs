@@ -208,6 +208,7 @@ fn opened(damage: Vec<Range>) -> OpenReport {
         cut_bytes: 0,
         damage,
         ledger_damage: Vec::new(),
+        releases_dropped: 0,
         read_only: None,
     }
 }

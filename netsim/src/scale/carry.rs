@@ -37,10 +37,13 @@ impl Mesh {
                 }
             }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(&event),
-            // Nothing is read or deleted here, nobody has heads, and what is turned down costs
-            // nothing more.
+            // Nothing is read, deleted or let go here, nobody has heads, and what is turned down
+            // costs nothing more.
             Effect::ReadChunk { .. }
             | Effect::DeleteChunk { .. }
+            | Effect::ListChunks { .. }
+            | Effect::QueryChunks { .. }
+            | Effect::ReleaseChunks { .. }
             | Effect::WriteHead { .. }
             | Effect::ReadHeads { .. }
             | Effect::Report(_) => {}

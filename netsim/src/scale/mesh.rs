@@ -20,6 +20,7 @@ use quloud::core::placement::DomainPolicy;
 use quloud::core::topic::Topic;
 use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
 use quloud::store::heads::HeadBounds;
+use quloud::store::releases::ReleaseBounds;
 use quloud::store::writer::Options;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -104,6 +105,7 @@ impl Mesh {
                 segment_bytes: SEGMENT,
                 ballast: 0,
                 heads: HeadBounds::default(),
+                releases: ReleaseBounds::default(),
             };
             let blueprint = Blueprint {
                 place,

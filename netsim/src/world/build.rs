@@ -17,6 +17,7 @@ use crate::tally::Tally;
 use quloud::core::effect::Reach;
 use quloud::core::types::Time;
 use quloud::store::heads::HeadBounds;
+use quloud::store::releases::ReleaseBounds;
 use quloud::store::writer::Options;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
@@ -341,6 +342,7 @@ pub(super) fn blueprint(
         segment_bytes: plan.disk.segment_bytes,
         ballast: if rng.random() { 32 << 10 } else { 0 },
         heads: HeadBounds::default(),
+        releases: ReleaseBounds::default(),
     };
     Blueprint {
         place,

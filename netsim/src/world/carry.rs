@@ -1,5 +1,6 @@
 //! What the roles want done.
 
+use super::event::Wanted;
 use super::{Event, World};
 use crate::chance::between;
 use crate::ending::Excuse;
@@ -37,7 +38,8 @@ impl World<'_> {
             }
             Effect::ReadChunk { ticket, id } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                self.agenda.after(wait, Event::Read { node, life, ticket, id, heads: None });
+                let what = Wanted::Chunk(id);
+                self.agenda.after(wait, Event::Read { node, life, ticket, what });
             }
             Effect::WriteChunk { ticket, chunk } => {
                 let machine = self.nodes[node].machine.as_mut();
@@ -58,8 +60,24 @@ impl World<'_> {
             }
             Effect::ReadHeads { ticket, id, superseded } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                let heads = Some(superseded);
-                self.agenda.after(wait, Event::Read { node, life, ticket, id, heads });
+                let what = Wanted::Heads(id, superseded);
+                self.agenda.after(wait, Event::Read { node, life, ticket, what });
+            }
+            Effect::ListChunks { ticket, account, after, limit } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                let what = Wanted::List(account, after, limit);
+                self.agenda.after(wait, Event::Read { node, life, ticket, what });
+            }
+            Effect::QueryChunks { ticket, account, ids } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                let what = Wanted::Query(account, ids);
+                self.agenda.after(wait, Event::Read { node, life, ticket, what });
+            }
+            Effect::ReleaseChunks { ticket, undo, items } => {
+                let machine = self.nodes[node].machine.as_mut();
+                let begins =
+                    machine.is_some_and(|machine| machine.store.release(ticket, undo, items));
+                self.commit_later(node, begins);
             }
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
             Effect::Report(effect::Event::Rejected { from, reason }) => {

@@ -10,8 +10,20 @@ use bytes::Bytes;
 use quloud::core::codec;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
-use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
+use quloud::core::types::{Account, ChunkId, NodeId, Ticket, Time};
 use std::time::Duration;
+
+/// What a store is to read.
+#[derive(Debug, Clone)]
+pub(crate) enum Wanted {
+    Chunk(ChunkId),
+    /// The newest record of a head, and so many that it superseded.
+    Heads(ChunkId, usize),
+    /// What it keeps for an account: ids above one, and at most so many.
+    List(Account, ChunkId, u32),
+    /// How it is with these chunks of an account.
+    Query(Account, Vec<ChunkId>),
+}
 
 /// What is going to happen.
 #[derive(Debug, Clone)]
@@ -40,8 +52,8 @@ pub(crate) enum Event {
     Scrub { node: Index, life: u64, hasty: bool },
     /// A store looks chunks up.
     Find { node: Index, life: u64, ticket: Ticket, ids: Vec<ChunkId>, heard: Option<Heard> },
-    /// A store reads a chunk; or of a head the newest record, and so many that it superseded.
-    Read { node: Index, life: u64, ticket: Ticket, id: ChunkId, heads: Option<usize> },
+    /// A store reads a chunk, or what else is wanted.
+    Read { node: Index, life: u64, ticket: Ticket, what: Wanted },
     /// A role asked to be woken.
     Wake { node: Index, life: u64 },
     /// Power is cut, and comes back after `down`; `in_commit`: while a group is being written.

@@ -46,8 +46,8 @@ impl World<'_> {
             Event::Find { node, life, ticket, ids, heard } if self.is_alive(node, life) => {
                 self.find(node, ticket, &ids, heard);
             }
-            Event::Read { node, life, ticket, id, heads } if self.is_alive(node, life) => {
-                self.read(node, ticket, id, heads);
+            Event::Read { node, life, ticket, what } if self.is_alive(node, life) => {
+                self.read(node, ticket, what);
             }
             Event::Wake { node, life } if self.is_alive(node, life) => self.on_wake(node),
             Event::Later { node, life, to, message } if self.is_alive(node, life) => {

@@ -1,6 +1,7 @@
-//! What the nodes' stores do, each in its own time: groups, what is tidied between them, look-ups
-//! and reads; and what a store still has when its node starts.
+//! What the nodes' stores do, each in its own time: groups, what is tidied between them, look-ups,
+//! pages and reads; and what a store still has when its node starts.
 
+use super::event::Wanted;
 use super::{Event, World};
 use crate::chance::between;
 use crate::node::store::{Change, Next, Scrubbed, Store};
@@ -186,20 +187,32 @@ impl World<'_> {
         self.hearing = None;
     }
 
-    pub(super) fn read(&mut self, node: Index, ticket: Ticket, id: ChunkId, heads: Option<usize>) {
+    pub(super) fn read(&mut self, node: Index, ticket: Ticket, what: Wanted) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
-        if let Some(superseded) = heads {
-            let result = machine.store.read_heads(&id, superseded);
-            let newest = match &result {
-                Ok(records) => Some(records.iter().map(HeadRecord::number).max()),
-                Err(StoreError::NotFound) => Some(None),
-                Err(_) => None,
-            };
-            if let Some(newest) = newest {
-                self.see(&Fact::HeadLooked { node, id, newest });
+        let store = &machine.store;
+        let id = match what {
+            Wanted::Chunk(id) => id,
+            Wanted::Heads(id, superseded) => {
+                let result = store.read_heads(&id, superseded);
+                let newest = match &result {
+                    Ok(records) => Some(records.iter().map(HeadRecord::number).max()),
+                    Err(StoreError::NotFound) => Some(None),
+                    Err(_) => None,
+                };
+                if let Some(newest) = newest {
+                    self.see(&Fact::HeadLooked { node, id, newest });
+                }
+                return self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
             }
-            return self.feed(node, Role::Holder, Input::HeadsRead { ticket, result });
-        }
+            Wanted::List(account, after, limit) => {
+                let result = store.list(&account, &after, limit as usize);
+                return self.feed(node, Role::Holder, Input::ChunksListed { ticket, result });
+            }
+            Wanted::Query(account, ids) => {
+                let result = store.query(&account, &ids);
+                return self.feed(node, Role::Holder, Input::ChunksQueried { ticket, result });
+            }
+        };
         let (input, begins) = machine.store.read(ticket, &id);
         self.commit_later(node, begins);
         if let Input::ChunkRead { result, .. } = &input {

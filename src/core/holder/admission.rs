@@ -120,7 +120,8 @@ impl Admission {
         }
     }
 
-    fn knows(&self, account: &Account) -> bool {
+    /// Whether the account has something here, or is about to.
+    pub(super) fn knows(&self, account: &Account) -> bool {
         self.used.contains_key(account) || self.reserved_by.contains_key(account)
     }
 

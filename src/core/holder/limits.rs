@@ -66,6 +66,14 @@ pub struct HolderLimits {
     pub stream_work_per_peer: u64,
     /// The same in all.
     pub stream_work: u64,
+    /// Questions about an account, by peer, whatever they come to: a page is up to 4,096 looks into
+    /// the catalogue. Above: `Busy`, as long as [`Self::put_off_per_peer`] lasts.
+    pub questions_per_peer: Rate,
+    /// Questions about accounts and releases that are not answered yet, by peer. Above: `Busy`. A
+    /// release has up to 256 proofs, and counts as so many unproven messages as it has 64 of them.
+    pub account_work_per_peer: u64,
+    /// The same in all.
+    pub account_work: u64,
     /// Sealed bytes and records of heads on their way to the disk, by peer. Above: `Busy`.
     pub writing_bytes_per_peer: u64,
     /// The same in all.
@@ -108,6 +116,9 @@ impl Default for HolderLimits {
             topic_work: 1_024,
             stream_work_per_peer: 64,
             stream_work: 1_024,
+            questions_per_peer: Rate { per_s: 4, burst: 64 },
+            account_work_per_peer: 4,
+            account_work: 32,
             writing_bytes_per_peer: 32 * MIB,
             writing_bytes: 128 * MIB,
             reads_per_peer: 8,

@@ -1,9 +1,11 @@
 //! Role tests: one input, then the vector of effects.
 
 mod accept;
+mod account;
 mod claims;
 mod floods;
 mod heads;
+mod release;
 mod serve;
 
 use super::*;
@@ -50,6 +52,7 @@ impl Fixture {
             site: "attic".into(),
             operator: String::new(),
             used_by_account: BTreeMap::new(),
+            epoch: EPOCH,
         });
         let owner = OwnerKeys::derive(&Master::from_bytes([6; 32]), 0);
         let mut fixture = Self { role, now: Time(1_000), rng, owner };
@@ -162,7 +165,7 @@ impl Fixture {
     }
 
     fn found(&mut self, ticket: Ticket, found: Vec<Option<Header>>) -> Vec<Effect> {
-        let sound = |header: Header| Found::Chunk { header, sound: true };
+        let sound = |header: Header| Found::Chunk { header, sound: true, released: false };
         let found = found.into_iter().map(|header| header.map(sound)).collect();
         self.handle(Input::ChunksFound { ticket, found })
     }

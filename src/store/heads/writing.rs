@@ -10,6 +10,7 @@ use crate::store::index::{Catalogue, Change};
 use crate::store::ledger::format::{HeadItem, Item};
 use crate::store::ledger::{Place, read_head};
 use crate::store::log::LogError;
+use crate::store::releases;
 use crate::store::writer::{ReadOnly, Writer};
 use std::sync::Arc;
 
@@ -149,17 +150,26 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let uptime = before.saturating_add(seconds);
         group.uptime = Some(uptime);
         if self.keeping.ledger.tip().is_some() {
-            group.items.push(Item::Uptime(uptime));
-            group.staged.push(None);
+            group.push(Item::Uptime(uptime));
         }
     }
 
-    /// Appends what the group has for the ledger. On an error nothing of it is there.
-    pub(in crate::store) fn append_heads(&mut self, group: &mut HeadGroup) {
+    /// Appends what the group has for the ledger.
+    ///
+    /// # Errors
+    /// Nothing of it is there, and its heads know already.
+    pub(in crate::store) fn append_heads(
+        &mut self,
+        group: &mut HeadGroup,
+    ) -> Result<(), StoreError> {
         if group.items.is_empty() || self.read_only.is_some() {
-            return;
+            return Ok(());
         }
-        match self.keeping.ledger.append(&group.items) {
+        let mut appended = self.keeping.ledger.append(&group.items);
+        if matches!(appended, Err(LogError::Full)) && self.release_ballast() {
+            appended = self.keeping.ledger.append(&group.items);
+        }
+        match appended {
             Ok(places) => {
                 let mut heads = lock(&self.keeping.heads);
                 for (staged, place) in group.staged.iter().zip(places) {
@@ -169,6 +179,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                         kept.offset = place.offset;
                     }
                 }
+                Ok(())
             }
             Err(error) => {
                 let error = match error {
@@ -180,6 +191,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                     }
                 };
                 self.undo_heads(group, error);
+                Err(error)
             }
         }
     }
@@ -249,7 +261,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let is_waste = length > REWRITE_MIN_BYTES && length / 2 > useful;
         let is_stuck = self.keeping.stuck.is_some_and(|before| length / 9 < before / 8);
         self.keeping.is_marred |= std::mem::take(&mut lock(&self.keeping.heads).is_marred);
-        if is_stuck || !is_waste && !self.keeping.is_marred {
+        let is_wanted = is_waste || self.keeping.is_marred || !self.keeping.ledger.is_current();
+        if is_stuck || !is_wanted {
             return;
         }
         match self.rewrite_ledger() {
@@ -260,7 +273,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
     }
 
-    fn rewrite_ledger(&mut self) -> Result<(), LogError> {
+    pub(in crate::store) fn rewrite_ledger(&mut self) -> Result<(), LogError> {
         let mut live: Vec<(ChunkId, Version, [u8; 32], Place)> = Vec::new();
         let heads = lock(&self.keeping.heads);
         for (id, head) in &heads.by_id {
@@ -284,7 +297,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 }
             }
         });
-        let mut items = std::iter::once(Ok(uptime)).chain(records);
+        let pending = releases::lock(&self.keeping.releases).items();
+        let pending = pending.into_iter().map(|release| Ok(Item::Release(release)));
+        let mut items = std::iter::once(Ok(uptime)).chain(records).chain(pending);
         let rewritten = self.keeping.ledger.rewrite(&mut items);
         drop(items);
         let rewritten = rewritten?;

@@ -1,20 +1,24 @@
 //! The layout of a ledger file.
 //!
 //! ```text
-//! header:  "qlledger" | version u8 = 1 | epoch 16 | generation u64 | begun u64 | crc32 u32
+//! header:  "qlledger" | version u8 = 2 | epoch 16 | generation u64 | begun u64 | crc32 u32
 //! item:    length of the box u32 | crc32 of the box u32 | box
 //! box:     wrapped  kind u8 | fields
+//!          1 release id 32 | lease 16 | account 32 | due u64
+//!          2 ended   id 32 | lease 16
 //!          3 head    account 32 | stored at u64 | terms 12 | copy u8 | record 2,221
 //!          6 uptime  seconds u64
 //! ```
 //! Integers are little-endian. `begun` is the length with which the generation began: a file that
 //! is not whole up to there was never finished. Times are seconds of the store's uptime. Of the
-//! records with one number `copy` 0 is the one that was acknowledged. Kinds 1 and 2 are reserved
-//! for leases, 4 and 5 for what becomes of heads: an item of an unknown kind counts as damage, so
-//! the version must go up with the first of them. All items of a kind have one length, by which a
+//! records with one number `copy` 0 is the one that was acknowledged. A release is of the chunk
+//! under this lease alone, and ended when the chunk was destroyed, or when it was taken back. Kinds
+//! 4 and 5 are reserved for what becomes of heads: an item of an unknown kind counts as damage, so
+//! the version must go up with the first of them. Version 1 had no releases; it is read, and
+//! written anew before the first one. All items of a kind have one length, by which a
 //! reader finds its way again behind damage.
 
-use crate::core::types::{Account, LeaseTerms, StoreEpoch};
+use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch};
 use crate::crypto::head::{HEAD_RECORD_BYTES, HeadRecord};
 use crate::crypto::keys::WrapKey;
 use crate::crypto::seal::{SEAL_OVERHEAD_BYTES, unwrap, wrap_synthetic};
@@ -24,11 +28,13 @@ use bytes::Bytes;
 /// Length of a header.
 pub(crate) const HEADER_BYTES: usize = 8 + 1 + 16 + 8 + 8 + 4;
 
-/// The only version there is.
-pub(crate) const LEDGER_VERSION: u8 = 1;
+/// The version that is written.
+pub(crate) const LEDGER_VERSION: u8 = 2;
 
 const MAGIC: &[u8; 8] = b"qlledger";
 const PREFIX_BYTES: usize = 8;
+const RELEASE: u8 = 1;
+const ENDED: u8 = 2;
 const HEAD: u8 = 3;
 const UPTIME: u8 = 6;
 
@@ -39,12 +45,25 @@ pub(crate) const HEAD_ITEM_BYTES: usize =
 /// Length of the item that says how long the store was in use.
 pub(crate) const UPTIME_ITEM_BYTES: usize = PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 8;
 
+/// Length of the item of a release.
+pub(crate) const RELEASE_ITEM_BYTES: usize =
+    PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 16 + 32 + 8;
+
+/// Length of the item of a release that is over.
+pub(crate) const ENDED_ITEM_BYTES: usize = PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 16;
+
+/// The lengths that an item can have: each kind has its own.
+const LENGTHS: [usize; 4] =
+    [RELEASE_ITEM_BYTES, ENDED_ITEM_BYTES, HEAD_ITEM_BYTES, UPTIME_ITEM_BYTES];
+
 /// The longest item.
 pub(crate) const ITEM_BYTES_MAX: usize = HEAD_ITEM_BYTES;
 
 /// What a ledger begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
+    /// [`LEDGER_VERSION`], or an earlier one.
+    pub(crate) version: u8,
     /// Of the store that wrote it.
     pub(crate) epoch: StoreEpoch,
     /// Its own number.
@@ -56,7 +75,7 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES);
-        out.put(MAGIC).put(&[LEDGER_VERSION]).put(self.epoch.as_bytes());
+        out.put(MAGIC).put(&[self.version]).put(self.epoch.as_bytes());
         out.u64(self.generation).u64(self.begun);
         let sum = crc32fast::hash(&out);
         out.u32(sum);
@@ -74,14 +93,13 @@ impl Header {
         if !is_ledger || crc32fast::hash(front) != u32::from_le_bytes(*sum) {
             return Ok(None);
         }
-        if let Some([version]) = fields.take::<1>()
-            && version != LEDGER_VERSION
-        {
+        let Some([version]) = fields.take::<1>() else { return Ok(None) };
+        if !(1..=LEDGER_VERSION).contains(&version) {
             return Err(version);
         }
         let mut header = || {
             let epoch = StoreEpoch::from_bytes(fields.take()?);
-            Some(Self { epoch, generation: fields.u64()?, begun: fields.u64()? })
+            Some(Self { version, epoch, generation: fields.u64()?, begun: fields.u64()? })
         };
         Ok(header())
     }
@@ -94,6 +112,23 @@ pub(crate) enum Item {
     Head(HeadItem),
     /// The store was in use for so long.
     Uptime(u64),
+    /// A chunk was let go.
+    Release(ReleaseItem),
+    /// A release is over.
+    Ended(ChunkId, LeaseNonce),
+}
+
+/// A chunk that was let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReleaseItem {
+    /// Which.
+    pub(crate) id: ChunkId,
+    /// Under which lease: one that was stored anew since has another.
+    pub(crate) lease: LeaseNonce,
+    /// Whose it is.
+    pub(crate) account: Account,
+    /// When it is to be destroyed.
+    pub(crate) due: u64,
 }
 
 /// A record of a head that is kept.
@@ -121,6 +156,13 @@ impl Item {
                 plain.put(&terms.encode()).put(&[*copy]).put(&record.encode());
             }
             Self::Uptime(seconds) => drop(plain.put(&[UPTIME]).u64(*seconds)),
+            Self::Release(ReleaseItem { id, lease, account, due }) => {
+                plain.put(&[RELEASE]).put(id.as_bytes()).put(lease.as_bytes());
+                plain.put(account.as_bytes()).u64(*due);
+            }
+            Self::Ended(id, lease) => {
+                plain.put(&[ENDED]).put(id.as_bytes()).put(lease.as_bytes());
+            }
         }
         let wrapped = wrap_synthetic(key, b"ledger", &plain);
         let length = u32::try_from(wrapped.len()).unwrap_or(u32::MAX);
@@ -143,6 +185,17 @@ impl Item {
                 let seconds = fields.u64()?;
                 fields.0.is_empty().then_some(Self::Uptime(seconds))
             }
+            [RELEASE] => {
+                let (id, lease) = (ChunkId::from_bytes(fields.take()?), fields.take()?);
+                let (account, due) = (Account::from_bytes(fields.take()?), fields.u64()?);
+                let item = ReleaseItem { id, lease: LeaseNonce::from_bytes(lease), account, due };
+                fields.0.is_empty().then_some(Self::Release(item))
+            }
+            [ENDED] => {
+                let (id, lease) = (ChunkId::from_bytes(fields.take()?), fields.take()?);
+                let ended = Self::Ended(id, LeaseNonce::from_bytes(lease));
+                fields.0.is_empty().then_some(ended)
+            }
             _ => None,
         }
     }
@@ -153,7 +206,7 @@ pub(crate) fn item_box(bytes: &[u8]) -> Option<&[u8]> {
     let mut fields = Fields(bytes.get(..PREFIX_BYTES)?);
     let (length, sum) = (usize::try_from(fields.u32()?).ok()?, fields.u32()?);
     let end = length.checked_add(PREFIX_BYTES)?;
-    if end != HEAD_ITEM_BYTES && end != UPTIME_ITEM_BYTES {
+    if !LENGTHS.contains(&end) {
         return None;
     }
     bytes.get(PREFIX_BYTES..end).filter(|wrapped| crc32fast::hash(wrapped) == sum)
@@ -189,9 +242,14 @@ mod tests {
 
     #[test]
     fn items_and_headers_come_back_as_they_were() {
-        for (item, length) in
-            [(head(), HEAD_ITEM_BYTES), (Item::Uptime(u64::MAX), UPTIME_ITEM_BYTES)]
-        {
+        let (id, lease) = (ChunkId::from_bytes([1; 32]), LeaseNonce::from_bytes([2; 16]));
+        let account = Account::from_bytes([3; 32]);
+        for (item, length) in [
+            (head(), HEAD_ITEM_BYTES),
+            (Item::Uptime(u64::MAX), UPTIME_ITEM_BYTES),
+            (Item::Release(ReleaseItem { id, lease, account, due: 4 }), RELEASE_ITEM_BYTES),
+            (Item::Ended(id, lease), ENDED_ITEM_BYTES),
+        ] {
             let mut bytes = vec![1, 2, 3];
             item.encode(&key(), &mut bytes);
             assert_eq!(bytes.len(), 3 + length);
@@ -202,14 +260,13 @@ mod tests {
             assert_eq!(item_box(&bytes[3..bytes.len() - 1]), None);
         }
         let epoch = StoreEpoch::from_bytes([7; 16]);
-        let header = Header { epoch, generation: 8, begun: 9 };
-        let bytes = header.encode();
-        assert_eq!((bytes.len(), Header::decode(&bytes)), (HEADER_BYTES, Ok(Some(header))));
-        let mut newer = bytes.clone();
-        newer[8] = 2;
-        let sum = crc32fast::hash(&newer[..HEADER_BYTES - 4]).to_le_bytes();
-        newer[HEADER_BYTES - 4..].copy_from_slice(&sum);
-        assert_eq!(Header::decode(&newer), Err(2));
+        for version in 0..4 {
+            let header = Header { version, epoch, generation: 8, begun: 9 };
+            let bytes = header.encode();
+            let known = [1, 2].contains(&version);
+            let expected = if known { Ok(Some(header)) } else { Err(version) };
+            assert_eq!((bytes.len(), Header::decode(&bytes)), (HEADER_BYTES, expected));
+        }
     }
 
     proptest! {
@@ -220,7 +277,7 @@ mod tests {
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(item_box(&bytes), None);
             let mut header = Header {
-                epoch: StoreEpoch::from_bytes([7; 16]), generation: 8, begun: 9,
+                version: 2, epoch: StoreEpoch::from_bytes([7; 16]), generation: 8, begun: 9,
             }.encode();
             header[at % HEADER_BYTES] ^= 1 << bit;
             prop_assert_eq!(Header::decode(&header), Ok(None));

@@ -21,6 +21,7 @@ use quloud::crypto::head::{HeadKeys, HeadRecord};
 use quloud::crypto::keys::ChunkKey;
 use quloud::crypto::seal::SealedChunk;
 use quloud::store::heads::HeadBounds;
+use quloud::store::releases::ReleaseBounds;
 use quloud::store::writer::Options;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -49,6 +50,7 @@ fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
         segment_bytes: 1 << 20,
         ballast: 0,
         heads: HeadBounds::default(),
+        releases: ReleaseBounds::default(),
     };
     let mut node = Node::new(
         ChaCha20Rng::from_seed([number + 1; 32]),

@@ -147,15 +147,18 @@ fn no_claim_without_an_own_record() {
 }
 
 #[test]
-fn a_chunk_known_to_be_damaged_is_wanted_anew() {
+fn a_chunk_known_to_be_damaged_or_let_go_is_wanted_anew() {
     let mut fixture = Fixture::new();
-    let (request, secret) = fixture.request(0..2);
+    let (request, secret) = fixture.request(0..3);
     let (ticket, _) = lookup_of(fixture.published(&request));
-    let found = |tag, sound| Some(Found::Chunk { header: fixture.chunk(tag).header, sound });
-    let found = vec![found(0, true), found(1, false)];
+    let found = |tag, sound, released| {
+        let header = fixture.chunk(tag).header;
+        Some(Found::Chunk { header, sound, released })
+    };
+    let found = vec![found(0, true, false), found(1, false, false), found(2, true, true)];
     let effects = fixture.handle(Input::ChunksFound { ticket, found });
     let claim = claim_of(effects, (&request, &secret));
-    assert_eq!((claim.wants, claim.holds), (0b11, 0b01));
+    assert_eq!((claim.wants, claim.holds), (0b111, 0b001));
 }
 
 #[test]

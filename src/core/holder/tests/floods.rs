@@ -33,6 +33,7 @@ fn check_bounds(load: &HolderLoad, limits: &HolderLimits) {
     assert!(load.reads <= limits.reads && load.queued_reads <= limits.queued_reads, "{load:?}");
     assert!(load.topic_work <= limits.topic_work, "{load:?}");
     assert!(load.stream_work <= limits.stream_work, "{load:?}");
+    assert!(load.account_work <= limits.account_work, "{load:?}");
     assert!(load.seen <= limits.requests_seen + limits.proofs_seen, "{load:?}");
 }
 

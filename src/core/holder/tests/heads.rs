@@ -191,7 +191,8 @@ fn a_head_is_read_only_for_whoever_proves_the_right_to_it() {
     not_held(fixture.look(get, held), 5);
     let get = fixture.head_get(6, |context| context.operation = Operation::Store);
     not_held(fixture.look(get, held), 6);
-    let chunk = Found::Chunk { header: fixture.chunk(1).header, sound: true };
+    let header = fixture.chunk(1).header;
+    let chunk = Found::Chunk { header, sound: true, released: false };
     let get = fixture.head_get(7, |_| {});
     not_held(fixture.look(get, Some(chunk)), 7);
     let get = fixture.head_get(8, |_| {});

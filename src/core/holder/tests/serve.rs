@@ -129,15 +129,17 @@ fn replayed_retrieve_reads_nothing() {
 
 /// Its record does not hold, but the bytes may: they are checked when they are read.
 #[test]
-fn a_chunk_known_to_be_damaged_is_read_for_whoever_proves() {
-    let mut fixture = Fixture::new();
-    let retrieve = fixture.retrieve(1, OWNER, 9);
-    let (ticket, _) = lookup_of(fixture.stream(OWNER, StreamMessage::Retrieve(retrieve)));
-    let damaged = Found::Chunk { header: fixture.chunk(1).header, sound: false };
-    let found = vec![Some(damaged)];
-    let ticket = reads(&fixture.handle(Input::ChunksFound { ticket, found }))[0];
-    let (to, message) = sent(fixture.read(ticket, 1));
-    assert!(to == OWNER && matches!(message, StreamMessage::ChunkData(_)), "{message:?}");
+fn a_chunk_known_to_be_damaged_or_let_go_is_read_for_whoever_proves() {
+    for (sound, released) in [(false, false), (true, true), (false, true)] {
+        let mut fixture = Fixture::new();
+        let retrieve = fixture.retrieve(1, OWNER, 9);
+        let (ticket, _) = lookup_of(fixture.stream(OWNER, StreamMessage::Retrieve(retrieve)));
+        let header = fixture.chunk(1).header;
+        let found = vec![Some(Found::Chunk { header, sound, released })];
+        let ticket = reads(&fixture.handle(Input::ChunksFound { ticket, found }))[0];
+        let (to, message) = sent(fixture.read(ticket, 1));
+        assert!(to == OWNER && matches!(message, StreamMessage::ChunkData(_)), "{message:?}");
+    }
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn holder(keys: NodeKeys, seed: u8) -> HolderRole {
         site: String::new(),
         operator: String::new(),
         used_by_account: BTreeMap::new(),
+        epoch: StoreEpoch::from_bytes([2; 16]),
     })
 }
 
@@ -172,7 +173,11 @@ impl Mesh {
             }
             Effect::FindChunks { ticket, ids } => {
                 let held = &self.holders[&from].held;
-                let sound = |header: &Header| Found::Chunk { header: *header, sound: true };
+                let sound = |header: &Header| Found::Chunk {
+                    header: *header,
+                    sound: true,
+                    released: false,
+                };
                 let found = ids.iter().map(|id| held.get(id).map(|(header, _)| sound(header)));
                 let found = found.collect();
                 self.later(0, of, Input::ChunksFound { ticket, found });
