@@ -222,6 +222,8 @@ backup() {
     back_up "first backup" 20
     edit "$work/corpus"
     sync
+    # What changed less than two seconds before a backup is read again by the next one.
+    sleep 3
     back_up "incremental" 3
     figure "incremental, new bytes a copy" "$new" MiB 9 LESS
     back_up "nothing changed" 1

@@ -31,6 +31,7 @@
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
 //! | `meta` | the owner's copy of what leads to its files |
+//! | `unfinished` | what a backup has done that was broken off |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
 
 #[cfg(feature = "node")]

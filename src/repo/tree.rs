@@ -24,7 +24,6 @@ pub mod few;
 mod leaf;
 mod node;
 pub mod path;
-pub mod single;
 pub mod walk;
 pub mod writer;
 

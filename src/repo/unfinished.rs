@@ -25,7 +25,7 @@
 
 use super::reference::{ChunkRef, REF_BYTES};
 use super::tree::writer::DoneLeaf;
-use super::tree::{Entry, What, single};
+use super::tree::{Entry, What, few};
 use crate::crypto::keys::{OwnerKeys, WrapKey};
 use crate::crypto::{expand, keyed_hash, seal};
 use bytes::{Buf, Bytes};
@@ -206,7 +206,7 @@ fn of_leaf(leaf: &DoneLeaf) -> Zeroizing<Vec<u8>> {
 }
 
 fn of_file(file: &Entry) -> Zeroizing<Vec<u8>> {
-    let leaf = single::encode(file);
+    let leaf = few::encode_alone(file);
     let mut out = Vec::with_capacity(1 + 4 + file.path.len() + leaf.len());
     out.push(2);
     out.extend_from_slice(&(file.path.len() as u32).to_le_bytes());
@@ -234,7 +234,7 @@ fn take(runs: &mut Vec<Run>, mut from: Bytes) -> Option<()> {
         2 if run.files.len() < FILES_MAX => {
             let length = usize::try_from(from.try_get_u32_le().ok()?).ok()?;
             let path = (length <= from.len()).then(|| from.split_to(length))?;
-            run.files.push(single::decode(from, &path)?);
+            run.files.push(few::decode_alone(from, &path).ok()?);
             Some(())
         }
         _ => None,
@@ -315,8 +315,8 @@ mod tests {
         let run = unfinished.read().unwrap();
         let ids = [1, 2].map(|number| ChunkId::from_bytes([number; 32])).to_vec();
         assert_eq!(seen(&run), (40, ids, vec![b"data/b/film".to_vec()]));
-        let film = single::encode(&large("data/b/film", LARGE_FILE_BYTES));
-        assert_eq!(*single::encode(&run.files[0]), *film);
+        let film = few::encode_alone(&large("data/b/film", LARGE_FILE_BYTES));
+        assert_eq!(*few::encode_alone(&run.files[0]), *film);
         let [first, _] = &run.leaves[..] else { panic!("two leaves") };
         assert_eq!((first.entries, &first.first[..]), (300, &b"data/1"[..]));
         assert_eq!(first.reference.ck.expose(), &[1; 32]);

@@ -291,7 +291,7 @@ fn a_restore_killed_in_the_middle_fetches_only_what_is_missing() {
 #[test]
 fn a_recovery_that_is_killed_at_any_point_is_done_by_the_same_command() {
     let mut lab = Lab::new();
-    let mut nodes = lab.mesh(3);
+    let nodes = lab.mesh(3);
     let tree = pieces(&lab, 4);
     let backup = ["backup", tree.to_str().unwrap(), "--replicas", "2", "--json"];
     nodes[0].json(&backup);
@@ -299,7 +299,6 @@ fn a_recovery_that_is_killed_at_any_point_is_done_by_the_same_command() {
     let words = ["--words-file", words.to_str().unwrap(), "--yes"];
     let bootstrap = ["--bootstrap", nodes[1].address.as_str()];
     let recover = [&["recover"][..], &words, &bootstrap, &ALONE].concat();
-    let recover: Vec<&str> = recover;
     // What a recovery leaves, in the order in which it comes.
     let marks = [
         "lock",

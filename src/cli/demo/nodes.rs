@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How long somebody without a key asks.
-const REFUSED_AFTER_S: &str = "2";
+const REFUSED_AFTER_S: &str = "1";
 
 /// The exit code of who was served by nobody.
 const REFUSED: i32 = 4;

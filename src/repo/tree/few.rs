@@ -4,7 +4,7 @@
 use super::check::{Order, check, ensure};
 use super::decode::Leaf;
 use super::encode::OpenLeaf;
-use super::{Entry, TreeFault};
+use super::{Entry, TreeFault, path};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
@@ -36,6 +36,25 @@ pub fn decode(bytes: Bytes) -> Result<Vec<Entry>, TreeFault> {
         entries.push(entry);
     }
     Ok(entries)
+}
+
+/// The bytes of one entry that a tree took, without the folders that it lies in.
+pub fn encode_alone(entry: &Entry) -> Zeroizing<Vec<u8>> {
+    let mut leaf = OpenLeaf::default();
+    leaf.add(entry, None);
+    leaf.close().plaintext
+}
+
+/// The one entry of these bytes, at this path; in which folder it lies is taken on trust.
+///
+/// # Errors
+/// [`TreeFault`], whatever the bytes.
+pub fn decode_alone(bytes: Bytes, at: &[u8]) -> Result<Entry, TreeFault> {
+    let (mut leaf, mut order) = (Leaf::decode(bytes)?, Order::default());
+    order.jump(path::parent(at).unwrap_or_default());
+    let entry = leaf.next(&mut order)?.ok_or(TreeFault::Count(0))?;
+    ensure(entry.path == at && leaf.next(&mut order)?.is_none(), TreeFault::Child)?;
+    Ok(entry)
 }
 
 #[cfg(test)]
@@ -80,6 +99,21 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(decode(Bytes::copy_from_slice(&bytes[..length])).is_err());
         }
+    }
+
+    #[test]
+    fn an_entry_alone_comes_back_without_its_folders() {
+        let deep = entry("a/b/c", file(12));
+        let bytes = Bytes::copy_from_slice(&encode_alone(&deep));
+        let back = decode_alone(bytes.clone(), b"a/b/c").unwrap();
+        assert_eq!(format!("{back:?}"), format!("{deep:?}"));
+        assert_eq!(decode_alone(bytes.clone(), b"a/b/d").unwrap_err(), TreeFault::Child);
+        for length in 0..bytes.len() {
+            assert!(decode_alone(bytes.slice(..length), b"a/b/c").is_err());
+        }
+        let two = encode(&[entry("a", file(1)), entry("b", file(2))]).unwrap();
+        let two = decode_alone(Bytes::copy_from_slice(&two), b"a");
+        assert_eq!(two.unwrap_err(), TreeFault::Child);
     }
 
     #[test]
