@@ -185,8 +185,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Writes every entry so far: it outlives this process, whatever ends it. The system it outlives
-    /// after [`Self::commit`]. Costs one write, or nothing.
+    /// Writes every entry so far: it outlives this process, whatever ends that. It outlives the
+    /// system after [`Self::commit`]. Costs one write, or nothing.
     ///
     /// # Errors
     /// [`CatalogError`]. On a full disk nothing is lost, and a later call may do.

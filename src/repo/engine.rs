@@ -76,8 +76,8 @@ pub trait BackupSink: ChunkSink {
     /// run need not read its files again.
     fn leaf_done(&mut self, leaf: &DoneLeaf);
 
-    /// A large file is in the tree, and all of it was handed over; its leaf is not done for long. Of no
-    /// interest where nothing is kept for a later run.
+    /// A large file is in the tree, and all of it was handed over; its leaf is not done for long.
+    /// Of no interest where nothing is kept for a later run.
     fn large_file_done(&mut self, _file: &Entry) {}
 }
 

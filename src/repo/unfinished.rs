@@ -12,8 +12,8 @@
 //! ```text
 //! 0 run     began i64, nanoseconds since 1970
 //! 1 leaf    reference 74 | entries u64 | first path: all that it names was handed over
-//! 2 file    path length u32 | path | a leaf of this one entry: a large file, whose leaf may be long
-//!           in coming
+//! 2 file    path length u32 | path | a leaf of this one entry: a large file, whose own leaf may be
+//!           long in coming
 //! ```
 //!
 //! What is in it is believed as little as what a snapshot says: a file is what it was only where
