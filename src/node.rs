@@ -5,9 +5,11 @@
 //! | `drive` | the loop: the one task that touches the roles |
 //! | `put`, `get` | one task per job of the user, on the other side of the loop's queues |
 //! | `fetch` | the mesh as a source of chunks, for those that bring files back |
+//! | `account` | asking a holder about the owner's account there, and releases |
 //! | `heads` | storing heads and asking for them |
 //! | `repository` | the snapshots of all devices, and how this one publishes its own |
 //! | `choose` | which snapshot is meant |
+//! | `check` | whether holders still have what a snapshot names |
 //! | `chunks` | trees and manifests, from the copies here or from holders |
 //! | `backup` | files to snapshots |
 //! | `recover`, `restore` | the words to the snapshots, and these back to files |
@@ -23,8 +25,10 @@
 //! | [`report`] | what the node tells and is asked, as plain data |
 //! | [`datadir`] | the data folder: layout, lock, keys |
 
+mod account;
 mod attention;
 mod backup;
+mod check;
 mod choose;
 mod chunks;
 pub mod datadir;
@@ -124,6 +128,7 @@ pub async fn start(
     let (stores, store_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (fetches, fetch_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (questions, head_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (accounts, account_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (stop, stopped) = mpsc::channel(1);
     let (late_acks, acks) = mpsc::channel(LATE_ACKS_QUEUED_MAX);
     let drive = Drive {
@@ -147,6 +152,7 @@ pub async fn start(
         stores: store_jobs,
         fetches: fetch_jobs,
         questions: head_jobs,
+        accounts: account_jobs,
         stop: stopped,
     };
     let mut listening = shared.watch_listening();
@@ -156,7 +162,7 @@ pub async fn start(
         config.mesh.clone(),
         net,
         shared,
-        [stores, fetches, questions],
+        [stores, fetches, questions, accounts],
         catalog,
         dir,
     );

@@ -4,6 +4,7 @@
 //! Store  -> gather into a batch -> ask (gossip, or holders known already) -> claims -> place
 //!        -> dial -> stream -> verified acks -> quorum;  too few: the outbox asks again
 //! Heads  -> everyone known, and everyone who offers on the topics -> each record seen
+//! Account -> one holder, dialed where it is away -> its answer, checked
 //! Fetch  -> holders known -> the next one where one is slow, wrong or away -> ask on the topic
 //! ```
 //!
@@ -20,6 +21,8 @@
 //! | `owner/retrieve.rs` | fetch jobs |
 //! | `owner/source.rs` | one fetch job: who may have the chunk, who is next |
 //! | `owner/heads.rs` | asking everyone for heads |
+//! | `owner/account.rs` | asking one holder about the owner's account |
+//! | `owner/release.rs` | proofs that let chunks go, or take that back |
 //! | `owner/guess.rs` | who may have a chunk because it served its neighbours |
 //! | `owner/opened.rs` | how many answers are opened for one request |
 //! | `owner/search.rs` | looking for holders of wanted chunks on the topic |
@@ -35,7 +38,8 @@
 //!   [`OwnerCommand::Fetch`] while [`OwnerRole::fetch_slots_free`] is 0. What is fed all the same
 //!   is taken: a window may be overshot by one chunk.
 //! - No [`OwnerCommand::FindHeads`] while [`OwnerRole::heads_slots_free`] is 0: it would end at
-//!   once, as if nobody had any.
+//!   once, as if nobody had any. The same with [`OwnerCommand::Account`] and
+//!   [`OwnerRole::account_slots_free`]: it would end as if the holder was busy.
 //! - Room for [`OwnerLimits::in_flight_bytes`] of messages to each peer: that much may be on its
 //!   way to one holder, and another holder must not wait for it.
 //!
@@ -46,6 +50,7 @@
 //! per batch and per fetch, answers opened per one-time key, chunks on their way per holder, dials,
 //! remembered nodes.
 
+mod account;
 mod acks;
 mod batch;
 mod claims;
@@ -58,6 +63,7 @@ mod opened;
 mod outbox;
 mod payload;
 mod peers;
+mod release;
 mod retrieve;
 mod search;
 mod shared;
@@ -67,9 +73,11 @@ mod store;
 mod tests;
 mod timers;
 
+pub use account::{AccountDone, AccountFailure, AccountJob, AccountWish};
 pub use heads::{HeadsJob, SoughtHead};
 pub use load::Fill;
 pub use payload::{HeadLoad, Load};
+pub use release::ReleaseWish;
 
 use super::codec::Reject;
 use super::effect::{Effect, Input, Via};
@@ -83,6 +91,7 @@ use super::types::{
 use crate::crypto::head::HeadRecord;
 use crate::crypto::header::Header;
 use crate::crypto::keys::{ChunkSecret, OwnerKeys};
+use account::AccountFlow;
 use bytes::Bytes;
 use heads::HeadsFlow;
 use retrieve::FetchFlow;
@@ -170,6 +179,7 @@ pub struct OwnerRole {
     store: StoreFlow,
     fetch: FetchFlow,
     heads: HeadsFlow,
+    accounts: AccountFlow,
 }
 
 impl OwnerRole {
@@ -180,6 +190,7 @@ impl OwnerRole {
             store: StoreFlow::default(),
             fetch: FetchFlow::default(),
             heads: HeadsFlow::default(),
+            accounts: AccountFlow::default(),
         }
     }
 
@@ -194,6 +205,7 @@ impl OwnerRole {
                     self.store.on_peer_up(now, &mut self.shared, node);
                     self.fetch.on_peer_up(now, &mut self.shared, node);
                     self.heads.on_peer_up(now, &mut self.shared, node);
+                    self.accounts.on_peer_up(now, &mut self.shared, node);
                 }
             }
             Input::PeerDown(node) => {
@@ -252,6 +264,11 @@ impl OwnerRole {
         self.heads.slots_free()
     }
 
+    /// How many more questions about accounts the role takes; 0 = wait.
+    pub fn account_slots_free(&self) -> usize {
+        self.accounts.slots_free()
+    }
+
     /// The topic on which what this node asks is answered: it has to be connected to others that
     /// subscribe to it.
     pub fn answer_topic(&self) -> Topic {
@@ -263,7 +280,9 @@ impl OwnerRole {
             OwnerCommand::Store(job) => self.store.on_command(now, &mut self.shared, job),
             OwnerCommand::Fetch(job) => self.fetch.on_command(now, &mut self.shared, job),
             OwnerCommand::FindHeads(job) => self.heads.on_command(now, &mut self.shared, job),
+            OwnerCommand::Account(job) => self.accounts.on_command(now, &mut self.shared, job),
             OwnerCommand::Cancel(ticket) => {
+                self.accounts.cancel(&mut self.shared, ticket);
                 self.heads.cancel(&mut self.shared, ticket);
                 self.store.cancel(&mut self.shared, ticket);
                 self.fetch.cancel(now, &mut self.shared, ticket);
@@ -308,6 +327,12 @@ impl OwnerRole {
             StreamMessage::RetrieveReject(reject) => {
                 self.fetch.on_reject(now, shared, from, reject);
             }
+            StreamMessage::AccountAnswer(answer) => {
+                self.accounts.on_answer(now, (shared, &mut self.store), from, answer);
+            }
+            StreamMessage::ReleaseAnswer(answer) => {
+                self.accounts.on_released(now, shared, from, answer);
+            }
             // The transport's, and the holder role's.
             StreamMessage::Hello(_)
             | StreamMessage::StoreRequest(_)
@@ -317,10 +342,6 @@ impl OwnerRole {
             | StreamMessage::HeadGet(_)
             | StreamMessage::AccountRequest(_)
             | StreamMessage::Release(_) => {}
-            // Answers to what this role never asks.
-            StreamMessage::AccountAnswer(_) | StreamMessage::ReleaseAnswer(_) => {
-                shared.reject(from, Reject::Unsolicited);
-            }
         }
     }
 
@@ -328,6 +349,7 @@ impl OwnerRole {
         self.store.on_peer_down(now, &mut self.shared, node);
         self.fetch.on_peer_down(now, &mut self.shared, node);
         self.heads.on_peer_down(now, &mut self.shared, node);
+        self.accounts.on_peer_down(now, &mut self.shared, node);
     }
 
     fn on_wake(&mut self, now: Time, wake: Wake) {
@@ -341,6 +363,7 @@ impl OwnerRole {
             Wake::Fetch(ticket) => self.fetch.on_wake(now, shared, ticket),
             Wake::Search(topic) => self.fetch.on_search(now, shared, topic),
             Wake::Heads(ticket) => self.heads.on_wake(now, shared, ticket),
+            Wake::Account(ticket) => self.accounts.on_wake(now, shared, ticket),
             Wake::Requests => self.fetch.on_requests(now, shared),
             Wake::DialPace => shared.pump_dials(now),
             Wake::Dial(node) => {
@@ -361,6 +384,8 @@ pub enum OwnerCommand {
     Fetch(FetchJob),
     /// Find what is kept of heads.
     FindHeads(HeadsJob),
+    /// Ask one holder about the owner's account there.
+    Account(AccountJob),
     /// Forget a job; nothing more is reported of it.
     Cancel(Ticket),
 }
@@ -481,6 +506,15 @@ pub enum OwnerEvent {
         answered: Vec<(ChunkId, Vec<NodeId>)>,
         /// Nodes that were named or made an offer, and said nothing of use: not even no.
         silent: Vec<NodeId>,
+    },
+    /// What one holder says of the owner's account there; the job is over.
+    Account {
+        /// Of the job.
+        ticket: Ticket,
+        /// Who was asked.
+        holder: NodeId,
+        /// What it says, or why that is not known.
+        outcome: Result<AccountDone, AccountFailure>,
     },
     /// Nobody reachable served it before the deadline; the job is over.
     NotFetched {

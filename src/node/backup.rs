@@ -3,7 +3,9 @@
 //! 1. The heads of all devices are read: which snapshots there are.
 //! 2. The newest snapshot of the same paths tells what is unchanged.
 //! 3. A thread walks and reads, another one seals; chunks that enough holders have are not sent.
-//! 4. All chunks have their quorum before the snapshot, its entry and the head are stored.
+//! 4. Holders are asked for what was stored before, unless they showed within a day that they have
+//!    it. Where too few have a chunk, the files are gone through once more to store it again.
+//! 5. All chunks have their quorum before the snapshot, its entry and the head are stored.
 //!
 //! A backup that is broken off, however, leaves chunks that no snapshot names; the next one finds
 //! them in the catalogue and does not send them again. Nor does it read the files again that were
@@ -15,8 +17,9 @@ mod rehearsal;
 mod sink;
 mod watch;
 
-pub(super) use sink::{HeldByMesh, StoreSink, Stored, Wish, store_all};
+pub(super) use sink::{HeldByMesh, StoreSink, Stored, Trust, Wish, store_all};
 
+use super::check::{Belief, Checked, check};
 use super::chunks::Chunks;
 use super::failures;
 use super::handle::NodeHandle;
@@ -24,7 +27,7 @@ use super::inner::Inner;
 use super::report::{BackupDone, BackupRequest, Failure, FailureKind, Progress};
 use super::repository::{Published, now_ns, utc_offset_min};
 use crate::core::codec::QUORUM_MAX;
-use crate::core::types::{DeviceId, SnapshotId};
+use crate::core::types::{ChunkId, DeviceId, SnapshotId};
 use crate::repo::backup::{BackedUp, BackupContext, BackupError, backup};
 use crate::repo::engine::BackupSink;
 use crate::repo::exclude::Excludes;
@@ -34,7 +37,7 @@ use crate::repo::meta::META_BYTES_MAX;
 use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::Sealer;
 use crate::repo::snapshot::{Snapshot, check_tags};
-use crate::repo::unfinished::{Run, Unfinished};
+use crate::repo::unfinished::{self, Unfinished};
 use crate::repo::walk::{RootError, Walk, WalkOptions};
 use earlier::{Before, cut};
 use std::sync::Arc;
@@ -84,30 +87,26 @@ async fn run(
     let (wish, options) = (wish(request)?, options(inner, request)?);
     let all = Walk::new(&options).map_err(|error| roots(&error))?.roots().to_vec();
     let handed: Arc<AtomicU64> = Arc::default();
-    let chunks = Chunks::fetched(inner, Handle::current(), earlier::CHUNK_PATIENCE);
-    let teller = Teller::new(chunks, progress.clone(), Arc::clone(&handed));
+    let told = Told { progress, handed: &handed };
+    let teller = teller_of(inner, told);
     teller.note("looking for earlier snapshots");
     let host = host();
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;
     let made = Made { host, tags: request.tags.clone(), began_ns: now_ns(), before };
     let unfinished = Unfinished::of(inner.data_dir(), &inner.keys, &made.host, &all);
-    let work = Work { options, others, made, teller, unfinished };
+    let work = Arc::new(Work { options, others, made, unfinished });
     if request.dry_run {
-        return rehearsal::rehearse(inner, wish, (work, notes), started).await;
+        return rehearsal::rehearse(inner, wish, (work, teller, notes), started).await;
     }
-    let (Files { backed, excludes, made, teller, unfinished }, stored) =
-        files(inner, wish, &handed, work).await?;
+    let run = Run { inner, wish, work: &work, told };
+    let Files { backed, teller, stored } = run.files_that_are_held(teller, &mut notes).await?;
     teller.note("storing the snapshot");
     notes.extend(remarks(&backed));
     let (partial, unchanged, counts) =
         (backed.faults > 0, backed.built.unchanged, backed.built.counts);
-    let patience = match stored.replicas < wish.replicas {
-        true => wish.patience.min(SHORT_PATIENCE),
-        false => wish.patience,
-    };
-    let last = Wish { patience, ..wish };
-    let (id, published) = publish(inner, last, handed, made, (backed, excludes)).await?;
-    unfinished.forget();
+    let last = Wish { patience: patience(wish, stored), ..wish };
+    let (id, published) = publish(inner, last, handed, (Arc::clone(&work), backed)).await?;
+    work.unfinished.forget();
     let Published { stored: last, head_replicas, superseded } = published;
     let head = u8::try_from(head_replicas).unwrap_or(u8::MAX);
     if head < wish.replicas {
@@ -199,59 +198,147 @@ struct Work {
     options: WalkOptions,
     others: Vec<ChunkRef>,
     made: Made,
-    teller: Teller,
     unfinished: Unfinished,
 }
 
-/// A tree that is stored, and what was lent to make it.
+/// A tree that is stored.
 struct Files {
     backed: BackedUp,
-    excludes: Vec<Vec<u8>>,
-    made: Made,
     teller: Teller,
-    unfinished: Unfinished,
+    stored: Stored,
 }
 
-/// Walks, reads, seals and stores.
-async fn files(
-    inner: &Arc<Inner>,
+/// Who hears how far a backup is.
+#[derive(Clone, Copy)]
+struct Told<'a> {
+    progress: &'a mpsc::Sender<Progress<BackupDone>>,
+    /// Chunks that were handed over.
+    handed: &'a Arc<AtomicU64>,
+}
+
+/// A backup on its way to a tree.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    inner: &'a Arc<Inner>,
     wish: Wish,
-    handed: &Arc<AtomicU64>,
-    work: Work,
-) -> Result<(Files, Stored), Failure> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let (node, reins) = (Arc::clone(inner), (Handle::current(), Arc::clone(&cancel)));
-    let work = move |sink: &mut StoreSink| {
-        let broken_off = work.unfinished.read();
-        sink.record(work.unfinished.begin(work.made.began_ns, broken_off.as_ref()).ok());
-        let files = read(&node, wish, reins, (work, broken_off), sink)?;
-        files.teller.note("waiting for the last chunks");
+    work: &'a Arc<Work>,
+    told: Told<'a>,
+}
+
+impl Run<'_> {
+    /// Stores the files, and asks the holders of what was stored before. What they do not have any
+    /// more is stored again, from its files: these are read a second time, and what changed in them
+    /// meanwhile is in the tree as it is then.
+    async fn files_that_are_held(
+        self,
+        teller: Teller,
+        notes: &mut Vec<String>,
+    ) -> Result<Files, Failure> {
+        let (mut files, reused) = self.files(teller, Trust::Acks).await?;
+        files.teller.note("asking the holders of what was stored before");
+        let Checked { fewest, short, storable, silent, .. } =
+            check(self.inner, &reused, self.wish.replicas, Belief::ADay).await?;
+        drop(reused);
+        let patience = patience(self.wish, files.stored);
+        files.stored.replicas = files.stored.replicas.min(fewest);
+        if short > 0 {
+            tracing::warn!(short, storable, silent = silent.len(), "chunks lack replicas");
+        }
+        if storable > 0 {
+            notes.push(format!(
+                "{storable} chunks that were stored before have fewer than {} replicas by now: \
+                 their files were read again to store them again",
+                self.wish.replicas
+            ));
+            let again = Self { wish: Wish { patience, ..self.wish }, ..self };
+            let teller = teller_of(self.inner, self.told);
+            match again.files(teller, Trust::Today).await {
+                Ok((again, _)) => return Ok(after(files, again)),
+                // What was stored before is all that there is, and the snapshot names it.
+                Err(failure) if failure.kind == FailureKind::NotEnoughHolders => {
+                    notes.push(format!("storing them again failed: {}", failure.why));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        if short > 0 {
+            notes.push(format!(
+                "{short} chunks that were stored before are not known to have {} replicas still: \
+                 {} of their holders did not answer",
+                self.wish.replicas,
+                silent.len()
+            ));
+        }
         Ok(files)
-    };
-    store_all(inner, wish, (Arc::clone(handed), cancel), work).await
+    }
+
+    /// Walks, reads, seals and stores. Also returns which chunks were taken to be held.
+    async fn files(self, teller: Teller, trust: Trust) -> Result<(Files, Vec<ChunkId>), Failure> {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (node, reins) = (Arc::clone(self.inner), (Handle::current(), Arc::clone(&cancel)));
+        let (all, held) =
+            (Arc::clone(self.work), HeldByMesh::new(self.inner, self.wish.replicas, trust));
+        let work = move |sink: &mut StoreSink| {
+            let broken_off = all.unfinished.read();
+            sink.record(all.unfinished.begin(all.made.began_ns, broken_off.as_ref()).ok());
+            let read = read(&node, (&all, held), reins, (teller, broken_off), sink)?;
+            read.teller.note("waiting for the last chunks");
+            Ok(read)
+        };
+        let reins = (Arc::clone(self.told.handed), cancel);
+        let (Read { backed, teller, reused }, stored) =
+            store_all(self.inner, self.wish, reins, work).await?;
+        Ok((Files { backed, teller, stored }, reused))
+    }
+}
+
+/// What a second run over the files came to, with what the first one sent.
+fn after(first: Files, mut again: Files) -> Files {
+    let counts = &mut again.backed.built.counts;
+    counts.new_bytes = counts.new_bytes.saturating_add(first.backed.built.counts.new_bytes);
+    again.stored.chunks = again.stored.chunks.saturating_add(first.stored.chunks);
+    again
+}
+
+fn teller_of(inner: &Arc<Inner>, told: Told<'_>) -> Teller {
+    let chunks = Chunks::fetched(inner, Handle::current(), earlier::CHUNK_PATIENCE);
+    Teller::new(chunks, told.progress.clone(), Arc::clone(told.handed))
+}
+
+/// How long what comes next is waited for, where what came before had to do with less.
+fn patience(wish: Wish, stored: Stored) -> Duration {
+    match stored.replicas < wish.replicas {
+        true => wish.patience.min(SHORT_PATIENCE),
+        false => wish.patience,
+    }
+}
+
+/// A tree whose chunks were handed over, and which chunks were taken to be held.
+struct Read {
+    backed: BackedUp,
+    teller: Teller,
+    reused: Vec<ChunkId>,
 }
 
 /// Walks, reads and seals, on a thread that may block; what is new goes to `sink`.
 fn read(
     inner: &Arc<Inner>,
-    wish: Wish,
+    (work, held): (&Work, HeldByMesh),
     (runtime, cancel): (Handle, Arc<AtomicBool>),
-    (work, broken_off): (Work, Option<Run>),
+    (mut teller, broken_off): (Teller, Option<unfinished::Run>),
     sink: &mut impl BackupSink,
-) -> Result<Files, Failure> {
-    let Work { options, others, made, mut teller, unfinished } = work;
-    let earlier = earlier::known(inner, made.before.as_ref(), (broken_off, &others), runtime);
-    let held = HeldByMesh { inner: Arc::clone(inner), replicas: wish.replicas };
+) -> Result<Read, Failure> {
+    let Work { options, others, made, .. } = work;
+    let earlier = earlier::known(inner, made.before.as_ref(), (broken_off, others), runtime);
     let context = BackupContext {
         keys: &inner.keys,
         locality: inner.keys.locality(),
         held: &held,
         cancel: &cancel,
     };
-    let backed = backup(&options, earlier, &context, sink, &mut teller);
+    let backed = backup(options, earlier, &context, sink, &mut teller);
     let backed = backed.map_err(|error| failed(&error))?;
-    let excludes = options.excludes.sources().map(<[u8]>::to_vec).collect();
-    Ok(Files { backed, excludes, made, teller, unfinished })
+    Ok(Read { backed, teller, reused: held.into_reused() })
 }
 
 fn failed(error: &BackupError) -> Failure {
@@ -273,12 +360,11 @@ async fn publish(
     inner: &Arc<Inner>,
     wish: Wish,
     handed: Arc<AtomicU64>,
-    made: Made,
-    (backed, excludes): (BackedUp, Vec<Vec<u8>>),
+    (work, backed): (Arc<Work>, BackedUp),
 ) -> Result<(SnapshotId, Published), Failure> {
     let (named, name) = std::sync::mpsc::channel();
     let what = move |sealer: &mut Sealer<'_, StoreSink>, device: DeviceId| {
-        let snapshot = snapshot(made, backed, excludes, device);
+        let snapshot = snapshot(&work, backed, device);
         let hint = "name fewer paths, patterns or tags";
         let failed = |why: String| failures::backup(FailureKind::Failed, why, hint);
         let plaintext = snapshot.encode().map_err(|fault| failed(fault.to_string()))?;
@@ -295,8 +381,8 @@ async fn publish(
     Ok((id, published))
 }
 
-fn snapshot(made: Made, backed: BackedUp, excludes: Vec<Vec<u8>>, device: DeviceId) -> Snapshot {
-    let BackedUp { built, roots, faults, .. } = backed;
+fn snapshot(work: &Work, backed: BackedUp, device: DeviceId) -> Snapshot {
+    let (BackedUp { built, roots, faults, .. }, made) = (backed, &work.made);
     Snapshot {
         device,
         created_ns: made.began_ns,
@@ -304,13 +390,13 @@ fn snapshot(made: Made, backed: BackedUp, excludes: Vec<Vec<u8>>, device: Device
         partial: faults > 0,
         put: false,
         tree: built.root,
-        parent: made.before.map(|before| before.id),
+        parent: made.before.as_ref().map(|before| before.id),
         counts: built.counts,
         nonce: rand::random(),
-        host: made.host,
+        host: made.host.clone(),
         roots,
-        tags: made.tags,
-        excludes,
+        tags: made.tags.clone(),
+        excludes: work.options.excludes.sources().map(<[u8]>::to_vec).collect(),
         program: concat!("quloud ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }

@@ -55,6 +55,7 @@ pub(super) struct Sources {
     pub(super) stores: mpsc::Receiver<DriveCommand>,
     pub(super) fetches: mpsc::Receiver<DriveCommand>,
     pub(super) questions: mpsc::Receiver<DriveCommand>,
+    pub(super) accounts: mpsc::Receiver<DriveCommand>,
     pub(super) stop: mpsc::Receiver<()>,
 }
 
@@ -82,6 +83,9 @@ impl Drive {
                     self.on_command(command).await;
                 }
                 Some(command) = sources.questions.recv(), if self.owner.heads_slots_free() > 0 => {
+                    self.on_command(command).await;
+                }
+                Some(command) = sources.accounts.recv(), if self.owner.account_slots_free() > 0 => {
                     self.on_command(command).await;
                 }
                 () = tokio::time::sleep(wait) => self.on_tick().await,
@@ -236,6 +240,12 @@ impl Drive {
                 self.listeners.insert(job.ticket, events);
                 self.feed_owner(Input::Command(OwnerCommand::FindHeads(job))).await;
             }
+            DriveCommand::Account { mut job, events, patience } => {
+                job.ticket = self.ticket();
+                job.deadline = self.now().after(patience);
+                self.listeners.insert(job.ticket, events);
+                self.feed_owner(Input::Command(OwnerCommand::Account(job))).await;
+            }
         }
     }
 
@@ -347,7 +357,8 @@ impl Drive {
             OwnerEvent::Stored { ticket, .. }
             | OwnerEvent::Fetched { ticket, .. }
             | OwnerEvent::NotFetched { ticket, .. }
-            | OwnerEvent::HeadsDone { ticket, .. } => (*ticket, true),
+            | OwnerEvent::HeadsDone { ticket, .. }
+            | OwnerEvent::Account { ticket, .. } => (*ticket, true),
         };
         let Some(listener) = self.listeners.get(&ticket) else {
             self.record_late(&event);

@@ -235,7 +235,8 @@ impl<T> ChunkSource for MeshSource<'_, T> {
                 | OwnerEvent::Short { .. }
                 | OwnerEvent::Superseded { .. }
                 | OwnerEvent::HeadSeen { .. }
-                | OwnerEvent::HeadsDone { .. } => {}
+                | OwnerEvent::HeadsDone { .. }
+                | OwnerEvent::Account { .. } => {}
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The handle of a running node: what the API and the in-process commands call.
 
 use super::attention;
+use super::check;
 use super::failures;
 use super::inner::Inner;
 use super::outbox::Running;
@@ -198,6 +199,7 @@ impl NodeHandle {
         if let Err(failure) = self.inner.commit_catalog().await {
             tracing::error!(what = failure.what, why = failure.why, "at shutdown");
         }
+        check::save(&self.inner).await;
     }
 }
 

@@ -116,7 +116,8 @@ impl Inner {
                 OwnerEvent::Fetched { .. }
                 | OwnerEvent::NotFetched { .. }
                 | OwnerEvent::HeadSeen { .. }
-                | OwnerEvent::HeadsDone { .. } => {}
+                | OwnerEvent::HeadsDone { .. }
+                | OwnerEvent::Account { .. } => {}
             }
         }
         Err(failures::stopped())
@@ -155,7 +156,8 @@ impl Inner {
                 | OwnerEvent::Short { .. }
                 | OwnerEvent::Superseded { .. }
                 | OwnerEvent::Fetched { .. }
-                | OwnerEvent::NotFetched { .. } => {}
+                | OwnerEvent::NotFetched { .. }
+                | OwnerEvent::Account { .. } => {}
             }
         }
         Err(failures::stopped())

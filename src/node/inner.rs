@@ -3,14 +3,14 @@
 use super::datadir::DataDir;
 use super::gate::Gate;
 use super::jobs::DriveCommand;
-use super::put::Names;
+use super::put::{Names, seconds_since_1970};
 use super::report::Failure;
 use super::repository::Repository;
 use super::shared::Shared;
 use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::keys::OwnerKeys;
 use crate::net::Net;
-use crate::repo::catalog::{Catalog, Entry};
+use crate::repo::catalog::{Catalog, CatalogError, ChunkAcked, Entry};
 use crate::repo::meta::MetaCache;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +38,8 @@ pub(super) struct Inner {
     pub(super) fetches: mpsc::Sender<DriveCommand>,
     /// For heads.
     pub(super) questions: mpsc::Sender<DriveCommand>,
+    /// About the owner's accounts at holders.
+    pub(super) accounts: mpsc::Sender<DriveCommand>,
     pub(super) started: Instant,
     /// Puts that read and seal, of those that users wait for.
     pub(super) putting: Gate,
@@ -61,11 +63,11 @@ impl Inner {
         mesh_name: String,
         net: Net,
         shared: Arc<Shared>,
-        queues: [mpsc::Sender<DriveCommand>; 3],
+        queues: [mpsc::Sender<DriveCommand>; 4],
         catalog: Catalog,
         dir: DataDir,
     ) -> Self {
-        let [stores, fetches, questions] = queues;
+        let [stores, fetches, questions, accounts] = queues;
         let started = Instant::now();
         let catalog = Mutex::new(catalog);
         let (putting, getting) = (Gate::new(PUTS_AT_ONCE), Gate::new(GETS_AT_ONCE));
@@ -80,6 +82,7 @@ impl Inner {
             stores,
             fetches,
             questions,
+            accounts,
             started,
             putting,
             getting,
@@ -113,8 +116,30 @@ impl Inner {
     /// # Errors
     /// The entry was not taken, and a commit that succeeds later does not bring it back.
     pub(super) fn record(&self, entry: Entry) -> Result<(), Failure> {
-        self.with_catalog(|catalog| catalog.record(entry))
-            .map_err(|error| super::failures::catalog(&error))
+        let acked = match &entry {
+            Entry::ChunkAcked(acked) => Some(*acked),
+            _ => None,
+        };
+        let record = |catalog: &mut Catalog| {
+            catalog.record(entry)?;
+            if let Some(ChunkAcked { chunk, node, epoch, .. }) = acked {
+                catalog.prove(&node, &epoch, &chunk, Some(seconds_since_1970()));
+            }
+            Ok::<(), CatalogError>(())
+        };
+        self.with_catalog(record).map_err(|error| super::failures::catalog(&error))
+    }
+
+    /// These nodes have the chunk: they acknowledged it before, and offered it anew.
+    pub(super) fn shown(&self, chunk: &ChunkId, holders: &[NodeId]) {
+        let now_s = seconds_since_1970();
+        self.with_catalog(|catalog| {
+            for node in holders {
+                if let Some(epoch) = catalog.store_of(node) {
+                    catalog.prove(node, &epoch, chunk, Some(now_s));
+                }
+            }
+        });
     }
 
     /// Writes everything recorded so far: a kill of this process does not undo it.

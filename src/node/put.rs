@@ -6,6 +6,7 @@
 //! ([`super::outbox`]) takes it up again while the node runs, and skips what is held already. When
 //! all is stored, the file becomes a snapshot.
 
+mod again;
 mod named;
 
 pub(super) use named::{Names, publish_later};
@@ -385,7 +386,8 @@ impl<'a> Tally<'a> {
                 self.run.inner.record(Entry::ChunkAcked(acked)).map_err(Ended::ForNow)?;
                 self.on_reached(index, replicas)
             }
-            OwnerEvent::Stored { replicas, holders, .. } => {
+            OwnerEvent::Stored { id, replicas, holders, .. } => {
+                self.run.inner.shown(&id, &holders);
                 self.on_reached(index, replicas)?;
                 self.on_stored(index, &holders);
                 Ok(())
@@ -398,7 +400,8 @@ impl<'a> Tally<'a> {
             | OwnerEvent::NotFetched { .. }
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
-            | OwnerEvent::HeadsDone { .. } => Ok(()),
+            | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Account { .. } => Ok(()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
+mod account;
 mod backup;
 mod forget;
 mod look;

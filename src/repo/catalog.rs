@@ -3,21 +3,23 @@
 //! It is the durable outbox: a put that has not reached its quorum is in [`Catalog::open_jobs`]
 //! from [`Entry::PutStarted`] until [`Entry::PutDone`] or [`Entry::JobDropped`], through restarts.
 //! It lies in one file, `<data-dir>/owner/catalog`, sealed under a key of the owner's, and is held
-//! in memory whole: about 65 bytes a chunk.
+//! in memory whole: about 80 bytes a chunk. When holders last showed what they keep lies beside it.
 //!
 //! The caller's duty: hold the data folder's lock, [`record`](Catalog::record) what happened, and
 //! [`commit`](Catalog::commit) before telling anybody of it. Everything here blocks on the disk.
 
 mod entry;
 mod journal;
+mod proven;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use entry::{
-    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
+    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot, PutStarted,
     SnapshotDue, TooLong, UnknownEntry, Verified,
 };
+pub use proven::{BELIEVED_S, Replicas};
 pub use state::{Drills, Job, KnownHead};
 
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
@@ -163,6 +165,7 @@ impl Catalog {
             catalog.compact()?;
             report.compacted = true;
         }
+        catalog.load_proven(keys);
         Ok((catalog, report))
     }
 

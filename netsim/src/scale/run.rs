@@ -136,7 +136,8 @@ impl Mesh {
             | OwnerEvent::NotFetched { .. }
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
-            | OwnerEvent::HeadsDone { .. } => {}
+            | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Account { .. } => {}
         }
     }
 

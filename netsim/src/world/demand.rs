@@ -167,6 +167,8 @@ impl World<'_> {
                 self.head_seen(node, ticket, from, record);
             }
             OwnerEvent::HeadsDone { ticket, .. } => self.heads_done(node, ticket),
+            // Nobody asks about accounts here.
+            OwnerEvent::Account { .. } => {}
             OwnerEvent::Fetched { ticket, id, header, sealed, .. } => match wishes.end(ticket) {
                 Some(Job::Get(asked)) if asked == id => drop(self.fetched.insert((node, id))),
                 Some(Job::Bring(asked)) if asked == id => {

@@ -98,7 +98,8 @@ impl Noticed {
             OwnerEvent::Stored { .. } => {}
             OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
-            | OwnerEvent::HeadsDone { .. } => {}
+            | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Account { .. } => {}
         }
     }
 

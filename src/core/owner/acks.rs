@@ -62,18 +62,10 @@ impl StoreFlow {
         };
         let (good, bad): (Vec<AckedChunk>, Vec<AckedChunk>) =
             fresh.into_iter().partition(|chunk| matches(chunk));
-        if !good.is_empty() {
-            let store = self.deliveries.get_mut(&from).map(|delivery| delivery.on_epoch(epoch));
-            match store.unwrap_or(Store::Same) {
-                Store::Same => {}
-                Store::Another => self.void_acks(now, shared, from, None),
-                Store::Unsteady => {
-                    let ids: Vec<ChunkId> = good.iter().chain(&bad).map(|chunk| chunk.id).collect();
-                    self.void_acks(now, shared, from, Some(Grant::Lied));
-                    self.on_lie(now, shared, from, batch, &ids);
-                    return self.pump(now, shared, from);
-                }
-            }
+        if !good.is_empty() && self.on_epoch(now, shared, from, epoch) == Store::Unsteady {
+            let ids: Vec<ChunkId> = good.iter().chain(&bad).map(|chunk| chunk.id).collect();
+            self.on_lie(now, shared, from, batch, &ids);
+            return self.pump(now, shared, from);
         }
         for chunk in good {
             let AckedChunk { id, lease, .. } = chunk;
@@ -84,6 +76,24 @@ impl StoreFlow {
             self.on_lie(now, shared, from, batch, &ids);
         }
         self.pump(now, shared, from);
+    }
+
+    /// The node speaks for this store. Where that is another one, its acks before count no more.
+    pub(super) fn on_epoch(
+        &mut self,
+        now: Time,
+        shared: &mut Shared,
+        node: NodeId,
+        epoch: StoreEpoch,
+    ) -> Store {
+        let store = self.deliveries.get_mut(&node).map(|delivery| delivery.on_epoch(epoch));
+        let store = store.unwrap_or(Store::Same);
+        match store {
+            Store::Same => {}
+            Store::Another => self.void_acks(now, shared, node, None),
+            Store::Unsteady => self.void_acks(now, shared, node, Some(Grant::Lied)),
+        }
+        store
     }
 
     /// The node has another store than the one for which it acknowledged before: what it said then

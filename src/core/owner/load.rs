@@ -1,6 +1,7 @@
 //! How full the role's tables are, each beside the bound that its file states: for metrics, and for
 //! tests of the bounds.
 
+use super::account::{self, ACCOUNT_JOBS_MAX};
 use super::batch::{ASKS_MAX, CANDIDATES_MAX};
 use super::guess::{RECENT_MAX, RECENT_NODES_MAX};
 use super::heads::{HEADS_JOBS_MAX, LATE_MAX, NODES_MAX};
@@ -34,8 +35,9 @@ impl Fill {
 impl OwnerRole {
     /// How full every table is. Looks at each job, batch and delivery once.
     pub fn load(&self) -> Vec<Fill> {
-        let Self { shared, store, fetch, heads } = self;
+        let Self { shared, store, fetch, heads, accounts } = self;
         let (questions, asked, gets, late) = heads.sizes();
+        let (accounts, unanswered) = accounts.sizes();
         let limits = &shared.limits;
         let (connected, known) = shared.peers.sizes();
         let fill = |what, used, max| Fill { what, used, max };
@@ -54,6 +56,8 @@ impl OwnerRole {
             fill("nodes per question", asked, NODES_MAX),
             fill("requests for heads", gets, HEADS_JOBS_MAX * NODES_MAX * WANTED_MAX),
             fill("late requests for heads", late, LATE_MAX),
+            fill("questions about accounts", accounts, ACCOUNT_JOBS_MAX),
+            fill("late questions about accounts", unanswered, account::LATE_MAX),
         ];
         load.extend(store.load(limits));
         load

@@ -1,5 +1,6 @@
 //! A world of one owner role and fake holders in virtual time, and the tests that run in it.
 
+mod account;
 mod acks;
 mod chaos;
 mod claims;
@@ -416,6 +417,8 @@ impl World {
             }
             StreamMessage::StoreChunk(chunk) => fake.on_chunk(mesh, owner, *chunk),
             StreamMessage::Retrieve(retrieve) => fake.on_retrieve(mesh, owner, retrieve),
+            // Answered by the test.
+            StreamMessage::AccountRequest(_) | StreamMessage::Release(_) => None,
             other => panic!("not for a holder: {other:?}"),
         };
         if let Some(message) = answer {

@@ -30,6 +30,8 @@ pub(super) enum Wake {
     Requests,
     /// Something of this question for heads is due.
     Heads(Ticket),
+    /// Something of this question about an account is due.
+    Account(Ticket),
 }
 
 /// A set of alarms, one per [`Wake`].

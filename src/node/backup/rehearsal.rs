@@ -1,10 +1,11 @@
 //! `backup --dry-run`: everything is read, cut and sealed as by a backup, and nothing is sent.
 //!
-//! So what it tells is what a backup would have come to, to the byte; it takes the time that
-//! reading takes.
+//! So what it tells is what a backup would have come to, to the byte, if its holders still have
+//! what they acknowledged: they are not asked. It takes the time that reading takes.
 
-use super::sink::Wish;
-use super::{Files, Work, read, remarks};
+use super::sink::{HeldByMesh, Trust, Wish};
+use super::watch::Teller;
+use super::{Read, Work, read, remarks};
 use crate::crypto::seal::SealedChunk;
 use crate::node::failures;
 use crate::node::inner::Inner;
@@ -38,21 +39,22 @@ impl BackupSink for Counter {
 pub(super) async fn rehearse(
     inner: &Arc<Inner>,
     wish: Wish,
-    (work, mut notes): (Work, Vec<String>),
+    (work, teller, mut notes): (Arc<Work>, Teller, Vec<String>),
     started: Instant,
 ) -> Result<BackupDone, Failure> {
     let cancel = Arc::new(AtomicBool::new(false));
     // However this ends, the thread ends too.
     let _cancel = CancelOnDrop(Arc::clone(&cancel));
     let (node, reins) = (Arc::clone(inner), (Handle::current(), cancel));
+    let held = HeldByMesh::new(inner, wish.replicas, Trust::Acks);
     let reading = tokio::task::spawn_blocking(move || {
         let mut counter = Counter::default();
         let broken_off = work.unfinished.read();
-        let files = read(&node, wish, reins, (work, broken_off), &mut counter)?;
-        Ok::<_, Failure>((files, counter.chunks))
+        let read = read(&node, (&work, held), reins, (teller, broken_off), &mut counter)?;
+        Ok::<_, Failure>((read, counter.chunks))
     });
     let ended = reading.await.map_err(|error| failures::died("the sealer", &error))?;
-    let (Files { backed, teller, .. }, new_chunks) = ended?;
+    let (Read { backed, teller, .. }, new_chunks) = ended?;
     notes.extend(remarks(&backed));
     let counts = backed.built.counts;
     Ok(BackupDone {

@@ -11,11 +11,11 @@ use crate::crypto::seal::SealedChunk;
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
-use crate::node::put::CancelOnDrop;
+use crate::node::put::{CancelOnDrop, seconds_since_1970};
 use crate::node::replicas::Replicas;
 use crate::node::report::Failure;
 use crate::node::stores::Stores;
-use crate::repo::catalog::{ChunkAcked, Entry};
+use crate::repo::catalog::{BELIEVED_S, ChunkAcked, Entry};
 use crate::repo::engine::{BackupSink, DoneLeaf};
 use crate::repo::sealer::{ChunkSink, Held, SinkClosed};
 use crate::repo::tree::Entry as TreeEntry;
@@ -50,17 +50,80 @@ pub(in crate::node) struct Stored {
     pub(in crate::node) chunks: u64,
 }
 
-/// What the catalogue knows to be held by as many as are wanted: these acknowledged it with the
-/// stores that they have now. Whether they still have it only an audit can tell.
+/// Which words of holders count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::node) enum Trust {
+    /// Their acks, however old: whoever names what they hold asks them before that is published.
+    Acks,
+    /// What they acknowledged or said within a day.
+    Today,
+}
+
+/// What is held by as many as are wanted, with the stores that they have now; and what was taken
+/// to be held by whoever asked.
 pub(in crate::node) struct HeldByMesh {
-    pub(in crate::node) inner: Arc<Inner>,
-    pub(in crate::node) replicas: u8,
+    inner: Arc<Inner>,
+    replicas: u8,
+    trust: Trust,
+    reused: Mutex<Reused>,
+}
+
+/// Ids, most of them once: 32 bytes each, and twice that while they are put in order.
+#[derive(Default)]
+struct Reused {
+    ids: Vec<ChunkId>,
+    distinct: usize,
+}
+
+impl Reused {
+    fn add(&mut self, id: ChunkId) {
+        // Small files lie in one pack, one after the other.
+        if self.ids.last() == Some(&id) {
+            return;
+        }
+        self.ids.push(id);
+        if self.ids.len() >= 2 * self.distinct + REUSED_UNSORTED {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        self.ids.sort_unstable();
+        self.ids.dedup();
+        self.distinct = self.ids.len();
+    }
+}
+
+/// Ids that are gathered before they are put in order.
+const REUSED_UNSORTED: usize = 1 << 16;
+
+impl HeldByMesh {
+    pub(in crate::node) fn new(inner: &Arc<Inner>, replicas: u8, trust: Trust) -> Self {
+        Self { inner: Arc::clone(inner), replicas, trust, reused: Mutex::default() }
+    }
+
+    /// What was asked for and taken to be held, each once.
+    pub(in crate::node) fn into_reused(self) -> Vec<ChunkId> {
+        let mut reused = self.reused.into_inner().unwrap_or_else(PoisonError::into_inner);
+        reused.sort();
+        reused.ids
+    }
 }
 
 impl Held for HeldByMesh {
     fn is_held(&self, id: &ChunkId) -> bool {
-        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(id).len());
-        holders >= usize::from(self.replicas.max(1))
+        let now_s = seconds_since_1970();
+        let window = (now_s.saturating_sub(BELIEVED_S), now_s);
+        let replicas = self.inner.with_catalog(|catalog| catalog.replicas_of(id, window));
+        let holders = match self.trust {
+            Trust::Acks => replicas.acked,
+            Trust::Today => replicas.proven,
+        };
+        let is_held = holders >= usize::from(self.replicas.max(1));
+        if is_held {
+            self.reused.lock().unwrap_or_else(PoisonError::into_inner).add(*id);
+        }
+        is_held
     }
 }
 
@@ -189,8 +252,9 @@ impl<'a> Tally<'a> {
                     *known = replicas.max(*known);
                 }
             }
-            OwnerEvent::Stored { replicas, .. } => {
+            OwnerEvent::Stored { id, replicas, holders, .. } => {
                 self.heard = Instant::now();
+                self.inner.shown(&id, &holders);
                 self.replicas.reached(index, replicas);
                 self.overdue.remove(&index);
                 // One that was given up is done already.
@@ -207,7 +271,8 @@ impl<'a> Tally<'a> {
             | OwnerEvent::NotFetched { .. }
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
-            | OwnerEvent::HeadsDone { .. } => {}
+            | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Account { .. } => {}
         }
         Ok(())
     }

@@ -6,8 +6,9 @@
 //! has gone by then: when the node runs again, and whenever somebody connects. Files that wait are
 //! named by one record of the head.
 
+use super::again;
 use crate::core::types::{DeviceId, NodeId, SnapshotId};
-use crate::node::backup::{HeldByMesh, StoreSink, Wish, added, host};
+use crate::node::backup::{HeldByMesh, StoreSink, Trust, Wish, added, host};
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::report::Failure;
@@ -138,6 +139,7 @@ async fn name(
     let jobs: Vec<JobId> = due.iter().map(|due| due.job).collect();
     let mut named = BTreeMap::new();
     if !due.is_empty() {
+        again::store_what_went(inner, &due).await?;
         let (sender, receiver) = std::sync::mpsc::channel();
         let node = Arc::clone(inner);
         let what = move |sealer: &mut Sealer<'_, StoreSink>, device: DeviceId| {
@@ -188,7 +190,7 @@ fn seal(
 ) -> Result<Option<Added>, Failure> {
     let Ok(entries) = few::decode(Bytes::copy_from_slice(&due.entries)) else { return Ok(None) };
     let failed = |why: String| failures::repository(why, "report it with the node's log");
-    let held = HeldByMesh { inner: Arc::clone(inner), replicas: due.replicas };
+    let held = HeldByMesh::new(inner, due.replicas, Trust::Today);
     let under = (&*inner.keys, inner.keys.locality());
     let mut engine = Engine::new(under, Known::new(), &held, sealer.sink());
     for entry in &entries {

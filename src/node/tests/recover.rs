@@ -46,7 +46,7 @@ pub(super) fn restored(target: &Path, path: &Path) -> PathBuf {
 }
 
 /// The files below a folder, by name.
-fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn contents(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {

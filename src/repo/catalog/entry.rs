@@ -6,10 +6,13 @@
 
 mod due;
 mod head;
+mod proven;
 mod verified;
 
 pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
+pub(super) use proven::PROVEN_CHUNKS_MAX;
+pub use proven::Proven;
 pub use verified::Verified;
 
 use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};
@@ -116,6 +119,8 @@ pub enum Entry {
     },
     /// A snapshot was read back from its holders.
     Verified(Verified),
+    /// A holder keeps these. Stands in a file of its own, and not in the journal.
+    Proven(Proven),
 }
 
 /// A put that was given up.
@@ -147,6 +152,7 @@ const LOOKED_AROUND: u8 = 20;
 const SNAPSHOT_DUE: u8 = 21;
 const SNAPSHOT_DONE: u8 = 22;
 const VERIFIED: u8 = 32;
+const PROVEN: u8 = 33;
 
 /// A text does not fit its length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -212,6 +218,10 @@ impl Entry {
                 verified.encode(out);
                 Ok(())
             }
+            Self::Proven(proven) => {
+                proven.encode(out);
+                Ok(())
+            }
         }
     }
 
@@ -251,6 +261,7 @@ impl Entry {
             SNAPSHOT_DONE => Some(Self::SnapshotDone(JobId(from.number()?))),
             LOOKED_AROUND => Some(Self::LookedAround { at: from.number()? }),
             VERIFIED => Verified::decode(from).map(Self::Verified),
+            PROVEN => Proven::decode(from).map(Self::Proven),
             JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
                 job: JobId(from.number()?),
                 path: PathBuf::new(),
@@ -511,6 +522,12 @@ pub(super) mod tests {
             Entry::SnapshotDue(due(10)),
             Entry::SnapshotDone(JobId(11)),
             Entry::Verified(verified(1, 2, 3)),
+            Entry::Proven(Proven {
+                node: NodeId::from_bytes([4; 32]),
+                epoch: StoreEpoch::from_bytes([5; 16]),
+                at_s: 1_800_000_005,
+                chunks: vec![1, u64::MAX],
+            }),
         ]
     }
 

@@ -1,12 +1,13 @@
 //! What the catalogue's entries come to: the outbox, the roots, and who holds what. Pure.
 //!
-//! Made for a million chunks: a chunk with up to three holders costs 44 bytes and its share of a
-//! tree, about 65 in all.
+//! Made for a million chunks: a chunk with up to three holders costs 56 bytes and its share of a
+//! tree, about 80 in all.
 
 use super::entry::{
-    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
+    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot, PutStarted,
     SnapshotDue, Verified,
 };
+use super::proven::Replicas;
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use std::collections::BTreeMap;
 
@@ -71,6 +72,26 @@ type StoreIndex = u32;
 
 const NO_STORE: StoreIndex = StoreIndex::MAX;
 
+/// A holder of a chunk, and when it last showed that it has it: seconds since 1970, 0 where that is
+/// not known.
+#[derive(Debug, Clone, Copy)]
+struct Replica {
+    store: StoreIndex,
+    shown_s: u32,
+}
+
+const NO_REPLICA: Replica = Replica { store: NO_STORE, shown_s: 0 };
+
+impl Replica {
+    fn new(store: StoreIndex) -> Self {
+        Self { store, shown_s: 0 }
+    }
+
+    fn is_proven(&self, (since_s, now_s): (u32, u32)) -> bool {
+        self.shown_s > 0 && (since_s..=now_s).contains(&self.shown_s)
+    }
+}
+
 /// Holders of a chunk that are kept without an allocation of their own.
 const HOLDERS_INLINE: usize = 3;
 
@@ -91,9 +112,9 @@ pub(super) struct State {
     index: BTreeMap<(NodeId, StoreEpoch), StoreIndex>,
     /// The store that each node acknowledged with last: the only one that counts.
     current: BTreeMap<NodeId, StoreIndex>,
-    holders: BTreeMap<ChunkId, [StoreIndex; HOLDERS_INLINE]>,
+    holders: BTreeMap<ChunkId, [Replica; HOLDERS_INLINE]>,
     /// Holders beyond the third.
-    more: BTreeMap<ChunkId, Vec<StoreIndex>>,
+    more: BTreeMap<ChunkId, Vec<Replica>>,
     last_job: u64,
     device: Option<Device>,
     /// By generation and index.
@@ -154,6 +175,7 @@ impl State {
             }
             Entry::SnapshotDone(job) => drop(self.due.remove(&job)),
             Entry::LookedAround { at } => self.looked_around = Some(at),
+            Entry::Proven(proven) => self.on_proven(&proven),
         }
     }
 
@@ -241,10 +263,101 @@ impl State {
     }
 
     pub(super) fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
+        self.counting(chunk).map(|(node, _)| node).collect()
+    }
+
+    /// Who has the chunk, of those whose store is the one that acknowledged it.
+    fn counting(&self, chunk: &ChunkId) -> impl Iterator<Item = (NodeId, Replica)> {
         let inline = self.holders.get(chunk).into_iter().flatten();
-        let more = self.more.get(chunk).into_iter().flatten();
-        let held = inline.chain(more);
-        held.filter_map(|index| counting(&self.stores, &self.current, *index)).collect()
+        let held = inline.chain(self.more.get(chunk).into_iter().flatten());
+        let node = |held: &Replica| counting(&self.stores, &self.current, held.store);
+        held.filter_map(move |held| Some((node(held)?, *held)))
+    }
+
+    pub(super) fn replicas_of(&self, chunk: &ChunkId, window: (u32, u32)) -> Replicas {
+        self.counting(chunk).fold(Replicas::default(), |all, (_, held)| Replicas {
+            acked: all.acked + 1,
+            proven: all.proven + usize::from(held.is_proven(window)),
+        })
+    }
+
+    pub(super) fn unproven_holders(
+        &self,
+        chunk: &ChunkId,
+        window: (u32, u32),
+    ) -> impl Iterator<Item = NodeId> {
+        let open = self.counting(chunk).filter(move |(_, held)| !held.is_proven(window));
+        open.map(|(node, _)| node)
+    }
+
+    pub(super) fn prove(
+        &mut self,
+        (node, epoch): (&NodeId, &StoreEpoch),
+        chunk: &ChunkId,
+        at_s: u32,
+    ) {
+        let Some(store) = self.index.get(&(*node, *epoch)).copied() else { return };
+        self.set_shown(chunk, store, at_s);
+    }
+
+    pub(super) fn store_is_gone(&mut self, (node, epoch): (&NodeId, &StoreEpoch)) {
+        let index = self.index.get(&(*node, *epoch));
+        if index.is_some() && index == self.current.get(node) {
+            self.current.remove(node);
+        }
+    }
+
+    fn set_shown(&mut self, chunk: &ChunkId, store: StoreIndex, at_s: u32) {
+        let inline = self.holders.get_mut(chunk).into_iter().flatten();
+        let mut held = inline.chain(self.more.get_mut(chunk).into_iter().flatten());
+        if let Some(held) = held.find(|held| held.store == store) {
+            held.shown_s = at_s;
+        }
+    }
+
+    fn on_proven(&mut self, proven: &Proven) {
+        let store = self.index.get(&(proven.node, proven.epoch)).copied();
+        let Some(store) = store else { return };
+        for prefix in &proven.chunks {
+            let [first, last] = [[0; 24], [u8::MAX; 24]].map(|rest| from_prefix(*prefix, rest));
+            let alike = self.holders.range_mut(first..=last).flat_map(|(_, held)| held);
+            let more = self.more.range_mut(first..=last).flat_map(|(_, held)| held);
+            for held in alike.chain(more).filter(|held| held.store == store) {
+                held.shown_s = proven.at_s;
+            }
+        }
+    }
+
+    /// What was shown when, by store and time.
+    pub(super) fn proven(
+        &self,
+        window: (u32, u32),
+    ) -> BTreeMap<(NodeId, StoreEpoch, u32), Vec<u64>> {
+        let counts = |index: &StoreIndex| counting(&self.stores, &self.current, *index).is_some();
+        let names = self.index.iter().filter(|(_, index)| counts(index));
+        let names: BTreeMap<StoreIndex, (NodeId, StoreEpoch)> =
+            names.map(|(name, index)| (*index, *name)).collect();
+        let mut all: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+        let more = self.more.iter().flat_map(|(id, held)| held.iter().map(move |held| (id, held)));
+        let inline = self.holders.iter();
+        let inline = inline.flat_map(|(id, held)| held.iter().map(move |held| (id, held)));
+        for (id, held) in inline.chain(more).filter(|(_, held)| held.is_proven(window)) {
+            if let Some((node, epoch)) = names.get(&held.store) {
+                let of = all.entry((*node, *epoch, held.shown_s)).or_default();
+                of.push(Proven::prefix(id));
+            }
+        }
+        all
+    }
+
+    pub(super) fn chunk_ids(&self) -> impl Iterator<Item = &ChunkId> {
+        self.holders.keys()
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget_proofs(&mut self) {
+        let all = self.holders.values_mut().flatten().chain(self.more.values_mut().flatten());
+        all.for_each(|held| held.shown_s = 0);
     }
 
     pub(super) fn chunks_held_by(&self, node: &NodeId) -> u64 {
@@ -299,30 +412,31 @@ impl State {
         };
         self.current.insert(acked.node, index);
         let Self { stores, current, holders, more, .. } = self;
-        let slots = holders.entry(acked.chunk).or_insert([NO_STORE; HOLDERS_INLINE]);
-        if slots.contains(&index) {
+        let slots = holders.entry(acked.chunk).or_insert([NO_REPLICA; HOLDERS_INLINE]);
+        let is_it = |held: &Replica| held.store == index;
+        if slots.iter().any(is_it) {
             return;
         }
         // While a slot is free there are no others.
-        if let Some(free) = slots.iter_mut().find(|held| **held == NO_STORE) {
-            *free = index;
+        if let Some(free) = slots.iter_mut().find(|held| held.store == NO_STORE) {
+            *free = Replica::new(index);
             return self.count(index, 1);
         }
         let others = more.get(&acked.chunk).map_or(&[][..], Vec::as_slice);
-        if others.contains(&index) {
+        if others.iter().any(is_it) {
             return;
         }
         // A stale store's place is taken over: its node may be this one, back with a new store.
-        let stale = |held: &StoreIndex| counting(stores, current, *held).is_none();
+        let stale = |held: &Replica| counting(stores, current, held.store).is_none();
         if let Some(place) = slots.iter_mut().find(|held| stale(held)) {
-            let before = std::mem::replace(place, index);
-            self.count(before, -1);
+            let before = std::mem::replace(place, Replica::new(index));
+            self.count(before.store, -1);
         } else {
             let others = more.remove(&acked.chunk).unwrap_or_default();
             let (gone, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(stale);
-            others.push(index);
+            others.push(Replica::new(index));
             more.insert(acked.chunk, others);
-            gone.into_iter().for_each(|held| self.count(held, -1));
+            gone.into_iter().for_each(|held| self.count(held.store, -1));
         }
         self.count(index, 1);
     }
@@ -347,6 +461,15 @@ impl State {
     }
 }
 
+/// The id that begins so and ends so.
+fn from_prefix(prefix: u64, rest: [u8; 24]) -> ChunkId {
+    let mut bytes = [0; 32];
+    let (head, tail) = bytes.split_at_mut(8);
+    head.copy_from_slice(&prefix.to_be_bytes());
+    tail.copy_from_slice(&rest);
+    ChunkId::from_bytes(bytes)
+}
+
 fn store(stores: &[Store], index: StoreIndex) -> Option<&Store> {
     stores.get(usize::try_from(index).ok()?)
 }
@@ -362,173 +485,4 @@ fn counting(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::entry::tests::{acked, dropped, due, head, kept, root, started, verified};
-    use super::*;
-    use proptest::prelude::*;
-
-    fn state(acks: &[ChunkAcked]) -> State {
-        let mut state = State::default();
-        acks.iter().for_each(|ack| state.apply(Entry::ChunkAcked(*ack)));
-        state
-    }
-
-    fn node(number: u8) -> NodeId {
-        NodeId::from_bytes([number; 32])
-    }
-
-    #[test]
-    fn a_put_is_in_the_outbox_until_it_is_done_or_dropped() {
-        let mut state = State::default();
-        state.apply(Entry::PutStarted(started(1)));
-        state.apply(Entry::PutStarted(started(2)));
-        state.apply(Entry::PutShort(root(2)));
-        let jobs: Vec<_> =
-            state.jobs().map(|job| (job.started.job.0, job.short.is_some())).collect();
-        assert_eq!(jobs, [(1, false), (2, true)]);
-        assert_eq!(state.roots().count(), 0);
-        state.apply(Entry::PutDone(root(2)));
-        state.apply(Entry::JobDropped(dropped(1)));
-        assert_eq!((state.jobs().count(), state.roots().count()), (0, 1));
-        assert_eq!(state.next_job(), JobId(3));
-    }
-
-    #[test]
-    fn a_given_up_put_is_remembered_until_its_file_is_put() {
-        let mut state = State::default();
-        for job in 1..=40 {
-            state.apply(Entry::PutStarted(started(job)));
-            state.apply(Entry::JobDropped(dropped(job)));
-        }
-        let jobs = |state: &State| state.dropped().map(|one| one.job.0).collect::<Vec<_>>();
-        assert_eq!(jobs(&state), (9..=40).collect::<Vec<_>>(), "the newest");
-        state.apply(Entry::PutStarted(PutStarted { path: started(40).path, ..started(41) }));
-        assert_eq!(jobs(&state).len(), DROPPED_MAX, "a try is no success");
-        state.apply(Entry::PutDone(root(41)));
-        assert_eq!(jobs(&state), (9..=39).collect::<Vec<_>>());
-        state.apply(Entry::JobDropped(JobDropped { path: started(9).path, ..dropped(50) }));
-        assert_eq!(jobs(&state), (10..=39).chain([50]).collect::<Vec<_>>(), "one word a file");
-    }
-
-    #[test]
-    fn the_store_of_a_node_is_the_one_of_its_last_ack() {
-        let state = state(&[acked(1, 1, 9), acked(1, 2, 200), acked(2, 1, 3)]);
-        assert_eq!(state.store_of(&node(1)), Some(acked(2, 1, 3).epoch));
-        assert_eq!(state.store_of(&node(2)), Some(acked(1, 2, 200).epoch));
-        assert_eq!(state.store_of(&node(3)), None);
-        let stores = [(node(1), acked(2, 1, 3).epoch), (node(2), acked(1, 2, 200).epoch)];
-        assert_eq!(state.stores(), stores);
-    }
-
-    #[test]
-    fn a_head_goes_up_only_and_is_kept_by_those_of_its_newest_record() {
-        let mut state = State::default();
-        state.apply(Entry::HeadSeen(head(2, 5)));
-        state.apply(Entry::HeadKept(kept(2, 4)));
-        assert!(state.heads().all(|head| head.kept.is_none()));
-        state.apply(Entry::HeadKept(kept(2, 5)));
-        state.apply(Entry::HeadSeen(head(2, 3)));
-        state.apply(Entry::HeadSeen(head(1, 1)));
-        let heads: Vec<_> =
-            state.heads().map(|head| (head.seen.index, head.kept.clone())).collect();
-        assert_eq!(heads, [(1, None), (2, Some(kept(2, 5)))]);
-        assert_eq!(state.entries(), 3);
-        state.apply(Entry::HeadSeen(head(2, 6)));
-        assert!(state.heads().all(|head| head.kept.is_none()), "nobody has the new one yet");
-    }
-
-    #[test]
-    fn a_snapshot_is_due_until_it_is_done() {
-        let mut state = State::default();
-        (3..6).for_each(|job| state.apply(Entry::SnapshotDue(due(job))));
-        state.apply(Entry::SnapshotDone(JobId(4)));
-        state.apply(Entry::SnapshotDone(JobId(9)));
-        assert_eq!(state.due().map(|due| due.job.0).collect::<Vec<_>>(), [3, 5]);
-        assert_eq!((state.entries(), state.next_job()), (2, JobId(6)));
-    }
-
-    #[test]
-    fn a_drill_that_found_damage_does_not_undo_the_proof_before_it() {
-        let mut state = State::default();
-        let snapshot = verified(1, 5, 0).snapshot;
-        assert_eq!(state.drills_of(&snapshot), None);
-        state.apply(Entry::Verified(verified(1, 5, 0)));
-        assert_eq!(state.entries(), 1);
-        state.apply(Entry::Verified(verified(1, 9, 3)));
-        let drills = state.drills_of(&snapshot).unwrap();
-        assert_eq!((drills.last.at, drills.proof.unwrap().at), (9, 5));
-        assert_eq!((state.entries(), drills.each().count()), (2, 2));
-        let mut copy = State::default();
-        drills.each().for_each(|drill| copy.apply(Entry::Verified(drill)));
-        assert_eq!(copy.drills_of(&snapshot), Some(drills));
-    }
-
-    #[test]
-    fn the_same_file_put_twice_is_one_root() {
-        let mut state = State::default();
-        state.apply(Entry::PutDone(root(2)));
-        state.apply(Entry::PutDone(PutRoot { put_at: 5, ..root(2) }));
-        assert_eq!(state.roots().map(|root| root.put_at).collect::<Vec<_>>(), [5]);
-    }
-
-    #[test]
-    fn a_store_made_anew_voids_the_acks_of_the_old_one() {
-        let mut state = state(&[acked(1, 1, 1), acked(2, 1, 1), acked(1, 2, 1)]);
-        assert_eq!(state.chunks_held_by(&node(1)), 2);
-        let stale = acked(2, 1, 1);
-        state.apply(Entry::ChunkAcked(acked(1, 1, 2)));
-        assert_eq!(state.chunks_held_by(&node(1)), 1);
-        assert_eq!(state.holders_of(&acked(1, 1, 1).chunk).len(), 2);
-        assert!(state.holders_of(&stale.chunk).is_empty());
-        assert!(!state.counts(&stale) && state.counts(&acked(9, 1, 2)));
-    }
-
-    #[test]
-    fn holders_beyond_three_are_kept() {
-        let state = state(&(1..=9).map(|node| acked(1, node, 1)).collect::<Vec<_>>());
-        let holders = state.holders_of(&acked(1, 1, 1).chunk);
-        assert_eq!(holders, (1..=9).map(node).collect::<Vec<_>>());
-        assert_eq!((state.chunks(), state.entries()), (1, 9));
-    }
-
-    proptest! {
-        #[test]
-        fn holders_are_those_of_a_plain_model(
-            acks in proptest::collection::vec((0..6_u32, 0..7_u8, 0..3_u8), 0..120),
-        ) {
-            let acks: Vec<_> = acks.into_iter().map(|(c, n, e)| acked(c, n, e)).collect();
-            let state = state(&acks);
-            let mut model: BTreeMap<NodeId, (StoreEpoch, Vec<ChunkId>)> = BTreeMap::new();
-            let mut all: BTreeMap<(NodeId, StoreEpoch), Vec<ChunkId>> = BTreeMap::new();
-            for ack in &acks {
-                let held = all.entry((ack.node, ack.epoch)).or_default();
-                if !held.contains(&ack.chunk) {
-                    held.push(ack.chunk);
-                }
-                model.insert(ack.node, (ack.epoch, Vec::new()));
-            }
-            let mut held_by_all = 0;
-            for chunk in 0..6 {
-                let chunk = acked(chunk, 0, 0).chunk;
-                let mut holders = state.holders_of(&chunk);
-                holders.sort();
-                holders.dedup();
-                prop_assert_eq!(holders.len(), state.holders_of(&chunk).len());
-                for holder in &holders {
-                    let (epoch, _) = &model[holder];
-                    prop_assert!(all[&(*holder, *epoch)].contains(&chunk));
-                }
-                // A store that was never replaced keeps every chunk it acknowledged.
-                for ((node, epoch), held) in &all {
-                    let only = all.keys().filter(|(other, _)| other == node).count() == 1;
-                    let counted = holders.contains(node) || !only || !held.contains(&chunk);
-                    prop_assert!(counted, "{node:?} {epoch:?}");
-                }
-                held_by_all += holders.len() as u64;
-            }
-            let counted: u64 = model.keys().map(|node| state.chunks_held_by(node)).sum();
-            prop_assert_eq!(counted, held_by_all);
-            prop_assert_eq!(state.entries(), held_by_all);
-        }
-    }
-}
+mod tests;

@@ -353,3 +353,58 @@ fn a_journal_that_failed_takes_nothing_more_and_loses_nothing() {
     assert_eq!(report, OpenReport { entries: 5, ..OpenReport::default() });
     assert_eq!(summary(&catalog), AFTER[3]);
 }
+
+#[test]
+fn what_holders_showed_is_there_after_reopening_if_it_is_of_the_last_day() {
+    const NOW_S: u64 = 1_800_000_000;
+    let setup = Setup::new();
+    let acks = (1..=5000).map(|chunk| Entry::ChunkAcked(acked(chunk, 1, 1)));
+    setup.write(vec![acks.chain([Entry::ChunkAcked(acked(1, 2, 1))]).collect()]);
+    let proven = |catalog: &Catalog, chunk, now_s: u64| {
+        let window = (now_s.saturating_sub(BELIEVED_S), now_s);
+        catalog.replicas_of(&acked(chunk, 1, 1).chunk, window).proven
+    };
+    let (mut catalog, _) = setup.open();
+    for chunk in 1..=5000 {
+        let ChunkAcked { chunk: id, node, epoch, .. } = acked(chunk, 1, 1);
+        // One of them a day and a second ago, and one tomorrow, for a clock that was put back.
+        let at_s = match chunk {
+            1 => NOW_S - BELIEVED_S - 1,
+            2 => NOW_S + 1,
+            3 => NOW_S - BELIEVED_S,
+            _ => NOW_S - 7,
+        };
+        catalog.prove(&node, &epoch, &id, Some(at_s));
+    }
+    let ChunkAcked { chunk: id, node, epoch, .. } = acked(1, 2, 1);
+    catalog.prove(&node, &epoch, &id, Some(NOW_S));
+    let all = |catalog: &Catalog| (1..=5).map(|chunk| proven(catalog, chunk, NOW_S)).collect();
+    let before: Vec<usize> = all(&catalog);
+    assert_eq!(before, [1, 0, 1, 1, 1]);
+    catalog.save_proven(NOW_S).unwrap();
+    drop(catalog);
+    let (catalog, _) = setup.open();
+    assert_eq!(before, all(&catalog) as Vec<usize>);
+    assert_eq!((4..=5000).map(|chunk| proven(&catalog, chunk, NOW_S)).sum::<usize>(), 4997);
+    assert_eq!(proven(&catalog, 2, NOW_S + 2), 0, "what lay ahead was not written");
+    assert_eq!(proven(&catalog, 4, NOW_S + BELIEVED_S), 0);
+    drop(catalog);
+
+    // Nothing readable, and compact: 8 bytes a chunk and a little.
+    let file = setup.folder.path().join("owner/proven");
+    let bytes = fs::read(&file).unwrap();
+    assert!(bytes.len() < 8 * 5_000 + 2_000, "{}", bytes.len());
+    let (ChunkAcked { chunk, node, .. }, found) =
+        (acked(4, 1, 1), |part: &[u8]| bytes.windows(part.len()).any(|window| window == part));
+    assert!(!found(&chunk.as_bytes()[..8]) && !found(node.as_bytes()));
+    // Whatever becomes of it, the catalogue opens, and more is asked.
+    let mut altered = bytes.clone();
+    altered[bytes.len() / 2] ^= 1;
+    for broken in [&altered[..], &bytes[..bytes.len() / 2], b"", b"something else"] {
+        fs::write(&file, broken).unwrap();
+        let (mut catalog, report) = setup.open();
+        assert_eq!((report.damaged, proven(&catalog, 4, NOW_S)), (None, 0));
+        assert_eq!(catalog.holders_of(&acked(1, 1, 1).chunk).len(), 2);
+        catalog.save_proven(NOW_S).unwrap();
+    }
+}
