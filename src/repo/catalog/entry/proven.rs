@@ -16,7 +16,7 @@ pub struct Proven {
     pub epoch: StoreEpoch,
     /// When: seconds since 1970.
     pub at_s: u32,
-    /// The first 8 bytes of the ids, at most [`PROVEN_CHUNKS_MAX`] of them. No two chunks of an
+    /// The first 8 bytes of the ids, at most `PROVEN_CHUNKS_MAX` of them. No two chunks of an
     /// owner begin alike but by chance, once in 2^64 for each pair.
     pub chunks: Vec<u64>,
 }
