@@ -143,6 +143,8 @@ pub async fn start(
         pending: VecDeque::new(),
         node: node.node_id(),
         local: BTreeMap::new(),
+        local_heads: BTreeMap::new(),
+        local_questions: BTreeMap::new(),
         look_ups: VecDeque::new(),
         late_acks,
     };

@@ -13,8 +13,9 @@ use super::shared::Shared;
 use crate::core::effect::{Effect, Event, Input, StoreError, Via};
 use crate::core::holder::HolderRole;
 use crate::core::message::{Message, StreamMessage, TopicMessage};
-use crate::core::owner::{FetchJob, OwnerCommand, OwnerEvent, OwnerRole};
+use crate::core::owner::{FetchJob, HeadsJob, OwnerCommand, OwnerEvent, OwnerRole};
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
+use crate::crypto::head::HeadRecord;
 use crate::crypto::header::Header;
 use crate::net::{Net, NetEvent, NetEvents};
 use crate::repo::catalog::ChunkAcked;
@@ -42,6 +43,10 @@ pub(super) struct Drive {
     pub(super) node: NodeId,
     /// Fetches that wait for a look into the own store.
     pub(super) local: BTreeMap<Ticket, FetchJob>,
+    /// Looks for heads in the own store, each with the question it is of.
+    pub(super) local_heads: BTreeMap<Ticket, Ticket>,
+    /// Questions for heads that wait for them.
+    pub(super) local_questions: BTreeMap<Ticket, HeadsJob>,
     /// Look-ups that found the store busy.
     pub(super) look_ups: VecDeque<(Ticket, Vec<ChunkId>)>,
     /// Acks that came after their job was done.
@@ -181,6 +186,9 @@ impl Drive {
             Input::ChunkRead { ticket, result } if self.local.contains_key(&ticket) => {
                 self.on_local_read(ticket, result).await;
             }
+            Input::HeadsRead { ticket, result } if self.local_heads.contains_key(&ticket) => {
+                self.on_local_heads(ticket, result).await;
+            }
             Input::Space(space) => {
                 self.shared.space(space);
                 self.feed_holder(completion).await;
@@ -215,6 +223,45 @@ impl Drive {
         }
     }
 
+    /// This node may keep heads of its own user, too: as a holder of another device, or of the one
+    /// that was here before. What its store has comes first, as of any other holder.
+    async fn find_heads(&mut self, job: HeadsJob) {
+        let (question, superseded) = (job.ticket, usize::from(job.superseded));
+        for head in &job.heads {
+            let ticket = Ticket(self.ticket().0 | LOCAL_TICKET);
+            // Where the store has too much to do the others are asked all the same.
+            if self.store.read_heads(ticket, head.id, superseded).is_ok() {
+                self.local_heads.insert(ticket, question);
+            }
+        }
+        self.local_questions.insert(question, job);
+        self.ask_others(question).await;
+    }
+
+    async fn on_local_heads(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Vec<HeadRecord>, StoreError>,
+    ) {
+        let Some(question) = self.local_heads.remove(&ticket) else { return };
+        for record in result.unwrap_or_default() {
+            let seen = OwnerEvent::HeadSeen { ticket: question, from: self.node, record };
+            self.on_owner_event(seen).await;
+        }
+        self.ask_others(question).await;
+    }
+
+    /// Asks everybody else, once the own store has answered.
+    async fn ask_others(&mut self, question: Ticket) {
+        if self.local_heads.values().any(|waits| *waits == question) {
+            return;
+        }
+        let Some(job) = self.local_questions.remove(&question) else { return };
+        if self.listeners.contains_key(&question) {
+            self.feed_owner(Input::Command(OwnerCommand::FindHeads(job))).await;
+        }
+    }
+
     async fn on_command(&mut self, command: DriveCommand) {
         match command {
             DriveCommand::Store { mut job, events, patience } => {
@@ -238,7 +285,7 @@ impl Drive {
                 job.ticket = self.ticket();
                 job.deadline = self.now().after(patience);
                 self.listeners.insert(job.ticket, events);
-                self.feed_owner(Input::Command(OwnerCommand::FindHeads(job))).await;
+                self.find_heads(job).await;
             }
             DriveCommand::Account { mut job, events, patience } => {
                 job.ticket = self.ticket();

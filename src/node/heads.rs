@@ -64,7 +64,7 @@ impl NodeHandle {
     }
 
     /// Asks what is kept of these heads, at most 32 of them: of each the newest record, and as many
-    /// that it superseded, at most 16. The nodes that are `known` to keep one are asked first, and
+    /// that it superseded, at most 16. This node's own store comes first. The nodes that are `known` to keep one are asked first, and
     /// everyone who makes an offer only where they are too few, or none is named: who wants to hear
     /// everyone names none, and listens for a second and a half at least.
     ///
@@ -145,9 +145,14 @@ impl Inner {
         let mut found = HeadsFound::default();
         while let Some((_, event)) = heard.recv().await {
             match event {
-                OwnerEvent::HeadSeen { from, record, .. } => found.records.push((from, record)),
-                OwnerEvent::HeadsDone { answered, silent, .. } => {
-                    found.answered = answered.into_iter().collect();
+                OwnerEvent::HeadSeen { from, record, .. } => {
+                    let of = found.answered.entry(record.id()).or_default();
+                    if !of.contains(&from) {
+                        of.push(from);
+                    }
+                    found.records.push((from, record));
+                }
+                OwnerEvent::HeadsDone { silent, .. } => {
                     found.silent = silent;
                     return Ok(found);
                 }

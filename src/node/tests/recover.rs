@@ -117,6 +117,22 @@ async fn a_new_machine_restores_what_another_backed_up_with_one_holder_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_keeps_the_heads_of_another_finds_them_in_its_own_store() {
+    let owner = TestNode::started(1, None).await;
+    let path = folder(&owner);
+    let second = machine(1, &owner).await;
+    owner.status_until(|status| status.peers == 1).await;
+    // There is nobody else who could take anything.
+    let made = backup(&owner, &path, 1).await;
+    let before = contents(&path);
+    assert_eq!(recover(&second, None).await.unwrap().snapshots_total, 1);
+    let target = second.folder.path().join("back");
+    let done = restore(&second, wanted(&target)).await.unwrap();
+    assert_eq!((done.snapshot, done.damaged), (made.snapshot, 0));
+    assert_eq!(contents(&restored(&target, &path)), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_recovered_device_takes_a_free_head_or_the_one_that_it_is_told_to() {
     let (mut owner, holders) = mesh(2).await;
     let path = folder(&owner);
