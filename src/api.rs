@@ -21,6 +21,7 @@
 //! | `POST /api/v1/diff` with a [`DiffRequest`] | events: [`Rows`], at the end a [`DiffDone`] |
 //! | `POST /api/v1/find` with a [`FindRequest`] | events: [`Rows`], at the end a [`FindDone`] |
 //! | `POST /api/v1/forget` with a [`ForgetRequest`] | events: [`Rows`], then a [`ForgetDone`] |
+//! | `POST /api/v1/prune` with a [`PruneRequest`] | events with a [`PruneDone`] at the end |
 //!
 //! A request that is not understood is answered with a status of 400 or above and a
 //! [`Failure`] as its body.
@@ -32,8 +33,8 @@ pub mod socket;
 use crate::node::report::{
     BackupDone, BackupRequest, DiffDone, DiffRequest, DiffRow, Failure, FindDone, FindRequest,
     FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone, LsRequest,
-    NameReport, PeerReport, Progress, PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone,
-    RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
+    NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest, RecoverRequest,
+    Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
 };
 use tokio::sync::mpsc;
 
@@ -60,6 +61,7 @@ const DIFF: &str = concat!("/api/v", version!(), "/diff");
 const FIND: &str = concat!("/api/v", version!(), "/find");
 const VERIFY: &str = concat!("/api/v", version!(), "/verify");
 const FORGET: &str = concat!("/api/v", version!(), "/forget");
+const PRUNE: &str = concat!("/api/v", version!(), "/prune");
 
 /// The largest request body, the largest answer that is not a stream, and the largest line of one
 /// that is: 1 MiB.
@@ -86,6 +88,8 @@ pub enum Asked {
     Restore,
     /// Forgetting: what is forgotten already is not told again.
     Forget,
+    /// A prune: the same one goes on.
+    Prune,
 }
 
 impl Asked {
@@ -96,6 +100,10 @@ impl Asked {
             }
             Self::Forget => {
                 "start it again with `quloud up`, then look what `quloud snapshots` still has"
+            }
+            Self::Prune => {
+                "start it again with `quloud up`, then run the same command again: it reads all \
+                 anew and goes on, and nothing that a snapshot needs is lost"
             }
             Self::Put => {
                 "start it again with `quloud up`: a put that it had begun goes on by itself, and \
@@ -184,6 +192,9 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Starts to forget snapshots. What is being written when the receiver is dropped is written.
     fn forget(&self, request: ForgetRequest) -> mpsc::Receiver<Rows<ForgetRow, ForgetDone>>;
 
+    /// Starts to let go what no snapshot needs; dropping the receiver cancels.
+    fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>>;
+
     /// What `quloud snapshots` shows.
     fn snapshots(&self) -> impl Future<Output = Result<Snapshots, Failure>> + Send;
 }
@@ -235,6 +246,10 @@ impl Service for crate::node::NodeHandle {
 
     fn forget(&self, request: ForgetRequest) -> mpsc::Receiver<Rows<ForgetRow, ForgetDone>> {
         self.forget(request)
+    }
+
+    fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>> {
+        self.prune(request)
     }
 
     async fn snapshots(&self) -> Result<Snapshots, Failure> {

@@ -20,6 +20,7 @@ mod ls;
 mod output;
 mod peers;
 mod progress;
+mod prune;
 mod put;
 mod recover;
 mod restore;
@@ -84,6 +85,7 @@ enum Command {
     Diff(diff::Diff),
     Find(find::Find),
     Forget(Box<forget::Forget>),
+    Prune(prune::Prune),
     Verify(verify::Verify),
     Restore(restore::Restore),
     Put(put::Put),
@@ -126,6 +128,7 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
         Command::Diff(diff) => block_on(diff.run(global, output)),
         Command::Find(find) => block_on(find.run(global, output)),
         Command::Forget(forget) => block_on(forget.run(global, output)),
+        Command::Prune(prune) => block_on(prune.run(global, output)),
         Command::Verify(verify) => block_on(verify.run(global, output)),
         Command::Restore(restore) => block_on(restore.run(global, output)),
         Command::Put(put) => block_on(put.run(global, output)),

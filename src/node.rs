@@ -15,6 +15,7 @@
 //! | `recover`, `restore` | the words to the snapshots, and these back to files |
 //! | `look` | what is in snapshots, in lists without a bound |
 //! | `forget` | which snapshots a policy keeps |
+//! | `prune` | letting go what no snapshot needs
 //! | `verify` | reading a snapshot back from its holders |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
@@ -26,6 +27,7 @@
 //! | [`datadir`] | the data folder: layout, lock, keys |
 
 mod account;
+mod after;
 mod attention;
 mod backup;
 mod check;
@@ -45,6 +47,7 @@ mod jobs;
 mod look;
 mod outbox;
 mod overview;
+mod prune;
 mod put;
 mod recover;
 mod replicas;
@@ -188,8 +191,10 @@ fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
     let again = repository::send_again(Arc::downgrade(inner), inner.shared.watch_peers());
     let around = repository::look_around(Arc::downgrade(inner), inner.shared.watch_peers());
     let named = put::publish_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    let pruned = prune::finish_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    let looked = after::look_after_later(Arc::downgrade(inner), inner.shared.watch_peers());
     async {
-        tokio::join!(again, around, named);
+        tokio::join!(again, around, named, pruned, looked);
     }
 }
 

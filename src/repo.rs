@@ -18,6 +18,7 @@
 //! | [`manifest`] | what each device did to its snapshots, as a chain of entries (pure) |
 //! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`retain`], [`mark`] | which snapshots a policy keeps; which chunks those need (pure) |
+//! | [`prunes`] | which chunks may be let go, and when a forget is believed (pure) |
 //! | [`verify`] | whether all that a snapshot names is there and right (pure) |
 //! | [`look`] | what `mark`, `diff`, `find` and `ls` are: they ask, and are given (pure) |
 //! | [`diff`], [`find`], [`ls`] | what two trees differ in; what is in one (pure) |
@@ -61,6 +62,7 @@ pub mod open;
 pub mod pack;
 pub mod pattern;
 pub mod plan;
+pub mod prunes;
 pub mod put;
 pub mod ranges;
 #[cfg(feature = "node")]

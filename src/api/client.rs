@@ -1,14 +1,15 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PUT, RECOVER,
-    RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
+    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PRUNE, PUT,
+    RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
 };
 use crate::node::report::{
     BackupDone, BackupRequest, DiffDone, DiffRequest, DiffRow, Failure, FailureKind, FindDone,
     FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone,
-    LsRequest, NameReport, PeerReport, Progress, PutDone, PutRequest, RecoverRequest, Recovered,
-    RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
+    LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest,
+    RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone,
+    VerifyRequest,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -224,6 +225,14 @@ impl Client {
         request: &ForgetRequest,
     ) -> Result<Listed<ForgetRow, ForgetDone>, ClientError> {
         self.listed(FORGET, request, Asked::Forget).await
+    }
+
+    /// Lets go what no snapshot needs.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn prune(&self, request: &PruneRequest) -> Result<Events<PruneDone>, ClientError> {
+        self.events(PRUNE, request, Asked::Prune).await
     }
 
     async fn events<T>(

@@ -2,8 +2,8 @@
 
 use super::socket::Socket;
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PUT, RECOVER,
-    RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
+    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PRUNE, PUT,
+    RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
 };
 use crate::node::report::{Failure, FailureKind};
 use axum::body::{Body, Bytes};
@@ -117,6 +117,7 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .route(DIFF, post(diff::<S>))
         .route(FIND, post(find::<S>))
         .route(FORGET, post(forget::<S>))
+        .route(PRUNE, post(prune::<S>))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -242,6 +243,13 @@ async fn forget<S: Service>(State(context): State<Context<S>>, body: Bytes) -> R
     }
 }
 
+async fn prune<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.prune(request), context.stopping, Asked::Prune),
+        Err(refusal) => refusal,
+    }
+}
+
 async fn unknown(request: Request) -> Response {
     refuse(StatusCode::NOT_FOUND, format!("{} {}", request.method(), request.uri().path()))
 }
@@ -309,7 +317,8 @@ fn dropped(asked: Asked) -> Failure {
         | Asked::Backup
         | Asked::Recover
         | Asked::Restore
-        | Asked::Forget => "run the command again, and report it with the node's log",
+        | Asked::Forget
+        | Asked::Prune => "run the command again, and report it with the node's log",
     };
     Failure::new(
         FailureKind::Failed,

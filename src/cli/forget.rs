@@ -2,6 +2,7 @@
 
 use super::args::{GlobalOptions, NodeOptions};
 use super::output::{Output, count, printable};
+use super::prune::{Wish, prune};
 use super::rows::{notes, print_rows};
 use super::secrets::PassphraseOptions;
 use super::session::Session;
@@ -17,8 +18,9 @@ use clap::Args;
 /// The policy is applied to each group of snapshots by itself, of one host and the same paths
 /// unless --group-by says otherwise, and keeps what any of its options keeps; it counts days by the
 /// clock of UTC. The last snapshots of a group are never forgotten by a policy. Forgotten snapshots
-/// are gone from all lists at once; their chunks stay with the holders. With --json there is
-/// one object a line, and what it came to in the last one.
+/// are gone from all lists at once; their chunks stay with the holders until `quloud prune`, or
+/// --prune here, lets go what no other snapshot needs. With --json there is one object a line, and
+/// what it came to in the last one.
 #[derive(Debug, Args)]
 pub(super) struct Forget {
     /// These and no others: `latest`, or the first digits of an id
@@ -41,6 +43,9 @@ pub(super) struct Forget {
     /// Forget nothing: tell what would be forgotten
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Then let go what no snapshot needs any more, as `quloud prune` does
+    #[arg(long, conflicts_with = "dry_run")]
+    prune: bool,
     /// How many nodes shall know of it [default: as many as of the last snapshot]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=32))]
     replicas: Option<u8>,
@@ -113,12 +118,32 @@ impl Forget {
         };
         let list = session.client.forget(&request);
         let done = print_rows(list, output, &interrupt, text).await;
+        let code = match done {
+            Ok(Some(done)) => self.tell(&done, &session, &interrupt, output).await,
+            Ok(None) => Ok(0),
+            Err(failure) => Err(failure),
+        };
         session.close(&interrupt).await;
-        let Some(done) = done? else { return Ok(0) };
+        code
+    }
+
+    /// Tells what it came to, and prunes where that is wanted.
+    async fn tell(
+        &self,
+        done: &ForgetDone,
+        session: &Session,
+        interrupt: &Interrupt,
+        output: &Output,
+    ) -> Result<u8, Failure> {
         notes(&done.notes, output);
-        output.result(&done, || summary(&done))?;
+        output.result(done, || summary(done, self.prune))?;
         let is_short = done.replicas.is_some_and(|replicas| replicas < done.replicas_wished);
-        Ok(if is_short { FailureKind::Partial.exit_code() } else { 0 })
+        let code = if is_short { FailureKind::Partial.exit_code() } else { 0 };
+        if !self.prune {
+            return Ok(code);
+        }
+        let wish = Wish { replicas: self.replicas, timeout_s: self.timeout, ..Wish::default() };
+        Ok(code.max(prune(&session.client, wish, interrupt, output).await?))
     }
 
     fn request(&self) -> ForgetRequest {
@@ -172,15 +197,15 @@ fn line(row: &ForgetRow, heading: bool, dry_run: bool) -> String {
     text
 }
 
-fn summary(done: &ForgetDone) -> String {
+fn summary(done: &ForgetDone, prunes: bool) -> String {
     let would = if done.dry_run { "would be forgotten" } else { "forgotten" };
     let kept = match done.groups {
         0 => String::new(),
         groups => format!(", {} kept in {}", done.kept, count(groups, "group")),
     };
     let next = match done.replicas {
-        Some(_) => "; their chunks stay with the holders",
-        None => "",
+        Some(_) if !prunes => "; `quloud prune` lets go what only they need",
+        _ => "",
     };
     format!("{} {would}{kept}{next}\n", count(done.forgotten, "snapshot"))
 }
@@ -211,12 +236,13 @@ mod tests {
     #[test]
     fn the_end_says_how_space_is_freed() {
         let done = ForgetDone { groups: 2, kept: 3, forgotten: 1, ..ForgetDone::default() };
-        let text = summary(&ForgetDone { replicas: Some(3), ..done.clone() });
+        let written = ForgetDone { replicas: Some(3), ..done.clone() };
         assert_eq!(
-            text,
-            "1 snapshot forgotten, 3 kept in 2 groups; their chunks stay with the holders\n"
+            summary(&written, false),
+            "1 snapshot forgotten, 3 kept in 2 groups; `quloud prune` lets go what only they need\n"
         );
-        let text = summary(&ForgetDone { dry_run: true, ..done });
+        assert_eq!(summary(&written, true), "1 snapshot forgotten, 3 kept in 2 groups\n");
+        let text = summary(&ForgetDone { dry_run: true, ..done }, false);
         assert_eq!(text, "1 snapshot would be forgotten, 3 kept in 2 groups\n");
     }
 }

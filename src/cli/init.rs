@@ -37,6 +37,10 @@ pub(super) struct Init {
     /// Write a recovery card to this new file: how a new machine finds the mesh, without the words
     #[arg(long, value_name = "FILE")]
     card_file: Option<PathBuf>,
+    /// Do without the delete key on this machine: whoever steals it cannot let your backups go, and
+    /// `quloud prune` asks for the words
+    #[arg(long)]
+    without_delete_key: bool,
     #[command(flatten)]
     passphrase: PassphraseOptions,
 }
@@ -67,7 +71,10 @@ impl Init {
             None => show_and_ask(&words, &mut rng)?,
         }
         let node = NodeKeys::generate(&mut rng);
-        let owner = OwnerKeys::derive(&master, 0);
+        let mut owner = OwnerKeys::derive(&master, 0);
+        if self.without_delete_key {
+            owner.delete = None;
+        }
         dir.write_keys(&node, &owner, protection, &mut rng)?;
         self.tell(&dir, &node, passphrase.is_some(), output)?;
         if let Some(path) = &self.card_file {

@@ -5,7 +5,7 @@
 
 use super::inner::Inner;
 use super::jobs::{DriveCommand, JobEvents};
-use crate::core::message::{ChunkState, ListedChunk};
+use crate::core::message::ChunkState;
 use crate::core::owner::{
     AccountDone, AccountFailure, AccountJob, AccountWish, OwnerEvent, ReleaseWish,
 };
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const EVENTS_OF_A_QUESTION: usize = 1;
 
 /// One page of what a holder keeps for the owner.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListedPage {
     /// The store that speaks.
@@ -28,7 +29,7 @@ pub(super) struct ListedPage {
     /// Whether there is more behind the last one; then there is a last one.
     pub(super) more: bool,
     /// Ids ascending, all above the one asked for.
-    pub(super) chunks: Vec<ListedChunk>,
+    pub(super) chunks: Vec<crate::core::message::ListedChunk>,
 }
 
 /// How it is with chunks at a holder.
@@ -80,11 +81,12 @@ impl From<AccountFailure> for AccountError {
 }
 
 /// Which chunks of ours a holder keeps: a page of at most `limit` (1 to 4,096) ids above `after`;
-/// zeros for the first page.
+/// zeros for the first page. A holder can make its list as long as it likes: who knows which chunks
+/// are meant asks for these, see [`query`].
 ///
 /// # Errors
 /// See [`AccountError`].
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever prunes"))]
+#[cfg(test)]
 pub(super) async fn list_mine(
     inner: &Inner,
     holder: NodeId,
@@ -118,7 +120,6 @@ pub(super) async fn query(
 ///
 /// # Errors
 /// See [`AccountError`]; where the holder fell silent, some may be released all the same.
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever prunes"))]
 pub(super) async fn release(
     inner: &Inner,
     holder: NodeId,

@@ -8,6 +8,10 @@ use std::path::Path;
 /// A given-up put is told for so long, unless its file is put before.
 const DROPPED_TOLD_S: u64 = 30 * 24 * 3600;
 
+/// A prune that was broken off.
+pub(super) const OPEN_PRUNE: &str =
+    "a prune was begun and is not done: run `quloud prune` again, which goes on";
+
 /// Open puts whose last failure is told one by one.
 const FAILURES_TOLD_MAX: usize = 8;
 
@@ -15,7 +19,8 @@ const FAILURES_TOLD_MAX: usize = 8;
 pub(super) fn of_catalog(catalog: &Catalog, now: u64) -> Vec<String> {
     let told = |dropped: &&JobDropped| now.saturating_sub(dropped.dropped_at) < DROPPED_TOLD_S;
     let damaged = catalog.damaged().into_iter().map(|kept| damaged(&kept));
-    damaged.chain(catalog.dropped().filter(told).map(dropped)).collect()
+    let open = catalog.open_prune().map(|_| OPEN_PRUNE.to_owned());
+    damaged.chain(catalog.dropped().filter(told).map(dropped)).chain(open).collect()
 }
 
 fn dropped(dropped: &JobDropped) -> String {

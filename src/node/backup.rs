@@ -6,12 +6,15 @@
 //! 4. Holders are asked for what was stored before, unless they showed within a day that they have
 //!    it. Where too few have a chunk, the files are gone through once more to store it again.
 //! 5. All chunks have their quorum before the snapshot, its entry and the head are stored.
+//! 6. If another device prunes, or did since this one looked, holders are asked for all of it: see
+//!    [`after`](super::after).
 //!
 //! A backup that is broken off, however, leaves chunks that no snapshot names; the next one finds
 //! them in the catalogue and does not send them again. Nor does it read the files again that were
 //! done: see [`unfinished`](crate::repo::unfinished). The leaf that was being filled, about a
 //! thousand files, is read again but for its large files, and so is the file that was being read.
 
+mod after;
 mod earlier;
 mod rehearsal;
 mod sink;
@@ -44,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{MutexGuard, mpsc};
 use watch::Teller;
 
 /// Progress lines that may wait for a slow listener.
@@ -85,6 +88,7 @@ async fn run(
         return Err(failures::backup_stopped());
     };
     let (wish, options) = (wish(request)?, options(inner, request)?);
+    let _stays = super::prune::keep_out(inner, progress).await;
     let all = Walk::new(&options).map_err(|error| roots(&error))?.roots().to_vec();
     let handed: Arc<AtomicU64> = Arc::default();
     let told = Told { progress, handed: &handed };
@@ -99,14 +103,19 @@ async fn run(
         return rehearsal::rehearse(inner, wish, (work, teller, notes), started).await;
     }
     let run = Run { inner, wish, work: &work, told };
-    let Files { backed, teller, stored } = run.files_that_are_held(teller, &mut notes).await?;
+    let Files { backed, teller, stored, may_lack } =
+        run.files_that_are_held(teller, &mut notes).await?;
     teller.note("storing the snapshot");
     notes.extend(remarks(&backed));
     let (partial, unchanged, counts) =
         (backed.faults > 0, backed.built.unchanged, backed.built.counts);
     let last = Wish { patience: patience(wish, stored), ..wish };
-    let (id, published) = publish(inner, last, handed, (Arc::clone(&work), backed)).await?;
+    let anew = if may_lack { Some(account_anew(inner).await?) } else { None };
+    let (id, published) =
+        publish(inner, last, Arc::clone(&handed), (Arc::clone(&work), backed)).await?;
+    drop(anew);
     work.unfinished.forget();
+    notes.extend(run.look_after(id).await);
     let Published { stored: last, head_replicas, superseded } = published;
     let head = u8::try_from(head_replicas).unwrap_or(u8::MAX);
     if head < wish.replicas {
@@ -206,6 +215,8 @@ struct Files {
     backed: BackedUp,
     teller: Teller,
     stored: Stored,
+    /// It names chunks that holders may have let go, and that could not be stored again.
+    may_lack: bool,
 }
 
 /// Who hears how far a backup is.
@@ -256,6 +267,7 @@ impl Run<'_> {
                 Ok((again, _)) => return Ok(after(files, again)),
                 // What was stored before is all that there is, and the snapshot names it.
                 Err(failure) if failure.kind == FailureKind::NotEnoughHolders => {
+                    files.may_lack = true;
                     notes.push(format!("storing them again failed: {}", failure.why));
                 }
                 Err(failure) => return Err(failure),
@@ -288,7 +300,7 @@ impl Run<'_> {
         let reins = (Arc::clone(self.told.handed), cancel);
         let (Read { backed, teller, reused }, stored) =
             store_all(self.inner, self.wish, reins, work).await?;
-        Ok((Files { backed, teller, stored }, reused))
+        Ok((Files { backed, teller, stored, may_lack: false }, reused))
     }
 }
 
@@ -353,6 +365,14 @@ fn failed(error: &BackupError) -> Failure {
         }
         BackupError::Closed(_) | BackupError::Cancelled => failures::backup_stopped(),
     }
+}
+
+/// What is published next is asked for after that, whatever prunes of others were accounted for.
+/// Nobody looks in between.
+async fn account_anew(inner: &Inner) -> Result<MutexGuard<'_, ()>, Failure> {
+    let alone = inner.repository.look_alone().await;
+    inner.repository.account_anew(inner)?;
+    Ok(alone)
 }
 
 /// Stores the snapshot, and names it.

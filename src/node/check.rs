@@ -97,7 +97,6 @@ pub(super) async fn check(
 ///
 /// # Errors
 /// The node is being shut down.
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever sees that another device prunes"))]
 pub(super) async fn recheck(
     inner: &Arc<Inner>,
     named: &LiveChunks,

@@ -198,6 +198,7 @@ async fn publish(
     wish: Wish,
     forgotten: Vec<SnapshotId>,
 ) -> Result<u8, Failure> {
+    inner.repository.note_forgets(inner, &forgotten).await?;
     let bodies = forgotten.chunks(FORGETS_MAX).map(|ids| Body::Forget(ids.to_vec()));
     let bodies: Vec<Body> = bodies.collect();
     let reins = (Arc::default(), Arc::default());

@@ -64,6 +64,10 @@ impl NodeHandle {
         };
         let failed = self.inner.shared.failures();
         let mut attention = attention::of_node(&store, count.open, &failed);
+        if self.inner.pruning.try_lock().is_err() {
+            // It is under way.
+            attention_at_rest.retain(|matter| matter != attention::OPEN_PRUNE);
+        }
         attention.append(&mut attention_at_rest);
         attention.extend(overview::attention(&snapshots));
         attention.extend(self.inner.repository.warnings());

@@ -48,6 +48,14 @@ pub(super) struct Inner {
     pub(super) looking: Gate,
     /// Backups, which share what is known of the files before.
     pub(super) backing_up: Gate,
+    /// Whoever stores chunks has it for reading, so that nothing is let go meanwhile that was found
+    /// to be stored already; who lets go has it alone.
+    pub(super) letting_go: tokio::sync::RwLock<()>,
+    /// One prune at a time.
+    pub(super) pruning: tokio::sync::Mutex<()>,
+    /// Where a prune ends as if the node was killed.
+    #[cfg(test)]
+    pub(super) prune_ends: Mutex<Option<super::prune::Step>>,
     pub(super) repository: Repository,
     /// Who has it gives files that were put their snapshots.
     pub(super) naming: tokio::sync::Mutex<Names>,
@@ -88,6 +96,10 @@ impl Inner {
             getting,
             looking,
             backing_up,
+            letting_go: tokio::sync::RwLock::default(),
+            pruning: tokio::sync::Mutex::default(),
+            #[cfg(test)]
+            prune_ends: Mutex::new(None),
             repository,
             naming: tokio::sync::Mutex::default(),
             meta,

@@ -134,6 +134,10 @@ pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
 pub(super) async fn record_late_acks(inner: Weak<Inner>, mut acks: mpsc::Receiver<ChunkAcked>) {
     while let Some(acked) = acks.recv().await {
         let Some(inner) = inner.upgrade() else { return };
+        // Of what is being let go it would be taken for stored anew.
+        if inner.with_catalog(|catalog| catalog.is_doomed(&acked.chunk)) {
+            continue;
+        }
         // Durable with the next commit: nobody was told of it. Where it is not taken the copy is
         // not lost, only not known until it is asked for.
         if let Err(failure) = inner.record(Entry::ChunkAcked(acked)) {

@@ -51,10 +51,12 @@ pub(super) struct PutRun {
 impl PutRun {
     /// Runs to the end and tells the progress channel; the catalogue is up to date before that.
     pub(super) async fn run(self) -> RunningJob {
+        let stays = super::prune::keep_out(&self.inner, &self.progress).await;
         let outcome = match self.store_file().await {
             Ok(done) => Ok(self.name(done).await),
             Err(failure) => Err(failure),
         };
+        drop(stays);
         let is_open = self.inner.with_catalog(|catalog| catalog.job(self.job.job).is_some());
         let failure = outcome.as_ref().err().filter(|_| is_open);
         self.inner.shared.last_failure(self.job.job, failure.cloned());

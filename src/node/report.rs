@@ -4,6 +4,7 @@
 
 mod forget;
 mod look;
+mod prune;
 mod recover;
 mod repo;
 mod verify;
@@ -13,6 +14,7 @@ pub use look::{
     ChangeKind, DiffDone, DiffRequest, DiffRow, FindDone, FindRequest, FindRow, LsDone, LsRequest,
     NameKind, NameReport, NamesTally, Rows,
 };
+pub use prune::{DeleteKeyText, PruneDone, PruneHolder, PruneRequest, WaitingForget};
 pub use recover::{
     DamagedReport, ExistingNames, HeadReport, LostPart, RecoverRequest, Recovered, RestoreDone,
     RestoreRequest,

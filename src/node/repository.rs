@@ -12,10 +12,14 @@
 //! How far a look at the heads goes, and why that is enough: see `ask`.
 
 mod ask;
+mod everything;
 mod heads;
+mod noted;
+mod others;
 mod publish;
 
 pub(super) use ask::look_around;
+pub(super) use everything::Everything;
 pub(super) use heads::{HeadView, Look, look};
 pub(super) use publish::{Published, now_ns, utc_offset_min};
 #[cfg(test)]
@@ -41,8 +45,9 @@ use crate::repo::reference::ChunkRef;
 use ask::{Asked, Breadth, Warnings, ask};
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
 use tokio::time::sleep;
 
@@ -66,6 +71,10 @@ pub(super) struct Repository {
     state: Mutex<State>,
     /// What speaks against the heads, as of the last look at all of them.
     warnings: Warnings,
+    /// Somebody has this device's newest record.
+    is_sent: AtomicBool,
+    /// Whoever looks after what was published has it.
+    looks_after: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -81,6 +90,10 @@ struct State {
     agreed: BTreeMap<u16, Agreed>,
     /// Heads of which anybody has anything.
     taken: BTreeSet<u16>,
+    /// What spoke against heads when they were looked at last: nothing may be let go then.
+    doubts: Vec<String>,
+    /// When the folder's age was noted last in this run.
+    aged: Option<Instant>,
 }
 
 /// How holders agree about a head.
@@ -187,6 +200,17 @@ impl Repository {
         checkpoint.chain(payload.recent).collect()
     }
 
+    /// The prunes that are open, of all devices, in words.
+    async fn prunes_told(&self, inner: &Inner) -> Vec<String> {
+        let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
+        let state = self.state.lock().await;
+        let told = |index: u16| match Some(index) == own {
+            true => "a prune of this device is not done: run `quloud prune` again".to_owned(),
+            false => format!("device {index} prunes, or did not come to its end"),
+        };
+        state.merged.open_intents().map(|intent| told(intent.index)).collect()
+    }
+
     /// Looks at the snapshots that are known. Nobody is asked: see [`Self::refresh`].
     pub(super) async fn with_live<T>(&self, look: impl FnOnce(Vec<&Live>) -> T) -> T {
         let state = self.state.lock().await;
@@ -200,7 +224,8 @@ impl NodeHandle {
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
     pub async fn snapshots(&self) -> Result<Snapshots, Failure> {
-        let (notes, whole) = self.inner.repository.refresh(&self.inner).await?;
+        let (mut notes, whole) = self.inner.repository.refresh(&self.inner).await?;
+        notes.extend(self.inner.repository.prunes_told(&self.inner).await);
         let in_order = |mut live: Vec<&Live>| -> Vec<(SnapshotId, SnapshotReport)> {
             live.sort_by_key(|live| (live.added.created_ns, live.added.id));
             live.into_iter().map(|live| (live.added.id, report(live))).collect()
@@ -293,6 +318,7 @@ async fn learn(
     let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
     state.missing = false;
     state.agreed.clear();
+    let mut unlinked = Vec::new();
     for index in indexes.iter().copied() {
         let keys = keys(inner, index);
         let known = known.get(&index);
@@ -311,7 +337,7 @@ async fn learn(
         state.agreed.insert(index, picked.agreed.clone());
         match adopt(state, inner, &keys, name, picked, known).await? {
             Ok(Linked::ToSeen) => {}
-            Ok(Linked::Unknown) => notes.push(format!(
+            Ok(Linked::Unknown) => unlinked.push(format!(
                 "{}: what it names now is not shown to go on from what was seen before",
                 name.text()
             )),
@@ -336,14 +362,17 @@ async fn learn(
             name.text()
         ));
     }
+    state.doubts.clone_from(&notes);
+    notes.append(&mut unlinked);
     if is_heard {
         inner.repository.warnings.learn(breadth, &notes);
         if breadth == Breadth::Everyone {
             inner.record(Entry::LookedAround { at: seconds_since_1970() })?;
         }
     }
-    inner.commit_catalog().await?;
     state.merge();
+    noted::note(state, inner)?;
+    inner.commit_catalog().await?;
     Ok(notes)
 }
 
@@ -545,6 +574,11 @@ async fn send(
     // Once anybody has it, no other record may ever get its number.
     inner.commit_catalog().await?;
     let stored = inner.store_head(&keys(inner, index), record, wish).await?;
+    if !stored.holders.is_empty()
+        && unsent(inner).is_none_or(|(_, newest)| newest.number() == number)
+    {
+        inner.repository.is_sent.store(true, Ordering::Relaxed);
+    }
     if !stored.superseded_by.is_empty() {
         tracing::warn!(number, by = stored.superseded_by.len(), "a newer head is said to be held");
     }

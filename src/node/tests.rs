@@ -1,10 +1,13 @@
 //! Whole nodes in this process, on loopback: what a put, a get and `status` tell the user.
 
 mod account;
+mod after;
 mod backup;
 mod forget;
 mod look;
 mod named;
+mod needed;
+mod prune;
 mod recover;
 mod verify;
 

@@ -11,16 +11,18 @@
 mod entry;
 mod journal;
 mod proven;
+mod prune;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use entry::{
-    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot, PutStarted,
-    SnapshotDue, TooLong, UnknownEntry, Verified,
+    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, OpenPrune, Proven, PruneNote,
+    PutRoot, PutStarted, SnapshotDue, SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong,
+    UnknownEntry, Verified,
 };
 pub use proven::{BELIEVED_S, Replicas};
-pub use state::{Drills, Job, KnownHead};
+pub use state::{Drills, Job, KnownHead, NotedSnapshot};
 
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
@@ -336,6 +338,8 @@ impl Catalog {
             append(&mut fresh, |out| Entry::Verified(drill).encode(out))?;
         }
         self.copy_acks(&mut fresh)?;
+        // Behind the acks of what is being let go.
+        self.state.each_prune_entry(|entry| append(&mut fresh, |out| entry.encode(out)))?;
         fresh.put_in_place(&self.path)?;
         self.journal = fresh;
         self.entries = self.state.entries();

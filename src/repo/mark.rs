@@ -5,6 +5,9 @@
 //! cannot be read ends the work, and then there is no set: [`Mark::live`] gives one only when all
 //! was read. Packs and pieces are named and not read.
 //!
+//! The same reading serves whoever has to know the keys of what snapshots name: see [`Reached`] and
+//! [`prunes`](super::prunes).
+//!
 //! Memory: 8 bytes for each chunk (1 million are 8 MiB), 16 more for each tree chunk and listing,
 //! what is open, and a sixteenth more of all while the set grows.
 
@@ -55,6 +58,30 @@ impl LiveChunks {
     }
 }
 
+/// Who is told of all that snapshots name.
+pub trait Reached {
+    /// This chunk is named.
+    fn reach(&mut self, reference: &ChunkRef);
+
+    /// The same of one that leads to no other: the bytes of its reference are its own.
+    fn reach_leaf(&mut self, reference: &ChunkRef) {
+        self.reach(reference);
+    }
+
+    /// Whether a tree chunk or a listing, and all below it, need be neither told of nor read.
+    fn is_known(&self, id: &ChunkId) -> bool;
+}
+
+impl Reached for LiveChunks {
+    fn reach(&mut self, reference: &ChunkRef) {
+        self.add(&reference.id);
+    }
+
+    fn is_known(&self, _: &ChunkId) -> bool {
+        false
+    }
+}
+
 fn prefix(id: &ChunkId) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *id.as_bytes();
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
@@ -70,14 +97,18 @@ fn long_prefix(id: &ChunkId) -> u128 {
 
 /// Why it is not known what is needed. Nothing may be released.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{part} of snapshot {snapshot} cannot be read: {why}")]
+#[error("{part}{} cannot be read: {why}", of(snapshot.as_ref()))]
 pub struct MarkFault {
-    /// Of which snapshot.
-    pub snapshot: SnapshotId,
+    /// Of which snapshot; `None` of a file that none names.
+    pub snapshot: Option<SnapshotId>,
     /// Of what in it.
     pub part: MarkPart,
     /// Why.
     pub why: MarkCause,
+}
+
+fn of(snapshot: Option<&SnapshotId>) -> String {
+    snapshot.map(|id| format!(" of snapshot {id}")).unwrap_or_default()
 }
 
 /// What of a snapshot cannot be read.
@@ -125,11 +156,11 @@ pub enum MarkCause {
 /// Finds what is needed. Add all live snapshots of all devices, and whatever else must stay; with
 /// nothing added nothing is needed.
 #[derive(Debug, Default)]
-pub struct Mark {
-    live: LiveChunks,
+pub struct Mark<T = LiveChunks> {
+    reached: T,
     /// Tree chunks and listings that were asked for: what they name is, or will be, in the set.
     read: Packed<u128>,
-    snapshots: VecDeque<(SnapshotId, ChunkRef)>,
+    starts: VecDeque<Start>,
     current: Option<Current>,
     /// To be asked for.
     needs: VecDeque<(Kind, ChunkRef, Asked)>,
@@ -138,10 +169,19 @@ pub struct Mark {
     fault: Option<MarkFault>,
 }
 
-/// The snapshot that is being read.
+/// What is read as a whole.
+#[derive(Debug)]
+enum Start {
+    /// A snapshot.
+    Snapshot(SnapshotId, ChunkRef),
+    /// A file that no snapshot need name: its path, and its listing.
+    File(Arc<[u8]>, ChunkRef),
+}
+
+/// The snapshot, or the file, that is being read.
 #[derive(Debug)]
 struct Current {
-    id: SnapshotId,
+    id: Option<SnapshotId>,
     /// What is left of its tree.
     walk: Option<TreeWalk>,
     /// Listings that came, and of which files.
@@ -168,22 +208,52 @@ impl Mark {
         Self::default()
     }
 
-    /// This snapshot, its chunk and all that it names must stay. Any number may be added, also
-    /// after the end of those before.
-    pub fn add_snapshot(&mut self, id: SnapshotId, reference: &ChunkRef) {
-        self.live.add(&reference.id);
-        self.snapshots.push_back((id, reference.duplicate()));
-    }
-
     /// This chunk must stay, whatever it is; what it names is not looked at.
     pub fn add_chunk(&mut self, id: &ChunkId) {
-        self.live.add(id);
+        self.reached.add(id);
     }
 
     /// All that must stay; `None` until all of it is known, and for ever after a fault.
     pub fn live(&self) -> Option<&LiveChunks> {
-        let is_done = self.current.is_none() && self.snapshots.is_empty();
-        (is_done && self.fault.is_none()).then_some(&self.live)
+        self.is_done().then_some(&self.reached)
+    }
+}
+
+impl<T: Reached> Mark<T> {
+    /// Tells `reached` of what comes.
+    pub fn over(reached: T) -> Self {
+        Self {
+            reached,
+            read: Packed::default(),
+            starts: VecDeque::new(),
+            current: None,
+            needs: VecDeque::new(),
+            asked: BTreeMap::new(),
+            next_index: 0,
+            fault: None,
+        }
+    }
+
+    /// This snapshot, its chunk and all that it names must stay. Any number may be added, also
+    /// after the end of those before.
+    pub fn add_snapshot(&mut self, id: SnapshotId, reference: &ChunkRef) {
+        self.reached.reach(reference);
+        self.starts.push_back(Start::Snapshot(id, reference.duplicate()));
+    }
+
+    /// The file with this listing, and all its pieces, must stay; `path` is for whoever is told
+    /// that it cannot be read.
+    pub fn add_file(&mut self, path: &[u8], root: &ChunkRef) {
+        self.starts.push_back(Start::File(path.into(), root.duplicate()));
+    }
+
+    /// What was told until now.
+    pub fn into_reached(self) -> T {
+        self.reached
+    }
+
+    fn is_done(&self) -> bool {
+        self.current.is_none() && self.starts.is_empty() && self.fault.is_none()
     }
 
     fn fail(&mut self, part: MarkPart, why: impl Into<MarkCause>) {
@@ -197,11 +267,20 @@ impl Mark {
         self.needs.push_back((kind, reference, asked));
     }
 
-    /// Goes on with the next snapshot; false where there is none.
+    /// Goes on with the next snapshot or file; false where there is none.
     fn begin(&mut self) -> bool {
-        let Some((id, reference)) = self.snapshots.pop_front() else { return false };
-        self.current = Some(Current { id, walk: None, open: Vec::new() });
-        self.need(Kind::Snapshot, reference, Asked::Record);
+        let Some(start) = self.starts.pop_front() else { return false };
+        let begun = |id| Some(Current { id, walk: None, open: Vec::new() });
+        match start {
+            Start::Snapshot(id, reference) => {
+                self.current = begun(Some(id));
+                self.need(Kind::Snapshot, reference, Asked::Record);
+            }
+            Start::File(path, root) => {
+                self.current = begun(None);
+                self.list(path, root, None);
+            }
+        }
         true
     }
 
@@ -213,7 +292,7 @@ impl Mark {
             let (path, level) = (Arc::clone(path), listing.level());
             match listing.next() {
                 Some(chunk) if level > 0 => self.list(path, chunk, Some(level)),
-                Some(piece) => self.live.add(&piece.id),
+                Some(piece) => self.reached.reach_leaf(&piece),
                 None => drop(current.open.pop()),
             }
             return true;
@@ -223,11 +302,12 @@ impl Mark {
             Ok(Step::Entry(entry)) => self.take(entry),
             Ok(Step::End) => current.walk = None,
             Ok(Step::Wait) => {
-                if walk.skip_known(|id| self.read.contains(long_prefix(id))) {
+                let (read, reached) = (&self.read, &self.reached);
+                if walk.skip_known(|id| read.contains(long_prefix(id)) || reached.is_known(id)) {
                     return true;
                 }
                 let Some(chunk) = walk.wanted() else { return false };
-                self.live.add(&chunk.reference.id);
+                self.reached.reach(&chunk.reference);
                 self.read.insert(long_prefix(&chunk.reference.id));
                 self.need(Kind::Tree, chunk.reference, Asked::Tree(chunk.index));
             }
@@ -241,14 +321,19 @@ impl Mark {
         let What::File(body) = entry.what else { return };
         match body.content {
             Content::None => {}
-            Content::Packed { pack: chunk, .. } | Content::Piece(chunk) => self.live.add(&chunk.id),
+            Content::Packed { pack: chunk, .. } | Content::Piece(chunk) => {
+                self.reached.reach_leaf(&chunk);
+            }
             Content::Listing(root) => self.list(entry.path.into(), root, None),
         }
     }
 
     /// A listing must stay, and what it names, unless that is known.
     fn list(&mut self, path: Arc<[u8]>, reference: ChunkRef, above: Option<u8>) {
-        self.live.add(&reference.id);
+        if self.reached.is_known(&reference.id) {
+            return;
+        }
+        self.reached.reach(&reference);
         if self.read.insert(long_prefix(&reference.id)) {
             let bytes = reference.bytes;
             self.need(Kind::Listing, reference, Asked::Listing { path, above, bytes });
@@ -260,7 +345,7 @@ impl Mark {
         let Some(current) = &mut self.current else { return };
         let id = Snapshot::id(plaintext);
         let why = match Snapshot::decode(plaintext) {
-            Ok(_) if id != current.id => MarkCause::Other(id),
+            Ok(_) if Some(id) != current.id => MarkCause::Other(id),
             Ok(snapshot) => {
                 current.walk = snapshot.tree.map(|root| TreeWalk::new(&root, b""));
                 return;
@@ -301,7 +386,7 @@ impl Mark {
     }
 }
 
-impl Look for Mark {
+impl<T: Reached> Look for Mark<T> {
     /// A snapshot of which all is known.
     type Found = SnapshotId;
     type Fault = MarkFault;
@@ -324,7 +409,7 @@ impl Look for Mark {
             if !self.needs.is_empty() || !self.asked.is_empty() {
                 return Ok(Seen::Wait);
             }
-            if let Some(Current { id, .. }) = self.current.take() {
+            if let Some(Current { id: Some(id), .. }) = self.current.take() {
                 return Ok(Seen::Found(id));
             }
         }

@@ -10,6 +10,7 @@ mod heads;
 mod kills;
 mod mesh;
 mod processes;
+mod prune;
 mod restore;
 mod store_churn;
 mod store_compact;

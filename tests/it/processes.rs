@@ -94,6 +94,11 @@ impl Lab {
 }
 
 impl Node {
+    /// It is to join the mesh of this address when it starts.
+    pub(crate) fn join(&mut self, address: &str) {
+        self.extra = ["--capacity", "10GB", "--bootstrap", address].map(str::to_owned).to_vec();
+    }
+
     /// Starts it and waits for the line that says it is ready. Keeps its port over restarts.
     pub(crate) fn up(&mut self) {
         let mut command = self.command();

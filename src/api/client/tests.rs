@@ -103,6 +103,10 @@ impl Service for FakeNode {
         mpsc::channel(1).1
     }
 
+    fn prune(&self, _request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>> {
+        mpsc::channel(1).1
+    }
+
     async fn snapshots(&self) -> Result<Snapshots, Failure> {
         let snapshot = SnapshotReport {
             snapshot: "ab".repeat(32),

@@ -217,7 +217,9 @@ impl AccountFlow {
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: AccountJob) {
         let AccountJob { ticket, holder, wish, deadline } = job;
         let refused = match &wish {
-            AccountWish::Release { undo, .. } if !release::is_allowed(&shared.keys, *undo) => {
+            AccountWish::Release { undo, items }
+                if !release::is_allowed(&shared.keys, *undo, items) =>
+            {
                 Some(AccountFailure::NoDeleteKey)
             }
             wish if !wish.is_fit() => Some(AccountFailure::Invalid),

@@ -15,6 +15,8 @@ pub struct ReleaseWish {
     pub id: ChunkId,
     /// Its key, of which the proof is made.
     pub ck: ChunkKey,
+    /// d, where the device does without the delete key and was lent it.
+    pub lent: Option<ChunkSecret>,
     /// The lease that is meant, as the holder acknowledged it.
     pub lease: LeaseNonce,
 }
@@ -26,14 +28,18 @@ pub(super) fn is_fit(items: &[ReleaseWish]) -> bool {
 }
 
 /// Whether this device can prove it: a release takes the delete key.
-pub(super) fn is_allowed(keys: &OwnerKeys, undo: bool) -> bool {
-    undo || keys.delete.is_some()
+pub(super) fn is_allowed(keys: &OwnerKeys, undo: bool, items: &[ReleaseWish]) -> bool {
+    undo || keys.delete.is_some() || items.iter().all(|item| item.lent.is_some())
 }
 
 /// d of the chunk, or z for taking a release back; `None` where the delete key is not here.
-fn secret(keys: &OwnerKeys, undo: bool, ck: &ChunkKey) -> Option<ChunkSecret> {
+fn secret(keys: &OwnerKeys, undo: bool, wish: &ReleaseWish) -> Option<ChunkSecret> {
+    let ck = &wish.ck;
     if undo {
         return Some(keys.admin.chunk_secret(ck));
+    }
+    if let Some(lent) = &wish.lent {
+        return Some(lent.duplicate());
     }
     keys.delete.as_ref().map(|delete| delete.chunk_secret(&keys.admin, ck))
 }
@@ -47,8 +53,9 @@ pub(super) fn message(
 ) -> Option<Release> {
     let nonce = random(&mut shared.rng);
     let mut release = Release { request, undo, nonce, items: Vec::with_capacity(wishes.len()) };
-    for ReleaseWish { id, ck, lease } in wishes {
-        let secret = secret(&shared.keys, undo, ck)?;
+    for wish in wishes {
+        let ReleaseWish { id, lease, .. } = wish;
+        let secret = secret(&shared.keys, undo, wish)?;
         let context = Context {
             operation: release.operation(),
             mesh: shared.mesh,

@@ -27,20 +27,23 @@ use tokio::runtime::Handle;
 /// How long a listing may take.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks for the chunks of files that were put more than a day ago, and puts what lacks some again.
+/// Asks for the chunks of files that were put more than a day ago, or of all where nothing that was
+/// said before is believed, and puts what lacks some again.
 ///
 /// # Errors
 /// The node stops, or its catalogue takes nothing.
 pub(super) async fn store_what_went(
     inner: &Arc<Inner>,
     due: &[SnapshotDue],
+    belief: Belief,
 ) -> Result<(), Failure> {
     let now_ns = now_ns();
-    for due in due.iter().filter(|due| is_old(due.began_ns, now_ns)) {
+    let is_asked = |due: &&SnapshotDue| belief == Belief::Nothing || is_old(due.began_ns, now_ns);
+    for due in due.iter().filter(is_asked) {
         let entries = few::decode(Bytes::copy_from_slice(&due.entries)).unwrap_or_default();
         let Some(file) = entries.into_iter().next_back() else { continue };
-        let ids = chunks_of(inner, &file).await?;
-        let checked = check(inner, &ids, due.replicas, Belief::ADay).await?;
+        let chunks = chunks_of(inner, &file).await?;
+        let checked = check(inner, &chunks, due.replicas, belief).await?;
         if checked.short == 0 {
             continue;
         }

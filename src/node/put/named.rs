@@ -8,7 +8,9 @@
 
 use super::again;
 use crate::core::types::{DeviceId, NodeId, SnapshotId};
+use crate::node::after::look_after;
 use crate::node::backup::{HeldByMesh, StoreSink, Trust, Wish, added, host};
+use crate::node::check::Belief;
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::report::Failure;
@@ -128,18 +130,16 @@ fn next(inner: &Inner, wanted: Option<JobId>) -> Vec<SnapshotDue> {
 async fn name(
     inner: &Arc<Inner>,
     names: &mut Names,
-    mut due: Vec<SnapshotDue>,
+    all: Vec<SnapshotDue>,
     wish: Wish,
 ) -> Result<(), Failure> {
-    // Published before, and the node did not live to note it.
-    for (job, id) in inner.repository.named(inner, &due).await? {
-        done(inner, names, job, Some(id))?;
-        due.retain(|due| due.job != job);
-    }
-    let jobs: Vec<JobId> = due.iter().map(|due| due.job).collect();
-    let mut named = BTreeMap::new();
+    // Published before, and the node did not live to look after it, or to note that.
+    let before = inner.repository.named(inner, &all).await?;
+    let mut named: BTreeMap<JobId, SnapshotId> = before.iter().copied().collect();
+    let due = all.iter().filter(|due| !named.contains_key(&due.job));
+    let due: Vec<SnapshotDue> = due.map(SnapshotDue::duplicate).collect();
     if !due.is_empty() {
-        again::store_what_went(inner, &due).await?;
+        again::store_what_went(inner, &due, Belief::ADay).await?;
         let (sender, receiver) = std::sync::mpsc::channel();
         let node = Arc::clone(inner);
         let what = move |sealer: &mut Sealer<'_, StoreSink>, device: DeviceId| {
@@ -161,8 +161,16 @@ async fn name(
         inner.repository.publish(inner, wish, reins, what).await?;
         named.extend(receiver.try_iter());
     }
-    for job in jobs {
-        done(inner, names, job, named.get(&job).copied())?;
+    // Another device may have let go what was found to be stored already.
+    let looked = look_after(inner).await?;
+    for due in all {
+        let id = named.get(&due.job).copied();
+        // What a look before this one came to is not known.
+        let was_named = before.iter().any(|(job, _)| *job == due.job);
+        if was_named || id.is_some_and(|id| looked.short_of(&id).is_some()) {
+            again::store_what_went(inner, std::slice::from_ref(&due), Belief::Nothing).await?;
+        }
+        done(inner, names, due.job, id)?;
     }
     inner.commit_catalog().await
 }
@@ -232,6 +240,7 @@ pub(in crate::node) async fn publish_later(
         let Some(inner) = inner.upgrade() else { return };
         let is_due = inner.with_catalog(|catalog| catalog.snapshots_due().next().is_some());
         if somebody && is_due {
+            let _stays = inner.letting_go.read().await;
             match publish(&inner, None, PATIENCE).await {
                 Ok(_) => pause = AGAIN_FIRST,
                 Err(failure) => {

@@ -16,10 +16,12 @@
 //!   in any order, and each device writes a head of its own.
 //!
 //! Whatever depends on knowing all devices asks everyone: the list of snapshots, recovery, the
-//! choice of a head, and what lets chunks go. Besides, everyone is asked [`LOOK_AROUND_EVERY`] in
+//! choice of a head, what lets chunks go, and the look for prunes after something was published: a
+//! device that was recovered an hour ago may have let go what the snapshot names, or what its
+//! holders said they had when it was offered. Besides, everyone is asked [`LOOK_AROUND_EVERY`] in
 //! the background while a node runs, and before a backup when that was not done for
-//! [`LOOKED_AROUND_FOR`]: the time stands in the catalogue, so that commands that start a node each
-//! time do it, too. What such a look finds wrong is shown by `status`.
+//! [`LOOKED_AROUND_FOR_S`]: the time stands in the catalogue, so that commands that start a node
+//! each time do it, too. What such a look finds wrong is shown by `status`.
 
 use super::{KnownHead, keys, known_heads, learn, payload_of, writes};
 use crate::crypto::head::HeadKeys;

@@ -115,7 +115,7 @@ pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
 }
 
 /// Waits for the first peer and then until no more come for a moment. `false` where nobody does.
-async fn settle(inner: &Inner) -> bool {
+pub(super) async fn settle(inner: &Inner) -> bool {
     let mut peers = inner.shared.watch_peers();
     let first = timeout(REACH_PATIENCE, peers.wait_for(|peers| !peers.is_empty())).await;
     if !matches!(first, Ok(Ok(_))) {

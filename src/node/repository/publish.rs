@@ -10,15 +10,15 @@ use crate::node::failures;
 use crate::node::heads::HeadWish;
 use crate::node::inner::Inner;
 use crate::node::report::Failure;
-use crate::repo::catalog::{Device, Entry, HeadSeen, KnownHead};
+use crate::repo::catalog::{Device, Entry, HeadSeen, KnownHead, PruneNote, ToLookAfter};
 use crate::repo::manifest::draft::{Before, Draft};
-use crate::repo::manifest::{ADDRESS_BYTES_MAX, Body, HINTS_MAX, Hint};
+use crate::repo::manifest::{ADDRESS_BYTES_MAX, Added, Body, HINTS_MAX, Hint};
 use crate::repo::sealer::Sealer;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What publishing came to.
@@ -70,13 +70,14 @@ impl super::Repository {
         let work = move |sink: &mut StoreSink| {
             let mut sealer = Sealer::new(&keys, keys.locality(), sink);
             let bodies = what(&mut sealer, own.id)?;
+            let new = to_look_after(&bodies, wish.replicas);
             let mut add = |body| draft.draft.add(&mut sealer, body, now_ns());
             bodies.into_iter().try_for_each(&mut add).map_err(|why| too_much(&why.to_string()))?;
-            Ok(draft)
+            Ok((draft, new))
         };
-        let (draft, stored) = store_all(inner, wish, (handed, cancel), work).await?;
+        let ((draft, new), stored) = store_all(inner, wish, (handed, cancel), work).await?;
         let record = draft.head(inner, wish.replicas)?;
-        inner.record(Entry::HeadSeen(HeadSeen { index: own.index, record: record.clone() }))?;
+        self.note_published(inner, HeadSeen { index: own.index, record: record.clone() }, new)?;
         if known_heads(inner).get(&own.index).is_none_or(|known| known.seen.record != record) {
             let why = "somebody else wrote this device's head meanwhile";
             return Err(failures::repository(why, "run the same command again"));
@@ -94,6 +95,33 @@ impl super::Repository {
             (head_replicas, superseded) => Ok(Published { stored, head_replicas, superseded }),
         }
     }
+}
+
+impl super::Repository {
+    /// Notes a record that is about to be sent, and before it the snapshots that it is the first to
+    /// name: they are looked after, whatever comes between.
+    fn note_published(
+        &self,
+        inner: &Inner,
+        seen: HeadSeen,
+        new: Vec<ToLookAfter>,
+    ) -> Result<(), Failure> {
+        self.is_sent.store(false, Ordering::Relaxed);
+        let new = new.into_iter().map(|it| Entry::Prune(PruneNote::ToLookAfter(it)));
+        let mut entries = new.chain([Entry::HeadSeen(seen)]);
+        let noted = inner.with_catalog(|catalog| entries.try_for_each(|it| catalog.record(it)));
+        noted.map_err(|error| failures::catalog(&error))
+    }
+}
+
+/// The snapshots among these entries.
+fn to_look_after(bodies: &[Body], replicas: u8) -> Vec<ToLookAfter> {
+    let added = bodies.iter().filter_map(|body| match body {
+        Body::Add(added) => Some(added),
+        _ => None,
+    });
+    let reference = |added: &Added| added.reference.duplicate();
+    added.map(|it| ToLookAfter { id: it.id, reference: reference(it), replicas }).collect()
 }
 
 /// The chains of before, lent, and this device's as it becomes.

@@ -39,7 +39,7 @@ fn forget_proofs(owner: &TestNode) {
 }
 
 /// Packs and pieces of the newest snapshot.
-async fn content(owner: &TestNode) -> Vec<ChunkRef> {
+pub(super) async fn content(owner: &TestNode) -> Vec<ChunkRef> {
     let inner = inner(owner);
     let newest = |live: Vec<&crate::repo::manifest::merge::Live>| {
         let newest = live.into_iter().max_by_key(|live| live.added.created_ns);
@@ -83,6 +83,7 @@ async fn release(
         id: chunk.id,
         ck: chunk.ck.duplicate(),
         lease: *lease,
+        lent: None,
     };
     let items = chunks.iter().zip(leases).map(wish).collect();
     account::release(inner(owner), id_of(holder), undo, items).await.unwrap()

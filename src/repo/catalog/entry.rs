@@ -7,12 +7,14 @@
 mod due;
 mod head;
 mod proven;
+mod prune;
 mod verified;
 
 pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
 pub(super) use proven::PROVEN_CHUNKS_MAX;
 pub use proven::Proven;
+pub use prune::{OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter};
 pub use verified::Verified;
 
 use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};
@@ -119,6 +121,8 @@ pub enum Entry {
     },
     /// A snapshot was read back from its holders.
     Verified(Verified),
+    /// What letting chunks go has to know.
+    Prune(PruneNote),
     /// A holder keeps these. Stands in a file of its own, and not in the journal.
     Proven(Proven),
 }
@@ -218,6 +222,10 @@ impl Entry {
                 verified.encode(out);
                 Ok(())
             }
+            Self::Prune(note) => {
+                note.encode(out);
+                Ok(())
+            }
             Self::Proven(proven) => {
                 proven.encode(out);
                 Ok(())
@@ -268,7 +276,7 @@ impl Entry {
                 why: String::new(),
                 dropped_at: 0,
             })),
-            _ => None,
+            tag => PruneNote::decode(tag, from).map(Self::Prune),
         }
     }
 }
@@ -421,6 +429,7 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    pub(in super::super) use super::prune::tests::{forgotten, seen, to_look_after};
     use super::*;
     use crate::core::types::DeviceId;
     use crate::crypto::head::HeadKeys;
@@ -529,6 +538,9 @@ pub(super) mod tests {
                 chunks: vec![1, u64::MAX],
             }),
         ]
+        .into_iter()
+        .chain(prune::tests::all().into_iter().map(Entry::Prune))
+        .collect()
     }
 
     #[test]
@@ -588,7 +600,7 @@ pub(super) mod tests {
         #[test]
         fn any_bytes_decode_or_fail_cleanly(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            tag in 0..40_u8,
+            tag in 0..64_u8,
         ) {
             let _ = Entry::decode(&mut bytes.as_slice());
             if let Some(first) = bytes.first_mut() {

@@ -78,6 +78,16 @@ impl Catalog {
         fresh.put_in_place(&self.path.with_file_name("proven"))
     }
 
+    /// What was shown before `at_s` counts no more, in the file neither: another device may have
+    /// let chunks go since.
+    ///
+    /// # Errors
+    /// [`CatalogError`]; it counts no more in memory all the same.
+    pub fn disbelieve_before(&mut self, at_s: u64, now_s: u64) -> Result<(), CatalogError> {
+        self.state.disbelieve_before(seconds(at_s));
+        self.save_proven(now_s)
+    }
+
     /// Reads the times back, as far as they can be read.
     pub(super) fn load_proven(&mut self, keys: &OwnerKeys) {
         let path = self.path.with_file_name("proven");

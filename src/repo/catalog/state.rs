@@ -3,12 +3,17 @@
 //! Made for a million chunks: a chunk with up to three holders costs 56 bytes and its share of a
 //! tree, about 80 in all.
 
+mod prune;
+
+pub use prune::NotedSnapshot;
+
 use super::entry::{
     ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot, PutStarted,
     SnapshotDue, Verified,
 };
 use super::proven::Replicas;
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
+use prune::Prunes;
 use std::collections::BTreeMap;
 
 /// A put that has not reached its quorum.
@@ -124,6 +129,7 @@ pub(super) struct State {
     /// See [`Entry::LookedAround`].
     looked_around: Option<u64>,
     drills: BTreeMap<SnapshotId, Drills>,
+    prunes: Prunes,
 }
 
 impl State {
@@ -175,6 +181,7 @@ impl State {
             }
             Entry::SnapshotDone(job) => drop(self.due.remove(&job)),
             Entry::LookedAround { at } => self.looked_around = Some(at),
+            Entry::Prune(note) => self.on_prune(note),
             Entry::Proven(proven) => self.on_proven(&proven),
         }
     }
@@ -354,6 +361,11 @@ impl State {
         self.holders.keys()
     }
 
+    pub(super) fn disbelieve_before(&mut self, at_s: u32) {
+        let all = self.holders.values_mut().flatten().chain(self.more.values_mut().flatten());
+        all.filter(|held| held.shown_s < at_s).for_each(|held| held.shown_s = 0);
+    }
+
     #[cfg(test)]
     pub(super) fn forget_proofs(&mut self) {
         let all = self.holders.values_mut().flatten().chain(self.more.values_mut().flatten());
@@ -379,7 +391,7 @@ impl State {
         let due = self.due.len() as u64 + u64::from(self.looked_around.is_some());
         let drills = self.drills.values().map(|drills| drills.each().count() as u64).sum::<u64>();
         let puts = jobs + self.roots.len() as u64 + self.dropped.len() as u64;
-        puts + acks + heads + due + drills
+        puts + acks + heads + due + drills + self.prune_entries()
     }
 
     /// The store that this node acknowledged with last.
@@ -396,10 +408,14 @@ impl State {
         self.current.keys().filter_map(|node| Some((*node, self.store_of(node)?))).collect()
     }
 
-    /// Whether an ack still says something: made by the store that its node has now.
+    /// Whether an ack still says something: made by the store that its node has now, of a chunk
+    /// that it has, or is to let go, as far as is known.
     pub(super) fn counts(&self, acked: &ChunkAcked) -> bool {
-        let index = self.index.get(&(acked.node, acked.epoch));
-        index.is_some() && index == self.current.get(&acked.node)
+        let Some(index) = self.index.get(&(acked.node, acked.epoch)) else { return false };
+        let inline = self.holders.get(&acked.chunk).into_iter().flatten();
+        let mut held = inline.chain(self.more.get(&acked.chunk).into_iter().flatten());
+        self.current.get(&acked.node) == Some(index)
+            && (held.any(|held| held.store == *index) || self.is_waited_for(acked, *index))
     }
 
     fn saw(&mut self, job: JobId) {
@@ -411,6 +427,7 @@ impl State {
             return;
         };
         self.current.insert(acked.node, index);
+        self.on_stored_again(&acked.chunk);
         let Self { stores, current, holders, more, .. } = self;
         let slots = holders.entry(acked.chunk).or_insert([NO_REPLICA; HOLDERS_INLINE]);
         let is_it = |held: &Replica| held.store == index;

@@ -3,8 +3,9 @@
 
 use super::chain::ChainView;
 use super::{Added, Body, Checkpoint, Hint, KeyChange, KnownDevice, PruneId, PruneIntent};
-use crate::core::types::{DeviceId, SnapshotId};
+use crate::core::types::{ChunkId, DeviceId, SnapshotId};
 use crate::planted::{self, Bug};
+use crate::repo::reference::ChunkRef;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether every device's chain was read.
@@ -43,7 +44,9 @@ pub struct OpenIntent {
 /// The owner's view over all devices.
 #[derive(Debug, Default)]
 pub struct Merged {
-    added: BTreeMap<SnapshotId, Live>,
+    /// Who added what, by head and chunk. One snapshot may stand in several lists, and in each
+    /// under another reference: whoever has the owner's keys can seal it once more.
+    added: BTreeMap<SnapshotId, BTreeMap<(u16, ChunkId), Live>>,
     /// What was forgotten, and by the chains of which heads.
     forgotten: BTreeMap<SnapshotId, BTreeSet<u16>>,
     intents: BTreeSet<OpenIntent>,
@@ -98,11 +101,34 @@ impl Merged {
         self.lamport = self.lamport.max(lamport);
     }
 
-    /// What is to be kept: added by some device and forgotten by none, in the order of the ids.
+    /// What is to be kept: added by some device and forgotten by none, in the order of the ids. Of
+    /// one that several added, what the lowest head says.
     pub fn live(&self) -> impl Iterator<Item = &Live> {
-        let all = planted::is_on(Bug::IgnoreForgets);
-        let kept = move |(id, _): &(&SnapshotId, &Live)| all || !self.forgotten.contains_key(*id);
-        self.added.iter().filter(kept).map(|(_, live)| live)
+        self.kept().filter_map(|of| of.values().next())
+    }
+
+    /// Where all that is to be kept is, by everybody who says so: of one snapshot there may be
+    /// several, and none of them is known to be the right one.
+    pub fn references(&self) -> impl Iterator<Item = &ChunkRef> {
+        self.kept().flat_map(|of| of.values().map(|live| &live.added.reference))
+    }
+
+    fn kept(&self) -> impl Iterator<Item = &BTreeMap<(u16, ChunkId), Live>> {
+        let ignores = planted::is_on(Bug::IgnoreForgets);
+        let all = self.added.iter();
+        all.filter(move |(id, _)| ignores || !self.forgotten.contains_key(*id)).map(|(_, of)| of)
+    }
+
+    /// All that some device added and no checkpoint has dropped, and by which head's chain each was
+    /// forgotten, if it was: the lowest of several.
+    pub fn all(&self) -> impl Iterator<Item = (&Live, Option<u16>)> {
+        let by = |id: &SnapshotId| self.forgotten.get(id)?.first().copied();
+        self.added.iter().filter_map(move |(id, all)| Some((all.values().next()?, by(id))))
+    }
+
+    /// Whether some device added this snapshot, and no checkpoint has dropped it.
+    pub fn has(&self, id: &SnapshotId) -> bool {
+        self.added.contains_key(id)
     }
 
     /// Whether somebody forgot this snapshot.
@@ -135,9 +161,11 @@ impl Merged {
     /// A forgotten snapshot of another device must stay forgotten for as long as that device may
     /// still add it. Only when all chains were read, and none has it any more, is it left out.
     pub fn checkpoint(&self, index: u16, coverage: Coverage, hints: Vec<Hint>) -> Checkpoint {
-        let own = |live: &&Live| live.index == index;
+        let own = |of: &BTreeMap<(u16, ChunkId), Live>| {
+            of.values().find(|live| live.index == index).map(|live| live.added.duplicate())
+        };
         let needed = |id: &SnapshotId| match self.added.get(id) {
-            Some(live) => live.index != index,
+            Some(of) => of.values().any(|live| live.index != index),
             None => coverage == Coverage::Some,
         };
         let forgets = self.forgotten.iter().filter(|(_, by)| by.contains(&index));
@@ -146,9 +174,8 @@ impl Merged {
             (PruneIntent { prune: open.prune, grace_s: open.grace_s }, open.lamport)
         };
         let dropped = usize::from(planted::is_on(Bug::CheckpointDropsOne));
-        let added = |live: &Live| live.added.duplicate();
         Checkpoint {
-            live: self.live().filter(own).skip(dropped).map(added).collect(),
+            live: self.kept().filter_map(own).skip(dropped).collect(),
             forgets: forgets.map(|(id, _)| *id).filter(needed).collect(),
             intents: intents.map(intent).collect(),
             devices: self.devices().collect(),
@@ -156,11 +183,11 @@ impl Merged {
         }
     }
 
-    /// Two devices never add one snapshot; if they do, it is the lower head's.
+    /// Two devices never add one snapshot; if they do, it is of both, and stays in the lists of
+    /// both: nobody's list loses what another one says.
     fn add(&mut self, index: u16, device: DeviceId, added: &Added) {
-        if self.added.get(&added.id).is_none_or(|live| live.index > index) {
-            self.added.insert(added.id, Live { added: added.duplicate(), index, device });
-        }
+        let live = Live { added: added.duplicate(), index, device };
+        self.added.entry(added.id).or_default().insert((index, added.reference.id), live);
     }
 
     /// The device with head `index` forgets this snapshot, whatever its chain says of it: for what

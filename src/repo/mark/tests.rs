@@ -147,7 +147,7 @@ fn what_cannot_be_read_ends_it_and_is_named() {
         mark.add_snapshot(other.0, &other.1);
         mark.add_snapshot(id, &reference);
         let fault = run(&mut mark, &chunks).unwrap_err();
-        assert_eq!(fault.snapshot, id);
+        assert_eq!(fault.snapshot, Some(id));
         assert!(matches!(fault.why, MarkCause::Lost(_)));
         let is_record = *lacks == reference.id;
         assert_eq!(fault.part == MarkPart::Record, is_record, "{:?} {fault}", kind_of(lacks));

@@ -27,7 +27,7 @@ fn query(numbers: &[u8]) -> AccountWish {
 }
 
 fn wish(number: u8) -> ReleaseWish {
-    ReleaseWish { id: id(number), ck: ChunkKey::from_bytes([number; 32]), lease: LEASE }
+    ReleaseWish { id: id(number), ck: ChunkKey::from_bytes([number; 32]), lease: LEASE, lent: None }
 }
 
 fn release(numbers: &[u8]) -> AccountWish {
@@ -370,7 +370,8 @@ fn a_release_is_proved_under_d_and_its_undoing_under_z() {
     for (ticket, undo) in [(1, false), (2, true)] {
         let chunks = [world.chunk(1_000), world.chunk(2_000)];
         let headers = chunks.each_ref().map(|(chunk, _)| chunk.header);
-        let wishes = chunks.map(|(chunk, ck)| ReleaseWish { id: chunk.id(), ck, lease: LEASE });
+        let wishes =
+            chunks.map(|(chunk, ck)| ReleaseWish { id: chunk.id(), ck, lease: LEASE, lent: None });
         let items = wishes.into_iter().collect();
         world.ask(ticket, holder, AccountWish::Release { undo, items });
         let sent = world.releases().pop().unwrap();
@@ -454,7 +455,8 @@ fn what_is_out_of_bounds_is_not_sent() {
         (0..count).map(id).collect::<Vec<_>>()
     };
     let wishes = |count| {
-        let of = |id| ReleaseWish { id, ck: ChunkKey::from_bytes([1; 32]), lease: LEASE };
+        let of =
+            |id| ReleaseWish { id, ck: ChunkKey::from_bytes([1; 32]), lease: LEASE, lent: None };
         let items = many(count).into_iter().map(of).collect();
         AccountWish::Release { undo: false, items }
     };

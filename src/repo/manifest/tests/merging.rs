@@ -143,3 +143,32 @@ fn a_retired_device_stays_retired_and_a_new_one_takes_its_head() {
         assert_eq!(known(&views), [(device(4), true)]);
     }
 }
+
+#[test]
+fn a_snapshot_that_two_devices_list_is_of_both_and_stays_in_the_lists_of_both() {
+    let sealed_anew = || {
+        let reference = ChunkRef { id: ChunkId::from_bytes([99; 32]), ..added(1).reference };
+        Added { reference, ..added(1) }
+    };
+    let thief = view(1, vec![Body::Add(sealed_anew()), Body::Forget(vec![id(2)])]);
+    let own = view(1, vec![Body::Add(added(1)), Body::Add(added(2))]);
+    for all in [[(0, &thief), (1, &own)], [(1, &own), (0, &thief)]] {
+        let merged = merged(&all);
+        assert_eq!(live(&merged), [id(1)], "once");
+        let mut references: Vec<ChunkId> = merged.references().map(|of| of.id).collect();
+        references.sort_unstable();
+        let mut both = vec![added(1).reference.id, sealed_anew().reference.id];
+        both.sort_unstable();
+        assert_eq!(references, both);
+        for (index, at) in [(0, sealed_anew()), (1, added(1))] {
+            let said = merged.checkpoint(index, Coverage::All, vec![]);
+            let said: Vec<ChunkId> = said.live.iter().map(|of| of.reference.id).collect();
+            assert_eq!(said, [at.reference.id], "what its own list says of it");
+        }
+        // What one forgets stays forgotten as long as the other lists it.
+        assert_eq!(merged.checkpoint(0, Coverage::All, vec![]).forgets, [id(2)]);
+    }
+    let forgets_own = view(1, vec![Body::Add(added(1)), Body::Forget(vec![id(1)])]);
+    let both = merged(&[(0, &forgets_own), (1, &own)]);
+    assert_eq!(both.checkpoint(0, Coverage::All, vec![]).forgets, [id(1)]);
+}

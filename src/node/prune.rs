@@ -1,0 +1,473 @@
+//! `prune`: holders let go what no live snapshot of any device needs.
+//!
+//! ```text
+//! heads, all ─▶ what may go ─▶ intent ─▶ grace ─▶ heads anew ─▶ what may go
+//!   ─▶ [ note: not known as stored ─▶ release ] by batches ─▶ heads anew ─▶ take back ─▶ done
+//! ```
+//! Nothing that was found before is believed again: a prune that goes on after it was broken off
+//! reads all heads anew. At each step it can end without loss:
+//! - Until the intent, nothing has happened. The intent is published and noted; whoever comes next
+//!   waits for the rest of its grace, and goes on with it.
+//! - What is about to be released is noted first, durably: from then on no backup of this device
+//!   takes it for stored, whether the release came to the holder or not. While chunks are released
+//!   no backup and no put of this device runs.
+//! - Another device may publish a snapshot in the meantime that names a chunk of those, because it
+//!   was stored before. If it did before the second look, this takes the release back; a prune that
+//!   died before that is finished [first](finish), also when a node starts, and one stays open
+//!   while a holder that was asked to let go has not answered. If it did later, it finds the
+//!   intent, or that it is done, after its publication, and [looks](super::after) itself. Holders
+//!   keep what they let go for the release delay: for all of that there are days.
+//!
+//! Which chunks may go, and whose forgets count: see [`prunes`](crate::repo::prunes).
+
+mod holders;
+mod plan;
+mod tell;
+
+use super::backup::Wish;
+#[cfg(test)]
+use super::failures;
+use super::handle::NodeHandle;
+use super::inner::Inner;
+use super::put::seconds_since_1970;
+use super::report::{Failure, FailureKind, Progress, PruneDone, PruneRequest};
+use crate::core::codec::QUORUM_MAX;
+use crate::core::types::{NodeId, SnapshotId};
+use crate::crypto::keys::DeleteKey;
+use crate::repo::catalog::{Catalog, Entry, OpenPrune, PruneNote, SnapshotForgotten};
+use crate::repo::manifest::{Body, PruneId, PruneIntent};
+pub(super) use holders::take_back;
+use holders::{Holders, TakenBack};
+use plan::{Plan, Sought};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use tell::Teller;
+use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, mpsc, watch};
+
+/// Progress lines that may wait for a slow listener.
+const PROGRESS_QUEUED_MAX: usize = 64;
+
+/// Replicas where nothing was published yet.
+const REPLICAS: u8 = 3;
+
+/// A node that has just started finishes a prune so soon: one that is started for a single command
+/// has other things to do, and ends.
+const FINISH_AFTER: Duration = Duration::from_secs(20);
+
+/// And so often, while it cannot.
+const FINISH_EVERY: Duration = Duration::from_secs(300);
+
+/// Between two looks whether no backup runs.
+const ALONE_PAUSE: Duration = Duration::from_millis(200);
+
+const NOTHING: &str = "nothing was let go";
+
+/// Whether a device prunes although there are others of its owner. Only tests do: what they show
+/// of two devices is not enough yet.
+const BESIDE_OTHERS: bool = cfg!(test);
+
+/// Where a prune may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Step {
+    /// Its intent is published, and not noted.
+    Announced,
+    /// It is noted.
+    Begun,
+    /// The grace is over.
+    Waited,
+    /// The first batch is noted, and nothing of it released.
+    Noted,
+    /// The first batch is released.
+    Batch,
+    /// All is released.
+    Released,
+    /// The heads were read once more.
+    Looked,
+    /// What was needed was taken back.
+    TakenBack,
+    /// That it is done is published, and not noted.
+    Published,
+}
+
+/// Ends the work where a test wants it to be as if the node was killed.
+fn reached(inner: &Inner, step: Step) -> Result<(), Failure> {
+    #[cfg(test)]
+    {
+        let ends = inner.prune_ends.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *ends == Some(step) {
+            return Err(failures::stopped());
+        }
+    }
+    let _ = (inner, step);
+    Ok(())
+}
+
+impl NodeHandle {
+    /// Lets go what no snapshot needs. Dropping the receiver ends it; the next one goes on.
+    pub fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>> {
+        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let last = tokio::select! {
+                done = run(&inner, &request, &progress) => {
+                    done.map_or_else(Progress::Failed, Progress::Done)
+                }
+                () = progress.closed() => return,
+            };
+            drop(progress.send(last).await);
+        });
+        heard
+    }
+}
+
+/// Keeps prunes from letting anything go for as long as it is held. Waits for one that does.
+pub(super) async fn keep_out<'a, T>(
+    inner: &'a Inner,
+    progress: &mpsc::Sender<Progress<T>>,
+) -> RwLockReadGuard<'a, ()> {
+    if let Ok(stays) = inner.letting_go.try_read() {
+        return stays;
+    }
+    let note = Some("waiting for a prune".to_owned());
+    let waiting = Progress::Working { bytes: 0, total: None, chunks: 0, replicas: None, note };
+    // A full queue means that the listener is slow, or gone.
+    drop(progress.try_send(waiting));
+    inner.letting_go.read().await
+}
+
+/// One run.
+struct Job<'a> {
+    inner: &'a Arc<Inner>,
+    request: &'a PruneRequest,
+    wish: Wish,
+    /// What other devices forgot, and the user says is right: what was told before this run.
+    accepted: BTreeSet<SnapshotId>,
+    teller: Teller,
+}
+
+async fn run(
+    inner: &Arc<Inner>,
+    request: &PruneRequest,
+    progress: &mpsc::Sender<Progress<PruneDone>>,
+) -> Result<PruneDone, Failure> {
+    let started = Instant::now();
+    let Ok(_alone) = inner.pruning.try_lock() else { return Err(tell::busy()) };
+    let replicas = request.replicas.or_else(|| inner.repository.replicas(inner));
+    let replicas = replicas.unwrap_or(REPLICAS);
+    if !(1..=QUORUM_MAX).contains(&replicas) {
+        let why = format!("there can be 1 to {QUORUM_MAX} replicas");
+        let hint = "`quloud prune --help` shows the options";
+        return Err(Failure::new(FailureKind::Usage, NOTHING, why, hint));
+    }
+    let patience = Duration::from_secs(request.timeout_s.max(1));
+    let accepted = if request.accept_forgets { told_before(inner) } else { BTreeSet::new() };
+    let teller = Teller::new(progress.clone());
+    let job = Job { inner, request, wish: Wish { replicas, patience }, accepted, teller };
+    let mut done = match request.dry_run {
+        true => job.look().await?,
+        false => {
+            let delete = delete_key(inner, request)?;
+            job.carry_out(&delete).await?
+        }
+    };
+    done.seconds = started.elapsed().as_secs_f64();
+    Ok(done)
+}
+
+/// What other devices forgot, and the user was told of.
+fn told_before(inner: &Inner) -> BTreeSet<SnapshotId> {
+    let is_told = |forgotten: &SnapshotForgotten| forgotten.told && !forgotten.own;
+    inner.with_catalog(|catalog| {
+        let noted = catalog.noted_snapshots().filter_map(|noted| noted.forgotten);
+        noted.filter(is_told).map(|forgotten| forgotten.id).collect()
+    })
+}
+
+/// The key that releases: the device's own, or the one that came with the request.
+fn delete_key(inner: &Inner, request: &PruneRequest) -> Result<DeleteKey, Failure> {
+    let Some(text) = &request.delete_key else {
+        let own = inner.keys.delete.as_ref().ok_or_else(tell::no_delete_key)?;
+        return Ok(DeleteKey::from_bytes(*own.expose()));
+    };
+    let key = text.key().filter(|key| key.public() == inner.keys.delete_root);
+    key.ok_or_else(tell::wrong_words)
+}
+
+impl Job<'_> {
+    /// What would be let go.
+    async fn look(&self) -> Result<PruneDone, Failure> {
+        let sought = self.sought().await?;
+        let plan = self.plan(sought).await?;
+        let mut holders = Holders::new(self.inner, self.nodes());
+        holders.list(&plan.dead, &self.teller).await?;
+        let mut done = plan.told(self.inner, true).await?;
+        holders.would(&mut done);
+        done.chunks = holders.chunks_held();
+        Ok(done)
+    }
+
+    async fn carry_out(&self, delete: &DeleteKey) -> Result<PruneDone, Failure> {
+        self.accept().await?;
+        self.teller.note("looking for what other prunes left");
+        if is_unfinished(self.inner) {
+            let alone = alone(self.inner, &self.teller).await;
+            let back = finish(self.inner, self.wish, &self.teller, alone).await?;
+            tell::whole(back)?;
+        }
+        let sought = self.sought().await?;
+        let others = sought.others;
+        self.admit(others)?;
+        let plan = self.plan(sought).await?;
+        if plan.dead.is_empty() {
+            return self.nothing(&plan).await;
+        }
+        let open = self.announce(others).await?;
+        reached(self.inner, Step::Begun)?;
+        self.wait(open, others).await;
+        reached(self.inner, Step::Waited)?;
+        let _alone = alone(self.inner, &self.teller).await;
+        let sought = self.sought().await?;
+        self.admit(sought.others)?;
+        let mut plan = self.plan(sought).await?;
+        let mut holders = Holders::new(self.inner, self.nodes());
+        holders.list(&plan.dead, &self.teller).await?;
+        holders.release(&plan.dead, delete, &self.teller).await?;
+        reached(self.inner, Step::Released)?;
+        let sought = self.sought().await.map_err(tell::after)?;
+        reached(self.inner, Step::Looked)?;
+        let needed = plan.needed_meanwhile(self.inner, sought, &self.teller, self.wish.patience);
+        let needed = needed.await.map_err(tell::after)?;
+        let back = holders.take_back(&needed, &self.teller).await?;
+        reached(self.inner, Step::TakenBack)?;
+        let released = holders.chunks_released();
+        if back.open == 0 {
+            done(self.inner, self.wish, open.prune, released).await?;
+        }
+        self.close(plan.prunable()).await?;
+        tell::whole(back)?;
+        let mut done = plan.told(self.inner, false).await?;
+        holders.did(&mut done);
+        done.prune = Some(open.prune.iter().map(|byte| format!("{byte:02x}")).collect());
+        (done.chunks, done.taken_back) = (released, back.chunks);
+        done.notes.extend(tell::open(back));
+        Ok(done)
+    }
+
+    /// Whether anything may be let go now.
+    fn admit(&self, others: usize) -> Result<(), Failure> {
+        if others > 0 && !BESIDE_OTHERS {
+            return Err(tell::several(others));
+        }
+        let is_put = |catalog: &mut Catalog| {
+            catalog.open_jobs().next().is_some() || catalog.snapshots_due().next().is_some()
+        };
+        if self.inner.with_catalog(is_put) { Err(tell::puts_wait()) } else { Ok(()) }
+    }
+
+    /// Notes what the user accepts: it counts from now on, also for whoever goes on with this prune
+    /// once it was broken off.
+    async fn accept(&self) -> Result<(), Failure> {
+        for id in &self.accepted {
+            let noted = self.inner.with_catalog(|catalog| catalog.noted_snapshot(id)?.forgotten);
+            if let Some(forgotten) = noted.filter(|forgotten| !forgotten.accepted) {
+                let accepted = SnapshotForgotten { accepted: true, ..forgotten };
+                self.inner.record(Entry::Prune(PruneNote::SnapshotForgotten(accepted)))?;
+            }
+        }
+        self.inner.commit_catalog().await
+    }
+
+    /// There is nothing to let go; what was let go before may have to be taken back.
+    async fn nothing(&self, plan: &Plan) -> Result<PruneDone, Failure> {
+        let mut holders = Holders::new(self.inner, self.nodes());
+        let back = holders.take_back(&plan.needed_again(self.inner), &self.teller).await?;
+        if back.open == 0 {
+            self.call_off().await?;
+        }
+        self.close(plan.prunable()).await?;
+        tell::whole(back)?;
+        let mut done = plan.told(self.inner, false).await?;
+        done.taken_back = back.chunks;
+        done.notes.extend(tell::open(back));
+        Ok(done)
+    }
+
+    /// All that the owner's devices have, read anew.
+    async fn sought(&self) -> Result<Sought, Failure> {
+        self.teller.note("reading the heads of all devices");
+        Sought::now(self.inner, &self.accepted).await
+    }
+
+    async fn plan(&self, sought: Sought) -> Result<Plan, Failure> {
+        let (teller, patience) = (self.teller.clone(), self.wish.patience);
+        Plan::of(self.inner, sought, teller, patience).await
+    }
+
+    /// Who may have something: whoever acknowledged anything, and who is connected.
+    fn nodes(&self) -> BTreeSet<NodeId> {
+        nodes(self.inner)
+    }
+
+    /// Publishes that chunks will be let go, or goes on with what was published before.
+    async fn announce(&self, others: usize) -> Result<OpenPrune, Failure> {
+        if let Some(open) = self.inner.with_catalog(|catalog| catalog.open_prune()) {
+            return Ok(open);
+        }
+        // One that was published, and the node did not live to note it, has its grace once more.
+        let left = self.inner.repository.own_open_prunes(self.inner).await.pop();
+        let PruneIntent { prune, grace_s } = match left {
+            Some(_) if others > 0 && !self.inner.repository.is_own_head_kept(self.inner) => {
+                return Err(tell::unheard(0, self.wish.replicas));
+            }
+            Some(intent) => intent,
+            None => {
+                let grace_s = if others == 0 { 0 } else { self.request.grace_s };
+                let intent = PruneIntent { prune: rand::random(), grace_s };
+                self.teller.note("telling the other devices");
+                let bodies = vec![Body::PruneIntent(intent)];
+                let known = publish(self.inner, self.wish, bodies).await?;
+                if others > 0 && known < usize::from(self.wish.replicas) {
+                    return Err(tell::unheard(known, self.wish.replicas));
+                }
+                intent
+            }
+        };
+        reached(self.inner, Step::Announced)?;
+        let open = OpenPrune { prune, grace_s, at: seconds_since_1970() };
+        self.inner.record(Entry::Prune(PruneNote::Begun(open)))?;
+        self.inner.commit_catalog().await?;
+        Ok(open)
+    }
+
+    /// Tells the others that nothing comes of what was published, if anything was.
+    async fn call_off(&self) -> Result<(), Failure> {
+        let noted = self.inner.with_catalog(|catalog| catalog.open_prune());
+        let left = self.inner.repository.own_open_prunes(self.inner).await;
+        let noted = noted.map(|open| open.prune);
+        match noted.or_else(|| left.first().map(|intent| intent.prune)) {
+            Some(prune) => done(self.inner, self.wish, prune, 0).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the rest of the grace; a clock that was put back makes that all of it.
+    async fn wait(&self, open: OpenPrune, others: usize) {
+        let now = seconds_since_1970();
+        let passed_s = now.saturating_sub(open.at);
+        // Whoever came to be known since is given as much as the others.
+        let grace_s = if others == 0 { 0 } else { open.grace_s.max(self.request.grace_s) };
+        let left = Duration::from_secs(u64::from(grace_s).saturating_sub(passed_s));
+        self.teller.wait(left).await;
+    }
+
+    /// Notes what of snapshots and files is over.
+    async fn close(&self, prunable: Vec<PruneNote>) -> Result<(), Failure> {
+        prunable.into_iter().try_for_each(|note| self.inner.record(Entry::Prune(note)))?;
+        self.inner.commit_catalog().await
+    }
+}
+
+/// Waits until no backup and no put of this device runs. It does not stand in line: those that come
+/// meanwhile would wait for a backup that takes days.
+async fn alone<'a>(inner: &'a Inner, teller: &Teller) -> RwLockWriteGuard<'a, ()> {
+    loop {
+        if let Ok(alone) = inner.letting_go.try_write() {
+            return alone;
+        }
+        teller.note("waiting for backups and puts of this device");
+        tokio::time::sleep(ALONE_PAUSE).await;
+    }
+}
+
+fn nodes(inner: &Inner) -> BTreeSet<NodeId> {
+    let known = inner.with_catalog(|catalog| catalog.stores());
+    let known = known.into_iter().map(|(node, _)| node);
+    known.chain(inner.shared.watch_peers().borrow().iter().copied()).collect()
+}
+
+/// Writes entries. Returns how many nodes know of it.
+async fn publish(inner: &Arc<Inner>, wish: Wish, bodies: Vec<Body>) -> Result<usize, Failure> {
+    let reins = (Arc::default(), Arc::default());
+    let published = inner.repository.publish(inner, wish, reins, |_, _| Ok(bodies)).await?;
+    Ok(published.head_replicas)
+}
+
+/// Publishes and notes that a prune is done.
+async fn done(
+    inner: &Arc<Inner>,
+    wish: Wish,
+    prune: PruneId,
+    released: u64,
+) -> Result<(), Failure> {
+    let left = inner.repository.own_open_prunes(inner).await.into_iter().map(|left| left.prune);
+    let over = left.filter(|left| *left != prune).map(|prune| (prune, 0));
+    let over = over.chain([(prune, released)]);
+    let bodies = over.map(|(prune, released)| Body::PruneDone { prune, released }).collect();
+    publish(inner, wish, bodies).await?;
+    reached(inner, Step::Published)?;
+    inner.record(Entry::Prune(PruneNote::Ended(prune)))?;
+    inner.commit_catalog().await
+}
+
+/// Whether a prune was broken off after it had begun to let go.
+fn is_unfinished(inner: &Inner) -> bool {
+    inner
+        .with_catalog(|catalog| catalog.open_prune().is_some() && catalog.doomed().next().is_some())
+}
+
+/// Finishes a prune that was broken off after it had begun to let go: what is needed is taken back,
+/// and the other devices are told that it is done. No delete key is needed for that. It stays open
+/// while somebody who was asked to let go what is needed does not answer. One that has let nothing
+/// go stays open, too: its intent counts.
+async fn finish(
+    inner: &Arc<Inner>,
+    wish: Wish,
+    teller: &Teller,
+    alone: RwLockWriteGuard<'_, ()>,
+) -> Result<TakenBack, Failure> {
+    let open = inner.with_catalog(|catalog| catalog.open_prune());
+    let Some(open) = open else { return Ok(TakenBack::default()) };
+    teller.note("finishing a prune that was broken off");
+    // What the user accepted stands in the catalogue.
+    let sought = Sought::now(inner, &BTreeSet::new()).await?;
+    let plan = Plan::of(inner, sought, teller.clone(), wish.patience).await?;
+    let needed = plan.needed_again(inner);
+    let all = inner.with_catalog(|catalog| catalog.doomed().count());
+    let mut holders = Holders::new(inner, nodes(inner));
+    let back = holders.take_back(&needed, teller).await?;
+    if back.open > 0 {
+        return Ok(back);
+    }
+    let released = u64::try_from(all.saturating_sub(needed.len())).unwrap_or(u64::MAX);
+    let over = plan.noted_whole(inner);
+    done(inner, wish, open.prune, released).await?;
+    over.into_iter().try_for_each(|note| inner.record(Entry::Prune(note)))?;
+    inner.commit_catalog().await?;
+    drop(alone);
+    Ok(back)
+}
+
+/// Finishes what an earlier run of this folder broke off. Runs for the node's life.
+pub(super) async fn finish_later(inner: Weak<Inner>, peers: watch::Receiver<BTreeSet<NodeId>>) {
+    let mut pause = FINISH_AFTER;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = FINISH_EVERY;
+        let Some(inner) = inner.upgrade() else { return };
+        let somebody = !peers.borrow().is_empty();
+        if !somebody || !is_unfinished(&inner) {
+            continue;
+        }
+        // One that a user waits for finishes it itself.
+        let Ok(_alone) = inner.pruning.try_lock() else { continue };
+        // Nobody stands in line behind this, or is kept out by it while a backup runs.
+        let Ok(alone) = inner.letting_go.try_write() else { continue };
+        let replicas = inner.repository.replicas(&inner).unwrap_or(REPLICAS);
+        let wish = Wish { replicas, patience: Duration::from_secs(60) };
+        let back = finish(&inner, wish, &Teller::silent(), alone).await;
+        if let Err(failure) = back.and_then(tell::whole) {
+            tracing::info!(why = failure.why, "a prune that was broken off is not finished yet");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What was published is looked after at whole nodes: whatever another device let go meanwhile.
+
+use super::account::content;
+use super::backup::{backup, folder, mesh, refuse, request};
+use super::prune::{comes_back, end_at, forget, inner, kept, prune, prune_with, pruning};
+use super::recover::{contents, machine, recover};
+use super::*;
+use crate::node::prune::Step;
+use crate::node::report::PruneRequest;
+use std::fs;
+
+/// So many snapshots are to be looked after.
+fn noted(node: &TestNode) -> usize {
+    inner(node).with_catalog(|catalog| catalog.to_look_after().count())
+}
+
+/// Whether the holder keeps all files of the newest snapshot, and has let none of them go.
+async fn keeps_newest(owner: &TestNode, holder: &TestNode) -> bool {
+    let (live, _) = kept(owner, holder).await;
+    content(owner).await.iter().all(|chunk| live.contains(&chunk.id))
+}
+
+/// Two devices that know all chunks of a folder. The first one has let its large file go, which no
+/// snapshot named any more; it is back in the folder. Also returns their holder.
+async fn pruned() -> (TestNode, TestNode, TestNode, PathBuf) {
+    let (owner, mut holders) = mesh(1).await;
+    let holder = holders.remove(0);
+    let path = folder(&owner);
+    let large = fs::read(path.join("large")).unwrap();
+    let other = machine(1, &holder).await;
+    let first = backup(&owner, &path, 1).await;
+    recover(&other, None).await.unwrap();
+    let own = backup(&other, &path, 1).await;
+    fs::write(path.join("large"), b"small now").unwrap();
+    backup(&owner, &path, 1).await;
+    forget(&owner, &first.snapshot).await;
+    forget(&owner, &own.snapshot).await;
+    let done = prune(&owner).await;
+    assert!(done.bytes >= 3 << 20, "{done:?}");
+    fs::write(path.join("large"), &large).unwrap();
+    (owner, other, holder, path)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_published_and_not_looked_after_gets_its_chunks_back_without_its_files() {
+    let (owner, mut other, holder, path) = pruned().await;
+    // What the heads say now is known, so that the record that is refused is the device's own.
+    other.handle().snapshots().await.unwrap();
+    refuse(&other, |entry| matches!(entry, Entry::HeadKept(_)));
+    // The snapshot is published, and the node does not live to look.
+    end(other.handle().backup(request(&path, 1, 60))).await.unwrap_err();
+    assert_eq!(noted(&other), 1);
+    let files = contents(&path);
+    fs::remove_dir_all(&path).unwrap();
+    assert!(!kept(&owner, &holder).await.1.is_empty());
+    other.stop().await;
+
+    other.start(Some(&holder)).await;
+    let deadline = Instant::now() + PATIENCE;
+    while noted(&other) > 0 {
+        assert!(Instant::now() < deadline, "it is not looked after");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut all = other.handle().snapshots().await.unwrap().snapshots;
+    let newest = all.pop().unwrap();
+    assert!(keeps_newest(&other, &holder).await);
+    comes_back(&holder, &newest.snapshot, &path, &files).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_takes_back_what_another_device_let_go() {
+    let (_owner, other, holder, path) = pruned().await;
+    let done = backup(&other, &path, 1).await;
+    assert!(tells(&done.notes, &["had chunks let go", "taken back"]), "{done:?}");
+    assert!(!tells(&done.notes, &["stored again"]), "{done:?}");
+    assert!(keeps_newest(&other, &holder).await);
+    assert_eq!(noted(&other), 0);
+    let again = backup(&other, &path, 1).await;
+    assert!(!tells(&again.notes, &["another device prunes"]), "accounted for: {again:?}");
+    let alone = inner(&other);
+    let is_due = async || alone.repository.prunes_of_others(alone, &[]).await.unwrap().is_due;
+    assert!(!is_due().await);
+    alone.repository.account_anew(alone).unwrap();
+    assert!(is_due().await, "until something cannot be stored again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_prune_of_a_device_that_nobody_heard_of_is_seen() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    let first = backup(&owner, &path, 1).await;
+    let new = machine(1, &holders[0]).await;
+    recover(&new, None).await.unwrap();
+    forget(&new, &first.snapshot).await;
+    let request = PruneRequest { replicas: Some(1), ..pruning() };
+    let done = prune_with(&new, request).await.unwrap();
+    assert!(done.bytes > 3 << 20, "{done:?}");
+    let done = backup(&owner, &path, 1).await;
+    assert!(tells(&done.notes, &["another device prunes"]), "{done:?}");
+    assert!(keeps_newest(&owner, &holders[0]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_is_looked_after_until_no_prune_is_open() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    let first = backup(&owner, &path, 1).await;
+    let other = machine(1, &holders[0]).await;
+    recover(&other, None).await.unwrap();
+    fs::write(path.join("large"), b"small now").unwrap();
+    backup(&owner, &path, 1).await;
+    forget(&owner, &first.snapshot).await;
+    end_at(&owner, Some(Step::Begun));
+    prune_with(&owner, pruning()).await.unwrap_err();
+    for count in 1..=2 {
+        backup(&other, &path, 1).await;
+        assert_eq!(noted(&other), count, "it may let go at any time");
+    }
+    end_at(&owner, None);
+    prune(&owner).await;
+    backup(&other, &path, 1).await;
+    assert_eq!(noted(&other), 0);
+    assert!(keeps_newest(&other, &holders[0]).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_single_device_no_note_stays() {
+    let (owner, _holders) = mesh(1).await;
+    let path = folder(&owner);
+    for _ in 0..2 {
+        assert_eq!(backup(&owner, &path, 1).await.notes, [""; 0]);
+        assert_eq!(noted(&owner), 0);
+    }
+    let put = end(owner.put(owner.file("a file", 300_000), 1, 60)).await.unwrap();
+    assert!(put.snapshot.is_some(), "{put:?}");
+    assert_eq!(noted(&owner), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_waits_for_its_look_and_is_not_named_twice() {
+    let (owner, _holders) = mesh(1).await;
+    refuse(&owner, |entry| {
+        matches!(entry, Entry::Prune(crate::repo::catalog::PruneNote::LookedAfter(_)))
+    });
+    let put = end(owner.put(owner.file("a file", 300_000), 1, 60)).await.unwrap();
+    assert!(put.snapshot.is_none(), "{put:?}");
+    let due = || inner(&owner).with_catalog(|catalog| catalog.snapshots_due().count());
+    assert_eq!((due(), noted(&owner)), (1, 1));
+    refuse(&owner, |_| false);
+    let deadline = Instant::now() + PATIENCE;
+    while due() > 0 {
+        assert!(Instant::now() < deadline, "it is due still");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(noted(&owner), 0);
+    assert_eq!(owner.handle().snapshots().await.unwrap().snapshots.len(), 1);
+}

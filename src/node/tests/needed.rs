@@ -1,0 +1,168 @@
+//! Prunes at whole nodes: what is needed after all, whose forgets count, what is taken back.
+
+use super::backup::{backup, folder, mesh};
+use super::prune::{
+    comes_back, end_at, forget, id_of, inner, kept, prune, prune_with, pruning, two_versions,
+};
+use super::recover::{contents, machine, recover};
+use super::*;
+use crate::core::types::SnapshotId;
+use crate::crypto::capability::Capability;
+use crate::node::prune::Step;
+use crate::node::report::{CapabilityText, PruneRequest};
+use crate::repo::catalog::{Catalog, Entry, PruneNote, PutRoot, SnapshotForgotten};
+use std::fs;
+
+async fn get(node: &TestNode, capability: CapabilityText) -> u64 {
+    let output = node.folder.path().join("back");
+    let request = GetRequest { capability, output, overwrite: true, timeout_s: 20 };
+    end(node.handle().get(request)).await.unwrap().bytes
+}
+
+fn accepting() -> PruneRequest {
+    PruneRequest { accept_forgets: true, ..pruning() }
+}
+
+/// Another root with the content of the only one.
+fn root_like_the_first(all: &Catalog, name: &str) -> PutRoot {
+    let roots = all.roots();
+    let [root] = roots[..] else { panic!("one root") };
+    let Capability { id, locality, ck } = &root.capability;
+    let capability = Capability { id: *id, locality: *locality, ck: ck.duplicate() };
+    let (job, name) = (all.next_job(), name.to_owned());
+    let PutRoot { bytes, chunks, sealed_bytes, target, replicas, put_at, .. } = *root;
+    PutRoot { job, name, capability, bytes, chunks, sealed_bytes, target, replicas, put_at }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_let_go_while_a_put_is_not_done() {
+    let (owner, holders) = mesh(1).await;
+    let path = owner.file("twice", 2 << 20);
+    let first = end(owner.put(path.clone(), 1, 60)).await.unwrap();
+    forget(&owner, &first.snapshot.unwrap()).await;
+    // It is put once more, for more holders than there are.
+    end(owner.put(path, 2, 1)).await.unwrap_err();
+    assert_eq!(inner(&owner).with_catalog(|all| all.open_jobs().count()), 1);
+    let failure = prune_with(&owner, pruning()).await.unwrap_err();
+    assert!(failure.why.contains("not done"), "{failure:?}");
+    assert!(kept(&owner, &holders[0]).await.0.len() > 2);
+    assert_eq!(get(&owner, first.capability).await, 2 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_content_under_another_name_stays_when_one_of_them_is_forgotten() {
+    let (owner, holders) = mesh(1).await;
+    let one = end(owner.put(owner.file("one", 2 << 20), 1, 60)).await.unwrap();
+    // As a put whose path no snapshot takes leaves it.
+    let root = inner(&owner).with_catalog(|all| root_like_the_first(all, "other"));
+    inner(&owner).record(Entry::PutDone(root)).unwrap();
+    forget(&owner, &one.snapshot.unwrap()).await;
+    prune(&owner).await;
+    let names: Vec<String> =
+        owner.handle().status(9).await.backups.into_iter().map(|put| put.name).collect();
+    assert!(names.contains(&"other".to_owned()), "{names:?}");
+    assert!(kept(&owner, &holders[0]).await.0.len() > 2);
+    assert_eq!(get(&owner, one.capability).await, 2 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_was_told_before_a_prune_can_be_accepted_by_it() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    let first = backup(&owner, &path, 1).await.snapshot;
+    fs::copy(owner.file("second", 3 << 20), path.join("large")).unwrap();
+    let second = backup(&owner, &path, 1).await.snapshot;
+    fs::copy(owner.file("third", 3 << 20), path.join("large")).unwrap();
+    backup(&owner, &path, 1).await;
+    let other = machine(1, &holders[0]).await;
+    recover(&other, None).await.unwrap();
+    forget(&other, &first).await;
+    let told = prune_with(&owner, PruneRequest { dry_run: true, ..pruning() }).await.unwrap();
+    assert_eq!((told.waiting_total, told.chunks), (1, 0), "{told:?}");
+    // A thief who heard of it is quick.
+    forget(&other, &second).await;
+    let done = prune_with(&owner, accepting()).await.unwrap();
+    assert_eq!((done.snapshots, done.waiting_total), (1, 1), "{done:?}");
+    assert_eq!(done.waiting_forgets[0].snapshot, second);
+    assert!(done.bytes >= 3 << 20 && done.bytes < 4 << 20, "{done:?}");
+    // It was forgotten, and nothing of it has gone.
+    let at = inner(&owner).with_catalog(|all| {
+        let noted = all.noted_snapshots().find(|noted| noted.seen.id.to_string() == second);
+        noted.unwrap().seen.reference.id
+    });
+    assert!(kept(&owner, &holders[0]).await.0.contains(&at));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_accepted_stays_accepted_when_the_prune_is_broken_off() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    let first = backup(&owner, &path, 1).await.snapshot;
+    fs::copy(owner.file("second", 3 << 20), path.join("large")).unwrap();
+    let second = backup(&owner, &path, 1).await.snapshot;
+    let files = contents(&path);
+    let other = machine(1, &holders[0]).await;
+    recover(&other, None).await.unwrap();
+    forget(&other, &first).await;
+    prune_with(&owner, PruneRequest { dry_run: true, ..pruning() }).await.unwrap();
+    end_at(&owner, Some(Step::Released));
+    prune_with(&owner, accepting()).await.unwrap_err();
+    let released = kept(&owner, &holders[0]).await.1;
+    assert!(!released.is_empty());
+    end_at(&owner, None);
+    let done = prune(&owner).await;
+    assert_eq!((done.waiting_total, done.taken_back), (0, 0), "{done:?}");
+    assert_eq!(kept(&owner, &holders[0]).await.1, released, "it is not taken back");
+    comes_back(&holders[0], &second, &path, &files).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_asked_to_let_go_and_did_is_known_until_the_prune_is_done() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    two_versions(&owner, &path).await;
+    let is_known = |all: &mut Catalog| {
+        let known: Vec<_> = all.doomed().map(|(id, _)| *id).collect();
+        known.iter().all(|id| all.had_acked(id, &id_of(&holders[0]))) && !known.is_empty()
+    };
+    end_at(&owner, Some(Step::Released));
+    prune_with(&owner, pruning()).await.unwrap_err();
+    assert!(inner(&owner).with_catalog(is_known), "who has let go is still known");
+    let asked = inner(&owner).with_catalog(|all| all.asked().clone());
+    assert_eq!(asked.into_iter().collect::<Vec<_>>(), [id_of(&holders[0])]);
+    end_at(&owner, None);
+    prune(&owner).await;
+    assert!(inner(&owner).with_catalog(|all| all.asked().is_empty()), "it is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_live_again_was_not_forgotten() {
+    let (owner, _holders) = mesh(1).await;
+    let path = folder(&owner);
+    let made = backup(&owner, &path, 1).await.snapshot;
+    owner.handle().snapshots().await.unwrap();
+    let id: SnapshotId = inner(&owner).with_catalog(|all| {
+        let noted = all.noted_snapshots().find(|noted| noted.seen.id.to_string() == made);
+        noted.unwrap().seen.id
+    });
+    let note = |own, age_s| {
+        let (told, accepted, wall_s) = (true, false, 0);
+        let forgotten = SnapshotForgotten { id, by: 0, own, told, accepted, age_s, wall_s };
+        inner(&owner).record(Entry::Prune(PruneNote::SnapshotForgotten(forgotten))).unwrap();
+    };
+    let is_noted =
+        || inner(&owner).with_catalog(|all| all.noted_snapshot(&id).unwrap().forgotten.is_some());
+    // One of this user's may be on its way to the others.
+    let age_s = inner(&owner).with_catalog(|all| all.aged().unwrap().0);
+    note(true, age_s);
+    owner.handle().snapshots().await.unwrap();
+    assert!(is_noted());
+    inner(&owner)
+        .record(Entry::Prune(PruneNote::Aged { age_s: age_s + 4_000, wall_s: 0 }))
+        .unwrap();
+    owner.handle().snapshots().await.unwrap();
+    assert!(!is_noted(), "it was never published");
+    note(false, age_s + 4_000);
+    owner.handle().snapshots().await.unwrap();
+    assert!(!is_noted(), "nobody says so any more");
+}

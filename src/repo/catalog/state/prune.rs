@@ -1,0 +1,393 @@
+//! What prunes have to know, come to from the catalogue's entries: the snapshots and who forgot
+//! them, the prune that is open, the chunks that are being let go. Pure.
+
+use super::{State, StoreIndex, counting};
+use crate::core::types::{ChunkId, NodeId, SnapshotId};
+use crate::crypto::keys::ChunkKey;
+use crate::repo::catalog::entry::{
+    ChunkAcked, Entry, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A snapshot that was seen in a manifest.
+#[derive(Debug)]
+pub struct NotedSnapshot {
+    /// What it is.
+    pub seen: SnapshotSeen,
+    /// How it was first seen to be forgotten.
+    pub forgotten: Option<SnapshotForgotten>,
+}
+
+/// What prunes have to know.
+#[derive(Debug, Default)]
+pub(super) struct Prunes {
+    /// `None` where its chunks were let go: the name keeps it from being seen anew.
+    snapshots: BTreeMap<SnapshotId, Option<NotedSnapshot>>,
+    /// Age and clock in seconds, when they were noted last.
+    aged: Option<(u64, u64)>,
+    open: Option<OpenPrune>,
+    doomed: BTreeMap<ChunkId, Doomed>,
+    /// Who was asked to let any of these go.
+    asked: BTreeSet<NodeId>,
+    /// By head, until which length a chain's prunes are accounted for.
+    checked: BTreeMap<u16, u64>,
+    /// Snapshots of this device that are to be looked after.
+    to_look_after: BTreeMap<SnapshotId, ToLookAfter>,
+}
+
+/// A chunk that is being let go.
+#[derive(Debug)]
+struct Doomed {
+    ck: ChunkKey,
+    /// The stores that acknowledged it and were not heard to have let it go.
+    at: Vec<StoreIndex>,
+    /// Those that acknowledged it, too, and were.
+    gone: Vec<StoreIndex>,
+}
+
+impl State {
+    pub(super) fn on_prune(&mut self, note: PruneNote) {
+        let prunes = &mut self.prunes;
+        match note {
+            PruneNote::SnapshotSeen(seen) => {
+                let of = prunes.snapshots.entry(seen.id);
+                of.or_insert(Some(NotedSnapshot { seen, forgotten: None }));
+            }
+            PruneNote::SnapshotForgotten(forgotten) => {
+                if let Some(Some(noted)) = prunes.snapshots.get_mut(&forgotten.id) {
+                    noted.forgotten = Some(forgotten);
+                }
+            }
+            PruneNote::SnapshotKept(id) => {
+                if let Some(Some(noted)) = prunes.snapshots.get_mut(&id) {
+                    noted.forgotten = None;
+                }
+            }
+            PruneNote::SnapshotPruned(id) => drop(prunes.snapshots.insert(id, None)),
+            PruneNote::SnapshotOver(id) => drop(prunes.snapshots.remove(&id)),
+            PruneNote::Aged { age_s, wall_s } => prunes.aged = Some((age_s, wall_s)),
+            PruneNote::Begun(open) => prunes.open = Some(open),
+            PruneNote::Ended(prune) => {
+                if prunes.open.is_some_and(|open| open.prune == prune) {
+                    prunes.open = None;
+                }
+                let (stores, current) = (&self.stores, &self.current);
+                prunes.doomed.retain(|_, doomed| {
+                    doomed.at.retain(|held| counting(stores, current, *held).is_some());
+                    !doomed.at.is_empty()
+                });
+                if prunes.doomed.is_empty() {
+                    prunes.asked.clear();
+                }
+            }
+            PruneNote::Asked(node) => {
+                prunes.asked.insert(node);
+            }
+            PruneNote::Doomed { chunk, ck } => self.on_doomed(chunk, ck),
+            PruneNote::LetGo { chunk, node } => {
+                let stores = &self.stores;
+                if let Some(doomed) = prunes.doomed.get_mut(&chunk) {
+                    let is_it = |held: &StoreIndex| {
+                        super::store(stores, *held).is_none_or(|store| store.node == node)
+                    };
+                    doomed.gone.extend(doomed.at.extract_if(.., |held| is_it(held)));
+                }
+            }
+            PruneNote::Spared(chunk) => drop(prunes.doomed.remove(&chunk)),
+            PruneNote::ChainChecked { index, length } => {
+                prunes.checked.insert(index, length);
+            }
+            PruneNote::RootDropped(root, name) => drop(self.roots.remove(&(root, name))),
+            PruneNote::ToLookAfter(it) => drop(prunes.to_look_after.insert(it.id, it)),
+            PruneNote::LookedAfter(id) => drop(prunes.to_look_after.remove(&id)),
+        }
+    }
+
+    /// Nobody is known to have the chunk from now on, but as those who are asked to let it go.
+    fn on_doomed(&mut self, chunk: ChunkId, ck: ChunkKey) {
+        let inline = self.holders.remove(&chunk).into_iter().flatten();
+        let held = inline.chain(self.more.remove(&chunk).into_iter().flatten());
+        let held = held.map(|held| held.store).filter(|store| *store != super::NO_STORE);
+        let all: Vec<StoreIndex> = held.collect();
+        all.iter().for_each(|held| self.count(*held, -1));
+        let new = Doomed { ck, at: Vec::new(), gone: Vec::new() };
+        let doomed = self.prunes.doomed.entry(chunk).or_insert(new);
+        for held in all {
+            if !doomed.at.contains(&held) {
+                doomed.at.push(held);
+            }
+        }
+    }
+
+    /// It was stored again.
+    pub(super) fn on_stored_again(&mut self, chunk: &ChunkId) {
+        self.prunes.doomed.remove(chunk);
+    }
+
+    /// How many entries say all of it.
+    pub(super) fn prune_entries(&self) -> u64 {
+        let Prunes { snapshots, aged, open, doomed, asked, checked, to_look_after } = &self.prunes;
+        let of = |noted: &Option<NotedSnapshot>| {
+            let forgotten = noted.as_ref().is_some_and(|noted| noted.forgotten.is_some());
+            1 + u64::from(forgotten)
+        };
+        // Each that let it go is an ack and that it did.
+        let acks = |doomed: &Doomed| (doomed.at.len() + 2 * doomed.gone.len()) as u64;
+        let waiting = doomed.values().map(|doomed| 1 + acks(doomed)).sum::<u64>();
+        snapshots.values().map(of).sum::<u64>()
+            + waiting
+            + checked.len() as u64
+            + to_look_after.len() as u64
+            + asked.len() as u64
+            + u64::from(aged.is_some())
+            + u64::from(open.is_some())
+    }
+
+    /// What says all of it but the acks of chunks that are being let go, which stand before. One
+    /// entry is handed to `each` at a time.
+    ///
+    /// # Errors
+    /// What `each` fails with.
+    pub(in super::super) fn each_prune_entry<E>(
+        &self,
+        mut each: impl FnMut(Entry) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Prunes { snapshots, aged, open, doomed, asked, checked, to_look_after } = &self.prunes;
+        let mut each = |note| each(Entry::Prune(note));
+        for (id, noted) in snapshots {
+            let Some(noted) = noted else {
+                each(PruneNote::SnapshotPruned(*id))?;
+                continue;
+            };
+            each(PruneNote::SnapshotSeen(noted.seen.duplicate()))?;
+            if let Some(forgotten) = noted.forgotten {
+                each(PruneNote::SnapshotForgotten(forgotten))?;
+            }
+        }
+        if let Some((age_s, wall_s)) = *aged {
+            each(PruneNote::Aged { age_s, wall_s })?;
+        }
+        if let Some(open) = *open {
+            each(PruneNote::Begun(open))?;
+        }
+        for (chunk, doomed) in doomed {
+            each(PruneNote::Doomed { chunk: *chunk, ck: doomed.ck.duplicate() })?;
+            let gone = doomed.gone.iter();
+            for node in gone.filter_map(|held| counting(&self.stores, &self.current, *held)) {
+                each(PruneNote::LetGo { chunk: *chunk, node })?;
+            }
+        }
+        asked.iter().try_for_each(|node| each(PruneNote::Asked(*node)))?;
+        for (index, length) in checked {
+            each(PruneNote::ChainChecked { index: *index, length: *length })?;
+        }
+        for it in to_look_after.values() {
+            each(PruneNote::ToLookAfter(it.duplicate()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the store of this ack is one that is asked to let the chunk go, or has done so.
+    pub(super) fn is_waited_for(&self, acked: &ChunkAcked, index: StoreIndex) -> bool {
+        let doomed = self.prunes.doomed.get(&acked.chunk);
+        doomed.is_some_and(|doomed| doomed.at.contains(&index) || doomed.gone.contains(&index))
+    }
+
+    pub(in super::super) fn asked(&self) -> &BTreeSet<NodeId> {
+        &self.prunes.asked
+    }
+
+    pub(in super::super) fn had_acked(&self, chunk: &ChunkId, node: &NodeId) -> bool {
+        let doomed = self.prunes.doomed.get(chunk);
+        let mut all = doomed.into_iter().flat_map(|doomed| doomed.at.iter().chain(&doomed.gone));
+        all.any(|held| counting(&self.stores, &self.current, *held) == Some(*node))
+    }
+
+    pub(in super::super) fn was_acked(&self, chunk: &ChunkId) -> bool {
+        let doomed = self.prunes.doomed.get(chunk);
+        doomed.is_some_and(|doomed| !doomed.at.is_empty() || !doomed.gone.is_empty())
+    }
+
+    pub(in super::super) fn noted_snapshots(&self) -> impl Iterator<Item = &NotedSnapshot> {
+        self.prunes.snapshots.values().flatten()
+    }
+
+    pub(in super::super) fn noted_snapshot(&self, id: &SnapshotId) -> Option<&NotedSnapshot> {
+        self.prunes.snapshots.get(id)?.as_ref()
+    }
+
+    pub(in super::super) fn pruned_snapshots(&self) -> impl Iterator<Item = &SnapshotId> {
+        self.prunes.snapshots.iter().filter(|(_, noted)| noted.is_none()).map(|(id, _)| id)
+    }
+
+    pub(in super::super) fn is_noted(&self, id: &SnapshotId) -> bool {
+        self.prunes.snapshots.contains_key(id)
+    }
+
+    pub(in super::super) fn aged(&self) -> Option<(u64, u64)> {
+        self.prunes.aged
+    }
+
+    pub(in super::super) fn open_prune(&self) -> Option<OpenPrune> {
+        self.prunes.open
+    }
+
+    pub(in super::super) fn doomed(&self) -> impl Iterator<Item = (&ChunkId, &ChunkKey)> {
+        self.prunes.doomed.iter().map(|(chunk, doomed)| (chunk, &doomed.ck))
+    }
+
+    pub(in super::super) fn is_doomed(&self, chunk: &ChunkId) -> bool {
+        self.prunes.doomed.contains_key(chunk)
+    }
+
+    pub(in super::super) fn waiting_for(&self, chunk: &ChunkId) -> Vec<NodeId> {
+        let at = self.prunes.doomed.get(chunk).map(|doomed| doomed.at.as_slice());
+        let at = at.unwrap_or_default().iter();
+        at.filter_map(|held| counting(&self.stores, &self.current, *held)).collect()
+    }
+
+    pub(in super::super) fn to_look_after(&self) -> impl Iterator<Item = &ToLookAfter> {
+        self.prunes.to_look_after.values()
+    }
+
+    pub(in super::super) fn chain_checked(&self, index: u16) -> Option<u64> {
+        self.prunes.checked.get(&index).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::entry::tests::{acked, forgotten, root, seen, to_look_after};
+    use super::super::super::entry::{JobId, PutRoot};
+    use super::*;
+    use crate::core::types::NodeId;
+
+    fn doom(chunk: u32) -> Entry {
+        let ck = ChunkKey::from_bytes([u8::try_from(chunk).unwrap(); 32]);
+        Entry::Prune(PruneNote::Doomed { chunk: acked(chunk, 0, 0).chunk, ck })
+    }
+
+    fn note(note: PruneNote) -> Entry {
+        Entry::Prune(note)
+    }
+
+    fn state(entries: Vec<Entry>) -> State {
+        let mut state = State::default();
+        entries.into_iter().for_each(|entry| state.apply(entry));
+        state
+    }
+
+    fn ack(chunk: u32, node: u8, epoch: u8) -> Entry {
+        Entry::ChunkAcked(acked(chunk, node, epoch))
+    }
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 32])
+    }
+
+    #[test]
+    fn a_doomed_chunk_is_not_known_as_stored_until_it_is_acknowledged_again() {
+        let acks = (1..=5).map(|node| ack(1, node, 1));
+        let mut state = state(acks.chain([ack(2, 1, 1), doom(1)]).collect());
+        let chunk = acked(1, 0, 0).chunk;
+        assert!(state.holders_of(&chunk).is_empty() && state.is_doomed(&chunk));
+        assert_eq!(state.waiting_for(&chunk), (1..=5).map(node).collect::<Vec<_>>());
+        assert_eq!((state.chunks_held_by(&node(1)), state.chunks_held_by(&node(5))), (1, 0));
+        state.apply(note(PruneNote::LetGo { chunk, node: node(2) }));
+        assert_eq!(state.waiting_for(&chunk), [1, 3, 4, 5].map(node));
+        state.apply(ack(1, 7, 1));
+        assert_eq!(state.holders_of(&chunk), [node(7)]);
+        assert!(!state.is_doomed(&chunk) && state.waiting_for(&chunk).is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_prune_leaves_what_somebody_is_still_to_be_asked_for() {
+        let mut state = state(vec![ack(1, 1, 1), ack(2, 2, 1), ack(3, 3, 1)]);
+        let open = OpenPrune { prune: [1; 16], grace_s: 5, at: 6 };
+        state.apply(note(PruneNote::Begun(open)));
+        (1..=3).for_each(|chunk| state.apply(doom(chunk)));
+        let chunk = |number| acked(number, 0, 0).chunk;
+        state.apply(note(PruneNote::LetGo { chunk: chunk(1), node: node(1) }));
+        // The third node has another store by now.
+        state.apply(ack(9, 3, 2));
+        assert_eq!(state.open_prune(), Some(open));
+        state.apply(note(PruneNote::Ended([1; 16])));
+        assert_eq!(state.open_prune(), None);
+        assert_eq!(state.doomed().map(|(id, _)| *id).collect::<Vec<_>>(), [chunk(2)]);
+        state.apply(note(PruneNote::Spared(chunk(2))));
+        assert!(state.doomed().next().is_none() && state.holders_of(&chunk(2)).is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_that_was_pruned_is_not_seen_anew() {
+        let id = seen(1).id;
+        let mut state = state(vec![note(PruneNote::SnapshotSeen(seen(1)))]);
+        state.apply(note(PruneNote::SnapshotForgotten(forgotten(1))));
+        state.apply(note(PruneNote::SnapshotForgotten(forgotten(9))));
+        assert_eq!(state.noted_snapshot(&id).unwrap().forgotten, Some(forgotten(1)));
+        assert_eq!((state.noted_snapshots().count(), state.entries()), (1, 2));
+        state.apply(note(PruneNote::SnapshotKept(id)));
+        assert_eq!(state.noted_snapshot(&id).unwrap().forgotten, None, "it is live again");
+        state.apply(note(PruneNote::SnapshotPruned(id)));
+        state.apply(note(PruneNote::SnapshotSeen(seen(1))));
+        assert!(state.noted_snapshots().next().is_none() && state.is_noted(&id));
+        assert_eq!((state.pruned_snapshots().collect::<Vec<_>>(), state.entries()), (vec![&id], 1));
+        state.apply(note(PruneNote::SnapshotOver(id)));
+        assert!(!state.is_noted(&id) && state.entries() == 0);
+    }
+
+    #[test]
+    fn a_root_that_was_let_go_is_listed_no_more() {
+        let mut state = state(vec![Entry::PutDone(root(1)), Entry::PutDone(root(2))]);
+        // The same content under another name is another file.
+        let other = PutRoot { name: "other".to_owned(), ..root(1) };
+        state.apply(Entry::PutDone(PutRoot { job: JobId(3), ..other }));
+        state.apply(note(PruneNote::RootDropped(root(1).capability.id, root(1).name)));
+        let mut left: Vec<u64> = state.roots().map(|root| root.job.0).collect();
+        left.sort_unstable();
+        assert_eq!(left, [2, 3]);
+    }
+
+    #[test]
+    fn what_a_compaction_writes_comes_to_the_same() {
+        let chunk = acked(1, 0, 0).chunk;
+        let acks = vec![ack(1, 1, 1), ack(1, 2, 1), ack(2, 1, 1)];
+        let before = state(
+            acks.into_iter()
+                .chain([
+                    note(PruneNote::SnapshotSeen(seen(1))),
+                    note(PruneNote::SnapshotForgotten(forgotten(1))),
+                    note(PruneNote::SnapshotPruned(seen(2).id)),
+                    note(PruneNote::Aged { age_s: 3, wall_s: 4 }),
+                    note(PruneNote::Begun(OpenPrune { prune: [1; 16], grace_s: 5, at: 6 })),
+                    note(PruneNote::ChainChecked { index: 4, length: 9 }),
+                    note(PruneNote::ToLookAfter(to_look_after(1))),
+                    note(PruneNote::ToLookAfter(to_look_after(2))),
+                    note(PruneNote::LookedAfter(to_look_after(1).id)),
+                    doom(1),
+                    note(PruneNote::LetGo { chunk, node: node(2) }),
+                    note(PruneNote::Asked(node(8))),
+                ])
+                .collect(),
+        );
+        // The acks that count, then the rest.
+        let all = [acked(1, 1, 1), acked(1, 2, 1), acked(2, 1, 1)];
+        let mut entries: Vec<Entry> =
+            all.into_iter().filter(|ack| before.counts(ack)).map(Entry::ChunkAcked).collect();
+        assert_eq!(entries.len(), 3, "that of who has let it go, too");
+        let gather = |entry| {
+            entries.push(entry);
+            Ok::<_, ()>(())
+        };
+        before.each_prune_entry(gather).unwrap();
+        assert_eq!(entries.len() as u64, before.entries());
+        let after = state(entries);
+        assert_eq!(format!("{:?}", after.prunes), format!("{:?}", before.prunes));
+        assert_eq!(after.waiting_for(&chunk), [node(1)]);
+        let left: Vec<SnapshotId> = after.to_look_after().map(|it| it.id).collect();
+        assert_eq!(left, [to_look_after(2).id]);
+        assert!(after.had_acked(&chunk, &node(2)) && !after.had_acked(&chunk, &node(3)));
+        assert_eq!(after.asked().iter().collect::<Vec<_>>(), [&node(8)]);
+        assert_eq!(after.holders_of(&acked(2, 0, 0).chunk), [node(1)]);
+    }
+}
