@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::{MutexGuard, mpsc};
+use tokio::sync::mpsc;
 use watch::Teller;
 
 /// Progress lines that may wait for a slow listener.
@@ -95,6 +95,7 @@ async fn run(
     let teller = teller_of(inner, told);
     teller.note("looking for earlier snapshots");
     let host = host();
+    let accounted = inner.repository.accounted();
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;
     let made = Made { host, tags: request.tags.clone(), began_ns: now_ns(), before };
     let unfinished = Unfinished::of(inner.data_dir(), &inner.keys, &made.host, &all);
@@ -110,10 +111,13 @@ async fn run(
     let (partial, unchanged, counts) =
         (backed.faults > 0, backed.built.unchanged, backed.built.counts);
     let last = Wish { patience: patience(wish, stored), ..wish };
-    let anew = if may_lack { Some(account_anew(inner).await?) } else { None };
+    let alone = inner.repository.look_alone().await;
+    if may_lack || inner.repository.accounted() != accounted {
+        inner.repository.account_anew(inner)?;
+    }
     let (id, published) =
         publish(inner, last, Arc::clone(&handed), (Arc::clone(&work), backed)).await?;
-    drop(anew);
+    drop(alone);
     work.unfinished.forget();
     notes.extend(run.look_after(id).await);
     let Published { stored: last, head_replicas, superseded } = published;
@@ -365,14 +369,6 @@ fn failed(error: &BackupError) -> Failure {
         }
         BackupError::Closed(_) | BackupError::Cancelled => failures::backup_stopped(),
     }
-}
-
-/// What is published next is asked for after that, whatever prunes of others were accounted for.
-/// Nobody looks in between.
-async fn account_anew(inner: &Inner) -> Result<MutexGuard<'_, ()>, Failure> {
-    let alone = inner.repository.look_alone().await;
-    inner.repository.account_anew(inner)?;
-    Ok(alone)
 }
 
 /// Stores the snapshot, and names it.

@@ -46,6 +46,9 @@ pub(super) struct Checked {
     pub(super) short: u64,
     /// Of these, those that some connected node could be given which does not have them.
     pub(super) storable: u64,
+    /// Answers that a holder has a chunk no more, or is about to; in [`recheck`] also chunks that
+    /// nobody acknowledged to this device.
+    pub(super) gone: u64,
     /// Who did not answer, or not in a way that holds.
     pub(super) silent: BTreeSet<NodeId>,
 }
@@ -69,7 +72,9 @@ pub(super) async fn check(
         checked.asked += open.values().map(|ids| ids.len() as u64).sum::<u64>();
         let answers = open.into_iter().map(|(node, ids)| ask(inner, node, ids));
         for answer in join_all(answers).await {
-            checked.silent.extend(answer?);
+            let Heard { gone, silent } = answer?;
+            checked.gone += gone;
+            checked.silent.extend(silent);
         }
     }
     let now_s = seconds_since_1970();
@@ -109,6 +114,7 @@ pub(super) async fn recheck(
     let unknown = named.count().saturating_sub(ids.len()) as u64;
     if unknown > 0 {
         (checked.short, checked.fewest) = (checked.short.saturating_add(unknown), 0);
+        checked.gone = checked.gone.saturating_add(unknown);
     }
     Ok(checked)
 }
@@ -149,13 +155,18 @@ fn questions(
     open
 }
 
-/// Asks one holder for all of these, and takes down what it says. Returns the holder where it is
-/// silent.
-async fn ask(
-    inner: &Arc<Inner>,
-    holder: NodeId,
-    ids: Vec<ChunkId>,
-) -> Result<Option<NodeId>, Failure> {
+/// What one holder said.
+#[derive(Default)]
+struct Heard {
+    /// So many chunks it has no more, or lets go.
+    gone: u64,
+    /// Itself, where it did not answer for all.
+    silent: Option<NodeId>,
+}
+
+/// Asks one holder for all of these, and takes down what it says.
+async fn ask(inner: &Arc<Inner>, holder: NodeId, ids: Vec<ChunkId>) -> Result<Heard, Failure> {
+    let mut heard = Heard::default();
     for ids in ids.chunks(ACCOUNT_CHUNKS_MAX) {
         // What is shown was true when it was asked for.
         let at_s = seconds_since_1970();
@@ -167,22 +178,25 @@ async fn ask(
             Ok(_) | Err(AccountError::NoAccount) => {
                 tracing::warn!(%holder, "a holder has lost its store");
                 inner.with_catalog(|catalog| catalog.store_is_gone(&holder, &epoch));
+                heard.gone += 1;
                 break;
             }
             Err(AccountError::Stopped) => return Err(failures::stopped()),
             Err(why) => {
                 tracing::info!(%holder, %why, "a holder was asked what it keeps");
-                return Ok(Some(holder));
+                heard.silent = Some(holder);
+                break;
             }
         };
         inner.with_catalog(|catalog| {
             for (id, (state, _)) in ids.iter().zip(&page.chunks) {
                 let is_live = *state == ChunkState::Live;
+                heard.gone += u64::from(!is_live);
                 catalog.prove(&holder, &epoch, id, is_live.then_some(at_s));
             }
         });
     }
-    Ok(None)
+    Ok(heard)
 }
 
 /// Counts a chunk of which too little was shown. `able` are connected and did answer.

@@ -45,7 +45,7 @@ use crate::repo::reference::ChunkRef;
 use ask::{Asked, Breadth, Warnings, ask};
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, watch};
@@ -75,6 +75,8 @@ pub(super) struct Repository {
     is_sent: AtomicBool,
     /// Whoever looks after what was published has it.
     looks_after: Mutex<()>,
+    /// How often prunes of other devices were accounted for in this run.
+    accounted: AtomicU64,
 }
 
 #[derive(Default)]
@@ -101,6 +103,8 @@ struct State {
 struct Agreed {
     /// Who has the record that counts.
     agree: Vec<NodeId>,
+    /// How many have older ones alone.
+    older: usize,
     /// How many of those that it names did not answer.
     silent: usize,
     is_doubtful: bool,
@@ -430,7 +434,7 @@ fn pick(
             }
             let (silent, is_doubtful) = (agreed.silent.len(), agreed.is_doubtful());
             let (record, payload, agree) = (agreed.record, agreed.payload, agreed.agree);
-            let agreed = Agreed { agree, silent, is_doubtful };
+            let agreed = Agreed { agree, older: agreed.older.len(), silent, is_doubtful };
             return (Some(Picked { record, payload, agreed }), true);
         }
         Verdict::Behind { highest } if !unsent => {

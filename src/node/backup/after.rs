@@ -13,9 +13,6 @@ impl Run<'_> {
     /// Returns what the user should know: the snapshot is there, whatever comes of this.
     pub(super) async fn look_after(self, id: SnapshotId) -> Vec<String> {
         let mut notes = Vec::new();
-        if self.inner.repository.may_look_later(self.inner).await {
-            return notes;
-        }
         if let Err(failure) = self.looked_after(id, &mut notes).await {
             notes.push(format!(
                 "another device may prune, and what this snapshot names was not looked after \

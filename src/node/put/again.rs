@@ -12,8 +12,7 @@ use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::Failure;
-use crate::node::repository::now_ns;
-use crate::repo::catalog::{BELIEVED_S, Catalog, Entry, PutStarted, SnapshotDue};
+use crate::repo::catalog::{Catalog, Entry, PutStarted, SnapshotDue};
 use crate::repo::put::file::SourceFile;
 use crate::repo::tree::{self, Content, What, few};
 use bytes::Bytes;
@@ -27,8 +26,8 @@ use tokio::runtime::Handle;
 /// How long a listing may take.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks for the chunks of files that were put more than a day ago, or of all where nothing that was
-/// said before is believed, and puts what lacks some again.
+/// Asks for the chunks of files that were put, as far as what holders said before is not believed,
+/// and puts what lacks some again.
 ///
 /// # Errors
 /// The node stops, or its catalogue takes nothing.
@@ -37,9 +36,7 @@ pub(super) async fn store_what_went(
     due: &[SnapshotDue],
     belief: Belief,
 ) -> Result<(), Failure> {
-    let now_ns = now_ns();
-    let is_asked = |due: &&SnapshotDue| belief == Belief::Nothing || is_old(due.began_ns, now_ns);
-    for due in due.iter().filter(is_asked) {
+    for due in due {
         let entries = few::decode(Bytes::copy_from_slice(&due.entries)).unwrap_or_default();
         let Some(file) = entries.into_iter().next_back() else { continue };
         let chunks = chunks_of(inner, &file).await?;
@@ -55,12 +52,6 @@ pub(super) async fn store_what_went(
         }
     }
     Ok(())
-}
-
-/// Whether what its holders said when it was put counts no more.
-fn is_old(began_ns: i64, now_ns: i64) -> bool {
-    let believed_ns = i64::try_from(BELIEVED_S).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-    !(0..believed_ns).contains(&now_ns.saturating_sub(began_ns))
 }
 
 /// All chunks of a file, as far as its listings can be read.
@@ -110,16 +101,4 @@ async fn put_again(
     };
     inner.with_catalog(started).map_err(|error| failures::catalog(&error))?;
     inner.commit_catalog().await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_put_within_a_day_is_not_asked_for_unless_clocks_went_back() {
-        let day = 24 * 3600 * 1_000_000_000;
-        assert!(!is_old(5, 5) && !is_old(5, 4 + day));
-        assert!(is_old(5, 5 + day) && is_old(5, 4) && is_old(i64::MIN, i64::MAX));
-    }
 }

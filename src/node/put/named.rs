@@ -139,6 +139,8 @@ async fn name(
     let due = all.iter().filter(|due| !named.contains_key(&due.job));
     let due: Vec<SnapshotDue> = due.map(SnapshotDue::duplicate).collect();
     if !due.is_empty() {
+        // What holders showed, and is believed, is of after the last look; nobody looks in between.
+        let _alone = inner.repository.look_alone().await;
         again::store_what_went(inner, &due, Belief::ADay).await?;
         let (sender, receiver) = std::sync::mpsc::channel();
         let node = Arc::clone(inner);

@@ -15,16 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::MutexGuard;
 
-/// So many snapshots of a device that is alone wait for their look. In tests none does.
-const WAITING_MAX: usize = if cfg!(test) { 0 } else { 8 };
-
 /// What is known of other devices' prunes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::node) struct OthersPrunes {
     /// Chunks may have been let go since this device looked after its own.
     pub(in crate::node) is_due: bool,
-    /// No prune is open, and nothing speaks against a head: whoever prunes next sees what was
-    /// published before.
+    /// No prune is open, nothing speaks against a head, and enough nodes have this device's own:
+    /// whoever prunes next sees what was published before.
     pub(in crate::node) is_settled: bool,
     /// Of what is to be looked after, what no manifest names: it was forgotten here, or was never
     /// published.
@@ -54,15 +51,19 @@ impl super::Repository {
         Ok(OthersPrunes { at_s, over, ..look(&state, inner) })
     }
 
-    /// Whether what was just published can wait for the look of a running node, or of the next one:
-    /// no other device is known, and not much waits already. A device that nobody here has heard of
-    /// may prune all the same; holders keep for days what it lets go.
-    pub(in crate::node) async fn may_look_later(&self, inner: &Inner) -> bool {
-        let (own, waiting) = inner.with_catalog(|catalog| {
-            (catalog.device().map(|device| device.index), catalog.to_look_after().count())
-        });
+    /// Whether no other device is known, and enough nodes have this one's head. A device that
+    /// nobody here has heard of may prune all the same.
+    pub(in crate::node) async fn is_alone(&self, inner: &Inner) -> bool {
+        let own = own(inner);
         let state = self.state.lock().await;
-        waiting <= WAITING_MAX && state.devices.keys().all(|index| Some(*index) == own)
+        unsent(inner).is_none() && state.devices.keys().all(|index| Some(*index) == own)
+    }
+
+    /// How often prunes of others were accounted for. Whoever takes chunks for stored, and finds at
+    /// its publication that it has happened since, is [not accounted for](Self::account_anew): the
+    /// look that did it was after other snapshots.
+    pub(in crate::node) fn accounted(&self) -> u64 {
+        self.accounted.load(Ordering::Acquire)
     }
 
     /// Keeps others from looking after what was published for as long as it is held.
@@ -100,6 +101,7 @@ impl super::Repository {
         prunes: &OthersPrunes,
     ) -> Result<(), Failure> {
         if prunes.is_due {
+            self.accounted.fetch_add(1, Ordering::AcqRel);
             let (node, at_s) = (Arc::clone(inner), prunes.at_s);
             let work = tokio::task::spawn_blocking(move || {
                 node.with_catalog(|catalog| catalog.disbelieve_before(at_s, seconds_since_1970()))
@@ -117,7 +119,7 @@ impl super::Repository {
 }
 
 fn look(state: &State, inner: &Inner) -> OthersPrunes {
-    let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
+    let own = own(inner);
     let open: BTreeSet<u16> = state.merged.open_intents().map(|intent| intent.index).collect();
     let mut found = OthersPrunes::default();
     for (index, of) in state.devices.iter().filter(|(index, _)| Some(**index) != own) {
@@ -131,9 +133,24 @@ fn look(state: &State, inner: &Inner) -> OthersPrunes {
     }
     let is_alone = state.devices.keys().all(|index| Some(*index) == own);
     let is_doubtful = state.missing || !state.doubts.is_empty();
-    found.is_settled = !is_doubtful && open.iter().all(|index| Some(*index) == own);
+    let is_quiet = open.iter().all(|index| Some(*index) == own);
+    found.is_settled = !is_doubtful && is_quiet && is_out(state, inner, own);
     found.is_due |= is_doubtful && !is_alone;
     found
+}
+
+fn own(inner: &Inner) -> Option<u16> {
+    inner.with_catalog(|catalog| catalog.device()).map(|device| device.index)
+}
+
+/// Whether another device that reads this one's head finds the newest record, or has a doubt: as
+/// many nodes have it as were wished for, or, where there are not so many, at least half of those
+/// that had the record before, and nobody who answered has only that one.
+fn is_out(state: &State, inner: &Inner, own: Option<u16>) -> bool {
+    let agreed = own.and_then(|own| state.agreed.get(&own));
+    let is_agreed = agreed
+        .is_some_and(|agreed| !agreed.agree.is_empty() && agreed.older == 0 && !agreed.is_doubtful);
+    is_agreed || unsent(inner).is_none()
 }
 
 fn over(state: &State, inner: &Inner, published: &[ToLookAfter]) -> Vec<SnapshotId> {

@@ -1,13 +1,19 @@
 //! What was published is looked after at whole nodes: whatever another device let go meanwhile.
 
 use super::account::content;
-use super::backup::{backup, folder, mesh, refuse, request};
+use super::backup::{backup, folder, mesh, records, refuse, request};
 use super::prune::{comes_back, end_at, forget, inner, kept, prune, prune_with, pruning};
-use super::recover::{contents, machine, recover};
+use super::recover::{contents, machine, machine_with, recover};
 use super::*;
+use crate::crypto::head::HeadKeys;
+use crate::node::after::look_after;
+use crate::node::heads::HeadWish;
 use crate::node::prune::Step;
-use crate::node::report::PruneRequest;
+use crate::node::report::{BackupDone, PruneRequest};
+use crate::repo::catalog::{HeadSeen, PruneNote, ToLookAfter};
+use crate::repo::head::HeadPayload;
 use std::fs;
+use tokio::sync::mpsc;
 
 /// So many snapshots are to be looked after.
 fn noted(node: &TestNode) -> usize {
@@ -20,25 +26,50 @@ async fn keeps_newest(owner: &TestNode, holder: &TestNode) -> bool {
     content(owner).await.iter().all(|chunk| live.contains(&chunk.id))
 }
 
-/// Two devices that know all chunks of a folder. The first one has let its large file go, which no
-/// snapshot named any more; it is back in the folder. Also returns their holder.
-async fn pruned() -> (TestNode, TestNode, TestNode, PathBuf) {
-    let (owner, mut holders) = mesh(1).await;
-    let holder = holders.remove(0);
+/// Two devices that know all chunks of a folder, and the only node that keeps any. No snapshot
+/// needs the large file any more once the ones returned are forgotten; it is back in the folder.
+async fn two_devices() -> (TestNode, TestNode, TestNode, PathBuf, [String; 2]) {
+    let mut owner = TestNode::new(1);
+    owner.start_with(None, 0).await;
+    let holder = TestNode::started(2, Some(&owner)).await;
     let path = folder(&owner);
     let large = fs::read(path.join("large")).unwrap();
-    let other = machine(1, &holder).await;
+    let other = machine_with(1, &holder, 0).await;
+    owner.status_until(|status| status.peers == 2).await;
     let first = backup(&owner, &path, 1).await;
     recover(&other, None).await.unwrap();
     let own = backup(&other, &path, 1).await;
     fs::write(path.join("large"), b"small now").unwrap();
     backup(&owner, &path, 1).await;
-    forget(&owner, &first.snapshot).await;
-    forget(&owner, &own.snapshot).await;
-    let done = prune(&owner).await;
-    assert!(done.bytes >= 3 << 20, "{done:?}");
     fs::write(path.join("large"), &large).unwrap();
+    (owner, other, holder, path, [first.snapshot, own.snapshot])
+}
+
+/// The device forgets these, and prunes.
+async fn prune_all(owner: &TestNode, forgets: [String; 2]) {
+    for snapshot in &forgets {
+        forget(owner, snapshot).await;
+    }
+    let done = prune(owner).await;
+    assert!(done.bytes >= 3 << 20, "{done:?}");
+}
+
+/// As [`two_devices`]; the first one has let the large file go.
+async fn pruned() -> (TestNode, TestNode, TestNode, PathBuf) {
+    let (owner, other, holder, path, forgets) = two_devices().await;
+    prune_all(&owner, forgets).await;
     (owner, other, holder, path)
+}
+
+/// Until a backup stores its snapshot.
+async fn until_storing(backup: &mut mpsc::Receiver<Progress<BackupDone>>) {
+    loop {
+        match backup.recv().await.unwrap() {
+            Progress::Working { note: Some(note), .. } if note == "storing the snapshot" => return,
+            Progress::Working { .. } => {}
+            ended => panic!("{ended:?}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,6 +113,66 @@ async fn a_backup_takes_back_what_another_device_let_go() {
     assert!(!is_due().await);
     alone.repository.account_anew(alone).unwrap();
     assert!(is_due().await, "until something cannot be stored again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prune_that_another_publication_accounted_for_is_not_accounted_for_here() {
+    let (owner, other, holder, path, forgets) = two_devices().await;
+    let inner = inner(&other);
+    let mut backup = {
+        // All is taken for stored, and it is on its way to its publication.
+        let _waits = inner.repository.look_alone().await;
+        let mut backup = other.handle().backup(request(&path, 1, 60));
+        until_storing(&mut backup).await;
+        prune_all(&owner, forgets).await;
+        // What a put that was published meanwhile does at the end of its look.
+        let prunes = inner.repository.prunes_of_others(inner, &[]).await.unwrap();
+        assert!(prunes.is_due);
+        inner.repository.account_for(inner, &prunes).await.unwrap();
+        assert!(!inner.repository.prunes_of_others(inner, &[]).await.unwrap().is_due);
+        backup
+    };
+    let done = loop {
+        match backup.recv().await.unwrap() {
+            Progress::Working { .. } => {}
+            Progress::Done(done) => break done,
+            Progress::Failed(failure) => panic!("{failure:?}"),
+        }
+    };
+    assert!(tells(&done.notes, &["had chunks let go", "taken back"]), "{done:?}");
+    assert!(keeps_newest(&other, &holder).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_can_know_of_yet_is_looked_after_once_it_is_out() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 1).await;
+    let other = machine(1, &holders[0]).await;
+    recover(&other, None).await.unwrap();
+    backup(&other, &path, 1).await;
+    let inner = inner(&other);
+    assert_eq!(look_after(inner).await.unwrap().left, 0);
+
+    // The next record of its head stands in the catalogue, and was sent to nobody.
+    let keys = HeadKeys::derive(&other.owner().head, 0, 1);
+    let before = records(&other, 1).await.pop().unwrap();
+    let mut payload = HeadPayload::decode(&keys.open(&before).unwrap()).unwrap();
+    payload.number += 1;
+    let number = payload.number.try_into().unwrap();
+    let bytes = payload.encode().unwrap();
+    let record = keys.make(number, before.hash(), &bytes, &mut rand::rng()).unwrap();
+    let (id, reference) = inner.with_catalog(|all| {
+        let noted = all.noted_snapshots().next().unwrap();
+        (noted.seen.id, noted.seen.reference.duplicate())
+    });
+    let note = ToLookAfter { id, reference, replicas: 1 };
+    inner.record(Entry::Prune(PruneNote::ToLookAfter(note))).unwrap();
+    inner.record(Entry::HeadSeen(HeadSeen { index: 1, record: record.clone() })).unwrap();
+    assert_eq!(look_after(inner).await.unwrap().left, 1, "who prunes now does not see it");
+    let wish = HeadWish { replicas: 1, held_by: Vec::new(), patience: PATIENCE };
+    assert!(other.handle().store_head(&keys, record, wish).await.unwrap().is_stored);
+    assert_eq!(look_after(inner).await.unwrap().left, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,12 +11,17 @@ use std::path::Path;
 
 /// A machine that was recovered from the words of the owner with this seed, and runs.
 pub(super) async fn machine(seed: u8, holder: &TestNode) -> TestNode {
+    machine_with(seed, holder, 1 << 30).await
+}
+
+/// The same; it keeps no more than so many bytes for others.
+pub(super) async fn machine_with(seed: u8, holder: &TestNode, capacity: u64) -> TestNode {
     let mut node = TestNode { folder: tempfile::tempdir().unwrap(), seed, running: None };
     let mut rng = rand_chacha::ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).unwrap();
     let master = Master::from_bytes([seed; 32]);
     let sealed = || panic!("nothing is sealed");
     drop(recover_folder(&node.data(), &master, "", || Ok(None), sealed, &mut rng).unwrap());
-    node.start(Some(holder)).await;
+    node.start_with(Some(holder), capacity).await;
     node
 }
 
