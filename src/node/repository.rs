@@ -188,11 +188,16 @@ impl Repository {
         Ok(due.iter().filter_map(|due| Some((due.job, *began.get(&due.began_ns)?))).collect())
     }
 
-    /// For how many replicas this device wished when it published last, if it ever did.
+    /// For how many replicas this device wished when it published last; where it never did, the
+    /// device that wishes for most.
     pub(super) fn replicas(&self, inner: &Inner) -> Option<u8> {
-        let device = inner.with_catalog(|catalog| catalog.device())?;
-        let known = known_heads(inner).remove(&device.index)?;
-        payload_of(&keys(inner, device.index), &known.seen.record).map(|payload| payload.replicas)
+        let mut heads = known_heads(inner);
+        let wished = |index: u16, known: &KnownHead| {
+            payload_of(&keys(inner, index), &known.seen.record).map(|payload| payload.replicas)
+        };
+        let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
+        let own = own.and_then(|own| wished(own, &heads.remove(&own)?));
+        own.or_else(|| heads.iter().filter_map(|(index, known)| wished(*index, known)).max())
     }
 
     /// The chunks of its manifest that a head names, as far as the head is known.
