@@ -76,7 +76,7 @@ use crate::repo::catalog::{self, Catalog};
 use crate::repo::meta::MetaCache;
 use crate::store::{ChunkStore, OpenReport, Options, StoreConfig};
 use datadir::Identity;
-use drive::{Drive, Sources};
+use drive::{Drive, Local, Sources};
 use handle::{AtRest, Tasks};
 use inner::Inner;
 use jobs::COMMANDS_QUEUED_MAX;
@@ -145,9 +145,7 @@ pub async fn start(
         next_ticket: 0,
         pending: VecDeque::new(),
         node: node.node_id(),
-        local: BTreeMap::new(),
-        local_heads: BTreeMap::new(),
-        local_questions: BTreeMap::new(),
+        local: Local::default(),
         look_ups: VecDeque::new(),
         late_acks,
     };

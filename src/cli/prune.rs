@@ -33,8 +33,9 @@ const GRACE_S: u32 = 600;
 ///
 /// So far it is for owners with one device: while there is another one, a recovered one for
 /// example, only --dry-run works. Nor is anything let go while a put is not done. It can be broken
-/// off at any moment: the next one reads all anew and goes on. Backups of this device wait meanwhile. Exit code 3 when
-/// holders were away, which the next prune asks; exit code 5 without the delete key.
+/// off at any moment: the next one reads all anew and goes on. Backups of this device wait
+/// meanwhile. Exit code 3 when holders were away, which the next prune asks; exit code 5 without
+/// the delete key.
 #[derive(Debug, Args)]
 pub(super) struct Prune {
     /// Let nothing go: tell what would be, at each holder, and what waits

@@ -122,15 +122,7 @@ async fn run(
     notes.extend(run.look_after(id).await);
     let Published { stored: last, head_replicas, superseded } = published;
     let head = u8::try_from(head_replicas).unwrap_or(u8::MAX);
-    if head < wish.replicas {
-        notes.push(format!("its head has {head} of {} replicas, and is sent again", wish.replicas));
-    }
-    if superseded > 0 {
-        notes.push(format!(
-            "another device writes this device's head, say {superseded} of its holders: run \
-             `quloud snapshots` to see whether this snapshot is listed"
-        ));
-    }
+    notes.extend(head_remarks(head, wish.replicas, superseded));
     let cache = Arc::clone(inner);
     drop(tokio::task::spawn_blocking(move || cache.meta.sweep(META_BYTES_MAX)).await);
     Ok(BackupDone {
@@ -170,6 +162,19 @@ fn remarks(backed: &BackedUp) -> Vec<String> {
     let twice = (twice > 0).then(|| format!("{twice} small files may be stored twice"));
     let links = (links > 0).then(|| format!("{links} hard links are files of their own"));
     twice.into_iter().chain(links).collect()
+}
+
+/// What the user should know of the head that names the snapshot.
+fn head_remarks(head: u8, wished: u8, superseded: usize) -> Vec<String> {
+    let short = (head < wished)
+        .then(|| format!("its head has {head} of {wished} replicas, and is sent again"));
+    let other = (superseded > 0).then(|| {
+        format!(
+            "another device writes this device's head, say {superseded} of its holders: run \
+             `quloud snapshots` to see whether this snapshot is listed"
+        )
+    });
+    short.into_iter().chain(other).collect()
 }
 
 /// What is walked.

@@ -41,16 +41,21 @@ pub(super) struct Drive {
     pub(super) pending: VecDeque<(Role, Input)>,
     /// This node: whoever is served from its own store is served by it.
     pub(super) node: NodeId,
-    /// Fetches that wait for a look into the own store.
-    pub(super) local: BTreeMap<Ticket, FetchJob>,
-    /// Looks for heads in the own store, each with the question it is of.
-    pub(super) local_heads: BTreeMap<Ticket, Ticket>,
-    /// Questions for heads that wait for them.
-    pub(super) local_questions: BTreeMap<Ticket, HeadsJob>,
+    /// What waits for a look into the own store.
+    pub(super) local: Local,
     /// Look-ups that found the store busy.
     pub(super) look_ups: VecDeque<(Ticket, Vec<ChunkId>)>,
     /// Acks that came after their job was done.
     pub(super) late_acks: mpsc::Sender<ChunkAcked>,
+}
+
+/// Jobs that wait for a look into the node's own store.
+#[derive(Default)]
+pub(super) struct Local {
+    fetches: BTreeMap<Ticket, FetchJob>,
+    /// Looks for heads, each with the question it is of.
+    heads: BTreeMap<Ticket, Ticket>,
+    questions: BTreeMap<Ticket, HeadsJob>,
 }
 
 /// Where the loop's inputs come from.
@@ -183,10 +188,10 @@ impl Drive {
             self.find(ticket, ids);
         }
         match completion {
-            Input::ChunkRead { ticket, result } if self.local.contains_key(&ticket) => {
+            Input::ChunkRead { ticket, result } if self.local.fetches.contains_key(&ticket) => {
                 self.on_local_read(ticket, result).await;
             }
-            Input::HeadsRead { ticket, result } if self.local_heads.contains_key(&ticket) => {
+            Input::HeadsRead { ticket, result } if self.local.heads.contains_key(&ticket) => {
                 self.on_local_heads(ticket, result).await;
             }
             Input::Space(space) => {
@@ -203,14 +208,14 @@ impl Drive {
         let (ticket, id) = (Ticket(job.ticket.0 | LOCAL_TICKET), job.id);
         match self.store.read(ticket, id) {
             Ok(()) => {
-                self.local.insert(ticket, job);
+                self.local.fetches.insert(ticket, job);
             }
             Err(_) => self.feed_owner(Input::Command(OwnerCommand::Fetch(job))).await,
         }
     }
 
     async fn on_local_read(&mut self, ticket: Ticket, result: Result<(Header, Bytes), StoreError>) {
-        let Some(job) = self.local.remove(&ticket) else { return };
+        let Some(job) = self.local.fetches.remove(&ticket) else { return };
         match result {
             Ok((header, sealed)) => {
                 let FetchJob { ticket, id, .. } = job;
@@ -231,10 +236,10 @@ impl Drive {
             let ticket = Ticket(self.ticket().0 | LOCAL_TICKET);
             // Where the store has too much to do the others are asked all the same.
             if self.store.read_heads(ticket, head.id, superseded).is_ok() {
-                self.local_heads.insert(ticket, question);
+                self.local.heads.insert(ticket, question);
             }
         }
-        self.local_questions.insert(question, job);
+        self.local.questions.insert(question, job);
         self.ask_others(question).await;
     }
 
@@ -243,7 +248,7 @@ impl Drive {
         ticket: Ticket,
         result: Result<Vec<HeadRecord>, StoreError>,
     ) {
-        let Some(question) = self.local_heads.remove(&ticket) else { return };
+        let Some(question) = self.local.heads.remove(&ticket) else { return };
         for record in result.unwrap_or_default() {
             let seen = OwnerEvent::HeadSeen { ticket: question, from: self.node, record };
             self.on_owner_event(seen).await;
@@ -253,10 +258,10 @@ impl Drive {
 
     /// Asks everybody else, once the own store has answered.
     async fn ask_others(&mut self, question: Ticket) {
-        if self.local_heads.values().any(|waits| *waits == question) {
+        if self.local.heads.values().any(|waits| *waits == question) {
             return;
         }
-        let Some(job) = self.local_questions.remove(&question) else { return };
+        let Some(job) = self.local.questions.remove(&question) else { return };
         if self.listeners.contains_key(&question) {
             self.feed_owner(Input::Command(OwnerCommand::FindHeads(job))).await;
         }

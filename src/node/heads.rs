@@ -64,9 +64,10 @@ impl NodeHandle {
     }
 
     /// Asks what is kept of these heads, at most 32 of them: of each the newest record, and as many
-    /// that it superseded, at most 16. This node's own store comes first. The nodes that are `known` to keep one are asked first, and
-    /// everyone who makes an offer only where they are too few, or none is named: who wants to hear
-    /// everyone names none, and listens for a second and a half at least.
+    /// that it superseded, at most 16. This node's own store comes first, then the nodes that are
+    /// `known` to keep one; everyone who makes an offer is asked only where they are too few, or
+    /// none is named: who wants to hear everyone names none, and listens for a second and a half at
+    /// least.
     ///
     /// A few such questions run at once; the patience of others begins when it is their turn.
     ///
