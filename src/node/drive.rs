@@ -92,7 +92,7 @@ impl Drive {
                 Some(command) = sources.fetches.recv(), if self.owner.fetch_slots_free() > 0 => {
                     self.on_command(command).await;
                 }
-                Some(command) = sources.questions.recv(), if self.owner.heads_slots_free() > 0 => {
+                Some(command) = sources.questions.recv(), if self.has_heads_slot() => {
                     self.on_command(command).await;
                 }
                 Some(command) = sources.accounts.recv(), if self.owner.account_slots_free() > 0 => {
@@ -226,6 +226,11 @@ impl Drive {
             // Not here, or not sound: then from the mesh.
             Err(_) => self.feed_owner(Input::Command(OwnerCommand::Fetch(job))).await,
         }
+    }
+
+    /// Whether another question for heads can be taken, those counted that the role gets next.
+    fn has_heads_slot(&self) -> bool {
+        self.owner.heads_slots_free() > self.local.questions.len()
     }
 
     /// This node may keep heads of its own user, too: as a holder of another device, or of the one

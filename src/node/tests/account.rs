@@ -231,7 +231,7 @@ async fn all_that_a_snapshot_names_can_be_asked_for_whatever_was_said_before() {
         assert_eq!(recheck(inner(&owner), named, 1).await.unwrap(), whole);
     }
     let_go(&owner, &holders[0], &chunks[..1]).await;
-    let short = Checked { fewest: 0, short: 1, storable: 1, ..whole };
+    let short = Checked { fewest: 0, short: 1, storable: 1, gone: 1, ..whole };
     assert_eq!(recheck(inner(&owner), named, 1).await.unwrap(), short);
     // Nor is it believed from then on.
     assert_eq!(check_all(&owner, 1).await.short, 1);

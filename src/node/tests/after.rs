@@ -26,12 +26,18 @@ async fn keeps_newest(owner: &TestNode, holder: &TestNode) -> bool {
     content(owner).await.iter().all(|chunk| live.contains(&chunk.id))
 }
 
-/// Two devices that know all chunks of a folder, and the only node that keeps any. No snapshot
-/// needs the large file any more once the ones returned are forgotten; it is back in the folder.
-async fn two_devices() -> (TestNode, TestNode, TestNode, PathBuf, [String; 2]) {
+/// An owner, and the only node that keeps anything.
+async fn one_keeper() -> (TestNode, TestNode) {
     let mut owner = TestNode::new(1);
     owner.start_with(None, 0).await;
     let holder = TestNode::started(2, Some(&owner)).await;
+    (owner, holder)
+}
+
+/// Two devices that know all chunks of a folder, and the only node that keeps any. No snapshot
+/// needs the large file any more once the ones returned are forgotten; it is back in the folder.
+async fn two_devices() -> (TestNode, TestNode, TestNode, PathBuf, [String; 2]) {
+    let (owner, holder) = one_keeper().await;
     let path = folder(&owner);
     let large = fs::read(path.join("large")).unwrap();
     let other = machine_with(1, &holder, 0).await;
@@ -193,10 +199,10 @@ async fn the_prune_of_a_device_that_nobody_heard_of_is_seen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_published_is_looked_after_until_no_prune_is_open() {
-    let (owner, holders) = mesh(1).await;
+    let (owner, holder) = one_keeper().await;
     let path = folder(&owner);
     let first = backup(&owner, &path, 1).await;
-    let other = machine(1, &holders[0]).await;
+    let other = machine_with(1, &holder, 0).await;
     recover(&other, None).await.unwrap();
     fs::write(path.join("large"), b"small now").unwrap();
     backup(&owner, &path, 1).await;
@@ -211,7 +217,7 @@ async fn what_is_published_is_looked_after_until_no_prune_is_open() {
     prune(&owner).await;
     backup(&other, &path, 1).await;
     assert_eq!(noted(&other), 0);
-    assert!(keeps_newest(&other, &holders[0]).await);
+    assert!(keeps_newest(&other, &holder).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
