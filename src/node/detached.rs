@@ -25,13 +25,14 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 /// So many run, or wait for their turn.
-const RUNNING_MAX: usize = 16;
+const RUNNING_MAX: usize = 8;
 
 /// Of so many sets of paths it is remembered how the last one ended.
-const ENDED_MAX: usize = 16;
+const ENDED_MAX: usize = 8;
 
-/// Lines that are remembered of one that ended.
-const NOTES_MAX: usize = 8;
+/// So many bytes of the paths are told, and as many of what was wrong: all must fit one line of the
+/// API, whatever is escaped there.
+const TOLD_BYTES_MAX: usize = 4 << 10;
 
 /// What is known of them.
 #[derive(Default)]
@@ -204,7 +205,7 @@ impl Job {
     fn new(request: BackupRequest) -> Self {
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
         let told = DetachedBackup {
-            paths: request.paths.iter().map(text).collect(),
+            paths: fitting(request.paths.iter().map(text)),
             began_at: seconds_since_1970(),
             state: DetachedState::Running { bytes: 0, total: None, chunks: 0, note: None },
         };
@@ -232,7 +233,7 @@ impl Job {
 
 fn state_of(done: BackupDone, target: u8, ended_at: u64) -> DetachedState {
     let BackupDone { snapshot, files, bytes, new_bytes, replicas, partial, .. } = done;
-    let notes = done.fault_lines.into_iter().chain(done.notes).take(NOTES_MAX).collect();
+    let notes = fitting(done.fault_lines.into_iter().chain(done.notes));
     DetachedState::Done {
         ended_at,
         snapshot,
@@ -244,6 +245,20 @@ fn state_of(done: BackupDone, target: u8, ended_at: u64) -> DetachedState {
         partial,
         notes,
     }
+}
+
+/// As many as fit, and `..` for the others. A path alone is no longer than the system lets it be.
+fn fitting(lines: impl Iterator<Item = String>) -> Vec<String> {
+    let (mut told, mut bytes) = (Vec::new(), 0);
+    for line in lines {
+        bytes += line.len();
+        if bytes > TOLD_BYTES_MAX && !told.is_empty() {
+            told.push("..".to_owned());
+            break;
+        }
+        told.push(line);
+    }
+    told
 }
 
 fn paths(of: &[PathBuf]) -> Paths {

@@ -99,6 +99,18 @@ fn how_the_last_one_of_each_set_of_paths_ended_is_told_until_the_next() {
 }
 
 #[test]
+fn many_paths_are_told_by_the_first_of_them() {
+    let many: Vec<String> = (0..2_000).map(|number| format!("/photos/{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let detached = running(&[&many]);
+    let told = detached.told().remove(0).paths;
+    assert_eq!((told[0].as_str(), told[told.len() - 1].as_str()), ("/photos/0", ".."));
+    let bytes: usize = told.iter().map(String::len).sum();
+    assert!(bytes <= TOLD_BYTES_MAX + 2 && bytes > TOLD_BYTES_MAX / 2, "{bytes}");
+    assert_eq!(fitting([String::from("x").repeat(9_000)].into_iter()).len(), 1);
+}
+
+#[test]
 fn what_ends_while_the_node_stops_is_not_remembered() {
     let detached = running(&[&["/a"]]);
     detached.stop();

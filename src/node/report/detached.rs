@@ -38,7 +38,7 @@ pub enum StartedState {
 /// One such backup in `quloud status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DetachedBackup {
-    /// What is backed up; what is no UTF-8 is replaced.
+    /// What is backed up; what is no UTF-8 is replaced. `..` stands for more than are told.
     pub paths: Vec<String>,
     /// When it began: seconds since 1970.
     pub began_at: u64,
