@@ -13,6 +13,7 @@
 //! | `POST /api/v1/put` with a [`PutRequest`] | events with a [`PutDone`] at the end |
 //! | `POST /api/v1/get` with a [`GetRequest`] | events with a [`GetDone`] at the end |
 //! | `POST /api/v1/backup` with a [`BackupRequest`] | events with a [`BackupDone`] at the end |
+//! | `POST /api/v1/backup/start` with a [`BackupRequest`] | a [`BackupStarted`]: it goes on alone |
 //! | `POST /api/v1/recover` with a [`RecoverRequest`] | events with a [`Recovered`] at the end |
 //! | `POST /api/v1/verify` with a [`VerifyRequest`] | events with a [`VerifyDone`] at the end |
 //! | `POST /api/v1/restore` with a [`RestoreRequest`] | events with a [`RestoreDone`] at the end |
@@ -31,10 +32,11 @@ pub mod server;
 pub mod socket;
 
 use crate::node::report::{
-    BackupDone, BackupRequest, DiffDone, DiffRequest, DiffRow, Failure, FindDone, FindRequest,
-    FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone, LsRequest,
-    NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest, RecoverRequest,
-    Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
+    BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FindDone,
+    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone,
+    LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest,
+    RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone,
+    VerifyRequest,
 };
 use tokio::sync::mpsc;
 
@@ -53,6 +55,7 @@ const PEERS: &str = concat!("/api/v", version!(), "/peers");
 const PUT: &str = concat!("/api/v", version!(), "/put");
 const GET: &str = concat!("/api/v", version!(), "/get");
 const BACKUP: &str = concat!("/api/v", version!(), "/backup");
+const BACKUP_START: &str = concat!("/api/v", version!(), "/backup/start");
 const RECOVER: &str = concat!("/api/v", version!(), "/recover");
 const RESTORE: &str = concat!("/api/v", version!(), "/restore");
 const SNAPSHOTS: &str = concat!("/api/v", version!(), "/snapshots");
@@ -171,6 +174,12 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Starts to back files up; dropping the receiver cancels.
     fn backup(&self, request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>>;
 
+    /// Starts to back files up without anybody who listens.
+    fn start_backup(
+        &self,
+        request: BackupRequest,
+    ) -> impl Future<Output = Result<BackupStarted, Failure>> + Send;
+
     /// Starts to look for what the owner's words lead to; dropping the receiver cancels.
     fn recover(&self, request: RecoverRequest) -> mpsc::Receiver<Progress<Recovered>>;
 
@@ -218,6 +227,10 @@ impl Service for crate::node::NodeHandle {
 
     fn backup(&self, request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>> {
         self.backup(request)
+    }
+
+    async fn start_backup(&self, request: BackupRequest) -> Result<BackupStarted, Failure> {
+        self.start_backup(request).await
     }
 
     fn recover(&self, request: RecoverRequest) -> mpsc::Receiver<Progress<Recovered>> {

@@ -12,6 +12,7 @@
 //! | `check` | whether holders still have what a snapshot names |
 //! | `chunks` | trees and manifests, from the copies here or from holders |
 //! | `backup` | files to snapshots |
+//! | `detached` | backups that go on without the command that asked for them |
 //! | `recover`, `restore` | the words to the snapshots, and these back to files |
 //! | `look` | what is in snapshots, in lists without a bound |
 //! | `forget` | which snapshots a policy keeps |
@@ -34,6 +35,7 @@ mod check;
 mod choose;
 mod chunks;
 pub mod datadir;
+mod detached;
 mod drive;
 mod failures;
 mod fetch;

@@ -1,15 +1,15 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PRUNE, PUT,
-    RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
+    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS,
+    PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
 };
 use crate::node::report::{
-    BackupDone, BackupRequest, DiffDone, DiffRequest, DiffRow, Failure, FailureKind, FindDone,
-    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone,
-    LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest,
-    RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone,
-    VerifyRequest,
+    BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FailureKind,
+    FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest,
+    LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone,
+    PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status,
+    VerifyDone, VerifyRequest,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -140,6 +140,23 @@ impl Client {
     /// [`ClientError`], as for every request.
     pub async fn backup(&self, request: &BackupRequest) -> Result<Events<BackupDone>, ClientError> {
         self.events(BACKUP, request, Asked::Backup).await
+    }
+
+    /// Has files and folders backed up by the node alone.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn start_backup(
+        &self,
+        request: &BackupRequest,
+    ) -> Result<BackupStarted, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood)?;
+        let response = self.request(Method::POST, BACKUP_START, body.into()).await;
+        let read = match response {
+            Ok(response) => self.read(response).await,
+            Err(error) => Err(error),
+        };
+        read.map_err(|error| error.during(Asked::Backup))
     }
 
     /// Looks for what the owner's words lead to.

@@ -2,8 +2,8 @@
 
 use super::socket::Socket;
 use super::{
-    Asked, BACKUP, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS, PRUNE, PUT,
-    RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
+    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS,
+    PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
 };
 use crate::node::report::{Failure, FailureKind};
 use axum::body::{Body, Bytes};
@@ -109,6 +109,7 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .route(PUT, post(put_file::<S>))
         .route(GET, post(get_file::<S>))
         .route(BACKUP, post(backup::<S>))
+        .route(BACKUP_START, post(start_backup::<S>))
         .route(RECOVER, post(recover::<S>))
         .route(RESTORE, post(restore::<S>))
         .route(SNAPSHOTS, get(snapshots::<S>))
@@ -151,8 +152,12 @@ async fn snapshots<S: Service>(State(context): State<Context<S>>) -> Response {
             let snapshots = std::mem::take(&mut found.snapshots);
             lines(&found, snapshots)
         }
-        Err(failure) => (StatusCode::INTERNAL_SERVER_ERROR, Json(failure)).into_response(),
+        Err(failure) => failed(failure),
     }
+}
+
+fn failed(failure: Failure) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(failure)).into_response()
 }
 
 /// A list without a bound: what stands above it, then its items.
@@ -191,6 +196,17 @@ async fn backup<S: Service>(State(context): State<Context<S>>, body: Bytes) -> R
     match parse(&body) {
         Ok(request) => events(context.service.backup(request), context.stopping, Asked::Backup),
         Err(refusal) => refusal,
+    }
+}
+
+async fn start_backup<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    let request = match parse(&body) {
+        Ok(request) => request,
+        Err(refusal) => return refusal,
+    };
+    match context.service.start_backup(request).await {
+        Ok(started) => Json(started).into_response(),
+        Err(failure) => failed(failure),
     }
 }
 

@@ -4,11 +4,11 @@ use super::args::{GlobalOptions, NodeOptions};
 use super::output::{Output, count, printable};
 use super::progress::{Meter, follow, rate};
 use super::secrets::PassphraseOptions;
-use super::session::Session;
+use super::session::{Folder, Session};
 use super::signals::Interrupt;
 use crate::config::size::human;
-use crate::node::report::{BackupDone, BackupRequest, Failure, FailureKind};
-use clap::Args;
+use crate::node::report::{BackupDone, BackupRequest, BackupStarted, Failure, FailureKind, date};
+use clap::{Args, ValueEnum};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -48,15 +48,32 @@ pub(super) struct Backup {
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
     timeout: u64,
+    /// What to wait for
+    #[arg(long, value_enum, default_value_t = Wait::Quorum, value_name = "WHAT")]
+    wait: Wait,
     #[command(flatten)]
     node: NodeOptions,
     #[command(flatten)]
     passphrase: PassphraseOptions,
 }
 
+/// When the command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wait {
+    /// Until the snapshot is made: its chunks were acknowledged
+    Quorum,
+    /// Until the running node has taken the work over, which goes on by itself: `quloud status`
+    /// shows how far it is and how it ended. A restart of the node cuts it off; the next backup of
+    /// the same paths goes on from what is stored
+    None,
+}
+
 impl Backup {
     pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
         let request = self.request()?;
+        if self.wait == Wait::None {
+            return hand_over(&request, global, output).await;
+        }
         let interrupt = Interrupt::listen()?;
         let session = Session::open(global, &self.node, &self.passphrase).await?;
         let meter = Meter::new("backup", output);
@@ -78,6 +95,10 @@ impl Backup {
 
     /// The request, after what can be told without a node.
     fn request(&self) -> Result<BackupRequest, Failure> {
+        if self.dry_run && self.wait == Wait::None {
+            let why = "a dry run is over when it has told what it found";
+            return Err(not_taken_over(why, "leave `--wait none` away, or `--dry-run`"));
+        }
         Ok(BackupRequest {
             paths: self.paths.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
             replicas: self.replicas,
@@ -94,6 +115,37 @@ impl Backup {
             dry_run: self.dry_run,
         })
     }
+}
+
+/// Leaves the work to the running node.
+async fn hand_over(
+    request: &BackupRequest,
+    global: &GlobalOptions,
+    output: &Output,
+) -> Result<u8, Failure> {
+    let Folder::Running(client) = Folder::open(&global.data_dir()?).await? else {
+        let why = "no node runs that could go on with it";
+        let hint = "start one with `quloud up`, or leave `--wait none` away";
+        return Err(not_taken_over(why, hint));
+    };
+    let started = client.start_backup(request).await?;
+    output.result(&started, || taken_over(&started))?;
+    Ok(0)
+}
+
+fn not_taken_over(why: &str, hint: &str) -> Failure {
+    Failure::new(FailureKind::Usage, "the backup was not started", why, hint)
+}
+
+fn taken_over(started: &BackupStarted) -> String {
+    let runs = match started.already {
+        true => {
+            let began = date(i64::try_from(started.began_at).unwrap_or(i64::MAX));
+            format!("this backup runs already, since {began}")
+        }
+        false => "the backup goes on in the node".to_owned(),
+    };
+    format!("{runs}: `quloud status` shows how far it is and how it ended\n")
 }
 
 /// The path for the node, which may run elsewhere. Links stay as they were named, but where `..`
@@ -142,4 +194,61 @@ fn summary(done: &BackupDone) -> String {
         done.seconds,
         rate(done.bytes, elapsed),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::report::StartedState;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        backup: Backup,
+    }
+
+    fn parsed(arguments: &[&str]) -> Result<Backup, clap::Error> {
+        let line = ["backup", "/data"].iter().chain(arguments);
+        Line::try_parse_from(line).map(|line| line.backup)
+    }
+
+    #[test]
+    fn the_quorum_is_waited_for_unless_the_user_says_otherwise() {
+        for (arguments, wait) in [
+            (&[][..], Wait::Quorum),
+            (&["--wait", "quorum"], Wait::Quorum),
+            (&["--wait", "none"], Wait::None),
+        ] {
+            assert_eq!(parsed(arguments).unwrap().wait, wait);
+        }
+        assert!(parsed(&["--wait", "all"]).is_err() && parsed(&["--wait"]).is_err());
+    }
+
+    #[test]
+    fn a_dry_run_is_not_handed_over() {
+        let both = parsed(&["--wait", "none", "--dry-run"]).unwrap();
+        assert_eq!(both.request().unwrap_err().kind.exit_code(), 2);
+        assert!(parsed(&["--wait", "quorum", "--dry-run"]).unwrap().request().is_ok());
+    }
+
+    #[test]
+    fn what_was_handed_over_is_told_in_one_line() {
+        let mut started = BackupStarted {
+            state: StartedState::Running,
+            already: false,
+            began_at: 60,
+            snapshot: None,
+            files: 0,
+            bytes: 0,
+            new_bytes: 0,
+            replicas: 0,
+            seconds: 0.0,
+        };
+        assert!(taken_over(&started).starts_with("the backup goes on in the node: "));
+        started.already = true;
+        let told = taken_over(&started);
+        assert!(told.contains("already, since 1970-01-01 00:01 UTC: `quloud status`"), "{told}");
+        assert_eq!(told.lines().count(), 1);
+    }
 }

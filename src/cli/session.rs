@@ -37,6 +37,15 @@ pub(super) struct OwnNode {
     pub(super) listen: Vec<String>,
 }
 
+/// How long a node of this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stay {
+    /// Until a command has ended. It takes no work that goes on without one.
+    ForACommand,
+    /// Until it is stopped.
+    UntilStopped,
+}
+
 /// What an opened data folder turned out to be.
 pub(super) enum Folder {
     /// A node runs, and answers.
@@ -70,7 +79,7 @@ impl Session {
             config.listen = Vec::new();
         }
         let client = Client::new(identity.dir.path());
-        let own = OwnNode::start(&config, identity).await?;
+        let own = OwnNode::start(&config, identity, Stay::ForACommand).await?;
         Ok(Self { client, own: Some(own) })
     }
 
@@ -90,9 +99,16 @@ impl Session {
 
 impl OwnNode {
     /// Starts a node and its API.
-    pub(super) async fn start(config: &Config, identity: Identity) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        config: &Config,
+        identity: Identity,
+        stay: Stay,
+    ) -> Result<Self, Failure> {
         let path = identity.dir.path().to_owned();
         let (handle, listen) = node::start(config, identity).await?;
+        if stay == Stay::UntilStopped {
+            handle.stays();
+        }
         match Socket::bind(&path) {
             Ok(socket) => {
                 let server = Server::start(socket, handle.clone());

@@ -8,8 +8,8 @@ use super::verify::percent;
 use crate::config::size::human;
 use crate::node::datadir::{DataDir, Identity, peer_id};
 use crate::node::report::{
-    BackupState, BackupStatus, DeviceStatus, Failure, FailureKind, ProofReport, SnapshotSet,
-    SnapshotsStatus, Status as Report, StoreStatus, date,
+    BackupState, BackupStatus, DetachedBackup, DetachedState, DeviceStatus, Failure, FailureKind,
+    ProofReport, SnapshotSet, SnapshotsStatus, Status as Report, StoreStatus, date,
 };
 use clap::Args;
 use serde::Serialize;
@@ -19,6 +19,9 @@ const BACKUPS_SHOWN: usize = 10;
 
 /// Most sets of paths whose newest snapshot is shown.
 const SETS_SHOWN: usize = 8;
+
+/// Most backups that go on by themselves, or did; `--json` lists all that are remembered.
+const DETACHED_SHOWN: usize = 4;
 
 /// What is said of a node that does not run.
 const NOT_RUNNING: &str = "the node is not running: nobody can fetch what it holds for others; \
@@ -87,6 +90,7 @@ impl Status {
             backups_total: found.count.total,
             snapshots: found.snapshots,
             proven: found.proven,
+            detached: Vec::new(),
             rejects: Default::default(),
         })
     }
@@ -134,6 +138,14 @@ fn screen(document: &Document) -> String {
     let more = report.backups_total.saturating_sub(report.backups.len() as u64);
     if more > 0 {
         line("", format!("and {more} older, with --all"));
+    }
+    for of in report.detached.iter().take(DETACHED_SHOWN) {
+        let (name, value) = detached(of);
+        line(name, value);
+    }
+    let more = report.detached.len().saturating_sub(DETACHED_SHOWN);
+    if more > 0 {
+        line("", format!("and {more} more that ran by themselves, with --json"));
     }
     if let Some(proof) = &report.proven {
         line("proven", proven(proof));
@@ -196,6 +208,33 @@ fn proven(proof: &ProofReport) -> String {
     ))
 }
 
+/// A backup that nobody waits for: how far it is, or how it ended.
+fn detached(of: &DetachedBackup) -> (&'static str, String) {
+    let at = |seconds: u64| date(i64::try_from(seconds).unwrap_or(i64::MAX));
+    let paths = of.paths.join(" ");
+    let (name, text) = match &of.state {
+        DetachedState::Running { bytes, total, chunks, note } => {
+            let total = total.map(|total| format!(" of {}", human(total))).unwrap_or_default();
+            let note = note.as_ref().map(|note| format!(", {note}")).unwrap_or_default();
+            let (bytes, chunks) = (human(*bytes), count(*chunks, "chunk"));
+            let since = at(of.began_at);
+            ("backing up", format!("{paths}: {bytes}{total}, {chunks}{note}; since {since}"))
+        }
+        DetachedState::Done { ended_at, snapshot, files, bytes, replicas, partial, .. } => {
+            let name = snapshot.get(..8).unwrap_or(snapshot);
+            let (files, bytes) = (count(*files, "file"), human(*bytes));
+            let (replicas, partial) =
+                (count((*replicas).into(), "replica"), if *partial { ", partial" } else { "" });
+            let counts = format!("{files}, {bytes}, {replicas} of each{partial}");
+            ("backed up", format!("{paths}: snapshot {name}, {counts}; {}", at(*ended_at)))
+        }
+        DetachedState::Failed { ended_at, failure } => {
+            ("failed", format!("{paths}: {}; {}", failure.why, at(*ended_at)))
+        }
+    };
+    (name, printable(&text))
+}
+
 fn backup(backup: &BackupStatus) -> String {
     let state = match backup.state {
         BackupState::Queued => "queued".to_owned(),
@@ -238,6 +277,7 @@ mod tests {
             backups_total: 1,
             snapshots: SnapshotsStatus::default(),
             proven: None,
+            detached: Vec::new(),
             rejects: Default::default(),
             attention: Vec::new(),
         }
@@ -316,6 +356,48 @@ mod tests {
              backups    1\n\
              \x20          stored 3 of 3         1.00 kB  evil\\u{1b}[2J.txt\n"
         );
+    }
+
+    #[test]
+    fn backups_that_go_on_by_themselves_are_told_with_their_ends() {
+        let of = |path: &str, state| DetachedBackup {
+            paths: vec![path.to_owned()],
+            began_at: 60,
+            state,
+        };
+        let note = Some("7 files".to_owned());
+        let running = DetachedState::Running { bytes: 1000, total: Some(3000), chunks: 2, note };
+        let done = DetachedState::Done {
+            ended_at: 120,
+            snapshot: "0123456789".to_owned(),
+            files: 1,
+            bytes: 2000,
+            new_bytes: 5,
+            replicas: 3,
+            target: 3,
+            partial: true,
+            notes: Vec::new(),
+        };
+        let failure = Failure::new(FailureKind::Failed, "what", "nobody is there", "hint");
+        let failed = DetachedState::Failed { ended_at: 180, failure };
+        let mut report = report();
+        report.detached = vec![of("/a\u{1b}", running), of("/b", done), of("/c", failed)];
+        let text = screen(&Document { running: true, report: report.clone() });
+        let (_, told) = text.split_once("txt\n").unwrap();
+        assert_eq!(
+            told,
+            "backing up /a\\u{1b}: 1.00 kB of 3.00 kB, 2 chunks, 7 files; since \
+             1970-01-01 00:01 UTC\n\
+             backed up  /b: snapshot 01234567, 1 file, 2.00 kB, 3 replicas of each, partial; \
+             1970-01-01 00:02 UTC\n\
+             failed     /c: nobody is there; 1970-01-01 00:03 UTC\n"
+        );
+        // What a script reads: how far each is stands beside its paths.
+        let json = serde_json::to_value(&report.detached).unwrap();
+        assert_eq!((&json[0]["state"], &json[0]["bytes"]), (&"running".into(), &1000.into()));
+        assert_eq!(json[2]["failure"]["why"], "nobody is there");
+        let back: Vec<DetachedBackup> = serde_json::from_value(json).unwrap();
+        assert_eq!(back, report.detached);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::args::{GlobalOptions, NodeOptions, settings};
 use super::output::Output;
 use super::secrets::PassphraseOptions;
-use super::session::OwnNode;
+use super::session::{OwnNode, Stay};
 use super::signals::Interrupt;
 use crate::node::datadir::{DataDir, Identity};
 use crate::node::report::{Failure, FailureKind};
@@ -39,7 +39,7 @@ impl Up {
         let identity = Identity::load(dir, || self.passphrase.read_or_ask())?;
         let interrupt = Interrupt::listen()?;
         let node = tokio::select! {
-            node = OwnNode::start(&config, identity) => node?,
+            node = OwnNode::start(&config, identity, Stay::UntilStopped) => node?,
             () = interrupt.wait() => return Ok(0),
         };
         let document = json!({ "listen": node.listen });

@@ -72,10 +72,21 @@ impl NodeHandle {
                 // Whoever asked has gone: what runs is dropped, and its threads end.
                 () = progress.closed() => return,
             };
+            if matches!(&last, Progress::Done(done) if !done.dry_run) {
+                inner.detached.made(&request.paths);
+            }
             drop(progress.send(last).await);
         });
         heard
     }
+}
+
+/// What can be told of a request at once: a path that is not there, a pattern that is none. Blocks
+/// on the disk.
+pub(super) fn check_request(inner: &Inner, request: &BackupRequest) -> Result<(), Failure> {
+    wish(request)?;
+    let options = options(inner, request)?;
+    Walk::new(&options).map(drop).map_err(|error| roots(&error))
 }
 
 async fn run(

@@ -2,6 +2,7 @@
 
 use super::attention;
 use super::check;
+use super::detached;
 use super::failures;
 use super::inner::Inner;
 use super::outbox::Running;
@@ -70,6 +71,8 @@ impl NodeHandle {
         }
         attention.append(&mut attention_at_rest);
         attention.extend(overview::attention(&snapshots));
+        let detached = self.inner.detached.told();
+        attention.extend(detached::attention(&detached));
         attention.extend(self.inner.repository.warnings());
         let rejects = self.inner.shared.rejects();
         Status {
@@ -84,6 +87,7 @@ impl NodeHandle {
             backups_total: count.total,
             snapshots,
             proven,
+            detached,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,
         }
@@ -188,6 +192,7 @@ impl NodeHandle {
 
     /// Ends the node: streams are closed, the store is synced and closed, the catalogue too.
     pub async fn shutdown(self) {
+        self.inner.detached.stop();
         let (drive, stop) = {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.outbox.abort();

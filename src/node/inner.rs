@@ -1,6 +1,7 @@
 //! What all parts of a running node share: keys, queues into the drive loop, the catalogue.
 
 use super::datadir::DataDir;
+use super::detached::Detached;
 use super::gate::Gate;
 use super::jobs::DriveCommand;
 use super::put::{Names, seconds_since_1970};
@@ -48,6 +49,8 @@ pub(super) struct Inner {
     pub(super) looking: Gate,
     /// Backups, which share what is known of the files before.
     pub(super) backing_up: Gate,
+    /// Backups that go on by themselves.
+    pub(super) detached: Arc<Detached>,
     /// Whoever stores chunks has it for reading, so that nothing is let go meanwhile that was found
     /// to be stored already; who lets go has it alone.
     pub(super) letting_go: tokio::sync::RwLock<()>,
@@ -96,6 +99,7 @@ impl Inner {
             getting,
             looking,
             backing_up,
+            detached: Arc::default(),
             letting_go: tokio::sync::RwLock::default(),
             pruning: tokio::sync::Mutex::default(),
             #[cfg(test)]

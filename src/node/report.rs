@@ -2,6 +2,7 @@
 //!
 //! Field names are the ones scripts rely on; a field may be added, never renamed.
 
+mod detached;
 mod forget;
 mod look;
 mod prune;
@@ -9,6 +10,7 @@ mod recover;
 mod repo;
 mod verify;
 
+pub use detached::{BackupStarted, DetachedBackup, DetachedState, StartedState};
 pub use forget::{ForgetDone, ForgetRequest, ForgetRow, KeepOptions};
 pub use look::{
     ChangeKind, DiffDone, DiffRequest, DiffRow, FindDone, FindRequest, FindRow, LsDone, LsRequest,
@@ -55,6 +57,10 @@ pub struct Status {
     /// The newest proof that a snapshot can be restored.
     #[serde(default)]
     pub proven: Option<ProofReport>,
+    /// Backups that go on without the command that asked for them, then how the last ones of each
+    /// set of paths ended, newest first.
+    #[serde(default)]
+    pub detached: Vec<DetachedBackup>,
     /// Messages turned down since the start, by reason.
     pub rejects: std::collections::BTreeMap<String, u64>,
     /// What needs the user's attention; empty = healthy.

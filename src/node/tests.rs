@@ -3,6 +3,7 @@
 mod account;
 mod after;
 mod backup;
+mod detached;
 mod forget;
 mod look;
 mod named;

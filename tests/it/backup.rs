@@ -3,7 +3,7 @@
 use crate::processes::{Lab, Node, last_object};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// A folder with fifty small files and a large one.
 fn folder(lab: &Lab, large: usize) -> PathBuf {
@@ -112,4 +112,76 @@ fn a_node_killed_in_mid_backup_leaves_nothing_that_the_next_one_does_not_finish(
     assert_eq!(snapshots.len(), 1, "{snapshots:?}");
     let again = backup(&nodes[0], &path, &["--replicas", "2"]);
     assert_eq!(again["new_bytes"], 0, "{again}");
+}
+
+#[test]
+fn a_backup_that_is_not_waited_for_returns_at_once_and_its_snapshot_comes_later() {
+    let mut lab = Lab::new();
+    let nodes = lab.mesh(2);
+    let path = folder(&lab, 6 << 20);
+    let arguments = ["backup", path.to_str().unwrap(), "--wait", "none", "--replicas", "2"];
+    let hand_over = [&arguments[..], &["--timeout", "3600", "--json"]].concat();
+    // There is one holder, so that it cannot be done before the third node comes.
+    let started = nodes[0].json(&hand_over);
+    assert_eq!((&started["state"], &started["snapshot"]), (&"running".into(), &Value::Null));
+    for name in ["files", "bytes", "new_bytes", "replicas", "seconds"] {
+        assert!(started[name].is_number(), "{name}: {started}");
+    }
+    assert_eq!(nodes[0].json(&hand_over)["already"], true);
+    let other = nodes[0].run(&[&arguments[..], &["--tag", "other"]].concat());
+    assert_eq!(other.status.code(), Some(1), "{other:?}");
+    nodes[0].wait_for("the files to be read", |status| {
+        let of = &status["detached"][0];
+        of["state"] == "running" && of["bytes"].as_u64() > Some(6 << 20)
+    });
+    let screen = nodes[0].run(&["status"]);
+    let screen = String::from_utf8(screen.stdout).unwrap();
+    assert!(screen.contains(&format!("backing up {}: ", path.display())), "{screen}");
+    assert_eq!(listed(&nodes[0], &[]).len(), 0, "nothing is named before its quorum");
+
+    let _third = lab.node(Some(&nodes[0].address));
+    nodes[0].wait_for("the snapshot", |status| status["detached"][0]["state"] == "done");
+    let status = nodes[0].status();
+    let done = &status["detached"][0];
+    assert_eq!((&done["files"], &done["replicas"]), (&51.into(), &2.into()), "{done}");
+    let snapshots = listed(&nodes[0], &[]);
+    assert_eq!(snapshots.len(), 1, "{snapshots:?}");
+    assert_eq!(snapshots[0]["snapshot"], done["snapshot"]);
+}
+
+#[test]
+fn a_backup_is_handed_over_to_a_node_that_stays_and_to_no_other() {
+    let mut lab = Lab::new();
+    let owner = lab.init();
+    let path = folder(&lab, 1 << 20);
+    let path = path.to_str().unwrap();
+    let refused = |more: &[&str], why: &str, hint: &str| {
+        let output = owner.run(&[&["backup", path, "--wait", "none", "--json"], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let error = &last_object(&output)["error"];
+        assert!(error["why"].as_str().unwrap().contains(why), "{error}");
+        assert!(error["hint"].as_str().unwrap().contains(hint), "{error}");
+    };
+    refused(&[], "no node runs", "`quloud up`, or leave `--wait none` away");
+    refused(&["--dry-run"], "a dry run", "leave `--wait none` away");
+    // The node of a command that waits for holders for an hour ends with that command.
+    let mut waiting = owner.command();
+    let file = lab.file("waits", 1_000);
+    waiting.args(["put", file.to_str().unwrap(), "--timeout", "3600", "--replicas", "1"]);
+    waiting.args(["--mdns", "off", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+    waiting.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut waiting = Waiting(waiting.spawn().unwrap());
+    owner.wait_for("the node of the put", |status| status["running"] == true);
+    refused(&[], "ends with the command that started it", "quloud up");
+    assert!(waiting.0.try_wait().unwrap().is_none(), "it was there all the time");
+}
+
+/// A command that is killed at the end of its test.
+struct Waiting(Child);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::api::Service;
 use crate::api::server::Server;
 use crate::api::socket::Socket;
-use crate::node::report::NameKind;
 use crate::node::report::{BackupState, BackupStatus, CapabilityText, SnapshotReport, StoreStatus};
+use crate::node::report::{NameKind, StartedState};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -41,6 +41,7 @@ impl Service for FakeNode {
             backups_total: BACKUPS as u64,
             snapshots: Default::default(),
             proven: None,
+            detached: Vec::new(),
             rejects: Default::default(),
             attention: Vec::new(),
         }
@@ -63,6 +64,24 @@ impl Service for FakeNode {
 
     fn backup(&self, _request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>> {
         mpsc::channel(1).1
+    }
+
+    async fn start_backup(&self, request: BackupRequest) -> Result<BackupStarted, Failure> {
+        if request.paths.is_empty() {
+            let kind = FailureKind::Usage;
+            return Err(Failure::new(kind, "no snapshot was made", "nothing is named", "name it"));
+        }
+        Ok(BackupStarted {
+            state: StartedState::Running,
+            already: false,
+            began_at: 1,
+            snapshot: None,
+            files: 0,
+            bytes: 0,
+            new_bytes: 0,
+            replicas: 0,
+            seconds: 0.0,
+        })
     }
 
     fn recover(&self, _request: RecoverRequest) -> mpsc::Receiver<Progress<Recovered>> {
@@ -400,5 +419,17 @@ async fn rows_come_as_they_were_sent_and_a_list_that_is_dropped_is_a_fault() {
     let mut dropped = bench.client.find(&FindRequest::default()).await.unwrap();
     let Rows::Failed(failure) = dropped.next().await.unwrap() else { panic!("it fails") };
     assert!(failure.why.contains("without a word"), "{failure:?}");
+    bench.server.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_is_handed_over_is_answered_at_once_or_refused_as_any_command() {
+    let bench = bench();
+    let request = BackupRequest { paths: vec!["/data".into()], ..BackupRequest::default() };
+    let started = bench.client.start_backup(&request).await.unwrap();
+    let json = serde_json::to_value(&started).unwrap();
+    assert_eq!((&json["state"], &json["snapshot"]), (&"running".into(), &serde_json::Value::Null));
+    let error = bench.client.start_backup(&BackupRequest::default()).await.unwrap_err();
+    assert_eq!(Failure::from(error).kind.exit_code(), 2);
     bench.server.stop().await;
 }
