@@ -10,7 +10,8 @@ use crate::api::client::Client;
 use crate::config::size::human;
 use crate::crypto::keys::OwnerKeys;
 use crate::node::report::{
-    DeleteKeyText, Failure, FailureKind, PruneDone, PruneRequest, WaitingForget, date,
+    ACCEPTED_DIGITS_MIN, DeleteKeyText, Failure, FailureKind, PruneDone, PruneRequest,
+    WaitingForget, date,
 };
 use clap::Args;
 use std::io::{self, IsTerminal};
@@ -28,14 +29,15 @@ const GRACE_S: u32 = 600;
 ///
 /// What another device of yours forgot is not carried out before this one has known of it for 7
 /// days: who steals a device shall not empty your backups with this command. It is listed; when
-/// it was you, run the command again with --accept-forgets. Releasing takes the delete key: on a
-/// device that does without it the owner's words are asked for, used once and not kept.
+/// it was you, run the command again and name what you forgot with --accept-forgets. Releasing
+/// takes the delete key: on a device that does without it the owner's words are asked for, used
+/// once and not kept.
 ///
 /// So far it is for owners with one device: while there is another one, a recovered one for
-/// example, only --dry-run works. Nor is anything let go while a put is not done. It can be broken
-/// off at any moment: the next one reads all anew and goes on. Backups of this device wait
-/// meanwhile. Exit code 3 when holders were away, which the next prune asks; exit code 5 without
-/// the delete key.
+/// example, only --dry-run works. Files whose put is not done stay, as far as they are stored. It
+/// can be broken off at any moment: the next one reads all anew and goes on. Backups of this device
+/// wait meanwhile. Exit code 3 when holders were away, which the next prune asks; exit code 5
+/// without the delete key.
 #[derive(Debug, Args)]
 pub(super) struct Prune {
     /// Let nothing go: tell what would be, at each holder, and what waits
@@ -44,9 +46,10 @@ pub(super) struct Prune {
     /// How long other devices are given, such as 90s, 10m or 2h; no time where there are none
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = grace)]
     grace: u32,
-    /// What other devices forgot counts, if a prune has listed it before
-    #[arg(long)]
-    accept_forgets: bool,
+    /// Another device forgot these snapshots, and it was you: their forgets count from now on; 16
+    /// digits of each id, or more, as a prune lists them
+    #[arg(long, value_name = "ID,...", value_delimiter = ',')]
+    accept_forgets: Vec<String>,
     /// Take the delete key from the 24 words in this file, which nobody else may read
     #[arg(long, value_name = "FILE")]
     words_file: Option<PathBuf>,
@@ -67,7 +70,7 @@ pub(super) struct Prune {
 pub(super) struct Wish<'a> {
     pub(super) dry_run: bool,
     pub(super) grace_s: u32,
-    pub(super) accept_forgets: bool,
+    pub(super) accept_forgets: &'a [String],
     pub(super) words_file: Option<&'a Path>,
     pub(super) replicas: Option<u8>,
     pub(super) timeout_s: u64,
@@ -78,7 +81,7 @@ impl Default for Wish<'_> {
         Self {
             dry_run: false,
             grace_s: GRACE_S,
-            accept_forgets: false,
+            accept_forgets: &[],
             words_file: None,
             replicas: None,
             timeout_s: 60,
@@ -91,7 +94,7 @@ impl Prune {
         let wish = Wish {
             dry_run: self.dry_run,
             grace_s: self.grace,
-            accept_forgets: self.accept_forgets,
+            accept_forgets: &self.accept_forgets,
             words_file: self.words_file.as_deref(),
             replicas: self.replicas,
             timeout_s: self.timeout,
@@ -117,7 +120,7 @@ pub(super) async fn prune(
     let mut request = PruneRequest {
         dry_run: wish.dry_run,
         grace_s: wish.grace_s,
-        accept_forgets: wish.accept_forgets,
+        accept_forgets: wish.accept_forgets.to_vec(),
         delete_key: key,
         replicas: wish.replicas,
         timeout_s: wish.timeout_s,
@@ -180,7 +183,9 @@ fn tell(done: &PruneDone, output: &Output) {
         output.note(&format!("and {more} more that other devices forgot"));
     }
     if done.waiting_total > 0 {
-        output.note("If you forgot them there yourself, run it again with --accept-forgets.");
+        let ids: Vec<&str> = done.waiting_forgets.iter().map(id).collect();
+        let how = format!("run it again with --accept-forgets {}", ids.join(","));
+        output.note(&printable(&format!("If you forgot all of these there yourself, {how}")));
     }
     if !done.away.is_empty() {
         let away = done.away.join(", ");
@@ -189,14 +194,19 @@ fn tell(done: &PruneDone, output: &Output) {
 }
 
 fn waiting(waits: &WaitingForget) -> String {
-    let WaitingForget { snapshot, created_at, by, seen_at, wait_s } = waits;
-    let name = snapshot.get(..8).unwrap_or(snapshot);
+    let WaitingForget { created_at, by, seen_at, wait_s, .. } = waits;
+    let name = id(waits);
     let seen = date(i64::try_from(*seen_at).unwrap_or(i64::MAX));
     format!(
         "kept for {} more: snapshot {name} of {}, which device {by} forgot, seen {seen}",
         duration(*wait_s),
         date(*created_at),
     )
+}
+
+/// As much of a snapshot's id as its forget is accepted by.
+fn id(waits: &WaitingForget) -> &str {
+    waits.snapshot.get(..ACCEPTED_DIGITS_MIN).unwrap_or(&waits.snapshot)
 }
 
 fn summary(done: &PruneDone) -> String {
@@ -297,8 +307,11 @@ mod tests {
         );
         assert!(summary(&PruneDone { snapshots: 1, ..done }).contains("other snapshots need"));
         let waits =
-            WaitingForget { snapshot: "0123456789".to_owned(), by: 1, ..Default::default() };
+            WaitingForget { snapshot: "0123456789abcdef".repeat(4), by: 1, ..Default::default() };
         let text = waiting(&waits);
-        assert!(text.contains("snapshot 01234567 of 1970") && text.contains("device 1"), "{text}");
+        assert!(
+            text.contains("snapshot 0123456789abcdef of 1970") && text.contains("device 1"),
+            "{text}"
+        );
     }
 }

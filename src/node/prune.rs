@@ -25,16 +25,15 @@ mod plan;
 mod tell;
 
 use super::backup::Wish;
-#[cfg(test)]
 use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
 use super::put::seconds_since_1970;
-use super::report::{Failure, FailureKind, Progress, PruneDone, PruneRequest};
+use super::report::{ACCEPTED_DIGITS_MIN, Failure, FailureKind, Progress, PruneDone, PruneRequest};
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::{NodeId, SnapshotId};
 use crate::crypto::keys::DeleteKey;
-use crate::repo::catalog::{Catalog, Entry, OpenPrune, PruneNote, SnapshotForgotten};
+use crate::repo::catalog::{Entry, OpenPrune, PruneNote, SnapshotForgotten};
 use crate::repo::manifest::{Body, PruneId, PruneIntent};
 pub(super) use holders::take_back;
 use holders::{Holders, TakenBack};
@@ -60,6 +59,9 @@ const FINISH_EVERY: Duration = Duration::from_secs(300);
 
 /// Between two looks whether no backup runs.
 const ALONE_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long it may take to tell the others that nothing comes of a prune.
+const CALL_OFF_PATIENCE: Duration = Duration::from_secs(20);
 
 const NOTHING: &str = "nothing was let go";
 
@@ -141,8 +143,8 @@ struct Job<'a> {
     inner: &'a Arc<Inner>,
     request: &'a PruneRequest,
     wish: Wish,
-    /// What other devices forgot, and the user says is right: what was told before this run.
-    accepted: BTreeSet<SnapshotId>,
+    /// What other devices forgot, and the user says is right.
+    accepted: Accepted,
     teller: Teller,
 }
 
@@ -161,7 +163,7 @@ async fn run(
         return Err(Failure::new(FailureKind::Usage, NOTHING, why, hint));
     }
     let patience = Duration::from_secs(request.timeout_s.max(1));
-    let accepted = if request.accept_forgets { told_before(inner) } else { BTreeSet::new() };
+    let accepted = accepted(inner, &request.accept_forgets)?;
     let teller = Teller::new(progress.clone());
     let job = Job { inner, request, wish: Wish { replicas, patience }, accepted, teller };
     let mut done = match request.dry_run {
@@ -171,17 +173,46 @@ async fn run(
             job.carry_out(&delete).await?
         }
     };
+    done.notes.extend(job.accepted.notes);
     done.seconds = started.elapsed().as_secs_f64();
     Ok(done)
 }
 
-/// What other devices forgot, and the user was told of.
-fn told_before(inner: &Inner) -> BTreeSet<SnapshotId> {
-    let is_told = |forgotten: &SnapshotForgotten| forgotten.told && !forgotten.own;
-    inner.with_catalog(|catalog| {
+/// What other devices forgot and the user accepts by name. Settled before the heads are read, and
+/// each is named by whoever types the command: a command that runs by itself every night accepts
+/// nothing that nobody has seen.
+#[derive(Debug, Default)]
+struct Accepted {
+    ids: BTreeSet<SnapshotId>,
+    /// What was named and does not wait.
+    notes: Vec<String>,
+}
+
+fn accepted(inner: &Inner, texts: &[String]) -> Result<Accepted, Failure> {
+    let noted: Vec<SnapshotForgotten> = inner.with_catalog(|catalog| {
         let noted = catalog.noted_snapshots().filter_map(|noted| noted.forgotten);
-        noted.filter(is_told).map(|forgotten| forgotten.id).collect()
-    })
+        noted.filter(|forgotten| !forgotten.own).collect()
+    });
+    let mut accepted = Accepted::default();
+    for text in texts {
+        let text = text.trim().to_ascii_lowercase();
+        if text.len() < ACCEPTED_DIGITS_MIN || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let why = format!("is not {ACCEPTED_DIGITS_MIN} or more digits of a snapshot's id");
+            return Err(tell::not_an_id(&text, &why));
+        }
+        let mut meant = noted.iter().filter(|it| it.id.to_string().starts_with(&text));
+        match (meant.next(), meant.next()) {
+            (Some(_), Some(_)) => {
+                return Err(tell::not_an_id(&text, "is how several begin that were forgotten"));
+            }
+            (Some(forgotten), None) => drop(accepted.ids.insert(forgotten.id)),
+            (None, _) => {
+                let what = "no snapshot waits that another device forgot and that begins with";
+                accepted.notes.push(format!("{what} {text}"));
+            }
+        }
+    }
+    Ok(accepted)
 }
 
 /// The key that releases: the device's own, or the one that came with the request.
@@ -194,46 +225,87 @@ fn delete_key(inner: &Inner, request: &PruneRequest) -> Result<DeleteKey, Failur
     key.ok_or_else(tell::wrong_words)
 }
 
-impl Job<'_> {
+/// All that a prune has when it begins to let go.
+struct Ready<'a> {
+    open: OpenPrune,
+    plan: Plan,
+    holders: Holders<'a>,
+    /// No backup and no put of this device runs.
+    _alone: RwLockWriteGuard<'a, ()>,
+}
+
+impl<'a> Job<'a> {
     /// What would be let go.
     async fn look(&self) -> Result<PruneDone, Failure> {
-        let sought = self.sought().await?;
-        let plan = self.plan(sought).await?;
-        let mut holders = Holders::new(self.inner, self.nodes());
+        let plan = self.plan().await?;
+        let mut holders = Holders::new(self.inner).await;
         holders.list(&plan.dead, &self.teller).await?;
-        let mut done = plan.told(self.inner, true).await?;
-        holders.would(&mut done);
+        let mut done = plan.told(true);
+        holders.would(&plan.dead, &mut done);
         done.chunks = holders.chunks_held();
         Ok(done)
     }
 
     async fn carry_out(&self, delete: &DeleteKey) -> Result<PruneDone, Failure> {
         self.accept().await?;
-        self.teller.note("looking for what other prunes left");
-        if is_unfinished(self.inner) {
-            let alone = alone(self.inner, &self.teller).await;
-            let back = finish(self.inner, self.wish, &self.teller, alone).await?;
-            tell::whole(back)?;
-        }
-        let sought = self.sought().await?;
-        let others = sought.others;
-        self.admit(others)?;
-        let plan = self.plan(sought).await?;
+        self.finish_first().await?;
+        let mut plan = self.admitted().await?;
         if plan.dead.is_empty() {
-            return self.nothing(&plan).await;
+            if plan.is_idle(self.inner) {
+                return self.nothing(&plan).await;
+            }
+            // What is needed again, and files that are over, are noted: no put may store or list
+            // the same meanwhile. So it is planned once more when none runs.
+            let _alone = alone(self.inner, &self.teller).await;
+            plan = self.admitted().await?;
+            if plan.dead.is_empty() {
+                return self.nothing(&plan).await;
+            }
         }
+        // One that let something go before is for a later run to finish.
+        let has_let_go = is_unfinished(self.inner);
+        let mut ready = match self.ready(plan.others).await {
+            Ok(ready) => ready,
+            Err(failure) if has_let_go => return Err(failure),
+            Err(failure) => return Err(self.give_up(failure).await),
+        };
+        let Ready { plan, holders, .. } = &mut ready;
+        match holders.release(&plan.dead, delete, &self.teller).await {
+            Ok(()) => {}
+            Err(failure) if has_let_go || holders.has_asked() => return Err(failure),
+            Err(failure) => return Err(self.give_up(failure).await),
+        }
+        reached(self.inner, Step::Released)?;
+        self.look_back(ready).await
+    }
+
+    /// Goes on with a prune that was broken off when it had begun to let go.
+    async fn finish_first(&self) -> Result<(), Failure> {
+        self.teller.note("looking for what other prunes left");
+        if !is_unfinished(self.inner) {
+            return Ok(());
+        }
+        let alone = alone(self.inner, &self.teller).await;
+        tell::whole(finish(self.inner, self.wish, &self.teller, alone).await?)
+    }
+
+    /// Announces it, gives other devices their time, and plans once more when nothing else of this
+    /// device runs.
+    async fn ready(&self, others: usize) -> Result<Ready<'a>, Failure> {
         let open = self.announce(others).await?;
         reached(self.inner, Step::Begun)?;
         self.wait(open, others).await;
         reached(self.inner, Step::Waited)?;
         let _alone = alone(self.inner, &self.teller).await;
-        let sought = self.sought().await?;
-        self.admit(sought.others)?;
-        let mut plan = self.plan(sought).await?;
-        let mut holders = Holders::new(self.inner, self.nodes());
+        let plan = self.admitted().await?;
+        let mut holders = Holders::new(self.inner).await;
         holders.list(&plan.dead, &self.teller).await?;
-        holders.release(&plan.dead, delete, &self.teller).await?;
-        reached(self.inner, Step::Released)?;
+        Ok(Ready { open, plan, holders, _alone })
+    }
+
+    /// All is released: reads the heads once more, takes back what is needed, and tells the others.
+    async fn look_back(&self, ready: Ready<'_>) -> Result<PruneDone, Failure> {
+        let Ready { open, mut plan, mut holders, _alone } = ready;
         let sought = self.sought().await.map_err(tell::after)?;
         reached(self.inner, Step::Looked)?;
         let needed = plan.needed_meanwhile(self.inner, sought, &self.teller, self.wish.patience);
@@ -246,7 +318,7 @@ impl Job<'_> {
         }
         self.close(plan.prunable()).await?;
         tell::whole(back)?;
-        let mut done = plan.told(self.inner, false).await?;
+        let mut done = plan.told(false);
         holders.did(&mut done);
         done.prune = Some(open.prune.iter().map(|byte| format!("{byte:02x}")).collect());
         (done.chunks, done.taken_back) = (released, back.chunks);
@@ -254,21 +326,35 @@ impl Job<'_> {
         Ok(done)
     }
 
-    /// Whether anything may be let go now.
-    fn admit(&self, others: usize) -> Result<(), Failure> {
-        if others > 0 && !BESIDE_OTHERS {
-            return Err(tell::several(others));
+    /// A plan by heads that were just read, if anything may be let go now. Puts that are not done
+    /// need not be waited for: what is known of their files stays, and the next try of one that is
+    /// not stored yet offers each chunk anew, and stores what was let go.
+    async fn admitted(&self) -> Result<Plan, Failure> {
+        let sought = self.sought().await?;
+        if sought.others > 0 && !BESIDE_OTHERS {
+            return Err(tell::several(sought.others));
         }
-        let is_put = |catalog: &mut Catalog| {
-            catalog.open_jobs().next().is_some() || catalog.snapshots_due().next().is_some()
-        };
-        if self.inner.with_catalog(is_put) { Err(tell::puts_wait()) } else { Ok(()) }
+        self.planned(sought).await
+    }
+
+    /// Calls off what was announced, as nothing was let go: while it is open, every backup of
+    /// another device asks for all that it names. Where that fails the intent stays, which the next
+    /// run goes on with. Returns the failure it is for.
+    async fn give_up(&self, failure: Failure) -> Failure {
+        // Nothing is published while the node stops.
+        if failure != failures::stopped() {
+            let off = tokio::time::timeout(CALL_OFF_PATIENCE, self.call_off()).await;
+            if !matches!(off, Ok(Ok(()))) {
+                tracing::info!("a prune that was announced stays open");
+            }
+        }
+        failure
     }
 
     /// Notes what the user accepts: it counts from now on, also for whoever goes on with this prune
     /// once it was broken off.
     async fn accept(&self) -> Result<(), Failure> {
-        for id in &self.accepted {
+        for id in &self.accepted.ids {
             let noted = self.inner.with_catalog(|catalog| catalog.noted_snapshot(id)?.forgotten);
             if let Some(forgotten) = noted.filter(|forgotten| !forgotten.accepted) {
                 let accepted = SnapshotForgotten { accepted: true, ..forgotten };
@@ -280,14 +366,14 @@ impl Job<'_> {
 
     /// There is nothing to let go; what was let go before may have to be taken back.
     async fn nothing(&self, plan: &Plan) -> Result<PruneDone, Failure> {
-        let mut holders = Holders::new(self.inner, self.nodes());
+        let mut holders = Holders::new(self.inner).await;
         let back = holders.take_back(&plan.needed_again(self.inner), &self.teller).await?;
         if back.open == 0 {
             self.call_off().await?;
         }
         self.close(plan.prunable()).await?;
         tell::whole(back)?;
-        let mut done = plan.told(self.inner, false).await?;
+        let mut done = plan.told(false);
         done.taken_back = back.chunks;
         done.notes.extend(tell::open(back));
         Ok(done)
@@ -296,17 +382,16 @@ impl Job<'_> {
     /// All that the owner's devices have, read anew.
     async fn sought(&self) -> Result<Sought, Failure> {
         self.teller.note("reading the heads of all devices");
-        Sought::now(self.inner, &self.accepted).await
+        Sought::now(self.inner, &self.accepted.ids).await
     }
 
-    async fn plan(&self, sought: Sought) -> Result<Plan, Failure> {
+    async fn plan(&self) -> Result<Plan, Failure> {
+        self.planned(self.sought().await?).await
+    }
+
+    async fn planned(&self, sought: Sought) -> Result<Plan, Failure> {
         let (teller, patience) = (self.teller.clone(), self.wish.patience);
         Plan::of(self.inner, sought, teller, patience).await
-    }
-
-    /// Who may have something: whoever acknowledged anything, and who is connected.
-    fn nodes(&self) -> BTreeSet<NodeId> {
-        nodes(self.inner)
     }
 
     /// Publishes that chunks will be let go, or goes on with what was published before.
@@ -380,12 +465,6 @@ async fn alone<'a>(inner: &'a Inner, teller: &Teller) -> RwLockWriteGuard<'a, ()
     }
 }
 
-fn nodes(inner: &Inner) -> BTreeSet<NodeId> {
-    let known = inner.with_catalog(|catalog| catalog.stores());
-    let known = known.into_iter().map(|(node, _)| node);
-    known.chain(inner.shared.watch_peers().borrow().iter().copied()).collect()
-}
-
 /// Writes entries. Returns how many nodes know of it.
 async fn publish(inner: &Arc<Inner>, wish: Wish, bodies: Vec<Body>) -> Result<usize, Failure> {
     let reins = (Arc::default(), Arc::default());
@@ -434,7 +513,7 @@ async fn finish(
     let plan = Plan::of(inner, sought, teller.clone(), wish.patience).await?;
     let needed = plan.needed_again(inner);
     let all = inner.with_catalog(|catalog| catalog.doomed().count());
-    let mut holders = Holders::new(inner, nodes(inner));
+    let mut holders = Holders::new(inner).await;
     let back = holders.take_back(&needed, teller).await?;
     if back.open > 0 {
         return Ok(back);

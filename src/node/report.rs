@@ -16,7 +16,9 @@ pub use look::{
     ChangeKind, DiffDone, DiffRequest, DiffRow, FindDone, FindRequest, FindRow, LsDone, LsRequest,
     NameKind, NameReport, NamesTally, Rows,
 };
-pub use prune::{DeleteKeyText, PruneDone, PruneHolder, PruneRequest, WaitingForget};
+pub use prune::{
+    ACCEPTED_DIGITS_MIN, DeleteKeyText, PruneDone, PruneHolder, PruneRequest, WaitingForget,
+};
 pub use recover::{
     DamagedReport, ExistingNames, HeadReport, LostPart, RecoverRequest, Recovered, RestoreDone,
     RestoreRequest,

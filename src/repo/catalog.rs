@@ -17,9 +17,9 @@ mod state;
 mod tests;
 
 pub use entry::{
-    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, OpenPrune, Proven, PruneNote,
-    PutRoot, PutStarted, SnapshotDue, SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong,
-    UnknownEntry, Verified,
+    AWAITED_MAX, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, OpenPrune,
+    Proven, PruneNote, PutRoot, PutStarted, SnapshotDue, SnapshotForgotten, SnapshotSeen,
+    ToLookAfter, TooLong, UnknownEntry, Verified,
 };
 pub use proven::{BELIEVED_S, Replicas};
 pub use state::{Drills, Job, KnownHead, NotedSnapshot};

@@ -37,6 +37,11 @@ fn what_nobody_needs_goes_and_is_counted_and_the_rest_is_proven() {
     let owner = &nodes[0];
     let nothing = text(owner, &["prune"]);
     assert!(nothing.starts_with("nothing to let go: no snapshot was forgotten"), "{nothing}");
+    let short = owner.run(&["prune", "--accept-forgets", "0123456789abcdef,0123"]);
+    assert_eq!(short.status.code(), Some(2), "{short:?}");
+    let accept = owner.json(&["prune", "--accept-forgets", "0123456789abcdef", "--json"]);
+    let note = accept["notes"][0].as_str().unwrap();
+    assert!(note.starts_with("no snapshot waits") && note.ends_with("abcdef"), "{accept}");
 
     let forgot = text(owner, &["forget", "--keep-last", "1"]);
     assert!(forgot.ends_with("; `quloud prune` lets go what only they need\n"), "{forgot}");

@@ -8,12 +8,12 @@ use crate::core::message::ChunkState;
 use crate::core::owner::ReleaseWish;
 use crate::core::types::{ChunkId, LeaseNonce, NodeId, StoreEpoch};
 use crate::crypto::keys::{ChunkKey, DeleteKey};
-use crate::net::peer_id_of;
+use crate::net::{node_of_peer_id, peer_id_of};
 use crate::node::account::{AccountError, query, release};
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::report::{Failure, PruneDone, PruneHolder};
-use crate::repo::catalog::{ChunkAcked, Entry, PruneNote};
+use crate::repo::catalog::{AWAITED_MAX, ChunkAcked, Entry, PruneNote};
 use crate::repo::prunes::DeadChunk;
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,8 @@ pub(super) struct Holders<'a> {
     all: BTreeMap<NodeId, Holder>,
     /// Chunks that some holder let go.
     released: BTreeSet<ChunkId>,
+    /// Somebody was asked to let something go.
+    has_asked: bool,
 }
 
 /// What one holder has of what may go.
@@ -33,6 +35,8 @@ struct Holder {
     /// The leases of chunks that it keeps, and how many bytes of files are in each.
     held: BTreeMap<ChunkId, (LeaseNonce, u64)>,
     away: bool,
+    /// It was away, and may have some of it.
+    is_missed: bool,
     chunks: u64,
     bytes: u64,
     delay_s: u32,
@@ -59,9 +63,14 @@ pub(super) struct TakenBack {
 }
 
 impl<'a> Holders<'a> {
-    pub(super) fn new(inner: &'a Arc<Inner>, nodes: BTreeSet<NodeId>) -> Self {
-        let all = nodes.into_iter().map(|node| (node, Holder::default())).collect();
-        Self { inner, all, released: BTreeSet::new() }
+    pub(super) async fn new(inner: &'a Arc<Inner>) -> Self {
+        let all = nodes(inner).await.into_iter().map(|node| (node, Holder::default())).collect();
+        Self { inner, all, released: BTreeSet::new(), has_asked: false }
+    }
+
+    /// Whether anybody may have let anything go.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked
     }
 
     /// Asks all of them what they keep of this: so many questions as that takes, whatever else they
@@ -105,11 +114,13 @@ impl<'a> Holders<'a> {
         self.note_asked()?;
         for batch in dead.chunks(RELEASES_MAX) {
             for DeadChunk { id: chunk, ck, .. } in batch {
-                let note = PruneNote::Doomed { chunk: *chunk, ck: ck.duplicate() };
+                let awaited = self.awaited(chunk);
+                let note = PruneNote::Doomed { chunk: *chunk, ck: ck.duplicate(), awaited };
                 self.inner.record(Entry::Prune(note))?;
             }
             self.inner.commit_catalog().await?;
             reached(self.inner, Step::Noted)?;
+            self.has_asked = true;
             self.release_batch(batch, delete).await?;
             self.note_gone(batch)?;
             reached(self.inner, Step::Batch)?;
@@ -118,6 +129,29 @@ impl<'a> Holders<'a> {
             teller.at(bytes, Some(total.max(bytes)), chunks, "letting go");
         }
         self.inner.commit_catalog().await
+    }
+
+    /// Who has this chunk, or may, of those whose acks are not known: whoever says so, and where no
+    /// ack of anybody is known, as of another device's chunks, whoever is away. Where some are, an
+    /// away node is not waited for without one: it may never come back, and all that is ever let go
+    /// would be remembered for it.
+    fn awaited(&mut self, id: &ChunkId) -> Vec<NodeId> {
+        let (acked_by, is_acked) = self.inner.with_catalog(|catalog| {
+            let acked_by = catalog.holders_of(id);
+            let is_acked = !acked_by.is_empty() || catalog.was_acked(id);
+            (acked_by, is_acked)
+        });
+        let has = |holder: &Holder| holder.held.contains_key(id);
+        let may = |holder: &Holder| holder.away && !is_acked;
+        let said = self.all.iter().filter(|(_, holder)| has(holder));
+        let away = self.all.iter().filter(|(_, holder)| !has(holder) && may(holder));
+        let all = said.chain(away).map(|(node, _)| *node);
+        let awaited: Vec<NodeId> =
+            all.filter(|node| !acked_by.contains(node)).take(AWAITED_MAX).collect();
+        for node in &awaited {
+            self.all.entry(*node).and_modify(|holder| holder.is_missed |= holder.away);
+        }
+        awaited
     }
 
     /// Notes who is going to be asked, before anybody is.
@@ -262,8 +296,9 @@ impl<'a> Holders<'a> {
         u64::try_from(all.len()).unwrap_or(u64::MAX)
     }
 
-    /// What they would let go.
-    pub(super) fn would(&mut self, done: &mut PruneDone) {
+    /// What they would let go of this.
+    pub(super) fn would(&mut self, dead: &[DeadChunk], done: &mut PruneDone) {
+        dead.iter().for_each(|dead| drop(self.awaited(&dead.id)));
         for holder in self.all.values_mut() {
             holder.chunks = u64::try_from(holder.held.len()).unwrap_or(u64::MAX);
             holder.bytes = holder.held.values().map(|(_, bytes)| *bytes).sum();
@@ -276,8 +311,8 @@ impl<'a> Holders<'a> {
         for (node, holder) in &self.all {
             let peer_id = peer_id_of(node);
             let knows = || self.inner.with_catalog(|catalog| catalog.store_of(node)).is_some();
-            // Who never had anything is not missed.
-            if holder.away && knows() {
+            // Who has none of it for all that is known is not missed.
+            if holder.away && (holder.is_missed || knows()) {
                 done.away.push(peer_id.clone());
             }
             if holder.chunks > 0 {
@@ -312,6 +347,65 @@ impl Holder {
         self.bytes = self.bytes.saturating_add(bytes.unwrap_or(0));
         bytes.is_some()
     }
+}
+
+/// Who may have something: whoever acknowledged anything to this device, keeps heads of the owner,
+/// was away when chunks were let go that it may have, or is connected.
+async fn nodes(inner: &Inner) -> BTreeSet<NodeId> {
+    // This node asks itself for nothing.
+    let own = node_of_peer_id(&inner.net.snapshot().await.peer_id);
+    let stores = inner.with_catalog(|catalog| {
+        let stores = catalog.stores().into_iter().map(|(node, _)| node);
+        stores.chain(catalog.awaited().copied()).collect::<Vec<_>>()
+    });
+    let mut nodes = inner.repository.head_holders(inner);
+    nodes.extend(stores);
+    nodes.extend(inner.shared.watch_peers().borrow().iter().copied());
+    nodes.retain(|node| Some(*node) != own);
+    nodes
+}
+
+/// Those of these chunks that nobody has: somebody is known who may, and all of them say so. What
+/// they were asked to let go they have until it is destroyed.
+///
+/// # Errors
+/// The node stops.
+pub(super) async fn nowhere(
+    inner: &Inner,
+    ids: BTreeSet<ChunkId>,
+) -> Result<BTreeSet<ChunkId>, Failure> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let all: Vec<ChunkId> = ids.iter().copied().collect();
+    let nodes = nodes(inner).await;
+    let mut left = if nodes.is_empty() { BTreeSet::new() } else { ids };
+    for answer in join_all(nodes.into_iter().map(|node| any(inner, node, &all))).await {
+        match answer {
+            Ok(has) => left.retain(|id| !has.contains(id)),
+            Err(AccountError::NoAccount) => {}
+            Err(AccountError::Stopped) => return Err(failures::stopped()),
+            Err(_) => left.clear(),
+        }
+    }
+    Ok(left)
+}
+
+/// What of these a holder has in any state.
+async fn any(
+    inner: &Inner,
+    node: NodeId,
+    ids: &[ChunkId],
+) -> Result<BTreeSet<ChunkId>, AccountError> {
+    let mut has = BTreeSet::new();
+    for part in ids.chunks(ACCOUNT_CHUNKS_MAX) {
+        let page = query(inner, node, part.to_vec()).await?;
+        let states = part.iter().zip(page.chunks);
+        has.extend(
+            states.filter(|(_, (state, _))| *state != ChunkState::NotHeld).map(|(id, _)| id),
+        );
+    }
+    Ok(has)
 }
 
 /// What of these a holder keeps.

@@ -1,7 +1,8 @@
 //! What is needed and what may go, from heads that were just read: trees are read on a thread of
 //! their own.
 
-use super::tell::{self, Teller};
+use super::holders::nowhere;
+use super::tell::{self, Teller, Unread};
 use crate::core::message::ChunkState;
 use crate::core::types::{ChunkId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
@@ -13,11 +14,11 @@ use crate::node::inner::Inner;
 use crate::node::report::{Failure, PruneDone, WaitingForget};
 use crate::node::repository::Everything;
 use crate::repo::catalog::{
-    Catalog, Entry, NotedSnapshot, PruneNote, PutRoot, SnapshotDue, SnapshotForgotten,
+    Catalog, NotedSnapshot, PruneNote, PutRoot, SnapshotDue, SnapshotForgotten,
 };
 use crate::repo::frame::Kind;
 use crate::repo::look::{ReadError, Reader};
-use crate::repo::mark::{Mark, MarkCause, MarkFault};
+use crate::repo::mark::{Mark, MarkCause, MarkFault, MarkPart};
 use crate::repo::prunes::{Clock, Dead, DeadChunk, Fate, ForgetSeen, fate};
 use crate::repo::reference::ChunkRef;
 use crate::repo::tree::{Content, What, few};
@@ -84,16 +85,19 @@ impl Sought {
         for NotedSnapshot { seen, forgotten } in catalog.noted_snapshots() {
             let is_live = live.contains_key(&seen.id);
             let reference = || seen.reference.duplicate();
-            let seen_of = |forgotten: SnapshotForgotten| {
-                let before = seen_of(forgotten);
+            let counts = |forgotten: SnapshotForgotten| {
+                let before = forgotten.seen();
                 ForgetSeen { accepted: before.accepted || accepted.contains(&seen.id), ..before }
             };
-            match fate(is_live, forgotten.map(seen_of), clock) {
+            match fate(is_live, forgotten.map(counts), clock) {
                 Fate::Gone => sought.gone.push((seen.id, reference(), seen.put)),
                 // Also where it is in no list that was read now, and nobody said why. A list may
                 // name another chunk than was seen first, sealed anew by somebody who means the
                 // first one to go: both must stay, and what they name is the same.
                 Fate::Needed => drop(live.insert(seen.id, reference())),
+                // Also where nobody who is there has its own chunk: this folder cannot know whether
+                // a node is away that it never heard of, and a thief who forgets a snapshot waits
+                // for such a day. That it was pruned long ago the user says, by its name.
                 Fate::Waits => {
                     sought.waiting.extend(forgotten.map(|forgotten| (forgotten, seen.created_ns)));
                     live.insert(seen.id, reference());
@@ -105,11 +109,6 @@ impl Sought {
     }
 }
 
-fn seen_of(forgotten: SnapshotForgotten) -> ForgetSeen {
-    let SnapshotForgotten { own, accepted, age_s, wall_s, .. } = forgotten;
-    ForgetSeen { own, accepted, since: Clock { age_s, wall_s } }
-}
-
 /// What may go, and all that must stay.
 pub(super) struct Plan {
     mark: Mark,
@@ -118,9 +117,13 @@ pub(super) struct Plan {
     pub(super) dead: Vec<DeadChunk>,
     /// Forgotten snapshots that were read whole, and where each is.
     gone: Vec<(SnapshotId, ChunkId)>,
+    /// Forgotten snapshots that nobody can read any more, because nobody has their own chunks.
+    over: Vec<SnapshotId>,
     /// Files that were put and of which nothing is needed any more.
     roots_gone: Vec<(ChunkId, String)>,
     waiting: Vec<(SnapshotForgotten, i64)>,
+    /// Heads of other devices.
+    pub(super) others: usize,
     clock: Clock,
     unread: Vec<String>,
 }
@@ -153,19 +156,26 @@ fn files(inner: &Inner) -> Vec<File> {
     })
 }
 
-/// Files whose roots nobody has any more: none comes, and all who acknowledged one say so, because
-/// another device forgot the file's snapshot and let it go, or because it was never stored whole.
-/// They keep nothing from going.
+/// Files whose roots nobody has any more: they keep nothing from going. None comes, and
+/// - of one that is listed, all who acknowledged it say so: another device forgot its snapshot and
+///   let it go;
+/// - of one that is being put, or waits for its snapshot, everybody who is known says so: nobody
+///   could be given it, and the next try stores all of it from the file.
 async fn lost_files(inner: &Arc<Inner>) -> Result<BTreeSet<ChunkId>, Failure> {
-    let mut lost = BTreeSet::new();
-    for root in files(inner).into_iter().map(|file| file.root) {
-        if inner.chunk(&root, Kind::Listing, LOST_PATIENCE).await.is_ok() {
-            continue;
+    let (mut lost, mut missed) = (BTreeSet::new(), BTreeMap::new());
+    for File { root, stored, .. } in files(inner) {
+        if missed.contains_key(&root.id)
+            || inner.chunk(&root, Kind::Listing, LOST_PATIENCE).await.is_err()
+        {
+            *missed.entry(root.id).or_insert(true) &= stored.is_some();
         }
-        let holders = inner.with_catalog(|catalog| catalog.holders_of(&root.id));
+    }
+    let promised = missed.iter().filter(|(_, is_stored)| !**is_stored).map(|(id, _)| *id);
+    lost.append(&mut nowhere(inner, promised.collect()).await?);
+    for id in missed.into_iter().filter(|(_, is_stored)| *is_stored).map(|(id, _)| id) {
         let mut has_it = false;
-        for node in holders {
-            has_it |= match query(inner, node, vec![root.id]).await {
+        for node in inner.with_catalog(|catalog| catalog.holders_of(&id)) {
+            has_it |= match query(inner, node, vec![id]).await {
                 Ok(page) => page.chunks.iter().any(|(state, _)| *state != ChunkState::NotHeld),
                 Err(AccountError::NoAccount) => false,
                 Err(AccountError::Stopped) => return Err(failures::stopped()),
@@ -173,7 +183,7 @@ async fn lost_files(inner: &Arc<Inner>) -> Result<BTreeSet<ChunkId>, Failure> {
             };
         }
         if !has_it {
-            lost.insert(root.id);
+            lost.insert(id);
         }
     }
     Ok(lost)
@@ -214,7 +224,7 @@ impl Plan {
         teller: &Teller,
         patience: Duration,
     ) -> Result<Self, Failure> {
-        let Sought { needed, waiting, gone, manifest, clock, lost, .. } = sought;
+        let Sought { needed, waiting, gone, manifest, clock, lost, others } = sought;
         let roots_gone = roots_of(inner, &gone, teller, patience)?;
         let files = files(inner);
         let mut mark = Mark::new();
@@ -228,19 +238,16 @@ impl Plan {
         };
         let kept = files.iter().filter(|file| !is_gone(file));
         kept.for_each(|file| mark.add_file(&file.name, &file.root));
-        read_on(inner, &mut mark, teller, patience).map_err(|error| {
-            let waits = |fault: &MarkFault| {
-                waiting.iter().any(|(forgotten, _)| Some(forgotten.id) == fault.snapshot)
-            };
-            unread(&error, waits)
-        })?;
+        read_on(inner, &mut mark, teller, patience).map_err(|error| unread(&error, &waiting))?;
         let mut plan = Self {
             mark,
             known: needed.into_iter().map(|(id, _)| id).collect(),
             dead: Vec::new(),
             gone: Vec::new(),
+            over: Vec::new(),
             roots_gone: Vec::new(),
             waiting,
+            others,
             clock,
             unread: Vec::new(),
         };
@@ -262,6 +269,7 @@ impl Plan {
         let mut dead = Dead::new(live);
         inner.with_catalog(|catalog| catalog.doomed().for_each(|(id, ck)| dead.add(*id, ck)));
         dead.end(true);
+        let mut unread = BTreeMap::new();
         for (id, at, _) in gone {
             let mut mark = Mark::over(dead);
             mark.add_snapshot(id, &at);
@@ -271,10 +279,21 @@ impl Plan {
             match read {
                 Ok(()) => self.gone.push((id, at.id)),
                 Err(ReadError::Closed) => return Err(failures::stopped()),
-                Err(ReadError::Fault(fault)) => self.unread.push(fault.to_string()),
+                Err(ReadError::Fault(fault)) => drop(unread.insert(at.id, (id, fault))),
             }
         }
         self.dead = dead.into_order();
+        // Without its own chunk nothing that it named is ever found again, and it is not read for
+        // once more at each prune. A holder that keeps it and denies that keeps what it has of it.
+        let asked = unread.iter().filter(|(_, (_, fault))| fault.part == MarkPart::Record);
+        let asked = asked.map(|(at, _)| *at).collect();
+        let nowhere = Handle::current().block_on(nowhere(inner, asked))?;
+        for (at, (id, fault)) in unread {
+            match nowhere.contains(&at) {
+                true => self.over.push(id),
+                false => self.unread.push(fault.to_string()),
+            }
+        }
         Ok(())
     }
 
@@ -310,7 +329,7 @@ impl Plan {
         let (node, teller) = (Arc::clone(inner), teller.clone());
         let work = tokio::task::spawn_blocking(move || {
             let read = read_on(&node, &mut mark, &teller, patience);
-            read.map(|()| mark).map_err(|error| unread(&error, |_| false))
+            read.map(|()| mark).map_err(|error| unread(&error, &[]))
         });
         self.mark = work.await.map_err(|error| failures::died("the reading thread", &error))??;
         self.known.extend(new.into_iter().map(|(id, _)| id));
@@ -319,60 +338,57 @@ impl Plan {
 
     /// What is over once all that may go has gone.
     pub(super) fn prunable(&self) -> Vec<PruneNote> {
-        let snapshots = self.gone.iter().map(|(id, _)| PruneNote::SnapshotPruned(*id));
+        let gone = self.gone.iter().map(|(id, _)| id).chain(&self.over);
+        let snapshots = gone.map(|id| PruneNote::SnapshotPruned(*id));
         snapshots.chain(self.roots_gone.iter().map(dropped)).collect()
     }
 
-    /// The same of what a prune that was broken off has let go whole: a snapshot's own chunk is the
-    /// last one.
+    /// Whether nothing comes of it: nothing goes, nothing is taken back, nothing is noted.
+    pub(super) fn is_idle(&self, inner: &Inner) -> bool {
+        let is_over = self.gone.is_empty() && self.over.is_empty() && self.roots_gone.is_empty();
+        is_over && self.dead.is_empty() && self.needed_again(inner).is_empty()
+    }
+
+    /// What is over of what a prune that was broken off has let go whole: a snapshot's own chunk is
+    /// the last one, and everybody who has it or may was asked for it and answered.
     pub(super) fn noted_whole(&self, inner: &Inner) -> Vec<PruneNote> {
         inner.with_catalog(|catalog| {
-            let gone = self.gone.iter().filter(|(_, at)| catalog.is_doomed(at));
+            let has_gone =
+                |id: &ChunkId| catalog.is_doomed(id) && catalog.waiting_for(id).is_empty();
+            let gone = self.gone.iter().filter(|(_, at)| has_gone(at));
             let snapshots = gone.map(|(id, _)| PruneNote::SnapshotPruned(*id));
-            let roots = self.roots_gone.iter().filter(|(id, _)| catalog.is_doomed(id));
+            let roots = self.roots_gone.iter().filter(|(id, _)| has_gone(id));
             snapshots.chain(roots.map(dropped)).collect()
         })
     }
 
-    /// What the user is told of it at the end. Notes that of what waits, as far as it is still as
-    /// it was seen: the next prune can be told to accept it, and this one cannot.
-    pub(super) async fn told(
-        &self,
-        inner: &Arc<Inner>,
-        dry_run: bool,
-    ) -> Result<PruneDone, Failure> {
-        let untold = self.waiting.iter().take(LISTED_MAX).filter(|(forgotten, _)| !forgotten.told);
-        for (forgotten, _) in untold {
-            let told = SnapshotForgotten { told: true, ..*forgotten };
-            let noted = inner.with_catalog(|catalog| {
-                let noted = catalog.noted_snapshot(&told.id).and_then(|noted| noted.forgotten);
-                noted == Some(*forgotten)
-            });
-            if noted {
-                inner.record(Entry::Prune(PruneNote::SnapshotForgotten(told)))?;
-            }
-        }
-        inner.commit_catalog().await?;
-        Ok(self.report(dry_run))
-    }
-
-    fn report(&self, dry_run: bool) -> PruneDone {
+    /// What the user is told of it at the end.
+    pub(super) fn told(&self, dry_run: bool) -> PruneDone {
         let waiting =
             self.waiting.iter().take(LISTED_MAX).map(|(forgotten, created_ns)| WaitingForget {
                 snapshot: forgotten.id.to_string(),
                 created_at: created_ns.div_euclid(1_000_000_000),
                 by: forgotten.by,
                 seen_at: forgotten.wall_s,
-                wait_s: seen_of(*forgotten).wait_s(self.clock),
+                wait_s: forgotten.seen().wait_s(self.clock),
             });
         let unread = self.unread.iter().take(UNREAD_TOLD_MAX);
+        let over = (!self.over.is_empty()).then(|| {
+            format!(
+                "{} forgotten snapshots cannot be read: nobody has them any more",
+                self.over.len()
+            )
+        });
         PruneDone {
             dry_run,
             snapshots: self.gone.len() as u64,
             waiting_forgets: waiting.collect(),
             waiting_total: self.waiting.len() as u64,
             unread: self.unread.len() as u64,
-            notes: unread.map(|why| format!("a forgotten snapshot is kept: {why}")).collect(),
+            notes: unread
+                .map(|why| format!("a forgotten snapshot is kept: {why}"))
+                .chain(over)
+                .collect(),
             ..PruneDone::default()
         }
     }
@@ -435,7 +451,7 @@ fn read_on<T: crate::repo::mark::Reached>(
     Ok(())
 }
 
-fn unread(error: &ReadError<MarkFault>, waits: impl Fn(&MarkFault) -> bool) -> Failure {
+fn unread(error: &ReadError<MarkFault>, waiting: &[(SnapshotForgotten, i64)]) -> Failure {
     match error {
         ReadError::Closed => failures::stopped(),
         ReadError::Fault(fault) => {
@@ -443,7 +459,15 @@ fn unread(error: &ReadError<MarkFault>, waits: impl Fn(&MarkFault) -> bool) -> F
                 MarkCause::Lost(why) => why.is_damage(),
                 _ => true,
             };
-            tell::lost(fault.to_string(), is_damage, waits(fault))
+            let waits = |(forgotten, _): &(SnapshotForgotten, i64)| {
+                fault.snapshot.is_some_and(|id| id == forgotten.id)
+            };
+            let unread = match fault.snapshot {
+                None => Unread::Put,
+                Some(_) if waiting.iter().any(waits) => Unread::Waits(waiting),
+                Some(_) => Unread::Snapshot,
+            };
+            tell::lost(fault.to_string(), is_damage, &unread)
         }
     }
 }
@@ -453,7 +477,7 @@ mod tests {
     use super::*;
     use crate::core::types::{DeviceId, Locality};
     use crate::crypto::keys::{Master, OwnerKeys};
-    use crate::repo::catalog::SnapshotSeen;
+    use crate::repo::catalog::{Entry, SnapshotSeen};
 
     fn at(number: u8) -> ChunkRef {
         let (ck, id) = (ChunkKey::from_bytes([number; 32]), ChunkId::from_bytes([number; 32]));
@@ -475,9 +499,8 @@ mod tests {
             let seen = SnapshotSeen { id, reference, index, device, created_ns: 1, put: false };
             catalog.record(Entry::Prune(PruneNote::SnapshotSeen(seen))).unwrap();
         }
-        let (own, told, accepted) = (false, true, false);
-        let forgotten =
-            SnapshotForgotten { id: id(3), by: 0, own, told, accepted, age_s: 0, wall_s: 0 };
+        let (own, accepted) = (false, false);
+        let forgotten = SnapshotForgotten { id: id(3), by: 0, own, accepted, age_s: 0, wall_s: 0 };
         catalog.record(Entry::Prune(PruneNote::SnapshotForgotten(forgotten))).unwrap();
         // The first is listed as another chunk by now; the second by nobody.
         let look = |accepted: &BTreeSet<SnapshotId>| {

@@ -1,6 +1,7 @@
 //! How far a prune is, and why it does not go on, as the user is told.
 
-use crate::node::report::{Failure, FailureKind, Progress, PruneDone};
+use crate::node::report::{ACCEPTED_DIGITS_MIN, Failure, FailureKind, Progress, PruneDone, date};
+use crate::repo::catalog::SnapshotForgotten;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -10,6 +11,9 @@ use super::holders::TakenBack;
 
 /// Between two lines while the grace lasts.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Forgotten snapshots that a failure names.
+const ACCEPTABLE_MAX: usize = 16;
 
 /// The way of progress to whoever asked.
 #[derive(Clone)]
@@ -101,26 +105,72 @@ pub(super) fn several(others: usize) -> Failure {
     )
 }
 
-/// Its chunks are no snapshot's yet.
-pub(super) fn puts_wait() -> Failure {
+/// Which id names nothing for certain.
+pub(super) fn not_an_id(text: &str, why: &str) -> Failure {
     Failure::new(
-        FailureKind::Failed,
+        FailureKind::Usage,
         NOTHING,
-        "a put is not done: it is in the outbox, or has no snapshot yet",
-        "wait until `quloud status` shows none, then run the same command again",
+        format!("{text:?} {why}"),
+        "`quloud prune --dry-run` lists what other devices forgot, each with its id",
     )
 }
 
-pub(super) fn lost(why: String, is_damage: bool, waits: bool) -> Failure {
+/// What cannot be read.
+pub(super) enum Unread<'a> {
+    /// A snapshot that another device forgot. All that wait are told: who accepts one may mean the
+    /// others, too.
+    Waits(&'a [(SnapshotForgotten, i64)]),
+    /// A file that was put, and that no snapshot names yet.
+    Put,
+    /// Another snapshot.
+    Snapshot,
+}
+
+pub(super) fn lost(why: String, is_damage: bool, unread: &Unread<'_>) -> Failure {
     let kind = if is_damage { FailureKind::Damage } else { FailureKind::NotEnoughHolders };
-    let hint = match (waits, is_damage) {
-        (true, _) => {
-            "another device forgot it: if that was you, run the same command with --accept-forgets"
+    let hint = match (unread, is_damage) {
+        (Unread::Waits(all), _) => accept(all),
+        (Unread::Put, _) => {
+            "start more of the mesh's nodes, or put that file again, then run the same command \
+             again"
+                .to_owned()
         }
-        (false, true) => "back up again, then forget that snapshot and run the same command again",
-        (false, false) => "start more of the mesh's nodes, then run the same command again",
+        (Unread::Snapshot, true) => {
+            "back up again, then forget that snapshot and run the same command again".to_owned()
+        }
+        (Unread::Snapshot, false) => {
+            "start more of the mesh's nodes, then run the same command again".to_owned()
+        }
     };
     Failure::new(kind, NOTHING, why, hint)
+}
+
+/// How to go on where what another device forgot is in the way.
+fn accept(all: &[(SnapshotForgotten, i64)]) -> String {
+    let listed = all.iter().take(ACCEPTABLE_MAX);
+    let of = |(forgotten, created_ns): &(SnapshotForgotten, i64)| {
+        let made = date(created_ns.div_euclid(1_000_000_000));
+        format!("{} of {made} (by device {})", begin(forgotten), forgotten.by)
+    };
+    let told: Vec<String> = listed.clone().map(of).collect();
+    let ids: Vec<String> = listed.map(|(forgotten, _)| begin(forgotten)).collect();
+    let more = match all.len().saturating_sub(told.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "other devices forgot {}{more}, and that does not count yet: if it was you, run the same \
+         command with --accept-forgets {}; if not, start more of the mesh's nodes first",
+        told.join(", "),
+        ids.join(","),
+    )
+}
+
+/// How the id of a snapshot begins: what is enough to accept that it was forgotten.
+fn begin(forgotten: &SnapshotForgotten) -> String {
+    let mut id = forgotten.id.to_string();
+    id.truncate(ACCEPTED_DIGITS_MIN);
+    id
 }
 
 /// Why the last look came to nothing: chunks were let go by then.

@@ -50,6 +50,10 @@ impl std::fmt::Debug for DeleteKeyText {
     }
 }
 
+/// So many digits of an id have to be given where a forget is accepted: who has the owner's keys
+/// can make snapshots until one begins like another, and shall not have two taken for one.
+pub const ACCEPTED_DIGITS_MIN: usize = 16;
+
 /// What `quloud prune` asks.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PruneRequest {
@@ -58,9 +62,10 @@ pub struct PruneRequest {
     pub dry_run: bool,
     /// How long other devices are given, in seconds; no time where there are none.
     pub grace_s: u32,
-    /// What other devices forgot counts, as far as a prune told of it before.
+    /// Snapshots that another device forgot, and whose forget counts because the user says so: the
+    /// ids as prunes list them, or their first [`ACCEPTED_DIGITS_MIN`] hexadecimal digits or more.
     #[serde(default)]
-    pub accept_forgets: bool,
+    pub accept_forgets: Vec<String>,
     /// The delete key, for this run alone, where the device does without it.
     #[serde(default)]
     pub delete_key: Option<DeleteKeyText>,

@@ -4,7 +4,7 @@
 
 use super::heads::settle;
 use super::{Breadth, State, keys, known_heads, payload_of, refresh};
-use crate::core::types::{ChunkId, SnapshotId};
+use crate::core::types::{ChunkId, NodeId, SnapshotId};
 use crate::node::inner::Inner;
 use crate::node::recover::nobody;
 use crate::node::report::{Failure, FailureKind};
@@ -73,6 +73,20 @@ impl super::Repository {
         };
         everything.manifest.append(&mut superseded(inner).await?);
         Ok(everything)
+    }
+}
+
+impl super::Repository {
+    /// Who keeps the heads of the owner's devices, as far as these were seen. Who keeps a head
+    /// keeps chunks of the device that wrote it, as a rule.
+    pub(in crate::node) fn head_holders(&self, inner: &Inner) -> BTreeSet<NodeId> {
+        let mut holders = BTreeSet::new();
+        for (index, head) in known_heads(inner) {
+            let payload = payload_of(&keys(inner, index), &head.seen.record);
+            holders.extend(payload.into_iter().flat_map(|payload| payload.holders));
+            holders.extend(head.kept.into_iter().flat_map(|kept| kept.holders));
+        }
+        holders
     }
 }
 

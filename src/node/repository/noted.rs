@@ -47,8 +47,8 @@ fn age(state: &mut State, inner: &Inner) -> Result<Clock, Failure> {
 fn news(state: &State, catalog: &Catalog, clock: Clock) -> Vec<PruneNote> {
     let Clock { age_s, wall_s } = clock;
     let forgotten = |id: SnapshotId, by: u16| {
-        let (own, told, accepted) = (false, false, false);
-        let noted = SnapshotForgotten { id, by, own, told, accepted, age_s, wall_s };
+        let (own, accepted) = (false, false);
+        let noted = SnapshotForgotten { id, by, own, accepted, age_s, wall_s };
         PruneNote::SnapshotForgotten(noted)
     };
     let mut notes = Vec::new();
@@ -129,9 +129,13 @@ impl super::Repository {
     ) -> Result<(), Failure> {
         let Clock { age_s, wall_s } = self.clock(inner).await?;
         let by = inner.with_catalog(|catalog| catalog.device()).map_or(0, |device| device.index);
-        let note = |id: &SnapshotId| {
-            let (id, own, told, accepted) = (*id, true, true, false);
-            SnapshotForgotten { id, by, own, told, accepted, age_s, wall_s }
+        let note = |id: &SnapshotId| SnapshotForgotten {
+            id: *id,
+            by,
+            own: true,
+            accepted: false,
+            age_s,
+            wall_s,
         };
         let notes = ids.iter().map(|id| PruneNote::SnapshotForgotten(note(id)));
         let recorded = inner.with_catalog(|catalog| {

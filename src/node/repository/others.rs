@@ -10,6 +10,7 @@ use crate::node::report::Failure;
 use crate::repo::catalog::{Entry, PruneNote, ToLookAfter};
 use crate::repo::manifest::Body;
 use crate::repo::manifest::chain::ChainView;
+use crate::repo::prunes::{Clock, Fate, fate};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -155,11 +156,15 @@ fn is_out(state: &State, inner: &Inner, own: Option<u16>) -> bool {
 
 fn over(state: &State, inner: &Inner, published: &[ToLookAfter]) -> Vec<SnapshotId> {
     let live: BTreeSet<SnapshotId> = state.merged.live().map(|live| live.added.id).collect();
-    // What another device forgets is needed until it is believed.
+    // What another device forgets is needed until it is believed. The folder's age is noted every
+    // minute: by that the end is told a minute late at most.
     let is_needed = |id: &SnapshotId| {
         inner.with_catalog(|catalog| {
-            let noted = catalog.noted_snapshot(id).and_then(|noted| noted.forgotten);
-            noted.is_some_and(|forgotten| !forgotten.own)
+            let (age_s, wall_s) = catalog.aged().unwrap_or_default();
+            let forgotten = catalog.noted_snapshot(id).and_then(|noted| noted.forgotten);
+            forgotten.is_some_and(|forgotten| {
+                fate(false, Some(forgotten.seen()), Clock { age_s, wall_s }) != Fate::Gone
+            })
         })
     };
     let gone = published.iter().map(|it| it.id).filter(|id| !live.contains(id));

@@ -1,17 +1,20 @@
 //! Prunes at whole nodes: what goes, what stays, and that no end in between loses anything.
 
-use super::backup::{backup, folder, mesh, request};
+use super::backup::{backup, folder, mesh, refuse, request};
 use super::look::rows;
 use super::recover::{contents, machine, recover, restore, restored, wanted};
 use super::*;
 use crate::core::message::ChunkState;
-use crate::core::types::{ChunkId, NodeId};
+use crate::core::types::{ChunkId, DeviceId, Locality, NodeId, SnapshotId};
+use crate::crypto::keys::ChunkKey;
 use crate::node::account::{AccountError, list_mine};
 use crate::node::inner::Inner;
 use crate::node::prune::Step;
 use crate::node::report::{
     DeleteKeyText, FailureKind, ForgetRequest, PruneDone, PruneRequest, RestoreRequest,
 };
+use crate::repo::catalog::{PruneNote, SnapshotForgotten, SnapshotSeen};
+use crate::repo::reference::ChunkRef;
 use std::fs;
 use std::path::Path;
 
@@ -97,6 +100,21 @@ pub(super) async fn two_versions(
     let second = backup(owner, path, 1).await;
     forget(owner, &first.snapshot).await;
     (second.snapshot, contents(path))
+}
+
+/// Notes a snapshot that nobody has, and that was forgotten: its id.
+pub(super) fn forgotten_elsewhere(node: &TestNode, number: u8, own: bool) -> String {
+    let id = SnapshotId::from_bytes([number; 32]);
+    let (ck, at) = (ChunkKey::from_bytes([number; 32]), ChunkId::from_bytes([number; 32]));
+    let reference = ChunkRef { ck, id: at, locality: Locality(1), bytes: 0 };
+    let (index, device) = (9, DeviceId::from_bytes([9; 16]));
+    let seen = SnapshotSeen { id, reference, index, device, created_ns: 1, put: false };
+    let (age_s, wall_s) = inner(node).with_catalog(|all| all.aged()).unwrap_or_default();
+    let forgotten = SnapshotForgotten { id, by: 9, own, accepted: false, age_s, wall_s };
+    for note in [PruneNote::SnapshotSeen(seen), PruneNote::SnapshotForgotten(forgotten)] {
+        inner(node).record(Entry::Prune(note)).unwrap();
+    }
+    id.to_string()
 }
 
 pub(super) fn end_at(node: &TestNode, step: Option<Step>) {
@@ -243,11 +261,11 @@ async fn another_device_that_publishes_before_the_last_look_gets_its_chunks_back
     backup(&owner, &path, 1).await;
     forget(&owner, &first.snapshot).await;
     end_at(&owner, Some(Step::Released));
-    let accept = PruneRequest { accept_forgets: true, ..pruning() };
     // Told at first, then accepted.
     let told = prune_with(&owner, PruneRequest { dry_run: true, ..pruning() }).await.unwrap();
     assert_eq!((told.waiting_total, told.chunks), (1, 1), "one snapshot's own chunk: {told:?}");
-    prune_with(&owner, accept).await.unwrap_err();
+    let accept_forgets = vec![own.snapshot];
+    prune_with(&owner, PruneRequest { accept_forgets, ..pruning() }).await.unwrap_err();
     let (_, released) = kept(&owner, &holders[0]).await;
     assert!(!released.is_empty());
 
@@ -332,6 +350,92 @@ async fn a_holder_that_is_away_is_asked_by_the_next_prune() {
     let again = prune(&owner).await;
     assert_eq!((again.chunks, again.away.len()), (done.chunks, 0), "{again:?}");
     assert_eq!(kept(&owner, &holders[1]).await.1.len() as u64, done.chunks);
+}
+
+/// A device that was recovered, and has no acks of what another one stored. Also returns that one,
+/// and the holders, which keep a snapshot that the first one has forgotten.
+async fn recovered(replicas: u8) -> (TestNode, TestNode, Vec<TestNode>) {
+    let (owner, holders) = mesh(replicas).await;
+    let path = folder(&owner);
+    let first = backup(&owner, &path, replicas).await;
+    let new = machine(1, &holders[0]).await;
+    recover(&new, None).await.unwrap();
+    forget(&new, &first.snapshot).await;
+    (new, owner, holders)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_recovered_device_notes_and_does_not_release_is_released_by_the_next_prune() {
+    let (new, owner, holders) = recovered(1).await;
+    end_at(&new, Some(Step::Noted));
+    let one = || PruneRequest { replicas: Some(1), ..pruning() };
+    prune_with(&new, one()).await.unwrap_err();
+    let doomed = inner(&new).with_catalog(|all| all.doomed().count());
+    assert!(doomed > 3 && kept(&owner, &holders[0]).await.1.is_empty());
+    end_at(&new, None);
+    let done = prune_with(&new, one()).await.unwrap();
+    assert_eq!((done.snapshots, done.taken_back), (1, 0), "{done:?}");
+    assert!(done.chunks as usize >= doomed, "{done:?}");
+    assert_eq!(kept(&owner, &holders[0]).await.1.len() as u64, done.chunks);
+    assert_eq!(inner(&new).with_catalog(|all| all.doomed().count()), 0, "all were asked");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_was_away_is_asked_by_a_recovered_device_that_has_no_ack_of_it() {
+    let (new, _owner, mut holders) = recovered(2).await;
+    holders[1].stop().await;
+    let gone = id_of(&holders[1]);
+    let is_there = || inner(&new).shared.watch_peers().borrow().contains(&gone);
+    let deadline = Instant::now() + PATIENCE;
+    while is_there() {
+        assert!(Instant::now() < deadline, "it is connected still");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let one = PruneRequest { replicas: Some(1), ..pruning() };
+    let done = prune_with(&new, one).await.unwrap();
+    assert_eq!((done.snapshots, done.away.len()), (1, 1), "{done:?}");
+    assert!(done.chunks > 3, "{done:?}");
+    holders[1].start(Some(&new)).await;
+    let deadline = Instant::now() + PATIENCE;
+    while !is_there() {
+        assert!(Instant::now() < deadline, "it is not connected");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(kept(&new, &holders[1]).await.1.is_empty());
+    let one = PruneRequest { replicas: Some(1), ..pruning() };
+    let again = prune_with(&new, one).await.unwrap();
+    assert_eq!((again.chunks, again.away.len()), (done.chunks, 0), "{again:?}");
+    assert_eq!(kept(&new, &holders[1]).await.1.len() as u64, done.chunks);
+    assert_eq!(inner(&new).with_catalog(|all| all.doomed().count()), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prune_that_fails_before_it_lets_go_is_called_off() {
+    let (owner, holders) = mesh(1).await;
+    let path = folder(&owner);
+    two_versions(&owner, &path).await;
+    let other = machine(1, &holders[0]).await;
+    recover(&other, None).await.unwrap();
+    let open = async || inner(&owner).repository.own_open_prunes(inner(&owner)).await.len();
+    // Something cannot be noted: nothing was released by then.
+    refuse(&owner, |entry| matches!(entry, Entry::Prune(PruneNote::Doomed { .. })));
+    prune_with(&owner, pruning()).await.unwrap_err();
+    refuse(&owner, |_| false);
+    assert!(inner(&owner).with_catalog(|all| all.open_prune().is_none()));
+    assert_eq!(open().await, 0, "the others are told");
+    // Something turns up in the grace that cannot be read.
+    let events = owner.handle().prune(PruneRequest { grace_s: 5, ..pruning() });
+    let deadline = Instant::now() + PATIENCE;
+    while inner(&owner).with_catalog(|all| all.open_prune().is_none()) {
+        assert!(Instant::now() < deadline, "it is not announced");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    forgotten_elsewhere(&owner, 7, false);
+    let failure = end(events).await.unwrap_err();
+    assert!(failure.hint.contains("--accept-forgets"), "{failure:?}");
+    assert!(inner(&owner).with_catalog(|all| all.open_prune().is_none()));
+    assert_eq!(open().await, 0, "and again");
+    assert!(kept(&owner, &holders[0]).await.1.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

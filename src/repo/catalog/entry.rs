@@ -14,7 +14,7 @@ pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
 pub(super) use proven::PROVEN_CHUNKS_MAX;
 pub use proven::Proven;
-pub use prune::{OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter};
+pub use prune::{AWAITED_MAX, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter};
 pub use verified::Verified;
 
 use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};

@@ -47,9 +47,14 @@ impl Catalog {
         self.state.is_doomed(chunk)
     }
 
-    /// Who acknowledged a chunk that is being let go, and was not heard to have done it.
-    pub fn waiting_for(&self, chunk: &ChunkId) -> Vec<NodeId> {
+    /// Who has a chunk that is being let go, or may, and was not heard to have done it.
+    pub fn waiting_for(&self, chunk: &ChunkId) -> BTreeSet<NodeId> {
         self.state.waiting_for(chunk)
+    }
+
+    /// The nodes that such chunks wait for, or did, though no ack of theirs is known.
+    pub fn awaited(&self) -> impl Iterator<Item = &NodeId> {
+        self.state.awaited()
     }
 
     /// The snapshots of this device that are to be looked after, by id.

@@ -9,6 +9,7 @@ use super::Fields;
 use crate::core::types::{ChunkId, DeviceId, NodeId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
 use crate::repo::manifest::PruneId;
+use crate::repo::prunes::{Clock, ForgetSeen};
 use crate::repo::reference::{ChunkRef, SHORT_REF_BYTES};
 
 const SNAPSHOT_SEEN: u8 = 48;
@@ -30,8 +31,11 @@ const LOOKED_AFTER: u8 = 63;
 
 const PUT: u8 = 1;
 const OWN: u8 = 1;
-const TOLD: u8 = 2;
-const ACCEPTED: u8 = 4;
+const ACCEPTED: u8 = 2;
+
+/// Nodes that one doomed chunk waits for beside those that acknowledged it: as many as a quorum can
+/// have. Copies at others are not asked for.
+pub const AWAITED_MAX: usize = 32;
 
 /// A snapshot of any device, when it was first seen.
 #[derive(Debug)]
@@ -59,9 +63,7 @@ pub struct SnapshotForgotten {
     pub by: u16,
     /// It was this folder's own user who did.
     pub own: bool,
-    /// The user was told of it by a prune.
-    pub told: bool,
-    /// The user said then that it is right: it counts as the user's own.
+    /// Not so, and the user said that it is right: it counts as the user's own.
     pub accepted: bool,
     /// The folder's age then, in seconds: see [`PruneNote::Aged`].
     pub age_s: u64,
@@ -124,6 +126,9 @@ pub enum PruneNote {
         chunk: ChunkId,
         /// Its key, by which holders are asked to let it go.
         ck: ChunkKey,
+        /// Who is to be asked beside those whose acks are known, [`AWAITED_MAX`] at most: those
+        /// that say that they have it, and those that may and were away.
+        awaited: Vec<NodeId>,
     },
     /// A holder is about to be asked to let chunks go. What it let go is taken back only when it
     /// says so itself.
@@ -169,9 +174,12 @@ impl PruneNote {
                 out.extend_from_slice(&at.to_le_bytes());
             }
             Self::Ended(prune) => put(out, ENDED, prune),
-            Self::Doomed { chunk, ck } => {
+            Self::Doomed { chunk, ck, awaited } => {
                 put(out, DOOMED, chunk.as_bytes());
                 out.extend_from_slice(ck.expose());
+                let awaited = awaited.get(..AWAITED_MAX).unwrap_or(awaited);
+                out.push(u8::try_from(awaited.len()).unwrap_or(u8::MAX));
+                awaited.iter().for_each(|node| out.extend_from_slice(node.as_bytes()));
             }
             Self::LetGo { chunk, node } => {
                 put(out, LET_GO, chunk.as_bytes());
@@ -213,6 +221,7 @@ impl PruneNote {
             DOOMED => Self::Doomed {
                 chunk: ChunkId::from_bytes(from.array()?),
                 ck: ChunkKey::from_bytes(from.array()?),
+                awaited: awaited(from)?,
             },
             LET_GO => Self::LetGo {
                 chunk: ChunkId::from_bytes(from.array()?),
@@ -271,12 +280,18 @@ impl SnapshotSeen {
 }
 
 impl SnapshotForgotten {
+    /// What it counts for.
+    pub fn seen(&self) -> ForgetSeen {
+        let Self { own, accepted, age_s, wall_s, .. } = *self;
+        ForgetSeen { own, accepted, since: Clock { age_s, wall_s } }
+    }
+
     pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
-        let Self { id, by, own, told, accepted, age_s, wall_s } = self;
+        let Self { id, by, own, accepted, age_s, wall_s } = self;
         put(out, SNAPSHOT_FORGOTTEN, id.as_bytes());
         out.extend_from_slice(&by.to_le_bytes());
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
-        out.push(flag(*own, OWN) | flag(*told, TOLD) | flag(*accepted, ACCEPTED));
+        out.push(flag(*own, OWN) | flag(*accepted, ACCEPTED));
         out.extend_from_slice(&age_s.to_le_bytes());
         out.extend_from_slice(&wall_s.to_le_bytes());
     }
@@ -285,12 +300,12 @@ impl SnapshotForgotten {
         let id = SnapshotId::from_bytes(from.array()?);
         let by = u16::from_le_bytes(from.array()?);
         let flags = from.byte()?;
-        if flags & !(OWN | TOLD | ACCEPTED) != 0 {
+        if flags & !(OWN | ACCEPTED) != 0 {
             return None;
         }
-        let [own, told, accepted] = [OWN, TOLD, ACCEPTED].map(|flag| flags & flag != 0);
+        let [own, accepted] = [OWN, ACCEPTED].map(|flag| flags & flag != 0);
         let (age_s, wall_s) = (from.number()?, from.number()?);
-        Some(Self { id, by, own, told, accepted, age_s, wall_s })
+        Some(Self { id, by, own, accepted, age_s, wall_s })
     }
 }
 
@@ -312,6 +327,12 @@ impl ToLookAfter {
         let reference = ChunkRef::take_short(&mut reference.as_slice())?;
         Some(Self { id, reference, replicas: from.byte()? })
     }
+}
+
+fn awaited(from: &mut Fields<'_>) -> Option<Vec<NodeId>> {
+    let count = usize::from(from.byte()?);
+    let nodes = (0..count).map(|_| Some(NodeId::from_bytes(from.array()?)));
+    (count <= AWAITED_MAX).then(|| nodes.collect())?
 }
 
 fn put(out: &mut Vec<u8>, tag: u8, first: &[u8]) {
@@ -339,8 +360,7 @@ pub(super) mod tests {
 
     pub(in super::super::super) fn forgotten(number: u8) -> SnapshotForgotten {
         let id = SnapshotId::from_bytes([number; 32]);
-        let (own, told, accepted) = (false, true, false);
-        SnapshotForgotten { id, by: 3, own, told, accepted, age_s: 5, wall_s: 6 }
+        SnapshotForgotten { id, by: 3, own: false, accepted: false, age_s: 5, wall_s: 6 }
     }
 
     pub(in super::super::super) fn to_look_after(number: u8) -> ToLookAfter {
@@ -354,11 +374,7 @@ pub(super) mod tests {
             PruneNote::SnapshotSeen(seen(1)),
             PruneNote::SnapshotSeen(seen(2)),
             PruneNote::SnapshotForgotten(forgotten(1)),
-            PruneNote::SnapshotForgotten(SnapshotForgotten {
-                own: true,
-                told: false,
-                ..forgotten(2)
-            }),
+            PruneNote::SnapshotForgotten(SnapshotForgotten { own: true, ..forgotten(2) }),
             PruneNote::SnapshotForgotten(SnapshotForgotten { accepted: true, ..forgotten(3) }),
             PruneNote::SnapshotKept(snapshot),
             PruneNote::SnapshotPruned(snapshot),
@@ -366,7 +382,12 @@ pub(super) mod tests {
             PruneNote::Aged { age_s: 1, wall_s: 2 },
             PruneNote::Begun(OpenPrune { prune: [7; 16], grace_s: 600, at: 9 }),
             PruneNote::Ended([7; 16]),
-            PruneNote::Doomed { chunk, ck: ChunkKey::from_bytes([9; 32]) },
+            PruneNote::Doomed { chunk, ck: ChunkKey::from_bytes([9; 32]), awaited: Vec::new() },
+            PruneNote::Doomed {
+                chunk,
+                ck: ChunkKey::from_bytes([9; 32]),
+                awaited: (1..=3).map(|node| NodeId::from_bytes([node; 32])).collect(),
+            },
             PruneNote::LetGo { chunk, node: NodeId::from_bytes([4; 32]) },
             PruneNote::Spared(chunk),
             PruneNote::ChainChecked { index: 3, length: 17 },

@@ -5,7 +5,8 @@ use super::{State, StoreIndex, counting};
 use crate::core::types::{ChunkId, NodeId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
 use crate::repo::catalog::entry::{
-    ChunkAcked, Entry, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter,
+    AWAITED_MAX, ChunkAcked, Entry, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen,
+    ToLookAfter,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,8 @@ pub(super) struct Prunes {
     aged: Option<(u64, u64)>,
     open: Option<OpenPrune>,
     doomed: BTreeMap<ChunkId, Doomed>,
+    /// Nodes that these wait for though no ack of theirs is known; see [`Doomed::also`].
+    awaited: Vec<NodeId>,
     /// Who was asked to let any of these go.
     asked: BTreeSet<NodeId>,
     /// By head, until which length a chain's prunes are accounted for.
@@ -43,6 +46,24 @@ struct Doomed {
     at: Vec<StoreIndex>,
     /// Those that acknowledged it, too, and were.
     gone: Vec<StoreIndex>,
+    /// Whoever else has it or may, and was not heard to have let it go: an index into
+    /// [`Prunes::awaited`].
+    also: Vec<u32>,
+}
+
+impl Prunes {
+    fn awaited(&mut self, node: NodeId) -> Option<u32> {
+        let at = self.awaited.iter().position(|known| *known == node);
+        let at = at.unwrap_or_else(|| {
+            self.awaited.push(node);
+            self.awaited.len() - 1
+        });
+        u32::try_from(at).ok()
+    }
+
+    fn node(&self, awaited: u32) -> Option<NodeId> {
+        self.awaited.get(usize::try_from(awaited).ok()?).copied()
+    }
 }
 
 impl State {
@@ -74,16 +95,17 @@ impl State {
                 let (stores, current) = (&self.stores, &self.current);
                 prunes.doomed.retain(|_, doomed| {
                     doomed.at.retain(|held| counting(stores, current, *held).is_some());
-                    !doomed.at.is_empty()
+                    !doomed.at.is_empty() || !doomed.also.is_empty()
                 });
                 if prunes.doomed.is_empty() {
                     prunes.asked.clear();
+                    prunes.awaited.clear();
                 }
             }
             PruneNote::Asked(node) => {
                 prunes.asked.insert(node);
             }
-            PruneNote::Doomed { chunk, ck } => self.on_doomed(chunk, ck),
+            PruneNote::Doomed { chunk, ck, awaited } => self.on_doomed(chunk, ck, awaited),
             PruneNote::LetGo { chunk, node } => {
                 let stores = &self.stores;
                 if let Some(doomed) = prunes.doomed.get_mut(&chunk) {
@@ -91,6 +113,9 @@ impl State {
                         super::store(stores, *held).is_none_or(|store| store.node == node)
                     };
                     doomed.gone.extend(doomed.at.extract_if(.., |held| is_it(held)));
+                    let awaited = &prunes.awaited;
+                    let named = |at: u32| awaited.get(usize::try_from(at).unwrap_or(usize::MAX));
+                    doomed.also.retain(|at| named(*at) != Some(&node));
                 }
             }
             PruneNote::Spared(chunk) => drop(prunes.doomed.remove(&chunk)),
@@ -104,17 +129,24 @@ impl State {
     }
 
     /// Nobody is known to have the chunk from now on, but as those who are asked to let it go.
-    fn on_doomed(&mut self, chunk: ChunkId, ck: ChunkKey) {
+    fn on_doomed(&mut self, chunk: ChunkId, ck: ChunkKey, awaited: Vec<NodeId>) {
         let inline = self.holders.remove(&chunk).into_iter().flatten();
         let held = inline.chain(self.more.remove(&chunk).into_iter().flatten());
         let held = held.map(|held| held.store).filter(|store| *store != super::NO_STORE);
         let all: Vec<StoreIndex> = held.collect();
         all.iter().for_each(|held| self.count(*held, -1));
-        let new = Doomed { ck, at: Vec::new(), gone: Vec::new() };
+        let awaited: Vec<u32> =
+            awaited.into_iter().filter_map(|node| self.prunes.awaited(node)).collect();
+        let new = Doomed { ck, at: Vec::new(), gone: Vec::new(), also: Vec::new() };
         let doomed = self.prunes.doomed.entry(chunk).or_insert(new);
         for held in all {
             if !doomed.at.contains(&held) {
                 doomed.at.push(held);
+            }
+        }
+        for node in awaited {
+            if !doomed.also.contains(&node) && doomed.also.len() < AWAITED_MAX {
+                doomed.also.push(node);
             }
         }
     }
@@ -126,7 +158,8 @@ impl State {
 
     /// How many entries say all of it.
     pub(super) fn prune_entries(&self) -> u64 {
-        let Prunes { snapshots, aged, open, doomed, asked, checked, to_look_after } = &self.prunes;
+        let Prunes { snapshots, aged, open, doomed, asked, checked, to_look_after, .. } =
+            &self.prunes;
         let of = |noted: &Option<NotedSnapshot>| {
             let forgotten = noted.as_ref().is_some_and(|noted| noted.forgotten.is_some());
             1 + u64::from(forgotten)
@@ -152,7 +185,8 @@ impl State {
         &self,
         mut each: impl FnMut(Entry) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Prunes { snapshots, aged, open, doomed, asked, checked, to_look_after } = &self.prunes;
+        let Prunes { snapshots, aged, open, doomed, asked, checked, to_look_after, .. } =
+            &self.prunes;
         let mut each = |note| each(Entry::Prune(note));
         for (id, noted) in snapshots {
             let Some(noted) = noted else {
@@ -171,7 +205,9 @@ impl State {
             each(PruneNote::Begun(open))?;
         }
         for (chunk, doomed) in doomed {
-            each(PruneNote::Doomed { chunk: *chunk, ck: doomed.ck.duplicate() })?;
+            let ck = doomed.ck.duplicate();
+            let awaited = doomed.also.iter().filter_map(|at| self.prunes.node(*at)).collect();
+            each(PruneNote::Doomed { chunk: *chunk, ck, awaited })?;
             let gone = doomed.gone.iter();
             for node in gone.filter_map(|held| counting(&self.stores, &self.current, *held)) {
                 each(PruneNote::LetGo { chunk: *chunk, node })?;
@@ -240,10 +276,15 @@ impl State {
         self.prunes.doomed.contains_key(chunk)
     }
 
-    pub(in super::super) fn waiting_for(&self, chunk: &ChunkId) -> Vec<NodeId> {
-        let at = self.prunes.doomed.get(chunk).map(|doomed| doomed.at.as_slice());
-        let at = at.unwrap_or_default().iter();
-        at.filter_map(|held| counting(&self.stores, &self.current, *held)).collect()
+    pub(in super::super) fn waiting_for(&self, chunk: &ChunkId) -> BTreeSet<NodeId> {
+        let Some(doomed) = self.prunes.doomed.get(chunk) else { return BTreeSet::new() };
+        let acked = doomed.at.iter();
+        let acked = acked.filter_map(|held| counting(&self.stores, &self.current, *held));
+        acked.chain(doomed.also.iter().filter_map(|at| self.prunes.node(*at))).collect()
+    }
+
+    pub(in super::super) fn awaited(&self) -> impl Iterator<Item = &NodeId> {
+        self.prunes.awaited.iter()
     }
 
     pub(in super::super) fn to_look_after(&self) -> impl Iterator<Item = &ToLookAfter> {
@@ -264,7 +305,15 @@ mod tests {
 
     fn doom(chunk: u32) -> Entry {
         let ck = ChunkKey::from_bytes([u8::try_from(chunk).unwrap(); 32]);
-        Entry::Prune(PruneNote::Doomed { chunk: acked(chunk, 0, 0).chunk, ck })
+        let (chunk, awaited) = (acked(chunk, 0, 0).chunk, Vec::new());
+        Entry::Prune(PruneNote::Doomed { chunk, ck, awaited })
+    }
+
+    /// The same, while these nodes say that they have it, or are away.
+    fn doom_at(chunk: u32, nodes: impl IntoIterator<Item = u8>) -> Entry {
+        let Entry::Prune(PruneNote::Doomed { chunk, ck, .. }) = doom(chunk) else { panic!() };
+        let awaited = nodes.into_iter().map(node).collect();
+        Entry::Prune(PruneNote::Doomed { chunk, ck, awaited })
     }
 
     fn note(note: PruneNote) -> Entry {
@@ -291,10 +340,10 @@ mod tests {
         let mut state = state(acks.chain([ack(2, 1, 1), doom(1)]).collect());
         let chunk = acked(1, 0, 0).chunk;
         assert!(state.holders_of(&chunk).is_empty() && state.is_doomed(&chunk));
-        assert_eq!(state.waiting_for(&chunk), (1..=5).map(node).collect::<Vec<_>>());
+        assert_eq!(state.waiting_for(&chunk), (1..=5).map(node).collect());
         assert_eq!((state.chunks_held_by(&node(1)), state.chunks_held_by(&node(5))), (1, 0));
         state.apply(note(PruneNote::LetGo { chunk, node: node(2) }));
-        assert_eq!(state.waiting_for(&chunk), [1, 3, 4, 5].map(node));
+        assert_eq!(state.waiting_for(&chunk), [1, 3, 4, 5].map(node).into());
         state.apply(ack(1, 7, 1));
         assert_eq!(state.holders_of(&chunk), [node(7)]);
         assert!(!state.is_doomed(&chunk) && state.waiting_for(&chunk).is_empty());
@@ -316,6 +365,32 @@ mod tests {
         assert_eq!(state.doomed().map(|(id, _)| *id).collect::<Vec<_>>(), [chunk(2)]);
         state.apply(note(PruneNote::Spared(chunk(2))));
         assert!(state.doomed().next().is_none() && state.holders_of(&chunk(2)).is_empty());
+    }
+
+    #[test]
+    fn a_chunk_of_which_no_ack_is_known_waits_for_those_that_have_it_or_are_away() {
+        let chunk = |number| acked(number, 0, 0).chunk;
+        let mut state = state(vec![ack(1, 1, 1), doom_at(1, [1, 2]), doom_at(2, [2, 3])]);
+        state.apply(note(PruneNote::Begun(OpenPrune { prune: [1; 16], grace_s: 5, at: 6 })));
+        assert_eq!(state.waiting_for(&chunk(1)), [1, 2].map(node).into());
+        state.apply(note(PruneNote::LetGo { chunk: chunk(1), node: node(1) }));
+        state.apply(note(PruneNote::LetGo { chunk: chunk(2), node: node(3) }));
+        state.apply(note(PruneNote::Ended([1; 16])));
+        assert_eq!(state.doomed().count(), 2, "one node is to be asked for both");
+        // The next prune finds another one away.
+        state.apply(doom_at(2, [4, 2]));
+        assert_eq!(state.waiting_for(&chunk(2)), [2, 4].map(node).into());
+        for (number, by) in [(1, 2), (2, 2), (2, 4)] {
+            state.apply(note(PruneNote::LetGo { chunk: chunk(number), node: node(by) }));
+        }
+        assert!(state.waiting_for(&chunk(1)).is_empty() && state.is_doomed(&chunk(1)));
+        assert!(state.had_acked(&chunk(1), &node(1)) && !state.was_acked(&chunk(2)));
+        state.apply(note(PruneNote::Begun(OpenPrune { prune: [2; 16], grace_s: 5, at: 6 })));
+        state.apply(note(PruneNote::Ended([2; 16])));
+        assert_eq!((state.doomed().count(), state.awaited().count()), (0, 0));
+        // Nodes without end are not remembered.
+        state.apply(doom_at(3, 0..=u8::MAX));
+        assert_eq!(state.waiting_for(&chunk(3)).len(), AWAITED_MAX);
     }
 
     #[test]
@@ -364,8 +439,9 @@ mod tests {
                     note(PruneNote::ToLookAfter(to_look_after(1))),
                     note(PruneNote::ToLookAfter(to_look_after(2))),
                     note(PruneNote::LookedAfter(to_look_after(1).id)),
-                    doom(1),
+                    doom_at(1, [5, 6]),
                     note(PruneNote::LetGo { chunk, node: node(2) }),
+                    note(PruneNote::LetGo { chunk, node: node(5) }),
                     note(PruneNote::Asked(node(8))),
                 ])
                 .collect(),
@@ -382,8 +458,16 @@ mod tests {
         before.each_prune_entry(gather).unwrap();
         assert_eq!(entries.len() as u64, before.entries());
         let after = state(entries);
-        assert_eq!(format!("{:?}", after.prunes), format!("{:?}", before.prunes));
-        assert_eq!(after.waiting_for(&chunk), [node(1)]);
+        let told = |state: &State| {
+            let mut told = Vec::new();
+            let each = state.each_prune_entry(|entry| {
+                told.push(format!("{entry:?}"));
+                Ok::<_, ()>(())
+            });
+            each.map(|()| told)
+        };
+        assert_eq!(told(&after), told(&before));
+        assert_eq!(after.waiting_for(&chunk), [1, 6].map(node).into());
         let left: Vec<SnapshotId> = after.to_look_after().map(|it| it.id).collect();
         assert_eq!(left, [to_look_after(2).id]);
         assert!(after.had_acked(&chunk, &node(2)) && !after.had_acked(&chunk, &node(3)));
