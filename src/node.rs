@@ -13,6 +13,7 @@
 //! | `chunks` | trees and manifests, from the copies here or from holders |
 //! | `backup` | files to snapshots |
 //! | `detached` | backups that go on without the command that asked for them |
+//! | `rebuild` | who holds what, learnt anew after a recovery |
 //! | `recover`, `restore` | the words to the snapshots, and these back to files |
 //! | `look` | what is in snapshots, in lists without a bound |
 //! | `forget` | which snapshots a policy keeps |
@@ -51,6 +52,7 @@ mod outbox;
 mod overview;
 mod prune;
 mod put;
+mod rebuild;
 mod recover;
 mod replicas;
 pub mod report;
@@ -193,8 +195,9 @@ fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
     let named = put::publish_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let pruned = prune::finish_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let looked = after::look_after_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    let filled = rebuild::fill_later(Arc::downgrade(inner), inner.shared.watch_peers());
     async {
-        tokio::join!(again, around, named, pruned, looked);
+        tokio::join!(again, around, named, pruned, looked, filled);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::size::human;
 use crate::node::datadir::{DataDir, Identity, peer_id};
 use crate::node::report::{
     BackupState, BackupStatus, DetachedBackup, DetachedState, DeviceStatus, Failure, FailureKind,
-    ProofReport, SnapshotSet, SnapshotsStatus, Status as Report, StoreStatus, date,
+    ProofReport, RebuildStatus, SnapshotSet, SnapshotsStatus, Status as Report, StoreStatus, date,
 };
 use clap::Args;
 use serde::Serialize;
@@ -91,6 +91,7 @@ impl Status {
             snapshots: found.snapshots,
             proven: found.proven,
             detached: Vec::new(),
+            rebuild: found.rebuild,
             rejects: Default::default(),
         })
     }
@@ -149,6 +150,9 @@ fn screen(document: &Document) -> String {
     }
     if let Some(proof) = &report.proven {
         line("proven", proven(proof));
+    }
+    if let Some(rebuild) = &report.rebuild {
+        line("catalogue", rebuilt(rebuild));
     }
     for (number, matter) in report.attention.iter().enumerate() {
         line(if number == 0 { "attention" } else { "" }, printable(matter));
@@ -235,6 +239,18 @@ fn detached(of: &DetachedBackup) -> (&'static str, String) {
     (name, printable(&text))
 }
 
+/// How far it is known again who holds what.
+fn rebuilt(rebuild: &RebuildStatus) -> String {
+    let RebuildStatus { holders, listed, given_up, replicas } = rebuild;
+    let given_up = match given_up {
+        0 => String::new(),
+        given_up => format!(" ({given_up} given up)"),
+    };
+    let holders = count(*holders as u64, "holder");
+    let replicas = count(*replicas, "replica");
+    format!("being rebuilt: {listed} of {holders} listed{given_up}, {replicas} found so far")
+}
+
 fn backup(backup: &BackupStatus) -> String {
     let state = match backup.state {
         BackupState::Queued => "queued".to_owned(),
@@ -278,6 +294,7 @@ mod tests {
             snapshots: SnapshotsStatus::default(),
             proven: None,
             detached: Vec::new(),
+            rebuild: None,
             rejects: Default::default(),
             attention: Vec::new(),
         }
@@ -409,6 +426,8 @@ mod tests {
         report.snapshots.sets_total = 9;
         let drill = DrillReport { at: 90_000, sample_ppm: 50_000, ..DrillReport::default() };
         report.proven = Some(ProofReport { snapshot: "0123456789".to_owned(), drill });
+        report.rebuild =
+            Some(RebuildStatus { holders: 3, listed: 1, given_up: 1, replicas: 1_200 });
         report.attention = vec!["first".to_owned(), "second".to_owned()];
         let text = screen(&Document { running: false, report });
         assert!(text.lines().count() < 30);
@@ -417,6 +436,9 @@ mod tests {
         let proven = "proven     snapshot 01234567 can be restored: 1970-01-02 01:00 UTC, 5%
 ";
         assert!(text.contains(proven), "{text}");
+        let rebuilt = "catalogue  being rebuilt: 1 of 3 holders listed (1 given up), 1200 replicas \
+                       found so far\n";
+        assert!(text.contains(rebuilt), "{text}");
         assert!(text.ends_with("attention  first\n           second\n"));
     }
 }

@@ -5,7 +5,7 @@
 
 use super::inner::Inner;
 use super::jobs::{DriveCommand, JobEvents};
-use crate::core::message::ChunkState;
+use crate::core::message::{ChunkState, ListedChunk};
 use crate::core::owner::{
     AccountDone, AccountFailure, AccountJob, AccountWish, OwnerEvent, ReleaseWish,
 };
@@ -21,7 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const EVENTS_OF_A_QUESTION: usize = 1;
 
 /// One page of what a holder keeps for the owner.
-#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ListedPage {
     /// The store that speaks.
@@ -29,7 +28,7 @@ pub(super) struct ListedPage {
     /// Whether there is more behind the last one; then there is a last one.
     pub(super) more: bool,
     /// Ids ascending, all above the one asked for.
-    pub(super) chunks: Vec<crate::core::message::ListedChunk>,
+    pub(super) chunks: Vec<ListedChunk>,
 }
 
 /// How it is with chunks at a holder.
@@ -86,7 +85,6 @@ impl From<AccountFailure> for AccountError {
 ///
 /// # Errors
 /// See [`AccountError`].
-#[cfg(test)]
 pub(super) async fn list_mine(
     inner: &Inner,
     holder: NodeId,

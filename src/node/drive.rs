@@ -198,6 +198,11 @@ impl Drive {
                 self.shared.space(space);
                 self.feed_holder(completion).await;
             }
+            #[cfg(test)]
+            Input::ChunksListed { ticket, result: Ok(page) } => {
+                let result = Ok(self.shared.told(page));
+                self.feed_holder(Input::ChunksListed { ticket, result }).await;
+            }
             completion => self.feed_holder(completion).await,
         }
     }

@@ -10,7 +10,7 @@ use super::overview::{self, Noted};
 use super::put::{PutRun, seconds_since_1970};
 use super::report::{
     BackupState, BackupStatus, CapabilityText, Failure, GetDone, GetRequest, PeerReport, Progress,
-    ProofReport, PutDone, PutRequest, SnapshotsStatus, Status, StoreStatus,
+    ProofReport, PutDone, PutRequest, RebuildStatus, SnapshotsStatus, Status, StoreStatus,
 };
 use super::repository::proof;
 use super::shared::Labels;
@@ -52,7 +52,7 @@ impl NodeHandle {
     pub async fn status(&self, newest: usize) -> Status {
         let net = self.inner.net.snapshot().await;
         let space = self.inner.shared.current_space();
-        let AtRest { backups, count, proven, attention: mut attention_at_rest, .. } = self
+        let AtRest { backups, count, proven, rebuild, attention: mut attention_at_rest, .. } = self
             .inner
             .with_catalog(|catalog| at_rest(catalog, newest, &|job| self.running.replicas(job)));
         let snapshots = self.snapshots_here(newest).await;
@@ -88,6 +88,7 @@ impl NodeHandle {
             snapshots,
             proven,
             detached,
+            rebuild,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,
         }
@@ -229,6 +230,8 @@ pub struct AtRest {
     pub count: BackupCount,
     /// The newest proof that a snapshot can be restored.
     pub proven: Option<ProofReport>,
+    /// How far it is known again who holds what, after a recovery.
+    pub rebuild: Option<RebuildStatus>,
     /// What the user has to look after.
     pub attention: Vec<String>,
     /// The snapshots of all devices; empty where a node runs, which looks at them itself.
@@ -246,6 +249,7 @@ pub(super) fn at_rest(
         backups: backups(catalog, newest, live),
         count: count(catalog),
         proven: catalog.newest_proof().map(proof),
+        rebuild: super::rebuild::status(catalog),
         attention: attention::of_catalog(catalog, seconds_since_1970()),
         snapshots: SnapshotsStatus::default(),
     }

@@ -59,6 +59,8 @@ pub(super) struct Inner {
     /// Where a prune ends as if the node was killed.
     #[cfg(test)]
     pub(super) prune_ends: Mutex<Option<super::prune::Step>>,
+    #[cfg(test)]
+    pub(super) rebuild: super::rebuild::Reins,
     pub(super) repository: Repository,
     /// Who has it gives files that were put their snapshots.
     pub(super) naming: tokio::sync::Mutex<Names>,
@@ -104,6 +106,8 @@ impl Inner {
             pruning: tokio::sync::Mutex::default(),
             #[cfg(test)]
             prune_ends: Mutex::new(None),
+            #[cfg(test)]
+            rebuild: super::rebuild::Reins::default(),
             repository,
             naming: tokio::sync::Mutex::default(),
             meta,

@@ -2,10 +2,12 @@
 //!
 //! The folder and its keys are there already: [`recover`](fn@super::datadir::recover) made them.
 //! What is seen goes into the catalogue, so that `restore` finds it again without a look around.
-//! Chunks need no rebuilt catalogue: whoever served the heads is asked first, then the topic.
+//! Chunks need no rebuilt catalogue: whoever served the heads is asked first, then the topic. A node
+//! that runs fills it later: see [`rebuild`].
 
 use super::handle::NodeHandle;
 use super::inner::Inner;
+use super::rebuild;
 use super::report::{Failure, FailureKind, Progress, RecoverRequest, Recovered};
 use super::repository::{HeadView, Look, look};
 use std::sync::Arc;
@@ -53,6 +55,7 @@ async fn recover(inner: &Arc<Inner>, request: &RecoverRequest) -> Result<Recover
         return Err(doubtful(head.index));
     }
     let index = inner.repository.claim(inner, request.take_over).await?;
+    rebuild::begin(inner).await?;
     if request.take_over.is_some() {
         notes.push(format!("the device that wrote head {index} must not be used any more"));
     }

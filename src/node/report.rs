@@ -20,8 +20,8 @@ pub use prune::{
     ACCEPTED_DIGITS_MIN, DeleteKeyText, PruneDone, PruneHolder, PruneRequest, WaitingForget,
 };
 pub use recover::{
-    DamagedReport, ExistingNames, HeadReport, LostPart, RecoverRequest, Recovered, RestoreDone,
-    RestoreRequest,
+    DamagedReport, ExistingNames, HeadReport, LostPart, RebuildStatus, RecoverRequest, Recovered,
+    RestoreDone, RestoreRequest,
 };
 pub use repo::{
     BackupDone, BackupRequest, DeviceStatus, SnapshotReport, SnapshotSet, Snapshots,
@@ -63,6 +63,10 @@ pub struct Status {
     /// set of paths ended, newest first.
     #[serde(default)]
     pub detached: Vec<DetachedBackup>,
+    /// How far it is known again who holds what, on a device that was recovered; `None` where all
+    /// holders were asked.
+    #[serde(default)]
+    pub rebuild: Option<RebuildStatus>,
     /// Messages turned down since the start, by reason.
     pub rejects: std::collections::BTreeMap<String, u64>,
     /// What needs the user's attention; empty = healthy.

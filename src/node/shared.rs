@@ -15,7 +15,17 @@ pub(super) struct Shared {
     facts: Mutex<Facts>,
     listening: watch::Sender<Vec<String>>,
     peers: watch::Sender<BTreeSet<NodeId>>,
+    /// What this node says in the place of a page of an account's list.
+    #[cfg(test)]
+    pub(super) lie: Mutex<Option<Lie>>,
 }
+
+/// From a page, and whether there is more behind it, to another one.
+#[cfg(test)]
+pub(super) type Lie = Box<dyn FnMut(ListedPage) -> ListedPage + Send>;
+
+#[cfg(test)]
+pub(super) type ListedPage = (Vec<crate::core::message::ListedChunk>, bool);
 
 #[derive(Default)]
 struct Facts {
@@ -42,7 +52,15 @@ impl Shared {
             facts: Mutex::new(facts),
             listening: watch::Sender::new(Vec::new()),
             peers: watch::Sender::new(BTreeSet::new()),
+            #[cfg(test)]
+            lie: Mutex::new(None),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn told(&self, page: ListedPage) -> ListedPage {
+        let mut lie = self.lie.lock().unwrap_or_else(PoisonError::into_inner);
+        lie.as_mut().map(|lie| lie(page.clone())).unwrap_or(page)
     }
 
     pub(super) fn space(&self, space: Space) {

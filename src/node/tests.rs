@@ -9,6 +9,7 @@ mod look;
 mod named;
 mod needed;
 mod prune;
+mod rebuild;
 mod recover;
 mod verify;
 

@@ -12,16 +12,18 @@ mod entry;
 mod journal;
 mod proven;
 mod prune;
+mod rebuild;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use entry::{
-    AWAITED_MAX, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, OpenPrune,
-    Proven, PruneNote, PutRoot, PutStarted, SnapshotDue, SnapshotForgotten, SnapshotSeen,
-    ToLookAfter, TooLong, UnknownEntry, Verified,
+    AWAITED_MAX, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Listing,
+    ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote, SnapshotDue,
+    SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
 };
 pub use proven::{BELIEVED_S, Replicas};
+pub use rebuild::Rebuild;
 pub use state::{Drills, Job, KnownHead, NotedSnapshot};
 
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
@@ -340,6 +342,9 @@ impl Catalog {
         self.copy_acks(&mut fresh)?;
         // Behind the acks of what is being let go.
         self.state.each_prune_entry(|entry| append(&mut fresh, |out| entry.encode(out)))?;
+        for note in self.state.rebuild().into_iter().flat_map(Rebuild::notes) {
+            append(&mut fresh, |out| Entry::Rebuild(note).encode(out))?;
+        }
         fresh.put_in_place(&self.path)?;
         self.journal = fresh;
         self.entries = self.state.entries();

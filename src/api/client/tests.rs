@@ -42,6 +42,7 @@ impl Service for FakeNode {
             snapshots: Default::default(),
             proven: None,
             detached: Vec::new(),
+            rebuild: None,
             rejects: Default::default(),
             attention: Vec::new(),
         }

@@ -53,6 +53,19 @@ pub struct HeadReport {
     pub doubtful: bool,
 }
 
+/// How far a device that was recovered knows again who holds what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebuildStatus {
+    /// Nodes that are thought to hold something.
+    pub holders: usize,
+    /// Of these, those that said to the end what they keep.
+    pub listed: usize,
+    /// Of these, those whose list was no list, or did not end.
+    pub given_up: usize,
+    /// Replicas that were found so far: each chunk counts at each holder.
+    pub replicas: u64,
+}
+
 /// What is done with what is in the target already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -153,6 +153,14 @@ impl State {
         served.chain(named).filter(|node| seen.insert(*node)).take(HINTS_MAX).collect()
     }
 
+    /// The same, and whom the heads name as their holders.
+    fn holders(&self, inner: &Inner) -> BTreeSet<NodeId> {
+        let named = self.devices.iter().filter_map(|(index, of)| {
+            payload_of(&keys(inner, *index), &of.record).map(|payload| payload.holders)
+        });
+        self.hints().into_iter().chain(named.flatten()).collect()
+    }
+
     /// Where checkpoints say that holders are, of those that are `wanted`. Whoever is there has to
     /// prove to be the one.
     fn addresses(&self, wanted: impl Fn(&NodeId) -> bool) -> impl Iterator<Item = String> {
@@ -179,6 +187,12 @@ impl State {
 }
 
 impl super::Repository {
+    /// Nodes that may have chunks of the owner's: they served heads, or heads or checkpoints name
+    /// them. As of the last look.
+    pub(in crate::node) async fn thought_to_hold(&self, inner: &Inner) -> BTreeSet<NodeId> {
+        self.state.lock().await.holders(inner)
+    }
+
     /// Decides which head this device writes from now on: `take_over`, which another device wrote,
     /// else the one that it writes already, else the lowest that nobody does.
     ///

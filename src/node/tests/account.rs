@@ -21,16 +21,16 @@ use crate::repo::snapshot::Snapshot;
 use crate::repo::tree::{Content, What};
 use std::fs;
 
-fn inner(node: &TestNode) -> &Arc<Inner> {
+pub(super) fn inner(node: &TestNode) -> &Arc<Inner> {
     &node.handle().inner
 }
 
-fn id_of(node: &TestNode) -> NodeId {
+pub(super) fn id_of(node: &TestNode) -> NodeId {
     NodeKeys::from_seeds([node.seed; 32], [node.seed; 32], [node.seed; 32]).node_id()
 }
 
 /// All chunks that the owner's catalogue knows.
-fn known(owner: &TestNode) -> Vec<ChunkId> {
+pub(super) fn known(owner: &TestNode) -> Vec<ChunkId> {
     inner(owner).with_catalog(|catalog| catalog.chunk_ids().copied().collect())
 }
 
@@ -90,7 +90,11 @@ async fn release(
 }
 
 /// Releases chunks at a holder, as another device does; returns the leases that they had.
-async fn let_go(owner: &TestNode, holder: &TestNode, chunks: &[ChunkRef]) -> Vec<LeaseNonce> {
+pub(super) async fn let_go(
+    owner: &TestNode,
+    holder: &TestNode,
+    chunks: &[ChunkRef],
+) -> Vec<LeaseNonce> {
     let held = states(owner, holder, chunks.iter().map(|chunk| chunk.id)).await;
     let leases: Vec<LeaseNonce> = held.iter().map(|(_, lease)| *lease).collect();
     let states = release(owner, holder, false, chunks, &leases).await;

@@ -8,6 +8,7 @@ mod due;
 mod head;
 mod proven;
 mod prune;
+mod rebuild;
 mod verified;
 
 pub use due::SnapshotDue;
@@ -15,6 +16,7 @@ pub use head::{Device, HeadKept, HeadSeen};
 pub(super) use proven::PROVEN_CHUNKS_MAX;
 pub use proven::Proven;
 pub use prune::{AWAITED_MAX, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter};
+pub use rebuild::{Listing, ListingState, RebuildNote};
 pub use verified::Verified;
 
 use crate::core::types::{ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch};
@@ -45,7 +47,8 @@ pub struct PutStarted {
     pub started_at: u64,
 }
 
-/// A node acknowledged a chunk, and its ack was verified.
+/// A node acknowledged a chunk, and its ack was verified; or it said that it keeps the chunk when it
+/// was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkAcked {
     /// The chunk.
@@ -123,6 +126,8 @@ pub enum Entry {
     Verified(Verified),
     /// What letting chunks go has to know.
     Prune(PruneNote),
+    /// How far the catalogue is filled anew.
+    Rebuild(RebuildNote),
     /// A holder keeps these. Stands in a file of its own, and not in the journal.
     Proven(Proven),
 }
@@ -226,6 +231,10 @@ impl Entry {
                 note.encode(out);
                 Ok(())
             }
+            Self::Rebuild(note) => {
+                note.encode(out);
+                Ok(())
+            }
             Self::Proven(proven) => {
                 proven.encode(out);
                 Ok(())
@@ -276,6 +285,9 @@ impl Entry {
                 why: String::new(),
                 dropped_at: 0,
             })),
+            rebuild::BEGUN | rebuild::LISTING | rebuild::DONE => {
+                RebuildNote::decode(tag, from).map(Self::Rebuild)
+            }
             tag => PruneNote::decode(tag, from).map(Self::Prune),
         }
     }
@@ -537,6 +549,18 @@ pub(super) mod tests {
                 at_s: 1_800_000_005,
                 chunks: vec![1, u64::MAX],
             }),
+            Entry::Rebuild(RebuildNote::Begun { ids_max: 1 << 40 }),
+            Entry::Rebuild(RebuildNote::Listing(Listing::new(NodeId::from_bytes([6; 32])))),
+            Entry::Rebuild(RebuildNote::Listing(Listing {
+                store: Some(StoreEpoch::from_bytes([7; 16])),
+                after: ChunkId::from_bytes([8; 32]),
+                listed: 1 << 33,
+                live: 1 << 34,
+                new: 1 << 35,
+                state: ListingState::GivenUp,
+                ..Listing::new(NodeId::from_bytes([9; 32]))
+            })),
+            Entry::Rebuild(RebuildNote::Done),
         ]
         .into_iter()
         .chain(prune::tests::all().into_iter().map(Entry::Prune))
@@ -600,7 +624,7 @@ pub(super) mod tests {
         #[test]
         fn any_bytes_decode_or_fail_cleanly(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-            tag in 0..64_u8,
+            tag in 0..96_u8,
         ) {
             let _ = Entry::decode(&mut bytes.as_slice());
             if let Some(first) = bytes.first_mut() {

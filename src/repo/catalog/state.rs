@@ -12,6 +12,7 @@ use super::entry::{
     SnapshotDue, Verified,
 };
 use super::proven::Replicas;
+use super::rebuild::{self, Rebuild};
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use prune::Prunes;
 use std::collections::BTreeMap;
@@ -130,6 +131,8 @@ pub(super) struct State {
     looked_around: Option<u64>,
     drills: BTreeMap<SnapshotId, Drills>,
     prunes: Prunes,
+    /// How far it is filled anew, where it has to be.
+    rebuild: Option<Rebuild>,
 }
 
 impl State {
@@ -182,6 +185,7 @@ impl State {
             Entry::SnapshotDone(job) => drop(self.due.remove(&job)),
             Entry::LookedAround { at } => self.looked_around = Some(at),
             Entry::Prune(note) => self.on_prune(note),
+            Entry::Rebuild(note) => rebuild::apply(&mut self.rebuild, note),
             Entry::Proven(proven) => self.on_proven(&proven),
         }
     }
@@ -230,6 +234,10 @@ impl State {
 
     pub(super) fn due(&self) -> impl Iterator<Item = &SnapshotDue> {
         self.due.values()
+    }
+
+    pub(super) fn rebuild(&self) -> Option<&Rebuild> {
+        self.rebuild.as_ref()
     }
 
     pub(super) fn looked_around(&self) -> Option<u64> {
@@ -391,7 +399,8 @@ impl State {
         let due = self.due.len() as u64 + u64::from(self.looked_around.is_some());
         let drills = self.drills.values().map(|drills| drills.each().count() as u64).sum::<u64>();
         let puts = jobs + self.roots.len() as u64 + self.dropped.len() as u64;
-        puts + acks + heads + due + drills + self.prune_entries()
+        let rebuild = self.rebuild.as_ref().map_or(0, Rebuild::entries);
+        puts + acks + heads + due + drills + rebuild + self.prune_entries()
     }
 
     /// The store that this node acknowledged with last.
