@@ -418,6 +418,23 @@ mod tests {
     }
 
     #[test]
+    fn a_catalogue_that_is_being_rebuilt_is_told_and_how_far_it_is() {
+        let told = |rebuild| {
+            let rebuild = Some(rebuild);
+            let text = screen(&Document { running: true, report: Report { rebuild, ..report() } });
+            text.lines().last().unwrap().to_owned()
+        };
+        let mut rebuild = RebuildStatus { holders: 3, listed: 1, given_up: 0, replicas: 1 };
+        assert_eq!(
+            told(rebuild.clone()),
+            "catalogue  being rebuilt: 1 of 3 holders listed, 1 replica found so far"
+        );
+        (rebuild.given_up, rebuild.replicas) = (1, 1_200);
+        let more = "1 of 3 holders listed (1 given up), 1200 replicas found so far";
+        assert!(told(rebuild).ends_with(more));
+    }
+
+    #[test]
     fn screen_is_one_screen() {
         let mut report = report();
         report.backups = vec![report.backups[0].clone(); BACKUPS_SHOWN];
@@ -426,8 +443,6 @@ mod tests {
         report.snapshots.sets_total = 9;
         let drill = DrillReport { at: 90_000, sample_ppm: 50_000, ..DrillReport::default() };
         report.proven = Some(ProofReport { snapshot: "0123456789".to_owned(), drill });
-        report.rebuild =
-            Some(RebuildStatus { holders: 3, listed: 1, given_up: 1, replicas: 1_200 });
         report.attention = vec!["first".to_owned(), "second".to_owned()];
         let text = screen(&Document { running: false, report });
         assert!(text.lines().count() < 30);
@@ -436,9 +451,6 @@ mod tests {
         let proven = "proven     snapshot 01234567 can be restored: 1970-01-02 01:00 UTC, 5%
 ";
         assert!(text.contains(proven), "{text}");
-        let rebuilt = "catalogue  being rebuilt: 1 of 3 holders listed (1 given up), 1200 replicas \
-                       found so far\n";
-        assert!(text.contains(rebuilt), "{text}");
         assert!(text.ends_with("attention  first\n           second\n"));
     }
 }

@@ -13,20 +13,21 @@
 //! asked. A page is asked for while no backup, put or prune of this device runs, so none of them
 //! waits behind it, and what is being let go is not taken for stored meanwhile. How far a list was
 //! read stands in the catalogue behind the claims of its page: a node that was ended goes on behind
-//! that page.
+//! that page. It is done when all that are known were listed, and these are as many as the devices
+//! wished replicas; while somebody is missing the heads are looked at when others come.
 //!
 //! What a holder lists is its word and nothing else, and counts as its word on chunks that it is
 //! asked for ([`check`](super::check)): as shown by the store that speaks, from when it was asked
 //! and for a day; then it is asked for each. Chunks that are released or damaged do not count.
 //!
-//! What a holder that lies comes to: it can claim to have what it has not, for as long as it could by
-//! answering questions. It can name ids that nobody knows: these cost about 80 bytes of memory each,
-//! so that no list is read beyond what the snapshots that are live could [name](ids_max), and all
-//! lists together add no more than that. Whose list goes on behind that bound is given up, and so is
-//! one whose answer does not hold, for example with ids that do not ascend; nothing of such a page
-//! counts. An answer that is no message at all is as none. Whoever is silent or busy is asked again
-//! ever more rarely. One that comes back with another store is read from the start, within the same
-//! bound.
+//! What a holder that lies comes to: it can claim to have what it has not, for as long as it could
+//! by answering questions. It can name ids that nobody knows: these cost about 80 bytes of memory
+//! each, so no list is read beyond what the snapshots that are live could [name](ids_max), and all
+//! lists together add no more than [twice](LISTS_MAX) that. Whose list goes on behind that bound is
+//! given up, and so is one whose answer does not hold, for example with ids that do not ascend;
+//! nothing of such a page counts. An answer that is no message at all is as none. Whoever is silent
+//! or busy is asked again ever more rarely. One that comes back with another store is read from the
+//! start, within the same bound.
 
 use super::account::{self, AccountError, ListedPage};
 use super::check;
@@ -61,6 +62,10 @@ const PAGE_PAUSE: Duration =
 const LOOK_EVERY: Duration =
     if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(30) };
 
+/// While a holder is missing, the heads are looked at no more often.
+const HEADS_EVERY: Duration =
+    if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(600) };
+
 /// Ids of one page.
 #[expect(clippy::cast_possible_truncation, reason = "4,096")]
 const PAGE_IDS: u32 = if cfg!(test) { 3 } else { ACCOUNT_CHUNKS_MAX as u32 };
@@ -77,6 +82,10 @@ const HOLDERS_MAX: usize = 32;
 /// Ids that a list may have whatever the snapshots name: what was forgotten and is not let go, and
 /// what was stored for snapshots that were not published.
 const IDS_MORE: u64 = if cfg!(test) { 100 } else { 1 << 16 };
+
+/// All lists together add no more new ids than so many of the longest: one that is nothing but made
+/// up leaves room for those that are not.
+const LISTS_MAX: u64 = 2;
 
 /// What a snapshot adds at least: what leads to what changed, the snapshot, its entry.
 const IDS_OF_A_SNAPSHOT: u64 = 64;
@@ -99,7 +108,8 @@ pub(super) struct Reins {
 /// The catalogue takes nothing.
 pub(super) async fn begin(inner: &Arc<Inner>) -> Result<(), Failure> {
     let ids_max = inner.repository.with_live(|live| ids_max(&live)).await;
-    inner.record(Entry::Rebuild(RebuildNote::Begun { ids_max }))?;
+    let holders = inner.repository.replicas_wished(inner).await;
+    inner.record(Entry::Rebuild(RebuildNote::Begun { ids_max, holders }))?;
     note_holders(inner).await?;
     inner.commit_catalog().await
 }
@@ -134,18 +144,42 @@ async fn note_holders(inner: &Arc<Inner>) -> Result<(), Failure> {
 
 /// What `status` shows of it.
 pub(super) fn status(catalog: &Catalog) -> Option<RebuildStatus> {
-    let Rebuild { holders, .. } = catalog.rebuild()?;
+    let rebuild = catalog.rebuild()?;
+    let holders = &rebuild.holders;
     let count = |state: ListingState| holders.values().filter(|of| of.state == state).count();
     Some(RebuildStatus {
-        holders: holders.len(),
+        holders: holders.len() + rebuild.missing(),
         listed: count(ListingState::Whole),
         given_up: count(ListingState::GivenUp),
         replicas: holders.values().map(|of| of.live).fold(0, u64::saturating_add),
     })
 }
 
-/// Whom to leave alone until when, and for how long the next time.
-type Resting = BTreeMap<NodeId, (Instant, Duration)>;
+/// What is remembered while the node runs.
+#[derive(Default)]
+struct Memory {
+    /// Whom to leave alone until when, and for how long the next time.
+    resting: BTreeMap<NodeId, (Instant, Duration)>,
+    /// When heads were looked at for holders that are missing, and who was connected.
+    looked: Option<(Instant, BTreeSet<NodeId>)>,
+}
+
+impl Memory {
+    fn rests(&self, node: &NodeId, now: Instant) -> bool {
+        self.resting.get(node).is_some_and(|(until, _)| *until > now)
+    }
+
+    fn rest(&mut self, node: NodeId) {
+        let rest = self.resting.get(&node).map_or(REST, |(_, before)| REST_MAX.min(2 * *before));
+        self.resting.insert(node, (Instant::now() + rest, rest));
+    }
+
+    /// Whether somebody came since the heads were looked at, and that is long enough ago.
+    fn is_due(&self, peers: &BTreeSet<NodeId>, now: Instant) -> bool {
+        let Some((at, seen)) = &self.looked else { return true };
+        !peers.is_subset(seen) && now.duration_since(*at) >= HEADS_EVERY
+    }
+}
 
 /// What a look came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,12 +192,12 @@ enum Did {
 
 /// Fills the catalogue where that was noted. Runs for the node's life.
 pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BTreeSet<NodeId>>) {
-    let mut resting = Resting::new();
+    let mut memory = Memory::default();
     sleep(BEGIN_AFTER).await;
     loop {
         peers.borrow_and_update();
         let Some(node) = inner.upgrade() else { return };
-        let did = match look(&node, &mut resting).await {
+        let did = match look(&node, &mut memory).await {
             Ok(did) => did,
             Err(failure) => {
                 tracing::info!(why = failure.why, "who holds what was not learnt");
@@ -183,7 +217,7 @@ pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BT
 }
 
 /// Asks for one page, if there is one to be asked for.
-async fn look(inner: &Arc<Inner>, resting: &mut Resting) -> Result<Did, Failure> {
+async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<Did, Failure> {
     #[cfg(test)]
     inner.rebuild.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     if !may_ask(inner) || inner.with_catalog(|catalog| catalog.rebuild().is_none()) {
@@ -193,10 +227,10 @@ async fn look(inner: &Arc<Inner>, resting: &mut Resting) -> Result<Did, Failure>
     let Ok(alone) = inner.letting_go.try_write() else { return Ok(Did::Nothing) };
     let stays = RwLockWriteGuard::downgrade(alone);
     let now = Instant::now();
-    let next = inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, resting, now));
+    let next = inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, memory, now));
     let Some(listing) = next else {
         drop(stays);
-        conclude(inner).await?;
+        conclude(inner, memory).await?;
         return Ok(Did::Nothing);
     };
     let node = listing.node;
@@ -211,7 +245,7 @@ async fn look(inner: &Arc<Inner>, resting: &mut Resting) -> Result<Did, Failure>
     let took = inner.with_catalog(|catalog| take(catalog, listing, page, at_s));
     match took.map_err(|error| failures::catalog(&error))? {
         Took::Listed(state) => {
-            resting.remove(&node);
+            memory.resting.remove(&node);
             inner.commit_catalog().await?;
             if state != ListingState::Open {
                 tracing::info!(holder = %node, ?state, "a holder's list was read");
@@ -219,23 +253,29 @@ async fn look(inner: &Arc<Inner>, resting: &mut Resting) -> Result<Did, Failure>
             }
         }
         Took::Nothing(why) => {
-            let rest = resting.get(&node).map_or(REST, |(_, before)| REST_MAX.min(2 * *before));
             tracing::info!(holder = %node, %why, "a holder was asked for its list");
-            resting.insert(node, (Instant::now() + rest, rest));
+            memory.rest(node);
         }
     }
     Ok(Did::APage)
 }
 
 /// Whose page is next: connected, not at rest, and not read to its end.
-fn next(rebuild: &Rebuild, inner: &Inner, resting: &Resting, now: Instant) -> Option<Listing> {
-    let rests = |node: &NodeId| resting.get(node).is_some_and(|(until, _)| *until > now);
+fn next(rebuild: &Rebuild, inner: &Inner, memory: &Memory, now: Instant) -> Option<Listing> {
     let mut open = rebuild.holders.values().filter(|of| of.state == ListingState::Open);
-    open.find(|of| inner.shared.is_connected(&of.node) && !rests(&of.node)).copied()
+    let is_next =
+        |of: &&Listing| inner.shared.is_connected(&of.node) && !memory.rests(&of.node, now);
+    open.find(is_next).copied()
 }
 
-/// Notes that it is done, once nobody who is known is left.
-async fn conclude(inner: &Arc<Inner>) -> Result<(), Failure> {
+/// Notes who came to be known, and that it is done once nobody is left.
+async fn conclude(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
+    let peers = inner.shared.watch_peers().borrow().clone();
+    let missing = inner.with_catalog(|catalog| catalog.rebuild().map_or(0, Rebuild::missing));
+    if missing > 0 && !peers.is_empty() && memory.is_due(&peers, Instant::now()) {
+        inner.repository.refresh(inner).await?;
+        memory.looked = Some((Instant::now(), peers));
+    }
     note_holders(inner).await?;
     if inner.with_catalog(|catalog| catalog.rebuild().is_some_and(Rebuild::is_over)) {
         inner.record(Entry::Rebuild(RebuildNote::Done))?;
@@ -291,7 +331,7 @@ fn take(
         return end(catalog, listing, ListingState::Open);
     }
     listing.listed = listed;
-    let mut room = ids_max.saturating_sub(new_chunks);
+    let mut room = ids_max.saturating_mul(LISTS_MAX).saturating_sub(new_chunks);
     for chunk in page.chunks.iter().filter(|chunk| chunk.state == ChunkState::Live) {
         let claim = ChunkAcked { chunk: chunk.id, node, lease: chunk.lease, epoch: page.epoch };
         if let Some(is_new) = catalog.record_claim(claim, at_s, room > 0)? {
@@ -344,7 +384,12 @@ mod tests {
     use super::*;
     use crate::core::message::ListedChunk;
     use crate::core::types::{ChunkId, LeaseNonce, StoreEpoch};
-    use crate::repo::fixture::owner;
+    use crate::crypto::keys::{Master, OwnerKeys};
+
+    /// The keys of the catalogue's owner.
+    fn owner() -> OwnerKeys {
+        OwnerKeys::derive(&Master::from_bytes([1; 32]), 0)
+    }
 
     const NODE: NodeId = NodeId::from_bytes([1; 32]);
 
@@ -366,8 +411,8 @@ mod tests {
 
     /// A catalogue that is to be filled, and how the list of its one holder stands.
     fn catalog(folder: &tempfile::TempDir, ids_max: u64) -> Catalog {
-        let (mut catalog, _) = Catalog::open(folder.path(), &owner(1)).unwrap();
-        catalog.record(Entry::Rebuild(RebuildNote::Begun { ids_max })).unwrap();
+        let (mut catalog, _) = Catalog::open(folder.path(), &owner()).unwrap();
+        catalog.record(Entry::Rebuild(RebuildNote::Begun { ids_max, holders: 1 })).unwrap();
         catalog.record(Entry::Rebuild(RebuildNote::Listing(Listing::new(NODE)))).unwrap();
         catalog
     }
@@ -425,11 +470,11 @@ mod tests {
     }
 
     #[test]
-    fn all_lists_together_add_no_more_than_the_bound() {
+    fn all_lists_together_add_no_more_than_two_of_the_longest() {
         let folder = tempfile::tempdir().unwrap();
-        let mut catalog = catalog(&folder, 2);
+        let mut catalog = catalog(&folder, 3);
         let other = NodeId::from_bytes([2; 32]);
-        let before = Listing { new: 1, ..Listing::new(other) };
+        let before = Listing { new: 5, ..Listing::new(other) };
         catalog.record(Entry::Rebuild(RebuildNote::Listing(before))).unwrap();
         let live = [(1, ChunkState::Live), (2, ChunkState::Live)];
         let read = next(&mut catalog, Ok(page(1, false, &live)));

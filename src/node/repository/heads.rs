@@ -193,6 +193,16 @@ impl super::Repository {
         self.state.lock().await.holders(inner)
     }
 
+    /// For how many replicas the devices wished, whoever wished for most.
+    pub(in crate::node) async fn replicas_wished(&self, inner: &Inner) -> u8 {
+        let state = self.state.lock().await;
+        let payloads = state
+            .devices
+            .iter()
+            .filter_map(|(index, of)| payload_of(&keys(inner, *index), &of.record));
+        payloads.map(|payload| payload.replicas).max().unwrap_or(0)
+    }
+
     /// Decides which head this device writes from now on: `take_over`, which another device wrote,
     /// else the one that it writes already, else the lowest that nobody does.
     ///

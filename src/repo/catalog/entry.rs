@@ -549,7 +549,7 @@ pub(super) mod tests {
                 at_s: 1_800_000_005,
                 chunks: vec![1, u64::MAX],
             }),
-            Entry::Rebuild(RebuildNote::Begun { ids_max: 1 << 40 }),
+            Entry::Rebuild(RebuildNote::Begun { ids_max: 1 << 40, holders: 3 }),
             Entry::Rebuild(RebuildNote::Listing(Listing::new(NodeId::from_bytes([6; 32])))),
             Entry::Rebuild(RebuildNote::Listing(Listing {
                 store: Some(StoreEpoch::from_bytes([7; 16])),

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub struct Rebuild {
     /// No holder can sensibly have more of the owner's chunks.
     pub ids_max: u64,
+    /// So many holders there are at least.
+    pub holders_min: u8,
     /// Whose lists are read.
     pub holders: BTreeMap<NodeId, Listing>,
 }
@@ -21,9 +23,15 @@ impl Rebuild {
         self.holders.values().map(|listing| listing.new).fold(0, u64::saturating_add)
     }
 
-    /// Whether nobody is left to be asked.
+    /// Whether nobody is left to be asked, and nobody is missing.
     pub fn is_over(&self) -> bool {
-        self.holders.values().all(|listing| listing.state != ListingState::Open)
+        self.missing() == 0
+            && self.holders.values().all(|listing| listing.state != ListingState::Open)
+    }
+
+    /// How many holders there are at least beside those that are known.
+    pub fn missing(&self) -> usize {
+        usize::from(self.holders_min).saturating_sub(self.holders.len())
     }
 
     /// How many entries say all of it.
@@ -32,7 +40,7 @@ impl Rebuild {
     }
 
     pub(super) fn notes(&self) -> impl Iterator<Item = RebuildNote> {
-        let begun = RebuildNote::Begun { ids_max: self.ids_max };
+        let begun = RebuildNote::Begun { ids_max: self.ids_max, holders: self.holders_min };
         let listings = self.holders.values().map(|listing| RebuildNote::Listing(*listing));
         std::iter::once(begun).chain(listings)
     }
@@ -41,8 +49,9 @@ impl Rebuild {
 /// What an entry makes of it.
 pub(super) fn apply(rebuild: &mut Option<Rebuild>, note: RebuildNote) {
     match (note, rebuild) {
-        (RebuildNote::Begun { ids_max }, rebuild) => {
-            rebuild.get_or_insert_default().ids_max = ids_max;
+        (RebuildNote::Begun { ids_max, holders }, rebuild) => {
+            let rebuild = rebuild.get_or_insert_default();
+            (rebuild.ids_max, rebuild.holders_min) = (ids_max, holders);
         }
         (RebuildNote::Listing(listing), Some(rebuild)) => {
             rebuild.holders.insert(listing.node, listing);
@@ -115,7 +124,7 @@ mod tests {
         let first = listing(1, ListingState::Open);
         record(&mut catalog, RebuildNote::Listing(first));
         assert_eq!(catalog.rebuild(), None, "a listing of none");
-        record(&mut catalog, RebuildNote::Begun { ids_max: 9 });
+        record(&mut catalog, RebuildNote::Begun { ids_max: 9, holders: 2 });
         record(&mut catalog, RebuildNote::Listing(Listing::new(first.node)));
         record(&mut catalog, RebuildNote::Listing(first));
         record(&mut catalog, RebuildNote::Listing(listing(2, ListingState::Whole)));
@@ -133,6 +142,9 @@ mod tests {
         assert_eq!(catalog.rebuild(), Some(&rebuild));
         record(&mut catalog, RebuildNote::Listing(listing(1, ListingState::GivenUp)));
         assert!(catalog.rebuild().unwrap().is_over());
+        record(&mut catalog, RebuildNote::Begun { ids_max: 9, holders: 3 });
+        let rebuild = catalog.rebuild().unwrap();
+        assert!(rebuild.missing() == 1 && !rebuild.is_over(), "somebody is not known yet");
         record(&mut catalog, RebuildNote::Done);
         assert_eq!(catalog.rebuild(), None);
     }

@@ -19,6 +19,8 @@ pub enum RebuildNote {
     Begun {
         /// No holder can sensibly have more of the owner's chunks.
         ids_max: u64,
+        /// So many holders there are at least: as many as replicas were wished for.
+        holders: u8,
     },
     /// A holder whose list is to be read, and how far it was.
     Listing(Listing),
@@ -68,9 +70,10 @@ impl Listing {
 impl RebuildNote {
     pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Begun { ids_max } => {
+            Self::Begun { ids_max, holders } => {
                 out.push(BEGUN);
                 out.extend_from_slice(&ids_max.to_le_bytes());
+                out.push(*holders);
             }
             Self::Listing(listing) => {
                 out.push(LISTING);
@@ -82,7 +85,7 @@ impl RebuildNote {
 
     pub(super) fn decode(tag: u8, from: &mut Fields<'_>) -> Option<Self> {
         match tag {
-            BEGUN => Some(Self::Begun { ids_max: from.number()? }),
+            BEGUN => Some(Self::Begun { ids_max: from.number()?, holders: from.byte()? }),
             LISTING => Listing::decode(from).map(Self::Listing),
             DONE => Some(Self::Done),
             _ => None,
