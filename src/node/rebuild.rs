@@ -14,7 +14,8 @@
 //! waits behind it, and what is being let go is not taken for stored meanwhile. How far a list was
 //! read stands in the catalogue behind the claims of its page: a node that was ended goes on behind
 //! that page. It is done when all that are known were listed, and these are as many as the devices
-//! wished replicas; while somebody is missing the heads are looked at when others come.
+//! wished replicas; while somebody is missing the heads are looked at when others come. Who is away
+//! for a month is not waited for.
 //!
 //! What a holder lists is its word and nothing else, and counts as its word on chunks that it is
 //! asked for ([`check`](super::check)): as shown by the store that speaks, from when it was asked
@@ -78,6 +79,10 @@ const REST_MAX: Duration = Duration::from_secs(6 * 3600);
 
 /// Holders whose lists are read.
 const HOLDERS_MAX: usize = 32;
+
+/// Whoever is away is waited for until the folder has this age: 30 days, in seconds. It is made when
+/// the device is recovered.
+const WAITED_FOR_S: u64 = 30 * 24 * 3600;
 
 /// Ids that a list may have whatever the snapshots name: what was forgotten and is not let go, and
 /// what was stored for snapshots that were not published.
@@ -277,7 +282,11 @@ async fn conclude(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure
         memory.looked = Some((Instant::now(), peers));
     }
     note_holders(inner).await?;
-    if inner.with_catalog(|catalog| catalog.rebuild().is_some_and(Rebuild::is_over)) {
+    let is_over = inner.with_catalog(|catalog| {
+        let is_old = catalog.aged().is_some_and(|(age_s, _)| age_s >= WAITED_FOR_S);
+        catalog.rebuild().is_some_and(|rebuild| rebuild.is_over() || is_old)
+    });
+    if is_over {
         inner.record(Entry::Rebuild(RebuildNote::Done))?;
         tracing::info!("it is known again who holds what");
     }

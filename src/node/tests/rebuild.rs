@@ -9,7 +9,7 @@ use crate::core::types::{ChunkId, LeaseNonce, NodeId};
 use crate::node::check::{Belief, Checked, check};
 use crate::node::report::RebuildStatus;
 use crate::node::shared::Lie;
-use crate::repo::catalog::Listing;
+use crate::repo::catalog::{Listing, PruneNote};
 use std::sync::atomic::Ordering;
 
 /// So many pages may be asked for from now on, of three ids each.
@@ -147,6 +147,28 @@ async fn a_holder_that_is_away_is_listed_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_is_away_for_a_month_is_not_waited_for() {
+    let (mut owner, mut holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    owner.stop().await;
+    holders[1].stop().await;
+    let new = recovered(&holders[0], 1).await;
+    allow(&new, u64::MAX);
+    until(&new, |rebuild| rebuild.listed == 1).await;
+    let looks = || inner(&new).rebuild.looks.load(Ordering::Relaxed);
+    let aged = |days: u64| {
+        let (age_s, wall_s) = (days * 24 * 3600, seconds_since_1970());
+        inner(&new).record(Entry::Prune(PruneNote::Aged { age_s, wall_s })).unwrap();
+        looks()
+    };
+    let seen = aged(29);
+    new.status_until(|_| looks() > seen + 2).await;
+    assert!(new.handle().status(0).await.rebuild.is_some());
+    aged(30);
+    until_over(&new).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_holder_has_let_go_it_is_not_known_to_have() {
     let (mut owner, holders) = mesh(2).await;
     backup(&owner, &folder(&owner), 2).await;
@@ -224,6 +246,25 @@ async fn a_list_that_never_ends_is_given_up_and_an_honest_one_is_read() {
     until_over(&new).await;
     assert_eq!(known(&new).len() as u64, ended.replicas + before.len() as u64);
     assert!(before.keys().all(|id| holders_of(&new, id) == [id_of(&first[0])]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_asked_while_a_backup_runs() {
+    let (mut owner, holders) = mesh(1).await;
+    backup(&owner, &folder(&owner), 1).await;
+    let before = held(&owner);
+    owner.stop().await;
+    let new = recovered(&holders[0], 1).await;
+    // As a backup or a put has it for as long as it runs.
+    let stays = inner(&new).letting_go.read().await;
+    allow(&new, u64::MAX);
+    let looks = || inner(&new).rebuild.looks.load(Ordering::Relaxed);
+    let seen = looks();
+    new.status_until(|_| looks() > seen + 2).await;
+    assert!(asked(&new, &holders[0]).is_empty());
+    drop(stays);
+    until_over(&new).await;
+    assert_eq!(held(&new), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
