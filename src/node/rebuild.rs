@@ -80,8 +80,8 @@ const REST_MAX: Duration = Duration::from_secs(6 * 3600);
 /// Holders whose lists are read.
 const HOLDERS_MAX: usize = 32;
 
-/// Whoever is away is waited for until the folder has this age: 30 days, in seconds. It is made when
-/// the device is recovered.
+/// Whoever is away is waited for until the folder has this age: 30 days, in seconds. It is made
+/// when the device is recovered.
 const WAITED_FOR_S: u64 = 30 * 24 * 3600;
 
 /// Ids that a list may have whatever the snapshots name: what was forgotten and is not let go, and

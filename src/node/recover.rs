@@ -2,8 +2,8 @@
 //!
 //! The folder and its keys are there already: [`recover`](fn@super::datadir::recover) made them.
 //! What is seen goes into the catalogue, so that `restore` finds it again without a look around.
-//! Chunks need no rebuilt catalogue: whoever served the heads is asked first, then the topic. A node
-//! that runs fills it later: see [`rebuild`].
+//! Chunks need no rebuilt catalogue: whoever served the heads is asked first, then the topic. A
+//! node that runs fills it later: see [`rebuild`].
 
 use super::handle::NodeHandle;
 use super::inner::Inner;

@@ -47,8 +47,8 @@ pub struct PutStarted {
     pub started_at: u64,
 }
 
-/// A node acknowledged a chunk, and its ack was verified; or it said that it keeps the chunk when it
-/// was asked.
+/// A node acknowledged a chunk, and its ack was verified; or it said that it keeps the chunk when
+/// it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkAcked {
     /// The chunk.

@@ -1,5 +1,5 @@
-//! What the catalogue remembers of being filled anew on a device that was recovered: whose lists are
-//! read, and how far.
+//! What the catalogue remembers of being filled anew on a device that was recovered: whose lists
+//! are read, and how far.
 
 use super::Fields;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
