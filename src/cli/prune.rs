@@ -33,16 +33,23 @@ const GRACE_S: u32 = 600;
 /// takes the delete key: on a device that does without it the owner's words are asked for, used
 /// once and not kept.
 ///
-/// So far it is for owners with one device: while there is another one, a recovered one for
-/// example, only --dry-run works. Files whose put is not done stay, as far as they are stored. It
-/// can be broken off at any moment: the next one reads all anew and goes on. Backups of this device
-/// wait meanwhile. Exit code 3 when holders were away, which the next prune asks; exit code 5
-/// without the delete key.
+/// While there is another device of yours it takes --beside-others. Its backups and this prune do
+/// not wait for each other: what one lets go and the other names again is taken back or stored
+/// again, by whoever looks last. That is tested, but newer than the rest: prune so only while
+/// restores matter less than space. If the other device is gone for ever, `quloud recover
+/// --take-over INDEX` on the machine that takes its place makes its head your own.
+///
+/// Files whose put is not done stay, as far as they are stored. It can be broken off at any moment:
+/// the next one reads all anew and goes on. Backups of this device wait meanwhile. Exit code 3 when
+/// holders were away, which the next prune asks; exit code 5 without the delete key.
 #[derive(Debug, Args)]
 pub(super) struct Prune {
     /// Let nothing go: tell what would be, at each holder, and what waits
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Also while there are other devices of yours
+    #[arg(long)]
+    beside_others: bool,
     /// How long other devices are given, such as 90s, 10m or 2h; no time where there are none
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = grace)]
     grace: u32,
@@ -69,6 +76,7 @@ pub(super) struct Prune {
 /// What a prune is told to do.
 pub(super) struct Wish<'a> {
     pub(super) dry_run: bool,
+    pub(super) beside_others: bool,
     pub(super) grace_s: u32,
     pub(super) accept_forgets: &'a [String],
     pub(super) words_file: Option<&'a Path>,
@@ -80,6 +88,7 @@ impl Default for Wish<'_> {
     fn default() -> Self {
         Self {
             dry_run: false,
+            beside_others: false,
             grace_s: GRACE_S,
             accept_forgets: &[],
             words_file: None,
@@ -93,6 +102,7 @@ impl Prune {
     pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
         let wish = Wish {
             dry_run: self.dry_run,
+            beside_others: self.beside_others,
             grace_s: self.grace,
             accept_forgets: &self.accept_forgets,
             words_file: self.words_file.as_deref(),
@@ -119,6 +129,7 @@ pub(super) async fn prune(
     let can_ask = key.is_none() && io::stdin().is_terminal();
     let mut request = PruneRequest {
         dry_run: wish.dry_run,
+        beside_others: wish.beside_others,
         grace_s: wish.grace_s,
         accept_forgets: wish.accept_forgets.to_vec(),
         delete_key: key,

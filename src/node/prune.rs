@@ -65,10 +65,6 @@ const CALL_OFF_PATIENCE: Duration = Duration::from_secs(20);
 
 const NOTHING: &str = "nothing was let go";
 
-/// Whether a device prunes although there are others of its owner. Only tests do: what they show
-/// of two devices is not enough yet.
-const BESIDE_OTHERS: bool = cfg!(test);
-
 /// Where a prune may end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
@@ -331,7 +327,7 @@ impl<'a> Job<'a> {
     /// not stored yet offers each chunk anew, and stores what was let go.
     async fn admitted(&self) -> Result<Plan, Failure> {
         let sought = self.sought().await?;
-        if sought.others > 0 && !BESIDE_OTHERS {
+        if sought.others > 0 && !self.request.beside_others {
             return Err(tell::several(sought.others));
         }
         self.planned(sought).await

@@ -100,8 +100,9 @@ pub(super) fn several(others: usize) -> Failure {
     Failure::new(
         FailureKind::Failed,
         NOTHING,
-        format!("there is {heads} of another device of yours, and prunes are for one device yet"),
-        "`quloud prune --dry-run` shows what could go",
+        format!("there is {heads} of another device of yours"),
+        "`quloud prune --help` says what --beside-others does, and what to do about a device that is \
+         gone for ever",
     )
 }
 

@@ -60,6 +60,9 @@ pub struct PruneRequest {
     /// Nothing is let go: what would be is told.
     #[serde(default)]
     pub dry_run: bool,
+    /// Things are let go although there are other devices of the owner.
+    #[serde(default)]
+    pub beside_others: bool,
     /// How long other devices are given, in seconds; no time where there are none.
     pub grace_s: u32,
     /// Snapshots that another device forgot, and whose forget counts because the user says so: the

@@ -27,7 +27,7 @@ pub(super) fn id_of(node: &TestNode) -> NodeId {
 }
 
 pub(super) fn pruning() -> PruneRequest {
-    PruneRequest { timeout_s: 20, ..PruneRequest::default() }
+    PruneRequest { timeout_s: 20, beside_others: true, ..PruneRequest::default() }
 }
 
 pub(super) async fn prune_with(
