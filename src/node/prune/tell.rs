@@ -101,8 +101,8 @@ pub(super) fn several(others: usize) -> Failure {
         FailureKind::Failed,
         NOTHING,
         format!("there is {heads} of another device of yours"),
-        "`quloud prune --help` says what --beside-others does, and what to do about a device that is \
-         gone for ever",
+        "`quloud prune --help` says what --beside-others does, and what to do about a device that \
+         is gone for ever",
     )
 }
 
