@@ -43,7 +43,8 @@ pub(super) struct Forget {
     /// Forget nothing: tell what would be forgotten
     #[arg(long, short = 'n')]
     dry_run: bool,
-    /// Then let go what no snapshot needs any more, as `quloud prune` does
+    /// Then let go what no snapshot needs any more, as `quloud prune` does for a device that is the
+    /// only one of its owner
     #[arg(long, conflicts_with = "dry_run")]
     prune: bool,
     /// How many nodes shall know of it [default: as many as of the last snapshot]

@@ -39,8 +39,9 @@ const GRACE_S: u32 = 600;
 /// restores matter less than space. If the other device is gone for ever, `quloud recover
 /// --take-over INDEX` on the machine that takes its place makes its head your own.
 ///
-/// Files whose put is not done stay, as far as they are stored. It can be broken off at any moment:
-/// the next one reads all anew and goes on. Backups of this device wait meanwhile. Exit code 3 when
+/// Files whose put is not done stay where their list of chunks is known; what is stored of others
+/// the next try of the put stores again. It can be broken off at any moment: the next one reads all
+/// anew and goes on. Backups of this device wait meanwhile. Exit code 3 when
 /// holders were away, which the next prune asks; exit code 5 without the delete key.
 #[derive(Debug, Args)]
 pub(super) struct Prune {

@@ -141,9 +141,10 @@ async fn held_by_all(
     if !unread.is_empty() || named.count() > CHUNKS_MAX {
         return Ok(None);
     }
-    // How many replicas there should be is not asked here: whoever stored them told that.
+    // Whether there are as many replicas as were wished for is not asked here: whoever stored them
+    // told that.
     let checked = recheck(inner, &named, 1).await?;
-    Ok(match (checked.gone, checked.silent.is_empty()) {
+    Ok(match (checked.gone.max(checked.short), checked.silent.is_empty()) {
         (0, true) => Some(noted.iter().map(|it| it.id).collect()),
         (0, false) if noted.len() <= WAITING_MAX => Some(BTreeSet::new()),
         _ => None,

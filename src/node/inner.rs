@@ -14,6 +14,7 @@ use crate::net::Net;
 use crate::repo::catalog::{Catalog, CatalogError, ChunkAcked, Entry};
 use crate::repo::meta::MetaCache;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -54,6 +55,8 @@ pub(super) struct Inner {
     /// Whoever stores chunks has it for reading, so that nothing is let go meanwhile that was found
     /// to be stored already; who lets go has it alone.
     pub(super) letting_go: tokio::sync::RwLock<()>,
+    /// A prune waits for that: nothing that nobody waits for is begun.
+    pub(super) prune_waits: AtomicBool,
     /// One prune at a time.
     pub(super) pruning: tokio::sync::Mutex<()>,
     /// Where a prune ends as if the node was killed.
@@ -103,6 +106,7 @@ impl Inner {
             backing_up,
             detached: Arc::default(),
             letting_go: tokio::sync::RwLock::default(),
+            prune_waits: AtomicBool::new(false),
             pruning: tokio::sync::Mutex::default(),
             #[cfg(test)]
             prune_ends: Mutex::new(None),

@@ -11,6 +11,7 @@ use super::put::PutRun;
 use super::report::Progress;
 use crate::repo::catalog::{ChunkAcked, Entry, JobId, PutStarted};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -99,7 +100,8 @@ pub(super) async fn run(inner: Arc<Inner>, running: Arc<Running>) {
         let now = Instant::now();
         for open in in_turn(open, |open| retries.get(&open.job).map(|retry| retry.due)) {
             let due = retries.get(&open.job).is_none_or(|retry| retry.due <= now);
-            if !due || tries.len() >= TRIES_AT_ONCE {
+            let may_begin = !inner.prune_waits.load(Ordering::Relaxed);
+            if !due || !may_begin || tries.len() >= TRIES_AT_ONCE {
                 continue;
             }
             // A put that a user waits for runs already.

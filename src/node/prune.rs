@@ -39,6 +39,7 @@ pub(super) use holders::take_back;
 use holders::{Holders, TakenBack};
 use plan::{Plan, Sought};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tell::Teller;
@@ -294,6 +295,9 @@ impl<'a> Job<'a> {
         reached(self.inner, Step::Waited)?;
         let _alone = alone(self.inner, &self.teller).await;
         let plan = self.admitted().await?;
+        if others == 0 && plan.others > 0 {
+            return Err(tell::came_meanwhile());
+        }
         let mut holders = Holders::new(self.inner).await;
         holders.list(&plan.dead, &self.teller).await?;
         Ok(Ready { open, plan, holders, _alone })
@@ -392,15 +396,14 @@ impl<'a> Job<'a> {
 
     /// Publishes that chunks will be let go, or goes on with what was published before.
     async fn announce(&self, others: usize) -> Result<OpenPrune, Failure> {
+        let is_heard = || others == 0 || self.inner.repository.is_own_head_kept(self.inner);
         if let Some(open) = self.inner.with_catalog(|catalog| catalog.open_prune()) {
-            return Ok(open);
+            return if is_heard() { Ok(open) } else { Err(tell::unheard(0, self.wish.replicas)) };
         }
         // One that was published, and the node did not live to note it, has its grace once more.
         let left = self.inner.repository.own_open_prunes(self.inner).await.pop();
         let PruneIntent { prune, grace_s } = match left {
-            Some(_) if others > 0 && !self.inner.repository.is_own_head_kept(self.inner) => {
-                return Err(tell::unheard(0, self.wish.replicas));
-            }
+            Some(_) if !is_heard() => return Err(tell::unheard(0, self.wish.replicas)),
             Some(intent) => intent,
             None => {
                 let grace_s = if others == 0 { 0 } else { self.request.grace_s };
@@ -435,8 +438,9 @@ impl<'a> Job<'a> {
     /// Waits for the rest of the grace; a clock that was put back makes that all of it.
     async fn wait(&self, open: OpenPrune, others: usize) {
         let now = seconds_since_1970();
-        let passed_s = now.saturating_sub(open.at);
-        // Whoever came to be known since is given as much as the others.
+        // Whoever came to be known since is given as much as the others; where nobody was to be
+        // given any, that begins now.
+        let passed_s = if open.grace_s == 0 { 0 } else { now.saturating_sub(open.at) };
         let grace_s = if others == 0 { 0 } else { open.grace_s.max(self.request.grace_s) };
         let left = Duration::from_secs(u64::from(grace_s).saturating_sub(passed_s));
         self.teller.wait(left).await;
@@ -452,12 +456,29 @@ impl<'a> Job<'a> {
 /// Waits until no backup and no put of this device runs. It does not stand in line: those that come
 /// meanwhile would wait for a backup that takes days.
 async fn alone<'a>(inner: &'a Inner, teller: &Teller) -> RwLockWriteGuard<'a, ()> {
+    let _waits = Waits::begin(inner);
     loop {
         if let Ok(alone) = inner.letting_go.try_write() {
             return alone;
         }
         teller.note("waiting for backups and puts of this device");
         tokio::time::sleep(ALONE_PAUSE).await;
+    }
+}
+
+/// Keeps the outbox from beginning more tries: there may always be some that nobody takes.
+struct Waits<'a>(&'a Inner);
+
+impl<'a> Waits<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        inner.prune_waits.store(true, Ordering::Relaxed);
+        Self(inner)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.prune_waits.store(false, Ordering::Relaxed);
     }
 }
 

@@ -93,8 +93,18 @@ pub(super) fn unheard(known: usize, replicas: u8) -> Failure {
     )
 }
 
-/// Beside other devices a prune has to be right in every order of what all of them publish, and
-/// that is not proven yet.
+/// A device was found that nobody was told of the prune for.
+pub(super) fn came_meanwhile() -> Failure {
+    Failure::new(
+        FailureKind::Failed,
+        NOTHING,
+        "another device of yours was found meanwhile, which was given no time",
+        "run the same command again",
+    )
+}
+
+/// Beside other devices a prune has to be right in every order of what all of them publish: who
+/// wants that says so.
 pub(super) fn several(others: usize) -> Failure {
     let heads = if others == 1 { "a head".to_owned() } else { format!("{others} heads") };
     Failure::new(

@@ -10,6 +10,7 @@ use super::pick::{HeadName, Picked, pick, seen_before};
 use super::read::{Found, Wanted, read_chains};
 use super::send::keep;
 use super::{Agreed, State, keys, known_heads, noted, payload_of};
+use crate::net::node_of_peer_id;
 use crate::node::heads::HeadsFound;
 use crate::node::inner::Inner;
 use crate::node::put::seconds_since_1970;
@@ -53,11 +54,12 @@ pub(super) async fn learn(
     let known = known_heads(inner);
     let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
     state.asked |= is_heard;
+    let here = node_of_peer_id(&inner.net.snapshot().await.peer_id);
     state.missing = false;
     state.agreed.clear();
     let mut judged = Vec::new();
     for index in indexes.iter().copied() {
-        let name = HeadName { index, is_own: own == Some(index) };
+        let name = HeadName { index, is_own: own == Some(index), here };
         let known = known.get(&index);
         if known.map(|head| &head.seen) == before.get(&index).map(|head| &head.seen) {
             judged.push(judge(inner, name, &found, known));
@@ -75,7 +77,7 @@ pub(super) async fn learn(
     let unfound = unfound(state, inner).into_iter().filter(|(index, _)| indexes.contains(index));
     for (index, number) in unfound {
         state.missing = true;
-        let name = HeadName { index, is_own: own == Some(index) };
+        let name = HeadName { index, is_own: own == Some(index), here };
         notes.doubts.push(format!(
             "{}: another device has seen its number {number}, and it was not found",
             name.text()

@@ -13,11 +13,13 @@ use crate::repo::head::{HeadPayload, Verdict, judge};
 pub(super) struct HeadName {
     pub(super) index: u16,
     pub(super) is_own: bool,
+    /// This node, where that is known.
+    pub(super) here: Option<NodeId>,
 }
 
 impl HeadName {
     pub(super) fn text(self) -> String {
-        let Self { index, is_own } = self;
+        let Self { index, is_own, .. } = self;
         if is_own { "this device's head".to_owned() } else { format!("the head of device {index}") }
     }
 }
@@ -51,9 +53,13 @@ pub(super) fn pick(
             if agreed.is_doubtful() {
                 note("few of its holders answered: there may be a newer one".to_owned());
             }
+            // Of its own head this node's store may have what another device wrote before: that it
+            // has no newer one says nothing of the others.
+            let counts = |node: &&NodeId| !(name.is_own && Some(**node) == name.here);
+            let older = agreed.older.iter().filter(counts).count();
             let (silent, is_doubtful) = (agreed.silent.len(), agreed.is_doubtful());
             let (record, payload, agree) = (agreed.record, agreed.payload, agreed.agree);
-            let agreed = Agreed { agree, older: agreed.older.len(), silent, is_doubtful };
+            let agreed = Agreed { agree, older, silent, is_doubtful };
             return (Some(Picked { record, payload, agreed }), true);
         }
         Verdict::Behind { highest } if !unsent => {

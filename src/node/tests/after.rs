@@ -182,6 +182,24 @@ async fn what_nobody_can_know_of_yet_is_looked_after_once_it_is_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_record_of_its_own_head_in_its_own_store_is_no_doubt() {
+    let mut owner = TestNode::started(1, None).await;
+    let path = folder(&owner);
+    let second = machine(1, &owner).await;
+    owner.status_until(|status| status.peers == 1).await;
+    backup(&owner, &path, 1).await;
+    let holder = TestNode::started(2, Some(&second)).await;
+    second.status_until(|status| status.peers == 2).await;
+    owner.stop().await;
+    second.status_until(|status| status.peers == 1).await;
+    recover(&second, Some(0)).await.unwrap();
+    // Its head has one of the two holders that it wishes for, and its own store has the one before.
+    let done = end(second.handle().backup(request(&path, 2, 3))).await.unwrap();
+    assert_eq!((done.replicas, noted(&second)), (1, 0), "{done:?}");
+    drop(holder);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_prune_of_a_device_that_nobody_heard_of_is_seen() {
     let (owner, holders) = mesh(1).await;
     let path = folder(&owner);
