@@ -90,7 +90,7 @@ netsim() {
     "${run[@]}" scale --nodes 10,100 --check || return 1
     "${run[@]}" scale --nodes 100,1000 --sharding on --check || return 1
     "${run[@]}" run --seeds 50 --days 10 --twice || return 1
-    "${run[@]}" run --seeds "${NETSIM_FIXED:-240}" || return 1
+    "${run[@]}" run --seeds "${NETSIM_FIXED:-400}" || return 1
     "${run[@]}" run --fresh --seeds "${NETSIM_FRESH:-40}" || return 1
     cargo run --locked --release -p quloud-netsim --features planted-bugs -- mutants
 }
