@@ -17,7 +17,8 @@
 //! | `recover`, `restore` | the words to the snapshots, and these back to files |
 //! | `look` | what is in snapshots, in lists without a bound |
 //! | `forget` | which snapshots a policy keeps |
-//! | `prune` | letting go what no snapshot needs
+//! | `prune` | letting go what no snapshot needs |
+//! | `after` | whether another device let go what was just published |
 //! | `verify` | reading a snapshot back from its holders |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
