@@ -171,6 +171,19 @@ impl Node {
         last_object(&output)
     }
 
+    /// Runs a command that must succeed and gives what it prints.
+    pub(crate) fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Backs a path up to one node; gives the snapshot's id.
+    pub(crate) fn backup(&self, path: &Path) -> String {
+        let done = self.json(&["backup", path.to_str().unwrap(), "--replicas", "1", "--json"]);
+        done["snapshot"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn status(&self) -> Value {
         last_object(&self.run(&["status", "--json"]))
     }

@@ -1,8 +1,8 @@
 //! `quloud prune` with real processes: what it prints, what it exits with.
 
-use crate::processes::{Lab, Node, last_object};
+use crate::processes::{Lab, last_object};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A folder with a few small files and a large one.
 fn folder(lab: &Lab) -> PathBuf {
@@ -15,27 +15,16 @@ fn folder(lab: &Lab) -> PathBuf {
     path
 }
 
-fn backup(owner: &Node, path: &Path) -> String {
-    let done = owner.json(&["backup", path.to_str().unwrap(), "--replicas", "1", "--json"]);
-    done["snapshot"].as_str().unwrap().to_owned()
-}
-
-fn text(owner: &Node, arguments: &[&str]) -> String {
-    let output = owner.run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
 #[test]
 fn what_nobody_needs_goes_and_is_counted_and_the_rest_is_proven() {
     let mut lab = Lab::new();
     let mut nodes = lab.mesh(2);
     let path = folder(&lab);
-    backup(&nodes[0], &path);
+    nodes[0].backup(&path);
     fs::rename(lab.file("other", 3 << 20), path.join("large")).unwrap();
-    let second = backup(&nodes[0], &path);
+    let second = nodes[0].backup(&path);
     let owner = &nodes[0];
-    let nothing = text(owner, &["prune"]);
+    let nothing = owner.text(&["prune"]);
     assert!(nothing.starts_with("nothing to let go: no snapshot was forgotten"), "{nothing}");
     let short = owner.run(&["prune", "--accept-forgets", "0123456789abcdef,0123"]);
     assert_eq!(short.status.code(), Some(2), "{short:?}");
@@ -43,9 +32,9 @@ fn what_nobody_needs_goes_and_is_counted_and_the_rest_is_proven() {
     let note = accept["notes"][0].as_str().unwrap();
     assert!(note.starts_with("no snapshot waits") && note.ends_with("abcdef"), "{accept}");
 
-    let forgot = text(owner, &["forget", "--keep-last", "1"]);
+    let forgot = owner.text(&["forget", "--keep-last", "1"]);
     assert!(forgot.ends_with("; `quloud prune` lets go what only they need\n"), "{forgot}");
-    let dry = text(owner, &["prune", "--dry-run"]);
+    let dry = owner.text(&["prune", "--dry-run"]);
     assert!(
         dry.contains(&nodes[1].peer_id) && dry.contains("would be let go at 1 holder"),
         "{dry}"
@@ -60,15 +49,15 @@ fn what_nobody_needs_goes_and_is_counted_and_the_rest_is_proven() {
     assert_eq!((&proven["proven"], &proven["files"]), (&true.into(), &6.into()), "{proven}");
 
     fs::rename(lab.file("third", 3 << 20), path.join("large")).unwrap();
-    let third = backup(owner, &path);
+    let third = owner.backup(&path);
     let both = owner.run(&["forget", &second, "--prune", "--json"]);
     assert!(both.status.success(), "{both:?}");
     assert!(last_object(&both)["chunks"].as_u64() > Some(3), "{both:?}");
     assert_eq!(owner.run(&["forget", &third, "--prune", "--dry-run"]).status.code(), Some(2));
 
     fs::rename(lab.file("fourth", 3 << 20), path.join("large")).unwrap();
-    backup(owner, &path);
-    text(owner, &["forget", &third]);
+    owner.backup(&path);
+    owner.text(&["forget", &third]);
     nodes[1].stop();
     let owner = &nodes[0];
     let alone = owner.run(&["prune", "--timeout", "5"]);
@@ -93,10 +82,10 @@ fn a_machine_without_the_delete_key_takes_it_from_a_private_file() {
     owner.up();
     owner.wait_for_peers(1);
     let path = folder(&lab);
-    let first = backup(&owner, &path);
+    let first = owner.backup(&path);
     fs::rename(lab.file("other", 3 << 20), path.join("large")).unwrap();
-    backup(&owner, &path);
-    text(&owner, &["forget", &first]);
+    owner.backup(&path);
+    owner.text(&["forget", &first]);
     let refused = owner.run(&["prune"]);
     assert_eq!(refused.status.code(), Some(5), "{refused:?}");
     let told = String::from_utf8(refused.stderr).unwrap();

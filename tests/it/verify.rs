@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A folder with a few small files, one of them with an evil name, and a large one.
 fn folder(lab: &Lab) -> PathBuf {
@@ -17,17 +17,6 @@ fn folder(lab: &Lab) -> PathBuf {
     fs::write(path.join(OsStr::from_bytes(b"below/\x1b]0;evil\x07\xff")), b"evil").unwrap();
     fs::rename(lab.file("large", 3 << 20), path.join("large")).unwrap();
     path
-}
-
-fn backup(owner: &Node, path: &Path) -> String {
-    let done = owner.json(&["backup", path.to_str().unwrap(), "--replicas", "1", "--json"]);
-    done["snapshot"].as_str().unwrap().to_owned()
-}
-
-fn text(owner: &Node, arguments: &[&str]) -> String {
-    let output = owner.run(arguments);
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 fn snapshots(owner: &Node) -> Vec<Value> {
@@ -49,21 +38,21 @@ fn what_is_forgotten_is_gone_and_a_drill_tells_proof_from_damage_and_absence() {
     let mut lab = Lab::new();
     let mut nodes = lab.mesh(2);
     let path = folder(&lab);
-    let first = backup(&nodes[0], &path);
+    let first = nodes[0].backup(&path);
     fs::write(path.join("below/7"), "something else").unwrap();
-    let second = backup(&nodes[0], &path);
+    let second = nodes[0].backup(&path);
 
     let owner = &nodes[0];
     let below = format!("latest:{}/below", path.display());
-    let listed = text(owner, &["ls", &below]);
+    let listed = owner.text(&["ls", &below]);
     assert_eq!(listed.lines().count(), 21, "{listed}");
     assert!(listed.contains("below/\\x1b]0;evil\\x07\\xff\n"), "{listed}");
     assert!(!listed.contains('\u{1b}') && !listed.contains('\u{7}'));
-    let long = text(owner, &["ls", "--long", &below]);
+    let long = owner.text(&["ls", "--long", &below]);
     assert!(long.lines().all(|line| line.starts_with("-rw")), "{long}");
-    let diff = text(owner, &["diff", &first[..8], &second[..8]]);
+    let diff = owner.text(&["diff", &first[..8], &second[..8]]);
     assert!(diff.contains(&format!("M  {}/below/7\n", path.display())), "{diff}");
-    let found = text(owner, &["find", "large", "--min-size", "1MB"]);
+    let found = owner.text(&["find", "large", "--min-size", "1MB"]);
     let expected = format!("{}  {}/large\n", &second[..8], path.display());
     assert!(found.starts_with(&expected) && found.lines().count() == 2, "{found}");
 
@@ -86,7 +75,7 @@ fn what_is_forgotten_is_gone_and_a_drill_tells_proof_from_damage_and_absence() {
     let sample = owner.json(&["verify", "latest", "--sample", "5%", "--json"]);
     assert_eq!((&sample["proven"], &sample["sample_ppm"]), (&true.into(), &50_000.into()));
     assert!(snapshots(owner)[0]["proven"]["at"].as_u64() > Some(0));
-    assert!(text(owner, &["snapshots"]).contains("  proven 20"));
+    assert!(owner.text(&["snapshots"]).contains("  proven 20"));
 
     nodes[1].stop();
     rot(&nodes[1]);
