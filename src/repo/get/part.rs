@@ -25,6 +25,7 @@ use std::io::{self, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 const MAGIC: &[u8; 11] = b"quloud-part";
 const VERSION: u8 = 1;
@@ -51,6 +52,9 @@ struct Open {
 
 /// Room is taken so many bytes ahead of what is written.
 const STEP_BYTES: u64 = 64 << 20;
+
+/// So long a get waits for another of the same output to give way.
+const GIVES_WAY: Duration = Duration::from_secs(5);
 
 /// What a get leaves free on the disk for all else: this, or a twentieth of a small disk.
 const RESERVE_BYTES: u64 = 256 << 20;
@@ -111,19 +115,30 @@ impl<'a> PartFile<'a> {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|s| failed(folder, s))
     }
 
-    fn open_both(&self, root: &ChunkId, total: u64) -> Result<Open, OutputError> {
-        let failed = |source| OutputError::Io { path: self.path.clone(), source };
-        let mut file = match Locked::new(self.open_ours(&self.path)?) {
-            Ok(file) => file,
-            Err((_, TryLockError::WouldBlock)) => {
+    /// The partial file, which is nobody else's until it is closed. One that another get has is
+    /// waited for: a get that was called off a moment ago lets it go at its next step.
+    fn open_alone(&self) -> Result<Locked, OutputError> {
+        let deadline = Instant::now() + GIVES_WAY;
+        loop {
+            match Locked::new(self.open_ours(&self.path)?) {
+                // Else another get finished between open and lock, and gave this very file its
+                // name, or took it away.
+                Ok(file) if is_still_named(&file, &self.path) => return Ok(file),
+                Ok(_) | Err((_, TryLockError::WouldBlock)) => {}
+                Err((_, TryLockError::Error(source))) => {
+                    return Err(OutputError::Io { path: self.path.clone(), source });
+                }
+            }
+            if Instant::now() >= deadline || self.cancel.load(Ordering::Relaxed) {
                 return Err(OutputError::Busy { path: self.path.clone() });
             }
-            Err((_, TryLockError::Error(source))) => return Err(failed(source)),
-        };
-        // Between open and lock another get may have finished and given this very file its name.
-        if !is_still_named(&file, &self.path) {
-            return Err(OutputError::Busy { path: self.path.clone() });
+            std::thread::sleep(GIVES_WAY / 100);
         }
+    }
+
+    fn open_both(&self, root: &ChunkId, total: u64) -> Result<Open, OutputError> {
+        let failed = |source| OutputError::Io { path: self.path.clone(), source };
+        let mut file = self.open_alone()?;
         let mut journal = self.open_ours(&self.journal_path)?;
         let header = encode_header(root, total);
         let ranges = match self.verified(&mut file, &mut journal, &header, total) {
