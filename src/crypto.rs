@@ -76,6 +76,15 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// SHA-256 of many bytes that are no secret, such as a whole sealed chunk. The same as [`sha256`],
+/// by `ring`, which TLS brings along: without SHA instructions, as in many a NAS, its code for AVX
+/// is twice as fast as that of `sha2` (280 and 155 MB/s on a core of 2.5 GHz), and hashing was half
+/// of what a restore cost. `ring` does not wipe its state.
+pub(crate) fn sha256_bulk(bytes: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
 /// The next `N` bytes of a fixed layout whose whole length was checked before.
 pub(crate) fn take<const N: usize>(rest: &mut &[u8]) -> [u8; N] {
     let (head, tail) = rest.split_first_chunk::<N>().expect("the layout's length was checked");

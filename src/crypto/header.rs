@@ -8,7 +8,7 @@
 //! `version u8 = 1 | generation u32 | Y 32 | Z 32 | D 32 | sealed length u32 | SHA-256(sealed) 32`
 
 use super::seal::SEAL_OVERHEAD_BYTES;
-use super::{sha256, take};
+use super::{sha256, sha256_bulk, take};
 use crate::core::types::{CHUNK_SEALED_BYTES_MAX, ChunkId};
 use curve25519_dalek::{RistrettoPoint, ristretto::CompressedRistretto, traits::Identity};
 
@@ -57,7 +57,7 @@ impl Header {
     pub fn new(generation: u32, points: [[u8; 32]; 3], sealed: &[u8]) -> Self {
         let [read, admin, delete] = points;
         let sealed_bytes = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
-        Self { generation, read, admin, delete, sealed_bytes, sealed_hash: sha256(&[sealed]) }
+        Self { generation, read, admin, delete, sealed_bytes, sealed_hash: sha256_bulk(sealed) }
     }
 
     /// The fixed layout of the module's documentation.
@@ -125,7 +125,8 @@ impl Header {
 
     /// Whether `sealed` are the bytes this header certifies. Hashes all of them.
     pub fn certifies(&self, sealed: &[u8]) -> bool {
-        u64::from(self.sealed_bytes) == sealed.len() as u64 && self.sealed_hash == sha256(&[sealed])
+        u64::from(self.sealed_bytes) == sealed.len() as u64
+            && self.sealed_hash == sha256_bulk(sealed)
     }
 }
 

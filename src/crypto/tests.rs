@@ -70,6 +70,15 @@ fn hkdf_gives_the_vectors_of_rfc_5869() {
 }
 
 #[test]
+fn many_bytes_have_the_same_sha_256_as_few() {
+    let bytes: Vec<u8> = (0..1 << 16).map(|at: u32| (at % 251) as u8).collect();
+    for length in (0..200).chain([1 << 12, (1 << 16) - 1, 1 << 16]) {
+        let (bytes, _) = bytes.split_at(length);
+        assert_eq!(sha256_bulk(bytes), sha256(&[bytes]), "{length} bytes");
+    }
+}
+
+#[test]
 fn extract_and_expand_is_hkdf_without_a_salt() {
     let (prk, _) = Hkdf::<Sha256>::extract(None, &[7; 32]);
     let two_steps = expand::<32>(&prk.into(), &[b"info"]);
