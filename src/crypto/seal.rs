@@ -23,7 +23,7 @@ pub const SEAL_OVERHEAD_BYTES: usize = NONCE_BYTES + MAC_BYTES;
 /// Bytes that a sealed box adds: ephemeral public key 32, Poly1305 tag 16.
 pub const SEALED_BOX_OVERHEAD_BYTES: usize = 32 + MAC_BYTES;
 
-const NONCE_BYTES: usize = 24;
+pub(crate) const NONCE_BYTES: usize = 24;
 const MAC_BYTES: usize = 16;
 
 /// The box does not open: wrong key, or not the bytes that were sealed.
@@ -83,12 +83,13 @@ pub fn wrap(key: &WrapKey, plaintext: &[u8], rng: &mut impl CryptoRng) -> Vec<u8
 }
 
 /// [`wrap`] into `out`, which is [`SEAL_OVERHEAD_BYTES`] longer than `plaintext`: the store writes
-/// a record without copying its largest part once more.
+/// a record without copying its largest part once more. The caller sees to it that no nonce is used
+/// twice under a key.
 ///
 /// # Panics
 /// Where `out` has another length.
-pub(crate) fn wrap_into(key: &WrapKey, plaintext: &[u8], rng: &mut impl CryptoRng, out: &mut [u8]) {
-    secretbox_into(key.expose(), random(rng), plaintext, out);
+pub(crate) fn wrap_into(key: &WrapKey, nonce: [u8; NONCE_BYTES], plaintext: &[u8], out: &mut [u8]) {
+    secretbox_into(key.expose(), nonce, plaintext, out);
 }
 
 /// [`wrap`] without randomness: the nonce is the first 24 bytes of a keyed BLAKE3 hash of

@@ -1,5 +1,9 @@
 //! Reads chunks, and lets none out that does not match its id.
 //!
+//! A chunk that is asked for is not hashed again: it was when it came, and what the node's own wrap
+//! key opens is what was written then ([`record`](super::record)). Whoever gets it hashes it in any
+//! case. The scrub does hash.
+//!
 //! Readers run beside the writer without a lock. A record that is deleted or moved while it is
 //! read fails its checks; the catalogue, which the writer changes first, then says what happened.
 
@@ -9,7 +13,7 @@ use super::heads::SharedHeads;
 use super::index::{Catalogue, Entry, Index};
 use super::record::{Kind, Prefix};
 use super::releases::{SharedReleases, lock};
-use super::scan::open_chunk;
+use super::scan::{Check, open_chunk};
 use super::scrub::Live;
 use super::writer::Request;
 use crate::core::effect::{Found, StoreError};
@@ -78,8 +82,17 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         ids.iter().map(|id| self.find_head(id).or_else(|| chunk(id))).collect()
     }
 
-    /// Reads a chunk and verifies it against its id.
+    /// Reads a chunk, which is as it was stored.
     pub fn read(&mut self, id: &ChunkId) -> Outcome {
+        self.read_to(id, Check::Boxes)
+    }
+
+    /// Reads a chunk and hashes it: it matches its id.
+    pub(super) fn read_and_hash(&mut self, id: &ChunkId) -> Outcome {
+        self.read_to(id, Check::Hashes)
+    }
+
+    fn read_to(&mut self, id: &ChunkId, check: Check) -> Outcome {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let entry = match self.index.get(id) {
@@ -88,7 +101,7 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
                 Err(_) => return Outcome { result: Err(StoreError::Io), rot: None },
             };
             let sequence = entry.sequence;
-            match self.look(id, &entry) {
+            match self.look(id, &entry, check) {
                 Ok(Look::Whole(header, sealed)) => {
                     return Outcome { result: Ok((header, sealed)), rot: None };
                 }
@@ -103,7 +116,7 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         Outcome { result, rot: Some(Request::Quarantine { id: *id, sequence }) }
     }
 
-    fn look(&mut self, id: &ChunkId, entry: &Entry) -> Result<Look, DiskError> {
+    fn look(&mut self, id: &ChunkId, entry: &Entry, check: Check) -> Result<Look, DiskError> {
         let bytes = entry.locator.bytes as usize;
         if self.buffer.len() < bytes {
             self.buffer.resize(bytes, 0);
@@ -120,7 +133,7 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
             return Ok(Look::Broken);
         }
         if prefix.body_holds(record)
-            && let Some(chunk) = open_chunk(&prefix, record, &self.key)
+            && let Some(chunk) = open_chunk(&prefix, record, &self.key, check)
             && chunk.id == *id
         {
             return Ok(Look::Whole(chunk.header, Bytes::from(chunk.sealed)));

@@ -13,7 +13,10 @@
 //! only damaged.
 //!
 //! Each box that is not empty is a secretbox under the node's wrap key (nonce 24, tag 16 in
-//! front):
+//! front). The nonce of box 1 is random; those of boxes 2 and 3 differ from it in their last byte,
+//! which is higher by 1 and 2 (mod 256). A box that opens under a nonce is the one that was wrapped
+//! with it, so boxes of two records that somebody put together do not open: what is in box 3 are
+//! the bytes whose hash was compared with the header in box 1 before they were wrapped.
 //!
 //! ```text
 //! kind 1 segment    box 1: layout u8, epoch 16
@@ -39,10 +42,10 @@ use crate::core::types::{
     Account, CHUNK_SEALED_BYTES_MAX, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch,
 };
 use crate::crypto::header::HEADER_BYTES;
-use crate::crypto::keys::WrapKey;
+use crate::crypto::keys::{WrapKey, random};
 use crate::crypto::ownership::PROOF_BYTES;
-use crate::crypto::seal::{SEAL_OVERHEAD_BYTES, unwrap, wrap_into};
-use crate::crypto::sha256;
+use crate::crypto::seal::{NONCE_BYTES, SEAL_OVERHEAD_BYTES, unwrap, wrap_into};
+use crate::crypto::sha256_bulk;
 use rand::CryptoRng;
 
 /// Records begin at multiples of this, and one block holds a record's prefix and first box.
@@ -210,12 +213,16 @@ impl Prefix {
         record.get(self.ranges().get(number)?.clone())
     }
 
-    /// Box `number` (0 to 2) of `record`, opened; empty where the box is.
+    /// Box `number` (0 to 2) of `record`, opened; empty where the box is. `None` where it is not as
+    /// it was wrapped, or not in the record that it was wrapped for.
     pub fn open(&self, record: &[u8], number: usize, key: &WrapKey) -> Option<Vec<u8>> {
-        match self.wrapped(record, number)? {
-            [] => Some(Vec::new()),
-            wrapped => unwrap(key, wrapped).ok(),
+        let wrapped = self.wrapped(record, number)?;
+        if wrapped.is_empty() {
+            return Some(Vec::new());
         }
+        let first = self.wrapped(record, 0)?.first_chunk()?;
+        let belongs = wrapped.starts_with(&box_nonce(first, number));
+        belongs.then(|| unwrap(key, wrapped).ok()).flatten()
     }
 
     /// Whether all that follows box 1 in `record` is as it was written.
@@ -240,6 +247,15 @@ impl Prefix {
         head.u32(crc);
         record.iter_mut().zip(head).for_each(|(to, from)| *to = from);
     }
+}
+
+/// The nonce of box `number` (0 to 2) in a record whose box 0 has the nonce `first`.
+fn box_nonce(first: &[u8; NONCE_BYTES], number: usize) -> [u8; NONCE_BYTES] {
+    let mut nonce = *first;
+    if let Some(last) = nonce.last_mut() {
+        *last = last.wrapping_add(u8::try_from(number).unwrap_or(u8::MAX));
+    }
+    nonce
 }
 
 fn head_crc(prefix: &[u8], box_1: &[u8]) -> u32 {
@@ -288,9 +304,10 @@ impl Draft<'_> {
             buffer.resize(bytes, 0);
         }
         let (record, _) = buffer.split_at_mut(bytes);
-        for (range, plain) in prefix.ranges().into_iter().zip(self.boxes) {
+        let first = random(rng);
+        for (number, (range, plain)) in prefix.ranges().into_iter().zip(self.boxes).enumerate() {
             if let Some(out) = record.get_mut(range).filter(|out| !out.is_empty()) {
-                wrap_into(key, plain, rng, out);
+                wrap_into(key, box_nonce(&first, number), plain, out);
             }
         }
         let [_, two, three] = prefix.ranges();
@@ -355,7 +372,7 @@ impl ChunkHead {
             lease,
             terms: chunk.terms,
             epoch,
-            tags_hash: sha256(&[&chunk.tags]),
+            tags_hash: sha256_bulk(&chunk.tags),
         }
     }
 

@@ -173,7 +173,7 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
             if now.is_some_and(|now| {
                 now.locator.segment == segment && now.condition == Condition::Sound
             }) {
-                out.rotten.extend(self.read(&id).rot);
+                out.rotten.extend(self.read_and_hash(&id).rot);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use quloud::core::types::Ticket;
 use quloud::store::disk::{Disk, File};
 use quloud::store::index::{Catalogue, Change};
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
-use quloud::store::record::{Kind, PREFIX_BYTES, Prefix};
+use quloud::store::record::{Kind, PREFIX_BYTES, Prefix, relocate};
 use quloud::store::scrub::Cursor;
 use quloud::store::{OpenReport, Options, Request, StoreOpenError, Writer};
 use rand::RngExt;
@@ -307,12 +307,40 @@ fn a_catalogue_that_lost_an_entry_or_is_not_ours_is_rebuilt() {
 }
 
 #[test]
-fn a_chunk_that_does_not_match_its_id_is_never_served() {
+fn a_chunk_that_does_not_match_its_id_is_found_by_the_scrub() {
     let backend = Memory::new();
     let (mut store, _) = open(&backend, options());
-    // The role checks before it writes; should it ever fail to, the bytes stay in.
+    // The role checks before it writes; should it ever fail to, or memory do, it is not for good.
     let wrong = StoredChunk { sealed: chunk(2, LENGTH).sealed, ..chunk(1, LENGTH) };
     put(&mut store, [wrong]).pop().unwrap().unwrap();
+    let scrubbed = store.reader().scrub(Cursor::default(), u64::MAX).unwrap();
+    let [Request::Quarantine { id: found, .. }] = scrubbed.rotten.as_slice() else {
+        panic!("{:?}", scrubbed.rotten)
+    };
+    assert_eq!(*found, id(1, LENGTH));
+}
+
+#[test]
+fn what_another_chunk_was_wrapped_as_is_not_served_whatever_the_checksums_say() {
+    let backend = Memory::new();
+    let (mut store, _) = open(&backend, options());
+    put(&mut store, [chunk(1, LENGTH), chunk(2, LENGTH)]);
+    let (disk, _) = backend.open();
+    let chunks = records(&disk).into_iter().filter(|record| record.kind == Kind::Chunk);
+    let [mut victim, other] = chunks.collect::<Vec<_>>().try_into().unwrap();
+    let bytes_of = |record: &Prefix| {
+        let mut bytes = vec![0; record.record_bytes()];
+        disk.read_at(File::Segment(record.place.segment), record.place.offset, &mut bytes).unwrap();
+        bytes
+    };
+    let (mut record, other_record) = (bytes_of(&victim), bytes_of(&other));
+    // Box 3 with its nonce and tag, as this very node wrapped it for the other chunk.
+    let body = PREFIX_BYTES + victim.boxes[0] as usize + victim.boxes[1] as usize;
+    record[body..].copy_from_slice(&other_record[body..]);
+    victim.body_crc = crc32fast::hash(&record[PREFIX_BYTES + victim.boxes[0] as usize..]);
+    relocate(&mut record, &victim, victim.place);
+    disk.write_at(File::Segment(victim.place.segment), victim.place.offset, &record).unwrap();
     let outcome = store.reader().read(&id(1, LENGTH));
     assert_eq!(outcome.result, Err(StoreError::Damaged));
+    assert!(holds(&store, &chunk(2, LENGTH)));
 }
