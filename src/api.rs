@@ -22,6 +22,7 @@
 //! | `POST /api/v1/diff` with a [`DiffRequest`] | events: [`Rows`], at the end a [`DiffDone`] |
 //! | `POST /api/v1/find` with a [`FindRequest`] | events: [`Rows`], at the end a [`FindDone`] |
 //! | `POST /api/v1/forget` with a [`ForgetRequest`] | events: [`Rows`], then a [`ForgetDone`] |
+//! | `POST /api/v1/heads` with a [`HeadsRequest`] | [`Heads`] |
 //! | `POST /api/v1/prune` with a [`PruneRequest`] | events with a [`PruneDone`] at the end |
 //!
 //! A request that is not understood is answered with a status of 400 or above and a
@@ -33,10 +34,10 @@ pub mod socket;
 
 use crate::node::report::{
     BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FindDone,
-    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, LsDone,
-    LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest,
-    RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone,
-    VerifyRequest,
+    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, Heads,
+    HeadsRequest, LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest,
+    PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots,
+    Status, VerifyDone, VerifyRequest,
 };
 use tokio::sync::mpsc;
 
@@ -58,6 +59,7 @@ const BACKUP: &str = concat!("/api/v", version!(), "/backup");
 const BACKUP_START: &str = concat!("/api/v", version!(), "/backup/start");
 const RECOVER: &str = concat!("/api/v", version!(), "/recover");
 const RESTORE: &str = concat!("/api/v", version!(), "/restore");
+const HEADS: &str = concat!("/api/v", version!(), "/heads");
 const SNAPSHOTS: &str = concat!("/api/v", version!(), "/snapshots");
 const LS: &str = concat!("/api/v", version!(), "/ls");
 const DIFF: &str = concat!("/api/v", version!(), "/diff");
@@ -204,6 +206,9 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Starts to let go what no snapshot needs; dropping the receiver cancels.
     fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>>;
 
+    /// What `quloud heads` shows, after it did what is asked for.
+    fn heads(&self, request: HeadsRequest) -> impl Future<Output = Result<Heads, Failure>> + Send;
+
     /// What `quloud snapshots` shows.
     fn snapshots(&self) -> impl Future<Output = Result<Snapshots, Failure>> + Send;
 }
@@ -263,6 +268,10 @@ impl Service for crate::node::NodeHandle {
 
     fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>> {
         self.prune(request)
+    }
+
+    async fn heads(&self, request: HeadsRequest) -> Result<Heads, Failure> {
+        self.heads(request).await
     }
 
     async fn snapshots(&self) -> Result<Snapshots, Failure> {

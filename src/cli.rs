@@ -15,6 +15,7 @@ mod error;
 mod find;
 mod forget;
 mod get;
+mod heads;
 mod init;
 mod ls;
 mod output;
@@ -81,6 +82,7 @@ enum Command {
     Peers(peers::Peers),
     Backup(backup::Backup),
     Snapshots(snapshots::Snapshots),
+    Heads(heads::Heads),
     Ls(ls::Ls),
     Diff(diff::Diff),
     Find(find::Find),
@@ -124,6 +126,7 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
         Command::Peers(peers) => block_on(peers.run(global, output)),
         Command::Backup(backup) => block_on(backup.run(global, output)),
         Command::Snapshots(snapshots) => block_on(snapshots.run(global, output)),
+        Command::Heads(heads) => block_on(heads.run(global, output)),
         Command::Ls(ls) => block_on(ls.run(global, output)),
         Command::Diff(diff) => block_on(diff.run(global, output)),
         Command::Find(find) => block_on(find.run(global, output)),

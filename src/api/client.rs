@@ -1,15 +1,15 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
 use super::{
-    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS,
-    PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
+    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, KEEP_ALIVE, LS,
+    PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
 };
 use crate::node::report::{
     BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FailureKind,
     FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest,
-    LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone,
-    PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status,
-    VerifyDone, VerifyRequest,
+    Heads, HeadsRequest, LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone,
+    PruneRequest, PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest,
+    Rows, Snapshots, Status, VerifyDone, VerifyRequest,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -150,13 +150,19 @@ impl Client {
         &self,
         request: &BackupRequest,
     ) -> Result<BackupStarted, ClientError> {
+        let answered = self.answer(BACKUP_START, request).await;
+        answered.map_err(|error| error.during(Asked::Backup))
+    }
+
+    /// What is answered at once.
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(request).map_err(|_| ClientError::NotUnderstood)?;
-        let response = self.request(Method::POST, BACKUP_START, body.into()).await;
-        let read = match response {
-            Ok(response) => self.read(response).await,
-            Err(error) => Err(error),
-        };
-        read.map_err(|error| error.during(Asked::Backup))
+        let response = self.request(Method::POST, path, body.into()).await?;
+        self.read(response).await
     }
 
     /// Looks for what the owner's words lead to.
@@ -179,6 +185,14 @@ impl Client {
         request: &RestoreRequest,
     ) -> Result<Events<RestoreDone>, ClientError> {
         self.events(RESTORE, request, Asked::Restore).await
+    }
+
+    /// What `quloud heads` shows, after it did what is asked for.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn heads(&self, request: &HeadsRequest) -> Result<Heads, ClientError> {
+        self.answer(HEADS, request).await.map_err(|error| error.during(Asked::Report))
     }
 
     /// What `quloud snapshots` shows.

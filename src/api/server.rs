@@ -2,8 +2,8 @@
 
 use super::socket::Socket;
 use super::{
-    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, KEEP_ALIVE, LS, PEERS,
-    PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
+    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, KEEP_ALIVE, LS,
+    PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
 };
 use crate::node::report::{Failure, FailureKind};
 use axum::body::{Body, Bytes};
@@ -112,6 +112,7 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .route(BACKUP_START, post(start_backup::<S>))
         .route(RECOVER, post(recover::<S>))
         .route(RESTORE, post(restore::<S>))
+        .route(HEADS, post(heads::<S>))
         .route(SNAPSHOTS, get(snapshots::<S>))
         .route(VERIFY, post(verify::<S>))
         .route(LS, post(ls::<S>))
@@ -152,6 +153,17 @@ async fn snapshots<S: Service>(State(context): State<Context<S>>) -> Response {
             let snapshots = std::mem::take(&mut found.snapshots);
             lines(&found, snapshots)
         }
+        Err(failure) => failed(failure),
+    }
+}
+
+async fn heads<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    let request = match parse(&body) {
+        Ok(request) => request,
+        Err(refusal) => return refusal,
+    };
+    match context.service.heads(request).await {
+        Ok(heads) => Json(heads).into_response(),
         Err(failure) => failed(failure),
     }
 }

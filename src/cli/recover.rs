@@ -142,7 +142,10 @@ impl Recover {
         }
         output.note(&format!("This device writes head {} from now on.", found.index));
         if snapshots.is_empty() {
-            output.note("There are no snapshots yet.");
+            output.note(
+                "There are no snapshots: none was made, or all were forgotten. `quloud heads` \
+                 shows what was before.",
+            );
         } else {
             output.note("Next: `quloud restore latest --target FOLDER`, then `quloud up`.");
         }

@@ -110,6 +110,7 @@ fn no_head(mesh: &str, peers: usize, notes: &[String]) -> Failure {
         FailureKind::NotEnoughHolders,
         "what was found cannot be read",
         format!("{nodes} connected; {}", notes.join("; ")),
-        "start more of the mesh's nodes, then run the same command again",
+        "start more of the mesh's nodes, then run the same command again; `quloud heads` shows all \
+         that the nodes keep, and how to choose",
     )
 }

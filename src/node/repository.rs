@@ -12,6 +12,7 @@
 //! How far a look at the heads goes, and why that is enough: see `ask`.
 
 mod ask;
+mod choice;
 mod everything;
 mod heads;
 mod learn;

@@ -5,6 +5,7 @@ mod after;
 mod backup;
 mod detached;
 mod forget;
+mod heads;
 mod look;
 mod named;
 mod needed;

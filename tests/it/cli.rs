@@ -325,6 +325,7 @@ fn help_shows_what_exists_and_nothing_else() {
         "peers",
         "backup",
         "snapshots",
+        "heads",
         "ls",
         "diff",
         "find",

@@ -181,6 +181,13 @@ fn a_folder_comes_back_on_a_new_node_from_the_words() {
 
     let again = nodes[0].json(&[&["recover"][..], &words, &ALONE].concat());
     assert_eq!((&again["index"], &again["peer_id"]), (&1.into(), &found["peer_id"]), "{again}");
+
+    let heads = nodes[0].json(&[&["heads"][..], &ALONE].concat());
+    let record = &heads["records"][0];
+    assert_eq!((&record["state"], &record["number"]), (&"counts".into(), &1.into()), "{heads}");
+    let accept = ["heads", "--accept", record["name"].as_str().unwrap()];
+    let heads = nodes[0].json(&[&accept[..], &ALONE].concat());
+    assert_eq!(heads["records"][0]["state"], "chosen", "{heads}");
     for folder in [tree, below(&target, Path::new("/"))] {
         // Or its temporary folder could not be removed.
         for (name, _) in seen(&folder) {

@@ -127,6 +127,10 @@ impl Service for FakeNode {
         mpsc::channel(1).1
     }
 
+    async fn heads(&self, request: HeadsRequest) -> Result<Heads, Failure> {
+        Ok(Heads { notes: request.accept, ..Heads::default() })
+    }
+
     async fn snapshots(&self) -> Result<Snapshots, Failure> {
         let snapshot = SnapshotReport {
             snapshot: "ab".repeat(32),

@@ -175,7 +175,7 @@ impl State {
     }
 
     /// Heads that somebody writes, as far as anybody was heard to say.
-    fn taken(&self, inner: &Inner) -> BTreeSet<u16> {
+    pub(super) fn taken(&self, inner: &Inner) -> BTreeSet<u16> {
         let mut taken = self.taken.clone();
         taken.extend(known_heads(inner).keys());
         for (index, of) in &self.devices {

@@ -76,13 +76,16 @@ pub(super) fn pick(
             is_resolved = false;
             note(format!(
                 "number {number} says what this version cannot read: a newer version wrote it, or \
-                 somebody has its key"
+                 somebody has its key; `quloud heads` shows what was before"
             ));
         }
         Verdict::Fork { number, records } => {
             is_resolved = false;
             let holders = records.values().map(Vec::len).sum::<usize>();
-            note(format!("two records of number {number} at {holders} holders: it was forked"));
+            note(format!(
+                "two records of number {number} at {holders} holders: it was forked; `quloud \
+                 heads` shows both"
+            ));
         }
         Verdict::Behind { .. } | Verdict::None => {}
     }
