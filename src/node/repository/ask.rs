@@ -24,6 +24,7 @@
 //! each time do it, too. What such a look finds wrong is shown by `status`.
 
 use super::{KnownHead, keys, known_heads, learn, payload_of, writes};
+use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::head::HeadKeys;
 use crate::node::heads::HeadsFound;
 use crate::node::inner::Inner;
@@ -36,10 +37,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Heads of one question: all that a new device looks for at once.
-const INDEXES: u16 = 32;
+pub(super) const INDEXES: u16 = 32;
+
+/// A new device looks on until so many heads in a row are nobody's.
+pub(super) const INDEXES_EMPTY: u16 = 16;
 
 /// Beside the heads that are known, so many that nobody wrote yet are asked for.
 const INDEXES_AHEAD: u16 = 2;
+
+/// The most heads that are asked for in all: a checkpoint names no more devices.
+const INDEXES_MAX: usize = 64;
 
 /// How long the heads may take.
 const HEADS_PATIENCE: Duration = Duration::from_secs(3);
@@ -105,7 +112,17 @@ fn indexes(known: &BTreeMap<u16, KnownHead>, named: BTreeSet<u16>, breadth: Brea
             ahead.chain(named).filter(|index| !known.contains_key(index)).collect()
         }
     };
-    known.keys().copied().chain(more).take(usize::from(INDEXES)).collect()
+    known.keys().copied().chain(more).take(INDEXES_MAX).collect()
+}
+
+/// Which heads are to be asked for next: of those behind the last one that is `written`, where not
+/// `ahead` of them were asked for.
+pub(super) fn further(asked: &[u16], written: Option<u16>, ahead: u16) -> Vec<u16> {
+    let room = INDEXES_MAX.saturating_sub(asked.len());
+    let behind = written
+        .into_iter()
+        .flat_map(|last| (1..=ahead).map_while(move |more| last.checked_add(more)));
+    behind.filter(|index| !asked.contains(index)).take(room).collect()
 }
 
 /// The heads that the known ones name.
@@ -128,29 +145,61 @@ pub(super) async fn ask(inner: &Arc<Inner>, breadth: Breadth) -> Result<Asked, F
         asked.notes.push("no other node is connected: this is what was seen last".to_owned());
         return Ok(asked);
     }
-    let heads: Vec<HeadKeys> = asked.indexes.iter().map(|index| keys(inner, *index)).collect();
     let (mut kept, mut holders) = (Vec::new(), BTreeMap::new());
     for (index, head) in &asked.before {
         if let Some(known) = &head.kept {
-            let keys = keys(inner, *index);
-            holders.insert(keys.id(), known.holders.clone());
-            kept.push(keys);
+            holders.insert(keys(inner, *index).id(), known.holders.clone());
+            kept.push(*index);
         }
     }
     let nobody = BTreeMap::new();
     asked.found = Some(match breadth {
-        Breadth::Known => inner.find_heads(&heads, &holders, 0, HEADS_PATIENCE).await?,
+        Breadth::Known => question(inner, &asked.indexes, &holders).await?,
         Breadth::Everyone => {
             // Two questions: where those who are known answer, the others are not heard.
-            let everyone = inner.find_heads(&heads, &nobody, 0, HEADS_PATIENCE);
-            let known = inner.find_heads(&kept, &holders, 0, HEADS_PATIENCE);
-            let known =
-                async { if kept.is_empty() { Ok(HeadsFound::default()) } else { known.await } };
-            let (everyone, known) = tokio::join!(everyone, known);
+            let known = question(inner, &kept, &holders);
+            let (everyone, known) = tokio::join!(everyone(inner, &mut asked, &nobody), known);
             both(known?, everyone?)
         }
     });
     Ok(asked)
+}
+
+/// Asks everyone, for more and more heads as long as these are somebody's.
+async fn everyone(
+    inner: &Arc<Inner>,
+    asked: &mut Asked,
+    nobody: &BTreeMap<ChunkId, Vec<NodeId>>,
+) -> Result<HeadsFound, Failure> {
+    let ahead = if asked.before.is_empty() { INDEXES_EMPTY } else { INDEXES_AHEAD };
+    let mut found = question(inner, &asked.indexes, nobody).await?;
+    loop {
+        let is_written = |index: &&u16| {
+            let id = keys(inner, **index).id();
+            found.records.iter().any(|(_, record)| record.id() == id)
+        };
+        let written = asked.indexes.iter().filter(is_written).max().copied();
+        let more = further(&asked.indexes, written, ahead);
+        if more.is_empty() {
+            return Ok(found);
+        }
+        found = both(found, question(inner, &more, nobody).await?);
+        asked.indexes.extend(more);
+    }
+}
+
+/// One question after the other for these heads, as many of them as one may be about.
+async fn question(
+    inner: &Arc<Inner>,
+    indexes: &[u16],
+    holders: &BTreeMap<ChunkId, Vec<NodeId>>,
+) -> Result<HeadsFound, Failure> {
+    let mut found = HeadsFound::default();
+    for indexes in indexes.chunks(usize::from(INDEXES)) {
+        let heads: Vec<HeadKeys> = indexes.iter().map(|index| keys(inner, *index)).collect();
+        found = both(found, inner.find_heads(&heads, holders, 0, HEADS_PATIENCE).await?);
+    }
+    Ok(found)
 }
 
 /// What two questions for the same heads came to, each record of a node once.
@@ -207,7 +256,7 @@ impl super::Repository {
 /// told. Runs for the node's life.
 pub(in crate::node) async fn look_around(
     inner: Weak<Inner>,
-    mut peers: watch::Receiver<BTreeSet<crate::core::types::NodeId>>,
+    mut peers: watch::Receiver<BTreeSet<NodeId>>,
 ) {
     let mut due = Instant::now() + LOOK_AROUND_AFTER;
     loop {
@@ -270,5 +319,17 @@ mod tests {
         assert_eq!(indexes(&known, [1].into(), Breadth::Known), [0, 3]);
         assert_eq!(indexes(&known, nobody(), Breadth::Everyone), [0, 3, 4, 5]);
         assert_eq!(indexes(&known, [0, 1, 4].into(), Breadth::Everyone), [0, 3, 1, 4, 5]);
+    }
+
+    #[test]
+    fn heads_are_asked_for_until_many_in_a_row_are_nobodys() {
+        let asked: Vec<u16> = (0..32).collect();
+        assert_eq!(further(&asked, None, 16), [0; 0]);
+        assert_eq!(further(&asked, Some(15), 16), [0; 0]);
+        assert_eq!(further(&asked, Some(17), 16), [32, 33]);
+        assert_eq!(further(&[7, 0], Some(7), 2), [8, 9]);
+        let all: Vec<u16> = (0..63).collect();
+        assert_eq!(further(&all, Some(62), 16), [63], "no more than a checkpoint names");
+        assert_eq!(further(&[u16::MAX], Some(u16::MAX), 2), [0; 0]);
     }
 }

@@ -12,6 +12,7 @@
 //! needed by whoever chooses differently tomorrow. Where it is about this device's own head,
 //! somebody else wrote that, and the device goes on with another one.
 
+use super::ask::{INDEXES, INDEXES_EMPTY, further};
 use super::pick::{HeadName, Picked};
 use super::{Agreed, State, keys, known_heads, payload_of, refresh};
 use crate::core::codec::HEAD_RECORDS_MAX;
@@ -28,9 +29,6 @@ use crate::repo::catalog::{Counts, Device, Entry, HeadChoice};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Heads that are looked for besides those that are known, and heads of one question.
-const INDEXES: u16 = 32;
 
 /// How long their holders may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -111,25 +109,29 @@ impl NodeHandle {
 /// Asks everyone for all that is kept of heads; what this folder has seen is among it.
 async fn records(inner: &Arc<Inner>) -> Result<Records, Failure> {
     let known = known_heads(inner);
-    let indexes: BTreeSet<u16> = (0..INDEXES).chain(known.keys().copied()).collect();
-    let indexes: Vec<u16> = indexes.into_iter().collect();
     let superseded = u8::try_from(HEAD_RECORDS_MAX.saturating_sub(1)).unwrap_or(u8::MAX);
     let mut records = Records::new();
-    let mut add = |index: u16, record: &HeadRecord, node: Option<NodeId>| {
+    let add = |records: &mut Records, index: u16, record: &HeadRecord, node: Option<NodeId>| {
         let of = records.entry(index).or_default();
         let name = (record.number(), record.hash());
         of.entry(name).or_insert_with(|| (record.clone(), BTreeSet::new())).1.extend(node);
     };
     for (index, head) in &known {
-        add(*index, &head.seen.record, None);
+        add(&mut records, *index, &head.seen.record, None);
     }
-    for indexes in indexes.chunks(usize::from(INDEXES)) {
-        let heads: Vec<HeadKeys> = indexes.iter().map(|index| keys(inner, *index)).collect();
-        let found = inner.find_heads(&heads, &BTreeMap::new(), superseded, PATIENCE).await?;
-        for (index, keys) in indexes.iter().zip(&heads) {
-            let of = found.records.iter().filter(|(_, record)| record.id() == keys.id());
-            of.for_each(|(node, record)| add(*index, record, Some(*node)));
+    let first: BTreeSet<u16> = (0..INDEXES).chain(known.keys().copied()).collect();
+    let (mut asked, mut next): (Vec<u16>, Vec<u16>) = (Vec::new(), first.into_iter().collect());
+    while !next.is_empty() {
+        for indexes in next.chunks(usize::from(INDEXES)) {
+            let heads: Vec<HeadKeys> = indexes.iter().map(|index| keys(inner, *index)).collect();
+            let found = inner.find_heads(&heads, &BTreeMap::new(), superseded, PATIENCE).await?;
+            for (index, keys) in indexes.iter().zip(&heads) {
+                let of = found.records.iter().filter(|(_, record)| record.id() == keys.id());
+                of.for_each(|(node, record)| add(&mut records, *index, record, Some(*node)));
+            }
         }
+        asked.append(&mut next);
+        next = further(&asked, records.keys().next_back().copied(), INDEXES_EMPTY);
     }
     Ok(records)
 }

@@ -4,6 +4,7 @@ use super::backup::{backup, folder, mesh};
 use super::prune::{forget, kept, prune, prune_with, pruning};
 use super::recover::{contents, machine, recover, restore, restored, wanted};
 use super::*;
+use crate::node::heads::HeadWish;
 use crate::node::report::{FailureKind, Heads, HeadsRequest, RecordState};
 use std::fs;
 
@@ -153,4 +154,21 @@ async fn one_of_the_records_of_a_forked_head_can_be_chosen_on_a_new_machine() {
     listed_in.sort_by_key(|ids| made.iter().position(|id| ids.last() == Some(id)));
     let expected = made.into_iter().map(|second| vec![first.clone(), second]).collect::<Vec<_>>();
     assert_eq!(listed_in, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_are_found_as_long_as_no_sixteen_in_a_row_are_nobodys() {
+    let (owner, holders) = mesh(1).await;
+    for index in [16, 32, 49] {
+        let keys = HeadKeys::derive(&owner.owner().head, 0, index);
+        let mut rng = rand_chacha::ChaCha20Rng::from_seed([7; 32]);
+        let record = keys.make(std::num::NonZeroU64::MIN, [0; 32], b"?", &mut rng).unwrap();
+        let wish = HeadWish { replicas: 1, held_by: Vec::new(), patience: PATIENCE };
+        assert!(owner.handle().store_head(&keys, record, wish).await.unwrap().is_stored);
+    }
+    let expected = [(16, 1, RecordState::Unreadable), (32, 1, RecordState::Unreadable)];
+    assert_eq!(states(&look(&owner).await), expected, "from 33 to 48 there is none");
+    let new = machine(1, &holders[0]).await;
+    let failure = recover(&new, None).await.unwrap_err();
+    assert!(failure.why.contains("device 32") && !failure.why.contains("device 49"), "{failure:?}");
 }
