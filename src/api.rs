@@ -206,7 +206,7 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Starts to let go what no snapshot needs; dropping the receiver cancels.
     fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>>;
 
-    /// What `quloud heads` shows, after it did what is asked for.
+    /// What `quloud heads` shows.
     fn heads(&self, request: HeadsRequest) -> impl Future<Output = Result<Heads, Failure>> + Send;
 
     /// What `quloud snapshots` shows.

@@ -187,7 +187,7 @@ impl Client {
         self.events(RESTORE, request, Asked::Restore).await
     }
 
-    /// What `quloud heads` shows, after it did what is asked for.
+    /// What `quloud heads` shows.
     ///
     /// # Errors
     /// [`ClientError`], as for every request.

@@ -26,6 +26,10 @@ pub(super) struct Ls {
     /// Modes, owners, sizes and times, too
     #[arg(long, short)]
     long: bool,
+    /// Count this record, as `quloud heads` names it, and no newer one; one of each device that is
+    /// to count
+    #[arg(long, value_name = "RECORD")]
+    head: Vec<String>,
     /// How long one chunk may take, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
@@ -41,6 +45,7 @@ impl Ls {
         let (snapshot, path) = snapshot_and_path(&self.snapshot);
         let request = LsRequest {
             snapshot,
+            heads: self.head.clone(),
             path,
             recursive: self.recursive,
             lines: self.long && !output.json,

@@ -51,6 +51,10 @@ pub(super) struct Restore {
     /// Make pipes, too
     #[arg(long)]
     fifos: bool,
+    /// Count this record, as `quloud heads` names it, and no newer one; one of each device that is
+    /// to count
+    #[arg(long, value_name = "RECORD")]
+    head: Vec<String>,
     /// How long one chunk may take, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=604_800))]
@@ -102,6 +106,7 @@ impl Restore {
         };
         Ok(RestoreRequest {
             snapshot: snapshot.to_owned(),
+            heads: self.head.clone(),
             below: path.to_owned(),
             target,
             includes: self.include.clone(),

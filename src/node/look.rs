@@ -15,6 +15,7 @@ use super::report::{
     DiffDone, DiffRequest, DiffRow, Failure, FailureKind, FindDone, FindRequest, FindRow, LsDone,
     LsRequest, NameReport, Rows,
 };
+use super::repository::earlier;
 use crate::core::types::SnapshotId;
 use crate::repo::diff::Diff;
 use crate::repo::find::Find;
@@ -81,14 +82,15 @@ struct Found {
     notes: Vec<String>,
 }
 
-/// The snapshots that `wanted` names, after a look at the heads of all devices. With a mesh out of
-/// reach these are the ones that were seen last: looking does no harm.
+/// The snapshots that `wanted` names, after a look at the heads of all devices, or in what the
+/// records of `heads` lead to. With a mesh out of reach these are the ones that were seen last:
+/// looking does no harm.
 async fn snapshots(
     inner: &Arc<Inner>,
     wanted: &[&str],
+    heads: &[String],
     command: &'static str,
 ) -> Result<Found, Failure> {
-    let (notes, _) = inner.repository.refresh(inner).await?;
     let deed = Deed { undone: NOTHING, command };
     let pick = |live: Vec<&Live>| -> Result<Vec<(Chosen, i64)>, Failure> {
         let created = |chosen: Chosen| {
@@ -99,6 +101,11 @@ async fn snapshots(
             wanted.iter().map(|wanted| choose(wanted, &live, &Doubt::None, deed).map(created));
         chosen.collect()
     };
+    if !heads.is_empty() {
+        let chosen = pick(earlier(inner, heads).await?.live())?;
+        return Ok(Found { chosen, notes: Vec::new() });
+    }
+    let (notes, _) = inner.repository.refresh(inner).await?;
     let chosen = inner.repository.with_live(pick).await?;
     Ok(Found { chosen, notes })
 }
@@ -126,7 +133,8 @@ async fn ls(
     parts: Parts<NameReport, LsDone>,
 ) -> Result<LsDone, Failure> {
     let at = place(&request.path);
-    let Found { chosen, notes } = snapshots(inner, &[&request.snapshot], "ls").await?;
+    let wanted = [request.snapshot.as_str()];
+    let Found { chosen, notes } = snapshots(inner, &wanted, &request.heads, "ls").await?;
     let [(Chosen { id, reference, .. }, created_ns)] = chosen.as_slice() else {
         return Err(failures::stopped());
     };
@@ -156,7 +164,7 @@ async fn diff(
     parts: Parts<DiffRow, DiffDone>,
 ) -> Result<DiffDone, Failure> {
     let Found { chosen, notes } =
-        snapshots(inner, &[&request.before, &request.after], "diff").await?;
+        snapshots(inner, &[&request.before, &request.after], &[], "diff").await?;
     let [(before, _), (after, _)] = chosen.as_slice() else { return Err(failures::stopped()) };
     let ids = (before.id.to_string(), after.id.to_string());
     let before = read(inner, before.id, &before.reference, request.timeout_s).await?;
@@ -195,7 +203,7 @@ async fn find(
     // What cannot match is refused before anybody is asked.
     query(&request).map_err(refused)?;
     let wanted: Vec<&str> = request.snapshots.iter().map(String::as_str).collect();
-    let Found { mut chosen, notes } = snapshots(inner, &wanted, "find").await?;
+    let Found { mut chosen, notes } = snapshots(inner, &wanted, &[], "find").await?;
     if wanted.is_empty() {
         let all = |live: Vec<&Live>| live.into_iter().map(every).collect();
         chosen = inner.repository.with_live(all).await;

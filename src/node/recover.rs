@@ -111,6 +111,6 @@ fn no_head(mesh: &str, peers: usize, notes: &[String]) -> Failure {
         "what was found cannot be read",
         format!("{nodes} connected; {}", notes.join("; ")),
         "start more of the mesh's nodes, then run the same command again; `quloud heads` shows all \
-         that the nodes keep, and how to choose",
+         that the nodes keep, and what earlier records lead to",
     )
 }

@@ -13,7 +13,7 @@ mod verify;
 
 pub use detached::{BackupStarted, DetachedBackup, DetachedState, StartedState};
 pub use forget::{ForgetDone, ForgetRequest, ForgetRow, KeepOptions};
-pub use heads::{HeadRecordReport, Heads, HeadsRequest, RecordState};
+pub use heads::{HeadRecordReport, Heads, HeadsRequest};
 pub use look::{
     ChangeKind, DiffDone, DiffRequest, DiffRow, FindDone, FindRequest, FindRow, LsDone, LsRequest,
     NameKind, NameReport, NamesTally, Rows,

@@ -12,7 +12,7 @@
 //! How far a look at the heads goes, and why that is enough: see `ask`.
 
 mod ask;
-mod choice;
+mod earlier;
 mod everything;
 mod heads;
 mod learn;
@@ -24,6 +24,7 @@ mod read;
 mod send;
 
 pub(super) use ask::look_around;
+pub(super) use earlier::earlier;
 pub(super) use everything::Everything;
 pub(super) use heads::{HeadView, Look, look};
 pub(super) use publish::{Published, now_ns, utc_offset_min};

@@ -16,7 +16,7 @@ use super::recover::nobody;
 use super::report::{
     ExistingNames, Failure, FailureKind, HeadReport, Progress, RestoreDone, RestoreRequest,
 };
-use super::repository::{HeadView, Look, look};
+use super::repository::{HeadView, Look, earlier, look};
 use crate::core::types::NodeId;
 use crate::repo::exclude::{ExcludeFault, Excludes, Verdict};
 use crate::repo::frame::Kind;
@@ -97,23 +97,42 @@ async fn find(
     let started = Instant::now();
     let filter = Filter::new(&request)?;
     tell::note(progress, "looking for the snapshot");
-    let look = look(inner).await?;
-    let doubt = Doubt::after(&look);
-    let Look { peers, heads, notes, hints, .. } = look;
-    if peers == 0 {
-        return Err(nobody(&inner.mesh_name));
-    }
-    let wanted = request.snapshot.clone();
-    let chosen =
-        inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED)).await?;
+    let Source { chosen, head, notes, hints } = source(inner, &request).await?;
     let patience = Duration::from_secs(request.timeout_s);
     let snapshot = inner.snapshot((chosen.id, &chosen.reference), patience).await?;
     if let Some(tree) = &snapshot.tree {
         let root = inner.chunk(&tree.reference, Kind::Tree, patience).await;
         root.map_err(|why| unread(&chosen.id, why))?;
     }
-    let head = heads.iter().find(|head| head.index == chosen.index).map(HeadView::report);
     Ok(Job { request, chosen, snapshot, head, notes, hints, filter, started })
+}
+
+/// The snapshot that is meant, and what led to it.
+struct Source {
+    chosen: Chosen,
+    head: Option<HeadReport>,
+    notes: Vec<String>,
+    hints: Vec<NodeId>,
+}
+
+async fn source(inner: &Arc<Inner>, request: &RestoreRequest) -> Result<Source, Failure> {
+    let wanted = request.snapshot.clone();
+    if !request.heads.is_empty() {
+        let earlier = earlier(inner, &request.heads).await?;
+        let chosen = choose(&wanted, &earlier.live(), &Doubt::None, DEED)?;
+        let head = earlier.head(chosen.index).map(HeadView::report);
+        return Ok(Source { chosen, head, notes: Vec::new(), hints: earlier.hints });
+    }
+    let look = look(inner).await?;
+    let doubt = Doubt::after(&look);
+    let Look { peers, heads, notes, hints, .. } = look;
+    if peers == 0 {
+        return Err(nobody(&inner.mesh_name));
+    }
+    let chosen =
+        inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED)).await?;
+    let head = heads.iter().find(|head| head.index == chosen.index).map(HeadView::report);
+    Ok(Source { chosen, head, notes, hints })
 }
 
 /// Writes the files; blocks.

@@ -18,9 +18,9 @@ mod state;
 mod tests;
 
 pub use entry::{
-    AWAITED_MAX, ChunkAcked, Counts, Device, Entry, HeadChoice, HeadKept, HeadSeen, JobDropped,
-    JobId, Listing, ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote,
-    SnapshotDue, SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
+    AWAITED_MAX, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Listing,
+    ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote, SnapshotDue,
+    SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
 };
 pub use proven::{BELIEVED_S, Replicas};
 pub use rebuild::Rebuild;
@@ -252,11 +252,6 @@ impl Catalog {
         self.state.heads()
     }
 
-    /// What the user said of heads, where it is not that the newest record counts.
-    pub fn choices(&self) -> impl Iterator<Item = &HeadChoice> {
-        self.state.choices()
-    }
-
     /// When all nodes were last asked for the heads of all devices: seconds since 1970.
     pub fn looked_around(&self) -> Option<u64> {
         self.state.looked_around()
@@ -368,9 +363,6 @@ impl Catalog {
             if let Some(kept) = kept {
                 append(fresh, |out| kept.encode(out))?;
             }
-        }
-        for choice in self.state.choices() {
-            append(fresh, |out| Entry::HeadChoice(choice.clone()).encode(out))?;
         }
         if let Some(at) = self.state.looked_around() {
             append(fresh, |out| Entry::LookedAround { at }.encode(out))?;

@@ -65,6 +65,9 @@ const FORKS_MAX: u8 = 4;
 /// Uptime is saved about this often, in seconds.
 pub const UPTIME_EVERY_S: u64 = 600;
 
+/// The first step back in what is shown of superseded records: an hour of uptime.
+const FIRST_STEP_S: u64 = 3_600;
+
 /// How long a superseded record is kept: thirty days, and more than the saved uptime may be behind.
 pub const KEEP_SUPERSEDED_S: u64 = 30 * 86_400 + 2 * UPTIME_EVERY_S;
 
@@ -272,7 +275,7 @@ impl Heads {
     }
 
     /// Where the records of a head lie that are shown: all of the newest number, the one that
-    /// counts first, and so many with lower numbers, the highest first.
+    /// counts first, and so many with lower numbers, the highest first. See [`spread`].
     fn shown(&self, id: &ChunkId, superseded: usize) -> Vec<Place> {
         let versions = self.by_id.get(id).map(|head| head.versions.as_slice()).unwrap_or_default();
         let shown = || versions.iter().filter(|kept| kept.durable);
@@ -281,8 +284,8 @@ impl Heads {
             false => shown().next_back(),
         };
         let newest = newest.map_or(0, |kept| kept.number);
-        let mut lower: Vec<&Kept> =
-            shown().rev().filter(|kept| kept.number < newest).take(superseded).collect();
+        let lower: Vec<&Kept> = shown().rev().filter(|kept| kept.number < newest).collect();
+        let mut lower = spread(&lower, superseded);
         lower.sort_by_key(|kept| (std::cmp::Reverse(kept.number), kept.copy));
         let copies = shown().filter(|kept| kept.number == newest);
         copies.chain(lower).map(|kept| self.place(kept)).collect()
@@ -293,6 +296,28 @@ impl Heads {
         let shown = head.versions.iter().any(|kept| kept.durable);
         shown.then_some(Found::Head { read: head.read })
     }
+}
+
+/// Of superseded records, the highest number first, as many as are asked for: half of them are the
+/// highest, and the others go back from these in steps of 1, 2, 4, 8 hours and so on. Whoever has
+/// the owner's keys writes a head often in an hour, and what was there before is shown all the
+/// same. Where that makes too few they are the highest again.
+fn spread<'k>(lower: &[&'k Kept], count: usize) -> Vec<&'k Kept> {
+    let (newest, older) = lower.split_at(count.div_ceil(2).min(lower.len()));
+    let mut taken = newest.to_vec();
+    let (mut others, mut step) = (Vec::new(), FIRST_STEP_S);
+    let mut last = newest.last().map_or(0, |kept| kept.stored_at);
+    for kept in older {
+        if taken.len() < count && last.saturating_sub(kept.stored_at) >= step {
+            (last, step) = (kept.stored_at, step.saturating_mul(2));
+            taken.push(kept);
+        } else {
+            others.push(*kept);
+        }
+    }
+    let lacking = count.saturating_sub(taken.len());
+    taken.extend(others.into_iter().take(lacking));
+    taken
 }
 
 impl Head {
@@ -517,5 +542,38 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
             result = if records.is_empty() { Err(why) } else { Ok(records) };
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers that are shown of records with these numbers that came at these hours.
+    fn shown(records: &[(u64, u64)], count: usize) -> Vec<u64> {
+        let kept = |(number, hour): &(u64, u64)| Kept {
+            number: *number,
+            hash: [0; 32],
+            stored_at: hour * 3_600,
+            offset: 0,
+            copy: 0,
+            durable: true,
+        };
+        let kept: Vec<Kept> = records.iter().map(kept).collect();
+        spread(&kept.iter().collect::<Vec<_>>(), count).iter().map(|kept| kept.number).collect()
+    }
+
+    #[test]
+    fn what_was_there_before_a_burst_is_shown_beside_it() {
+        let burst = (101..=200).rev().map(|number| (number, 500));
+        let before = (1..=100).rev().map(|number| (number, 399 + number));
+        let all: Vec<(u64, u64)> = burst.chain(before).collect();
+        let expected = [200, 199, 198, 197, 100, 98, 94, 86];
+        assert_eq!(shown(&all, 8), expected, "1, 2, 4 and 8 hours back");
+        assert_eq!(shown(&all, 1), [200]);
+        assert_eq!(shown(&all, 0), [0; 0]);
+        assert_eq!(shown(&all[..100], 4), [200, 199, 198, 197], "all of one minute");
+        assert_eq!(shown(&all[..3], 16), [200, 199, 198], "no more than there are");
+        assert_eq!(shown(&[], 16), [0; 0]);
     }
 }

@@ -1,8 +1,8 @@
-//! Reads chunks, and lets none out that does not match its id.
+//! Reads chunks, and lets none out that is not as it was stored.
 //!
 //! A chunk that is asked for is not hashed again: it was when it came, and what the node's own wrap
 //! key opens is what was written then ([`record`](super::record)). Whoever gets it hashes it in any
-//! case. The scrub does hash.
+//! case. The scrub does hash, and so does whoever is about to acknowledge a held chunk once more.
 //!
 //! Readers run beside the writer without a lock. A record that is deleted or moved while it is
 //! read fails its checks; the catalogue, which the writer changes first, then says what happened.

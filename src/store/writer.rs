@@ -374,7 +374,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         if planted::is_on(Bug::SkipSecondLook) {
             return Ok(true);
         }
-        let outcome = self.reader().read(id);
+        let outcome = self.reader().read_and_hash(id);
         match (outcome.result, outcome.rot) {
             (Ok(_), None) => Ok(true),
             (Ok(_), Some(_)) | (Err(StoreError::Damaged), _) => Ok(false),

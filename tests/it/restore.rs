@@ -184,10 +184,14 @@ fn a_folder_comes_back_on_a_new_node_from_the_words() {
 
     let heads = nodes[0].json(&[&["heads"][..], &ALONE].concat());
     let record = &heads["records"][0];
-    assert_eq!((&record["state"], &record["number"]), (&"counts".into(), &1.into()), "{heads}");
-    let accept = ["heads", "--accept", record["name"].as_str().unwrap()];
-    let heads = nodes[0].json(&[&accept[..], &ALONE].concat());
-    assert_eq!(heads["records"][0]["state"], "chosen", "{heads}");
+    assert_eq!((&record["newest"], &record["number"]), (&true.into(), &1.into()), "{heads}");
+    let name = record["name"].as_str().unwrap();
+    let heads = nodes[0].json(&[&["heads", name][..], &ALONE].concat());
+    assert_eq!(heads["snapshots"][0]["snapshot"], made["snapshot"], "{heads}");
+    let listed = ["ls", "latest", "--recursive", "--head", name];
+    let listed = nodes[0].run(&[&listed[..], &ALONE].concat());
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.contains("sparse"), "{listed}");
     for folder in [tree, below(&target, Path::new("/"))] {
         // Or its temporary folder could not be removed.
         for (name, _) in seen(&folder) {

@@ -128,7 +128,11 @@ impl Service for FakeNode {
     }
 
     async fn heads(&self, request: HeadsRequest) -> Result<Heads, Failure> {
-        Ok(Heads { notes: request.accept, ..Heads::default() })
+        let snapshots = request
+            .records
+            .into_iter()
+            .map(|snapshot| SnapshotReport { snapshot, ..SnapshotReport::default() });
+        Ok(Heads { snapshots: snapshots.collect(), ..Heads::default() })
     }
 
     async fn snapshots(&self) -> Result<Snapshots, Failure> {

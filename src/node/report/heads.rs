@@ -1,19 +1,14 @@
 //! What `heads` is asked for and answers.
 
+use super::SnapshotReport;
 use serde::{Deserialize, Serialize};
 
-/// `quloud heads`: what is to count from now on. Empty: only to look.
+/// `quloud heads`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadsRequest {
-    /// Records that count whatever others there are, by [`HeadRecordReport::name`].
+    /// Records whose snapshots are wanted, by [`HeadRecordReport::name`], one of a head at most.
     #[serde(default)]
-    pub accept: Vec<String>,
-    /// Heads of which nothing counts.
-    #[serde(default)]
-    pub ignore: Vec<u16>,
-    /// Heads whose newest record counts again.
-    #[serde(default)]
-    pub follow: Vec<u16>,
+    pub records: Vec<String>,
 }
 
 /// `quloud heads --json`.
@@ -23,46 +18,30 @@ pub struct Heads {
     pub records: Vec<HeadRecordReport>,
     /// The head that this device writes; `None` where it has not chosen one.
     pub own: Option<u16>,
-    /// The newest list of every device that counts could be read.
-    pub whole: bool,
-    /// What the user should know.
-    pub notes: Vec<String>,
+    /// What the records that were named lead to, oldest first.
+    pub snapshots: Vec<SnapshotReport>,
 }
 
 /// One record of a head.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeadRecordReport {
-    /// Names it: index, number, and the first eight hexadecimal digits of the record's hash, with
+    /// Names it: index, number, and the first 16 hexadecimal digits of the record's hash, with
     /// colons between them.
     pub name: String,
     /// Which head.
     pub index: u16,
     /// How often the head was written until then.
     pub number: u64,
-    /// Who wrote it, 32 hexadecimal digits; empty where it cannot be read.
-    pub device: String,
+    /// Who wrote it, 32 hexadecimal digits; `None` where it cannot be read.
+    pub device: Option<String>,
     /// When it was signed by that device's clock: seconds since 1970.
-    pub signed_at: i64,
-    /// How many nodes keep it.
+    pub signed_at: Option<i64>,
+    /// How many nodes keep it, of those that answered.
     pub holders: usize,
-    /// What it is to this device.
-    pub state: RecordState,
-}
-
-/// What a record of a head is to this device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RecordState {
-    /// What it names counts.
-    Counts,
-    /// The same, because the user chose it.
-    Chosen,
-    /// It was superseded.
-    Older,
-    /// It is not older than what counts, and does not count.
-    Other,
-    /// This version cannot read it.
-    Unreadable,
-    /// Nothing of its head counts, as the user chose.
-    Ignored,
+    /// No record of its head has a higher number.
+    pub newest: bool,
+    /// Another one has the same number, which is the highest.
+    pub forked: bool,
+    /// It is the newest one that this device believed.
+    pub seen: bool,
 }

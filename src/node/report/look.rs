@@ -27,6 +27,9 @@ pub enum Rows<R, D> {
 pub struct LsRequest {
     /// `latest`, or the first digits of an id.
     pub snapshot: String,
+    /// Records of heads that count in place of the newest ones; none where these do.
+    #[serde(default)]
+    pub heads: Vec<String>,
     /// The bytes of a path as it was recorded: of a folder what is in it is listed. The top where
     /// it is empty.
     #[serde(default)]

@@ -84,6 +84,9 @@ pub enum ExistingNames {
 pub struct RestoreRequest {
     /// `latest`, or the first digits of an id.
     pub snapshot: String,
+    /// Records of heads that count in place of the newest ones; none where these do.
+    #[serde(default)]
+    pub heads: Vec<String>,
     /// Only this path, as it was recorded; all where it is empty.
     #[serde(default)]
     pub below: String,

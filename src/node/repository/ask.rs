@@ -171,7 +171,7 @@ async fn everyone(
     asked: &mut Asked,
     nobody: &BTreeMap<ChunkId, Vec<NodeId>>,
 ) -> Result<HeadsFound, Failure> {
-    let ahead = if asked.before.is_empty() { INDEXES_EMPTY } else { INDEXES_AHEAD };
+    let mut ahead = if asked.before.is_empty() { INDEXES_EMPTY } else { INDEXES_AHEAD };
     let mut found = question(inner, &asked.indexes, nobody).await?;
     loop {
         let is_written = |index: &&u16| {
@@ -185,6 +185,8 @@ async fn everyone(
         }
         found = both(found, question(inner, &more, nobody).await?);
         asked.indexes.extend(more);
+        // Few at a time, many would make many questions.
+        ahead = INDEXES_EMPTY;
     }
 }
 

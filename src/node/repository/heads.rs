@@ -45,7 +45,12 @@ pub(in crate::node) struct HeadView {
 }
 
 impl HeadView {
-    fn of(index: u16, of: &DeviceView, payload: &HeadPayload, agreed: Option<&Agreed>) -> Self {
+    pub(super) fn of(
+        index: u16,
+        of: &DeviceView,
+        payload: &HeadPayload,
+        agreed: Option<&Agreed>,
+    ) -> Self {
         Self {
             index,
             device: of.device,
@@ -175,7 +180,7 @@ impl State {
     }
 
     /// Heads that somebody writes, as far as anybody was heard to say.
-    pub(super) fn taken(&self, inner: &Inner) -> BTreeSet<u16> {
+    fn taken(&self, inner: &Inner) -> BTreeSet<u16> {
         let mut taken = self.taken.clone();
         taken.extend(known_heads(inner).keys());
         for (index, of) in &self.devices {

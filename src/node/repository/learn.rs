@@ -6,7 +6,6 @@
 //! depends on who answered first.
 
 use super::ask::{Asked, Breadth};
-use super::choice::{choices, chosen};
 use super::pick::{HeadName, Picked, pick, seen_before};
 use super::read::{Found, Wanted, read_chains};
 use super::send::keep;
@@ -16,7 +15,7 @@ use crate::node::heads::HeadsFound;
 use crate::node::inner::Inner;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::Failure;
-use crate::repo::catalog::{Counts, Entry, HeadSeen, KnownHead};
+use crate::repo::catalog::{Entry, HeadSeen, KnownHead};
 use crate::repo::head::Linked;
 use crate::repo::manifest::chain::Seen;
 use crate::repo::manifest::draft::DeviceView;
@@ -37,8 +36,6 @@ struct Judged {
     name: HeadName,
     notes: Vec<String>,
     is_resolved: bool,
-    /// By the user, and not by its holders.
-    is_chosen: bool,
     picked: Option<Picked>,
 }
 
@@ -54,7 +51,7 @@ pub(super) async fn learn(
     let Asked { breadth, indexes, before, found, notes } = asked;
     let is_heard = found.is_some();
     let found = found.unwrap_or_default();
-    let (known, choices) = (known_heads(inner), choices(inner));
+    let known = known_heads(inner);
     let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
     state.asked |= is_heard;
     let here = node_of_peer_id(&inner.net.snapshot().await.peer_id);
@@ -65,7 +62,7 @@ pub(super) async fn learn(
         let name = HeadName { index, is_own: own == Some(index), here };
         let known = known.get(&index);
         if known.map(|head| &head.seen) == before.get(&index).map(|head| &head.seen) {
-            judged.push(judge(inner, name, &found, known, choices.get(&index)));
+            judged.push(judge(inner, name, &found, known));
         } else {
             // It was written or read anew since it was asked for: what was heard is of before.
             state.missing |= !state.devices.contains_key(&index);
@@ -75,11 +72,9 @@ pub(super) async fn learn(
         }
     }
     let mut notes = Notes { doubts: notes, unlinked: Vec::new() };
-    state.devices.retain(|index, _| choices.get(index) != Some(&Counts::Nothing));
     take_over(state, inner, judged, &known, &mut notes).await?;
-    // Who was not asked for cannot be missed, nor what the user does not want.
-    let is_missed = |index: &u16| indexes.contains(index) && !choices.contains_key(index);
-    let unfound = unfound(state, inner).into_iter().filter(|(index, _)| is_missed(index));
+    // Who was not asked for cannot be missed.
+    let unfound = unfound(state, inner).into_iter().filter(|(index, _)| indexes.contains(index));
     for (index, number) in unfound {
         state.missing = true;
         let name = HeadName { index, is_own: own == Some(index), here };
@@ -103,21 +98,10 @@ pub(super) async fn learn(
     Ok(notes)
 }
 
-fn judge(
-    inner: &Inner,
-    name: HeadName,
-    found: &HeadsFound,
-    known: Option<&KnownHead>,
-    choice: Option<&Counts>,
-) -> Judged {
-    let (keys, mut notes) = (keys(inner, name.index), Vec::new());
-    if let Some(counts) = choice {
-        let (picked, note) = chosen(&keys, name, found, counts);
-        notes.extend(note);
-        return Judged { name, notes, is_resolved: true, is_chosen: true, picked };
-    }
-    let (picked, is_resolved) = pick(&keys, name, found, known, &mut notes);
-    Judged { name, notes, is_resolved, is_chosen: false, picked }
+fn judge(inner: &Inner, name: HeadName, found: &HeadsFound, known: Option<&KnownHead>) -> Judged {
+    let mut notes = Vec::new();
+    let (picked, is_resolved) = pick(&keys(inner, name.index), name, found, known, &mut notes);
+    Judged { name, notes, is_resolved, picked }
 }
 
 /// Reads what all these heads name, and adopts them one by one.
@@ -130,9 +114,7 @@ async fn take_over(
 ) -> Result<(), Failure> {
     let wanted = judged.iter_mut().filter_map(|head| {
         let (index, picked) = (head.name.index, head.picked.take()?);
-        // What the user chose need not go on from what was seen.
-        let known = known.get(&index).filter(|_| !head.is_chosen);
-        Some((index, wanted(state, inner, index, picked, known)))
+        Some((index, wanted(state, inner, index, picked, known.get(&index))))
     });
     let (indexes, wanted): (Vec<u16>, Vec<Wanted>) = wanted.unzip();
     let read = read_chains(inner, wanted).await;

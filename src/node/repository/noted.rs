@@ -45,8 +45,6 @@ fn age(state: &mut State, inner: &Inner) -> Result<Clock, Failure> {
 }
 
 fn news(state: &State, catalog: &Catalog, clock: Clock) -> Vec<PruneNote> {
-    // What is left out by the user's choice is not forgotten.
-    let is_whole = !state.missing && catalog.choices().next().is_none();
     let Clock { age_s, wall_s } = clock;
     let forgotten = |id: SnapshotId, by: u16| {
         let (own, accepted) = (false, false);
@@ -69,7 +67,7 @@ fn news(state: &State, catalog: &Catalog, clock: Clock) -> Vec<PruneNote> {
             let Some(noted) = catalog.noted_snapshot(&id) else { continue };
             if let Some(before) = noted.forgotten {
                 // Somebody whose list cannot be read may be who forgot it.
-                if by.is_none() && is_whole && !is_on_its_way(before, clock) {
+                if by.is_none() && !state.missing && !is_on_its_way(before, clock) {
                     notes.push(PruneNote::SnapshotKept(id));
                 }
                 continue;
@@ -82,11 +80,11 @@ fn news(state: &State, catalog: &Catalog, clock: Clock) -> Vec<PruneNote> {
     for noted in catalog.noted_snapshots().filter(|noted| noted.forgotten.is_none()) {
         let SnapshotSeen { id, index, device, .. } = noted.seen;
         let writes = state.devices.get(&index).is_some_and(|of| of.device == device);
-        if writes && is_whole && !state.merged.has(&id) {
+        if writes && !state.missing && !state.merged.has(&id) {
             notes.push(forgotten(id, index));
         }
     }
-    let is_over = |id: &&SnapshotId| is_whole && !state.merged.has(id);
+    let is_over = |id: &&SnapshotId| !state.missing && !state.merged.has(id);
     notes.extend(catalog.pruned_snapshots().filter(is_over).map(|id| PruneNote::SnapshotOver(*id)));
     notes
 }

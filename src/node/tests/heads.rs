@@ -1,28 +1,22 @@
 //! What an owner does about heads that somebody else wrote.
 
 use super::backup::{backup, folder, mesh};
-use super::prune::{forget, kept, prune, prune_with, pruning};
+use super::prune::{forget, kept, prune};
 use super::recover::{contents, machine, recover, restore, restored, wanted};
 use super::*;
 use crate::node::heads::HeadWish;
-use crate::node::report::{FailureKind, Heads, HeadsRequest, RecordState};
+use crate::node::report::{FailureKind, Heads, HeadsRequest, RestoreRequest};
 use std::fs;
 
-async fn heads(node: &TestNode, request: HeadsRequest) -> Heads {
-    node.handle().heads(request).await.unwrap()
+async fn heads(node: &TestNode, records: &[&str]) -> Result<Heads, Failure> {
+    let records = records.iter().map(|name| (*name).to_owned()).collect();
+    node.handle().heads(HeadsRequest { records }).await
 }
 
-async fn look(node: &TestNode) -> Heads {
-    heads(node, HeadsRequest::default()).await
-}
-
-fn accept(name: &str) -> HeadsRequest {
-    HeadsRequest { accept: vec![name.to_owned()], ..HeadsRequest::default() }
-}
-
-/// Index, number and state of each record.
-fn states(heads: &Heads) -> Vec<(u16, u64, RecordState)> {
-    heads.records.iter().map(|of| (of.index, of.number, of.state)).collect()
+/// The names of the records of this head, newest first.
+fn names(heads: &Heads, index: u16) -> Vec<String> {
+    let of = heads.records.iter().filter(|record| record.index == index);
+    of.map(|record| record.name.clone()).collect()
 }
 
 async fn snapshots(node: &TestNode) -> Vec<String> {
@@ -30,8 +24,14 @@ async fn snapshots(node: &TestNode) -> Vec<String> {
     found.snapshots.into_iter().map(|snapshot| snapshot.snapshot).collect()
 }
 
+/// What these records lead to.
+async fn snapshots_of(node: &TestNode, records: &[&str]) -> Vec<String> {
+    let found = heads(node, records).await.unwrap();
+    found.snapshots.into_iter().map(|snapshot| snapshot.snapshot).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_thief_forgot_and_let_go_comes_back_within_the_release_delay() {
+async fn what_a_thief_forgot_and_let_go_is_restored_within_the_release_delay() {
     let (mut owner, holders) = mesh(2).await;
     let path = folder(&owner);
     let made = backup(&owner, &path, 2).await.snapshot;
@@ -47,31 +47,22 @@ async fn what_a_thief_forgot_and_let_go_comes_back_within_the_release_delay() {
     let new = machine(1, &holders[0]).await;
     let found = recover(&new, None).await.unwrap();
     assert_eq!((found.index, found.snapshots_total), (2, 0), "{found:?}");
-    let listed = look(&new).await;
-    let counting = listed.records.iter().filter(|of| of.state == RecordState::Counts);
-    assert_eq!(counting.map(|of| of.index).collect::<Vec<_>>(), [0, 1], "{listed:?}");
+    let listed = heads(&new, &[]).await.unwrap();
+    let [first] = names(&listed, 0).try_into().unwrap();
+    assert_eq!(snapshots_of(&new, &[&first]).await, [made.as_str()]);
+    let thiefs = names(&listed, 1);
+    assert_eq!(snapshots_of(&new, &[&first, &thiefs[0]]).await, [""; 0]);
 
-    let ignore = |index| HeadsRequest { ignore: vec![index], ..HeadsRequest::default() };
-    let chosen = heads(&new, ignore(1)).await;
-    assert!(chosen.whole && chosen.own == Some(2), "{chosen:?}");
-    assert!(chosen.notes.iter().any(|note| note.contains("--follow 1")), "{chosen:?}");
-    assert_eq!(snapshots(&new).await, [made.as_str()]);
     let target = new.folder.path().join("back");
-    let done = restore(&new, wanted(&target)).await.unwrap();
+    let request = RestoreRequest { heads: vec![first], ..wanted(&target) };
+    let done = restore(&new, request).await.unwrap();
     assert_eq!((done.files, done.damaged), (41, 0), "{done:?}");
     assert_eq!(contents(&restored(&target, &path)), before);
-    let refused = prune_with(&new, pruning()).await.unwrap_err();
-    assert!(refused.why.contains("--follow 1"), "{refused:?}");
-
-    let follow = HeadsRequest { follow: vec![1], ..HeadsRequest::default() };
-    assert!(heads(&new, follow.clone()).await.notes.is_empty());
-    assert_eq!(snapshots(&new).await, [""; 0]);
-    let twice = new.handle().heads(follow).await.unwrap_err();
-    assert_eq!(twice.kind, FailureKind::Usage, "{twice:?}");
+    assert_eq!(snapshots(&new).await, [""; 0], "nothing of it is remembered");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_earlier_record_of_an_overwritten_head_can_be_chosen_and_outlives_a_restart() {
+async fn an_overwritten_head_leads_to_what_was_there_by_its_earlier_record() {
     let (mut owner, holders) = mesh(2).await;
     let path = folder(&owner);
     let made = backup(&owner, &path, 2).await.snapshot;
@@ -81,35 +72,26 @@ async fn an_earlier_record_of_an_overwritten_head_can_be_chosen_and_outlives_a_r
     forget(&thief, &made).await;
     thief.stop().await;
 
-    // The stolen device itself is found again: its head is not its own any more.
     owner.start(Some(&holders[0])).await;
     owner.status_until(|status| status.peers == 2).await;
     assert_eq!(snapshots(&owner).await, [""; 0]);
-    let listed = look(&owner).await;
-    let expected = [(0, 2, RecordState::Counts), (0, 1, RecordState::Older)];
-    assert_eq!(states(&listed), expected, "{listed:?}");
-    let chosen = heads(&owner, accept(&listed.records[1].name)).await;
-    let expected = [(0, 2, RecordState::Other), (0, 1, RecordState::Chosen)];
-    assert_eq!((states(&chosen).as_slice(), chosen.own), (&expected[..], Some(1)), "{chosen:?}");
-    assert_eq!(snapshots(&owner).await, [made.as_str()]);
-
-    owner.stop().await;
-    owner.start(Some(&holders[0])).await;
-    owner.status_until(|status| status.peers == 2).await;
-    assert_eq!(snapshots(&owner).await, [made.as_str()]);
-    let told = owner.handle().status(0).await.attention;
-    assert!(tells(&told, &["head of device 0", "as was chosen here"]), "{told:?}");
-    // It goes on with a head of its own.
-    let second = backup(&owner, &path, 2).await.snapshot;
-    assert_eq!(snapshots(&owner).await, [made, second]);
-    for name in ["0:1:ffffffff", "0:9", "nonsense", "0:1:0:0", "9:1"] {
-        let refused = owner.handle().heads(accept(name)).await.unwrap_err();
-        assert_eq!(refused.kind, FailureKind::Usage, "{name}: {refused:?}");
+    let listed = heads(&owner, &[]).await.unwrap();
+    let numbers: Vec<(u64, bool)> =
+        listed.records.iter().map(|record| (record.number, record.newest)).collect();
+    assert_eq!(numbers, [(2, true), (1, false)], "{listed:?}");
+    let [second, first] = names(&listed, 0).try_into().unwrap();
+    assert_eq!(snapshots_of(&owner, &[&first]).await, [made.as_str()]);
+    assert_eq!(snapshots_of(&owner, &["0:1"]).await, [made.as_str()], "there is one alone");
+    for wrong in ["0:1:ffffffff", "0:9", "nonsense", "0:1:0:0", "9:1"] {
+        let refused = heads(&owner, &[wrong]).await.unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Usage, "{wrong}: {refused:?}");
     }
+    let refused = heads(&owner, &[&first, &second]).await.unwrap_err();
+    assert!(refused.why.contains("two records of head 0"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_of_the_records_of_a_forked_head_can_be_chosen_on_a_new_machine() {
+async fn both_records_of_a_forked_head_lead_to_their_snapshots_on_a_new_machine() {
     let (mut owner, mut holders) = mesh(2).await;
     let path = folder(&owner);
     let first = backup(&owner, &path, 2).await.snapshot;
@@ -137,23 +119,19 @@ async fn one_of_the_records_of_a_forked_head_can_be_chosen_on_a_new_machine() {
     new.status_until(|status| status.peers == 2).await;
     let failure = recover(&new, None).await.unwrap_err();
     assert!(failure.hint.contains("quloud heads"), "{failure:?}");
-    let listed = look(&new).await;
-    let of_two = listed.records.iter().filter(|of| of.number == 2);
-    assert_eq!(of_two.clone().count(), 2, "{listed:?}");
-    assert!(of_two.clone().all(|of| of.state == RecordState::Other), "{listed:?}");
-    let ambiguous = new.handle().heads(accept("0:2")).await.unwrap_err();
+    let listed = heads(&new, &[]).await.unwrap();
+    let forked = listed.records.iter().filter(|record| record.forked);
+    let forked: Vec<&str> = forked.map(|record| record.name.as_str()).collect();
+    assert_eq!(forked.len(), 2, "{listed:?}");
+    let ambiguous = heads(&new, &["0:2"]).await.unwrap_err();
     assert!(ambiguous.why.contains(" or "), "{ambiguous:?}");
-
-    let mut listed_in = Vec::new();
-    for of in of_two {
-        assert!(heads(&new, accept(&of.name)).await.whole);
-        let found = recover(&new, None).await.unwrap();
-        assert_eq!((found.snapshots_total, found.index), (2, 1), "{found:?}");
-        listed_in.push(snapshots(&new).await);
+    let mut found = Vec::new();
+    for name in forked {
+        found.push(snapshots_of(&new, &[name]).await);
     }
-    listed_in.sort_by_key(|ids| made.iter().position(|id| ids.last() == Some(id)));
+    found.sort_by_key(|ids| made.iter().position(|id| ids.last() == Some(id)));
     let expected = made.into_iter().map(|second| vec![first.clone(), second]).collect::<Vec<_>>();
-    assert_eq!(listed_in, expected);
+    assert_eq!(found, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,8 +144,11 @@ async fn heads_are_found_as_long_as_no_sixteen_in_a_row_are_nobodys() {
         let wish = HeadWish { replicas: 1, held_by: Vec::new(), patience: PATIENCE };
         assert!(owner.handle().store_head(&keys, record, wish).await.unwrap().is_stored);
     }
-    let expected = [(16, 1, RecordState::Unreadable), (32, 1, RecordState::Unreadable)];
-    assert_eq!(states(&look(&owner).await), expected, "from 33 to 48 there is none");
+    let listed = heads(&owner, &[]).await.unwrap();
+    let seen = listed.records.iter().map(|record| (record.index, record.device.is_some()));
+    assert_eq!(seen.collect::<Vec<_>>(), [(16, false), (32, false)], "33 to 48 are nobody's");
+    let refused = heads(&owner, &["16:1"]).await.unwrap_err();
+    assert!(refused.why.contains("cannot be read"), "{refused:?}");
     let new = machine(1, &holders[0]).await;
     let failure = recover(&new, None).await.unwrap_err();
     assert!(failure.why.contains("device 32") && !failure.why.contains("device 49"), "{failure:?}");

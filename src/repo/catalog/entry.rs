@@ -4,7 +4,6 @@
 //! texts with their length as a `u16` in front. Entries follow each other without a gap; what
 //! encloses them says where they end.
 
-mod choice;
 mod due;
 mod head;
 mod proven;
@@ -12,7 +11,6 @@ mod prune;
 mod rebuild;
 mod verified;
 
-pub use choice::{Counts, HeadChoice};
 pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
 pub(super) use proven::PROVEN_CHUNKS_MAX;
@@ -115,8 +113,6 @@ pub enum Entry {
     HeadSeen(HeadSeen),
     /// That record is held by as many as were wished for, or was served by these.
     HeadKept(HeadKept),
-    /// Which record of a head counts, where the user said so.
-    HeadChoice(HeadChoice),
     /// A file was put, and is to be named by a snapshot. Stands before its [`Self::PutDone`].
     SnapshotDue(SnapshotDue),
     /// It is, or never can be.
@@ -161,7 +157,6 @@ const JOB_DROPPED: u8 = 8;
 const DEVICE: u8 = 9;
 const HEAD_SEEN: u8 = 10;
 const HEAD_KEPT: u8 = 11;
-const HEAD_CHOICE: u8 = 12;
 const LOOKED_AROUND: u8 = 20;
 const SNAPSHOT_DUE: u8 = 21;
 const SNAPSHOT_DONE: u8 = 22;
@@ -217,10 +212,6 @@ impl Entry {
                 Ok(())
             }
             Self::HeadKept(kept) => kept.encode(out),
-            Self::HeadChoice(choice) => {
-                choice.encode(out);
-                Ok(())
-            }
             Self::SnapshotDue(due) => due.encode(out),
             Self::SnapshotDone(job) => {
                 out.push(SNAPSHOT_DONE);
@@ -283,7 +274,6 @@ impl Entry {
             DEVICE => Device::decode(from).map(Self::Device),
             HEAD_SEEN => HeadSeen::decode(from).map(Self::HeadSeen),
             HEAD_KEPT => HeadKept::decode(from).map(Self::HeadKept),
-            HEAD_CHOICE => HeadChoice::decode(from).map(Self::HeadChoice),
             SNAPSHOT_DUE => SnapshotDue::decode(from).map(Self::SnapshotDue),
             SNAPSHOT_DONE => Some(Self::SnapshotDone(JobId(from.number()?))),
             LOOKED_AROUND => Some(Self::LookedAround { at: from.number()? }),
@@ -531,10 +521,6 @@ pub(super) mod tests {
         HeadKept { generation: 0, index, number, holders }
     }
 
-    pub(in super::super) fn chosen(index: u16, counts: Counts) -> HeadChoice {
-        HeadChoice { generation: 0, index, counts }
-    }
-
     pub(in super::super) fn verified(snapshot: u8, at: u64, damaged: u64) -> Verified {
         let snapshot = crate::core::types::SnapshotId::from_bytes([snapshot; 32]);
         Verified { snapshot, at, sample_ppm: 50_000, bytes: 7, damaged, away: 0 }
@@ -553,9 +539,6 @@ pub(super) mod tests {
             Entry::Device(Device { id: DeviceId::from_bytes([3; 16]), index: 7 }),
             Entry::HeadSeen(head(2, 1)),
             Entry::HeadKept(kept(2, 1)),
-            Entry::HeadChoice(chosen(2, Counts::Newest)),
-            Entry::HeadChoice(chosen(3, Counts::Record(head(3, 9).record))),
-            Entry::HeadChoice(chosen(u16::MAX, Counts::Nothing)),
             Entry::LookedAround { at: 1_800_000_004 },
             Entry::SnapshotDue(due(10)),
             Entry::SnapshotDone(JobId(11)),

@@ -8,8 +8,8 @@ mod prune;
 pub use prune::NotedSnapshot;
 
 use super::entry::{
-    ChunkAcked, Counts, Device, Entry, HeadChoice, HeadKept, HeadSeen, JobDropped, JobId, Proven,
-    PutRoot, PutStarted, SnapshotDue, Verified,
+    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot, PutStarted,
+    SnapshotDue, Verified,
 };
 use super::proven::Replicas;
 use super::rebuild::{self, Rebuild};
@@ -125,8 +125,6 @@ pub(super) struct State {
     device: Option<Device>,
     /// By generation and index.
     heads: BTreeMap<(u32, u16), KnownHead>,
-    /// What the user said of heads, by generation and index; [`Counts::Newest`] is not among them.
-    choices: BTreeMap<(u32, u16), HeadChoice>,
     /// Files that were put and have no snapshot yet.
     due: BTreeMap<JobId, SnapshotDue>,
     /// See [`Entry::LookedAround`].
@@ -178,13 +176,6 @@ impl State {
                 let head = self.heads.get_mut(&(kept.generation, kept.index));
                 if let Some(head) = head.filter(|head| head.seen.record.number() == kept.number) {
                     head.kept = Some(kept);
-                }
-            }
-            Entry::HeadChoice(choice) => {
-                let name = (choice.generation, choice.index);
-                match choice.counts {
-                    Counts::Newest => drop(self.choices.remove(&name)),
-                    Counts::Record(_) | Counts::Nothing => drop(self.choices.insert(name, choice)),
                 }
             }
             Entry::SnapshotDue(due) => {
@@ -239,10 +230,6 @@ impl State {
 
     pub(super) fn heads(&self) -> impl Iterator<Item = &KnownHead> {
         self.heads.values()
-    }
-
-    pub(super) fn choices(&self) -> impl Iterator<Item = &HeadChoice> {
-        self.choices.values()
     }
 
     pub(super) fn due(&self) -> impl Iterator<Item = &SnapshotDue> {
@@ -408,8 +395,7 @@ impl State {
         let jobs = self.jobs.values().map(Job::entries).sum::<u64>();
         let acks = self.current.keys().map(|node| self.chunks_held_by(node)).sum::<u64>();
         let kept = self.heads.values().filter(|head| head.kept.is_some()).count() as u64;
-        let choices = self.choices.len() as u64;
-        let heads = self.heads.len() as u64 + kept + choices + u64::from(self.device.is_some());
+        let heads = self.heads.len() as u64 + kept + u64::from(self.device.is_some());
         let due = self.due.len() as u64 + u64::from(self.looked_around.is_some());
         let drills = self.drills.values().map(|drills| drills.each().count() as u64).sum::<u64>();
         let puts = jobs + self.roots.len() as u64 + self.dropped.len() as u64;

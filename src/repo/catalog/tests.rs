@@ -1,6 +1,6 @@
 //! The catalogue as a whole, on real files.
 
-use super::entry::tests::{acked, chosen, dropped, head, root, started};
+use super::entry::tests::{acked, dropped, root, started};
 use super::journal::HEADER_BYTES;
 use super::*;
 use crate::repo::fixture::{owner, scratch};
@@ -407,24 +407,4 @@ fn what_holders_showed_is_there_after_reopening_if_it_is_of_the_last_day() {
         assert_eq!(catalog.holders_of(&acked(1, 1, 1).chunk).len(), 2);
         catalog.save_proven(NOW_S).unwrap();
     }
-}
-
-#[test]
-fn what_was_chosen_of_heads_stands_until_the_newest_is_to_count() {
-    let setup = Setup::new();
-    let choices = [
-        chosen(1, Counts::Record(head(1, 7).record)),
-        chosen(2, Counts::Nothing),
-        chosen(3, Counts::Nothing),
-        chosen(2, Counts::Record(head(2, 4).record)),
-        chosen(3, Counts::Newest),
-    ];
-    setup.write(vec![choices.iter().cloned().map(Entry::HeadChoice).collect()]);
-    let expected = [&choices[0], &choices[3]];
-    let (mut catalog, _) = setup.open();
-    assert!(catalog.choices().eq(expected));
-    catalog.compact().unwrap();
-    assert_eq!(catalog.entries, 2);
-    drop(catalog);
-    assert!(setup.open().0.choices().eq(expected));
 }
