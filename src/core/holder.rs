@@ -37,8 +37,8 @@ pub use limits::HolderLimits;
 use super::codec::{RECORD_BYTES_MAX, Reject};
 use super::effect::{Effect, Event, Found, Input, Via};
 use super::message::{
-    Answer, AnswerBody, Contact, Hello, Message, RetrieveRequest, SignedAnswer, StoreRefusal,
-    StoreRequest, StreamMessage, TopicMessage,
+    Answer, AnswerBody, Contact, Hello, Message, Release, RetrieveRequest, SignedAnswer,
+    StoreRefusal, StoreRequest, StreamMessage, TopicMessage,
 };
 use super::shard::Sharding;
 use super::topic::Topic;
@@ -140,6 +140,8 @@ pub struct HolderRole {
     /// Counts from a question's or release's arrival to its answer, in messages.
     account_work: Budget,
     questions: BTreeMap<Ticket, Question>,
+    /// Peers of which a release is being looked up, and what they sent since.
+    releases: BTreeMap<NodeId, VecDeque<Release>>,
     releasing: BTreeMap<Ticket, Releasing>,
     effects: VecDeque<Effect>,
     next: u64,
@@ -197,7 +199,7 @@ enum Lookup {
     },
     Release {
         from: NodeId,
-        release: super::message::Release,
+        release: Release,
     },
 }
 
@@ -246,6 +248,7 @@ impl HolderRole {
             epoch: config.epoch,
             account_work: Budget::new(limits.account_work_per_peer, limits.account_work),
             questions: BTreeMap::new(),
+            releases: BTreeMap::new(),
             releasing: BTreeMap::new(),
             effects: VecDeque::new(),
             next: 0,
@@ -402,6 +405,7 @@ impl HolderRole {
     fn on_peer_down(&mut self, node: NodeId) {
         self.peers.remove(&node);
         self.reads.forget(node);
+        self.drop_releases(node);
         if planted::is_on(Bug::HolderDials) {
             self.effects.push_back(Effect::Dial { node, record: Bytes::new() });
         }

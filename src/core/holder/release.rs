@@ -5,6 +5,10 @@
 //! is not held needs no proof, as there is no point to check it under, and is not handed to the
 //! store either: it may come meanwhile. Whether a lease is the one that is held only the store
 //! knows, which does all or nothing.
+//!
+//! What one peer sends is carried out in the order in which it came, one message after the other: a
+//! release that is looked up for long must not come to the store behind the message that takes it
+//! back. Its owner was told by then that the chunk stays.
 
 use super::{HolderRole, Lookup};
 use crate::core::codec::{RELEASES_MAX, Reject};
@@ -13,6 +17,7 @@ use crate::core::message::{Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal, 
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::header::Header;
 use crate::crypto::ownership::{Context, Statement, Verifier, verify_batch};
+use std::collections::VecDeque;
 
 /// So many items of a release cost as much as one message with a single proof.
 const ITEMS_PER_TOKEN: usize = 64;
@@ -39,8 +44,24 @@ impl HolderRole {
             self.account_work.give_back(from, 1);
             return self.put_release_off(now, from, release.request, reason);
         }
+        match self.releases.get_mut(&from) {
+            Some(behind) => behind.push_back(release),
+            None => {
+                self.releases.insert(from, VecDeque::new());
+                self.find_released(from, release);
+            }
+        }
+    }
+
+    fn find_released(&mut self, from: NodeId, release: Release) {
         let ids = release.items.iter().map(|item| item.id).collect();
         self.find(ids, Lookup::Release { from, release });
+    }
+
+    /// What waits behind a release that is being looked up: nobody would hear what it came to.
+    pub(super) fn drop_releases(&mut self, from: NodeId) {
+        let dropped = self.releases.get_mut(&from).map(std::mem::take).unwrap_or_default();
+        dropped.iter().for_each(|_| self.account_work.give_back(from, 1));
     }
 
     /// Takes all or none.
@@ -60,6 +81,14 @@ impl HolderRole {
         release: &Release,
         found: &[Option<Found>],
     ) {
+        self.hand_over(from, release, found);
+        match self.releases.get_mut(&from).and_then(VecDeque::pop_front) {
+            Some(next) => self.find_released(from, next),
+            None => drop(self.releases.remove(&from)),
+        }
+    }
+
+    fn hand_over(&mut self, from: NodeId, release: &Release, found: &[Option<Found>]) {
         // The peer may have left while the catalogue was asked: nobody would hear what it came to.
         if !self.peers.contains(&from) {
             return self.account_work.give_back(from, 1);

@@ -281,3 +281,28 @@ fn what_is_destroyed_counts_no_more_for_its_account() {
     assert!(fixture.handle(Input::ChunksDestroyed(vec![gone])).is_empty());
     assert!(fixture.role.used_by_account().is_empty());
 }
+
+#[test]
+fn what_a_peer_sends_comes_to_the_store_in_the_order_in_which_it_came() {
+    let mut fixture = Fixture::new();
+    let (release, undo) = (fixture.release(false, &[1]), fixture.release(true, &[1]));
+    let (header, id) = (fixture.chunk(1).header, fixture.chunk(1).id());
+    let (ticket, _) = lookup_of(fixture.stream(OWNER, StreamMessage::Release(release)));
+    // The first look-up takes long; nothing overtakes it.
+    let effects = fixture.stream(OWNER, StreamMessage::Release(undo));
+    assert!(effects.is_empty(), "{effects:?}");
+    assert_eq!(fixture.role.load().account_work, 2);
+    let mut effects = fixture.found(ticket, vec![Some(header)]);
+    let (ticket, ids) = lookup_of(effects.split_off(1));
+    let (_, is_undo, items) = handed(&effects).expect("it is proven");
+    assert_eq!((is_undo, items, ids), (false, vec![(id, LEASE)], vec![id]));
+    let effects = fixture.found(ticket, vec![Some(header)]);
+    assert!(handed(&effects).is_some_and(|(_, is_undo, _)| is_undo), "{effects:?}");
+    // Whoever left has nothing done of what waits.
+    let [one, other] = [1, 2].map(|tag| fixture.release(false, &[tag]));
+    let (ticket, _) = lookup_of(fixture.stream(OWNER, StreamMessage::Release(one)));
+    assert!(fixture.stream(OWNER, StreamMessage::Release(other)).is_empty());
+    fixture.handle(Input::PeerDown(OWNER));
+    assert!(fixture.found(ticket, vec![Some(header)]).is_empty());
+    assert_eq!(fixture.role.load().account_work, 2, "what the store has is not done");
+}
