@@ -402,6 +402,9 @@ pub struct StoreJob {
     /// Nodes that acknowledged it earlier. Those that are connected are asked first; one counts
     /// only if it says that it holds the chunk still, and is an ordinary candidate otherwise.
     pub held_by: Vec<NodeId>,
+    /// Nodes that are not given it, and whose acks of it do not count: they may be about to let it
+    /// go, and acknowledge it before they do.
+    pub without: Vec<NodeId>,
     /// When to report that it is short; the job goes on after that.
     pub deadline: Time,
 }

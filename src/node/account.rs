@@ -124,6 +124,10 @@ pub(super) async fn release(
     undo: bool,
     items: Vec<ReleaseWish>,
 ) -> Result<Vec<ChunkState>, AccountError> {
+    #[cfg(test)]
+    if inner.unheard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&holder) {
+        return Err(AccountError::Unreachable);
+    }
     match ask(inner, holder, AccountWish::Release { undo, items }).await? {
         AccountDone::Released(states) => Ok(states),
         AccountDone::Listed { .. } | AccountDone::Queried { .. } => Err(AccountError::Forged),

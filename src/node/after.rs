@@ -196,7 +196,8 @@ impl LookedAfter {
     }
 }
 
-/// Takes back what anybody who acknowledged anything has let go of these, and notes who has them.
+/// Takes back what anybody who acknowledged anything has let go of these, and notes who has them;
+/// also of those that this device's own prune asked, and did not hear.
 /// Returns whether all of them answered: who was `silent` is not asked again.
 async fn take_back_from_all(
     inner: &Arc<Inner>,
@@ -226,6 +227,11 @@ async fn take_back_from_all(
 
 fn note_held(inner: &Inner, it: ChunkAcked) -> Result<(), Failure> {
     let ChunkAcked { chunk, node, epoch, .. } = it;
+    let is_unheard = inner
+        .with_catalog(|catalog| catalog.unheard(&chunk).iter().any(|(asked, _)| *asked == node));
+    if is_unheard {
+        inner.record(Entry::Prune(PruneNote::HeldAgain { chunk, node }))?;
+    }
     let is_known = inner.with_catalog(|catalog| {
         catalog.store_of(&node) == Some(epoch) && catalog.holders_of(&chunk).contains(&node)
     });

@@ -96,7 +96,7 @@ impl Inner {
         let load = Load::head(keys, record);
         // The drive loop sets ticket and deadline, here and below.
         let (ticket, deadline) = (Ticket(0), Time::default());
-        let job = StoreJob { ticket, load, replicas, held_by, deadline };
+        let job = StoreJob { ticket, load, replicas, held_by, without: Vec::new(), deadline };
         let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
         let command = DriveCommand::Store { job, events: JobEvents::new(sender, 0), patience };
         self.stores.send(command).await.map_err(|_| failures::stopped())?;

@@ -62,6 +62,9 @@ pub(super) struct Inner {
     /// Where a prune ends as if the node was killed.
     #[cfg(test)]
     pub(super) prune_ends: Mutex<Option<super::prune::Step>>,
+    /// Holders whose answers to releases, and to what takes one back, are not waited for.
+    #[cfg(test)]
+    pub(super) unheard: Mutex<std::collections::BTreeSet<NodeId>>,
     #[cfg(test)]
     pub(super) rebuild: super::rebuild::Reins,
     pub(super) repository: Repository,
@@ -110,6 +113,8 @@ impl Inner {
             pruning: tokio::sync::Mutex::default(),
             #[cfg(test)]
             prune_ends: Mutex::new(None),
+            #[cfg(test)]
+            unheard: Mutex::default(),
             #[cfg(test)]
             rebuild: super::rebuild::Reins::default(),
             repository,

@@ -9,8 +9,9 @@
 //! - Until the intent, nothing has happened. The intent is published and noted; whoever comes next
 //!   waits for the rest of its grace, and goes on with it.
 //! - What is about to be released is noted first, durably: from then on no backup of this device
-//!   takes it for stored, whether the release came to the holder or not. While chunks are released
-//!   no backup and no put of this device runs.
+//!   takes it for stored, whether the release came to the holder or not, nor what the holder
+//!   acknowledges before it comes to that: see [`settle`]. While chunks are released no backup and
+//!   no put of this device runs.
 //! - Another device may publish a snapshot in the meantime that names a chunk of those, because it
 //!   was stored before. If it did before the second look, this takes the release back; a prune that
 //!   died before that is finished [first](finish), also when a node starts, and one stays open
@@ -22,6 +23,7 @@
 
 mod holders;
 mod plan;
+mod settle;
 mod tell;
 
 use super::backup::Wish;
@@ -38,6 +40,7 @@ use crate::repo::manifest::{Body, PruneId, PruneIntent};
 pub(super) use holders::take_back;
 use holders::{Holders, TakenBack};
 use plan::{Plan, Sought};
+pub(super) use settle::Settled;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -310,7 +313,7 @@ impl<'a> Job<'a> {
         reached(self.inner, Step::Looked)?;
         let needed = plan.needed_meanwhile(self.inner, sought, &self.teller, self.wish.patience);
         let needed = needed.await.map_err(tell::after)?;
-        let back = holders.take_back(&needed, &self.teller).await?;
+        let back = holders.take_back(&needed, self.wish.replicas, &self.teller).await?;
         reached(self.inner, Step::TakenBack)?;
         let released = holders.chunks_released();
         if back.open == 0 {
@@ -367,7 +370,8 @@ impl<'a> Job<'a> {
     /// There is nothing to let go; what was let go before may have to be taken back.
     async fn nothing(&self, plan: &Plan) -> Result<PruneDone, Failure> {
         let mut holders = Holders::new(self.inner).await;
-        let back = holders.take_back(&plan.needed_again(self.inner), &self.teller).await?;
+        let (needed, replicas) = (plan.needed_again(self.inner), self.wish.replicas);
+        let back = holders.take_back(&needed, replicas, &self.teller).await?;
         if back.open == 0 {
             self.call_off().await?;
         }
@@ -531,7 +535,7 @@ async fn finish(
     let needed = plan.needed_again(inner);
     let all = inner.with_catalog(|catalog| catalog.doomed().count());
     let mut holders = Holders::new(inner).await;
-    let back = holders.take_back(&needed, teller).await?;
+    let back = holders.take_back(&needed, wish.replicas, teller).await?;
     if back.open > 0 {
         return Ok(back);
     }

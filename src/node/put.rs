@@ -16,6 +16,7 @@ use super::handle::file_name;
 use super::inner::Inner;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use super::outbox::RunningJob;
+use super::prune::Settled;
 use super::replicas::Replicas;
 use super::report::{CapabilityText, Failure, Progress, PutDone};
 use super::repository::now_ns;
@@ -97,6 +98,7 @@ impl PutRun {
             replicas: self.job.replicas,
             patience: self.patience,
             next: 0,
+            settled: Settled::default(),
         };
         let cancel = CancelOnDrop(Arc::new(AtomicBool::new(false)));
         let mut sealing = tokio::task::spawn_blocking(self.seal(sink, Arc::clone(&cancel.0)));
@@ -462,6 +464,7 @@ struct Sink {
     replicas: u8,
     patience: Duration,
     next: u64,
+    settled: Settled,
 }
 
 impl ChunkSink for Sink {
@@ -472,11 +475,13 @@ impl ChunkSink for Sink {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(index, plaintext_bytes);
+        let without = self.settled.without(&self.inner, &chunk.id());
         let job = StoreJob {
             // The drive loop sets both.
             ticket: Ticket(0),
             deadline: Time::default(),
             held_by: self.inner.connected_holders(&chunk.id()),
+            without,
             replicas: self.replicas,
             load: Load::Chunk(chunk),
         };

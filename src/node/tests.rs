@@ -12,6 +12,7 @@ mod needed;
 mod prune;
 mod rebuild;
 mod recover;
+mod unheard;
 mod verify;
 
 use super::put::seconds_since_1970;

@@ -18,9 +18,9 @@ mod state;
 mod tests;
 
 pub use entry::{
-    AWAITED_MAX, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Listing,
-    ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote, SnapshotDue,
-    SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
+    ASKED_MAX, AWAITED_MAX, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId,
+    Listing, ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote,
+    SnapshotDue, SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
 };
 pub use proven::{BELIEVED_S, Replicas};
 pub use rebuild::Rebuild;

@@ -234,8 +234,9 @@ impl Mesh {
     fn put_again(&mut self, ticket: u64, record: HeadRecord, replicas: u8, held_by: Vec<NodeId>) {
         let load = Load::head(&self.head(0), record);
         let ticket = Ticket(ticket);
-        let deadline = self.now.after(60 * SECOND);
-        self.command(OwnerCommand::Store(StoreJob { ticket, load, replicas, held_by, deadline }));
+        let (deadline, without) = (self.now.after(60 * SECOND), Vec::new());
+        let job = StoreJob { ticket, load, replicas, held_by, without, deadline };
+        self.command(OwnerCommand::Store(job));
     }
 
     fn find(&mut self, ticket: u64, heads: u16, known: &[NodeId]) {

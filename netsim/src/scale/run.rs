@@ -109,8 +109,9 @@ impl Mesh {
             sealed: put.chunk.sealed.clone(),
         };
         let (owner, ticket, held_by) = (put.owner, put.ticket, put.holders.clone());
+        let (replicas, without) = (REPLICAS, Vec::new());
         let deadline = self.agenda.now().after(PATIENCE);
-        let job = StoreJob { ticket, load: chunk.into(), replicas: REPLICAS, held_by, deadline };
+        let job = StoreJob { ticket, load: chunk.into(), replicas, held_by, without, deadline };
         self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Store(job)));
     }
 

@@ -80,9 +80,9 @@ impl World<'_> {
             let ticket = wishes.begin(Job::Put(id));
             let Some(put) = wishes.puts.get(&id) else { continue };
             let chunk = SealedChunk::new(owner_keys, &put.key, put.locality, &put.plaintext);
-            let (replicas, held_by) = (put.replicas, put.acked.clone());
+            let (replicas, held_by, without) = (put.replicas, put.acked.clone(), Vec::new());
             let deadline = self.nodes[node].clock_at(now.after(PATIENCE));
-            let job = StoreJob { ticket, load: chunk.into(), replicas, held_by, deadline };
+            let job = StoreJob { ticket, load: chunk.into(), replicas, held_by, without, deadline };
             self.log(|| format!("{node} puts {id:?}, {replicas} times"));
             self.feed(node, Role::Owner, Input::Command(OwnerCommand::Store(job)));
         }

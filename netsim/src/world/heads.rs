@@ -57,7 +57,7 @@ impl World<'_> {
             facts.sending = number;
         }
         self.log(|| format!("{owner} sends number {number} of its head"));
-        let job = StoreJob { ticket, load, replicas, held_by, deadline };
+        let job = StoreJob { ticket, load, replicas, held_by, without: Vec::new(), deadline };
         self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Store(job)));
     }
 

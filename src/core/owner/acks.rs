@@ -127,7 +127,7 @@ impl StoreFlow {
         let quorum = match self.job_of(&item) {
             Some(job) => {
                 job.grants.remove(&ack.node);
-                Some(&mut job.quorum)
+                (!job.without.contains(&ack.node)).then_some(&mut job.quorum)
             }
             None => {
                 let mut finished = self.finished.iter_mut();

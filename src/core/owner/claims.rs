@@ -248,7 +248,7 @@ impl StoreFlow {
             let was_given =
                 matches!(job.grants.get(&node), Some(Grant::Sent | Grant::Late | Grant::Lied));
             let is_known = job.held_by.contains(&node) || planted::is_on(Bug::CountClaims);
-            if was_given || !is_known {
+            if was_given || !is_known || job.without.contains(&node) {
                 continue;
             }
             job.grants.remove(&node);

@@ -62,7 +62,8 @@ impl StoreFlow {
                 Some(_) => false,
             };
             let stalled = self.deliveries.get(node).is_some_and(Delivery::is_stalled);
-            open && !stalled && *node != shared.node && !job.quorum.has_ack(node)
+            let is_left_out = *node == shared.node || job.without.contains(node);
+            open && !stalled && !is_left_out && !job.quorum.has_ack(node)
         };
         let candidates: Vec<placement::Candidate<'_>> = batch
             .candidates

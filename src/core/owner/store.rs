@@ -65,6 +65,8 @@ pub(super) struct Job {
     pub(super) grants: BTreeMap<NodeId, Grant>,
     /// Who acknowledged it before this job, at most [`NODES_MAX`]: to be asked, not to be believed.
     pub(super) held_by: BTreeSet<NodeId>,
+    /// Who is not given it, for any of its commands, and does not count.
+    pub(super) without: BTreeSet<NodeId>,
     /// Its batch and its position there; `None` while the batch is gathered.
     pub(super) place: Option<(BatchId, usize)>,
 }
@@ -89,6 +91,13 @@ impl Job {
                 self.grants.remove(&node);
             }
         }
+    }
+
+    /// Whatever this node acknowledged, or may: it counts for nothing.
+    fn leave_out(&mut self, node: NodeId) {
+        self.held_by.remove(&node);
+        self.quorum.void(&node);
+        self.without.insert(node);
     }
 
     fn refusals(&self, reason: StoreRefusal) -> usize {
@@ -149,7 +158,7 @@ impl StoreFlow {
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: StoreJob) {
-        let StoreJob { ticket, load, replicas, held_by, deadline } = job;
+        let StoreJob { ticket, load, replicas, held_by, without, deadline } = job;
         let id = load.id();
         let is_enough = load.is_head() && planted::is_on(Bug::OneAckForHead);
         let replicas = if is_enough { 1 } else { replicas.clamp(1, QUORUM_MAX) };
@@ -167,11 +176,14 @@ impl StoreFlow {
             quorum: Collector::new(replicas, shared.domains),
             grants: BTreeMap::new(),
             held_by: BTreeSet::new(),
+            without: BTreeSet::new(),
             place: None,
         });
+        without.into_iter().for_each(|node| job.leave_out(node));
         job.quorum.raise(replicas);
         job.waiters.push(Waiter { ticket, replicas });
-        job.held_by.extend(held_by.into_iter().filter(|node| *node != shared.node));
+        let counts = |node: &NodeId| *node != shared.node && !job.without.contains(node);
+        job.held_by.extend(held_by.into_iter().filter(counts));
         while job.held_by.len() > NODES_MAX {
             job.held_by.pop_last();
         }

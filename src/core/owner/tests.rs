@@ -198,6 +198,7 @@ impl World {
             load: chunk.into(),
             replicas,
             held_by: Vec::new(),
+            without: Vec::new(),
             deadline,
         }));
     }

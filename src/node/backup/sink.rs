@@ -11,6 +11,7 @@ use crate::crypto::seal::SealedChunk;
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
+use crate::node::prune::Settled;
 use crate::node::put::{CancelOnDrop, seconds_since_1970};
 use crate::node::replicas::Replicas;
 use crate::node::report::Failure;
@@ -149,6 +150,7 @@ pub(in crate::node) async fn store_all<T: Send + 'static>(
         next: 0,
         handed,
         recorder: None,
+        settled: Settled::default(),
     };
     // However this ends, the thread ends too.
     let _cancel = CancelOnDrop(cancel);
@@ -328,6 +330,7 @@ pub(in crate::node) struct StoreSink {
     handed: Arc<AtomicU64>,
     /// Where what is done is noted for a later run.
     recorder: Option<Recorder>,
+    settled: Settled,
 }
 
 impl StoreSink {
@@ -346,6 +349,7 @@ impl ChunkSink for StoreSink {
             // It leads to others: the next backup reads it.
             self.inner.keep_chunk(&chunk.header, &chunk.sealed);
         }
+        let without = self.settled.without(&self.inner, &chunk.id());
         let given_up = Arc::new(AtomicBool::new(false));
         lock(&self.open).insert(index, Arc::clone(&given_up));
         let job = StoreJob {
@@ -353,6 +357,7 @@ impl ChunkSink for StoreSink {
             ticket: Ticket(0),
             deadline: Time::default(),
             held_by: self.inner.connected_holders(&chunk.id()),
+            without,
             replicas: self.aim.load(Ordering::Relaxed),
             load: Load::Chunk(chunk),
         };

@@ -13,7 +13,7 @@ use crate::node::account::{AccountError, query, release};
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::report::{Failure, PruneDone, PruneHolder};
-use crate::repo::catalog::{AWAITED_MAX, ChunkAcked, Entry, PruneNote};
+use crate::repo::catalog::{ASKED_MAX, AWAITED_MAX, ChunkAcked, Entry, PruneNote};
 use crate::repo::prunes::DeadChunk;
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,8 +114,8 @@ impl<'a> Holders<'a> {
         self.note_asked()?;
         for batch in dead.chunks(RELEASES_MAX) {
             for DeadChunk { id: chunk, ck, .. } in batch {
-                let awaited = self.awaited(chunk);
-                let note = PruneNote::Doomed { chunk: *chunk, ck: ck.duplicate(), awaited };
+                let (awaited, asked) = (self.awaited(chunk), self.asked(chunk).collect());
+                let note = PruneNote::Doomed { chunk: *chunk, ck: ck.duplicate(), awaited, asked };
                 self.inner.record(Entry::Prune(note))?;
             }
             self.inner.commit_catalog().await?;
@@ -154,6 +154,14 @@ impl<'a> Holders<'a> {
         awaited
     }
 
+    /// Who is asked to let this chunk go, and by which lease.
+    fn asked(&self, id: &ChunkId) -> impl Iterator<Item = (NodeId, LeaseNonce)> {
+        let there = self.all.iter().filter(|(_, holder)| !holder.away);
+        let lease = |holder: &Holder| holder.held.get(id).map(|(lease, _)| *lease);
+        let held = there.filter_map(move |(node, holder)| Some((*node, lease(holder)?)));
+        held.take(ASKED_MAX)
+    }
+
     /// Notes who is going to be asked, before anybody is.
     fn note_asked(&self) -> Result<(), Failure> {
         let before = self.inner.with_catalog(|catalog| catalog.asked().clone());
@@ -168,17 +176,14 @@ impl<'a> Holders<'a> {
         delete: &DeleteKey,
     ) -> Result<(), Failure> {
         let inner = self.inner;
-        let asked =
-            self.all.iter().filter(|(_, holder)| !holder.away).filter_map(|(node, holder)| {
-                let wish = |dead: &DeadChunk| {
-                    let (lease, _) = holder.held.get(&dead.id)?;
-                    let lent = Some(delete.chunk_secret(&inner.keys.admin, &dead.ck));
-                    Some(ReleaseWish { id: dead.id, ck: dead.ck.duplicate(), lent, lease: *lease })
-                };
-                let items: Vec<ReleaseWish> = batch.iter().filter_map(wish).collect();
-                (!items.is_empty()).then_some((*node, items))
-            });
-        let asked: Vec<(NodeId, Vec<ReleaseWish>)> = asked.collect();
+        let mut asked: BTreeMap<NodeId, Vec<ReleaseWish>> = BTreeMap::new();
+        for DeadChunk { id, ck, .. } in batch {
+            for (node, lease) in self.asked(id) {
+                let lent = Some(delete.chunk_secret(&inner.keys.admin, ck));
+                let wish = ReleaseWish { id: *id, ck: ck.duplicate(), lent, lease };
+                asked.entry(node).or_default().push(wish);
+            }
+        }
         let answers = join_all(asked.into_iter().map(|(node, items)| async move {
             let ids: Vec<ChunkId> = items.iter().map(|item| item.id).collect();
             (node, ids, release(inner, node, false, items).await)
@@ -217,13 +222,16 @@ impl<'a> Holders<'a> {
 
     /// Takes the release of these back, and notes who has them. A chunk is spared once every node
     /// that was asked to let anything go has answered for it: one that did not may have let it go,
-    /// or may be about to. Of who has it only those are noted who acknowledged it before.
+    /// or may be about to. Such a chunk is not waited for where it was stored again by as many
+    /// `replicas` as are wanted; what that node says of it counts for nothing still. Of who has it
+    /// only those are noted who acknowledged it before.
     ///
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
     pub(super) async fn take_back(
         &mut self,
         needed: &[(ChunkId, ChunkKey)],
+        replicas: u8,
         teller: &Teller,
     ) -> Result<TakenBack, Failure> {
         if needed.is_empty() {
@@ -258,15 +266,32 @@ impl<'a> Holders<'a> {
                 Err(_) => {}
             }
         }
-        let mut came = TakenBack { open: open.len(), ..TakenBack::default() };
-        for (id, _) in needed.iter().filter(|(id, _)| !open.contains(id)) {
-            match self.spare(id, live.remove(id).unwrap_or_default())? {
-                true => came.chunks += 1,
-                false => came.lost += 1,
+        let mut came = TakenBack::default();
+        for (id, _) in needed {
+            let live = live.remove(id).unwrap_or_default();
+            if open.contains(id) {
+                came.open += usize::from(self.is_short(id, live, replicas)?);
+            } else if self.spare(id, live)? {
+                came.chunks += 1;
+            } else {
+                came.lost += 1;
             }
         }
         inner.commit_catalog().await?;
         Ok(came)
+    }
+
+    /// Notes who has a chunk that others may still let go. Returns whether they are too few.
+    fn is_short(&self, id: &ChunkId, live: Vec<ChunkAcked>, replicas: u8) -> Result<bool, Failure> {
+        let inner = self.inner;
+        for ChunkAcked { chunk, node, .. } in live {
+            let held = inner.with_catalog(|catalog| catalog.holders_of(id).contains(&node));
+            if !held {
+                inner.record(Entry::Prune(PruneNote::HeldAgain { chunk, node }))?;
+            }
+        }
+        let held = inner.with_catalog(|catalog| catalog.holders_of(id).len());
+        Ok(held < usize::from(replicas))
     }
 
     /// Notes that nobody lets this chunk go any more. Returns whether anybody has it whose word
@@ -443,10 +468,12 @@ pub(in crate::node) async fn take_back(
         for ((id, ck), (state, lease)) in part.iter().zip(page.chunks) {
             match state {
                 ChunkState::Live if !was_asked => back.live.push((*id, lease, page.epoch)),
-                ChunkState::Live | ChunkState::Released { .. } => {
+                // What is damaged keeps its lease when it is stored again.
+                ChunkState::Damaged if !was_asked => {}
+                ChunkState::Live | ChunkState::Released { .. } | ChunkState::Damaged => {
                     items.push(ReleaseWish { id: *id, ck: ck.duplicate(), lent: None, lease });
                 }
-                ChunkState::NotHeld | ChunkState::Damaged => {}
+                ChunkState::NotHeld => {}
             }
         }
         if items.is_empty() {

@@ -353,8 +353,10 @@ impl Plan {
     /// the last one, and everybody who has it or may was asked for it and answered.
     pub(super) fn noted_whole(&self, inner: &Inner) -> Vec<PruneNote> {
         inner.with_catalog(|catalog| {
-            let has_gone =
-                |id: &ChunkId| catalog.is_doomed(id) && catalog.waiting_for(id).is_empty();
+            let has_gone = |id: &ChunkId| {
+                let is_waited_for = || !catalog.waiting_for(id).is_empty();
+                catalog.is_doomed(id) && !is_waited_for() && catalog.holders_of(id).is_empty()
+            };
             let gone = self.gone.iter().filter(|(_, at)| has_gone(at));
             let snapshots = gone.map(|(id, _)| PruneNote::SnapshotPruned(*id));
             let roots = self.roots_gone.iter().filter(|(id, _)| has_gone(id));

@@ -15,7 +15,9 @@ pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
 pub(super) use proven::PROVEN_CHUNKS_MAX;
 pub use proven::Proven;
-pub use prune::{AWAITED_MAX, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter};
+pub use prune::{
+    ASKED_MAX, AWAITED_MAX, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen, ToLookAfter,
+};
 pub use rebuild::{Listing, ListingState, RebuildNote};
 pub use verified::Verified;
 

@@ -2,7 +2,7 @@
 
 use super::entry::{OpenPrune, ToLookAfter};
 use super::{Catalog, NotedSnapshot};
-use crate::core::types::{ChunkId, NodeId, SnapshotId};
+use crate::core::types::{ChunkId, LeaseNonce, NodeId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
 use std::collections::BTreeSet;
 
@@ -42,6 +42,11 @@ impl Catalog {
         self.state.doomed()
     }
 
+    /// The key of one of them.
+    pub fn doomed_key(&self, chunk: &ChunkId) -> Option<&ChunkKey> {
+        self.state.doomed_key(chunk)
+    }
+
     /// Whether this chunk is being let go.
     pub fn is_doomed(&self, chunk: &ChunkId) -> bool {
         self.state.is_doomed(chunk)
@@ -50,6 +55,12 @@ impl Catalog {
     /// Who has a chunk that is being let go, or may, and was not heard to have done it.
     pub fn waiting_for(&self, chunk: &ChunkId) -> BTreeSet<NodeId> {
         self.state.waiting_for(chunk)
+    }
+
+    /// Who was asked to let a chunk go, by which lease, and was not heard since: an ack of theirs
+    /// under this lease does not count, as they may let the chunk go after it.
+    pub fn unheard(&self, chunk: &ChunkId) -> Vec<(NodeId, LeaseNonce)> {
+        self.state.unheard(chunk)
     }
 
     /// The nodes that such chunks wait for, or did, though no ack of theirs is known.

@@ -172,7 +172,9 @@ mod tests {
         let mut catalog = open(&folder);
         assert_eq!(catalog.record_claim(acked(1, 1, 1), 1_500, false).unwrap(), None);
         let (chunk, ck) = (acked(2, 1, 1).chunk, ChunkKey::from_bytes([1; 32]));
-        catalog.record(Entry::Prune(PruneNote::Doomed { chunk, ck, awaited: Vec::new() })).unwrap();
+        let (awaited, asked) = (Vec::new(), Vec::new());
+        let doomed = PruneNote::Doomed { chunk, ck, awaited, asked };
+        catalog.record(Entry::Prune(doomed)).unwrap();
         assert_eq!(catalog.record_claim(acked(2, 1, 1), 1_500, true).unwrap(), None);
         assert!(catalog.is_doomed(&chunk) && catalog.chunks() == 0);
     }

@@ -436,9 +436,15 @@ impl State {
             return;
         };
         self.current.insert(acked.node, index);
-        self.on_stored_again(&acked.chunk);
+        if self.is_to_stay(acked) {
+            self.hold(&acked.chunk, index);
+        }
+    }
+
+    /// This store has the chunk.
+    fn hold(&mut self, chunk: &ChunkId, index: StoreIndex) {
         let Self { stores, current, holders, more, .. } = self;
-        let slots = holders.entry(acked.chunk).or_insert([NO_REPLICA; HOLDERS_INLINE]);
+        let slots = holders.entry(*chunk).or_insert([NO_REPLICA; HOLDERS_INLINE]);
         let is_it = |held: &Replica| held.store == index;
         if slots.iter().any(is_it) {
             return;
@@ -448,7 +454,7 @@ impl State {
             *free = Replica::new(index);
             return self.count(index, 1);
         }
-        let others = more.get(&acked.chunk).map_or(&[][..], Vec::as_slice);
+        let others = more.get(chunk).map_or(&[][..], Vec::as_slice);
         if others.iter().any(is_it) {
             return;
         }
@@ -458,10 +464,10 @@ impl State {
             let before = std::mem::replace(place, Replica::new(index));
             self.count(before.store, -1);
         } else {
-            let others = more.remove(&acked.chunk).unwrap_or_default();
+            let others = more.remove(chunk).unwrap_or_default();
             let (gone, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(stale);
             others.push(Replica::new(index));
-            more.insert(acked.chunk, others);
+            more.insert(*chunk, others);
             gone.into_iter().for_each(|held| self.count(held.store, -1));
         }
         self.count(index, 1);

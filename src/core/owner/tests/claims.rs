@@ -210,6 +210,7 @@ fn own_node_is_never_a_holder() {
         load: chunk.into(),
         replicas: 1,
         held_by: vec![node],
+        without: Vec::new(),
         deadline: Time(u64::MAX),
     };
     world.command(OwnerCommand::Store(job));
@@ -234,6 +235,7 @@ pub(super) fn store_again(
         load: chunk.into(),
         replicas: 3,
         held_by: acked.to_vec(),
+        without: Vec::new(),
         deadline: world.now.after(60 * SECOND),
     }));
     id
@@ -432,4 +434,48 @@ fn flood_of_strangers_claims_does_not_shut_out_connected_peers() {
     let full = world.rejects.iter().filter(|(_, reason)| *reason == Reject::TableFull).count();
     assert_eq!(full, 100 - 32);
     world.run_until(SECOND, |world| world.stored(1).is_some());
+}
+
+/// Stores a chunk, or says once more that it is to be stored, at none of these.
+fn store_without(
+    world: &mut World,
+    ticket: u64,
+    chunk: &SealedChunk,
+    replicas: u8,
+    without: &[NodeId],
+) {
+    let job = StoreJob {
+        ticket: Ticket(ticket),
+        load: world.again(chunk).into(),
+        replicas,
+        held_by: without.to_vec(),
+        without: without.to_vec(),
+        deadline: world.now.after(60 * SECOND),
+    };
+    world.command(OwnerCommand::Store(job));
+}
+
+#[test]
+fn who_may_be_about_to_let_a_chunk_go_is_not_given_it_and_does_not_count() {
+    let mut world = World::new(4);
+    let nodes: Vec<NodeId> = world.up.iter().copied().collect();
+    let (chunk, _) = world.chunk(1_000);
+    let id = chunk.id();
+    for node in &nodes[..2] {
+        world.fake(*node).held.insert(id, (chunk.header, chunk.sealed.clone()));
+    }
+    store_without(&mut world, 1, &chunk, 2, &nodes[..2]);
+    world.run_until(30 * SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.stored(1).unwrap(), &nodes[2..]);
+    assert!(world.receivers(&id).iter().all(|node| nodes[2..].contains(node)));
+    // Nor does what such a node acknowledged to an earlier command.
+    let (chunk, _) = world.chunk(1_000);
+    store_without(&mut world, 2, &chunk, 5, &[]);
+    world.run(30 * SECOND);
+    assert_eq!(world.receivers(&chunk.id()).len(), 4, "there are four, and five are wanted");
+    store_without(&mut world, 3, &chunk, 4, &nodes[..1]);
+    world.run(30 * SECOND);
+    assert!(world.stored(3).is_none() && world.stored(2).is_none());
+    store_without(&mut world, 4, &chunk, 3, &[]);
+    assert_eq!(world.stored(4).unwrap(), &nodes[1..], "it stays left out");
 }

@@ -62,7 +62,8 @@ fn earlier_holders_outside_the_shard_are_not_asked() {
         world.fakes.keys().partition(|node| world.sharding.is_home(node, Locality(0)));
     let held_by = vec![at_home[0], away[0]];
     let deadline = world.now.after(60 * SECOND);
-    let job = StoreJob { ticket: Ticket(0), load: chunk.into(), replicas: 3, held_by, deadline };
+    let (ticket, load, without) = (Ticket(0), chunk.into(), Vec::new());
+    let job = StoreJob { ticket, load, replicas: 3, held_by, without, deadline };
     world.command(OwnerCommand::Store(job));
     world.run_until(10 * SECOND, |world| world.stored(0).is_some());
     let asked: BTreeSet<NodeId> = world.sent.iter().map(|(_, to, _)| *to).collect();

@@ -6,7 +6,7 @@
 //! its own. They also keep what another device forgets until it is believed.
 
 use super::Fields;
-use crate::core::types::{ChunkId, DeviceId, NodeId, SnapshotId};
+use crate::core::types::{ChunkId, DeviceId, LeaseNonce, NodeId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
 use crate::repo::manifest::PruneId;
 use crate::repo::prunes::{Clock, ForgetSeen};
@@ -28,6 +28,7 @@ const SNAPSHOT_KEPT: u8 = 60;
 const ASKED: u8 = 61;
 const TO_LOOK_AFTER: u8 = 62;
 const LOOKED_AFTER: u8 = 63;
+const HELD_AGAIN: u8 = 64;
 
 const PUT: u8 = 1;
 const OWN: u8 = 1;
@@ -36,6 +37,9 @@ const ACCEPTED: u8 = 2;
 /// Nodes that one doomed chunk waits for beside those that acknowledged it: as many as a quorum can
 /// have. Copies at others are not asked for.
 pub const AWAITED_MAX: usize = 32;
+
+/// Nodes that are asked to let one chunk go. Whoever is above it is asked by a later prune.
+pub const ASKED_MAX: usize = 255;
 
 /// A snapshot of any device, when it was first seen.
 #[derive(Debug)]
@@ -129,12 +133,23 @@ pub enum PruneNote {
         /// Who is to be asked beside those whose acks are known, [`AWAITED_MAX`] at most: those
         /// that say that they have it, and those that may and were away.
         awaited: Vec<NodeId>,
+        /// Who is about to be asked now, [`ASKED_MAX`] at most, and by which lease: until a node is
+        /// heard, it may let the chunk go at any time, for as long as it has it under this lease.
+        asked: Vec<(NodeId, LeaseNonce)>,
     },
     /// A holder is about to be asked to let chunks go. What it let go is taken back only when it
     /// says so itself.
     Asked(NodeId),
     /// A holder has let a doomed chunk go, or does not have it.
     LetGo {
+        /// Which.
+        chunk: ChunkId,
+        /// Who.
+        node: NodeId,
+    },
+    /// A holder has a doomed chunk, and lets it go no more: it has taken back that it was asked to,
+    /// and says so. It counts as one that has the chunk if it acknowledged it before.
+    HeldAgain {
         /// Which.
         chunk: ChunkId,
         /// Who.
@@ -174,15 +189,25 @@ impl PruneNote {
                 out.extend_from_slice(&at.to_le_bytes());
             }
             Self::Ended(prune) => put(out, ENDED, prune),
-            Self::Doomed { chunk, ck, awaited } => {
+            Self::Doomed { chunk, ck, awaited, asked } => {
                 put(out, DOOMED, chunk.as_bytes());
                 out.extend_from_slice(ck.expose());
                 let awaited = awaited.get(..AWAITED_MAX).unwrap_or(awaited);
                 out.push(u8::try_from(awaited.len()).unwrap_or(u8::MAX));
                 awaited.iter().for_each(|node| out.extend_from_slice(node.as_bytes()));
+                let asked = asked.get(..ASKED_MAX).unwrap_or(asked);
+                out.push(u8::try_from(asked.len()).unwrap_or(u8::MAX));
+                for (node, lease) in asked {
+                    out.extend_from_slice(node.as_bytes());
+                    out.extend_from_slice(lease.as_bytes());
+                }
             }
             Self::LetGo { chunk, node } => {
                 put(out, LET_GO, chunk.as_bytes());
+                out.extend_from_slice(node.as_bytes());
+            }
+            Self::HeldAgain { chunk, node } => {
+                put(out, HELD_AGAIN, chunk.as_bytes());
                 out.extend_from_slice(node.as_bytes());
             }
             Self::Spared(chunk) => put(out, SPARED, chunk.as_bytes()),
@@ -222,8 +247,13 @@ impl PruneNote {
                 chunk: ChunkId::from_bytes(from.array()?),
                 ck: ChunkKey::from_bytes(from.array()?),
                 awaited: awaited(from)?,
+                asked: asked(from)?,
             },
             LET_GO => Self::LetGo {
+                chunk: ChunkId::from_bytes(from.array()?),
+                node: NodeId::from_bytes(from.array()?),
+            },
+            HELD_AGAIN => Self::HeldAgain {
                 chunk: ChunkId::from_bytes(from.array()?),
                 node: NodeId::from_bytes(from.array()?),
             },
@@ -335,6 +365,14 @@ fn awaited(from: &mut Fields<'_>) -> Option<Vec<NodeId>> {
     (count <= AWAITED_MAX).then(|| nodes.collect())?
 }
 
+fn asked(from: &mut Fields<'_>) -> Option<Vec<(NodeId, LeaseNonce)>> {
+    let count = from.byte()?;
+    let one = |from: &mut Fields<'_>| {
+        Some((NodeId::from_bytes(from.array()?), LeaseNonce::from_bytes(from.array()?)))
+    };
+    (0..count).map(|_| one(from)).collect()
+}
+
 fn put(out: &mut Vec<u8>, tag: u8, first: &[u8]) {
     out.push(tag);
     out.extend_from_slice(first);
@@ -382,12 +420,21 @@ pub(super) mod tests {
             PruneNote::Aged { age_s: 1, wall_s: 2 },
             PruneNote::Begun(OpenPrune { prune: [7; 16], grace_s: 600, at: 9 }),
             PruneNote::Ended([7; 16]),
-            PruneNote::Doomed { chunk, ck: ChunkKey::from_bytes([9; 32]), awaited: Vec::new() },
+            PruneNote::Doomed {
+                chunk,
+                ck: ChunkKey::from_bytes([9; 32]),
+                awaited: Vec::new(),
+                asked: Vec::new(),
+            },
             PruneNote::Doomed {
                 chunk,
                 ck: ChunkKey::from_bytes([9; 32]),
                 awaited: (1..=3).map(|node| NodeId::from_bytes([node; 32])).collect(),
+                asked: (3..=4)
+                    .map(|node| (NodeId::from_bytes([node; 32]), LeaseNonce::from_bytes([8; 16])))
+                    .collect(),
             },
+            PruneNote::HeldAgain { chunk, node: NodeId::from_bytes([4; 32]) },
             PruneNote::LetGo { chunk, node: NodeId::from_bytes([4; 32]) },
             PruneNote::Spared(chunk),
             PruneNote::ChainChecked { index: 3, length: 17 },

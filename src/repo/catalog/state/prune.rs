@@ -1,8 +1,31 @@
 //! What prunes have to know, come to from the catalogue's entries: the snapshots and who forgot
 //! them, the prune that is open, the chunks that are being let go. Pure.
+//!
+//! # Which acks count of a chunk that is being let go
+//! A holder may come to a release late: the node that sent it was killed, or waited long enough,
+//! and the message lies in the holder's queue. Meanwhile the chunk is stored again, as some backup
+//! needs it. The holder has it still, says so, and acknowledges it; then it carries the release
+//! out. Such an ack says nothing of what comes.
+//!
+//! Leases tell the two apart. A release names the lease that it ends, and does nothing under
+//! another one; a chunk that was let go and is stored again has a lease that it never had before.
+//! So the lease by which each node is asked is noted before it is asked, with the chunk, and until
+//! that node was heard an ack of its under **this** lease does not count, whenever it comes. What
+//! counts:
+//! - an ack under any other lease: the release came first, and means nothing from then on;
+//! - that the node says, when the release is taken back, that the chunk is live
+//!   ([`PruneNote::HeldAgain`]): a holder carries out what one peer sends it in the order in which
+//!   it came, so that no release of before is left;
+//! - any ack once the node said that it has let the chunk go, or lacks it ([`PruneNote::LetGo`]):
+//!   it has no lease then, or one that has ended, and the next one is new;
+//! - acks of nodes that were not asked: nobody asks them to let go what they have.
+//!
+//! Each node counts for itself: that one has the chunk again does not end the wait for another, or
+//! an ack of that one would count afterwards. So a chunk can be held by some and be let go by
+//! others, until the prune that needs it spares it, or one that does not asks them all once more.
 
 use super::{State, StoreIndex, counting};
-use crate::core::types::{ChunkId, NodeId, SnapshotId};
+use crate::core::types::{ChunkId, LeaseNonce, NodeId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
 use crate::repo::catalog::entry::{
     AWAITED_MAX, ChunkAcked, Entry, OpenPrune, PruneNote, SnapshotForgotten, SnapshotSeen,
@@ -49,6 +72,9 @@ struct Doomed {
     /// Whoever else has it or may, and was not heard to have let it go: an index into
     /// [`Prunes::awaited`].
     also: Vec<u32>,
+    /// Those of all these that were asked to let it go, by an index into [`Prunes::awaited`], and
+    /// were not heard: each may do so yet, under this lease alone.
+    asked: Vec<(u32, LeaseNonce)>,
 }
 
 impl Prunes {
@@ -59,6 +85,10 @@ impl Prunes {
             self.awaited.len() - 1
         });
         u32::try_from(at).ok()
+    }
+
+    fn known(&self, node: &NodeId) -> Option<u32> {
+        u32::try_from(self.awaited.iter().position(|known| known == node)?).ok()
     }
 
     fn node(&self, awaited: u32) -> Option<NodeId> {
@@ -92,10 +122,11 @@ impl State {
                 if prunes.open.is_some_and(|open| open.prune == prune) {
                     prunes.open = None;
                 }
-                let (stores, current) = (&self.stores, &self.current);
-                prunes.doomed.retain(|_, doomed| {
+                let (stores, current, holders) = (&self.stores, &self.current, &self.holders);
+                prunes.doomed.retain(|chunk, doomed| {
                     doomed.at.retain(|held| counting(stores, current, *held).is_some());
-                    !doomed.at.is_empty() || !doomed.also.is_empty()
+                    // What was stored again, and that nothing needs after all, is to go as well.
+                    doomed.is_waited_for() || holders.contains_key(chunk)
                 });
                 if prunes.doomed.is_empty() {
                     prunes.asked.clear();
@@ -105,19 +136,11 @@ impl State {
             PruneNote::Asked(node) => {
                 prunes.asked.insert(node);
             }
-            PruneNote::Doomed { chunk, ck, awaited } => self.on_doomed(chunk, ck, awaited),
-            PruneNote::LetGo { chunk, node } => {
-                let stores = &self.stores;
-                if let Some(doomed) = prunes.doomed.get_mut(&chunk) {
-                    let is_it = |held: &StoreIndex| {
-                        super::store(stores, *held).is_none_or(|store| store.node == node)
-                    };
-                    doomed.gone.extend(doomed.at.extract_if(.., |held| is_it(held)));
-                    let awaited = &prunes.awaited;
-                    let named = |at: u32| awaited.get(usize::try_from(at).unwrap_or(usize::MAX));
-                    doomed.also.retain(|at| named(*at) != Some(&node));
-                }
+            PruneNote::Doomed { chunk, ck, awaited, asked } => {
+                self.on_doomed(chunk, ck, (awaited, asked));
             }
+            PruneNote::LetGo { chunk, node } => self.on_let_go(&chunk, &node),
+            PruneNote::HeldAgain { chunk, node } => self.on_held_again(&chunk, &node),
             PruneNote::Spared(chunk) => drop(prunes.doomed.remove(&chunk)),
             PruneNote::ChainChecked { index, length } => {
                 prunes.checked.insert(index, length);
@@ -129,7 +152,12 @@ impl State {
     }
 
     /// Nobody is known to have the chunk from now on, but as those who are asked to let it go.
-    fn on_doomed(&mut self, chunk: ChunkId, ck: ChunkKey, awaited: Vec<NodeId>) {
+    fn on_doomed(
+        &mut self,
+        chunk: ChunkId,
+        ck: ChunkKey,
+        (awaited, asked): (Vec<NodeId>, Vec<(NodeId, LeaseNonce)>),
+    ) {
         let inline = self.holders.remove(&chunk).into_iter().flatten();
         let held = inline.chain(self.more.remove(&chunk).into_iter().flatten());
         let held = held.map(|held| held.store).filter(|store| *store != super::NO_STORE);
@@ -137,7 +165,11 @@ impl State {
         all.iter().for_each(|held| self.count(*held, -1));
         let awaited: Vec<u32> =
             awaited.into_iter().filter_map(|node| self.prunes.awaited(node)).collect();
-        let new = Doomed { ck, at: Vec::new(), gone: Vec::new(), also: Vec::new() };
+        let asked = asked.into_iter();
+        let asked = asked.filter_map(|(node, lease)| Some((self.prunes.awaited(node)?, lease)));
+        let asked: Vec<(u32, LeaseNonce)> = asked.collect();
+        let (at, gone, also) = (Vec::new(), Vec::new(), Vec::new());
+        let new = Doomed { ck, at, gone, also, asked: Vec::new() };
         let doomed = self.prunes.doomed.entry(chunk).or_insert(new);
         for held in all {
             if !doomed.at.contains(&held) {
@@ -149,11 +181,53 @@ impl State {
                 doomed.also.push(node);
             }
         }
+        // The lease that a node has now is the only one that it has: what it was asked before under
+        // another one means nothing any more.
+        for (node, lease) in asked {
+            doomed.asked.retain(|(known, _)| *known != node);
+            doomed.asked.push((node, lease));
+        }
     }
 
-    /// It was stored again.
-    pub(super) fn on_stored_again(&mut self, chunk: &ChunkId) {
-        self.prunes.doomed.remove(chunk);
+    fn on_let_go(&mut self, chunk: &ChunkId, node: &NodeId) {
+        let (stores, place) = (&self.stores, self.prunes.known(node));
+        let Some(doomed) = self.prunes.doomed.get_mut(chunk) else { return };
+        let is_it = |held: &mut StoreIndex| is_of(stores, *held, node);
+        doomed.gone.extend(doomed.at.extract_if(.., is_it));
+        doomed.is_heard(place);
+    }
+
+    /// The node is not asked any more, and was not.
+    fn on_held_again(&mut self, chunk: &ChunkId, node: &NodeId) {
+        let had_acked = self.had_acked(chunk, node);
+        if self.ends_for(chunk, node)
+            && had_acked
+            && let Some(index) = self.current.get(node).copied()
+        {
+            self.hold(chunk, index);
+        }
+    }
+
+    /// Whether this ack counts. One under the lease by which the node is asked to let the chunk go
+    /// does not: the node has what it may be about to let go.
+    pub(super) fn is_to_stay(&mut self, acked: &ChunkAcked) -> bool {
+        let Some(doomed) = self.prunes.doomed.get(&acked.chunk) else { return true };
+        let (place, mut asked) = (self.prunes.known(&acked.node), doomed.asked.iter());
+        if asked.any(|(node, lease)| Some(*node) == place && *lease == acked.lease) {
+            return false;
+        }
+        self.ends_for(&acked.chunk, &acked.node);
+        true
+    }
+
+    /// Nobody waits for this node to let the chunk go any more. Returns whether it is doomed.
+    fn ends_for(&mut self, chunk: &ChunkId, node: &NodeId) -> bool {
+        let (stores, place) = (&self.stores, self.prunes.known(node));
+        let Some(doomed) = self.prunes.doomed.get_mut(chunk) else { return false };
+        doomed.at.retain(|held| !is_of(stores, *held, node));
+        doomed.gone.retain(|held| !is_of(stores, *held, node));
+        doomed.is_heard(place);
+        true
     }
 
     /// How many entries say all of it.
@@ -166,7 +240,9 @@ impl State {
         };
         // Each that let it go is an ack and that it did.
         let acks = |doomed: &Doomed| (doomed.at.len() + 2 * doomed.gone.len()) as u64;
-        let waiting = doomed.values().map(|doomed| 1 + acks(doomed)).sum::<u64>();
+        let held = |chunk: &ChunkId| self.counting(chunk).count() as u64;
+        let waiting = doomed.iter().map(|(chunk, doomed)| 1 + acks(doomed) + held(chunk));
+        let waiting = waiting.sum::<u64>();
         snapshots.values().map(of).sum::<u64>()
             + waiting
             + checked.len() as u64
@@ -207,10 +283,16 @@ impl State {
         for (chunk, doomed) in doomed {
             let ck = doomed.ck.duplicate();
             let awaited = doomed.also.iter().filter_map(|at| self.prunes.node(*at)).collect();
-            each(PruneNote::Doomed { chunk: *chunk, ck, awaited })?;
+            let asked = doomed.asked.iter();
+            let asked = asked.filter_map(|(at, lease)| Some((self.prunes.node(*at)?, *lease)));
+            let asked = asked.collect();
+            each(PruneNote::Doomed { chunk: *chunk, ck, awaited, asked })?;
             let gone = doomed.gone.iter();
             for node in gone.filter_map(|held| counting(&self.stores, &self.current, *held)) {
                 each(PruneNote::LetGo { chunk: *chunk, node })?;
+            }
+            for (node, _) in self.counting(chunk) {
+                each(PruneNote::HeldAgain { chunk: *chunk, node })?;
             }
         }
         asked.iter().try_for_each(|node| each(PruneNote::Asked(*node)))?;
@@ -237,11 +319,13 @@ impl State {
         let doomed = self.prunes.doomed.get(chunk);
         let mut all = doomed.into_iter().flat_map(|doomed| doomed.at.iter().chain(&doomed.gone));
         all.any(|held| counting(&self.stores, &self.current, *held) == Some(*node))
+            || self.counting(chunk).any(|(holder, _)| holder == *node)
     }
 
     pub(in super::super) fn was_acked(&self, chunk: &ChunkId) -> bool {
         let doomed = self.prunes.doomed.get(chunk);
         doomed.is_some_and(|doomed| !doomed.at.is_empty() || !doomed.gone.is_empty())
+            || self.counting(chunk).next().is_some()
     }
 
     pub(in super::super) fn noted_snapshots(&self) -> impl Iterator<Item = &NotedSnapshot> {
@@ -272,6 +356,10 @@ impl State {
         self.prunes.doomed.iter().map(|(chunk, doomed)| (chunk, &doomed.ck))
     }
 
+    pub(in super::super) fn doomed_key(&self, chunk: &ChunkId) -> Option<&ChunkKey> {
+        Some(&self.prunes.doomed.get(chunk)?.ck)
+    }
+
     pub(in super::super) fn is_doomed(&self, chunk: &ChunkId) -> bool {
         self.prunes.doomed.contains_key(chunk)
     }
@@ -280,7 +368,13 @@ impl State {
         let Some(doomed) = self.prunes.doomed.get(chunk) else { return BTreeSet::new() };
         let acked = doomed.at.iter();
         let acked = acked.filter_map(|held| counting(&self.stores, &self.current, *held));
-        acked.chain(doomed.also.iter().filter_map(|at| self.prunes.node(*at))).collect()
+        let others = doomed.also.iter().chain(doomed.asked.iter().map(|(node, _)| node));
+        acked.chain(others.filter_map(|at| self.prunes.node(*at))).collect()
+    }
+
+    pub(in super::super) fn unheard(&self, chunk: &ChunkId) -> Vec<(NodeId, LeaseNonce)> {
+        let asked = self.prunes.doomed.get(chunk).into_iter().flat_map(|doomed| &doomed.asked);
+        asked.filter_map(|(at, lease)| Some((self.prunes.node(*at)?, *lease))).collect()
     }
 
     pub(in super::super) fn awaited(&self) -> impl Iterator<Item = &NodeId> {
@@ -296,6 +390,28 @@ impl State {
     }
 }
 
+impl Doomed {
+    /// Whether somebody is to be asked still.
+    fn is_waited_for(&self) -> bool {
+        !self.at.is_empty() || !self.also.is_empty() || !self.asked.is_empty()
+    }
+
+    /// This node has answered, or need not.
+    fn is_heard(&mut self, place: Option<u32>) {
+        self.also.retain(|at| Some(*at) != place);
+        self.asked.retain(|(at, _)| Some(*at) != place);
+        if self.asked.is_empty() {
+            // Most are heard moments after they were asked, and there may be a million chunks.
+            self.asked = Vec::new();
+        }
+    }
+}
+
+/// Whether this is a store of the node's, or of nobody's.
+fn is_of(stores: &[super::Store], index: StoreIndex, node: &NodeId) -> bool {
+    super::store(stores, index).is_none_or(|store| store.node == *node)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::super::entry::tests::{acked, forgotten, root, seen, to_look_after};
@@ -305,15 +421,38 @@ mod tests {
 
     fn doom(chunk: u32) -> Entry {
         let ck = ChunkKey::from_bytes([u8::try_from(chunk).unwrap(); 32]);
-        let (chunk, awaited) = (acked(chunk, 0, 0).chunk, Vec::new());
-        Entry::Prune(PruneNote::Doomed { chunk, ck, awaited })
+        let (chunk, awaited, asked) = (acked(chunk, 0, 0).chunk, Vec::new(), Vec::new());
+        Entry::Prune(PruneNote::Doomed { chunk, ck, awaited, asked })
     }
 
     /// The same, while these nodes say that they have it, or are away.
     fn doom_at(chunk: u32, nodes: impl IntoIterator<Item = u8>) -> Entry {
-        let Entry::Prune(PruneNote::Doomed { chunk, ck, .. }) = doom(chunk) else { panic!() };
+        let Entry::Prune(PruneNote::Doomed { chunk, ck, asked, .. }) = doom(chunk) else {
+            panic!()
+        };
         let awaited = nodes.into_iter().map(node).collect();
-        Entry::Prune(PruneNote::Doomed { chunk, ck, awaited })
+        Entry::Prune(PruneNote::Doomed { chunk, ck, awaited, asked })
+    }
+
+    /// The same, and these are asked to let it go by the lease that their acks name.
+    fn doom_asking(chunk: u32, nodes: impl IntoIterator<Item = u8>) -> Entry {
+        let Entry::Prune(PruneNote::Doomed { chunk, ck, awaited, .. }) = doom(chunk) else {
+            panic!()
+        };
+        let asked = nodes.into_iter().map(|number| (node(number), acked(0, 0, 0).lease));
+        let asked = asked.collect();
+        Entry::Prune(PruneNote::Doomed { chunk, ck, awaited, asked })
+    }
+
+    /// An ack of what was stored anew.
+    fn ack_anew(chunk: u32, node: u8, epoch: u8) -> Entry {
+        let lease = LeaseNonce::from_bytes([9; 16]);
+        Entry::ChunkAcked(ChunkAcked { lease, ..acked(chunk, node, epoch) })
+    }
+
+    fn unheard(state: &State, chunk: u32) -> BTreeSet<NodeId> {
+        let unheard = state.unheard(&acked(chunk, 0, 0).chunk);
+        unheard.into_iter().map(|(node, _)| node).collect()
     }
 
     fn note(note: PruneNote) -> Entry {
@@ -346,7 +485,105 @@ mod tests {
         assert_eq!(state.waiting_for(&chunk), [1, 3, 4, 5].map(node).into());
         state.apply(ack(1, 7, 1));
         assert_eq!(state.holders_of(&chunk), [node(7)]);
+        assert_eq!(state.waiting_for(&chunk), [1, 3, 4, 5].map(node).into(), "as before");
+        state.apply(note(PruneNote::Spared(chunk)));
         assert!(!state.is_doomed(&chunk) && state.waiting_for(&chunk).is_empty());
+        assert_eq!(state.holders_of(&chunk), [node(7)]);
+    }
+
+    /// What may happen at a node that was asked to let a chunk go, and what it comes to: whether it
+    /// counts as a holder, and whether it is unheard still.
+    #[test]
+    fn an_ack_under_the_lease_of_an_unanswered_release_does_not_count_in_any_order() {
+        let chunk = acked(1, 0, 0).chunk;
+        let (held_again, let_go) = (
+            || note(PruneNote::HeldAgain { chunk, node: node(1) }),
+            || note(PruneNote::LetGo { chunk, node: node(1) }),
+        );
+        let [old, anew] = [|| ack(1, 1, 1), || ack_anew(1, 1, 1)];
+        let cases: [(&str, Vec<Entry>, bool, bool); 12] = [
+            ("nothing", vec![], false, true),
+            ("the old lease", vec![old()], false, true),
+            ("twice", vec![old(), old()], false, true),
+            ("stored anew", vec![anew()], true, false),
+            ("the old lease, then stored anew", vec![old(), anew()], true, false),
+            ("taken back", vec![held_again()], true, false),
+            ("the old lease, then taken back", vec![old(), held_again()], true, false),
+            ("taken back, then the old lease", vec![held_again(), old()], true, false),
+            ("let go", vec![let_go()], false, false),
+            ("the old lease, then let go", vec![old(), let_go()], false, false),
+            ("let go, then stored anew", vec![let_go(), anew()], true, false),
+            ("asked again", vec![old(), held_again(), doom_asking(1, [1]), old()], false, true),
+        ];
+        for (name, entries, is_held, is_unheard) in cases {
+            // Another node is unheard all the while, or was never asked.
+            for other_unheard in [false, true] {
+                let mut state = state(vec![ack(1, 1, 1), ack(1, 2, 1), ack(1, 3, 1)]);
+                let other = other_unheard.then_some(2);
+                state.apply(doom_asking(1, [1].into_iter().chain(other)));
+                for entry in &entries {
+                    // Entries hold keys, and are not cloned.
+                    let mut bytes = Vec::new();
+                    entry.encode(&mut bytes).unwrap();
+                    state.apply(Entry::decode(&mut bytes.as_slice()).unwrap());
+                }
+                let held: BTreeSet<NodeId> = state.holders_of(&chunk).into_iter().collect();
+                assert_eq!(held.contains(&node(1)), is_held, "{name}");
+                assert_eq!(unheard(&state, 1).contains(&node(1)), is_unheard, "{name}");
+                assert_eq!(unheard(&state, 1).contains(&node(2)), other_unheard, "{name}");
+                assert!(state.is_doomed(&chunk), "others are to be asked: {name}");
+                state.apply(ack(1, 2, 1));
+                let counts = state.holders_of(&chunk).contains(&node(2));
+                assert_eq!(counts, !other_unheard, "{name}");
+                state.apply(ack(1, 4, 1));
+                assert!(state.holders_of(&chunk).contains(&node(4)), "it was never asked");
+                assert_same_when_compacted(&state, &[1, 2, 3, 4]);
+            }
+        }
+    }
+
+    /// What a compaction writes comes to the same of the first chunk.
+    fn assert_same_when_compacted(before: &State, nodes: &[u8]) {
+        let chunk = acked(1, 0, 0).chunk;
+        let acks = nodes.iter().map(|node| acked(1, *node, 1)).filter(|ack| before.counts(ack));
+        let mut entries: Vec<Entry> = acks.map(Entry::ChunkAcked).collect();
+        let gather = |entry| {
+            entries.push(entry);
+            Ok::<_, ()>(())
+        };
+        before.each_prune_entry(gather).unwrap();
+        assert_eq!(entries.len() as u64, before.entries());
+        let after = state(entries);
+        let sorted = |state: &State| state.holders_of(&chunk).into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(sorted(&after), sorted(before));
+        assert_eq!(unheard(&after, 1), unheard(before, 1));
+        assert_eq!(after.waiting_for(&chunk), before.waiting_for(&chunk));
+        for number in nodes.iter().map(|number| node(*number)) {
+            assert_eq!(after.had_acked(&chunk, &number), before.had_acked(&chunk, &number));
+        }
+    }
+
+    #[test]
+    fn who_was_asked_and_not_heard_is_remembered_after_the_end_of_the_prune() {
+        let chunk = acked(1, 0, 0).chunk;
+        let mut state = state(vec![ack(1, 1, 1), doom_asking(1, [1, 6])]);
+        state.apply(note(PruneNote::Begun(OpenPrune { prune: [1; 16], grace_s: 5, at: 6 })));
+        state.apply(note(PruneNote::LetGo { chunk, node: node(1) }));
+        state.apply(note(PruneNote::Ended([1; 16])));
+        assert_eq!(unheard(&state, 1), [node(6)].into());
+        assert_eq!(state.waiting_for(&chunk), [node(6)].into(), "it says that it has the chunk");
+        // It says that it keeps it, and has acknowledged nothing.
+        state.apply(note(PruneNote::HeldAgain { chunk, node: node(6) }));
+        assert!(unheard(&state, 1).is_empty() && state.holders_of(&chunk).is_empty());
+        state.apply(ack(1, 6, 1));
+        assert_eq!(state.holders_of(&chunk), [node(6)]);
+        // Whether that is needed the next prune finds: it spares the chunk, or lets it go.
+        let open = OpenPrune { prune: [2; 16], grace_s: 5, at: 6 };
+        state.apply(note(PruneNote::Begun(open)));
+        state.apply(note(PruneNote::Ended([2; 16])));
+        assert!(state.is_doomed(&chunk) && state.waiting_for(&chunk).is_empty());
+        state.apply(note(PruneNote::Spared(chunk)));
+        assert!(!state.is_doomed(&chunk) && state.holders_of(&chunk) == [node(6)]);
     }
 
     #[test]
