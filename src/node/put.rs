@@ -126,7 +126,9 @@ impl PutRun {
         let (replicas, all_sent) = (tally.fewest().saturating_sub(lost), tally.sealed.is_some());
         let Tally { sealed, holders, .. } = tally;
         let (root, due) = match sealed {
-            Some(Sealed { summary, due, .. }) => (Some(self.root(summary, replicas)), due),
+            Some(Sealed { summary, due, .. }) => {
+                (Some(self.root(summary, replicas, due.is_some())), due)
+            }
             None => (None, None),
         };
         let (ended, root) = match (outcome, root) {
@@ -215,7 +217,7 @@ impl PutRun {
         }
     }
 
-    fn root(&self, summary: PutSummary, replicas: u8) -> PutRoot {
+    fn root(&self, summary: PutSummary, replicas: u8, named: bool) -> PutRoot {
         PutRoot {
             job: self.job.job,
             name: file_name(&self.job.path),
@@ -226,6 +228,7 @@ impl PutRun {
             target: self.job.replicas,
             replicas,
             put_at: seconds_since_1970(),
+            named,
         }
     }
 

@@ -401,7 +401,8 @@ fn dropped((root, name): &(ChunkId, String)) -> PruneNote {
 }
 
 /// The files that were put and are listed, whose own snapshots were forgotten. The same content
-/// under another name is another file.
+/// under another name is another file; under the same name it is listed once, and stays where a put
+/// of it has no snapshot: nobody forgot that one.
 fn roots_of(
     inner: &Arc<Inner>,
     gone: &[(SnapshotId, ChunkRef, bool)],
@@ -412,7 +413,7 @@ fn roots_of(
     let live = nothing.live().ok_or_else(failures::stopped)?;
     let stored: Vec<(ChunkId, String, u64)> = inner.with_catalog(|catalog| {
         let named = |root: &PutRoot| (root.capability.id, root.name.clone(), root.put_at);
-        catalog.roots().into_iter().map(named).collect()
+        catalog.roots().into_iter().filter(|root| root.named).map(named).collect()
     });
     let mut found = BTreeSet::new();
     for (id, at, _) in gone.iter().filter(|(.., put)| *put) {

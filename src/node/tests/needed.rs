@@ -41,7 +41,8 @@ fn root_like_the_first(all: &Catalog, name: &str) -> PutRoot {
     let capability = Capability { id: *id, locality: *locality, ck: ck.duplicate() };
     let (job, name) = (all.next_job(), name.to_owned());
     let PutRoot { bytes, chunks, sealed_bytes, target, replicas, put_at, .. } = *root;
-    PutRoot { job, name, capability, bytes, chunks, sealed_bytes, target, replicas, put_at }
+    let named = false;
+    PutRoot { job, name, capability, bytes, chunks, sealed_bytes, target, replicas, put_at, named }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,6 +186,35 @@ async fn the_same_content_under_another_name_stays_when_one_of_them_is_forgotten
     assert!(names.contains(&"other".to_owned()), "{names:?}");
     assert!(kept(&owner, &holders[0]).await.0.len() > 2);
     assert_eq!(get(&owner, one.capability).await, 2 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_without_a_snapshot_stays_when_one_of_the_same_content_and_name_is_forgotten() {
+    for with_snapshot_first in [true, false] {
+        let (owner, holders) = mesh(1).await;
+        let path = owner.file("one", 2 << 20);
+        // Deeper than any tree goes.
+        let mut deep = owner.folder.path().join("deep");
+        deep.extend(std::iter::repeat_n("d", 130));
+        fs::create_dir_all(&deep).unwrap();
+        let deep = deep.join("one");
+        fs::copy(&path, &deep).unwrap();
+        let paths = if with_snapshot_first { [path, deep] } else { [deep, path] };
+        let mut done = Vec::new();
+        for path in paths {
+            done.push(end(owner.put(path, 1, 60)).await.unwrap());
+        }
+        let snapshots: Vec<String> = done.iter().filter_map(|it| it.snapshot.clone()).collect();
+        let [snapshot] = snapshots.as_slice() else { panic!("{done:?}") };
+        forget(&owner, snapshot).await;
+        prune(&owner).await;
+        let names: Vec<String> =
+            owner.handle().status(9).await.backups.into_iter().map(|put| put.name).collect();
+        assert_eq!(names, ["one"]);
+        assert!(kept(&owner, &holders[0]).await.0.len() > 2);
+        let capability = done.pop().unwrap().capability;
+        assert_eq!(get(&owner, capability).await, 2 << 20);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

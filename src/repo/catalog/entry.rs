@@ -85,6 +85,9 @@ pub struct PutRoot {
     pub replicas: u8,
     /// Seconds since 1970.
     pub put_at: u64,
+    /// A snapshot names it, or is to. Nothing but its capability leads to one without, and no
+    /// prune ever drops that.
+    pub named: bool,
 }
 
 /// One line of the catalogue.
@@ -164,6 +167,8 @@ const SNAPSHOT_DUE: u8 = 21;
 const SNAPSHOT_DONE: u8 = 22;
 const VERIFIED: u8 = 32;
 const PROVEN: u8 = 33;
+
+const NAMED: u8 = 1;
 
 /// A text does not fit its length field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -369,6 +374,7 @@ impl PutRoot {
         out.extend_from_slice(&self.sealed_bytes.to_le_bytes());
         out.extend_from_slice(&[self.target, self.replicas]);
         out.extend_from_slice(&self.put_at.to_le_bytes());
+        out.push(if self.named { NAMED } else { 0 });
         Ok(())
     }
 
@@ -395,6 +401,11 @@ impl PutRoot {
             target: from.byte()?,
             replicas: from.byte()?,
             put_at: from.number()?,
+            named: match from.byte()? {
+                0 => false,
+                NAMED => true,
+                _ => return None,
+            },
         })
     }
 }
@@ -475,6 +486,7 @@ pub(super) mod tests {
             target: 3,
             replicas: 2,
             put_at: 1_800_000_001,
+            named: job.is_multiple_of(2),
         }
     }
 

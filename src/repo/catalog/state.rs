@@ -149,7 +149,7 @@ impl State {
                 if let Some(Job { started, .. }) = self.jobs.remove(&root.job) {
                     self.dropped.retain(|_, dropped| dropped.path != started.path);
                 }
-                self.roots.insert((root.capability.id, root.name.clone()), root);
+                self.on_root(root);
             }
             Entry::PutShort(root) => {
                 self.saw(root.job);
@@ -188,6 +188,14 @@ impl State {
             Entry::Rebuild(note) => rebuild::apply(&mut self.rebuild, note),
             Entry::Proven(proven) => self.on_proven(&proven),
         }
+    }
+
+    /// What was put without a snapshot stays so, whatever has the same content and name: a prune
+    /// that lets the snapshot of that go would drop both.
+    fn on_root(&mut self, root: PutRoot) {
+        let name = (root.capability.id, root.name.clone());
+        let was_named = self.roots.get(&name).is_none_or(|before| before.named);
+        self.roots.insert(name, PutRoot { named: root.named && was_named, ..root });
     }
 
     /// Only a higher number is news: the first record with a number is the one that counts.

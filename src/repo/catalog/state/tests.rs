@@ -107,6 +107,18 @@ fn the_same_file_put_twice_is_one_root() {
 }
 
 #[test]
+fn a_root_that_was_ever_put_without_a_snapshot_is_one_without() {
+    for named in [[true, false], [false, true], [false, false], [true, true]] {
+        let mut state = State::default();
+        for named in named {
+            state.apply(Entry::PutDone(PutRoot { named, ..root(2) }));
+        }
+        let told: Vec<bool> = state.roots().map(|root| root.named).collect();
+        assert_eq!(told, [named == [true, true]], "{named:?}");
+    }
+}
+
+#[test]
 fn a_store_made_anew_voids_the_acks_of_the_old_one() {
     let mut state = state(&[acked(1, 1, 1), acked(2, 1, 1), acked(1, 2, 1)]);
     assert_eq!(state.chunks_held_by(&node(1)), 2);
