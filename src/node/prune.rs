@@ -19,6 +19,22 @@
 //!   intent, or that it is done, after its publication, and [looks](super::after) itself. Holders
 //!   keep what they let go for the release delay: for all of that there are days.
 //!
+//! **Files that are put** are known to this folder's catalogue alone until a snapshot names them.
+//! Nothing of one that its user was told is stored goes, whatever was forgotten:
+//! - It is told after its root is durably noted, and with it that its snapshot is due, if it has
+//!   one. What a noted root leads to stays as if a snapshot named it, until the snapshot that was
+//!   made of it is forgotten and none is due; a root without a snapshot stays for ever.
+//! - Before that there is no root, or one that came short, and an own prune may let its chunks go
+//!   between two tries. Each try offers all chunks of the file anew, so it ends well only if as
+//!   many holders as are wanted said within this very try that they have each of them; from before
+//!   its first offer until its root is noted no prune of this device lets anything go. What is left
+//!   is a release of before that a holder comes to only then: see [`settle`].
+//! - A try that is broken off leaves no root and was told to nobody; the outbox has it.
+//!
+//! Prunes of other devices do not know of such a file before its snapshot is published. What they
+//! let go until then its [look](super::after) finds, or what asks for the chunks of files that are
+//! named late; of a file without a snapshot nobody else ever hears, which PROTOCOL.md warns of.
+//!
 //! Which chunks may go, and whose forgets count: see [`prunes`](crate::repo::prunes).
 
 mod holders;
@@ -330,8 +346,7 @@ impl<'a> Job<'a> {
     }
 
     /// A plan by heads that were just read, if anything may be let go now. Puts that are not done
-    /// need not be waited for: what is known of their files stays, and the next try of one that is
-    /// not stored yet offers each chunk anew, and stores what was let go.
+    /// need not be waited for: see the module.
     async fn admitted(&self) -> Result<Plan, Failure> {
         let sought = self.sought().await?;
         if sought.others > 0 && !self.request.beside_others {
