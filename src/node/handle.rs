@@ -18,6 +18,7 @@ use crate::core::types::NodeId;
 use crate::repo::catalog::{Catalog, Entry, Job, JobId, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -65,7 +66,7 @@ impl NodeHandle {
         };
         let failed = self.inner.shared.failures();
         let mut attention = attention::of_node(&store, count.open, &failed);
-        if self.inner.pruning.try_lock().is_err() {
+        if self.inner.prunes.load(Ordering::Relaxed) {
             // It is under way.
             attention_at_rest.retain(|matter| matter != attention::OPEN_PRUNE);
         }

@@ -57,8 +57,10 @@ pub(super) struct Inner {
     pub(super) letting_go: tokio::sync::RwLock<()>,
     /// A prune waits for that: nothing that nobody waits for is begun.
     pub(super) prune_waits: AtomicBool,
-    /// One prune at a time.
+    /// One prune at a time: see [`super::prune::OnlyPrune`].
     pub(super) pruning: tokio::sync::Mutex<()>,
+    /// One runs.
+    pub(super) prunes: AtomicBool,
     /// Where a prune ends as if the node was killed.
     #[cfg(test)]
     pub(super) prune_ends: Mutex<Option<super::prune::Step>>,
@@ -72,6 +74,8 @@ pub(super) struct Inner {
     pub(super) naming: tokio::sync::Mutex<Names>,
     pub(super) meta: MetaCache,
     catalog: Mutex<Catalog>,
+    /// Whoever writes down what holders showed has it.
+    saving: Mutex<()>,
     /// Its lock on the folder ends when nobody is left who could write there.
     dir: DataDir,
 }
@@ -111,6 +115,7 @@ impl Inner {
             letting_go: tokio::sync::RwLock::default(),
             prune_waits: AtomicBool::new(false),
             pruning: tokio::sync::Mutex::default(),
+            prunes: AtomicBool::new(false),
             #[cfg(test)]
             prune_ends: Mutex::new(None),
             #[cfg(test)]
@@ -121,6 +126,7 @@ impl Inner {
             naming: tokio::sync::Mutex::default(),
             meta,
             catalog,
+            saving: Mutex::default(),
             dir,
         }
     }
@@ -177,6 +183,20 @@ impl Inner {
     /// What the disk says; nothing is lost by that, and a later commit may do.
     pub(super) fn write_catalog(&self) -> Result<(), Failure> {
         self.with_catalog(Catalog::write).map_err(|error| super::failures::catalog(&error))
+    }
+
+    /// Writes down what holders showed, as it is after `work`. Blocks on the disk; the catalogue is
+    /// free meanwhile.
+    ///
+    /// # Errors
+    /// What the disk says. More is asked of holders then, after a restart.
+    pub(super) fn save_proven(&self, work: impl FnOnce(&mut Catalog)) -> Result<(), CatalogError> {
+        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = self.with_catalog(|catalog| {
+            work(catalog);
+            catalog.proven_file(seconds_since_1970())
+        });
+        file.save()
     }
 
     /// Makes everything recorded so far durable.

@@ -62,7 +62,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tell::Teller;
-use tokio::sync::{RwLockReadGuard, RwLockWriteGuard, mpsc, watch};
+use tokio::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard, mpsc, watch};
 
 /// Progress lines that may wait for a slow listener.
 const PROGRESS_QUEUED_MAX: usize = 64;
@@ -139,6 +139,29 @@ impl NodeHandle {
     }
 }
 
+/// The only prune of this device that runs. Whoever wants to know whether one does looks at a flag:
+/// who tried the lock would be taken for another prune by one that begins in that moment.
+pub(super) struct OnlyPrune<'a> {
+    inner: &'a Inner,
+    _lock: MutexGuard<'a, ()>,
+}
+
+impl<'a> OnlyPrune<'a> {
+    /// `None` where another one runs.
+    pub(super) fn begin(inner: &'a Inner) -> Option<Self> {
+        let lock = inner.pruning.try_lock().ok()?;
+        inner.prunes.store(true, Ordering::Relaxed);
+        Some(Self { inner, _lock: lock })
+    }
+}
+
+impl Drop for OnlyPrune<'_> {
+    fn drop(&mut self) {
+        // Before the lock is free for the next one.
+        self.inner.prunes.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Keeps prunes from letting anything go for as long as it is held. Waits for one that does.
 pub(super) async fn keep_out<'a, T>(
     inner: &'a Inner,
@@ -170,7 +193,7 @@ async fn run(
     progress: &mpsc::Sender<Progress<PruneDone>>,
 ) -> Result<PruneDone, Failure> {
     let started = Instant::now();
-    let Ok(_alone) = inner.pruning.try_lock() else { return Err(tell::busy()) };
+    let Some(_only) = OnlyPrune::begin(inner) else { return Err(tell::busy()) };
     let replicas = request.replicas.or_else(|| inner.repository.replicas(inner));
     let replicas = replicas.unwrap_or(REPLICAS);
     if !(1..=QUORUM_MAX).contains(&replicas) {
@@ -575,7 +598,7 @@ pub(super) async fn finish_later(inner: Weak<Inner>, peers: watch::Receiver<BTre
             continue;
         }
         // One that a user waits for finishes it itself.
-        let Ok(_alone) = inner.pruning.try_lock() else { continue };
+        let Some(_only) = OnlyPrune::begin(&inner) else { continue };
         // Nobody stands in line behind this, or is kept out by it while a backup runs.
         let Ok(alone) = inner.letting_go.try_write() else { continue };
         let replicas = inner.repository.replicas(&inner).unwrap_or(REPLICAS);

@@ -22,7 +22,7 @@ pub use entry::{
     Listing, ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote,
     SnapshotDue, SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
 };
-pub use proven::{BELIEVED_S, Replicas};
+pub use proven::{BELIEVED_S, ProvenFile, Replicas};
 pub use rebuild::Rebuild;
 pub use state::{Drills, Job, KnownHead, NotedSnapshot};
 

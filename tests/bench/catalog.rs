@@ -68,7 +68,7 @@ pub(crate) fn run() {
         }
     }
     catalog.commit().expect("it is durable");
-    catalog.save_proven(NOW_S).expect("there is room");
+    catalog.proven_file(NOW_S).save().expect("there is room");
     drop(catalog);
     let this = std::env::current_exe().expect("this program has a path");
     let ended = Command::new(this).env(AT, folder.path()).status().expect("it starts");

@@ -105,7 +105,7 @@ impl super::Repository {
             self.accounted.fetch_add(1, Ordering::AcqRel);
             let (node, at_s) = (Arc::clone(inner), prunes.at_s);
             let work = tokio::task::spawn_blocking(move || {
-                node.with_catalog(|catalog| catalog.disbelieve_before(at_s, seconds_since_1970()))
+                node.save_proven(|catalog| catalog.disbelieve_before(at_s))
             });
             let saved = work.await.map_err(|error| failures::died("the catalogue", &error))?;
             saved.map_err(|error| failures::catalog(&error))?;

@@ -9,7 +9,7 @@ use crate::core::types::{ChunkId, DeviceId, Locality, NodeId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
 use crate::node::account::{AccountError, list_mine};
 use crate::node::inner::Inner;
-use crate::node::prune::Step;
+use crate::node::prune::{OnlyPrune, Step};
 use crate::node::report::{
     DeleteKeyText, FailureKind, ForgetRequest, PruneDone, PruneRequest, RestoreRequest,
 };
@@ -17,6 +17,7 @@ use crate::repo::catalog::{PruneNote, SnapshotForgotten, SnapshotSeen};
 use crate::repo::reference::ChunkRef;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) fn inner(node: &TestNode) -> &Arc<Inner> {
     &node.handle().inner
@@ -488,6 +489,29 @@ async fn a_put_whose_snapshot_is_forgotten_goes_and_another_stays() {
     let request = GetRequest { capability, output, overwrite: false, timeout_s: 20 };
     assert_eq!(end(owner.handle().get(request)).await.unwrap().bytes, 2 << 20);
     assert_eq!(prune(&owner).await.chunks, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_prune_runs_at_a_time_and_whoever_asks_whether_one_does_is_not_taken_for_one() {
+    let owner = TestNode::started(1, None).await;
+    let begin = || OnlyPrune::begin(inner(&owner));
+    let runs = || inner(&owner).prunes.load(Ordering::Relaxed);
+    let asking = Arc::new(AtomicBool::new(true));
+    let (handle, asks) = (owner.handle().clone(), Arc::clone(&asking));
+    let asker = tokio::spawn(async move {
+        while asks.load(Ordering::Relaxed) {
+            handle.status(0).await;
+        }
+    });
+    for _ in 0..200 {
+        let only = begin().expect("no other one runs");
+        assert!(runs() && begin().is_none() && runs());
+        drop(only);
+        assert!(!runs());
+        tokio::task::yield_now().await;
+    }
+    asking.store(false, Ordering::Relaxed);
+    asker.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

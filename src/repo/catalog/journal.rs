@@ -52,6 +52,18 @@ const DAMAGED_KEPT_MAX: usize = 99;
 /// How much is looked through at once for the next box after damage.
 const SEARCH_BYTES: usize = 64 << 10;
 
+/// Under what a journal's boxes are sealed.
+pub(super) struct Seal {
+    key: WrapKey,
+    generation: u32,
+}
+
+impl Seal {
+    fn of(keys: &OwnerKeys) -> Self {
+        Self { key: key_of(keys), generation: keys.generation }
+    }
+}
+
 /// The journal, open at its end.
 pub(super) struct Journal {
     path: PathBuf,
@@ -89,7 +101,7 @@ impl Journal {
             let found = Found { damaged_bytes: length, kept: Some(kept), ..Found::default() };
             return Ok((Self::create(path, keys)?, found));
         }
-        let mut journal = Self::with(path, file, key_of(keys), keys.generation)?;
+        let mut journal = Self::with(path, file, Seal::of(keys))?;
         let header_damaged = journal.check_header()?;
         let (mut found, sound) = journal.scan(length, each)?;
         if header_damaged {
@@ -110,7 +122,7 @@ impl Journal {
 
     /// A new, empty journal in the place of whatever there is.
     fn create(path: &Path, keys: &OwnerKeys) -> Result<Self, CatalogError> {
-        let mut journal = Self::create_aside(path, key_of(keys), keys.generation)?;
+        let mut journal = Self::create_aside(path, Seal::of(keys))?;
         journal.put_in_place(path)?;
         Ok(journal)
     }
@@ -118,16 +130,21 @@ impl Journal {
     /// A new, empty journal under the same key, which does not bear its name yet: see
     /// [`Self::put_in_place`].
     pub(super) fn successor(&self) -> Result<Self, CatalogError> {
-        let key = WrapKey::from_bytes(*self.key.expose());
-        Self::create_aside(&self.path, key, self.generation)
+        Self::create_aside(&self.path, self.seal())
     }
 
-    fn create_aside(path: &Path, key: WrapKey, generation: u32) -> Result<Self, CatalogError> {
+    /// What another one is made with, under the same key.
+    pub(super) fn seal(&self) -> Seal {
+        Seal { key: WrapKey::from_bytes(*self.key.expose()), generation: self.generation }
+    }
+
+    /// A new, empty journal that is to take the place of what is at `path`.
+    pub(super) fn create_aside(path: &Path, seal: Seal) -> Result<Self, CatalogError> {
         let aside = path.with_extension("new");
         let io = |source| CatalogError::io(&aside, source);
         remove_if_there(&aside).map_err(io)?;
         let file = new_private_file(&aside).map_err(io)?;
-        let mut journal = Self::with(&aside, file, key, generation)?;
+        let mut journal = Self::with(&aside, file, seal)?;
         journal.file.write_all(&journal.header()).map_err(io)?;
         journal.written = HEADER_BYTES as u64;
         Ok(journal)
@@ -143,7 +160,8 @@ impl Journal {
         sync_folder(path.parent().unwrap_or(path))
     }
 
-    fn with(path: &Path, file: File, key: WrapKey, generation: u32) -> Result<Self, CatalogError> {
+    fn with(path: &Path, file: File, seal: Seal) -> Result<Self, CatalogError> {
+        let Seal { key, generation } = seal;
         let rng = ChaCha20Rng::try_from_rng(&mut SysRng)
             .map_err(|error| CatalogError::io(path, io::Error::other(error)))?;
         let path = path.to_owned();

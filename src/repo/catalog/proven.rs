@@ -3,15 +3,18 @@
 //! The times lie in memory, four bytes beside each holder of a chunk, and in a file of their own,
 //! `<data-dir>/owner/proven`: a journal like the catalogue's, written anew as a whole, with what is
 //! no older than [`BELIEVED_S`]. Without it, or with less in it, more is asked again: so it is
-//! written now and then, and nothing is lost with it.
+//! written now and then, and nothing is lost with it. Nobody waits for the catalogue meanwhile: see
+//! [`ProvenFile`].
 //!
 //! Times are the wall clock's, in seconds. One that lies ahead counts as none.
 
 use super::entry::{Entry, PROVEN_CHUNKS_MAX, Proven};
-use super::journal::Journal;
+use super::journal::{Journal, Seal};
 use super::{Catalog, CatalogError, append};
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How long it is believed that a holder keeps a chunk: 24 hours, in seconds.
 pub const BELIEVED_S: u64 = 24 * 3600;
@@ -59,33 +62,18 @@ impl Catalog {
         self.state.chunk_ids()
     }
 
-    /// Writes the times that are worth it to their file.
-    ///
-    /// # Errors
-    /// [`CatalogError`]; the file is then as it was.
-    pub fn save_proven(&mut self, now_s: u64) -> Result<(), CatalogError> {
-        let mut fresh = self.journal.successor()?;
+    /// What is worth it of the times, as [`ProvenFile::save`] writes it without the catalogue: one
+    /// file is saved after the other, or an earlier one may take the place of a later one.
+    pub fn proven_file(&self, now_s: u64) -> ProvenFile {
         let since = seconds(now_s.saturating_sub(BELIEVED_S));
-        for ((node, epoch, at_s), chunks) in self.state.proven((since, seconds(now_s))) {
-            for chunks in chunks.chunks(PROVEN_CHUNKS_MAX) {
-                let proven = Proven { node, epoch, at_s, chunks: chunks.to_vec() };
-                append(&mut fresh, |out| {
-                    proven.encode(out);
-                    Ok(())
-                })?;
-            }
-        }
-        fresh.put_in_place(&self.path.with_file_name("proven"))
+        let (path, seal) = (self.path.with_file_name("proven"), self.journal.seal());
+        ProvenFile { path, seal, proven: self.state.proven((since, seconds(now_s))) }
     }
 
-    /// What was shown before `at_s` counts no more, in the file neither: another device may have
-    /// let chunks go since.
-    ///
-    /// # Errors
-    /// [`CatalogError`]; it counts no more in memory all the same.
-    pub fn disbelieve_before(&mut self, at_s: u64, now_s: u64) -> Result<(), CatalogError> {
+    /// What was shown before `at_s` counts no more: another device may have let chunks go since. It
+    /// counts again after a restart, where the file of before is not replaced.
+    pub fn disbelieve_before(&mut self, at_s: u64) {
         self.state.disbelieve_before(seconds(at_s));
-        self.save_proven(now_s)
     }
 
     /// Reads the times back, as far as they can be read.
@@ -108,6 +96,35 @@ impl Catalog {
     #[cfg(test)]
     pub(crate) fn forget_proofs(&mut self) {
         self.state.forget_proofs();
+    }
+}
+
+/// When holders showed what, on its way to its file.
+pub struct ProvenFile {
+    path: PathBuf,
+    seal: Seal,
+    /// By store and time, how the ids begin.
+    proven: BTreeMap<(NodeId, StoreEpoch, u32), Vec<u64>>,
+}
+
+impl ProvenFile {
+    /// Takes the place of the file that is there. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`CatalogError`]; the file is then as it was.
+    pub fn save(self) -> Result<(), CatalogError> {
+        let Self { path, seal, proven } = self;
+        let mut fresh = Journal::create_aside(&path, seal)?;
+        for ((node, epoch, at_s), chunks) in proven {
+            for chunks in chunks.chunks(PROVEN_CHUNKS_MAX) {
+                let proven = Proven { node, epoch, at_s, chunks: chunks.to_vec() };
+                append(&mut fresh, |out| {
+                    proven.encode(out);
+                    Ok(())
+                })?;
+            }
+        }
+        fresh.put_in_place(&path)
     }
 }
 

@@ -381,7 +381,7 @@ fn what_holders_showed_is_there_after_reopening_if_it_is_of_the_last_day() {
     let all = |catalog: &Catalog| (1..=5).map(|chunk| proven(catalog, chunk, NOW_S)).collect();
     let before: Vec<usize> = all(&catalog);
     assert_eq!(before, [1, 0, 1, 1, 1]);
-    catalog.save_proven(NOW_S).unwrap();
+    catalog.proven_file(NOW_S).save().unwrap();
     drop(catalog);
     let (catalog, _) = setup.open();
     assert_eq!(before, all(&catalog) as Vec<usize>);
@@ -402,9 +402,32 @@ fn what_holders_showed_is_there_after_reopening_if_it_is_of_the_last_day() {
     altered[bytes.len() / 2] ^= 1;
     for broken in [&altered[..], &bytes[..bytes.len() / 2], b"", b"something else"] {
         fs::write(&file, broken).unwrap();
-        let (mut catalog, report) = setup.open();
+        let (catalog, report) = setup.open();
         assert_eq!((report.damaged, proven(&catalog, 4, NOW_S)), (None, 0));
         assert_eq!(catalog.holders_of(&acked(1, 1, 1).chunk).len(), 2);
-        catalog.save_proven(NOW_S).unwrap();
+        catalog.proven_file(NOW_S).save().unwrap();
     }
+}
+
+#[test]
+fn what_holders_showed_is_written_while_the_catalogue_goes_on() {
+    const NOW_S: u64 = 1_800_000_000;
+    let setup = Setup::new();
+    let (mut catalog, _) = setup.open();
+    let ack = acked(1, 1, 1);
+    catalog.record(Entry::ChunkAcked(ack)).unwrap();
+    catalog.prove(&ack.node, &ack.epoch, &ack.chunk, Some(NOW_S));
+    let file = catalog.proven_file(NOW_S);
+    // Of what comes now it has nothing, and is in nobody's way.
+    catalog.record(Entry::ChunkAcked(acked(2, 1, 1))).unwrap();
+    catalog.commit().unwrap();
+    catalog.compact().unwrap();
+    file.save().unwrap();
+    catalog.record(Entry::ChunkAcked(acked(3, 1, 1))).unwrap();
+    catalog.commit().unwrap();
+    drop(catalog);
+    let (catalog, report) = setup.open();
+    assert_eq!((report.entries, report.damaged), (3, None));
+    let replicas = catalog.replicas_of(&ack.chunk, (NOW_S, NOW_S));
+    assert_eq!((replicas.acked, replicas.proven), (1, 1));
 }
