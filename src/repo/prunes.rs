@@ -40,6 +40,9 @@ pub struct DeadChunk {
     pub ck: ChunkKey,
     /// Bytes of files in it, as what names it says; 0 where that is not known.
     pub bytes: u64,
+    /// The head of another device whose snapshot it was found in, if it was: holders that only that
+    /// one knows may have it.
+    pub of: Option<u16>,
 }
 
 /// Gathers what may go, from one forgotten snapshot after the other.
@@ -51,12 +54,20 @@ pub struct Dead<'l> {
     at: BTreeMap<ChunkId, usize>,
     /// So many are of snapshots that were read to their ends.
     whole: usize,
+    /// Whose snapshot is being read.
+    of: Option<u16>,
 }
 
 impl<'l> Dead<'l> {
     /// Nothing yet. All that is `live` stays.
     pub fn new(live: &'l LiveChunks) -> Self {
-        Self { live, found: Vec::new(), at: BTreeMap::new(), whole: 0 }
+        Self { live, found: Vec::new(), at: BTreeMap::new(), whole: 0, of: None }
+    }
+
+    /// What is found from now on is of a snapshot that the writer of this head made, if that is
+    /// another device. A chunk is of the first one that it is found in.
+    pub fn begin(&mut self, of: Option<u16>) {
+        self.of = of;
     }
 
     /// A chunk that was let go before, and not by all.
@@ -67,7 +78,8 @@ impl<'l> Dead<'l> {
     fn found(&mut self, id: ChunkId, ck: &ChunkKey, bytes: u64) {
         if !self.live.contains(&id) && !self.at.contains_key(&id) {
             self.at.insert(id, self.found.len());
-            self.found.push(DeadChunk { id, ck: ck.duplicate(), bytes });
+            let (ck, of) = (ck.duplicate(), self.of);
+            self.found.push(DeadChunk { id, ck, bytes, of });
         }
     }
 

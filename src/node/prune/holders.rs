@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub(super) struct Holders<'a> {
     inner: &'a Arc<Inner>,
     all: BTreeMap<NodeId, Holder>,
+    /// By head, who may have chunks of the device that writes it.
+    hinted: BTreeMap<u16, BTreeSet<NodeId>>,
     /// Chunks that some holder let go.
     released: BTreeSet<ChunkId>,
     /// Somebody was asked to let something go.
@@ -64,8 +66,12 @@ pub(super) struct TakenBack {
 
 impl<'a> Holders<'a> {
     pub(super) async fn new(inner: &'a Arc<Inner>) -> Self {
-        let all = nodes(inner).await.into_iter().map(|node| (node, Holder::default())).collect();
-        Self { inner, all, released: BTreeSet::new(), has_asked: false }
+        let hinted = inner.repository.hinted(inner).await;
+        let own = node_of_peer_id(&inner.net.snapshot().await.peer_id);
+        let mut all = nodes(inner).await;
+        all.extend(hinted.values().flatten().filter(|node| Some(**node) != own));
+        let all = all.into_iter().map(|node| (node, Holder::default())).collect();
+        Self { inner, all, hinted, released: BTreeSet::new(), has_asked: false }
     }
 
     /// Whether anybody may have let anything go.
@@ -113,8 +119,9 @@ impl<'a> Holders<'a> {
         let total: u64 = total.map(|(_, bytes)| *bytes).sum();
         self.note_asked()?;
         for batch in dead.chunks(RELEASES_MAX) {
-            for DeadChunk { id: chunk, ck, .. } in batch {
-                let (awaited, asked) = (self.awaited(chunk), self.asked(chunk).collect());
+            for dead in batch {
+                let DeadChunk { id: chunk, ck, .. } = dead;
+                let (awaited, asked) = (self.awaited(dead), self.asked(chunk).collect());
                 let note = PruneNote::Doomed { chunk: *chunk, ck: ck.duplicate(), awaited, asked };
                 self.inner.record(Entry::Prune(note))?;
             }
@@ -134,17 +141,23 @@ impl<'a> Holders<'a> {
     /// Who has this chunk, or may, of those whose acks are not known: whoever says so, and where no
     /// ack of anybody is known, as of another device's chunks, whoever is away. Where some are, an
     /// away node is not waited for without one: it may never come back, and all that is ever let go
-    /// would be remembered for it.
-    fn awaited(&mut self, id: &ChunkId) -> Vec<NodeId> {
+    /// would be remembered for it. But for those that may have it because another device, whose
+    /// snapshot named it, says that they keep something: what that one stored there is not known
+    /// here, and it is no more than its snapshots named.
+    fn awaited(&mut self, DeadChunk { id, of, .. }: &DeadChunk) -> Vec<NodeId> {
         let (acked_by, is_acked) = self.inner.with_catalog(|catalog| {
             let acked_by = catalog.holders_of(id);
             let is_acked = !acked_by.is_empty() || catalog.was_acked(id);
             (acked_by, is_acked)
         });
         let has = |holder: &Holder| holder.held.contains_key(id);
-        let may = |holder: &Holder| holder.away && !is_acked;
+        let hinted = of.and_then(|of| self.hinted.get(&of));
+        let is_hinted = |node: &NodeId| hinted.is_some_and(|hinted| hinted.contains(node));
+        let may = |(node, holder): &(&NodeId, &Holder)| {
+            holder.away && !has(holder) && (!is_acked || is_hinted(node))
+        };
         let said = self.all.iter().filter(|(_, holder)| has(holder));
-        let away = self.all.iter().filter(|(_, holder)| !has(holder) && may(holder));
+        let away = self.all.iter().filter(may);
         let all = said.chain(away).map(|(node, _)| *node);
         let awaited: Vec<NodeId> =
             all.filter(|node| !acked_by.contains(node)).take(AWAITED_MAX).collect();
@@ -323,7 +336,7 @@ impl<'a> Holders<'a> {
 
     /// What they would let go of this.
     pub(super) fn would(&mut self, dead: &[DeadChunk], done: &mut PruneDone) {
-        dead.iter().for_each(|dead| drop(self.awaited(&dead.id)));
+        dead.iter().for_each(|dead| drop(self.awaited(dead)));
         for holder in self.all.values_mut() {
             holder.chunks = u64::try_from(holder.held.len()).unwrap_or(u64::MAX);
             holder.bytes = holder.held.values().map(|(_, bytes)| *bytes).sum();

@@ -46,8 +46,8 @@ pub(super) struct Sought {
     needed: Vec<(SnapshotId, ChunkRef)>,
     /// Of these, those that wait.
     waiting: Vec<(SnapshotForgotten, i64)>,
-    /// Those that were forgotten, and whether each is one file that was put.
-    gone: Vec<(SnapshotId, ChunkRef, bool)>,
+    /// Those that were forgotten.
+    gone: Vec<Gone>,
     /// Chunks that must stay whatever names them.
     manifest: BTreeSet<ChunkId>,
     /// Heads of other devices.
@@ -55,6 +55,16 @@ pub(super) struct Sought {
     clock: Clock,
     /// Files that were put and that nobody has any more.
     lost: BTreeSet<ChunkId>,
+}
+
+/// A snapshot that was forgotten.
+struct Gone {
+    id: SnapshotId,
+    at: ChunkRef,
+    /// It is one file that was put.
+    put: bool,
+    /// The head of the device that made it, where that is another one.
+    of: Option<u16>,
 }
 
 impl Sought {
@@ -80,7 +90,7 @@ impl Sought {
         let Everything { live, manifest, others } = everything;
         let mut live: BTreeMap<SnapshotId, ChunkRef> = live.into_iter().collect();
         let (waiting, gone, lost) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let needed = Vec::new();
+        let (needed, own) = (Vec::new(), catalog.device().map(|device| device.index));
         let mut sought = Self { needed, waiting, gone, manifest, others, clock, lost };
         for NotedSnapshot { seen, forgotten } in catalog.noted_snapshots() {
             let is_live = live.contains_key(&seen.id);
@@ -90,7 +100,11 @@ impl Sought {
                 ForgetSeen { accepted: before.accepted || accepted.contains(&seen.id), ..before }
             };
             match fate(is_live, forgotten.map(counts), clock) {
-                Fate::Gone => sought.gone.push((seen.id, reference(), seen.put)),
+                Fate::Gone => {
+                    let of = (own != Some(seen.index)).then_some(seen.index);
+                    let at = reference();
+                    sought.gone.push(Gone { id: seen.id, at, put: seen.put, of });
+                }
                 // Also where it is in no list that was read now, and nobody said why. A list may
                 // name another chunk than was seen first, sealed anew by somebody who means the
                 // first one to go: both must stay, and what they name is the same.
@@ -261,7 +275,7 @@ impl Plan {
     fn gather(
         &mut self,
         inner: &Arc<Inner>,
-        gone: Vec<(SnapshotId, ChunkRef, bool)>,
+        mut gone: Vec<Gone>,
         teller: &Teller,
         patience: Duration,
     ) -> Result<(), Failure> {
@@ -270,7 +284,10 @@ impl Plan {
         inner.with_catalog(|catalog| catalog.doomed().for_each(|(id, ck)| dead.add(*id, ck)));
         dead.end(true);
         let mut unread = BTreeMap::new();
-        for (id, at, _) in gone {
+        // What several name is of another device: this one knows its own holders.
+        gone.sort_by_key(|gone| gone.of.is_none());
+        for Gone { id, at, of, .. } in gone {
+            dead.begin(of);
             let mut mark = Mark::over(dead);
             mark.add_snapshot(id, &at);
             let read = read_on(inner, &mut mark, teller, patience);
@@ -405,7 +422,7 @@ fn dropped((root, name): &(ChunkId, String)) -> PruneNote {
 /// of it has no snapshot: nobody forgot that one.
 fn roots_of(
     inner: &Arc<Inner>,
-    gone: &[(SnapshotId, ChunkRef, bool)],
+    gone: &[Gone],
     teller: &Teller,
     patience: Duration,
 ) -> Result<BTreeSet<(ChunkId, String)>, Failure> {
@@ -416,7 +433,7 @@ fn roots_of(
         catalog.roots().into_iter().filter(|root| root.named).map(named).collect()
     });
     let mut found = BTreeSet::new();
-    for (id, at, _) in gone.iter().filter(|(.., put)| *put) {
+    for Gone { id, at, .. } in gone.iter().filter(|gone| gone.put) {
         let mut mark = Mark::over(Dead::new(live));
         mark.add_snapshot(*id, at);
         match read_on(inner, &mut mark, teller, patience) {
@@ -520,6 +537,6 @@ mod tests {
         assert!(waits.manifest.contains(&at(9).id) && waits.gone.is_empty());
         let counts = look(&BTreeSet::from([id(3), id(1)]));
         assert_eq!(needed(&counts), [1, 2, 4].map(|number| at(number).id));
-        assert_eq!(counts.gone.iter().map(|(id, ..)| *id).collect::<Vec<_>>(), [id(3)]);
+        assert_eq!(counts.gone.iter().map(|gone| gone.id).collect::<Vec<_>>(), [id(3)]);
     }
 }

@@ -8,7 +8,7 @@ use crate::node::report::{Failure, FailureKind, HeadReport};
 use crate::repo::catalog::{Device, Entry};
 use crate::repo::head::HeadPayload;
 use crate::repo::manifest::Hint;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -196,6 +196,26 @@ impl super::Repository {
     /// them. As of the last look.
     pub(in crate::node) async fn thought_to_hold(&self, inner: &Inner) -> BTreeSet<NodeId> {
         self.state.lock().await.holders(inner)
+    }
+
+    /// By head, who may have chunks of the device that writes it: as it names who keeps it, and as
+    /// its newest checkpoint says. Where they are is noted, for whoever asks them. As of the last
+    /// look.
+    pub(in crate::node) async fn hinted(&self, inner: &Inner) -> BTreeMap<u16, BTreeSet<NodeId>> {
+        let state = self.state.lock().await;
+        let is_away = |node: &NodeId| !inner.shared.is_connected(node);
+        state.addresses(is_away).for_each(|to| inner.net.add_address(to));
+        let (devices, known) = (state.devices.iter(), known_heads(inner));
+        let named = devices.map(|(index, of)| {
+            let kept = known.get(index).and_then(|head| head.kept.as_ref());
+            let kept = kept.into_iter().flat_map(|kept| kept.holders.iter().copied());
+            let payload = payload_of(&keys(inner, *index), &of.record);
+            let holders = payload.into_iter().flat_map(|payload| payload.holders);
+            let checkpoint = of.view.checkpoint.iter();
+            let hints = checkpoint.flat_map(|checkpoint| checkpoint.hints.iter().map(|at| at.node));
+            (*index, kept.chain(holders).chain(hints).collect())
+        });
+        named.collect()
     }
 
     /// For how many replicas the devices wished, whoever wished for most.

@@ -411,6 +411,61 @@ async fn a_holder_that_was_away_is_asked_by_a_recovered_device_that_has_no_ack_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_is_away_and_that_only_another_device_used_is_asked_by_the_next_prune() {
+    let (owner, mut holders) = mesh(2).await;
+    let path = folder(&owner);
+    let mut all = vec![backup(&owner, &path, 2).await.snapshot];
+    // Its head says by now who keeps it.
+    all.push(backup(&owner, &path, 2).await.snapshot);
+    let new = machine(1, &holders[0]).await;
+    recover(&new, None).await.unwrap();
+    new.status_until(|status| status.peers >= 2).await;
+    // One holder is enough for this one: of the others it knows nothing.
+    all.push(backup(&new, &path, 1).await.snapshot);
+    // Its head has to be heard while one of them is away.
+    let forgets = ForgetRequest {
+        snapshots: all,
+        timeout_s: 20,
+        replicas: Some(2),
+        ..ForgetRequest::default()
+    };
+    let (_, done) = rows(new.handle().forget(forgets)).await.unwrap();
+    assert_eq!(done.forgotten, 3);
+    let known =
+        |holder: &TestNode| inner(&new).with_catalog(|all| all.chunks_held_by(&id_of(holder)));
+    let unused = usize::from(known(&holders[1]) <= known(&holders[0]));
+    let away = id_of(&holders[unused]);
+    holders[unused].stop().await;
+    let is_there = || inner(&new).shared.watch_peers().borrow().contains(&away);
+    let deadline = Instant::now() + PATIENCE;
+    while is_there() {
+        assert!(Instant::now() < deadline, "it is connected still");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let one = || PruneRequest { replicas: Some(1), ..pruning() };
+    let done = prune_with(&new, one()).await.unwrap();
+    assert_eq!((done.snapshots, done.away.len()), (3, 1), "{done:?}");
+    // Others acknowledged these to this device, and it did not.
+    let waits = inner(&new).with_catalog(|all| {
+        let is_waited_for = |id: &&ChunkId| all.waiting_for(id).contains(&away);
+        let without_ack = |id: &&ChunkId| all.was_acked(id) && !all.had_acked(id, &away);
+        let doomed = all.doomed().map(|(id, _)| id);
+        doomed.filter(|id| is_waited_for(id) && without_ack(id)).copied().collect::<Vec<_>>()
+    });
+    assert!(waits.len() > 3, "{waits:?} {done:?}");
+    holders[unused].start(Some(&new)).await;
+    let deadline = Instant::now() + PATIENCE;
+    while !is_there() {
+        assert!(Instant::now() < deadline, "it is not connected");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    prune_with(&new, one()).await.unwrap();
+    let (live, released) = kept(&owner, &holders[unused]).await;
+    assert!(waits.iter().all(|id| !live.contains(id)));
+    assert!(waits.iter().filter(|id| released.contains(id)).count() > 3, "{released:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prune_that_fails_before_it_lets_go_is_called_off() {
     let (owner, holders) = mesh(1).await;
     let path = folder(&owner);
