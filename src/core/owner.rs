@@ -490,6 +490,9 @@ pub enum OwnerEvent {
         sealed: Bytes,
         /// Who served it.
         from: NodeId,
+        /// Who was asked before it came and did not serve it, and what each said last. Whoever
+        /// still owes an answer is not among them, unless it was passed over as late.
+        asked: Vec<(NodeId, FetchFailure)>,
     },
     /// A record of a head, of which id and signature were checked. One for each record of each
     /// holder: what they come to is for whoever asked to judge.

@@ -224,8 +224,8 @@ impl Drive {
         match result {
             Ok((header, sealed)) => {
                 let FetchJob { ticket, id, .. } = job;
-                let from = self.node;
-                let fetched = OwnerEvent::Fetched { ticket, id, header, sealed, from };
+                let (from, asked) = (self.node, Vec::new());
+                let fetched = OwnerEvent::Fetched { ticket, id, header, sealed, from, asked };
                 self.on_owner_event(fetched).await;
             }
             // Not here, or not sound: then from the mesh.

@@ -36,7 +36,11 @@ impl Property for Blame {
                 (accuses(*reason) && honest)
                     .then(|| format!("{node} rejects {}, by {from:?}, {heard:?}", reason.name()))
             }
-            Fact::Reported { node, event: OwnerEvent::NotFetched { asked, id, .. } } => {
+            Fact::Reported {
+                node,
+                event:
+                    OwnerEvent::NotFetched { asked, id, .. } | OwnerEvent::Fetched { asked, id, .. },
+            } => {
                 let wronged = asked.iter().find_map(|(holder, failure)| {
                     let holder = *truth.indices.get(holder)?;
                     let wrong = *failure == FetchFailure::WrongBytes && truth.is_honest(holder);

@@ -111,6 +111,16 @@ fn blame_fires_for_what_an_honest_node_said_and_not_for_what_it_forwarded() {
     };
     stand.holds(&mut blame::Blame, &[reported(&asked(CHEAT))]);
     stand.breaks(&mut blame::Blame, &[reported(&asked(HOLDER))]);
+    let came = |holder: Index| OwnerEvent::Fetched {
+        ticket: Ticket(1),
+        id: stand.id(0),
+        header: stand.put[0].header,
+        sealed: stand.put[0].sealed.clone(),
+        from: stand.nodes[OTHER].id,
+        asked: vec![(stand.nodes[holder].id, FetchFailure::WrongBytes)],
+    };
+    stand.holds(&mut blame::Blame, &[reported(&came(CHEAT))]);
+    stand.breaks(&mut blame::Blame, &[reported(&came(HOLDER))]);
 }
 
 #[test]
@@ -177,6 +187,7 @@ fn bytes_fires_where_something_else_comes_back() {
         header: stand.put[header].header,
         sealed: stand.put[sealed].sealed.clone(),
         from: stand.nodes[HOLDER].id,
+        asked: Vec::new(),
     };
     stand.holds(&mut bytes::RightBytes, &[reported(&fetched(0, 0))]);
     for (header, sealed) in [(0, 1), (1, 0)] {

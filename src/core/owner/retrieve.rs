@@ -306,11 +306,12 @@ impl FetchFlow {
         }
         shared.peers.rate(now, from, SCORE_SERVED);
         let (id, locality) = (job.id, job.locality);
+        let asked = job.failed_before(&from);
         for ticket in
             self.remove(shared, ticket).into_iter().flat_map(|job| job.waiters.into_keys())
         {
-            let sealed = sealed.clone();
-            shared.report(OwnerEvent::Fetched { ticket, id, header, sealed, from });
+            let (sealed, asked) = (sealed.clone(), asked.clone());
+            shared.report(OwnerEvent::Fetched { ticket, id, header, sealed, from, asked });
         }
         self.guesses.served(locality, from);
         self.pump_all(now, shared);

@@ -379,6 +379,12 @@ impl Fetch {
         };
         self.sources.iter().filter_map(|(node, source)| Some((*node, said(source)?))).collect()
     }
+
+    /// Who was asked before `from` served it, and what each said last.
+    pub(super) fn failed_before(&self, from: &NodeId) -> Vec<(NodeId, FetchFailure)> {
+        let others = self.sources.iter().filter(|(node, _)| *node != from);
+        others.filter_map(|(node, source)| Some((*node, source.last?))).collect()
+    }
 }
 
 impl Source {

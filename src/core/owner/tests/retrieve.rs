@@ -32,9 +32,19 @@ pub(super) fn fetch(
 
 pub(super) fn fetched(world: &World, ticket: u64) -> Option<(Time, NodeId)> {
     world.events.iter().find_map(|(at, event)| match event {
-        OwnerEvent::Fetched { ticket: of, id, header, sealed, from } if of.0 == ticket => {
+        OwnerEvent::Fetched { ticket: of, id, header, sealed, from, .. } if of.0 == ticket => {
             assert!(header.id() == *id && header.certifies(sealed));
             Some((*at, *from))
+        }
+        _ => None,
+    })
+}
+
+/// Who failed before the chunk came from somebody else.
+fn failed_before(world: &World, ticket: u64) -> Option<BTreeMap<NodeId, FetchFailure>> {
+    world.events.iter().find_map(|(_, event)| match event {
+        OwnerEvent::Fetched { ticket: of, asked, .. } if of.0 == ticket => {
+            Some(asked.iter().copied().collect())
         }
         _ => None,
     })
@@ -423,6 +433,33 @@ fn not_fetched_says_who_was_asked_and_why_not() {
     assert_eq!(not_fetched(&world, 1).unwrap(), expected.into());
     assert!(world.published.len() >= 4);
     assert_idle(&mut world);
+}
+
+#[test]
+fn fetched_says_who_failed_before_and_why() {
+    let mut world = World::new(0);
+    let lost = world.add_connected(Manners::Withholds(RetrieveRefusal::NotHeld));
+    let rotten = world.add_connected(Manners::Withholds(RetrieveRefusal::Damaged));
+    let liar = world.add_connected(Manners::WrongBytes);
+    let silent = world.add_connected(Manners::Silent);
+    let last = world.add_connected(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[liar, last]);
+    fetch(&mut world, 1, (id, &ck), &[lost, rotten, liar, silent, last]);
+    fetch(&mut world, 2, (id, &ck), &[]);
+    world.run_until(9 * SECOND, |world| fetched(world, 1).is_some());
+    assert_eq!(fetched(&world, 1).unwrap().1, last);
+    // Who owes an answer still has said nothing.
+    let expected = [
+        (lost, FetchFailure::NotHeld),
+        (rotten, FetchFailure::Damaged),
+        (liar, FetchFailure::WrongBytes),
+    ];
+    assert_eq!(failed_before(&world, 1), Some(expected.into()));
+    assert_eq!(failed_before(&world, 2), Some(expected.into()));
+    let (id, ck) = held_by(&mut world, 1_000, &[last]);
+    fetch(&mut world, 3, (id, &ck), &[last]);
+    world.run_until(SECOND, |world| fetched(world, 3).is_some());
+    assert_eq!(failed_before(&world, 3), Some(BTreeMap::new()));
 }
 
 #[test]
