@@ -12,15 +12,16 @@ use crate::node::report::{
     Failure, FailureKind, ForgetDone, ForgetRequest, ForgetRow, KeepOptions,
 };
 use clap::Args;
+use std::path::{Component, Path, PathBuf};
 
 /// Forget snapshots: by their ids, or all that a policy does not keep
 ///
 /// The policy is applied to each group of snapshots by itself, of one host and the same paths
-/// unless --group-by says otherwise, and keeps what any of its options keeps; it counts days by the
-/// clock of UTC. The last snapshots of a group are never forgotten by a policy. Forgotten snapshots
-/// are gone from all lists at once; their chunks stay with the holders until `quloud prune`, or
-/// --prune here, lets go what no other snapshot needs. With --json there is one object a line, and
-/// what it came to in the last one.
+/// unless --group-by says otherwise, and keeps what any of its options keeps; hours, days and so on
+/// are those of the clock of the device that made the snapshot. The last snapshots of a group are
+/// never forgotten by a policy. Forgotten snapshots are gone from all lists at once; their chunks
+/// stay with the holders until `quloud prune`, or --prune here, lets go what no other snapshot
+/// needs. With --json there is one object a line, and what it came to in the last one.
 #[derive(Debug, Args)]
 pub(super) struct Forget {
     /// These and no others: `latest`, or the first digits of an id
@@ -37,9 +38,9 @@ pub(super) struct Forget {
     /// Only snapshots with all of these tags; repeatable
     #[arg(long, value_name = "TAG[,TAG]")]
     tag: Vec<String>,
-    /// Only snapshots of this path; repeatable
+    /// Only snapshots of this path, named as for `quloud backup`; repeatable: of all of them
     #[arg(long, value_name = "PATH")]
-    path: Vec<String>,
+    path: Vec<PathBuf>,
     /// Forget nothing: tell what would be forgotten
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -107,7 +108,7 @@ struct Keep {
 
 impl Forget {
     pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
-        let request = self.request();
+        let request = self.request()?;
         let interrupt = Interrupt::listen()?;
         let session = Session::open(global, &self.node, &self.passphrase).await?;
         let mut group = None;
@@ -147,9 +148,10 @@ impl Forget {
         Ok(code.max(prune(&session.client, wish, interrupt, output).await?))
     }
 
-    fn request(&self) -> ForgetRequest {
+    /// The request, after what can be told without a node.
+    fn request(&self) -> Result<ForgetRequest, Failure> {
         let keep = &self.keep;
-        ForgetRequest {
+        Ok(ForgetRequest {
             snapshots: self.snapshots.clone(),
             keep: KeepOptions {
                 last: keep.keep_last.clone(),
@@ -169,12 +171,29 @@ impl Forget {
             group_by: self.group_by.clone(),
             hosts: self.host.clone(),
             tags: self.tag.clone(),
-            paths: self.path.clone(),
+            paths: self.path.iter().map(|path| recorded(path)).collect::<Result<_, _>>()?,
             dry_run: self.dry_run,
             replicas: self.replicas,
             timeout_s: self.timeout,
-        }
+        })
     }
+}
+
+/// The path as `backup` records it: from the root, links as they were named, but where `..` would
+/// have to be taken back.
+fn recorded(path: &Path) -> Result<String, Failure> {
+    let refused = |why: String| {
+        let what = format!("nothing was forgotten: --path {} is not known", path.display());
+        let hint = "name it from the root and without `..`, as `quloud snapshots` shows it";
+        Failure::new(FailureKind::Usage, what, why, hint)
+    };
+    let climbs = path.components().any(|component| component == Component::ParentDir);
+    let found = if climbs { path.canonicalize() } else { std::path::absolute(path) };
+    let found = found.map_err(|error| refused(error.to_string()))?;
+    // Without a slash at the end.
+    let found: PathBuf = found.components().collect();
+    let text = found.to_str().map(ToOwned::to_owned);
+    text.ok_or_else(|| refused("no snapshot is of a path that is not UTF-8 text".to_owned()))
 }
 
 /// What becomes of one snapshot; with the first one of a group what these have in common.
@@ -215,6 +234,24 @@ fn summary(done: &ForgetDone, prunes: bool) -> String {
 mod tests {
     use super::*;
     use crate::node::report::SnapshotReport;
+
+    #[test]
+    fn paths_are_named_as_for_a_backup() {
+        let here = std::env::current_dir().unwrap();
+        let below = |name: &str| here.join(name).to_str().unwrap().to_owned();
+        for (path, name) in [
+            ("/data/", "/data".to_owned()),
+            ("/data/./a//b", "/data/a/b".to_owned()),
+            ("/", "/".to_owned()),
+            ("./photos", below("photos")),
+            ("photos/", below("photos")),
+            ("src/../src/", below("src")),
+        ] {
+            assert_eq!(recorded(Path::new(path)).unwrap(), name, "{path}");
+        }
+        let failure = recorded(Path::new("../no such folder")).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Usage, "{failure:?}");
+    }
 
     #[test]
     fn lines_say_what_stays_and_why_and_steer_no_terminal() {

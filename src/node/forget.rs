@@ -84,9 +84,11 @@ async fn run(
         Options::These => these(inner, &request.snapshots).await?,
         Options::Policy { policy, by, filter } => {
             let mut known = known(inner, filter).await;
-            if by.paths {
+            if by.paths || filter.has_paths() {
                 fill_roots(inner, &mut known).await?;
             }
+            notes.extend(filter.unmatched(known.iter().map(|known| &known.candidate)));
+            known.retain(|known| filter.names(&known.candidate));
             let of = known.iter().map(|known| known.candidate.clone());
             let groups = retain(&of.collect::<Vec<_>>(), policy, *by, now_ns());
             planned(&groups.map_err(|fault| refused(&fault, policy))?, known)
@@ -141,7 +143,7 @@ async fn these(inner: &Arc<Inner>, wanted: &[String]) -> Result<Plan, Failure> {
     inner.repository.with_live(pick).await
 }
 
-/// The snapshots of all devices that the filters leave.
+/// The snapshots of all devices that the filters leave, whatever they are of.
 async fn known(inner: &Arc<Inner>, filter: &Filter) -> Vec<Known> {
     let known = |live: Vec<&Live>| {
         let known = live.into_iter().map(|live| Known {

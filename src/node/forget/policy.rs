@@ -28,13 +28,51 @@ pub(super) struct Filter {
 }
 
 impl Filter {
+    /// By host and tags. Of a snapshot whose paths are cut it is not known yet whether
+    /// [it is of these](Self::names).
     pub(super) fn admits(&self, candidate: &Candidate) -> bool {
         let has = |tags: &TagList| tags.0.iter().all(|tag| is_tagged(candidate, tag));
-        let named = |path: &Vec<u8>| candidate.roots.contains(path);
         (self.hosts.is_empty() || self.hosts.contains(&candidate.host))
             && (self.tags.is_empty() || self.tags.iter().any(has))
-            && self.paths.iter().all(named)
     }
+
+    /// By paths, all of which have to be known.
+    pub(super) fn names(&self, candidate: &Candidate) -> bool {
+        self.paths.iter().all(|path| candidate.roots.contains(path))
+    }
+
+    /// Whether paths matter.
+    pub(super) fn has_paths(&self) -> bool {
+        !self.paths.is_empty()
+    }
+
+    /// What to say of paths that none of these snapshots is of: each is perhaps misspelt.
+    pub(super) fn unmatched<'a>(
+        &self,
+        candidates: impl Iterator<Item = &'a Candidate> + Clone,
+    ) -> Vec<String> {
+        let is_none =
+            |path: &&Vec<u8>| !candidates.clone().any(|candidate| candidate.roots.contains(path));
+        let told = |path: &Vec<u8>| {
+            format!(
+                "no snapshot that the other options leave is of {}: `quloud snapshots` shows what \
+                 each is of",
+                inert(path)
+            )
+        };
+        self.paths.iter().filter(is_none).map(told).collect()
+    }
+}
+
+/// A path as snapshots name what was backed up: from the root, no slash at the end, none twice.
+fn recorded(path: &str) -> Result<Vec<u8>, String> {
+    let names = path.split('/').filter(|name| !["", "."].contains(name));
+    let names: Vec<&str> = names.collect();
+    if !path.starts_with('/') || names.contains(&"..") {
+        let path = inert(path.as_bytes());
+        return Err(format!("--path {path}: a path from the root without .. is needed"));
+    }
+    Ok(format!("/{}", names.join("/")).into_bytes())
 }
 
 /// An empty tag means to have none.
@@ -64,7 +102,7 @@ pub(super) fn options(request: &ForgetRequest) -> Result<Options, String> {
     let filter = Filter {
         hosts: request.hosts.clone(),
         tags: lists(&request.tags),
-        paths: request.paths.iter().map(|path| path.clone().into_bytes()).collect(),
+        paths: request.paths.iter().map(|path| recorded(path)).collect::<Result<_, _>>()?,
     };
     Ok(Options::Policy { policy: Box::new(policy(&request.keep)?), by, filter })
 }
@@ -142,11 +180,23 @@ mod tests {
             let keep = keep("1");
             let request = ForgetRequest { keep, hosts, tags, paths, ..ForgetRequest::default() };
             let Ok(Options::Policy { filter, .. }) = options(&request) else { panic!("a policy") };
-            filter.admits(&candidate)
+            filter.admits(&candidate) && filter.names(&candidate)
         };
         assert!(admits(&[], &[], &[]) && admits(&["cellar", "attic"], &["z", "x,y"], &["/b"]));
         assert!(!admits(&["cellar"], &[], &[]));
         assert!(!admits(&[], &["x,z"], &[]) && !admits(&[], &[""], &[]));
         assert!(!admits(&[], &[], &["/a", "/c"]));
+        assert!(admits(&[], &[], &["/a/", "//b/./"]));
+    }
+
+    #[test]
+    fn paths_are_meant_as_snapshots_name_them() {
+        for (path, name) in [("/a/b", "/a/b"), ("/a/b//", "/a/b"), ("/./a/./b", "/a/b"), ("/", "/")]
+        {
+            assert_eq!(recorded(path).as_deref(), Ok(name.as_bytes()), "{path}");
+        }
+        for path in ["", "a", "./a", "/a/../b", ".."] {
+            assert!(recorded(path).is_err(), "{path}");
+        }
     }
 }

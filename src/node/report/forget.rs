@@ -23,7 +23,7 @@ pub struct ForgetRequest {
     /// Only those with all tags of one of these lists, which have commas between them.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// Only those of all these paths.
+    /// Only those of all these paths, which are absolute and without `..`.
     #[serde(default)]
     pub paths: Vec<String>,
     /// Nothing is forgotten: what would be is told.

@@ -84,6 +84,14 @@ async fn a_policy_that_keeps_nothing_forgets_nothing_and_ids_mean_what_they_say(
         assert_eq!(failure.kind, FailureKind::Usage, "{failure:?} of {request:?}");
     }
     assert_eq!(ids(&owner).await.len(), 2);
+    let path_of = |path: String| ForgetRequest { paths: vec![path], ..keep_last(1) };
+    let (_, done) = forget(&owner, path_of("/misspelt/".to_owned())).await.unwrap();
+    assert_eq!((done.groups, done.forgotten), (0, 0), "{done:?}");
+    assert!(tells(&done.notes, &["is of /misspelt:", "`quloud snapshots`"]), "{done:?}");
+    let dry = ForgetRequest { dry_run: true, ..path_of(format!("{}/", path.display())) };
+    let (_, done) = forget(&owner, dry).await.unwrap();
+    assert_eq!((done.groups, done.kept), (1, 1), "{done:?}");
+    assert!(!tells(&done.notes, &["no snapshot"]), "{done:?}");
     let elsewhere = ForgetRequest { hosts: vec!["elsewhere".to_owned()], ..keep_last(1) };
     assert_eq!(forget(&owner, elsewhere).await.unwrap().1.forgotten, 0);
     // The same one twice is one.
@@ -141,6 +149,11 @@ async fn snapshots_are_grouped_by_all_of_their_paths_however_many() {
             BackupRequest { paths, replicas: 1, timeout_s: 20, ..BackupRequest::default() };
         made.push(end(owner.handle().backup(request)).await.unwrap().snapshot);
     }
+    let last = vec![paths[7].to_str().unwrap().to_owned()];
+    let of_last = ForgetRequest { paths: last, dry_run: true, ..keep_last(1) };
+    let (_, done) = forget(&owner, of_last).await.unwrap();
+    assert_eq!((done.groups, done.kept), (1, 1), "{done:?}");
+    assert!(!tells(&done.notes, &["no snapshot"]), "{done:?}");
     let (_, done) = forget(&owner, keep_last(1)).await.unwrap();
     assert_eq!((done.groups, done.kept, done.forgotten), (2, 2, 1), "{done:?}");
     assert_eq!(ids(&owner).await, made[1..]);
