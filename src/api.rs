@@ -141,7 +141,7 @@ trait Told {
 
 impl<T> Told for Progress<T> {
     fn is_last(&self) -> bool {
-        !matches!(self, Self::Working { .. })
+        matches!(self, Self::Done(_) | Self::Failed(_))
     }
 
     fn failed(failure: Failure) -> Self {

@@ -75,7 +75,7 @@ pub(super) fn name_line(row: &NameReport) -> String {
 }
 
 /// What stands before the first colon, and the bytes of the path behind it.
-fn snapshot_and_path(argument: &OsStr) -> (String, Vec<u8>) {
+pub(super) fn snapshot_and_path(argument: &OsStr) -> (String, Vec<u8>) {
     let bytes = argument.as_encoded_bytes();
     let colon = bytes.iter().position(|byte| *byte == b':');
     let (snapshot, path) = match colon {

@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// How far a piece of work is, shown.
 pub(super) enum Meter {
     /// On a terminal.
-    Bar(ProgressBar),
+    Bar(ProgressBar, Output),
     /// Elsewhere.
     Lines {
         /// What is being done.
@@ -43,12 +43,20 @@ impl Meter {
         bar.set_style(style(SPINNER));
         bar.set_message(title.to_owned());
         bar.enable_steady_tick(TICK);
-        Self::Bar(bar)
+        Self::Bar(bar, *output)
+    }
+
+    /// A line that stays.
+    fn tell(&self, line: &str) {
+        match self {
+            Self::Bar(bar, output) => bar.suspend(|| output.note(line)),
+            Self::Lines { output, .. } => output.note(line),
+        }
     }
 
     fn step(&mut self, bytes: u64, total: Option<u64>, detail: &str) {
         match self {
-            Self::Bar(bar) => {
+            Self::Bar(bar, _) => {
                 if let Some(total) = total
                     && bar.length() != Some(total)
                 {
@@ -73,7 +81,7 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        if let Self::Bar(bar) = self {
+        if let Self::Bar(bar, _) = self {
             bar.finish_and_clear();
         }
     }
@@ -117,6 +125,7 @@ pub(super) async fn follow<T: DeserializeOwned>(
                     }
                     meter.step(bytes, total, &detail);
                 }
+                Progress::Told { line } => meter.tell(&printable(&line)),
                 Progress::Done(done) => return Ok(done),
                 Progress::Failed(failure) => return Err(failure),
             }

@@ -1,6 +1,7 @@
 //! `quloud restore`: a snapshot in, its files out.
 
 use super::args::{GlobalOptions, NodeOptions};
+use super::ls::snapshot_and_path;
 use super::output::{Output, count, printable};
 use super::progress::{Meter, follow, rate};
 use super::secrets::PassphraseOptions;
@@ -11,34 +12,37 @@ use crate::node::report::{
     DamagedReport, ExistingNames, Failure, FailureKind, RestoreDone, RestoreRequest, date,
 };
 use clap::Args;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Bring the files of a snapshot back
 ///
-/// The whole recorded path of each file is made below the target: what was in /data/a comes back
-/// in TARGET/data/a. Every chunk is checked before it is used. The same command goes on from what
-/// is there when it was interrupted. Of a file that cannot be had whole, what came is kept as
-/// NAME.quloud-damaged, and the rest is restored: exit code 10. Exit code 3 when something else is
-/// not as it was recorded.
+/// The whole recorded path of each file is made below the target: what was in /data/a comes back in
+/// TARGET/data/a. Every chunk is checked before it is used. The same command goes on from what is
+/// there when it was interrupted. Before anything is written it is told which snapshot was found,
+/// and how many holders agree about the head that leads to it. Of a file that cannot be had whole,
+/// what came is kept as NAME.quloud-damaged, and the rest is restored: exit code 10 when something
+/// of it is damaged or gone, exit code 3 when holders are away that may have it, or something else
+/// is not as it was recorded. Of a name, what is no plain text is shown with a backslash.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
     /// `latest`, or the first digits of an id; with `:PATH` only what is in that folder, or that
     /// file
     #[arg(value_name = "SNAPSHOT[:PATH]")]
-    snapshot: String,
+    snapshot: OsString,
     /// The folder to restore into: an empty or a new one
     #[arg(long, value_name = "DIR")]
     target: PathBuf,
     /// Only what is in this folder, or this file, by the path it was recorded with
     #[arg(long, value_name = "PATH")]
-    path: Option<String>,
+    path: Option<OsString>,
     /// Only what matches this pattern, as in a .gitignore; repeatable
     #[arg(long, value_name = "PATTERN")]
-    include: Vec<String>,
+    include: Vec<OsString>,
     /// Leave out what matches this pattern, as in a .gitignore; repeatable
     #[arg(long, value_name = "PATTERN")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
     /// Restore into a folder that is not empty; what is there stays
     #[arg(long, conflicts_with = "overwrite")]
     into: bool,
@@ -85,10 +89,12 @@ impl Restore {
         let refused = |why: String, hint: &str| {
             Failure::new(FailureKind::Usage, "nothing was restored", why, hint)
         };
-        let (snapshot, path) = match (self.snapshot.split_once(':'), &self.path) {
-            (None, path) => (self.snapshot.as_str(), path.as_deref().unwrap_or_default()),
-            (Some((snapshot, path)), None) => (snapshot, path),
-            (Some(_), Some(_)) => {
+        let bytes = |text: &OsString| text.as_encoded_bytes().to_vec();
+        let (snapshot, behind) = snapshot_and_path(&self.snapshot);
+        let below = match &self.path {
+            None => behind,
+            Some(path) if !self.snapshot.as_encoded_bytes().contains(&b':') => bytes(path),
+            Some(_) => {
                 let why = "a path was given twice".to_owned();
                 return Err(refused(why, "give it behind the snapshot, or with --path"));
             }
@@ -105,12 +111,12 @@ impl Restore {
             (false, false) => ExistingNames::Refuse,
         };
         Ok(RestoreRequest {
-            snapshot: snapshot.to_owned(),
+            snapshot,
             heads: self.head.clone(),
-            below: path.to_owned(),
+            below,
             target,
-            includes: self.include.clone(),
-            excludes: self.exclude.clone(),
+            includes: self.include.iter().map(bytes).collect(),
+            excludes: self.exclude.iter().map(bytes).collect(),
             existing,
             dry_run: self.dry_run,
             fifos: self.fifos,
@@ -119,11 +125,13 @@ impl Restore {
     }
 }
 
-/// Damage comes first; what is never restored is no fault.
+/// Damage comes first; what is never restored is no fault, nor is a replica that another holder
+/// made up for.
 fn exit_code(done: &RestoreDone) -> u8 {
+    let skipped = done.skipped.saturating_sub(done.skipped_by_rule);
     if done.damaged > 0 {
         FailureKind::Damage.exit_code()
-    } else if done.skipped > done.skipped_by_rule || done.undressed > 0 {
+    } else if done.unreachable > 0 || skipped > 0 || done.undressed > 0 {
         FailureKind::Partial.exit_code()
     } else {
         0
@@ -132,13 +140,12 @@ fn exit_code(done: &RestoreDone) -> u8 {
 
 /// What the user should know beside the result.
 fn tell(done: &RestoreDone, output: &Output) {
-    for note in &done.notes {
-        output.note(&printable(note));
-    }
+    // The notes were told before anything was written.
     for part in &done.lost_parts {
         let entries = count(part.entries, "name");
         let from = if part.first.is_empty() { "the beginning" } else { &part.first };
-        output.note(&printable(&format!("{entries} did not come, from {from} on")));
+        let (fate, why) = (fate(part.damaged), &part.why);
+        output.note(&printable(&format!("{fate}: {entries} from {from} on: {why}")));
     }
     for file in &done.damaged_files {
         output.note(&printable(&damage(file)));
@@ -156,20 +163,36 @@ fn tell(done: &RestoreDone, output: &Output) {
             output.note(&format!("and {untold} more that are {what}"));
         }
     }
-    if done.journal.is_some() {
-        output.note("The same command tries again to get what is missing.");
+    let listed = done.lost_parts.len().saturating_add(done.damaged_files.len());
+    let all = done.damaged.saturating_add(done.unreachable);
+    let untold = all.saturating_sub(u64::try_from(listed).unwrap_or(u64::MAX));
+    if untold > 0 {
+        output.note(&format!("and {untold} more that are not whole"));
+    }
+    for (node, chunks) in &done.damaged_at {
+        let chunks = count(*chunks, "chunk");
+        output.note(&printable(&format!("{node} has {chunks} damaged or no more")));
+    }
+    if !done.away.is_empty() {
+        let away = done.away.join(", ");
+        output.note(&printable(&format!("did not answer for what lacks: {away}")));
     }
 }
 
+fn fate(damaged: bool) -> &'static str {
+    if damaged { "DAMAGED" } else { "out of reach" }
+}
+
 fn damage(file: &DamagedReport) -> String {
-    let DamagedReport { path, name, missing, missing_bytes, why } = file;
+    let DamagedReport { path, name, missing, missing_bytes, damaged, why } = file;
+    let fate = fate(*damaged);
     let ranges: Vec<String> = missing.iter().map(|(from, to)| format!("{from}-{to}")).collect();
     let kept = match name {
         Some(name) => format!("; the rest is in {name}"),
         None => String::new(),
     };
     let bytes = human(*missing_bytes);
-    format!("{path}: {bytes} missing ({}): {why}{kept}", ranges.join(", "))
+    format!("{fate}: {path}: {bytes} missing ({}): {why}{kept}", ranges.join(", "))
 }
 
 fn summary(done: &RestoreDone) -> String {
@@ -191,7 +214,17 @@ fn summary(done: &RestoreDone) -> String {
     }
     if done.damaged > 0 {
         let files = count(done.damaged, "file");
-        text.push_str(&format!("{files} or parts of the tree are NOT whole, see above\n"));
+        text.push_str(&format!(
+            "{files} or parts of the tree are DAMAGED, see above: another snapshot may have them \
+             whole, `quloud find` shows which ones have a name\n"
+        ));
+    }
+    if done.unreachable > 0 {
+        let files = count(done.unreachable, "file");
+        text.push_str(&format!(
+            "{files} or parts of the tree could not be reached, see above: start the nodes that \
+             are away and run the same command again, it gets what is missing\n"
+        ));
     }
     for (recorded, restored) in &done.roots {
         text.push_str(&printable(&format!("{recorded} -> {restored}")));
@@ -203,6 +236,7 @@ fn summary(done: &RestoreDone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
     #[test]
     fn damage_outweighs_what_is_missing_and_rules_are_no_fault() {
@@ -217,12 +251,64 @@ mod tests {
     }
 
     #[test]
+    fn absence_is_told_from_damage_with_what_to_do_next() {
+        let away = RestoreDone { unreachable: 1, ..RestoreDone::default() };
+        assert_eq!(exit_code(&away), 3);
+        let text = summary(&away);
+        assert!(text.contains("1 file or parts of the tree could not be reached"), "{text}");
+        assert!(text.contains("run the same command again") && !text.contains("DAMAGED"), "{text}");
+        let both = RestoreDone { damaged: 2, ..away };
+        assert_eq!(exit_code(&both), 10);
+        assert!(summary(&both).contains("2 files or parts of the tree are DAMAGED"));
+        let covered = vec![("peer".to_owned(), 1)];
+        assert_eq!(exit_code(&RestoreDone { damaged_at: covered, ..RestoreDone::default() }), 0);
+    }
+
+    #[test]
+    fn paths_and_patterns_are_bytes() {
+        use clap::Parser;
+        use std::os::unix::ffi::OsStrExt;
+
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            restore: Restore,
+        }
+        let parsed = |args: &[&[u8]]| {
+            let args = args.iter().map(|arg| OsStr::from_bytes(arg));
+            Line::try_parse_from(args).unwrap().restore.request()
+        };
+        let behind = parsed(&[b"restore", b"latest:/a\xff", b"--target", b"/t"]).unwrap();
+        assert_eq!((behind.snapshot.as_str(), &*behind.below), ("latest", &b"/a\xff"[..]));
+        let apart: [&[u8]; 9] = [
+            b"restore",
+            b"ab",
+            b"--path",
+            b"/\xfe",
+            b"--include",
+            b"\xfd*",
+            b"--exclude=\xfc",
+            b"--target",
+            b"/t",
+        ];
+        let apart = parsed(&apart).unwrap();
+        assert_eq!((apart.snapshot.as_str(), &*apart.below), ("ab", &b"/\xfe"[..]));
+        assert_eq!(
+            (apart.includes, apart.excludes),
+            (vec![b"\xfd*".to_vec()], vec![b"\xfc".to_vec()])
+        );
+        let twice = parsed(&[b"restore", b"ab:/a", b"--path", b"/b", b"--target", b"/t"]);
+        assert_eq!(twice.unwrap_err().kind, FailureKind::Usage);
+    }
+
+    #[test]
     fn names_of_damaged_files_cannot_steer_the_terminal() {
         let file = DamagedReport {
             path: "a\u{1b}[2J".to_owned(),
             name: Some("a\u{1b}[2J.quloud-damaged".to_owned()),
             missing: vec![(0, 4096), (8192, 8193)],
             missing_bytes: 4097,
+            damaged: true,
             why: "nobody has it".to_owned(),
         };
         let line = printable(&damage(&file));

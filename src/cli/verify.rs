@@ -19,9 +19,12 @@ const ALL_PPM: u32 = 1_000_000;
 /// Prove that a snapshot can be restored: read it back from its holders, write nothing
 ///
 /// Nothing that this machine has counts, neither copies in the data folder nor the node's own
-/// store: what is proven comes back when this machine is gone. Exit code 10 when something is
-/// damaged, at one holder or for good; exit code 3 when something could not be reached because
-/// holders are away, which says nothing about damage.
+/// store: what is proven comes back when this machine is gone. A chunk is asked of one of its
+/// holders, and of another where that one is slow, or has it damaged or no more: so all of it is
+/// proven to come back, but not every replica to be whole. Those that were found to be damaged or
+/// gone are told, also where another one made up for them. Exit code 10 when something is damaged,
+/// at one holder or for good; exit code 3 when something could not be reached because holders are
+/// away, which says nothing about damage.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
     /// `latest`, or the first digits of an id
@@ -96,9 +99,7 @@ fn exit_code(done: &VerifyDone) -> u8 {
 
 /// What the user should know beside the result.
 fn tell(done: &VerifyDone, output: &Output) {
-    for note in &done.notes {
-        output.note(&printable(note));
-    }
+    // The notes were told before anything was read.
     for fault in &done.faults {
         output.note(&printable(&line(fault)));
     }
@@ -110,6 +111,11 @@ fn tell(done: &VerifyDone, output: &Output) {
     for (node, chunks) in &done.damaged_at {
         let chunks = count(*chunks, "chunk");
         output.note(&printable(&format!("{node} has {chunks} damaged or no more")));
+    }
+    if done.unportable > 0 {
+        let (names, first) = (count(done.unportable, "name"), done.unportable_names.join(", "));
+        let line = format!("not every system can have {names}, which Unix can: {first}");
+        output.note(&printable(&line));
     }
     if !done.away.is_empty() {
         let away = done.away.join(", ");
@@ -150,7 +156,18 @@ fn summary(done: &VerifyDone) -> String {
     );
     if done.damaged > 0 {
         let what = count(done.damaged, "file");
-        text.push_str(&format!("{what} or parts of the snapshot are DAMAGED, see above\n"));
+        text.push_str(&format!(
+            "{what} or parts of the snapshot are DAMAGED, see above: run `quloud backup` where the \
+             files still are, and verify that snapshot; `quloud restore` brings back the rest of \
+             this one\n"
+        ));
+    }
+    if done.covered > 0 {
+        let what = count(done.covered, "chunk");
+        text.push_str(&format!(
+            "{what} came from another holder than one that has it damaged or no more, see above: \
+             the next `quloud backup` of the same files stores it anew\n"
+        ));
     }
     if done.unreachable > 0 {
         let what = count(done.unreachable, "file");
@@ -189,8 +206,15 @@ mod tests {
         let away = VerifyDone { unreachable: 2, ..done.clone() };
         assert_eq!(exit_code(&away), 3);
         assert_eq!(exit_code(&VerifyDone { damaged: 1, ..away }), 10);
-        let copy = VerifyDone { damaged_at: vec![("peer".to_owned(), 1)], ..done };
+        let damaged_at = vec![("peer".to_owned(), 1)];
+        let copy = VerifyDone { damaged_at, covered: 1, proven: true, ..done };
         assert_eq!(exit_code(&copy), 10);
+        let told = summary(&copy);
+        assert!(told.contains("1 chunk came from another holder"), "{told}");
+        assert!(told.contains("`quloud backup`") && told.contains("\nproven: "), "{told}");
+        let lost = summary(&VerifyDone { damaged: 1, proven: false, covered: 0, ..copy });
+        assert!(lost.contains("1 file or parts of the snapshot are DAMAGED"), "{lost}");
+        assert!(lost.contains("run `quloud backup` where the files still are"), "{lost}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which snapshot is meant, and what it says.
 
 use super::inner::Inner;
-use super::report::{Failure, FailureKind};
+use super::report::{Failure, FailureKind, HeadReport, Progress, date};
 use super::repository::Look;
 use crate::core::types::SnapshotId;
 use crate::repo::frame::Kind;
@@ -10,6 +10,7 @@ use crate::repo::reference::ChunkRef;
 use crate::repo::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// The newest snapshot.
 const LATEST: &str = "latest";
@@ -168,6 +169,38 @@ fn not_what_it_was(id: &SnapshotId) -> Failure {
     let hint = "use another snapshot, and report this with the node's log";
     let what = format!("snapshot {} cannot be read", short_id(id));
     Failure::new(FailureKind::Damage, what, "its chunk is not what its entry names", hint)
+}
+
+/// Tells what speaks against the heads, which snapshot was found, and how its holders agree about
+/// the head that leads to it.
+pub(super) async fn tell_found<T>(
+    progress: &mpsc::Sender<Progress<T>>,
+    (id, snapshot): (&SnapshotId, &Snapshot),
+    head: Option<&HeadReport>,
+    notes: &[String],
+) {
+    for line in notes.iter().cloned().chain([found(id, snapshot, head)]) {
+        // Whoever hangs up is noticed elsewhere.
+        drop(progress.send(Progress::Told { line }).await);
+    }
+}
+
+fn found(id: &SnapshotId, snapshot: &Snapshot, head: Option<&HeadReport>) -> String {
+    let made = date(snapshot.created_ns.div_euclid(1_000_000_000));
+    let head = match head {
+        None => "the head of the device that made it was not read now".to_owned(),
+        Some(head) => {
+            let HeadReport { index, number, agree, silent, .. } = head;
+            let written = date(head.signed_at);
+            let holders = if *agree == 1 { "holder agrees" } else { "holders agree" };
+            let doubt = if head.doubtful { ", so there may be a newer one" } else { "" };
+            format!(
+                "head {index}, number {number} of {written}: {agree} {holders}, {silent} did not \
+                 answer{doubt}"
+            )
+        }
+    };
+    format!("snapshot {} of {made}; {head}", short_id(id))
 }
 
 /// As much of an id as a user needs.

@@ -112,6 +112,7 @@ async fn listen(
                     job.told.state = DetachedState::Running { bytes, total, chunks, note };
                 }
             }
+            Some(Progress::Told { .. }) => {}
             Some(Progress::Done(done)) => return detached.jobs().end(&paths, Ok(done)),
             Some(Progress::Failed(failure)) => return detached.jobs().end(&paths, Err(failure)),
             None => return detached.jobs().end(&paths, Err(failures::backup_stopped())),

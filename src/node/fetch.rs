@@ -5,9 +5,12 @@
 //! are thought to hold something of this owner are asked until one of them has served a chunk: from
 //! then on the owner role guesses better.
 //!
-//! A drill asks [holders alone](MeshSource::holders_only), each chunk's in random order, and tells
-//! what is damaged from what is only out of reach.
+//! What is damaged is told from what is only out of reach, and whoever had a chunk damaged or no
+//! more is named, also where another holder served it: such a replica is asked for anew by the next
+//! backup that wants it. A drill asks [holders alone](MeshSource::holders_only), each chunk's in
+//! random order.
 
+use super::check;
 use super::failures;
 use super::inner::Inner;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents, Places};
@@ -42,13 +45,27 @@ pub(super) struct MeshSource<'a, T> {
     faults: Faults,
 }
 
-/// What holders were found to be wanting in.
+/// What holders were found to be wanting in, of those that were asked.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     /// Who has damaged chunks, or none where one was acknowledged, and how many.
     pub(super) spoiled: BTreeMap<NodeId, u64>,
-    /// Who has to have chunks and could not be asked, or did not answer.
+    /// Chunks that a holder had damaged or no more, and another one served.
+    pub(super) covered: u64,
+    /// Who has to have chunks that did not come, and could not be asked, or did not answer.
     pub(super) away: BTreeSet<NodeId>,
+}
+
+impl Faults {
+    /// The damaged replicas, for the user.
+    pub(super) fn damaged_at(&self) -> Vec<(String, u64)> {
+        self.spoiled.iter().map(|(node, count)| (peer_id_of(node), *count)).collect()
+    }
+
+    /// Who is missed, for the user.
+    pub(super) fn away(&self) -> Vec<String> {
+        self.away.iter().map(peer_id_of).collect()
+    }
 }
 
 /// When a chunk was waited for in vain, others wait no longer than this, until somebody comes or
@@ -95,9 +112,17 @@ impl<'a, T> MeshSource<'a, T> {
         Self { places: Places::Holders, ..self }
     }
 
-    /// What holders were found to be wanting in, of those that were asked in a drill.
+    /// What holders were found to be wanting in.
     pub(super) fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Writes down of which replicas it was found that they are damaged or gone, so that they are
+    /// asked for after a restart, too.
+    pub(super) fn save_doubts(&self) {
+        if !self.faults.spoiled.is_empty() {
+            self.runtime.block_on(check::save(&self.inner));
+        }
     }
 
     /// PeerIds of those who served chunks, with how many each did.
@@ -130,36 +155,58 @@ impl<'a, T> MeshSource<'a, T> {
         self.inner.shared.is_connected(node)
     }
 
+    /// Who has to have the chunk and has it damaged or no more, by what they said.
+    fn spoiled(&self, holders: &[NodeId], asked: &[(NodeId, FetchFailure)]) -> BTreeSet<NodeId> {
+        let is_proof = |(node, failure): &&(NodeId, FetchFailure)| match failure {
+            FetchFailure::WrongBytes | FetchFailure::Damaged => true,
+            FetchFailure::NotHeld => holders.contains(node),
+            FetchFailure::Unreachable | FetchFailure::Late | FetchFailure::Busy => false,
+        };
+        asked.iter().filter(is_proof).map(|(node, _)| *node).collect()
+    }
+
+    /// These have the chunk damaged or no more. What they said earlier counts no more either: the
+    /// next backup that wants the chunk asks them, and stores it where it is short.
+    fn blame(&mut self, id: &ChunkId, spoiled: &BTreeSet<NodeId>) {
+        for node in spoiled {
+            let count = self.faults.spoiled.entry(*node).or_default();
+            *count = count.saturating_add(1);
+        }
+        if spoiled.is_empty() {
+            return;
+        }
+        self.inner.with_catalog(|catalog| {
+            for node in spoiled {
+                if let Some(epoch) = catalog.store_of(node) {
+                    catalog.prove(node, &epoch, id, None);
+                }
+            }
+        });
+    }
+
+    /// A chunk came: perhaps only after others had failed.
+    fn came(&mut self, id: &ChunkId, asked: &[(NodeId, FetchFailure)]) {
+        if asked.is_empty() {
+            return;
+        }
+        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(id));
+        let spoiled = self.spoiled(&holders, asked);
+        self.faults.covered = self.faults.covered.saturating_add((!spoiled.is_empty()).into());
+        self.blame(id, &spoiled);
+    }
+
     /// A chunk did not come: whether it is damaged or gone at those who acknowledged it, or others
     /// may still have it.
     fn failed(&mut self, index: u64, id: &ChunkId, asked: &[(NodeId, FetchFailure)]) -> FetchError {
         let net = self.runtime.block_on(self.inner.net.snapshot());
         let why = failures::not_fetched(asked, net.peers.len());
-        if self.places == Places::Anywhere {
-            return FetchError::Unavailable { index, why };
-        }
         let holders = self.inner.with_catalog(|catalog| catalog.holders_of(id));
-        let mut spoiled = BTreeSet::new();
-        let mut away = BTreeSet::new();
-        for (node, failure) in asked {
-            let is_proof = match failure {
-                FetchFailure::WrongBytes | FetchFailure::Damaged => true,
-                FetchFailure::NotHeld => holders.contains(node),
-                FetchFailure::Unreachable | FetchFailure::Late | FetchFailure::Busy => {
-                    away.extend(holders.contains(node).then_some(*node));
-                    false
-                }
-            };
-            spoiled.extend(is_proof.then_some(*node));
-        }
-        // Who is not connected was perhaps not even asked.
-        let silent = |node: &&NodeId| !spoiled.contains(*node) && !self.is_connected(node);
-        away.extend(holders.iter().filter(silent));
-        for node in &spoiled {
-            let count = self.faults.spoiled.entry(*node).or_default();
-            *count = count.saturating_add(1);
-        }
+        let spoiled = self.spoiled(&holders, asked);
+        // Who is not connected was perhaps not even asked, and may have it whole.
+        let is_silent = |node: &NodeId| !spoiled.contains(node);
+        let mut away: BTreeSet<NodeId> = holders.into_iter().filter(is_silent).collect();
         let is_damage = !spoiled.is_empty() && away.is_empty();
+        self.blame(id, &spoiled);
         self.faults.away.append(&mut away);
         match is_damage {
             true => FetchError::Spoiled { index, why },
@@ -219,7 +266,8 @@ impl<T> ChunkSource for MeshSource<'_, T> {
             });
             let (index, event) = next.ok_or(FetchError::Closed)?;
             match event {
-                OwnerEvent::Fetched { header, sealed, from, .. } => {
+                OwnerEvent::Fetched { id, header, sealed, from, asked, .. } => {
+                    self.came(&id, &asked);
                     let count = self.served.entry(from).or_default();
                     *count = count.saturating_add(1);
                     if self.keeps {

@@ -161,7 +161,7 @@ async fn try_again(inner: Arc<Inner>, job: PutStarted, mark: RunningJob) -> JobI
             Progress::Failed(failure) => {
                 tracing::info!(path = %path.display(), why = failure.why, "put is not complete");
             }
-            Progress::Working { .. } => {}
+            Progress::Working { .. } | Progress::Told { .. } => {}
         }
     }
     match put.await {

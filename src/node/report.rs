@@ -226,6 +226,11 @@ pub enum Progress<T> {
         /// What it is doing, in one short phrase.
         note: Option<String>,
     },
+    /// Something that the user is to see before the rest comes: a line to be left standing.
+    Told {
+        /// The line.
+        line: String,
+    },
     /// It is done.
     Done(T),
     /// It failed.

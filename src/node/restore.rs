@@ -7,7 +7,7 @@
 
 mod tell;
 
-use super::choose::{Chosen, Deed, Doubt, choose, unread};
+use super::choose::{Chosen, Deed, Doubt, choose, tell_found, unread};
 use super::failures;
 use super::fetch::MeshSource;
 use super::handle::NodeHandle;
@@ -104,6 +104,8 @@ async fn find(
         let root = inner.chunk(&tree.reference, Kind::Tree, patience).await;
         root.map_err(|why| unread(&chosen.id, why))?;
     }
+    // Before anything is written.
+    tell_found(progress, (&chosen.id, &snapshot), head.as_ref(), &notes).await;
     Ok(Job { request, chosen, snapshot, head, notes, hints, filter, started })
 }
 
@@ -149,7 +151,7 @@ fn files(
     let keys = Arc::clone(&inner.keys);
     let mut source = MeshSource::new(inner, patience, progress).with_hints(job.hints.clone());
     let options = RestoreOptions {
-        below: below.as_bytes(),
+        below,
         wants: (!job.filter.is_empty()).then_some(&wants),
         fifos: request.fifos,
         dry_run: request.dry_run,
@@ -165,38 +167,32 @@ fn files(
             None => Err(RestoreError::NoSuchPath),
         }
     };
-    let report = match request.dry_run && !request.target.exists() {
-        false => restored(&open(&request.target, request.existing)?),
-        true => {
-            // Where the target would be made; what stands in for it is gone when this is over.
-            let folder =
-                stand_in(&request.target).map_err(|error| unusable(&request.target, &error))?;
-            restored(&open(folder.path(), request.existing)?)
-        }
-    };
-    let report = report.map_err(|error| failed(&request.target, &error))?;
+    let report = restored(&open(request)?).map_err(|error| failed(&request.target, &error))?;
+    source.save_doubts();
     let (chunks, first_byte) = (teller.chunks(), teller.first_byte());
-    Ok(done(&job, report, Came { chunks, holders: source.served(), first_byte }))
+    let (damaged_at, away) = (source.faults().damaged_at(), source.faults().away());
+    let came = Came { chunks, holders: source.served(), damaged_at, away, first_byte };
+    Ok(done(&job, report, came))
 }
 
 /// A path of the snapshot as the tree has it: below the root of everything.
-fn recorded(path: &str) -> &str {
-    path.trim_matches('/')
+fn recorded(path: &[u8]) -> &[u8] {
+    let begin = path.iter().position(|byte| *byte != b'/').unwrap_or(path.len());
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(begin, |last| last + 1);
+    path.get(begin..end).unwrap_or_default()
 }
 
-fn open(target: &Path, existing: ExistingNames) -> Result<Target, Failure> {
-    let existing = match existing {
+fn open(request: &RestoreRequest) -> Result<Target, Failure> {
+    let existing = match request.existing {
         ExistingNames::Refuse => Existing::Refuse,
         ExistingNames::Keep => Existing::Keep,
         ExistingNames::Replace => Existing::Replace,
     };
-    Target::open(target, existing).map_err(|error| unusable(target, &error))
-}
-
-/// A folder where `target` would be made, if there were one.
-fn stand_in(target: &Path) -> std::io::Result<tempfile::TempDir> {
-    let above = target.ancestors().skip(1).find(|above| above.is_dir());
-    tempfile::tempdir_in(above.unwrap_or(Path::new("/")))
+    let target = match request.dry_run {
+        true => Target::look_at(&request.target, existing),
+        false => Target::open(&request.target, existing),
+    };
+    target.map_err(|error| unusable(&request.target, &error))
 }
 
 /// Which names are wanted.
@@ -207,9 +203,9 @@ struct Filter {
 
 impl Filter {
     fn new(request: &RestoreRequest) -> Result<Self, Failure> {
-        let read = |patterns: &[String]| {
+        let read = |patterns: &[Vec<u8>]| {
             let mut read = Excludes::default();
-            patterns.iter().try_for_each(|pattern| read.add(pattern.as_bytes()))?;
+            patterns.iter().try_for_each(|pattern| read.add(pattern))?;
             Ok(read)
         };
         let refused = |fault: ExcludeFault| {
@@ -281,7 +277,7 @@ mod tests {
     use super::*;
 
     fn wants(includes: &[&str], excludes: &[&str]) -> impl Fn(&str) -> bool {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect();
         let (includes, excludes) = (texts(includes), texts(excludes));
         let request = RestoreRequest { includes, excludes, ..RestoreRequest::default() };
         let filter = Filter::new(&request).unwrap();
@@ -303,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_cannot_match_is_refused() {
-        let includes = vec!["[a".to_owned(), String::new()];
+        let includes = vec![b"[a".to_vec(), Vec::new()];
         let request = RestoreRequest { includes, ..RestoreRequest::default() };
         let failure = Filter::new(&request).err().unwrap();
         assert_eq!(failure.kind, FailureKind::Usage);

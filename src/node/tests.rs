@@ -157,7 +157,7 @@ async fn end<T>(mut events: Receiver<Progress<T>>) -> Result<T, Failure> {
     loop {
         let event = timeout(PATIENCE, events.recv()).await.expect("it ends in time");
         match event.expect("the last event is `Done` or `Failed`") {
-            Progress::Working { .. } => {}
+            Progress::Working { .. } | Progress::Told { .. } => {}
             Progress::Done(done) => return Ok(done),
             Progress::Failed(failure) => return Err(failure),
         }

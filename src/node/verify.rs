@@ -7,7 +7,7 @@
 
 mod tell;
 
-use super::choose::{Chosen, Deed, Doubt, choose};
+use super::choose::{Chosen, Deed, Doubt, choose, tell_found};
 use super::failures;
 use super::fetch::MeshSource;
 use super::handle::NodeHandle;
@@ -75,6 +75,7 @@ async fn run(
     progress: &mpsc::Sender<Progress<VerifyDone>>,
 ) -> Result<VerifyDone, Failure> {
     let drill = find(inner, request).await?;
+    tell_found(progress, (&drill.id, &drill.snapshot), drill.head.as_ref(), &drill.notes).await;
     let (node, id, sample_ppm) = (Arc::clone(inner), drill.id, drill.sample.ppm());
     let (patience, progress) = (Duration::from_secs(request.timeout_s), progress.clone());
     let work = tokio::task::spawn_blocking(move || read(node, drill, patience, &progress));
@@ -148,8 +149,8 @@ fn read(
     while let Some(finding) = reader.next(&mut verify).map_err(|error| failed(&drill.id, &error))? {
         told.add(finding);
     }
-    let checked = verify.checked();
-    Ok(tell::done(drill, told, checked, &source))
+    source.save_doubts();
+    Ok(tell::done(drill, told, &verify, &source))
 }
 
 fn failed(id: &SnapshotId, error: &ReadError<TreeFault>) -> Failure {

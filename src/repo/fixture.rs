@@ -52,6 +52,8 @@ pub(super) struct Mesh {
     pub(super) asked_most: usize,
     pub(super) served: usize,
     pub(super) backwards: bool,
+    /// Of those that are not there, these are known to be gone.
+    pub(super) spoiled: BTreeSet<ChunkId>,
     /// After this many answers nothing comes any more.
     pub(super) serve_at_most: Option<usize>,
 }
@@ -91,8 +93,11 @@ impl ChunkSource for Mesh {
         let next = if self.backwards { self.asked.pop_back() } else { self.asked.pop_front() };
         let wanted = next.expect("a get waits only for what it asked for");
         let Some((header, sealed)) = self.chunks.get(&wanted.id) else {
-            let why = "nobody holds it".to_owned();
-            return Err(FetchError::Unavailable { index: wanted.index, why });
+            let (index, why) = (wanted.index, "nobody holds it".to_owned());
+            return Err(match self.spoiled.contains(&wanted.id) {
+                true => FetchError::Spoiled { index, why },
+                false => FetchError::Unavailable { index, why },
+            });
         };
         assert_eq!(wanted.read.point(), header.read, "the secret is the one that opens this chunk");
         self.served += 1;

@@ -86,6 +86,29 @@ pub fn raw(text: &str) -> Option<Vec<u8>> {
     (inert(&name) == text).then_some(name)
 }
 
+/// Names that other systems give to devices, whatever stands behind a dot.
+const DEVICES: [&str; 6] = ["CON", "PRN", "AUX", "NUL", "COM", "LPT"];
+
+/// Whether a name, with no folder before it, can be one on the systems in wide use: it is UTF-8,
+/// has none of the characters that Windows forbids, does not end in a dot or a space, and is none
+/// of a device there (Microsoft, "Naming Files, Paths, and Namespaces").
+pub fn is_portable(name: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(name) else { return false };
+    let is_forbidden = |found: char| u32::from(found) < 32 || "<>:\"\\|?*".contains(found);
+    let stem = text.split('.').next().unwrap_or(text).trim_end();
+    let is_device = DEVICES.iter().any(|device| {
+        let Some((start, number)) = stem.split_at_checked(device.len()) else { return false };
+        let has_number = ["COM", "LPT"].contains(device);
+        start.eq_ignore_ascii_case(device)
+            && match number.as_bytes() {
+                [] => !has_number,
+                [b'1'..=b'9'] => has_number,
+                _ => false,
+            }
+    });
+    !text.contains(is_forbidden) && !text.ends_with(['.', ' ']) && !is_device
+}
+
 /// Characters beyond ASCII that change how others show, or do not show themselves.
 fn is_loose(found: char) -> bool {
     found.is_control()
@@ -133,6 +156,22 @@ mod tests {
             assert_eq!(inert(name), text);
             assert_eq!(raw(text).as_deref(), Some(name), "{text}");
         }
+    }
+
+    #[test]
+    fn names_that_only_some_systems_take_are_known() {
+        for name in
+            ["a", ".a", "a.b", "console", "com", "COM0", "com10", "nulls.txt", "Z\u{fc}rich"]
+        {
+            assert!(is_portable(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "a:b", "a.", "a ", "what?", "a\\b", "\"", "a|b", "<", "*", "CON", "nul", "Aux.txt",
+            "com1", "LPT9.old", "a\nb",
+        ] {
+            assert!(!is_portable(name.as_bytes()), "{name:?}");
+        }
+        assert!(!is_portable(b"\xff"));
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Lost {
     pub fn is_damage(&self) -> bool {
         !matches!(self, Self::Unavailable(_))
     }
+
+    /// Whether this is the one to tell, of several reasons for one file: the first, but damage goes
+    /// before absence.
+    pub(super) fn outweighs(&self, told: Option<&Self>) -> bool {
+        told.is_none_or(|told| !told.is_damage() && self.is_damage())
+    }
 }
 
 impl fmt::Display for Lost {

@@ -11,6 +11,7 @@ mod tests;
 use super::frame::Kind;
 use super::get::GetLimits;
 use super::look::{Look, Seen};
+use super::names::is_portable;
 use super::pack::BlobHasher;
 use super::plan::{Arrival, Lost, Need, Plan};
 use super::reference::ChunkRef;
@@ -34,6 +35,9 @@ const PATH_BYTES_MAX: usize = 32 << 20;
 
 /// Of a file that is not whole so many ranges are listed.
 const RANGES_MAX: usize = 16;
+
+/// So many names that are not portable are listed.
+const UNPORTABLE_MAX: usize = 8;
 
 /// Which chunks with data are read.
 #[derive(Debug, Clone)]
@@ -118,6 +122,8 @@ pub struct Checked {
     pub skipped_bytes: u64,
     /// Chunks with data that were not drawn.
     pub skipped_chunks: u64,
+    /// Names that [cannot be one](is_portable) on every system.
+    pub unportable: u64,
 }
 
 /// A file of the window.
@@ -146,6 +152,8 @@ pub struct Verify {
     needs: VecDeque<Need>,
     findings: VecDeque<Finding>,
     checked: Checked,
+    /// The first paths whose names are not portable.
+    unportable: Vec<Vec<u8>>,
 }
 
 impl Verify {
@@ -170,7 +178,13 @@ impl Verify {
             needs: VecDeque::new(),
             findings: VecDeque::new(),
             checked: Checked::default(),
+            unportable: Vec::new(),
         }
+    }
+
+    /// The first of the paths whose last name cannot be one on every system.
+    pub fn unportable(&self) -> &[Vec<u8>] {
+        &self.unportable
     }
 
     /// What was read until now.
@@ -180,6 +194,13 @@ impl Verify {
 
     fn take(&mut self, entry: Entry) {
         self.checked.entries += 1;
+        let name = entry.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        if !is_portable(name) {
+            self.checked.unportable += 1;
+            if self.unportable.len() < UNPORTABLE_MAX {
+                self.unportable.push(entry.path.clone());
+            }
+        }
         let What::File(body) = entry.what else { return };
         self.checked.files += 1;
         if body.content.reference().is_none() {
@@ -223,7 +244,7 @@ impl Verify {
                 if open.missing.len() < RANGES_MAX {
                     open.missing.push(range);
                 }
-                if open.why.as_ref().is_none_or(|first| !first.is_damage() && why.is_damage()) {
+                if why.outweighs(open.why.as_ref()) {
                     open.why = Some(why);
                 }
             }

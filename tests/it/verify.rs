@@ -2,10 +2,10 @@
 
 use crate::processes::{Lab, Node, last_object};
 use serde_json::Value;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A folder with a few small files, one of them with an evil name, and a large one.
 fn folder(lab: &Lab) -> PathBuf {
@@ -34,9 +34,9 @@ fn rot(holder: &Node) {
 }
 
 #[test]
-fn what_is_forgotten_is_gone_and_a_drill_tells_proof_from_damage_and_absence() {
+fn what_is_looked_at_is_inert_text_and_what_is_forgotten_is_gone() {
     let mut lab = Lab::new();
-    let mut nodes = lab.mesh(2);
+    let nodes = lab.mesh(2);
     let path = folder(&lab);
     let first = nodes[0].backup(&path);
     fs::write(path.join("below/7"), "something else").unwrap();
@@ -56,6 +56,22 @@ fn what_is_forgotten_is_gone_and_a_drill_tells_proof_from_damage_and_absence() {
     let expected = format!("{}  {}/large\n", &second[..8], path.display());
     assert!(found.starts_with(&expected) && found.lines().count() == 2, "{found}");
 
+    // One file alone, whose name is no text.
+    let evil = OsStr::from_bytes(b"below/\x1b]0;evil\x07\xff");
+    let mut of_it = OsString::from("latest:");
+    of_it.push(path.join(evil));
+    let target = lab.path().join("alone");
+    let restored = owner.command().arg("restore").arg(of_it).arg("--target").arg(&target).output();
+    let restored = restored.unwrap();
+    assert!(restored.status.success(), "{restored:?}\n{}", owner.log());
+    let name = Path::new(evil).file_name().unwrap();
+    assert_eq!(fs::read(target.join(name)).unwrap(), b"evil");
+    let (out, told) = (String::from_utf8(restored.stdout), String::from_utf8(restored.stderr));
+    assert!(out.unwrap().contains("below/\\x1b]0;evil\\x07\\xff -> "), "it is inert text");
+    let found = format!("snapshot {} of ", &second[..8]);
+    let told = told.unwrap();
+    assert!(told.starts_with(&found) && told.contains("1 holder agrees, 0 did not"), "{told}");
+
     let policy = ["forget", "--keep-last", "1", "--json"];
     let dry = owner.run(&[&policy[..], &["--dry-run"]].concat());
     assert_eq!(last_object(&dry)["forgotten"], 1, "{dry:?}");
@@ -69,7 +85,16 @@ fn what_is_forgotten_is_gone_and_a_drill_tells_proof_from_damage_and_absence() {
     assert_eq!((left.len(), &left[0]["snapshot"]), (1, &second.as_str().into()));
     assert_eq!(owner.run(&["forget"]).status.code(), Some(2), "a policy keeps something");
     assert_eq!(owner.run(&["ls", &first[..8]]).status.code(), Some(2), "it is gone");
+}
 
+#[test]
+fn a_drill_and_a_restore_tell_proof_from_damage_and_absence() {
+    let mut lab = Lab::new();
+    let mut nodes = lab.mesh(2);
+    let path = folder(&lab);
+    let made = nodes[0].backup(&path);
+    let found = format!("snapshot {} of ", &made[..8]);
+    let owner = &nodes[0];
     let proven = owner.json(&["verify", "--json"]);
     assert_eq!((&proven["proven"], &proven["files"]), (&true.into(), &22.into()), "{proven}");
     let sample = owner.json(&["verify", "latest", "--sample", "5%", "--json"]);
@@ -89,8 +114,12 @@ fn what_is_forgotten_is_gone_and_a_drill_tells_proof_from_damage_and_absence() {
     let large = path.join("large");
     assert_eq!(done["faults"][0]["name"], large.to_str().unwrap(), "{done}");
     assert_eq!(done["damaged_at"][0][0], nodes[1].peer_id.as_str(), "{done}");
-    let told = String::from_utf8(owner.run(&["verify", "--timeout", "5"]).stderr).unwrap();
+    let verify = owner.run(&["verify", "--timeout", "5"]);
+    let told = String::from_utf8(verify.stderr).unwrap();
     assert!(told.contains(&format!("DAMAGED: {}", large.display())), "{told}");
+    assert!(told.starts_with(&found) && told.contains("1 holder agrees"), "{told}");
+    let next = String::from_utf8(verify.stdout).unwrap();
+    assert!(next.contains("run `quloud backup` where the files still are"), "{next}");
 
     let stranger = lab.node(Some(&nodes[0].address));
     stranger.wait_for_peers(1);
@@ -99,6 +128,14 @@ fn what_is_forgotten_is_gone_and_a_drill_tells_proof_from_damage_and_absence() {
     owner.wait_for("the holder to be missed", |status| status["peers"] == 1);
     let away = owner.run(&["verify", "--timeout", "2", "--json"]);
     assert_eq!(away.status.code(), Some(3), "{away:?}");
+    let restore = ["restore", &made[..8], "--timeout", "2", "--json", "--target"];
+    let target = lab.path().join("in part");
+    let restore = owner.run(&[&restore[..], &[target.to_str().unwrap()]].concat());
+    assert_eq!(restore.status.code(), Some(3), "{restore:?}");
+    let part = last_object(&restore);
+    assert_eq!(part["damaged"], 0, "{part}");
+    assert!(part["unreachable"].as_u64() > Some(0), "{part}");
+    assert_eq!(part["away"][0], nodes[1].peer_id.as_str(), "{part}");
     let done = last_object(&away);
     assert_eq!((&done["damaged"], &done["proven"]), (&0.into(), &false.into()), "{done}");
     assert_eq!(done["away"][0], nodes[1].peer_id.as_str(), "{done}");

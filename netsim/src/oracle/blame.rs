@@ -36,11 +36,11 @@ impl Property for Blame {
                 (accuses(*reason) && honest)
                     .then(|| format!("{node} rejects {}, by {from:?}, {heard:?}", reason.name()))
             }
-            Fact::Reported {
-                node,
-                event:
-                    OwnerEvent::NotFetched { asked, id, .. } | OwnerEvent::Fetched { asked, id, .. },
-            } => {
+            Fact::Reported { node, event } => {
+                use OwnerEvent::{Fetched, NotFetched};
+                let (NotFetched { asked, id, .. } | Fetched { asked, id, .. }) = event else {
+                    return None;
+                };
                 let wronged = asked.iter().find_map(|(holder, failure)| {
                     let holder = *truth.indices.get(holder)?;
                     let wrong = *failure == FetchFailure::WrongBytes && truth.is_honest(holder);

@@ -289,6 +289,9 @@ async fn progress_arrives_in_order_and_ends_with_done() {
         let step = soon(events.next()).await.unwrap();
         assert!(matches!(step, Progress::Working { bytes: b, .. } if b == bytes));
     }
+    job.send(Progress::Told { line: "look".to_owned() }).await.unwrap();
+    let told = soon(events.next()).await.unwrap();
+    assert!(matches!(told, Progress::Told { line } if line == "look"));
     job.send(done()).await.unwrap();
     let Progress::Done(put) = soon(events.next()).await.unwrap() else { panic!("not done") };
     assert_eq!(put.capability.expose(), "quloud1x");

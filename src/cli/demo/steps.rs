@@ -9,6 +9,9 @@ use super::{REPLICAS, failed, tree};
 use crate::cli::output;
 use crate::config::size::human;
 use crate::node::report::{BackupDone, Failure};
+use crate::repo::names::raw;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -289,10 +292,10 @@ impl Story {
         if done.snapshot != made.snapshot {
             return Err(failed("another snapshot was restored", &done.snapshot));
         }
-        let Some((_, restored)) = done.roots.first() else {
+        let Some(restored) = done.roots.first().and_then(|(_, restored)| raw(restored)) else {
             return Err(failed("a snapshot has no roots", &done.snapshot));
         };
-        let equal = tree::compare(original, Path::new(restored))?;
+        let equal = tree::compare(original, Path::new(OsStr::from_bytes(&restored)))?;
         Ok(format!(
             "{} from {}: {equal}",
             human(done.bytes),

@@ -87,17 +87,18 @@ pub struct RestoreRequest {
     /// Records of heads that count in place of the newest ones; none where these do.
     #[serde(default)]
     pub heads: Vec<String>,
-    /// Only this path, as it was recorded; all where it is empty.
+    /// The bytes of a path, as it was recorded: only that, or what is in it. All where it is empty.
     #[serde(default)]
-    pub below: String,
+    pub below: Vec<u8>,
     /// Absolute path of the folder to restore into.
     pub target: PathBuf,
-    /// Only what matches one of these patterns; all where there are none.
+    /// Only what matches one of these patterns, which are bytes like names; all where there are
+    /// none.
     #[serde(default)]
-    pub includes: Vec<String>,
+    pub includes: Vec<Vec<u8>>,
     /// But what matches these.
     #[serde(default)]
-    pub excludes: Vec<String>,
+    pub excludes: Vec<Vec<u8>>,
     /// What is done with what is there.
     #[serde(default)]
     pub existing: ExistingNames,
@@ -112,6 +113,7 @@ pub struct RestoreRequest {
 }
 
 /// `quloud restore --json`. Of each kind of trouble the first are listed, and all are counted.
+/// Names are text that does nothing to a terminal.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct RestoreDone {
     /// The snapshot's id, 64 hexadecimal digits.
@@ -120,7 +122,7 @@ pub struct RestoreDone {
     pub created_at: i64,
     /// The head that names it; `None` where it was not read now.
     pub head: Option<HeadReport>,
-    /// What was backed up, and where it is now; what is no UTF-8 is replaced.
+    /// What was backed up, and where it is now.
     pub roots: Vec<(String, String)>,
     /// Nothing was written.
     pub dry_run: bool,
@@ -135,7 +137,11 @@ pub struct RestoreDone {
     pub others: u64,
     /// Bytes of the files' data.
     pub bytes: u64,
-    /// Files that an earlier run had restored.
+    /// Of these, those all of whose bytes were compared with the snapshot in this run.
+    #[serde(default)]
+    pub verified: u64,
+    /// The others: an earlier run had restored them, and their inodes and times are as it left
+    /// them.
     pub resumed_files: u64,
     /// Chunks that came.
     pub chunks: u64,
@@ -146,12 +152,24 @@ pub struct RestoreDone {
     /// Of that, until the first bytes of a file had come and been checked; `None` where none came.
     #[serde(default)]
     pub first_byte_seconds: Option<f64>,
-    /// Files that are not whole, and parts of the tree that did not come.
+    /// Files that are not whole and parts of the tree that did not come, because something is
+    /// damaged or gone: no holder that may have it whole is away.
     pub damaged: u64,
-    /// The first of the files.
+    /// Files that are not whole and parts of the tree that did not come, because nobody who
+    /// answered has what lacks.
+    #[serde(default)]
+    pub unreachable: u64,
+    /// The first of the files, of both.
     pub damaged_files: Vec<DamagedReport>,
     /// The first of the parts.
     pub lost_parts: Vec<LostPart>,
+    /// PeerIds of the nodes that were asked and had chunks damaged or no more, with how many each;
+    /// others may have served them.
+    #[serde(default)]
+    pub damaged_at: Vec<(String, u64)>,
+    /// PeerIds of the nodes that have to have chunks that did not come, and did not answer.
+    #[serde(default)]
+    pub away: Vec<String>,
     /// Entries that are not restored.
     pub skipped: u64,
     /// Of these, those that are never restored or only when asked for: devices, sockets, pipes.
@@ -179,7 +197,10 @@ pub struct DamagedReport {
     pub missing: Vec<(u64, u64)>,
     /// Bytes that are missing in all.
     pub missing_bytes: u64,
-    /// Why the first of them are.
+    /// Something of it is damaged or gone; else it could only not be reached.
+    #[serde(default)]
+    pub damaged: bool,
+    /// Why the first of them are; damage goes before absence.
     pub why: String,
 }
 
@@ -190,4 +211,10 @@ pub struct LostPart {
     pub first: String,
     /// How many entries are in it.
     pub entries: u64,
+    /// It is damaged or gone; else it could only not be reached.
+    #[serde(default)]
+    pub damaged: bool,
+    /// Why.
+    #[serde(default)]
+    pub why: String,
 }

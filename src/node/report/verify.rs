@@ -31,6 +31,12 @@ pub struct VerifyDone {
     pub sample_ppm: u32,
     /// Names in the tree that could be read.
     pub names: u64,
+    /// Of these, names that not every system can have: they come back on a system like this one.
+    #[serde(default)]
+    pub unportable: u64,
+    /// The paths of the first of them.
+    #[serde(default)]
+    pub unportable_names: Vec<String>,
     /// Regular files among them.
     pub files: u64,
     /// Bytes of the files' data that came and are right.
@@ -48,10 +54,13 @@ pub struct VerifyDone {
     pub unreachable: u64,
     /// The first of both.
     pub faults: Vec<VerifyFault>,
-    /// PeerIds of the nodes that had chunks damaged or no more, with how many each; others may have
-    /// served them.
+    /// PeerIds of the nodes that were asked and had chunks damaged or no more, with how many each;
+    /// others may have served them. Not every holder of a chunk is asked.
     pub damaged_at: Vec<(String, u64)>,
-    /// PeerIds of the nodes that have to have chunks and could not be asked.
+    /// Chunks that came all the same, from another holder: they are no part of what is damaged.
+    #[serde(default)]
+    pub covered: u64,
+    /// PeerIds of the nodes that have to have chunks that did not come, and did not answer.
     pub away: Vec<String>,
     /// Wall time.
     pub seconds: f64,

@@ -2,10 +2,12 @@
 
 use super::{Job, recorded};
 use crate::node::report::{DamagedReport, LostPart, Progress, RestoreDone};
+use crate::repo::names::inert;
 use crate::repo::restore::report::{
-    DamagedFile, RestoreProgress, RestoreReport, SkipReason, Skipped, Undressed,
+    DamagedFile, LostPart as Lost, RestoreProgress, RestoreReport, SkipReason, Skipped, Undressed,
 };
-use crate::repo::tree::walk::Gap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -80,18 +82,31 @@ pub(super) struct Came {
     pub(super) chunks: u64,
     /// PeerIds of those who served them, with how many each did.
     pub(super) holders: Vec<(String, u64)>,
+    /// PeerIds of those who had some damaged or no more, with how many each.
+    pub(super) damaged_at: Vec<(String, u64)>,
+    /// PeerIds of those who have to have what did not come, and did not answer.
+    pub(super) away: Vec<String>,
     /// When the first bytes of a file did.
     pub(super) first_byte: Option<Instant>,
 }
 
 /// What it came to.
 pub(super) fn done(job: &Job, report: RestoreReport, came: Came) -> RestoreDone {
-    let Came { chunks, holders, first_byte } = came;
+    let Came { chunks, holders, damaged_at, away, first_byte } = came;
     let first_byte = first_byte.map(|at| at.saturating_duration_since(job.started));
-    let gaps = u64::try_from(report.gaps.len()).unwrap_or(u64::MAX);
-    let by_rule =
-        |skipped: &&Skipped| matches!(skipped.reason, SkipReason::Special | SkipReason::Fifo);
-    let by_rule = report.skipped.iter().filter(by_rule).count();
+    let count = |damaged: bool| {
+        let gaps = report.gaps.iter().filter(|lost| lost.why.is_damage() == damaged).count();
+        let unreachable = report.unreachable_count;
+        let files = match damaged {
+            true => report.damaged_count.saturating_sub(unreachable),
+            false => unreachable,
+        };
+        files.saturating_add(u64::try_from(gaps).unwrap_or(u64::MAX))
+    };
+    let verified = match job.request.dry_run {
+        true => 0,
+        false => report.files.saturating_sub(report.resumed_files),
+    };
     RestoreDone {
         snapshot: job.chosen.id.to_string(),
         created_at: job.snapshot.created_ns.div_euclid(1_000_000_000),
@@ -103,18 +118,22 @@ pub(super) fn done(job: &Job, report: RestoreReport, came: Came) -> RestoreDone 
         folders: report.folders,
         others: report.others,
         bytes: report.bytes,
+        verified,
         resumed_files: report.resumed_files,
         chunks,
         holders,
         seconds: job.started.elapsed().as_secs_f64(),
         first_byte_seconds: first_byte.map(|after| after.as_secs_f64()),
-        damaged: report.damaged_count.saturating_add(gaps),
+        damaged: count(true),
+        unreachable: count(false),
         damaged_files: listed(report.damaged.iter().map(damaged), |file| {
             file.path.len() + file.name.as_ref().map_or(0, String::len) + file.why.len()
         }),
-        lost_parts: listed(report.gaps.iter().map(lost), |part| part.first.len()),
+        lost_parts: listed(report.gaps.iter().map(lost), |part| part.first.len() + part.why.len()),
+        damaged_at,
+        away,
         skipped: report.skipped_count,
-        skipped_by_rule: u64::try_from(by_rule).unwrap_or(u64::MAX),
+        skipped_by_rule: report.skipped_by_rule,
         skipped_lines: listed(report.skipped.iter().map(skipped), String::len),
         undressed: report.undressed_count,
         undressed_lines: listed(report.undressed.iter().map(undressed), String::len),
@@ -136,34 +155,32 @@ fn listed<T>(items: impl Iterator<Item = T>, bytes_of: impl Fn(&T) -> usize) -> 
 /// What was backed up, and where it is now.
 fn roots(job: &Job) -> Vec<(String, String)> {
     let target = &job.request.target;
+    let shown = |path: &Path| inert(path.as_os_str().as_bytes());
     let below = recorded(&job.request.below);
     if !below.is_empty() {
-        return vec![(format!("/{below}"), target.display().to_string())];
+        return vec![(inert(&[b"/", below].concat()), shown(target))];
     }
     let place = |root: &Vec<u8>| {
-        let root = text(root);
-        let there = target.join(Path::new(root.trim_start_matches('/')));
-        (root, there.display().to_string())
+        let there = target.join(OsStr::from_bytes(recorded(root)));
+        (inert(root), shown(&there))
     };
     listed(job.snapshot.roots.iter().map(place), |(root, there)| root.len() + there.len())
 }
 
-fn text(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
-}
-
 fn damaged(file: &DamagedFile) -> DamagedReport {
     DamagedReport {
-        path: text(&file.path),
-        name: file.name.as_deref().map(text),
+        path: inert(&file.path),
+        name: file.name.as_deref().map(inert),
         missing: file.missing.iter().take(RANGES_MAX).map(|at| (at.start, at.end)).collect(),
         missing_bytes: file.missing_bytes,
+        damaged: file.is_damage,
         why: file.why.clone(),
     }
 }
 
-fn lost(gap: &Gap) -> LostPart {
-    LostPart { first: text(&gap.first), entries: gap.entries }
+fn lost(lost: &Lost) -> LostPart {
+    let (damaged, why) = (lost.why.is_damage(), lost.why.to_string());
+    LostPart { first: inert(&lost.gap.first), entries: lost.gap.entries, damaged, why }
 }
 
 fn skipped(skipped: &Skipped) -> String {
@@ -180,9 +197,35 @@ fn skipped(skipped: &Skipped) -> String {
         SkipReason::System => "the system refuses",
     };
     let why = skipped.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    format!("{}: {reason}{why}", text(&skipped.path))
+    format!("{}: {reason}{why}", inert(&skipped.path))
 }
 
 fn undressed(fault: &Undressed) -> String {
-    format!("{}: {} not set: {}", text(&fault.path), fault.what, fault.why)
+    format!("{}: {} not set: {}", inert(&fault.path), inert(fault.what.as_bytes()), fault.why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_no_text_are_told_apart() {
+        let file = |path: &[u8]| DamagedFile {
+            path: path.to_vec(),
+            name: Some([path, b".quloud-damaged"].concat()),
+            missing: Vec::new(),
+            missing_bytes: 0,
+            is_damage: true,
+            why: String::new(),
+        };
+        let (one, other) = (damaged(&file(b"a\xff")), damaged(&file(b"a\xfe")));
+        assert_eq!((one.path.as_str(), other.path.as_str()), ("a\\xff", "a\\xfe"));
+        assert_eq!(one.name.as_deref(), Some("a\\xff.quloud-damaged"));
+        let reason = SkipReason::Exists;
+        let line = skipped(&Skipped { path: b"\x1b[2J\xff".to_vec(), reason, why: None });
+        assert!(line.starts_with("\\x1b[2J\\xff: "), "{line}");
+        let (what, why) = ("mode".to_owned(), "no".to_owned());
+        let line = undressed(&Undressed { path: b"\xfe".to_vec(), what, why });
+        assert_eq!(line, "\\xfe: mode not set: no");
+    }
 }

@@ -140,7 +140,7 @@ async fn a_prune_that_another_publication_accounted_for_is_not_accounted_for_her
     };
     let done = loop {
         match backup.recv().await.unwrap() {
-            Progress::Working { .. } => {}
+            Progress::Working { .. } | Progress::Told { .. } => {}
             Progress::Done(done) => break done,
             Progress::Failed(failure) => panic!("{failure:?}"),
         }

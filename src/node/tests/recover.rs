@@ -84,11 +84,30 @@ async fn a_new_machine_restores_what_another_backed_up_with_one_holder_away() {
     assert!(found.heads[0].number == 1 && found.heads[0].agree >= 1, "{found:?}");
 
     let target = new.folder.path().join("back");
+    let above = fs::File::open(new.folder.path()).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    above.set_modified(long_ago).unwrap();
     let done = restore(&new, RestoreRequest { dry_run: true, ..wanted(&target) }).await.unwrap();
     assert_eq!((done.files, done.bytes, done.dry_run), (41, made.bytes, true), "{done:?}");
-    assert!(!target.exists(), "a dry run makes nothing");
-    let done = restore(&new, wanted(&target)).await.unwrap();
+    assert_eq!(done.verified, 0, "{done:?}");
+    let modified = above.metadata().unwrap().modified().unwrap();
+    assert!(!target.exists() && modified == long_ago, "a dry run makes nothing, beside it neither");
+    let mut events = new.handle().restore(wanted(&target));
+    let line = loop {
+        match events.recv().await.unwrap() {
+            Progress::Told { line } if line.starts_with("snapshot ") => break line,
+            Progress::Told { .. } => {}
+            Progress::Working { total: None, .. } => {}
+            event => panic!("before anything is written it is told what was found: {event:?}"),
+        }
+    };
+    let done = end(events).await.unwrap();
+    let head = done.head.as_ref().unwrap();
+    assert!(line.contains(&made.snapshot[..8]) && line.contains("head 0, number 1 of "), "{line}");
+    assert!(line.contains(&format!(": {} holder", head.agree)), "{line}");
+    assert!(line.contains(&format!(", {} did not answer", head.silent)), "{line}");
     assert_eq!((done.files, done.damaged, done.skipped), (41, 0, 0), "{done:?}");
+    assert_eq!((done.verified, done.resumed_files, done.unreachable), (41, 0, 0), "{done:?}");
     assert_eq!((&done.snapshot, done.bytes), (&made.snapshot, made.bytes), "{done:?}");
     assert!(!done.holders.is_empty() && done.head.is_some(), "{done:?}");
     assert_eq!(contents(&restored(&target, &path)), before);
@@ -107,16 +126,16 @@ async fn a_new_machine_restores_what_another_backed_up_with_one_holder_away() {
 
     let some = RestoreRequest {
         snapshot: made.snapshot[..6].to_owned(),
-        below: path.display().to_string(),
-        includes: vec!["1*".to_owned()],
-        excludes: vec!["/below/11".to_owned()],
+        below: path.as_os_str().as_encoded_bytes().to_vec(),
+        includes: vec![b"1*".to_vec()],
+        excludes: vec![b"/below/11".to_vec()],
         ..wanted(&new.folder.path().join("some"))
     };
     let done = restore(&new, some.clone()).await.unwrap();
     let names: Vec<PathBuf> = contents(&some.target).into_keys().collect();
     assert_eq!((done.files, names.len()), (10, 10), "1, 10 and 12 to 19: {names:?}");
     assert!(names.contains(&PathBuf::from("below/19")), "{names:?}");
-    let nowhere = RestoreRequest { below: "/nowhere".to_owned(), ..wanted(&some.target) };
+    let nowhere = RestoreRequest { below: b"/nowhere".to_vec(), ..wanted(&some.target) };
     let failure = restore(&new, nowhere).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Failed, "the target is not empty: {failure:?}");
 }
@@ -259,8 +278,10 @@ async fn a_damaged_file_is_named_and_the_rest_is_restored() {
 
     let target = owner.folder.path().join("back");
     let done = restore(&owner, wanted(&target)).await.unwrap();
-    assert_eq!((done.damaged, done.files), (1, 40), "{done:?}");
+    assert_eq!((done.damaged, done.unreachable, done.files), (1, 0, 40), "{done:?}");
+    assert_eq!((done.damaged_at.len(), done.away.len()), (1, 0), "{done:?}");
     let [file] = done.damaged_files.as_slice() else { panic!("{done:?}") };
+    assert!(file.damaged, "{file:?}");
     assert!(file.path.ends_with("files/large") && file.missing_bytes > 0, "{file:?}");
     assert!(done.journal.is_some(), "{done:?}");
     let mut back = contents(&restored(&target, &path));
@@ -271,6 +292,44 @@ async fn a_damaged_file_is_named_and_the_rest_is_restored() {
     assert!(partly[..from] == whole[..from] && partly[to..] == whole[to..]);
     assert!(back.iter().all(|(name, content)| before[name] == *content));
     assert_eq!(back.len() + 1, before.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_holder_that_is_away_has_is_no_damage() {
+    let (owner, mut holders) = mesh(1).await;
+    let path = folder(&owner);
+    // The large file lies at the first holder alone, all else at another one, too.
+    backup(&owner, &path.join("large"), 1).await;
+    backup(&owner, &path, 1).await;
+    holders.push(TestNode::started(3, Some(&owner)).await);
+    owner.status_until(|status| status.peers == 2).await;
+    let small = fs::read(path.join("below/7")).unwrap();
+    let away = owner.folder.path().join("away");
+    fs::rename(path.join("large"), &away).unwrap();
+    let made = backup(&owner, &path, 2).await;
+    assert_eq!(made.replicas, 2, "{made:?}");
+    fs::rename(&away, path.join("large")).unwrap();
+    let whole = backup(&owner, &path, 1).await;
+    holders[0].stop().await;
+    owner.status_until(|status| status.peers == 1).await;
+
+    let target = owner.folder.path().join("back");
+    let request = RestoreRequest { snapshot: whole.snapshot.clone(), ..wanted(&target) };
+    let done = restore(&owner, request.clone()).await.unwrap();
+    assert_eq!((done.damaged, done.unreachable, done.files), (0, 1, 40), "{done:?}");
+    let [file] = done.damaged_files.as_slice() else { panic!("{done:?}") };
+    assert!(file.path.ends_with("files/large") && !file.damaged, "{file:?}");
+    assert_eq!((done.away.len(), done.damaged_at.len()), (1, 0), "{done:?}");
+    assert!(done.journal.is_some(), "{done:?}");
+    let back = restored(&target, &path);
+    assert!(fs::read(back.join("below/7")).unwrap() == small);
+
+    holders[0].start(Some(&owner)).await;
+    owner.status_until(|status| status.peers == 2).await;
+    let done = restore(&owner, request).await.unwrap();
+    assert_eq!((done.files, done.verified, done.resumed_files), (41, 1, 40), "{done:?}");
+    assert_eq!((done.damaged, done.unreachable), (0, 0), "{done:?}");
+    assert!(contents(&back) == contents(&path));
 }
 
 /// Flips a byte of what was stored first: the pieces of a large file.

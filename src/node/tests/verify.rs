@@ -6,6 +6,7 @@ use super::*;
 use crate::node::report::{
     FailureKind, RestoreRequest, SnapshotReport, VerifyDone, VerifyKind, VerifyRequest,
 };
+use std::fs;
 
 fn latest(timeout_s: u64) -> VerifyRequest {
     VerifyRequest { snapshot: "latest".to_owned(), sample_ppm: None, timeout_s }
@@ -114,4 +115,83 @@ async fn damage_is_named_and_told_from_holders_that_are_away() {
     let done = verify(&owner, latest(2)).await.unwrap();
     assert_eq!((done.damaged, done.damaged_at.len(), done.proven), (0, 0, false), "{done:?}");
     assert!(done.unreachable > 0 && done.away.len() == 1, "{done:?}");
+}
+
+/// The first drill that asks for a damaged replica: which holder of a chunk is asked is chance.
+async fn verify_until_damaged(node: &TestNode) -> VerifyDone {
+    for _ in 0..40 {
+        let done = verify(node, latest(20)).await.unwrap();
+        if !done.damaged_at.is_empty() {
+            return done;
+        }
+    }
+    panic!("nobody is found to have anything damaged");
+}
+
+async fn peer_id(node: &TestNode) -> String {
+    node.handle().status(0).await.peer_id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_thrown_away_is_found_though_another_holder_has_all() {
+    let (owner, mut holders) = mesh(2).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 2).await;
+    holders[0].stop().await;
+    owner.status_until(|status| status.peers == 1).await;
+    fs::remove_dir_all(holders[0].data().join("store")).unwrap();
+    holders[0].start(Some(&owner)).await;
+    owner.status_until(|status| status.peers == 2).await;
+
+    let done = verify_until_damaged(&owner).await;
+    assert_eq!((done.damaged, done.unreachable, done.proven), (0, 0, true), "{done:?}");
+    let [(holder, chunks)] = done.damaged_at.as_slice() else { panic!("{done:?}") };
+    assert_eq!((holder, *chunks), (&peer_id(&holders[0]).await, done.covered), "{done:?}");
+    assert!(done.faults.is_empty() && done.away.is_empty(), "{done:?}");
+
+    // The next backup does not believe any more that it is there.
+    let again = backup(&owner, &path, 2).await;
+    assert!(again.replicas == 2 && again.new_bytes > 3 << 20, "{again:?}");
+    holders[1].stop().await;
+    owner.status_until(|status| status.peers == 1).await;
+    let done = verify(&owner, latest(20)).await.unwrap();
+    assert!(done.proven && done.damaged_at.is_empty(), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_rotten_replica_is_found_and_stored_again_by_the_next_backup() {
+    let (mut owner, mut holders) = mesh(2).await;
+    let path = folder(&owner);
+    // The large file is stored first, whichever chunk would come first otherwise.
+    backup(&owner, &path.join("large"), 2).await;
+    backup(&owner, &path, 2).await;
+    holders[0].stop().await;
+    rot(&holders[0].data().join("store/segments"));
+    holders[0].start(Some(&owner)).await;
+    owner.status_until(|status| status.peers == 2).await;
+    let done = verify_until_damaged(&owner).await;
+    assert_eq!((done.damaged, done.covered, done.proven), (0, 1, true), "{done:?}");
+    assert_eq!(done.damaged_at, [(peer_id(&holders[0]).await, 1)], "{done:?}");
+
+    // A restart does not bring the belief back.
+    owner.stop().await;
+    owner.start(Some(&holders[1])).await;
+    owner.status_until(|status| status.peers == 2).await;
+    let again = backup(&owner, &path, 2).await;
+    assert!(again.replicas == 2 && again.new_chunks > 2, "{again:?}");
+    holders[1].stop().await;
+    owner.status_until(|status| status.peers == 1).await;
+    let done = verify(&owner, latest(20)).await.unwrap();
+    assert!(done.proven && done.damaged_at.is_empty(), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_head_and_its_agreement_are_told_before_anything_is_read() {
+    let (owner, _holders) = mesh(2).await;
+    let made = backup(&owner, &folder(&owner), 2).await;
+    let mut events = owner.handle().verify(latest(20));
+    let Some(Progress::Told { line }) = events.recv().await else { panic!("it is told first") };
+    assert!(line.starts_with(&format!("snapshot {} of ", &made.snapshot[..8])), "{line}");
+    assert!(line.contains("head 0, number 1 of ") && line.contains("2 holders agree"), "{line}");
+    assert!(end(events).await.unwrap().proven);
 }

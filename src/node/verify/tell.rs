@@ -1,13 +1,12 @@
 //! How far a drill is, and what it came to, as the user is told.
 
 use super::Drill;
-use crate::net::peer_id_of;
 use crate::node::fetch::MeshSource;
 use crate::node::report::{Progress, VerifyDone, VerifyFault, VerifyKind};
 use crate::repo::frame::Kind;
 use crate::repo::get::{ChunkSource, FetchError, Fetched, Wanted};
 use crate::repo::names::inert;
-use crate::repo::verify::{Checked, Finding};
+use crate::repo::verify::{Finding, Verify};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -38,6 +37,11 @@ impl<'a> Teller<'a> {
         total: u64,
     ) -> Self {
         Self { source, progress, total, bytes: 0, chunks: 0, told: None }
+    }
+
+    /// See [`MeshSource::save_doubts`].
+    pub(super) fn save_doubts(&self) {
+        self.source.save_doubts();
     }
 
     fn came(&mut self, sealed: usize) {
@@ -104,9 +108,13 @@ impl Told {
     }
 }
 
+/// A path of the tree from the root.
+fn rooted(path: &[u8]) -> String {
+    inert(&[b"/", path].concat())
+}
+
 fn fault(finding: Finding) -> VerifyFault {
     let (damaged, why) = (finding.why().is_damage(), finding.why().to_string());
-    let rooted = |path: &[u8]| inert(&[b"/", path].concat());
     let (name, kind, missing, missing_bytes, names) = match finding {
         Finding::File { path, missing, missing_bytes, .. } => {
             let missing = missing.iter().map(|range| (range.start, range.end)).collect();
@@ -127,9 +135,8 @@ fn fault(finding: Finding) -> VerifyFault {
 }
 
 /// What it came to.
-pub(super) fn done(drill: Drill, told: Told, checked: Checked, teller: &Teller<'_>) -> VerifyDone {
-    let faults = teller.source.faults();
-    let spoiled = faults.spoiled.iter().map(|(node, count)| (peer_id_of(node), *count));
+pub(super) fn done(drill: Drill, told: Told, verify: &Verify, teller: &Teller<'_>) -> VerifyDone {
+    let (faults, checked) = (teller.source.faults(), verify.checked());
     VerifyDone {
         snapshot: drill.id.to_string(),
         created_at: drill.snapshot.created_ns.div_euclid(1_000_000_000),
@@ -137,6 +144,8 @@ pub(super) fn done(drill: Drill, told: Told, checked: Checked, teller: &Teller<'
         proven: told.damaged == 0 && told.unreachable == 0,
         sample_ppm: drill.sample.ppm(),
         names: checked.entries,
+        unportable: checked.unportable,
+        unportable_names: verify.unportable().iter().map(|path| rooted(path)).collect(),
         files: checked.files,
         bytes: checked.bytes,
         skipped_bytes: checked.skipped_bytes,
@@ -145,8 +154,9 @@ pub(super) fn done(drill: Drill, told: Told, checked: Checked, teller: &Teller<'
         damaged: told.damaged,
         unreachable: told.unreachable,
         faults: told.faults,
-        damaged_at: spoiled.collect(),
-        away: faults.away.iter().map(peer_id_of).collect(),
+        damaged_at: faults.damaged_at(),
+        covered: faults.covered,
+        away: faults.away(),
         seconds: drill.started.elapsed().as_secs_f64(),
         notes: drill.notes,
     }

@@ -2,14 +2,14 @@
 //! them.
 
 use super::RestoreError;
-use super::report::{LISTED_MAX, RestoreReport};
+use super::report::RestoreReport;
 use crate::core::types::ChunkId;
 use crate::repo::frame::Kind;
 use crate::repo::get::{ChunkSource, FetchError, Wanted};
 use crate::repo::open::open_chunk;
 use crate::repo::plan::{Lost, Need};
 use crate::repo::reference::ChunkRef;
-use crate::repo::tree::walk::{Gap, Step, TreeChunk, TreeWalk};
+use crate::repo::tree::walk::{Step, TreeChunk, TreeWalk};
 use crate::repo::tree::{Entry, TreeRoot, What, path};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -199,13 +199,7 @@ impl Entries for TreeEntries<'_> {
                 Step::Wait if !fetcher.waits_for_tree() => {}
                 Step::Wait => match fetcher.next(true)? {
                     (index, Ok(plaintext)) => self.walk.give(index, plaintext),
-                    (index, Err(_)) => {
-                        let gap = self.walk.give_up(index);
-                        let new = |gap: &Gap| !report.gaps.contains(gap);
-                        let room = report.gaps.len() < LISTED_MAX;
-                        let gap = gap.filter(|gap| room && new(gap));
-                        report.gaps.extend(gap);
-                    }
+                    (index, Err(why)) => report.lose(self.walk.give_up(index), why),
                 },
             }
         }

@@ -1,5 +1,6 @@
 //! What a restore says: how far it is, what came back, what did not and why.
 
+use crate::repo::plan::Lost;
 use crate::repo::tree::walk::Gap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -42,8 +43,19 @@ pub struct DamagedFile {
     pub missing: Vec<Range<u64>>,
     /// Bytes that are missing in all.
     pub missing_bytes: u64,
-    /// Why the first of them are.
+    /// Some of them are known to be damaged or gone; else they could only not be reached.
+    pub is_damage: bool,
+    /// Why the first of them are; damage goes before absence.
     pub why: String,
+}
+
+/// A part of the tree that does not come: of its entries nothing is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostPart {
+    /// Which.
+    pub gap: Gap,
+    /// Why.
+    pub why: Lost,
 }
 
 /// Why an entry was not restored.
@@ -104,22 +116,26 @@ pub struct RestoreReport {
     pub others: u64,
     /// Bytes of these files' data, without holes.
     pub bytes: u64,
-    /// Files that an earlier run had restored.
+    /// Files that an earlier run had restored: their inodes and times were looked at, no more.
     pub resumed_files: u64,
     /// Entries that are not restored.
     pub skipped_count: u64,
+    /// Of these, those that are never restored or only when asked for.
+    pub skipped_by_rule: u64,
     /// The first of them.
     pub skipped: Vec<Skipped>,
     /// Files that are not whole.
     pub damaged_count: u64,
+    /// Of these, those of which nothing is known to be damaged or gone.
+    pub unreachable_count: u64,
     /// The first of them.
     pub damaged: Vec<DamagedFile>,
     /// Entries whose metadata is not whole.
     pub undressed_count: u64,
     /// The first faults, several of one entry perhaps.
     pub undressed: Vec<Undressed>,
-    /// Parts of the tree that do not come: of these entries nothing is known.
-    pub gaps: Vec<Gap>,
+    /// Parts of the tree that do not come.
+    pub gaps: Vec<LostPart>,
     /// Where the journal was left, by which the same restore can try again what is missing.
     pub journal: Option<PathBuf>,
 }
@@ -127,17 +143,19 @@ pub struct RestoreReport {
 impl RestoreReport {
     /// Whether some bytes do not come, of files or of the tree: a proof of damage, or holders that
     /// are away.
-    pub fn is_damaged(&self) -> bool {
+    pub fn has_losses(&self) -> bool {
         self.damaged_count > 0 || !self.gaps.is_empty()
     }
 
     /// Whether all is there as it was recorded.
     pub fn is_whole(&self) -> bool {
-        !self.is_damaged() && self.skipped_count == 0 && self.undressed_count == 0
+        !self.has_losses() && self.skipped_count == 0 && self.undressed_count == 0
     }
 
     pub(super) fn skip(&mut self, path: &[u8], reason: SkipReason, why: Option<String>) {
         self.skipped_count += 1;
+        let by_rule = matches!(reason, SkipReason::Special | SkipReason::Fifo);
+        self.skipped_by_rule += u64::from(by_rule);
         if self.skipped.len() < LISTED_MAX {
             self.skipped.push(Skipped { path: path.to_vec(), reason, why });
         }
@@ -145,6 +163,7 @@ impl RestoreReport {
 
     pub(super) fn damage(&mut self, mut damaged: DamagedFile) {
         self.damaged_count += 1;
+        self.unreachable_count += u64::from(!damaged.is_damage);
         if self.damaged.len() >= RANGES_LISTED_FILES {
             damaged.missing.truncate(RANGES_FEW);
             damaged.missing.shrink_to_fit();
@@ -152,6 +171,13 @@ impl RestoreReport {
         if self.damaged.len() < LISTED_MAX {
             self.damaged.push(damaged);
         }
+    }
+
+    /// A part of the tree, which several passes may miss.
+    pub(super) fn lose(&mut self, gap: Option<Gap>, why: Lost) {
+        let is_new = |gap: &Gap| self.gaps.iter().all(|lost| lost.gap != *gap);
+        let gap = gap.filter(|gap| self.gaps.len() < LISTED_MAX && is_new(gap));
+        self.gaps.extend(gap.map(|gap| LostPart { gap, why }));
     }
 
     pub(super) fn undress(&mut self, faults: Vec<Undressed>) {
@@ -171,11 +197,25 @@ mod tests {
         for _ in 0..2 * LISTED_MAX {
             let missing = (0..RANGES_MAX as u64).map(|at| at * 2..at * 2 + 1).collect();
             let (path, name, why) = (vec![b'x'], None, String::new());
-            report.damage(DamagedFile { path, name, missing, missing_bytes: 1, why });
+            let (missing_bytes, is_damage) = (1, true);
+            report.damage(DamagedFile { path, name, missing, missing_bytes, is_damage, why });
         }
         assert_eq!((report.damaged.len(), report.damaged_count), (LISTED_MAX, 20_000));
         let ranges: usize = report.damaged.iter().map(|damaged| damaged.missing.capacity()).sum();
         assert!(ranges <= 250_000, "{ranges}");
         assert_eq!(report.damaged[0].missing.len(), RANGES_MAX);
+    }
+
+    #[test]
+    fn what_is_skipped_by_rule_is_counted_beyond_what_is_listed() {
+        let mut report = RestoreReport::default();
+        for _ in 0..=LISTED_MAX {
+            report.skip(b"socket", SkipReason::Special, None);
+        }
+        report.skip(b"there", SkipReason::Exists, None);
+        report.skip(b"pipe", SkipReason::Fifo, None);
+        let all = LISTED_MAX as u64 + 3;
+        assert_eq!((report.skipped_count, report.skipped_by_rule), (all, all - 1));
+        assert_eq!(report.skipped.len(), LISTED_MAX);
     }
 }

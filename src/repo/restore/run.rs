@@ -12,6 +12,7 @@ use super::target::Existing;
 use super::write::Desk;
 use super::{Job, RestoreError};
 use crate::repo::get::ChunkSource;
+use std::io;
 
 /// All passes.
 pub(super) fn restore<S: ChunkSource>(
@@ -20,6 +21,9 @@ pub(super) fn restore<S: ChunkSource>(
     fetcher: &mut Fetcher<'_, S>,
 ) -> Result<RestoreReport, RestoreError> {
     let mut report = RestoreReport::default();
+    if job.target.is_absent() && !job.options.dry_run {
+        return Err(job.failed(io::ErrorKind::NotFound.into()));
+    }
     if job.options.dry_run {
         check_target(job)?;
         let survey = survey(job, entries, fetcher, &mut report, &Earlier::default())?;
@@ -68,7 +72,7 @@ pub(super) fn restore<S: ChunkSource>(
 /// Makes all of it durable. The journal goes, unless it is of use to another run.
 fn end(job: &Job<'_>, journal: &Journal, report: &mut RestoreReport) -> Result<(), RestoreError> {
     journal.sync().map_err(|error| job.failed(error))?;
-    if report.is_damaged() {
+    if report.has_losses() {
         report.journal = Some(job.target.path().join(journal_name(&job.id)));
         return Ok(());
     }

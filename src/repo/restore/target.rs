@@ -14,8 +14,8 @@
 
 use crate::repo::tree::path;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, chmodat, mkdirat,
-    openat, openat2, renameat, renameat_with, statat, unlinkat,
+    Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, access,
+    chmodat, mkdirat, openat, openat2, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -56,6 +56,8 @@ pub struct Target {
     path: PathBuf,
     existing: Existing,
     way: Way,
+    /// There is no such folder: `root` is the one that it would be made in.
+    is_absent: bool,
 }
 
 impl Target {
@@ -72,7 +74,29 @@ impl Target {
             Ok(_) => Way::Beneath,
             Err(_) => Way::Stepwise,
         };
-        Ok(Self { root, path: path.to_owned(), existing, way })
+        Ok(Self { root, path: path.to_owned(), existing, way, is_absent: false })
+    }
+
+    /// What [`Self::open`] would open, for a run that writes nothing: a folder that is not there is
+    /// not made, and nothing is in it.
+    ///
+    /// # Errors
+    /// What the system would say.
+    pub fn look_at(path: &Path, existing: Existing) -> io::Result<Self> {
+        if path.symlink_metadata().is_ok() {
+            return Self::open(path, existing);
+        }
+        let there = |above: &&Path| above.symlink_metadata().is_ok();
+        let above = path.ancestors().skip(1).find(there).unwrap_or(Path::new("/"));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(above, flags, Mode::empty())?;
+        access(above, Access::WRITE_OK | Access::EXEC_OK)?;
+        Ok(Self { root, path: path.to_owned(), existing, way: Way::Stepwise, is_absent: true })
+    }
+
+    /// Whether it is not there, and was not made.
+    pub(super) fn is_absent(&self) -> bool {
+        self.is_absent
     }
 
     /// Its path, for messages.
@@ -99,6 +123,9 @@ impl Target {
 
     /// Whether something in the target itself has this name.
     pub(super) fn has(&self, name: &[u8]) -> io::Result<bool> {
+        if self.is_absent {
+            return Ok(false);
+        }
         match statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
@@ -108,6 +135,9 @@ impl Target {
 
     /// Whether there is nothing in it, but what a new file system has of its own.
     pub(super) fn is_empty(&self) -> io::Result<bool> {
+        if self.is_absent {
+            return Ok(true);
+        }
         for entry in Dir::read_from(&self.root)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
@@ -134,6 +164,9 @@ impl Target {
     /// Points at the folder `path`, which must be one all the way; the target where it is empty.
     /// That takes no right to list it.
     fn folder(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        if self.is_absent {
+            return Err(Errno::NOENT.into());
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if path.is_empty() {
             return Ok(openat(&self.root, ".", flags, Mode::empty())?);

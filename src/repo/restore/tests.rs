@@ -378,16 +378,27 @@ fn a_damaged_file_is_named_and_the_rest_restored() {
     let first = backup.mesh.order.iter().find(|(_, bytes)| *bytes == 280_000).unwrap().0;
     backup.mesh.chunks.remove(&first);
     backup.mesh.chunks.remove(&lost[1].unwrap());
+    // Of the large file the fourth one, too: that one is known to be gone.
+    let pieces = backup.mesh.order.iter().filter(|(_, bytes)| *bytes == 300 << 10);
+    let gone = pieces.map(|(id, _)| *id).nth(3).unwrap();
+    backup.mesh.chunks.remove(&gone);
+    backup.mesh.spoiled.insert(gone);
     let report = backup.restore();
-    assert!(report.is_damaged() && report.journal.is_some());
+    assert!(report.has_losses() && report.journal.is_some());
     assert_eq!((report.files, report.damaged_count), (3, 2));
     let of = |path: &[u8]| report.damaged.iter().find(|damaged| damaged.path == path).unwrap();
     assert_eq!((of(b"c").missing_bytes, &*of(b"c").missing), (280_000, &[0..280_000][..]));
     let piece = 300 << 10;
-    assert_eq!((of(b"d").missing_bytes, &*of(b"d").missing), (piece, &[piece..2 * piece][..]));
+    let missing = [piece..2 * piece, 3 * piece..4 * piece];
+    assert_eq!((of(b"d").missing_bytes, &*of(b"d").missing), (2 * piece, &missing[..]));
     assert_eq!(of(b"d").why, "nobody holds it");
+    assert_eq!(
+        (of(b"c").is_damage, of(b"d").is_damage, report.unreachable_count),
+        (false, true, 1)
+    );
     let (found, mut expected) = (backup.read("d.quloud-damaged"), noise(2_000_000, 4));
     expected[300 << 10..600 << 10].fill(0);
+    expected[900 << 10..1200 << 10].fill(0);
     assert!(found == expected, "all but the missing range is there");
     assert!(!backup.path().join("d").exists() && !backup.path().join("c").exists());
 }
@@ -421,10 +432,12 @@ fn a_lost_leaf_is_said_and_the_rest_restored() {
     let leaf = backup.mesh.order.iter().position(|(_, bytes)| *bytes == 0).unwrap();
     let (lost, _) = backup.mesh.order[leaf];
     backup.mesh.chunks.remove(&lost);
+    backup.mesh.spoiled.insert(lost);
     let report = backup.restore();
     assert_eq!(report.gaps.len(), 1);
-    assert_eq!(report.files + report.gaps[0].entries, 6_000);
-    assert!(report.is_damaged());
+    assert!(report.gaps[0].why.is_damage());
+    assert_eq!(report.files + report.gaps[0].gap.entries, 6_000);
+    assert!(report.has_losses());
 }
 
 #[test]

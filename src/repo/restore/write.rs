@@ -229,7 +229,7 @@ impl Writer<'_> {
                 let layout = Layout::of(body);
                 let missing = layout.places(&(0..body.data_bytes()));
                 let missing_bytes = body.data_bytes();
-                let lost = (missing, missing_bytes, Some(&why));
+                let lost = (missing, missing_bytes, &why);
                 return self.damage(waiting, (&place, &part), &file, lost);
             }
         };
@@ -283,7 +283,9 @@ impl Writer<'_> {
             let room = RANGES_MAX.saturating_sub(state.missing.len());
             state.missing.extend(part.layout.places(range).into_iter().take(room));
             state.missing_bytes = state.missing_bytes.saturating_add(range.end - range.start);
-            state.why.get_or_insert(why);
+            if why.outweighs(state.why.as_ref()) {
+                state.why = Some(why);
+            }
         }
         self.less(part, range.end - range.start)
     }
@@ -311,7 +313,7 @@ impl Writer<'_> {
         let place = self.places.of(&waiting.entry.path)?;
         let Some((named, _)) = state.file.take() else { return Err(ErrorKind::NotFound.into()) };
         if let Some(why) = state.why.take() {
-            let lost = (std::mem::take(&mut state.missing), state.missing_bytes, Some(&why));
+            let lost = (std::mem::take(&mut state.missing), state.missing_bytes, &why);
             return self.damage(waiting, (&place, &named), &file, lost);
         }
         let settled = self.settle(waiting, (&place, &named), &file);
@@ -369,7 +371,7 @@ impl Writer<'_> {
         waiting: &Waiting,
         (place, part): (&Place, &Place),
         file: &File,
-        (mut missing, missing_bytes, why): (Vec<Range<u64>>, u64, Option<&Lost>),
+        (mut missing, missing_bytes, why): (Vec<Range<u64>>, u64, &Lost),
     ) -> io::Result<Outcome> {
         missing.sort_by_key(|range| range.start);
         missing.truncate(RANGES_MAX);
@@ -393,9 +395,9 @@ impl Writer<'_> {
         if name.is_none() {
             let _ = part.remove();
         }
-        let (path, why) = (waiting.entry.path.clone(), why.map(Lost::to_string));
-        let why = why.unwrap_or_default();
-        Ok(Outcome::Damaged(DamagedFile { path, name, missing, missing_bytes, why }))
+        let (path, is_damage) = (waiting.entry.path.clone(), why.is_damage());
+        let why = why.to_string();
+        Ok(Outcome::Damaged(DamagedFile { path, name, missing, missing_bytes, is_damage, why }))
     }
 }
 

@@ -82,6 +82,21 @@ fn all_that_a_snapshot_names_is_read_once_and_found_whole() {
 }
 
 #[test]
+fn names_that_not_every_system_can_have_are_counted() {
+    let (keys, mut mesh) = (owner(1), Mesh::default());
+    let mut engine = Engine::new((&keys, Locality(9)), Known::new(), &Nobody, &mut mesh);
+    for path in ["CON", "CON/fine", "CON/what?", "ends.", "fine"] {
+        engine.keep(&folder(path)).unwrap();
+    }
+    let root = engine.finish().unwrap().root.unwrap();
+    let mut reader = Reader::new(&mut mesh);
+    let mut verify = Verify::new(Some(&root), Vec::new(), Sample::all(), LIMITS, &keys.dedup);
+    assert_eq!(reader.next(&mut verify), Ok(None));
+    assert_eq!((verify.checked().entries, verify.checked().unportable), (5, 3));
+    assert_eq!(verify.unportable(), [&b"CON"[..], b"CON/what?", b"ends."]);
+}
+
+#[test]
 fn what_is_missing_or_another_is_named_with_its_ranges() {
     let (keys, mut mesh) = (owner(1), Mesh::default());
     let root = stored(&keys, &mut mesh);
