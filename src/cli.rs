@@ -120,7 +120,7 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
     match &cli.command {
         Command::Init(init) => init.run(global, output),
         Command::Recover(recover) => block_on(recover.run(global, output)),
-        Command::Card(card) => card.run(global, output),
+        Command::Card(card) => block_on(card.run(global, output)),
         Command::Up(up) => block_on(up.run(global, output)),
         Command::Status(status) => block_on(status.run(global, output)),
         Command::Peers(peers) => block_on(peers.run(global, output)),

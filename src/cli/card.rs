@@ -15,8 +15,9 @@
 
 use super::args::{GlobalOptions, settings};
 use super::output::{Output, printable};
+use crate::api::client::Client;
 use crate::config::Flags;
-use crate::node::datadir;
+use crate::node::datadir::{self, DataDir, DataDirError};
 use crate::node::report::{Failure, FailureKind};
 use clap::Args;
 use qrcode::render::unicode::Dense1x2;
@@ -31,6 +32,11 @@ const TITLE: &str = "quloud recovery card 1";
 /// The most addresses on a card: so many still make a QR code that a telephone reads.
 const ADDRESSES_MAX: usize = 4;
 
+/// What is said of a card on which there is none.
+const NO_ADDRESS: &str = "There is no address on it yet: a running node (`quloud up`) writes those \
+                          of others down within a minute of meeting them, and `quloud card --qr` \
+                          prints a complete one then.";
+
 /// The longest file that a card is looked for in.
 const CARD_BYTES_MAX: u64 = 64 << 10;
 
@@ -39,6 +45,7 @@ const CARD_BYTES_MAX: u64 = 64 << 10;
 /// The owner's 24 words bring everything back from any mesh that holds it; the card says which mesh
 /// that is and where it answers. Keep it with the words. The words themselves are not on it. The
 /// addresses are those of other nodes that were connected last: print it again when they change.
+/// The mesh is the one in which the node runs, or ran last, whatever the settings say now.
 #[derive(Debug, Args)]
 pub(super) struct PrintCard {
     /// Print the card as a QR code, too
@@ -47,8 +54,14 @@ pub(super) struct PrintCard {
 }
 
 impl PrintCard {
-    pub(super) fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
-        let card = Card::of(global)?;
+    pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
+        let path = global.data_dir()?;
+        datadir::check(&path)?;
+        let running = match DataDir::open(&path) {
+            Err(DataDirError::InUse { .. }) => Client::new(&path).status(Some(0)).await.ok(),
+            _ => None,
+        };
+        let card = Card::of(global, running.map(|status| status.mesh))?;
         let text = card.encode();
         let qr = match self.qr {
             true => Some(code(&text, io::stdout().is_terminal())?),
@@ -60,11 +73,16 @@ impl PrintCard {
             Some(qr) => format!("{text}\n{qr}\n"),
             None => text.clone(),
         })?;
+        let named = settings(global, Flags::new())?.config.mesh;
+        if named != *mesh {
+            let mesh = printable(mesh);
+            output.note(&printable(&format!(
+                "It names the mesh {mesh:?}, in which the node runs, or ran last; the settings say \
+                 {named:?}."
+            )));
+        }
         if addresses.is_empty() {
-            output.note(
-                "There is no address on it yet: a running node writes those of others down within \
-                 a minute of meeting them.",
-            );
+            output.note(NO_ADDRESS);
         }
         Ok(0)
     }
@@ -78,8 +96,9 @@ pub(super) struct Card {
 }
 
 impl Card {
-    /// The card of this data folder: the nodes met last, then those that the settings name.
-    pub(super) fn of(global: &GlobalOptions) -> Result<Self, Failure> {
+    /// The card of this data folder: the mesh in which its node runs, or ran last, else that of the
+    /// settings; the nodes met last, then those that the settings name.
+    pub(super) fn of(global: &GlobalOptions, running: Option<String>) -> Result<Self, Failure> {
         let path = global.data_dir()?;
         datadir::check(&path)?;
         let config = settings(global, Flags::new())?.config;
@@ -90,7 +109,20 @@ impl Card {
             }
         }
         addresses.truncate(ADDRESSES_MAX);
-        Ok(Self { mesh: config.mesh, addresses })
+        let mesh = running.or_else(|| datadir::last_mesh(&path)).unwrap_or(config.mesh);
+        Ok(Self { mesh, addresses })
+    }
+
+    /// Its text and the QR code of it, as for a file or the screen; where there is no address on it
+    /// also how to get one that is complete. All of it can be given back.
+    pub(super) fn sheet(&self, terminal: bool) -> Result<String, Failure> {
+        let text = self.encode();
+        let code = code(&text, terminal)?;
+        let missing = match self.addresses.is_empty() {
+            true => format!("\n{NO_ADDRESS}\n"),
+            false => String::new(),
+        };
+        Ok(format!("{text}{missing}\n{code}\n"))
     }
 
     /// Its text, line ends included.
@@ -151,7 +183,9 @@ impl Card {
 
     /// As the settings take it; `flags` are those of the command line, which come first.
     pub(super) fn into_flags(self, mut flags: Flags) -> Flags {
-        flags.push(("--mesh", vec![self.mesh]));
+        if !flags.iter().any(|(flag, _)| *flag == "--mesh") {
+            flags.push(("--mesh", vec![self.mesh]));
+        }
         match flags.iter_mut().find(|(flag, _)| *flag == "--bootstrap") {
             Some((_, addresses)) => addresses.extend(self.addresses),
             None if self.addresses.is_empty() => {}
@@ -224,7 +258,21 @@ mod tests {
         let expected = [&["/ip4/192.0.2.9/tcp/1".to_owned()][..], &addresses].concat();
         assert_eq!(flags, [("--bootstrap", expected), ("--mesh", vec![mesh.clone()])]);
         let flags = card().into_flags(Flags::new());
-        assert_eq!(flags, [("--mesh", vec![mesh]), ("--bootstrap", addresses)]);
+        assert_eq!(flags, [("--mesh", vec![mesh]), ("--bootstrap", addresses.clone())]);
+        let other = vec![("--mesh", vec!["attic".to_owned()])];
+        let flags = card().into_flags(other.clone());
+        assert_eq!(flags, [&other[..], &[("--bootstrap", addresses)]].concat());
+    }
+
+    #[test]
+    fn a_sheet_is_read_as_its_card_and_says_what_is_missing_on_it() {
+        let sheet = card().sheet(false).unwrap();
+        assert!(sheet.contains('\u{2588}') && !sheet.contains("no address"), "{sheet}");
+        assert_eq!(Card::decode(&sheet), Ok(card()));
+        let alone = Card { addresses: Vec::new(), ..card() };
+        let sheet = alone.sheet(false).unwrap();
+        assert!(sheet.contains("no address on it yet") && sheet.contains("quloud card --qr"));
+        assert_eq!(Card::decode(&sheet), Ok(alone));
     }
 
     #[test]

@@ -34,9 +34,13 @@ pub(super) struct Init {
     /// Write the words to this new file (mode 0600) instead of showing them
     #[arg(long, value_name = "FILE")]
     words_file: Option<PathBuf>,
-    /// Write a recovery card to this new file: how a new machine finds the mesh, without the words
+    /// Write a recovery card to this new file, as text and QR code: how a new machine finds the
+    /// mesh, without the words
     #[arg(long, value_name = "FILE")]
     card_file: Option<PathBuf>,
+    /// Show the recovery card, as text and QR code
+    #[arg(long)]
+    card: bool,
     /// Do without the delete key on this machine: whoever steals it cannot let your backups go, and
     /// `quloud prune` asks for the words
     #[arg(long)]
@@ -76,9 +80,14 @@ impl Init {
             owner.delete = None;
         }
         dir.write_keys(&node, &owner, protection, &mut rng)?;
-        self.tell(&dir, &node, passphrase.is_some(), output)?;
+        // No node of this folder ran yet.
+        let card = Card::of(global, None)?;
+        self.tell(&dir, &node, (passphrase.is_some(), &card), output)?;
         if let Some(path) = &self.card_file {
-            write_card(path, &Card::of(global)?)?;
+            write_card(path, &card)?;
+        }
+        if self.card {
+            output.note(&format!("\n{}", card.sheet(io::stderr().is_terminal())?));
         }
         output.note(
             "A new machine needs the words and a way into the mesh: print the recovery card with \
@@ -91,13 +100,13 @@ impl Init {
         &self,
         dir: &DataDir,
         node: &NodeKeys,
-        sealed: bool,
+        (sealed, card): (bool, &Card),
         output: &Output,
     ) -> Result<(), Failure> {
         let peer_id = peer_id(node);
         let document = json!({
             "data_dir": dir.path(), "peer_id": peer_id, "words_file": self.words_file,
-            "passphrase": sealed, "card_file": self.card_file,
+            "passphrase": sealed, "card_file": self.card_file, "card": card.encode(),
         });
         let place = dir.path().display();
         output.result(&document, || format!("{peer_id}\n"))?;
@@ -123,7 +132,7 @@ pub(super) fn generator() -> Result<ChaCha20Rng, Failure> {
 }
 
 fn write_card(path: &Path, card: &Card) -> Result<(), Failure> {
-    write_private(path, card.encode().as_bytes()).map_err(|error| {
+    write_private(path, card.sheet(false)?.as_bytes()).map_err(|error| {
         let what = format!("the recovery card could not be written to {}", path.display());
         let hint = "the keys are made: `quloud card` prints it";
         Failure::new(FailureKind::Failed, what, error.to_string(), hint)

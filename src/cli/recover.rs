@@ -33,8 +33,9 @@ pub(super) struct Recover {
     /// Read the words from this file, which nobody else may read [default: stdin]
     #[arg(long, value_name = "FILE")]
     words_file: Option<PathBuf>,
-    /// Find the mesh as this recovery card says, which `quloud card` printed
-    #[arg(long, value_name = "FILE", conflicts_with = "mesh")]
+    /// Find the mesh as this recovery card says, which `quloud card` printed; --mesh and
+    /// --bootstrap come before what is on it
+    #[arg(long, value_name = "FILE")]
     card_file: Option<PathBuf>,
     /// Ask nothing: without --passphrase-file the keys have no passphrase on this machine
     #[arg(long)]

@@ -10,7 +10,7 @@ use crate::api::client::Client;
 use crate::api::server::Server;
 use crate::api::socket::Socket;
 use crate::config::{Config, Effective};
-use crate::node::datadir::{DataDir, DataDirError, Identity};
+use crate::node::datadir::{self, DataDir, DataDirError, Identity};
 use crate::node::report::{Failure, FailureKind};
 use crate::node::{self, NodeHandle};
 use std::path::Path;
@@ -106,6 +106,9 @@ impl OwnNode {
     ) -> Result<Self, Failure> {
         let path = identity.dir.path().to_owned();
         let (handle, listen) = node::start(config, identity).await?;
+        if let Err(error) = datadir::remember_mesh(&path, &config.mesh) {
+            tracing::warn!(%error, "the name of the mesh was not written down");
+        }
         if stay == Stay::UntilStopped {
             handle.stays();
         }

@@ -9,6 +9,7 @@
 //!   quloud.toml             settings             (config)
 //!   api.sock         0600   the running node     (api)
 //!   peers.json              nodes that were met          (net)
+//!   mesh             0600   the mesh that a node ran in last
 //!   owner/           0700   what was put, and who holds it   (repo::catalog)
 //!   store/                  chunks held for others
 //! ```
@@ -43,6 +44,7 @@ const LAYOUT_NAME: &str = "layout";
 const LOCK_NAME: &str = "lock";
 const NODE_KEY_NAME: &str = "node.key";
 const OWNER_KEY_NAME: &str = "owner.key";
+const MESH_NAME: &str = "mesh";
 
 /// What may lie in a folder that is otherwise new: a prepared settings file, the file system's
 /// own, and the lock of an `init` that was broken off.
@@ -271,6 +273,34 @@ pub fn check(path: &Path) -> Result<(), DataDirError> {
 pub fn known_addresses(path: &Path, most: usize) -> Vec<String> {
     crate::net::known(&path.join(ADDRESS_BOOK_NAME), most)
 }
+
+/// The mesh that a node of this folder ran in last; `None` where none ran yet.
+pub fn last_mesh(path: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(path.join(MESH_NAME)).ok()?;
+    let name = text.strip_suffix('\n')?;
+    (!name.is_empty() && name.len() <= MESH_BYTES_MAX).then(|| name.to_owned())
+}
+
+/// Notes the mesh that a node of this folder runs in: the command line may name another one than
+/// the settings do.
+///
+/// # Errors
+/// What the system says; what was noted before is then still there.
+pub fn remember_mesh(path: &Path, mesh: &str) -> io::Result<()> {
+    if last_mesh(path).as_deref() == Some(mesh) {
+        return Ok(());
+    }
+    let (file, aside) = (path.join(MESH_NAME), path.join("mesh.new"));
+    match std::fs::remove_file(&aside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write_private(&aside, format!("{mesh}\n").as_bytes())?;
+    std::fs::rename(aside, file)
+}
+
+/// The longest name of a mesh.
+const MESH_BYTES_MAX: usize = 64;
 
 /// Where the data folder is if nobody says otherwise: the platform's place for a program's data
 /// (`$XDG_DATA_HOME/quloud`, `~/.local/share/quloud`). `None` for a user without a home.
