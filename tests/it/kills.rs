@@ -1,13 +1,13 @@
-//! SIGKILL at any moment of a backup, a restore and a recovery: nothing is lost, the next run goes
-//! on, and what was done is not done again.
+//! SIGKILL at any moment of a backup, a restore, a recovery and a prune: nothing is lost, the next
+//! run goes on, and what was done is not done again.
 //!
 //! Each kill waits for something to be seen: a number of acknowledged chunks, of files, a file of
 //! the data folder, a line of progress. None waits for time to pass.
 
 use crate::processes::{Lab, Node, PATIENCE, last_object};
 use crate::restore::{assert_same, below};
-use quloud::api::client::Client;
-use quloud::node::report::{BackupRequest, Progress};
+use quloud::api::client::{Client, Events};
+use quloud::node::report::{BackupRequest, Progress, PruneDone, PruneRequest};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -84,6 +84,160 @@ impl Watch {
                 }
             }
         })
+    }
+}
+
+impl Watch {
+    /// Prunes until these notes of progress came, one after the other. Whoever drops the events
+    /// asks the node to end the prune.
+    fn until_pruning(&self, notes: &[&str]) -> Events<PruneDone> {
+        let request = PruneRequest { timeout_s: 60, ..PruneRequest::default() };
+        self.runtime.block_on(async {
+            let mut events = self.client.prune(&request).await.unwrap();
+            let mut notes = notes.iter().peekable();
+            while let Some(note) = notes.peek() {
+                match events.next().await.unwrap() {
+                    Progress::Working { note: Some(now), .. } if now.starts_with(**note) => {
+                        notes.next();
+                    }
+                    Progress::Working { .. } => {}
+                    ended => panic!("{ended:?} before {note:?}"),
+                }
+            }
+            events
+        })
+    }
+
+    /// Waits until the node does not take all of these chunks for stored any more.
+    fn until_let_go(&self, before: u64, work: &mut Child) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let acknowledged = self.acknowledged();
+            let is_known = acknowledged.len() == 2;
+            if is_known && acknowledged.iter().sum::<u64>() < before {
+                return;
+            }
+            assert!(work.try_wait().unwrap().is_none(), "done before it was seen: {before}");
+            assert!(Instant::now() < deadline, "waited for less than {before} acks");
+        }
+    }
+}
+
+/// When a prune is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// These notes of progress have come.
+    Noted(&'static [&'static str]),
+    /// Some chunks do not count as stored any more: of a running node, or of the command's own.
+    LettingGo { own: bool },
+}
+
+const HEADS: &str = "reading the heads";
+const TELLING: &str = "telling the other devices";
+
+/// In the order of the prune: nothing was done; it is about to be announced; it is, and the heads
+/// are read anew; holders are asked; chunks go; the heads are read once more.
+const MOMENTS: [Moment; 7] = [
+    Moment::Noted(&[HEADS]),
+    Moment::Noted(&[TELLING]),
+    Moment::Noted(&[TELLING, HEADS]),
+    Moment::Noted(&[TELLING, "asking holders"]),
+    Moment::LettingGo { own: false },
+    Moment::LettingGo { own: true },
+    Moment::Noted(&[TELLING, HEADS, HEADS]),
+];
+
+#[test]
+fn a_prune_that_is_killed_at_any_point_goes_on_and_loses_nothing_that_is_needed() {
+    let mut lab = Lab::new();
+    let mut nodes = lab.mesh(3);
+    let tree = pieces(&lab, 24);
+    let path = tree.to_str().unwrap().to_owned();
+    let back_up = |node: &Node, path: &str| -> String {
+        let done = node.json(&["backup", path, "--replicas", "2", "--json"]);
+        done["snapshot"].as_str().unwrap().to_owned()
+    };
+    // Other paths, which name some of the same chunks and live through all of it.
+    let kept = lab.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    for number in 0..24 {
+        let name = format!("piece-{number:03}");
+        fs::copy(tree.join(&name), kept.join(name)).unwrap();
+    }
+    let other = back_up(&nodes[0], kept.to_str().unwrap());
+    let mut last = back_up(&nodes[0], &path);
+    let bootstrap = ["--bootstrap", &nodes[1].address.clone()].map(str::to_owned);
+    for (number, moment) in MOMENTS.into_iter().enumerate() {
+        // What nobody needs after the next snapshot, and what it shares with the one before.
+        for piece in 0..6 {
+            let new = lab.file(&format!("new-{number}-{piece}"), PIECE_BYTES);
+            fs::rename(new, tree.join(format!("new-{piece}"))).unwrap();
+        }
+        let next = back_up(&nodes[0], &path);
+        nodes[0].text(&["forget", &last]);
+        last = next;
+        kill_a_prune(&mut nodes[0], moment, &bootstrap);
+        nodes[0].up();
+        nodes[0].wait_for_peers(2);
+        // All that is needed is there at once, and when the prune has gone on to its end.
+        for is_over in [false, true] {
+            if is_over {
+                prune_to_its_end(&nodes[0]);
+            }
+            for snapshot in [&last, &other] {
+                let proven = nodes[0].json(&["verify", snapshot, "--json"]);
+                assert_eq!(proven["proven"], true, "after {moment:?}: {proven}");
+            }
+        }
+        let status = nodes[0].status();
+        assert_eq!(status["attention"].as_array().map(Vec::len), Some(0), "{moment:?}: {status}");
+    }
+    let dry = nodes[0].json(&["prune", "--dry-run", "--json"]);
+    assert_eq!(dry["chunks"], 0, "all that nobody needs is gone: {dry}");
+    for (snapshot, of) in [(&last, &tree), (&other, &kept)] {
+        let target = lab.path().join(format!("back-{snapshot}"));
+        nodes[0].json(&["restore", snapshot, "--target", target.to_str().unwrap(), "--json"]);
+        assert_same(of, &below(&target, of));
+    }
+}
+
+/// Begins a prune, and kills it at that moment: the node that runs, or the command's own.
+fn kill_a_prune(node: &mut Node, moment: Moment, bootstrap: &[String]) {
+    let watch = Watch::of(node);
+    let before: u64 = watch.acknowledged().iter().sum();
+    match moment {
+        Moment::Noted(notes) => {
+            let events = watch.until_pruning(notes);
+            node.kill();
+            drop(events);
+        }
+        Moment::LettingGo { own: false } => {
+            let mut work = spawn(node.command().args(["prune", "--json"]));
+            watch.until_let_go(before, &mut work);
+            node.kill();
+            work.wait().unwrap();
+        }
+        Moment::LettingGo { own: true } => {
+            node.kill();
+            let mut work = spawn(node.command().arg("prune").args(ALONE).args(bootstrap));
+            watch.until_let_go(before, &mut work);
+            kill(work);
+        }
+    }
+}
+
+/// A node that has just started goes on by itself, too: while it does, no other prune runs.
+fn prune_to_its_end(node: &Node) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = node.run(&["prune", "--json"]);
+        if output.status.success() {
+            return;
+        }
+        let failed = last_object(&output);
+        let why = failed["error"]["why"].as_str().unwrap_or_default();
+        assert!(why.contains("another prune"), "{failed}\n{}", node.log());
+        assert!(Instant::now() < deadline, "{failed}");
     }
 }
 
