@@ -63,15 +63,20 @@ impl Output {
 
     /// Says something beside the result, on stderr.
     pub(super) fn note(&self, text: &str) {
-        if !self.quiet && !self.json {
+        if !self.quiet {
             // There is nobody to tell that stderr is gone.
             drop(writeln!(io::stderr(), "{text}"));
         }
     }
 
+    /// Whether anybody is told how far a piece of work is: a script reads its result.
+    pub(super) fn shows_progress(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
     /// Whether moving progress makes sense on stderr.
     pub(super) fn animated(&self) -> bool {
-        !self.quiet && io::stderr().is_terminal()
+        self.shows_progress() && io::stderr().is_terminal()
     }
 }
 

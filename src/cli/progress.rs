@@ -1,4 +1,5 @@
-//! Progress on stderr: a bar on a terminal, a line now and then elsewhere, nothing when quiet.
+//! Progress on stderr: a bar on a terminal, a line now and then elsewhere, nothing when quiet or
+//! where the result is JSON.
 
 use super::output::{Output, count, printable};
 use super::signals::{Interrupt, interrupted};
@@ -67,7 +68,7 @@ impl Meter {
                 bar.set_prefix(detail.to_owned());
             }
             Self::Lines { title, started, written, output } => {
-                if written.elapsed() < LINE_EVERY {
+                if !output.shows_progress() || written.elapsed() < LINE_EVERY {
                     return;
                 }
                 *written = Instant::now();
