@@ -1,5 +1,5 @@
-//! A file that was put gets a snapshot: it is listed, renewed, forgotten and recovered like any
-//! other, and its tree names the very root that the capability names.
+//! A file that was put gets a snapshot: it is listed, forgotten and recovered like any other, and
+//! its tree names the very root that the capability names.
 //!
 //! What the snapshot will say is taken from the open file while it is sealed, and stands in the
 //! catalogue before the put is done. So a put that dies in between is named later, even if the file
