@@ -153,6 +153,14 @@ mod tests {
     }
 
     #[test]
+    fn a_script_sees_no_progress() {
+        assert!(Output::new(false, false).shows_progress());
+        for output in [Output::new(true, false), Output::new(false, true)] {
+            assert!(!output.shows_progress() && !output.animated());
+        }
+    }
+
+    #[test]
     fn durations_have_two_parts_at_most() {
         for (seconds, text) in
             [(0, "0 s"), (59, "59 s"), (60, "1 min"), (7500, "2 h 5 min"), (356_400, "4 d 3 h")]
