@@ -12,6 +12,7 @@
 //! | `check` | whether holders still have what a snapshot names |
 //! | `chunks` | trees and manifests, from the copies here or from holders |
 //! | `backup` | files to snapshots |
+//! | `complete` | what is missing of snapshots that ended below their replicas |
 //! | `detached` | backups that go on without the command that asked for them |
 //! | `rebuild` | who holds what, learnt anew after a recovery |
 //! | `recover`, `restore` | the words to the snapshots, and these back to files |
@@ -36,6 +37,7 @@ mod backup;
 mod check;
 mod choose;
 mod chunks;
+mod complete;
 pub mod datadir;
 mod detached;
 mod drive;
@@ -197,8 +199,9 @@ fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
     let pruned = prune::finish_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let looked = after::look_after_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let filled = rebuild::fill_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    let completed = complete::complete_later(Arc::downgrade(inner), inner.shared.watch_peers());
     async {
-        tokio::join!(again, around, named, pruned, looked, filled);
+        tokio::join!(again, around, named, pruned, looked, filled, completed);
     }
 }
 

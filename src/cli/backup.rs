@@ -7,7 +7,9 @@ use super::secrets::PassphraseOptions;
 use super::session::{Folder, Session};
 use super::signals::Interrupt;
 use crate::config::size::human;
-use crate::node::report::{BackupDone, BackupRequest, BackupStarted, Failure, FailureKind, date};
+use crate::node::report::{
+    BackupDone, BackupRequest, BackupStarted, Failure, FailureKind, PatternFile, date,
+};
 use clap::{Args, ValueEnum};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -165,8 +167,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(file).map_err(|error| {
+fn read(file: &Path) -> Result<PatternFile, Failure> {
+    std::fs::read(file).map(PatternFile::new).map_err(|error| {
         let what = format!("the patterns in {} cannot be read", file.display());
         Failure::new(FailureKind::Usage, what, error.to_string(), "check the path")
     })
@@ -186,11 +188,13 @@ fn summary(done: &BackupDone) -> String {
     }
     let name = done.snapshot.get(..8).unwrap_or(&done.snapshot);
     format!(
-        "snapshot {name}: {}, {}, {} of it new, {} of each, in {:.1} s ({}){partial}\n",
+        "snapshot {name}: {}, {}, {} of it new, {} of {} replicas of each, in {:.1} s \
+         ({}){partial}\n",
         count(done.files, "file"),
         human(done.bytes),
         human(done.new_bytes),
-        count(done.replicas.into(), "replica"),
+        done.replicas,
+        done.target,
         done.seconds,
         rate(done.bytes, elapsed),
     )
@@ -223,6 +227,42 @@ mod tests {
             assert_eq!(parsed(arguments).unwrap().wait, wait);
         }
         assert!(parsed(&["--wait", "all"]).is_err() && parsed(&["--wait"]).is_err());
+    }
+
+    #[test]
+    fn patterns_may_be_any_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        for bytes in [&b"*.tmp\n"[..], b"caf\xe9/\n"] {
+            let file = folder.path().join("patterns");
+            std::fs::write(&file, bytes).unwrap();
+            let asked = parsed(&["--exclude-file", file.to_str().unwrap()]).unwrap();
+            let request = asked.request().unwrap();
+            let json = serde_json::to_string(&request).unwrap();
+            let heard: BackupRequest = serde_json::from_str(&json).unwrap();
+            assert_eq!(heard.exclude_files[0].bytes(), bytes, "{json}");
+        }
+    }
+
+    #[test]
+    fn how_many_replicas_of_how_many_is_told() {
+        let done = BackupDone {
+            snapshot: "0123456789".to_owned(),
+            dry_run: false,
+            files: 1,
+            unchanged: 0,
+            bytes: 2_000,
+            new_bytes: 10,
+            new_chunks: 3,
+            replicas: 1,
+            target: 3,
+            seconds: 2.0,
+            partial: false,
+            faults: 0,
+            fault_lines: Vec::new(),
+            notes: Vec::new(),
+        };
+        let told = summary(&done);
+        assert!(told.contains("10 B of it new, 1 of 3 replicas of each, in 2.0 s"), "{told}");
     }
 
     #[test]

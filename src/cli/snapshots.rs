@@ -47,8 +47,9 @@ pub(super) fn line(snapshot: &SnapshotReport) -> String {
         tags => format!("  [{}]", tags.join(", ")),
     };
     let partial = if snapshot.partial { "  partial" } else { "" };
+    let replicas = snapshot.replicas.map(|replicas| format!("  {replicas}")).unwrap_or_default();
     let text = format!(
-        "{name}  {}  {}  {:>8} files  {:>9}  {}{tags}{partial}{}",
+        "{name}  {}  {}  {:>8} files  {:>9}  {}{tags}{replicas}{partial}{}",
         date(snapshot.created_at),
         snapshot.host,
         snapshot.files,
@@ -82,7 +83,7 @@ fn day(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::DrillReport;
+    use crate::node::report::{DrillReport, ReplicasReport};
 
     #[test]
     fn names_of_a_snapshot_cannot_steer_the_terminal() {
@@ -97,12 +98,13 @@ mod tests {
             bytes: 4,
             new_bytes: 5,
             partial: true,
+            replicas: Some(ReplicasReport { has: 3, target: 3 }),
             proven: Some(DrillReport { at: 90_000, sample_ppm: 50_000, ..DrillReport::default() }),
             failed: Some(DrillReport { at: 180_000, damaged: 2, ..DrillReport::default() }),
         };
         let line = line(&snapshot);
         assert!(line.starts_with("01234567  1970-01-01 00:00 UTC  a\\u{1b}"), "{line}");
         let drills = "  proven 1970-01-02 (5%), DAMAGED 1970-01-03";
-        assert!(line.ends_with(&format!("/x\\n  [t]  partial{drills}\n")), "{line}");
+        assert!(line.ends_with(&format!("/x\\n  [t]  stored 3 of 3  partial{drills}\n")), "{line}");
     }
 }

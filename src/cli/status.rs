@@ -91,6 +91,7 @@ impl Status {
             snapshots: found.snapshots,
             proven: found.proven,
             detached: Vec::new(),
+            pruning: false,
             rebuild: found.rebuild,
             rejects: Default::default(),
         })
@@ -148,6 +149,9 @@ fn screen(document: &Document) -> String {
     if more > 0 {
         line("", format!("and {more} more that ran by themselves, with --json"));
     }
+    if report.pruning {
+        line("pruning", "chunks that no snapshot needs are being let go".to_owned());
+    }
     if let Some(proof) = &report.proven {
         line("proven", proven(proof));
     }
@@ -181,8 +185,9 @@ fn set(set: &SnapshotSet) -> String {
     let SnapshotSet { newest, count: of, .. } = set;
     let name = newest.snapshot.get(..8).unwrap_or(&newest.snapshot);
     let partial = if newest.partial { ", partial" } else { "" };
+    let replicas = newest.replicas.map(|replicas| format!(", {replicas}")).unwrap_or_default();
     let text = format!(
-        "{name}  {}  {}: {}  ({}, the newest of {of}{partial})",
+        "{name}  {}  {}: {}  ({}, the newest of {of}{replicas}{partial})",
         date(newest.created_at),
         newest.host,
         newest.roots.join(" "),
@@ -217,19 +222,24 @@ fn detached(of: &DetachedBackup) -> (&'static str, String) {
     let at = |seconds: u64| date(i64::try_from(seconds).unwrap_or(i64::MAX));
     let paths = of.paths.join(" ");
     let (name, text) = match &of.state {
-        DetachedState::Running { bytes, total, chunks, note } => {
+        DetachedState::Running { bytes, total, chunks, replicas, target, note } => {
+            let replicas =
+                replicas.map(|has| format!(", {has} of {target} replicas")).unwrap_or_default();
             let total = total.map(|total| format!(" of {}", human(total))).unwrap_or_default();
             let note = note.as_ref().map(|note| format!(", {note}")).unwrap_or_default();
             let (bytes, chunks) = (human(*bytes), count(*chunks, "chunk"));
             let since = at(of.began_at);
-            ("backing up", format!("{paths}: {bytes}{total}, {chunks}{note}; since {since}"))
+            let text = format!("{paths}: {bytes}{total}, {chunks}{replicas}{note}; since {since}");
+            ("backing up", text)
         }
-        DetachedState::Done { ended_at, snapshot, files, bytes, replicas, partial, .. } => {
+        DetachedState::Done {
+            ended_at, snapshot, files, bytes, replicas, target, partial, ..
+        } => {
             let name = snapshot.get(..8).unwrap_or(snapshot);
             let (files, bytes) = (count(*files, "file"), human(*bytes));
-            let (replicas, partial) =
-                (count((*replicas).into(), "replica"), if *partial { ", partial" } else { "" });
-            let counts = format!("{files}, {bytes}, {replicas} of each{partial}");
+            let partial = if *partial { ", partial" } else { "" };
+            let counts =
+                format!("{files}, {bytes}, {replicas} of {target} replicas of each{partial}");
             ("backed up", format!("{paths}: snapshot {name}, {counts}; {}", at(*ended_at)))
         }
         DetachedState::Failed { ended_at, failure } => {
@@ -263,7 +273,7 @@ fn backup(backup: &BackupStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::{CapabilityText, DrillReport, SnapshotReport};
+    use crate::node::report::{CapabilityText, DrillReport, ReplicasReport, SnapshotReport};
 
     fn report() -> Report {
         Report {
@@ -294,6 +304,7 @@ mod tests {
             snapshots: SnapshotsStatus::default(),
             proven: None,
             detached: Vec::new(),
+            pruning: false,
             rebuild: None,
             rejects: Default::default(),
             attention: Vec::new(),
@@ -302,6 +313,7 @@ mod tests {
 
     fn set_of(root: &str) -> SnapshotSet {
         let newest = SnapshotReport {
+            replicas: Some(ReplicasReport { has: 1, target: 3 }),
             proven: None,
             failed: None,
             snapshot: "0123456789".to_owned(),
@@ -348,7 +360,7 @@ mod tests {
             text,
             " 14 (2 of them single files, 1 partial)\n\
              \x20          01234567  1970-01-01 00:00 UTC  nas: /da\\u{1b}ta  \
-             (4.00 kB, the newest of 12, partial)\n\
+             (4.00 kB, the newest of 12, replicating 1 of 3, partial)\n\
              \x20          head 0 of this device: number 3 of 1970-01-01 00:00 UTC, \
              kept by fewer than 3 nodes\n\
              \x20          head 1 of another device: number 2 of 1970-01-01 00:00 UTC, \
@@ -383,7 +395,14 @@ mod tests {
             state,
         };
         let note = Some("7 files".to_owned());
-        let running = DetachedState::Running { bytes: 1000, total: Some(3000), chunks: 2, note };
+        let running = DetachedState::Running {
+            bytes: 1000,
+            total: Some(3000),
+            chunks: 2,
+            replicas: Some(1),
+            target: 3,
+            note,
+        };
         let done = DetachedState::Done {
             ended_at: 120,
             snapshot: "0123456789".to_owned(),
@@ -403,9 +422,9 @@ mod tests {
         let (_, told) = text.split_once("txt\n").unwrap();
         assert_eq!(
             told,
-            "backing up /a\\u{1b}: 1.00 kB of 3.00 kB, 2 chunks, 7 files; since \
+            "backing up /a\\u{1b}: 1.00 kB of 3.00 kB, 2 chunks, 1 of 3 replicas, 7 files; since \
              1970-01-01 00:01 UTC\n\
-             backed up  /b: snapshot 01234567, 1 file, 2.00 kB, 3 replicas of each, partial; \
+             backed up  /b: snapshot 01234567, 1 file, 2.00 kB, 3 of 3 replicas of each, partial; \
              1970-01-01 00:02 UTC\n\
              failed     /c: nobody is there; 1970-01-01 00:03 UTC\n"
         );
@@ -432,6 +451,16 @@ mod tests {
         (rebuild.given_up, rebuild.replicas) = (1, 1_200);
         let more = "1 of 3 holders listed (1 given up), 1200 replicas found so far";
         assert!(told(rebuild).ends_with(more));
+    }
+
+    #[test]
+    fn a_prune_that_runs_is_told() {
+        let told =
+            |pruning| screen(&Document { running: true, report: Report { pruning, ..report() } });
+        assert!(
+            told(true).ends_with("\npruning    chunks that no snapshot needs are being let go\n")
+        );
+        assert!(!told(false).contains("pruning"));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! nobody here has heard of, because it was recovered an hour ago, does no harm either.
 
 use super::account::AccountError;
+use super::backup::note_at_most;
 use super::check::{Belief, check, recheck};
 use super::failures;
 use super::fetch::MeshSource;
@@ -183,6 +184,7 @@ impl LookedAfter {
             self.taken_back += (chunks.len() as u64).saturating_sub(still.short);
             if still.short > 0 {
                 let (id, count) = (it.id, still.short);
+                note_at_most(inner, &id, still.fewest)?;
                 tracing::warn!(snapshot = %id, count, "chunks that a snapshot names lack replicas");
                 self.short.push(Short { id, chunks, count, is_storable: still.storable > 0 });
             }
@@ -303,8 +305,8 @@ async fn read<T: Reached + Send + 'static>(
     work.await.map_err(|error| failures::died("the reading thread", &error))?
 }
 
-/// Blocks.
-fn read_on<T: Reached>(
+/// Reads all that was added, and keeps copies of what leads to files. Blocks.
+pub(super) fn read_on<T: Reached>(
     inner: &Arc<Inner>,
     mark: &mut Mark<T>,
     progress: &mpsc::Sender<()>,

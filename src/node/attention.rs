@@ -1,7 +1,8 @@
 //! What `quloud status` asks the user to look after, in words: empty where all is well.
 
+use super::choose::short_id;
 use super::report::{BackupStatus, Failure, FailureKind, StoreStatus};
-use crate::repo::catalog::{Catalog, JobDropped, JobId};
+use crate::repo::catalog::{BackupMade, Catalog, JobDropped, JobId};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -12,6 +13,9 @@ const DROPPED_TOLD_S: u64 = 30 * 24 * 3600;
 pub(super) const OPEN_PRUNE: &str =
     "a prune was begun and is not done: run `quloud prune` again, which goes on";
 
+/// Sets of paths whose newest backup is told one by one.
+const MADE_TOLD_MAX: usize = 8;
+
 /// Open puts whose last failure is told one by one.
 const FAILURES_TOLD_MAX: usize = 8;
 
@@ -20,7 +24,46 @@ pub(super) fn of_catalog(catalog: &Catalog, now: u64) -> Vec<String> {
     let told = |dropped: &&JobDropped| now.saturating_sub(dropped.dropped_at) < DROPPED_TOLD_S;
     let damaged = catalog.damaged().into_iter().map(|kept| damaged(&kept));
     let open = catalog.open_prune().map(|_| OPEN_PRUNE.to_owned());
-    damaged.chain(catalog.dropped().filter(told).map(dropped)).chain(open).collect()
+    let dropped = catalog.dropped().filter(told).map(dropped);
+    damaged.chain(dropped).chain(made(&catalog.made())).chain(open).collect()
+}
+
+/// The newest backups that are short of replicas, or in which something is missing: newest first.
+fn made(all: &[&BackupMade]) -> Vec<String> {
+    let open: Vec<&BackupMade> = all.iter().copied().filter(|made| !made.is_whole()).collect();
+    let mut told: Vec<String> = Vec::new();
+    for made in open.iter().take(MADE_TOLD_MAX) {
+        told.extend(made.is_short().then(|| short(made)));
+        told.extend((made.faults > 0).then(|| partial(made)));
+    }
+    let more = open.len().saturating_sub(MADE_TOLD_MAX);
+    if more > 0 {
+        told.push(format!("{more} older backups of other paths are not whole: `quloud snapshots`"));
+    }
+    told
+}
+
+fn short(made: &BackupMade) -> String {
+    let BackupMade { snapshot, replicas, target, paths, .. } = made;
+    format!(
+        "the newest backup of {paths} (snapshot {}) has {replicas} of {target} replicas: start \
+         more of the mesh's nodes; a running node (`quloud up`) then stores what is missing",
+        short_id(snapshot)
+    )
+}
+
+fn partial(made: &BackupMade) -> String {
+    let BackupMade { snapshot, faults, paths, first_fault, .. } = made;
+    let (names, rest) = match faults {
+        1 => ("1 name".to_owned(), ""),
+        faults => (format!("{faults} names"), ", .."),
+    };
+    format!(
+        "{names} could not be stored as asked in the newest backup of {paths} (snapshot {}): \
+         {first_fault}{rest}; make them readable or leave them out with --exclude, then back it up \
+         again",
+        short_id(snapshot)
+    )
 }
 
 fn dropped(dropped: &JobDropped) -> String {
@@ -74,6 +117,32 @@ fn failure(failure: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_that_is_not_whole_is_told_with_what_to_do() {
+        let made = |number: u8, replicas, faults| BackupMade {
+            set: vec![number.into()],
+            snapshot: crate::core::types::SnapshotId::from_bytes([0xab; 32]),
+            at: number.into(),
+            replicas,
+            target: 3,
+            faults,
+            paths: format!("/data/{number}"),
+            first_fault: "/data/x: permission denied".to_owned(),
+        };
+        let all = [made(1, 3, 0), made(2, 1, 0), made(3, 3, 2), made(4, 2, 1)];
+        let told = super::made(&all.iter().collect::<Vec<_>>());
+        assert!(told[0].contains("/data/2 (snapshot abababab) has 1 of 3 replicas: start more"));
+        assert!(
+            told[1].starts_with("2 names ") && told[1].contains("/data/x: permission denied, ..")
+        );
+        assert!(told[2].contains("/data/4") && told[3].starts_with("1 name "), "{told:?}");
+        assert_eq!(told.len(), 4);
+        let many: Vec<BackupMade> = (0..20).map(|number| made(number, 1, 0)).collect();
+        let told = super::made(&many.iter().collect::<Vec<_>>());
+        assert_eq!(told.len(), MADE_TOLD_MAX + 1);
+        assert!(told[MADE_TOLD_MAX].starts_with("12 older backups"), "{told:?}");
+    }
 
     #[test]
     fn failures_of_many_puts_stay_on_one_screen() {

@@ -16,11 +16,12 @@
 
 mod after;
 mod earlier;
+mod made;
 mod rehearsal;
 mod sink;
 mod watch;
 
-pub(super) use sink::{HeldByMesh, StoreSink, Stored, Trust, Wish, store_all};
+pub(super) use sink::{Handed, HeldByMesh, StoreSink, Stored, Trust, Wish, store_all};
 
 use super::check::{Belief, Checked, check};
 use super::chunks::Chunks;
@@ -28,7 +29,7 @@ use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
 use super::report::{BackupDone, BackupRequest, Failure, FailureKind, Progress};
-use super::repository::{Published, now_ns, utc_offset_min};
+use super::repository::{MadeBy, Published, now_ns, utc_offset_min};
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::{ChunkId, DeviceId, SnapshotId};
 use crate::repo::backup::{BackedUp, BackupContext, BackupError, backup};
@@ -43,8 +44,10 @@ use crate::repo::snapshot::{Snapshot, check_tags};
 use crate::repo::unfinished::{self, Unfinished};
 use crate::repo::walk::{RootError, Walk, WalkOptions};
 use earlier::{Before, cut};
+use made::named;
+pub(super) use made::{note_at_most, note_replicas};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -100,12 +103,11 @@ async fn run(
     };
     let (wish, options) = (wish(request)?, options(inner, request)?);
     let _stays = super::prune::keep_out(inner, progress).await;
-    let all = Walk::new(&options).map_err(|error| roots(&error))?.roots().to_vec();
-    let handed: Arc<AtomicU64> = Arc::default();
+    let (options, all, host) = look(options).await?;
+    let handed: Arc<Handed> = Arc::default();
     let told = Told { progress, handed: &handed };
     let teller = teller_of(inner, told);
     teller.note("looking for earlier snapshots");
-    let host = host();
     let accounted = inner.repository.accounted();
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;
     let made = Made { host, tags: request.tags.clone(), began_ns: now_ns(), before };
@@ -122,16 +124,19 @@ async fn run(
     let (partial, unchanged, counts) =
         (backed.faults > 0, backed.built.unchanged, backed.built.counts);
     let last = Wish { patience: patience(wish, stored), ..wish };
+    let made_by = made::made_by(&all, (wish, stored), (backed.faults, &teller));
     let alone = inner.repository.look_alone().await;
     if may_lack || inner.repository.accounted() != accounted {
         inner.repository.account_anew(inner)?;
     }
     let (id, published) =
-        publish(inner, last, Arc::clone(&handed), (Arc::clone(&work), backed)).await?;
+        publish(inner, last, Arc::clone(&handed), (Arc::clone(&work), backed), made_by).await?;
     drop(alone);
     work.unfinished.forget();
-    notes.extend(run.look_after(id).await);
     let Published { stored: last, head_replicas, superseded } = published;
+    notes.extend(made::short_remark(inner, wish, [stored, last]));
+    let reached = stored.replicas.min(last.replicas);
+    let reached = run.look_after(id, reached, &mut notes).await;
     let head = u8::try_from(head_replicas).unwrap_or(u8::MAX);
     notes.extend(head_remarks(head, wish.replicas, superseded));
     let cache = Arc::clone(inner);
@@ -144,13 +149,24 @@ async fn run(
         bytes: counts.bytes,
         new_bytes: counts.new_bytes,
         new_chunks: stored.chunks.saturating_add(last.chunks),
-        replicas: stored.replicas.min(last.replicas).min(head),
+        replicas: reached.min(head),
+        target: wish.replicas,
         seconds: started.elapsed().as_secs_f64(),
         partial,
         faults: teller.faults(),
         fault_lines: teller.into_lines(),
         notes,
     })
+}
+
+/// Looks at what is to be backed up: which paths these are, and of which machine.
+async fn look(options: WalkOptions) -> Result<(WalkOptions, Vec<Vec<u8>>, String), Failure> {
+    let look = tokio::task::spawn_blocking(move || {
+        let walk = Walk::new(&options).map_err(|error| roots(&error))?;
+        let all = walk.roots().to_vec();
+        Ok((options, all, host()))
+    });
+    look.await.map_err(|error| failures::died("the reader", &error))?
 }
 
 /// How chunks are stored.
@@ -177,8 +193,9 @@ fn remarks(backed: &BackedUp) -> Vec<String> {
 
 /// What the user should know of the head that names the snapshot.
 fn head_remarks(head: u8, wished: u8, superseded: usize) -> Vec<String> {
-    let short = (head < wished)
-        .then(|| format!("its head has {head} of {wished} replicas, and is sent again"));
+    let short = (head < wished).then(|| {
+        format!("its head has {head} of {wished} replicas: a node that runs sends it again")
+    });
     let other = (superseded > 0).then(|| {
         format!(
             "another device writes this device's head, say {superseded} of its holders: run \
@@ -192,7 +209,7 @@ fn head_remarks(head: u8, wished: u8, superseded: usize) -> Vec<String> {
 fn options(inner: &Inner, request: &BackupRequest) -> Result<WalkOptions, Failure> {
     let mut excludes = Excludes::default();
     for file in &request.exclude_files {
-        excludes.add_lines(file.as_bytes()).map_err(|fault| usage(fault.to_string()))?;
+        excludes.add_lines(file.bytes()).map_err(|fault| usage(fault.to_string()))?;
     }
     for pattern in &request.excludes {
         excludes.add(pattern.as_bytes()).map_err(|fault| usage(fault.to_string()))?;
@@ -243,8 +260,7 @@ struct Files {
 #[derive(Clone, Copy)]
 struct Told<'a> {
     progress: &'a mpsc::Sender<Progress<BackupDone>>,
-    /// Chunks that were handed over.
-    handed: &'a Arc<AtomicU64>,
+    handed: &'a Arc<Handed>,
 }
 
 /// A backup on its way to a tree.
@@ -296,9 +312,10 @@ impl Run<'_> {
         if short > 0 {
             notes.push(format!(
                 "{short} chunks that were stored before are not known to have {} replicas still: \
-                 {} of their holders did not answer",
+                 {} of their holders did not answer{}",
                 self.wish.replicas,
-                silent.len()
+                silent.len(),
+                if silent.is_empty() { String::new() } else { format!(" ({})", named(&silent)) }
             ));
         }
         Ok(files)
@@ -391,8 +408,9 @@ fn failed(error: &BackupError) -> Failure {
 async fn publish(
     inner: &Arc<Inner>,
     wish: Wish,
-    handed: Arc<AtomicU64>,
+    handed: Arc<Handed>,
     (work, backed): (Arc<Work>, BackedUp),
+    made_by: MadeBy,
 ) -> Result<(SnapshotId, Published), Failure> {
     let (named, name) = std::sync::mpsc::channel();
     let what = move |sealer: &mut Sealer<'_, StoreSink>, device: DeviceId| {
@@ -408,7 +426,7 @@ async fn publish(
         Ok(vec![Body::Add(added(id, at, &snapshot))])
     };
     let reins = (handed, Arc::default());
-    let published = inner.repository.publish(inner, wish, reins, what).await?;
+    let published = inner.repository.publish_made(inner, wish, reins, what, made_by).await?;
     let id = name.try_recv().map_err(|_| failures::backup_stopped())?;
     Ok((id, published))
 }

@@ -107,9 +107,11 @@ async fn listen(
 ) {
     loop {
         match heard.recv().await {
-            Some(Progress::Working { bytes, total, chunks, note, .. }) => {
+            Some(Progress::Working { bytes, total, chunks, replicas, note }) => {
                 if let Some(job) = detached.jobs().running.get_mut(&paths) {
-                    job.told.state = DetachedState::Running { bytes, total, chunks, note };
+                    let target = job.request.replicas;
+                    job.told.state =
+                        DetachedState::Running { bytes, total, chunks, replicas, target, note };
                 }
             }
             Some(Progress::Told { .. }) => {}
@@ -187,7 +189,7 @@ impl Jobs {
         let Some(job) = self.running.remove(paths) else { return };
         let ended_at = seconds_since_1970();
         let state = match ended {
-            Ok(done) => state_of(done, job.request.replicas, ended_at),
+            Ok(done) => state_of(done, ended_at),
             Err(failure) => {
                 let Failure { what, why, .. } = &failure;
                 tracing::warn!(what, why, "a backup that nobody waited for failed");
@@ -205,10 +207,11 @@ impl Jobs {
 impl Job {
     fn new(request: BackupRequest) -> Self {
         let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let (total, replicas, target, note) = (None, None, request.replicas, None);
         let told = DetachedBackup {
             paths: fitting(request.paths.iter().map(text)),
             began_at: seconds_since_1970(),
-            state: DetachedState::Running { bytes: 0, total: None, chunks: 0, note: None },
+            state: DetachedState::Running { bytes: 0, total, chunks: 0, replicas, target, note },
         };
         Self { request, since: Instant::now(), told, listener: None }
     }
@@ -232,8 +235,8 @@ impl Job {
     }
 }
 
-fn state_of(done: BackupDone, target: u8, ended_at: u64) -> DetachedState {
-    let BackupDone { snapshot, files, bytes, new_bytes, replicas, partial, .. } = done;
+fn state_of(done: BackupDone, ended_at: u64) -> DetachedState {
+    let BackupDone { snapshot, files, bytes, new_bytes, replicas, target, partial, .. } = done;
     let notes = fitting(done.fault_lines.into_iter().chain(done.notes));
     DetachedState::Done {
         ended_at,
@@ -281,24 +284,15 @@ fn nobody_stays() -> Failure {
     )
 }
 
-/// What of these the user has to look after, until the next backup of the same paths.
+/// What of these the user has to look after, until the next backup of the same paths. What is to be
+/// said of one that made a snapshot stands in the catalogue.
 pub(super) fn attention(detached: &[DetachedBackup]) -> Vec<String> {
-    let told = |of: &DetachedBackup| {
-        let paths = of.paths.join(" ");
-        match &of.state {
-            DetachedState::Failed { failure: Failure { why, hint, .. }, .. } => {
-                Some(format!("the backup of {paths} made no snapshot: {why}; {hint}"))
-            }
-            DetachedState::Done { partial: true, .. } => Some(format!(
-                "something is missing in the last backup of {paths}: `quloud status --json` says \
-                 what"
-            )),
-            DetachedState::Done { replicas, target, .. } if replicas < target => Some(format!(
-                "the last backup of {paths} has {replicas} of {target} replicas: start more of \
-                 the mesh's nodes, then back it up again"
-            )),
-            DetachedState::Running { .. } | DetachedState::Done { .. } => None,
+    let told = |of: &DetachedBackup| match &of.state {
+        DetachedState::Failed { failure: Failure { why, hint, .. }, .. } => {
+            let paths = of.paths.join(" ");
+            Some(format!("the backup of {paths} made no snapshot: {why}; {hint}"))
         }
+        DetachedState::Running { .. } | DetachedState::Done { .. } => None,
     };
     detached.iter().filter_map(told).collect()
 }

@@ -78,7 +78,7 @@ pub(super) fn short(
 }
 
 /// Why a chunk has too few replicas.
-fn shortage(why: Shortage) -> &'static str {
+pub(super) fn shortage(why: Shortage) -> &'static str {
     match why {
         Shortage::NoPeers => NOBODY,
         Shortage::TooFewVolunteers => "too few nodes of the mesh volunteered",

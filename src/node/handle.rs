@@ -66,7 +66,8 @@ impl NodeHandle {
         };
         let failed = self.inner.shared.failures();
         let mut attention = attention::of_node(&store, count.open, &failed);
-        if self.inner.prunes.load(Ordering::Relaxed) {
+        let pruning = self.inner.prunes.load(Ordering::Relaxed);
+        if pruning {
             // It is under way.
             attention_at_rest.retain(|matter| matter != attention::OPEN_PRUNE);
         }
@@ -89,6 +90,7 @@ impl NodeHandle {
             snapshots,
             proven,
             detached,
+            pruning,
             rebuild,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
             attention,

@@ -1,11 +1,14 @@
 //! What `status` shows of the snapshots: from the catalogue and the copies of manifests in the data
 //! folder, so at once, whether a node runs or not. Nobody is asked.
 
-use super::report::{DeviceStatus, SnapshotSet, SnapshotsStatus};
-use super::repository::report;
+use super::report::{
+    DeviceStatus, ReplicasReport, SnapshotReport, SnapshotSet, SnapshotsStatus, date,
+};
+use super::repository::{drill, replicas, report};
+use crate::core::types::SnapshotId;
 use crate::crypto::head::HeadKeys;
 use crate::crypto::keys::OwnerKeys;
-use crate::repo::catalog::{Catalog, Device, KnownHead};
+use crate::repo::catalog::{Catalog, Device, Drills, KnownHead, Verified};
 use crate::repo::frame::Kind;
 use crate::repo::head::HeadPayload;
 use crate::repo::manifest::chain::{Chain, ChainView};
@@ -16,11 +19,13 @@ use crate::repo::reference::ChunkRef;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-/// What the catalogue knows of heads: taken under its lock, read without.
+/// What the catalogue knows of heads and snapshots: taken under its lock, read without.
 pub(super) struct Noted {
     heads: Vec<KnownHead>,
     device: Option<Device>,
     unnamed: u64,
+    made: BTreeMap<SnapshotId, ReplicasReport>,
+    drills: BTreeMap<SnapshotId, Drills>,
 }
 
 impl Noted {
@@ -29,6 +34,8 @@ impl Noted {
             heads: catalog.heads().cloned().collect(),
             device: catalog.device(),
             unnamed: catalog.snapshots_due().count() as u64,
+            made: catalog.made().into_iter().map(|it| (it.snapshot, replicas(it))).collect(),
+            drills: catalog.drills().map(|drills| (drills.last.snapshot, *drills)).collect(),
         }
     }
 
@@ -52,9 +59,42 @@ impl Noted {
             let own = self.device.is_some_and(|device| device.index == index);
             devices.push(device(head, &payload, own, view.is_some()));
         }
-        let SnapshotsStatus { total, partial, puts, sets, sets_total, .. } =
-            counted(merged.live().collect(), newest);
-        SnapshotsStatus { total, partial, puts, unnamed: self.unnamed, devices, sets, sets_total }
+        let failed = self.failed(&merged, devices.iter().all(|device| device.readable));
+        let found = counted(merged.live().collect(), newest, &self.made);
+        SnapshotsStatus { unnamed: self.unnamed, devices, failed, ..found }
+    }
+
+    /// The snapshots that were found wanting when they were read back, oldest first. One that no
+    /// list names was forgotten, if `all` lists could be read.
+    fn failed(&self, merged: &Merged, all: bool) -> Vec<SnapshotReport> {
+        let live: Vec<&Live> = merged.live().collect();
+        let told = |drills: &Drills| -> Option<SnapshotReport> {
+            let failed = drills.failed?;
+            let of = live.iter().find(|of| of.added.id == failed.snapshot);
+            let found = match of {
+                Some(of) if live.iter().any(|newer| self.stands_for(newer, of, &failed)) => None,
+                Some(of) => Some(report(of)),
+                None if all => None,
+                None => {
+                    let snapshot = failed.snapshot.to_string();
+                    Some(SnapshotReport { snapshot, ..SnapshotReport::default() })
+                }
+            };
+            Some(SnapshotReport { failed: Some(drill(failed)), ..found? })
+        };
+        let mut failed: Vec<SnapshotReport> = self.drills.values().filter_map(told).collect();
+        failed.sort_by_key(|snapshot| snapshot.created_at);
+        failed
+    }
+
+    /// Whether a newer snapshot of the same paths came back whole since.
+    fn stands_for(&self, newer: &Live, of: &Live, failed: &Verified) -> bool {
+        let is_newer = newer.added.created_ns > of.added.created_ns;
+        let drills = self.drills.get(&newer.added.id).filter(|drills| drills.failed.is_none());
+        let proof = drills.and_then(|drills| drills.proof);
+        let is_proof = |proof: Verified| proof.at >= failed.at && proof.refutes(failed);
+        let is_alike = of_set(newer) == of_set(of) && newer.added.roots == of.added.roots;
+        is_newer && is_alike && proof.is_some_and(is_proof)
     }
 }
 
@@ -86,8 +126,19 @@ fn chain(payload: &HeadPayload, keys: &OwnerKeys, meta: &MetaCache) -> Option<Ch
     Some(view)
 }
 
-/// Snapshots by device and roots; files that were put are one set a device.
-fn counted(live: Vec<&Live>, newest: usize) -> SnapshotsStatus {
+/// Whose snapshot it is, and of what; files that were put are one set a device.
+fn of_set(live: &Live) -> (String, bool, &str, &[Vec<u8>]) {
+    let added = &live.added;
+    let roots = if added.put { &[][..] } else { &added.roots };
+    (live.device.to_string(), added.put, &added.host, roots)
+}
+
+/// Snapshots by device and roots; `made` is how the newest backups are stored.
+fn counted(
+    live: Vec<&Live>,
+    newest: usize,
+    made: &BTreeMap<SnapshotId, ReplicasReport>,
+) -> SnapshotsStatus {
     let mut found = SnapshotsStatus::default();
     let mut sets: BTreeMap<_, (&Live, u64, u64)> = BTreeMap::new();
     for live in live {
@@ -96,9 +147,7 @@ fn counted(live: Vec<&Live>, newest: usize) -> SnapshotsStatus {
         found.total += 1;
         found.partial += partial;
         found.puts += u64::from(added.put);
-        let roots = if added.put { &[][..] } else { &added.roots };
-        let key = (live.device.to_string(), added.put, &added.host, roots);
-        let set = sets.entry(key).or_insert((live, 0, 0));
+        let set = sets.entry(of_set(live)).or_insert((live, 0, 0));
         if set.0.added.created_ns < added.created_ns {
             set.0 = live;
         }
@@ -109,7 +158,7 @@ fn counted(live: Vec<&Live>, newest: usize) -> SnapshotsStatus {
     let mut sets: Vec<_> = sets.into_values().collect();
     sets.sort_by_key(|(live, ..)| std::cmp::Reverse(live.added.created_ns));
     let set = |(live, count, partial): (&Live, u64, u64)| SnapshotSet {
-        newest: report(live),
+        newest: SnapshotReport { replicas: made.get(&live.added.id).copied(), ..report(live) },
         count,
         partial,
     };
@@ -127,12 +176,48 @@ pub(super) fn attention(snapshots: &SnapshotsStatus) -> Vec<String> {
             device.wanted,
         ));
     }
-    match snapshots.unnamed {
-        0 => {}
-        1 => attention.push("1 file that was put has no snapshot yet".to_owned()),
-        files => attention.push(format!("{files} files that were put have no snapshot yet")),
+    let unnamed = match snapshots.unnamed {
+        0 => None,
+        1 => Some("1 file that was put has no snapshot yet".to_owned()),
+        files => Some(format!("{files} files that were put have no snapshot yet")),
+    };
+    attention.extend(unnamed.map(|unnamed| {
+        format!(
+            "{unnamed}, so the words alone do not bring it back: keep a node running (`quloud \
+             up`), which makes one once others of the mesh are there"
+        )
+    }));
+    attention.extend(snapshots.failed.iter().take(FAILED_TOLD_MAX).filter_map(failed));
+    let more = snapshots.failed.len().saturating_sub(FAILED_TOLD_MAX);
+    if more > 0 {
+        attention.push(format!("{more} more snapshots did not come back whole: see --json"));
     }
     attention
+}
+
+/// Snapshots that were found wanting, of which each has a line.
+const FAILED_TOLD_MAX: usize = 8;
+
+/// What a drill found, and what to do.
+fn failed(snapshot: &SnapshotReport) -> Option<String> {
+    let found = snapshot.failed?;
+    let name = snapshot.snapshot.get(..8).unwrap_or(&snapshot.snapshot);
+    let of = match snapshot.roots.is_empty() {
+        true => String::new(),
+        false => format!(" of {}", snapshot.roots.join(" ")),
+    };
+    let at = date(i64::try_from(found.at).unwrap_or(i64::MAX));
+    Some(match found.damaged {
+        0 => format!(
+            "not all of snapshot {name}{of} was within reach when it was read back on {at}: start \
+             the nodes that are away, then run `quloud verify {name}`"
+        ),
+        _ => format!(
+            "snapshot {name}{of} was found damaged when it was read back on {at}: back the same \
+             paths up again, then run `quloud verify latest`; `quloud verify {name}` says what is \
+             damaged"
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -178,9 +263,13 @@ mod tests {
             live(0, 3, "/another", true, false),
             live(1, 8, "/data", false, false),
         ];
-        let found = counted(all.iter().collect(), 2);
+        let made = ReplicasReport { has: 1, target: 3 };
+        let made = BTreeMap::from([(all[1].added.id, made), (all[0].added.id, made)]);
+        let found = counted(all.iter().collect(), 2, &made);
         assert_eq!((found.total, found.partial, found.puts, found.sets_total), (5, 1, 2, 3));
-        let sets = counted(all.iter().collect(), usize::MAX).sets;
+        let sets = counted(all.iter().collect(), usize::MAX, &made).sets;
+        assert_eq!(sets[0].newest.replicas.unwrap().to_string(), "replicating 1 of 3");
+        assert!(sets[1..].iter().all(|set| set.newest.replicas.is_none()));
         let told: Vec<_> = sets.iter().map(|set| (&set.newest, set.count, set.partial)).collect();
         let told: Vec<_> = told
             .into_iter()

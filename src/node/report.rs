@@ -26,8 +26,8 @@ pub use recover::{
     RestoreDone, RestoreRequest,
 };
 pub use repo::{
-    BackupDone, BackupRequest, DeviceStatus, SnapshotReport, SnapshotSet, Snapshots,
-    SnapshotsStatus, date,
+    BackupDone, BackupRequest, DeviceStatus, PatternFile, ReplicasReport, SnapshotReport,
+    SnapshotSet, Snapshots, SnapshotsStatus, date,
 };
 pub use verify::{DrillReport, ProofReport, VerifyDone, VerifyFault, VerifyKind, VerifyRequest};
 
@@ -65,6 +65,9 @@ pub struct Status {
     /// set of paths ended, newest first.
     #[serde(default)]
     pub detached: Vec<DetachedBackup>,
+    /// A prune of this device runs.
+    #[serde(default)]
+    pub pruning: bool,
     /// How far it is known again who holds what, on a device that was recovered; `None` where all
     /// holders were asked.
     #[serde(default)]
@@ -221,7 +224,8 @@ pub enum Progress<T> {
         total: Option<u64>,
         /// Chunks done.
         chunks: u64,
-        /// The smallest number of acknowledged replicas so far (put only).
+        /// The smallest number of acknowledged replicas of any chunk that is done by now (puts and
+        /// backups); `None` before the first.
         replicas: Option<u8>,
         /// What it is doing, in one short phrase.
         note: Option<String>,

@@ -27,7 +27,7 @@ pub(super) use ask::look_around;
 pub(super) use earlier::earlier;
 pub(super) use everything::Everything;
 pub(super) use heads::{HeadView, Look, look};
-pub(super) use publish::{Published, now_ns, utc_offset_min};
+pub(super) use publish::{MadeBy, Published, now_ns, utc_offset_min};
 #[cfg(test)]
 pub(super) use publish::{hints, node_at};
 pub(super) use send::send_again;
@@ -35,10 +35,10 @@ pub(super) use send::send_again;
 use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
-use super::report::{DrillReport, Failure, ProofReport, SnapshotReport, Snapshots};
+use super::report::{DrillReport, Failure, ProofReport, ReplicasReport, SnapshotReport, Snapshots};
 use crate::core::types::{NodeId, SnapshotId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
-use crate::repo::catalog::{Device, JobId, KnownHead, SnapshotDue, Verified};
+use crate::repo::catalog::{BackupMade, Device, JobId, KnownHead, SnapshotDue, Verified};
 use crate::repo::head::HeadPayload;
 use crate::repo::manifest::draft::{DeviceView, merge};
 use crate::repo::manifest::merge::{Coverage, Live, Merged};
@@ -226,9 +226,9 @@ impl NodeHandle {
             let drilled = |(id, snapshot): (SnapshotId, SnapshotReport)| {
                 let drills = catalog.drills_of(&id);
                 let proven = drills.and_then(|drills| drills.proof).map(drill);
-                let last = drills.map(|drills| drills.last);
-                let failed = last.filter(|last| !last.is_proof()).map(drill);
-                SnapshotReport { proven, failed, ..snapshot }
+                let failed = drills.and_then(|drills| drills.failed).map(drill);
+                let replicas = catalog.made_as(&id).map(replicas);
+                SnapshotReport { replicas, proven, failed, ..snapshot }
             };
             snapshots.into_iter().map(drilled).collect()
         });
@@ -236,8 +236,13 @@ impl NodeHandle {
     }
 }
 
+/// How a snapshot is stored, as it is listed.
+pub(super) fn replicas(made: &BackupMade) -> ReplicasReport {
+    ReplicasReport { has: made.replicas, target: made.target }
+}
+
 /// What reading a snapshot back came to, as it is listed.
-fn drill(verified: Verified) -> DrillReport {
+pub(super) fn drill(verified: Verified) -> DrillReport {
     let Verified { at, sample_ppm, damaged, away, .. } = verified;
     DrillReport { at, sample_ppm, damaged, unreachable: away }
 }
@@ -247,7 +252,7 @@ pub(super) fn proof(verified: Verified) -> ProofReport {
     ProofReport { snapshot: verified.snapshot.to_string(), drill: drill(verified) }
 }
 
-/// A snapshot as it is listed. What drills came to is not in it.
+/// A snapshot as it is listed. What drills came to, and how it is stored, is not in it.
 pub(super) fn report(live: &Live) -> SnapshotReport {
     let added = &live.added;
     let mut roots: Vec<String> =
@@ -267,6 +272,7 @@ pub(super) fn report(live: &Live) -> SnapshotReport {
         bytes: added.bytes,
         new_bytes: added.new_bytes,
         partial: added.partial,
+        replicas: None,
         proven: None,
         failed: None,
     }

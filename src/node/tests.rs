@@ -3,6 +3,7 @@
 mod account;
 mod after;
 mod backup;
+mod complete;
 mod detached;
 mod forget;
 mod heads;

@@ -10,6 +10,7 @@
 
 mod entry;
 mod journal;
+mod made;
 mod proven;
 mod prune;
 mod rebuild;
@@ -18,8 +19,8 @@ mod state;
 mod tests;
 
 pub use entry::{
-    ASKED_MAX, AWAITED_MAX, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId,
-    Listing, ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote,
+    ASKED_MAX, AWAITED_MAX, BackupMade, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped,
+    JobId, Listing, ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote,
     SnapshotDue, SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
 };
 pub use proven::{BELIEVED_S, ProvenFile, Replicas};
@@ -262,10 +263,15 @@ impl Catalog {
         self.state.drills_of(snapshot)
     }
 
+    /// What reading snapshots back came to, by their ids.
+    pub fn drills(&self) -> impl Iterator<Item = &Drills> {
+        self.state.drills()
+    }
+
     /// The newest proof that a snapshot can be restored, of those of which nothing else was found
     /// since.
     pub fn newest_proof(&self) -> Option<Verified> {
-        let sound = self.state.drills().filter(|drills| drills.last.is_proof());
+        let sound = self.state.drills().filter(|drills| drills.failed.is_none());
         sound.filter_map(|drills| drills.proof).max_by_key(|proof| proof.at)
     }
 
@@ -338,6 +344,9 @@ impl Catalog {
         self.copy_heads(&mut fresh)?;
         for drill in self.state.drills().flat_map(Drills::each) {
             append(&mut fresh, |out| Entry::Verified(drill).encode(out))?;
+        }
+        for made in self.state.made() {
+            append(&mut fresh, |out| made.encode(out))?;
         }
         self.copy_acks(&mut fresh)?;
         // Behind the acks of what is being let go.

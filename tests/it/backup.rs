@@ -66,12 +66,33 @@ fn what_is_missing_or_short_exits_with_3_and_what_nobody_takes_with_4() {
     let told = last_object(&partial);
     assert_eq!((&told["partial"], &told["files"]), (&true.into(), &51.into()), "{told}");
     assert!(told["fault_lines"][0].as_str().unwrap().contains("gone"), "{told}");
+    let status = nodes[0].run(&["status"]);
+    assert_eq!(status.status.code(), Some(3), "{status:?}");
+    let screen = String::from_utf8(status.stdout).unwrap();
+    assert!(screen.contains("1 name could not be stored as asked"), "{screen}");
 
     let short = ["backup", path, "--replicas", "2", "--timeout", "3", "--json"];
     let output = nodes[0].run(&short);
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let told = last_object(&output);
     assert_eq!((&told["partial"], &told["replicas"]), (&false.into(), &1.into()), "{told}");
+    assert_eq!(told["target"], 2);
+
+    let output = nodes[0].run(&short[..6]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains(", 1 of 2 replicas of each, "), "{printed}");
+    let noted = String::from_utf8(output.stderr).unwrap();
+    assert!(noted.contains("1 other node is connected") && noted.contains("start more"), "{noted}");
+    // That is no healthy state, whoever asks, until a backup of the same paths is whole.
+    let status = nodes[0].run(&["status"]);
+    assert_eq!(status.status.code(), Some(3), "{status:?}");
+    let screen = String::from_utf8(status.stdout).unwrap();
+    assert!(screen.contains("replicating 1 of 2") && screen.contains("has 1 of 2 replicas"));
+    assert!(nodes[0].text(&["snapshots"]).contains("  replicating 1 of 2\n"));
+    let told = backup(&nodes[0], std::path::Path::new(path), &["--replicas", "1"]);
+    assert_eq!(told["replicas"], 1, "{told}");
+    let status = nodes[0].run(&["status"]);
+    assert_eq!(status.status.code(), Some(0), "{status:?}");
 
     let missing = nodes[0].run(&["backup", gone, "--json"]);
     assert_eq!(missing.status.code(), Some(2), "{missing:?}");
@@ -82,7 +103,7 @@ fn what_is_missing_or_short_exits_with_3_and_what_nobody_takes_with_4() {
     let error = last_object(&nobody);
     assert_eq!(error["error"]["kind"], "not-enough-holders", "{error}");
     assert!(error["error"]["hint"].as_str().unwrap().contains("start more"), "{error}");
-    assert_eq!(listed(&nodes[0], &[]).len(), 2, "as they were seen last");
+    assert_eq!(listed(&nodes[0], &[]).len(), 4, "as they were seen last");
 }
 
 #[test]

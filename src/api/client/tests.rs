@@ -43,6 +43,7 @@ impl Service for FakeNode {
             proven: None,
             detached: Vec::new(),
             rebuild: None,
+            pruning: false,
             rejects: Default::default(),
             attention: Vec::new(),
         }

@@ -66,6 +66,7 @@ pub(super) async fn rehearse(
         new_bytes: counts.new_bytes,
         new_chunks,
         replicas: 0,
+        target: wish.replicas,
         seconds: started.elapsed().as_secs_f64(),
         partial: backed.faults > 0,
         faults: teller.faults(),

@@ -49,6 +49,29 @@ pub(in crate::node) struct Stored {
     pub(in crate::node) replicas: u8,
     /// How many chunks were handed over.
     pub(in crate::node) chunks: u64,
+    /// Why some have fewer than were wished for, as far as the owner role said.
+    pub(in crate::node) why: Option<Shortage>,
+}
+
+/// How far storing is, for whoever tells of it.
+#[derive(Debug, Default)]
+pub(in crate::node) struct Handed {
+    chunks: AtomicU64,
+    /// 0 where it is not known.
+    fewest: AtomicU8,
+}
+
+impl Handed {
+    /// Chunks that were handed over.
+    pub(in crate::node) fn chunks(&self) -> u64 {
+        self.chunks.load(Ordering::Relaxed)
+    }
+
+    /// The smallest number of replicas of any chunk that is done, or overdue; `None` before the
+    /// first.
+    pub(in crate::node) fn fewest(&self) -> Option<u8> {
+        Some(self.fewest.load(Ordering::Relaxed)).filter(|fewest| *fewest > 0)
+    }
 }
 
 /// Which words of holders count.
@@ -136,11 +159,11 @@ impl Held for HeldByMesh {
 pub(in crate::node) async fn store_all<T: Send + 'static>(
     inner: &Arc<Inner>,
     wish: Wish,
-    (handed, cancel): (Arc<AtomicU64>, Arc<AtomicBool>),
+    (handed, cancel): (Arc<Handed>, Arc<AtomicBool>),
     work: impl FnOnce(&mut StoreSink) -> Result<T, Failure> + Send + 'static,
 ) -> Result<(T, Stored), Failure> {
     let (sender, mut events) = mpsc::channel(EVENTS_QUEUED_MAX);
-    let mut tally = Tally::new(inner, wish);
+    let mut tally = Tally::new(inner, wish, Arc::clone(&handed));
     let mut sink = StoreSink {
         inner: Arc::clone(inner),
         events: sender,
@@ -224,10 +247,13 @@ struct Tally<'a> {
     overdue: BTreeMap<u64, u8>,
     short: Option<Shortage>,
     done: u64,
+    /// The smallest number of replicas of what is done.
+    fewest_done: Option<u8>,
+    handed: Arc<Handed>,
 }
 
 impl<'a> Tally<'a> {
-    fn new(inner: &'a Arc<Inner>, wish: Wish) -> Self {
+    fn new(inner: &'a Arc<Inner>, wish: Wish, handed: Arc<Handed>) -> Self {
         Self {
             inner,
             wish,
@@ -240,6 +266,8 @@ impl<'a> Tally<'a> {
             overdue: BTreeMap::new(),
             short: None,
             done: 0,
+            fewest_done: None,
+            handed,
         }
     }
 
@@ -260,13 +288,17 @@ impl<'a> Tally<'a> {
                 self.replicas.reached(index, replicas);
                 self.overdue.remove(&index);
                 // One that was given up is done already.
-                self.done += u64::from(lock(&self.open).remove(&index).is_some());
+                if lock(&self.open).remove(&index).is_some() {
+                    self.done_with(replicas);
+                }
+                self.tell();
             }
             OwnerEvent::Short { replicas, why, .. } => {
                 self.replicas.reached(index, replicas);
                 self.short = Some(why);
                 if lock(&self.open).contains_key(&index) {
                     self.overdue.insert(index, replicas);
+                    self.tell();
                 }
             }
             OwnerEvent::Fetched { .. }
@@ -279,6 +311,17 @@ impl<'a> Tally<'a> {
         Ok(())
     }
 
+    fn done_with(&mut self, replicas: u8) {
+        self.done += 1;
+        let replicas = replicas.min(self.wish.replicas);
+        self.fewest_done = Some(self.fewest_done.map_or(replicas, |fewest| fewest.min(replicas)));
+    }
+
+    fn tell(&self) {
+        let fewest = self.overdue.values().copied().chain(self.fewest_done).min();
+        self.handed.fewest.store(fewest.unwrap_or(0), Ordering::Relaxed);
+    }
+
     /// When what is overdue is given up, if nothing is acknowledged until then.
     fn gives_up_at(&self) -> Option<Instant> {
         (!self.overdue.is_empty()).then(|| self.heard + self.wish.patience)
@@ -289,12 +332,14 @@ impl<'a> Tally<'a> {
         if overdue.values().any(|replicas| *replicas == 0) {
             return Err(self.nobody());
         }
-        for index in overdue.keys() {
-            if let Some(given_up) = lock(&self.open).remove(index) {
+        for (index, replicas) in &overdue {
+            let given_up = lock(&self.open).remove(index);
+            if let Some(given_up) = given_up {
                 given_up.store(true, Ordering::Relaxed);
-                self.done += 1;
+                self.done_with(*replicas);
             }
         }
+        self.tell();
         let most = overdue.into_values().max().unwrap_or(1);
         self.aim.fetch_min(most, Ordering::Relaxed);
         Ok(())
@@ -310,7 +355,7 @@ impl<'a> Tally<'a> {
         };
         match fewest.saturating_sub(lost) {
             0 => Err(self.nobody()),
-            replicas => Ok(Stored { replicas, chunks: self.done }),
+            replicas => Ok(Stored { replicas, chunks: self.done, why: self.short }),
         }
     }
 
@@ -327,7 +372,7 @@ pub(in crate::node) struct StoreSink {
     aim: Arc<AtomicU8>,
     patience: Duration,
     next: u64,
-    handed: Arc<AtomicU64>,
+    handed: Arc<Handed>,
     /// Where what is done is noted for a later run.
     recorder: Option<Recorder>,
     settled: Settled,
@@ -344,7 +389,7 @@ impl ChunkSink for StoreSink {
     fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed> {
         let index = self.next;
         self.next = self.next.saturating_add(1);
-        self.handed.fetch_add(1, Ordering::Relaxed);
+        self.handed.chunks.fetch_add(1, Ordering::Relaxed);
         if plaintext_bytes == 0 {
             // It leads to others: the next backup reads it.
             self.inner.keep_chunk(&chunk.header, &chunk.sealed);

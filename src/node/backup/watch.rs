@@ -1,12 +1,13 @@
 //! How far a backup is, and what it could not do as it was asked to.
 
+use super::sink::Handed;
 use crate::node::chunks::Chunks;
 use crate::node::report::{BackupDone, Progress};
 use crate::repo::backup::{self, Watch};
+use crate::repo::names::inert;
 use crate::repo::reference::ChunkRef;
 use crate::repo::walk::Fault;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -24,8 +25,7 @@ pub(super) struct Teller {
     /// Where listings are read.
     chunks: Chunks,
     progress: mpsc::Sender<Progress<BackupDone>>,
-    /// Chunks that were handed over.
-    handed: Arc<AtomicU64>,
+    handed: Arc<Handed>,
     told: Option<Instant>,
     last: backup::Progress,
     faults: u64,
@@ -37,7 +37,7 @@ impl Teller {
     pub(super) fn new(
         chunks: Chunks,
         progress: mpsc::Sender<Progress<BackupDone>>,
-        handed: Arc<AtomicU64>,
+        handed: Arc<Handed>,
     ) -> Self {
         Self {
             chunks,
@@ -58,8 +58,8 @@ impl Teller {
             bytes: done.bytes,
             // What is there by now is at least what was seen.
             total: expected.map(|expected| expected.bytes.max(done.bytes)),
-            chunks: self.handed.load(Ordering::Relaxed),
-            replicas: None,
+            chunks: self.handed.chunks(),
+            replicas: self.handed.fewest(),
             note: Some(note.to_owned()),
         };
         // A full queue means that the listener is slow: the next line tells more.
@@ -69,6 +69,11 @@ impl Teller {
     /// How many names something is wrong with.
     pub(super) fn faults(&self) -> u64 {
         self.faults
+    }
+
+    /// The first of them, with what is wrong; empty where there is none.
+    pub(super) fn first_fault(&self) -> &str {
+        self.lines.first().map_or("", String::as_str)
     }
 
     /// The first of them, each with what is wrong.
@@ -91,7 +96,7 @@ impl Watch for Teller {
 
     fn fault(&mut self, fault: Fault) {
         self.faults = self.faults.saturating_add(1);
-        let path = String::from_utf8_lossy(&fault.path).into_owned();
+        let path = inert(&fault.path);
         let why = crate::node::failures::chain(&fault.kind);
         tracing::warn!(path, why, "a backup left something out");
         let line = format!("{path}: {why}");

@@ -59,6 +59,12 @@ pub enum DetachedState {
         total: Option<u64>,
         /// Chunks that were handed over.
         chunks: u64,
+        /// The smallest number of acknowledged replicas of any that is done by now.
+        #[serde(default)]
+        replicas: Option<u8>,
+        /// Replicas asked for.
+        #[serde(default)]
+        target: u8,
         /// What it is doing, in one short phrase.
         note: Option<String>,
     },

@@ -16,7 +16,7 @@ pub struct BackupRequest {
     pub timeout_s: u64,
     /// The contents of files of patterns, like a `.gitignore`; they come before `excludes`.
     #[serde(default)]
-    pub exclude_files: Vec<String>,
+    pub exclude_files: Vec<PatternFile>,
     /// Patterns of what is left out.
     #[serde(default)]
     pub excludes: Vec<String>,
@@ -32,6 +32,31 @@ pub struct BackupRequest {
     /// Read and count, and send nothing.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// What a file of patterns says: a string where it is UTF-8, else a list of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PatternFile {
+    /// UTF-8.
+    Text(String),
+    /// Anything else: names are bytes, and so are patterns.
+    Bytes(Vec<u8>),
+}
+
+impl PatternFile {
+    /// Of the file's bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        String::from_utf8(bytes).map_or_else(|error| Self::Bytes(error.into_bytes()), Self::Text)
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 /// `quloud backup --json`.
@@ -56,6 +81,9 @@ pub struct BackupDone {
     /// The smallest number of acknowledged replicas of anything that was sent; what was asked for,
     /// where nothing but the snapshot was.
     pub replicas: u8,
+    /// Replicas asked for.
+    #[serde(default)]
+    pub target: u8,
     /// Wall time.
     pub seconds: f64,
     /// Something is missing in the snapshot.
@@ -103,12 +131,33 @@ pub struct SnapshotReport {
     pub new_bytes: u64,
     /// Something is missing in it.
     pub partial: bool,
+    /// The smallest number of nodes that are known to have any chunk of it, and how many shall;
+    /// told of the newest backup of each set of paths by this device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ReplicasReport>,
     /// The last drill that proved that it can be restored, as far as it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proven: Option<DrillReport>,
-    /// The last drill, where that found something damaged or out of reach.
+    /// The last drill that found something damaged or out of reach, where no later one refutes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<DrillReport>,
+}
+
+/// How many replicas the worst chunk of a snapshot has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicasReport {
+    /// So many nodes.
+    pub has: u8,
+    /// So many were asked for.
+    pub target: u8,
+}
+
+impl std::fmt::Display for ReplicasReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { has, target } = self;
+        let state = if has < target { "replicating" } else { "stored" };
+        write!(f, "{state} {has} of {target}")
+    }
 }
 
 /// `2026-11-21 15:04 UTC` of seconds since 1970, for people.
@@ -142,6 +191,10 @@ pub struct SnapshotsStatus {
     pub puts: u64,
     /// Files that were put and have no snapshot yet.
     pub unnamed: u64,
+    /// Snapshots of which a drill found something damaged or out of reach, unless it was refuted
+    /// since, or by a drill of a newer one of the same paths.
+    #[serde(default)]
+    pub failed: Vec<SnapshotReport>,
     /// Whose heads are known, this device's own among them.
     pub devices: Vec<DeviceStatus>,
     /// By device and paths, newest first: all of them, or as many as were asked for.

@@ -1,16 +1,18 @@
 //! One more entry in this device's chain: chunks first, then the head that names them.
 
 use super::{State, ask, device, keys, known_heads, payload_of, refresh, send};
-use crate::core::types::{DeviceId, NodeId};
+use crate::core::types::{DeviceId, NodeId, SnapshotId};
 use crate::crypto::head::HeadRecord;
 use crate::net::node_of_peer_id;
-use crate::node::backup::{StoreSink, Stored, Wish, store_all};
+use crate::node::backup::{Handed, StoreSink, Stored, Wish, store_all};
 use crate::node::datadir::known_addresses;
 use crate::node::failures;
 use crate::node::heads::HeadWish;
 use crate::node::inner::Inner;
 use crate::node::report::Failure;
-use crate::repo::catalog::{Device, Entry, HeadSeen, KnownHead, PruneNote, ToLookAfter};
+use crate::repo::catalog::{
+    BackupMade, Device, Entry, HeadSeen, KnownHead, PruneNote, ToLookAfter,
+};
 use crate::repo::manifest::draft::{Before, Draft};
 use crate::repo::manifest::{ADDRESS_BYTES_MAX, Added, Body, HINTS_MAX, Hint};
 use crate::repo::sealer::Sealer;
@@ -18,7 +20,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What publishing came to.
@@ -31,6 +33,9 @@ pub(in crate::node) struct Published {
     /// So many of them say that there is a newer one, which another device must have written.
     pub(in crate::node) superseded: usize,
 }
+
+/// What is to be noted of a backup once its snapshot has its name, and its own chunks are stored.
+pub(in crate::node) type MadeBy = Box<dyn FnOnce(SnapshotId, Stored) -> BackupMade + Send>;
 
 const READ_AGAIN: &str = "start more of the mesh's nodes, then run the same command again";
 
@@ -45,8 +50,45 @@ impl super::Repository {
         &self,
         inner: &Arc<Inner>,
         wish: Wish,
-        (handed, cancel): (Arc<AtomicU64>, Arc<AtomicBool>),
+        (handed, cancel): (Arc<Handed>, Arc<AtomicBool>),
         what: F,
+    ) -> Result<Published, Failure>
+    where
+        F: FnOnce(&mut Sealer<'_, StoreSink>, DeviceId) -> Result<Vec<Body>, Failure>
+            + Send
+            + 'static,
+    {
+        self.publish_noting(inner, wish, (handed, cancel), what, None).await
+    }
+
+    /// As [`Self::publish`], of the snapshot of a backup: what `made_by` says of it stands in the
+    /// catalogue from the same write on as the head that names it.
+    ///
+    /// # Errors
+    /// As [`Self::publish`].
+    pub(in crate::node) async fn publish_made<F>(
+        &self,
+        inner: &Arc<Inner>,
+        wish: Wish,
+        reins: (Arc<Handed>, Arc<AtomicBool>),
+        what: F,
+        made_by: MadeBy,
+    ) -> Result<Published, Failure>
+    where
+        F: FnOnce(&mut Sealer<'_, StoreSink>, DeviceId) -> Result<Vec<Body>, Failure>
+            + Send
+            + 'static,
+    {
+        self.publish_noting(inner, wish, reins, what, Some(made_by)).await
+    }
+
+    async fn publish_noting<F>(
+        &self,
+        inner: &Arc<Inner>,
+        wish: Wish,
+        (handed, cancel): (Arc<Handed>, Arc<AtomicBool>),
+        what: F,
+        made_by: Option<MadeBy>,
     ) -> Result<Published, Failure>
     where
         F: FnOnce(&mut Sealer<'_, StoreSink>, DeviceId) -> Result<Vec<Body>, Failure>
@@ -77,7 +119,9 @@ impl super::Repository {
         };
         let ((draft, new), stored) = store_all(inner, wish, (handed, cancel), work).await?;
         let record = draft.head(inner, wish.replicas)?;
-        self.note_published(inner, HeadSeen { index: own.index, record: record.clone() }, new)?;
+        let made = made_by.zip(new.first()).map(|(made_by, it)| made_by(it.id, stored));
+        let seen = HeadSeen { index: own.index, record: record.clone() };
+        self.note_published(inner, seen, (new, made))?;
         if known_heads(inner).get(&own.index).is_none_or(|known| known.seen.record != record) {
             let why = "somebody else wrote this device's head meanwhile";
             return Err(failures::repository(why, "run the same command again"));
@@ -104,11 +148,12 @@ impl super::Repository {
         &self,
         inner: &Inner,
         seen: HeadSeen,
-        new: Vec<ToLookAfter>,
+        (new, made): (Vec<ToLookAfter>, Option<BackupMade>),
     ) -> Result<(), Failure> {
         self.is_sent.store(false, Ordering::Relaxed);
         let new = new.into_iter().map(|it| Entry::Prune(PruneNote::ToLookAfter(it)));
-        let mut entries = new.chain([Entry::HeadSeen(seen)]);
+        let made = made.map(Entry::BackupMade);
+        let mut entries = new.chain(made).chain([Entry::HeadSeen(seen)]);
         let noted = inner.with_catalog(|catalog| entries.try_for_each(|it| catalog.record(it)));
         noted.map_err(|error| failures::catalog(&error))
     }

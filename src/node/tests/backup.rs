@@ -386,6 +386,8 @@ async fn what_is_short_is_told_and_completed_by_the_next_backup() {
     let done = end(owner.handle().backup(request(&path, 2, 2))).await.unwrap();
     assert_eq!((done.replicas, done.partial), (1, false), "{done:?}");
     assert!(done.notes.iter().any(|note| note.contains("head has 1 of 2")), "{done:?}");
+    // By that, and not by the node itself.
+    let _stays = owner.handle().inner.letting_go.read().await;
     let _second = TestNode::started(9, Some(&owner)).await;
     owner.status_until(|status| status.peers == 2).await;
     let done = backup(&owner, &path, 2).await;

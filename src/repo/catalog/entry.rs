@@ -6,6 +6,7 @@
 
 mod due;
 mod head;
+mod made;
 mod proven;
 mod prune;
 mod rebuild;
@@ -13,6 +14,7 @@ mod verified;
 
 pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
+pub use made::BackupMade;
 pub(super) use proven::PROVEN_CHUNKS_MAX;
 pub use proven::Proven;
 pub use prune::{
@@ -129,6 +131,8 @@ pub enum Entry {
     },
     /// A snapshot was read back from its holders.
     Verified(Verified),
+    /// A backup made a snapshot, or more is known of how that is stored.
+    BackupMade(BackupMade),
     /// What letting chunks go has to know.
     Prune(PruneNote),
     /// How far the catalogue is filled anew.
@@ -167,6 +171,7 @@ const SNAPSHOT_DUE: u8 = 21;
 const SNAPSHOT_DONE: u8 = 22;
 const VERIFIED: u8 = 32;
 const PROVEN: u8 = 33;
+const BACKUP_MADE: u8 = 34;
 
 const NAMED: u8 = 1;
 
@@ -234,6 +239,7 @@ impl Entry {
                 verified.encode(out);
                 Ok(())
             }
+            Self::BackupMade(made) => made.encode(out),
             Self::Prune(note) => {
                 note.encode(out);
                 Ok(())
@@ -286,6 +292,7 @@ impl Entry {
             LOOKED_AROUND => Some(Self::LookedAround { at: from.number()? }),
             VERIFIED => Verified::decode(from).map(Self::Verified),
             PROVEN => Proven::decode(from).map(Self::Proven),
+            BACKUP_MADE => BackupMade::decode(from).map(Self::BackupMade),
             JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
                 job: JobId(from.number()?),
                 path: PathBuf::new(),
@@ -454,6 +461,7 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    pub(in super::super) use super::made::tests::made;
     pub(in super::super) use super::prune::tests::{forgotten, seen, to_look_after};
     use super::*;
     use crate::core::types::DeviceId;
@@ -557,6 +565,7 @@ pub(super) mod tests {
             Entry::SnapshotDue(due(10)),
             Entry::SnapshotDone(JobId(11)),
             Entry::Verified(verified(1, 2, 3)),
+            Entry::BackupMade(made(1, 2, 1)),
             Entry::Proven(Proven {
                 node: NodeId::from_bytes([4; 32]),
                 epoch: StoreEpoch::from_bytes([5; 16]),

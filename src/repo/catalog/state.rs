@@ -8,9 +8,10 @@ mod prune;
 pub use prune::NotedSnapshot;
 
 use super::entry::{
-    ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot, PutStarted,
-    SnapshotDue, Verified,
+    BackupMade, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot,
+    PutStarted, SnapshotDue, Verified,
 };
+use super::made::Made;
 use super::proven::Replicas;
 use super::rebuild::{self, Rebuild};
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
@@ -55,15 +56,36 @@ pub struct KnownHead {
 pub struct Drills {
     /// The last one.
     pub last: Verified,
-    /// The last one that found all that it drew.
+    /// The last one that found all that it drew, of those that drew most.
     pub proof: Option<Verified>,
+    /// The last one that found something damaged, or else out of reach, and that no later one
+    /// refutes: what a sample did not draw may still be damaged.
+    pub failed: Option<Verified>,
 }
 
 impl Drills {
     /// As few of them as say all of it, in order.
     pub(super) fn each(&self) -> impl Iterator<Item = Verified> {
-        let proof = self.proof.filter(|proof| *proof != self.last);
-        proof.into_iter().chain([self.last])
+        let mut before: Vec<Verified> = self.proof.into_iter().chain(self.failed).collect();
+        before.retain(|drill| *drill != self.last);
+        before.sort_by_key(|drill| drill.at);
+        before.into_iter().chain([self.last])
+    }
+
+    fn add(&mut self, drill: Verified) {
+        self.last = drill;
+        if !drill.is_proof() {
+            let is_worse = |before: Verified| before.damaged > 0 && drill.damaged == 0;
+            if !self.failed.is_some_and(is_worse) {
+                self.failed = Some(drill);
+            }
+            return;
+        }
+        self.failed = self.failed.filter(|failed| !drill.refutes(failed));
+        // A sample does not take the place of more than it looked at.
+        if self.proof.is_none_or(|before| before.sample_ppm <= drill.sample_ppm) {
+            self.proof = Some(drill);
+        }
     }
 }
 
@@ -130,6 +152,7 @@ pub(super) struct State {
     /// See [`Entry::LookedAround`].
     looked_around: Option<u64>,
     drills: BTreeMap<SnapshotId, Drills>,
+    made: Made,
     prunes: Prunes,
     /// How far it is filled anew, where it has to be.
     rebuild: Option<Rebuild>,
@@ -172,6 +195,7 @@ impl State {
             Entry::Device(device) => self.device = Some(device),
             Entry::HeadSeen(seen) => self.on_head(seen),
             Entry::Verified(verified) => self.on_verified(verified),
+            Entry::BackupMade(made) => self.made.apply(made),
             Entry::HeadKept(kept) => {
                 let head = self.heads.get_mut(&(kept.generation, kept.index));
                 if let Some(head) = head.filter(|head| head.seen.record.number() == kept.number) {
@@ -209,13 +233,7 @@ impl State {
 
     fn on_verified(&mut self, verified: Verified) {
         let of = self.drills.entry(verified.snapshot);
-        let drills = of.or_insert(Drills { last: verified, proof: None });
-        drills.last = verified;
-        // A sample does not take the place of more than it looked at.
-        let is_more = drills.proof.is_none_or(|before| before.sample_ppm <= verified.sample_ppm);
-        if verified.is_proof() && is_more {
-            drills.proof = Some(verified);
-        }
+        of.or_insert(Drills { last: verified, proof: None, failed: None }).add(verified);
         if self.drills.len() > DRILLED_MAX {
             let oldest = self.drills.iter().min_by_key(|(_, drills)| drills.last.at);
             if let Some(id) = oldest.map(|(id, _)| *id) {
@@ -226,6 +244,10 @@ impl State {
 
     pub(super) fn drills(&self) -> impl Iterator<Item = &Drills> {
         self.drills.values()
+    }
+
+    pub(super) fn made(&self) -> impl Iterator<Item = &BackupMade> {
+        self.made.all()
     }
 
     pub(super) fn drills_of(&self, snapshot: &SnapshotId) -> Option<Drills> {
@@ -408,7 +430,7 @@ impl State {
         let drills = self.drills.values().map(|drills| drills.each().count() as u64).sum::<u64>();
         let puts = jobs + self.roots.len() as u64 + self.dropped.len() as u64;
         let rebuild = self.rebuild.as_ref().map_or(0, Rebuild::entries);
-        puts + acks + heads + due + drills + rebuild + self.prune_entries()
+        puts + acks + heads + due + drills + self.made.count() + rebuild + self.prune_entries()
     }
 
     /// The store that this node acknowledged with last.

@@ -1,6 +1,6 @@
 //! The catalogue as a whole, on real files.
 
-use super::entry::tests::{acked, dropped, root, started};
+use super::entry::tests::{acked, dropped, made, root, started};
 use super::journal::HEADER_BYTES;
 use super::*;
 use crate::repo::fixture::{owner, scratch};
@@ -293,6 +293,8 @@ fn a_mostly_dead_journal_is_rewritten() {
     catalog.record(Entry::PutStarted(started(3))).unwrap();
     catalog.record(Entry::JobDropped(dropped(3))).unwrap();
     catalog.record(Entry::PutDone(root(2))).unwrap();
+    catalog.record(Entry::BackupMade(made(1, 1, 1))).unwrap();
+    catalog.record(Entry::BackupMade(made(1, 2, 2))).unwrap();
     for round in 0..3 {
         for chunk in 0..4000 {
             catalog.record(Entry::ChunkAcked(acked(chunk, 1, round))).unwrap();
@@ -303,13 +305,14 @@ fn a_mostly_dead_journal_is_rewritten() {
     drop(catalog);
     let before = fs::metadata(setup.file()).unwrap().len();
     let (mut catalog, report) = setup.open();
-    assert!(report.compacted && report.entries == 12_008, "{report:?}");
+    assert!(report.compacted && report.entries == 12_010, "{report:?}");
     assert!(fs::metadata(setup.file()).unwrap().len() < before / 2);
     catalog.record(Entry::JobDropped(dropped(77))).unwrap();
     catalog.commit().unwrap();
     drop(catalog);
     let (catalog, report) = setup.open();
-    assert_eq!(report, OpenReport { entries: 4008, ..OpenReport::default() });
+    assert_eq!(report, OpenReport { entries: 4009, ..OpenReport::default() });
+    assert_eq!(catalog.made(), [&made(1, 2, 2)]);
     assert_eq!(catalog.chunks_held_by(&acked(0, 1, 0).node), 4000);
     assert_eq!(catalog.holders_of(&acked(5, 0, 0).chunk).len(), 2);
     let job = catalog.open_jobs().next().unwrap();

@@ -3,6 +3,7 @@
 
 use super::{Fields, VERIFIED};
 use crate::core::types::SnapshotId;
+use crate::repo::verify::ALL_PPM;
 
 /// A snapshot was read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,17 @@ impl Verified {
     /// Whether all that was drawn was there and right.
     pub fn is_proof(&self) -> bool {
         self.damaged == 0 && self.away == 0
+    }
+
+    /// Whether this later drill, a proof, says that nothing is left of what that one found. What
+    /// was damaged need not be among what a sample draws; what was out of reach is taken to be
+    /// within it again where as much was drawn.
+    pub fn refutes(&self, found: &Self) -> bool {
+        let is_enough = match found.damaged {
+            0 => self.sample_ppm >= found.sample_ppm,
+            _ => self.sample_ppm >= ALL_PPM,
+        };
+        self.is_proof() && is_enough
     }
 
     pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {

@@ -1,6 +1,6 @@
 //! Of the catalogue's state.
 
-use super::super::entry::tests::{acked, dropped, due, head, kept, root, started, verified};
+use super::super::entry::tests::{acked, dropped, due, head, kept, made, root, started, verified};
 use super::*;
 use proptest::prelude::*;
 
@@ -96,6 +96,46 @@ fn a_drill_that_found_damage_does_not_undo_the_proof_before_it() {
     let mut copy = State::default();
     drills.each().for_each(|drill| copy.apply(Entry::Verified(drill)));
     assert_eq!(copy.drills_of(&snapshot), Some(drills));
+}
+
+#[test]
+fn damage_is_remembered_until_all_of_the_snapshot_was_read_back_well() {
+    let drill = |at, sample_ppm, damaged, away| {
+        Entry::Verified(Verified { sample_ppm, damaged, away, ..verified(1, at, 0) })
+    };
+    let failed = |drills: &[Entry]| {
+        let mut state = State::default();
+        drills.iter().for_each(|drill| match drill {
+            Entry::Verified(drill) => state.apply(Entry::Verified(*drill)),
+            _ => unreachable!("all of these are drills"),
+        });
+        let drills = *state.drills().next().unwrap();
+        let mut copy = State::default();
+        drills.each().for_each(|drill| copy.apply(Entry::Verified(drill)));
+        assert_eq!(copy.drills().next(), Some(&drills), "a compacted journal says the same");
+        assert_eq!(state.entries(), drills.each().count() as u64);
+        drills.failed.map(|drill| drill.at)
+    };
+    let (all, some) = (1_000_000, 50_000);
+    assert_eq!(failed(&[drill(1, some, 2, 0), drill(2, some, 0, 0)]), Some(1), "others were drawn");
+    assert_eq!(failed(&[drill(1, some, 2, 0), drill(2, all, 0, 0)]), None);
+    assert_eq!(failed(&[drill(1, all, 1, 0), drill(2, some, 0, 1), drill(3, some, 0, 0)]), Some(1));
+    assert_eq!(failed(&[drill(1, some, 0, 4), drill(2, some, 0, 0)]), None, "it was away");
+    assert_eq!(failed(&[drill(1, all, 0, 4), drill(2, some, 0, 0)]), Some(1));
+    let before = [drill(1, all, 0, 0), drill(2, some, 1, 0), drill(3, some, 0, 0)];
+    assert_eq!(failed(&before), Some(2), "what was well before may not be now");
+}
+
+#[test]
+fn a_set_of_paths_has_one_newest_backup() {
+    let mut state = State::default();
+    [made(1, 1, 1), made(2, 2, 2), made(1, 3, 3)]
+        .into_iter()
+        .for_each(|made| state.apply(Entry::BackupMade(made)));
+    let told: Vec<_> = state.made().map(|made| (made.snapshot, made.replicas)).collect();
+    let id = |number| SnapshotId::from_bytes([number; 32]);
+    assert_eq!(told, [(id(3), 3), (id(2), 2)]);
+    assert_eq!(state.entries(), 2);
 }
 
 #[test]
