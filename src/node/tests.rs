@@ -71,7 +71,15 @@ impl TestNode {
             reserve: Some(1 << 20),
             ..Config::default()
         };
-        let dir = DataDir::open(&self.data()).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        // A thread of the run before may be about to end.
+        let dir = loop {
+            match DataDir::open(&self.data()) {
+                Ok(dir) => break dir,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
         let identity = Identity::load(dir, || panic!("no passphrase was set")).unwrap();
         let (handle, addresses) = start(&config, identity).await.unwrap();
         self.running = Some((handle, addresses[0].clone()));
