@@ -30,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::{RwLockWriteGuard, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// How often a running node sees whether a snapshot is short, and how soon it looks when somebody
 /// has connected.
@@ -58,19 +59,19 @@ pub(super) async fn complete_later(
     inner: Weak<Inner>,
     mut peers: watch::Receiver<BTreeSet<NodeId>>,
 ) {
-    let (mut wait, mut again) = (SOON, AGAIN_FIRST);
+    let (mut due, mut again) = (Instant::now() + SOON, AGAIN_FIRST);
     let mut known = peers.borrow_and_update().clone();
     loop {
         tokio::select! {
-            () = tokio::time::sleep(wait) => wait = SOON,
+            () = sleep_until(due) => due = Instant::now() + SOON,
             changed = peers.changed() => {
                 if changed.is_err() {
                     return;
                 }
                 let now = peers.borrow_and_update().clone();
                 if !now.is_subset(&known) {
-                    // Soon, but not at each of many that come.
-                    (wait, again) = (SOON, AGAIN_FIRST);
+                    // Soon, however many more come until then.
+                    (due, again) = (due.min(Instant::now() + SOON), AGAIN_FIRST);
                 }
                 known = now;
                 continue;
@@ -97,7 +98,7 @@ pub(super) async fn complete_later(
             }
         }
         if left > 0 {
-            wait = again;
+            due = Instant::now() + again;
             again = AGAIN_EVERY.min(2 * again);
         } else {
             again = AGAIN_FIRST;
