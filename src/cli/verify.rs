@@ -119,7 +119,7 @@ fn tell(done: &VerifyDone, output: &Output) {
     }
     if !done.away.is_empty() {
         let away = done.away.join(", ");
-        output.note(&printable(&format!("away, and so not asked: {away}")));
+        output.note(&printable(&format!("away, or did not answer: {away}")));
     }
 }
 

@@ -184,7 +184,10 @@ impl LookedAfter {
             self.taken_back += (chunks.len() as u64).saturating_sub(still.short);
             if still.short > 0 {
                 let (id, count) = (it.id, still.short);
-                note_at_most(inner, &id, still.fewest)?;
+                // Who is silent counts until it says otherwise.
+                if still.silent.is_empty() && checked.silent.is_empty() {
+                    note_at_most(inner, &id, still.fewest)?;
+                }
                 tracing::warn!(snapshot = %id, count, "chunks that a snapshot names lack replicas");
                 self.short.push(Short { id, chunks, count, is_storable: still.storable > 0 });
             }

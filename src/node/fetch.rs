@@ -200,12 +200,24 @@ impl<'a, T> MeshSource<'a, T> {
     fn failed(&mut self, index: u64, id: &ChunkId, asked: &[(NodeId, FetchFailure)]) -> FetchError {
         let net = self.runtime.block_on(self.inner.net.snapshot());
         let why = failures::not_fetched(asked, net.peers.len());
-        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(id));
+        let (mut holders, is_filled) = self
+            .inner
+            .with_catalog(|catalog| (catalog.holders_of(id), catalog.rebuild().is_none()));
         let spoiled = self.spoiled(&holders, asked);
+        // A recovered device does not know yet who has what: all may that are thought to hold
+        // anything of this owner's.
+        if !is_filled || holders.is_empty() {
+            holders.extend(self.hints.iter().copied());
+        }
+        let has_not = |failure: &FetchFailure| match failure {
+            FetchFailure::WrongBytes | FetchFailure::Damaged | FetchFailure::NotHeld => true,
+            FetchFailure::Unreachable | FetchFailure::Late | FetchFailure::Busy => false,
+        };
         // Who is not connected was perhaps not even asked, and may have it whole.
-        let is_silent = |node: &NodeId| !spoiled.contains(node);
-        let mut away: BTreeSet<NodeId> = holders.into_iter().filter(is_silent).collect();
-        let is_damage = !spoiled.is_empty() && away.is_empty();
+        let said = |node: &NodeId| asked.iter().any(|(of, why)| of == node && has_not(why));
+        let is_known = !holders.is_empty();
+        let mut away: BTreeSet<NodeId> = holders.into_iter().filter(|node| !said(node)).collect();
+        let is_damage = !spoiled.is_empty() && is_known && away.is_empty();
         self.blame(id, &spoiled);
         self.faults.away.append(&mut away);
         match is_damage {

@@ -152,9 +152,15 @@ impl super::Repository {
     ) -> Result<(), Failure> {
         self.is_sent.store(false, Ordering::Relaxed);
         let new = new.into_iter().map(|it| Entry::Prune(PruneNote::ToLookAfter(it)));
-        let made = made.map(Entry::BackupMade);
-        let mut entries = new.chain(made).chain([Entry::HeadSeen(seen)]);
-        let noted = inner.with_catalog(|catalog| entries.try_for_each(|it| catalog.record(it)));
+        let (index, record) = (seen.index, seen.record.clone());
+        let mut entries = new.chain([Entry::HeadSeen(seen)]);
+        let noted = inner.with_catalog(|catalog| {
+            entries.try_for_each(|it| catalog.record(it))?;
+            // Where somebody else was first to write this head, nothing was made.
+            let is_ours = |head: &KnownHead| head.seen.index == index && head.seen.record == record;
+            let made = made.filter(|_| catalog.heads().any(is_ours));
+            made.map_or(Ok(()), |made| catalog.record(Entry::BackupMade(made)))
+        });
         noted.map_err(|error| failures::catalog(&error))
     }
 }

@@ -19,7 +19,8 @@ pub(super) struct Made(BTreeMap<Vec<u64>, BackupMade>);
 
 impl Made {
     pub(super) fn apply(&mut self, made: BackupMade) {
-        self.0.retain(|_, before| !before.is_covered_by(&made));
+        // An earlier one of more paths is noted again when more of it is stored.
+        self.0.retain(|_, before| before.at > made.at || !before.is_covered_by(&made));
         self.0.insert(made.set.clone(), made);
         if self.0.len() > SETS_MAX {
             let oldest = self.0.values().min_by_key(|made| (!made.is_whole(), made.at));
@@ -64,6 +65,23 @@ impl Catalog {
 mod tests {
     use super::super::entry::tests::made;
     use super::*;
+
+    #[test]
+    fn a_later_backup_of_some_of_the_paths_outlives_what_is_noted_of_an_earlier_one_of_all() {
+        let mut all = Made::default();
+        let of = |set: &[u64], at, replicas| BackupMade {
+            set: set.to_vec(),
+            at,
+            ..made(u8::try_from(at).unwrap(), 0, replicas)
+        };
+        all.apply(of(&[1, 2], 1, 1));
+        all.apply(of(&[1], 2, 1));
+        all.apply(of(&[1, 2], 1, 3));
+        let kept: Vec<(u64, u8)> = all.all().map(|made| (made.at, made.replicas)).collect();
+        assert_eq!(kept, [(2, 1), (1, 3)]);
+        all.apply(of(&[1, 2], 3, 3));
+        assert_eq!(all.count(), 1, "a later one of all takes the place of both");
+    }
 
     #[test]
     fn what_is_well_and_old_makes_room_for_what_is_not() {
