@@ -36,7 +36,7 @@ impl BackupMade {
     /// Names a set of paths: 8 bytes of the SHA-256 of each, in order; of very many one for all.
     pub fn set_of(paths: &[Vec<u8>]) -> Vec<u64> {
         let hash = |path: &Vec<u8>| -> u64 {
-            let [a, b, c, d, e, f, g, h, ..] = sha256(&[b"quloud/v1/path", path]);
+            let [a, b, c, d, e, f, g, h, ..] = sha256(&[path]);
             u64::from_be_bytes([a, b, c, d, e, f, g, h])
         };
         let mut set: Vec<u64> = paths.iter().map(hash).collect();
