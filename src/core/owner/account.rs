@@ -11,6 +11,9 @@
 //! of its own chunks it may as well do. A page names the holder's store. Where that is another than
 //! the one that acknowledged before, what it acknowledged then is gone, as with an ack.
 //!
+//! A release that is open still is over once its undoing is asked for: sent again it would come
+//! after it, and the holder would let the chunk go that it said it keeps.
+//!
 //! Bounds: [`ACCOUNT_JOBS_MAX`] questions, each with one sending under way; [`LATE_MAX`] numbers of
 //! those that ended before their answer came.
 
@@ -125,11 +128,12 @@ pub enum AccountDone {
 /// Why a question has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccountFailure {
-    /// The holder could not be reached, or said nothing until the deadline.
+    /// The holder could not be reached, or said nothing until the deadline; or, of a release, until
+    /// its undoing was asked for.
     Unreachable,
     /// It says that it has no such account.
     NoAccount,
-    /// It was too busy until the deadline; or too many questions are open here.
+    /// It was too busy until then; or too many questions are open here.
     Busy,
     /// It answered what does not hold.
     Forged,
@@ -216,6 +220,11 @@ impl AccountFlow {
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: AccountJob) {
         let AccountJob { ticket, holder, wish, deadline } = job;
+        if let AccountWish::Release { undo: true, items } = &wish
+            && wish.is_fit()
+        {
+            self.overtake(shared, &holder, items);
+        }
         let refused = match &wish {
             AccountWish::Release { undo, items }
                 if !release::is_allowed(&shared.keys, *undo, items) =>
@@ -236,6 +245,21 @@ impl AccountFlow {
         let question = Question { holder, wish, deadline, state, pause, is_busy: false, lost: 0 };
         self.questions.insert(ticket, question);
         self.ask(now, shared, ticket);
+    }
+
+    /// Ends the releases at this holder of which one of these is to be taken back: what was sent of
+    /// them the holder carries out before the undoing, but nothing of them must come after it.
+    fn overtake(&mut self, shared: &mut Shared, holder: &NodeId, undone: &[ReleaseWish]) {
+        let undone: BTreeSet<ChunkId> = undone.iter().map(|item| item.id).collect();
+        let is_overtaken = |question: &Question| match &question.wish {
+            AccountWish::Release { undo: false, items } => {
+                items.iter().any(|item| undone.contains(&item.id))
+            }
+            _ => false,
+        };
+        for ticket in self.tickets_at(holder, is_overtaken) {
+            self.give_up(shared, ticket);
+        }
     }
 
     pub(super) fn cancel(&mut self, shared: &mut Shared, ticket: Ticket) {
@@ -292,9 +316,7 @@ impl AccountFlow {
     pub(super) fn on_wake(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
         let Some(question) = self.questions.get(&ticket) else { return };
         if question.deadline <= now {
-            let is_busy = question.is_busy;
-            let why = if is_busy { AccountFailure::Busy } else { AccountFailure::Unreachable };
-            return self.finish(shared, ticket, Err(why));
+            return self.give_up(shared, ticket);
         }
         match question.state {
             State::Waiting(until) if until <= now => self.ask(now, shared, ticket),
@@ -421,6 +443,14 @@ impl AccountFlow {
         shared.reject(holder, reason);
         shared.peers.rate(now, holder, SCORE_LIED);
         self.finish(shared, ticket, Err(AccountFailure::Forged));
+    }
+
+    /// Ends a question that was not answered.
+    fn give_up(&mut self, shared: &mut Shared, ticket: Ticket) {
+        let Some(question) = self.questions.get(&ticket) else { return };
+        let is_busy = question.is_busy;
+        let why = if is_busy { AccountFailure::Busy } else { AccountFailure::Unreachable };
+        self.finish(shared, ticket, Err(why));
     }
 
     fn finish(

@@ -35,6 +35,11 @@ fn release(numbers: &[u8]) -> AccountWish {
     AccountWish::Release { undo: false, items }
 }
 
+fn undo(numbers: &[u8]) -> AccountWish {
+    let items = numbers.iter().map(|number| wish(*number)).collect();
+    AccountWish::Release { undo: true, items }
+}
+
 fn states(numbers: usize) -> KeptChunks {
     KeptChunks::Queried(vec![(ChunkState::Live, LEASE); numbers])
 }
@@ -439,8 +444,86 @@ fn without_the_delete_key_nothing_is_released_and_a_release_can_be_undone() {
     world.ask(1, holder, release(&[1]));
     assert_eq!(world.failed(1), Some(AccountFailure::NoDeleteKey));
     assert_eq!((world.releases().len(), world.dials.len()), (0, 0));
-    world.ask(2, holder, AccountWish::Release { undo: true, items: vec![wish(1)] });
+    world.ask(2, holder, undo(&[1]));
     assert_eq!((world.releases().len(), world.outcome(2)), (1, None));
+}
+
+#[test]
+fn a_release_that_waits_to_be_sent_again_is_over_once_its_undoing_is_asked_for() {
+    for is_lost in [false, true] {
+        let (mut world, holder) = one();
+        world.ask(1, holder, release(&[1, 2]));
+        let why = if is_lost {
+            world.disconnect(holder);
+            AccountFailure::Unreachable
+        } else {
+            world.released(holder, world.releases()[0].request, Err(ReleaseRefusal::Busy));
+            AccountFailure::Busy
+        };
+        assert_eq!(world.outcome(1), None);
+        world.ask(2, holder, undo(&[2, 3]));
+        assert_eq!(world.failed(1), Some(why));
+        world.run_until(Duration::from_secs(3), |world| world.releases().len() > 1);
+        let undoing = world.releases().pop().unwrap();
+        world.released(holder, undoing.request, Ok(vec![ChunkState::Live; 2]));
+        assert!(matches!(world.outcome(2), Some(Ok(_))));
+        world.run(Duration::from_secs(31));
+        let sent: Vec<bool> = world.releases().iter().map(|release| release.undo).collect();
+        assert_eq!((sent, world.rejects.len()), (vec![false, true], 0), "lost: {is_lost}");
+        // What is asked for after it is another release, and is sent again as any other.
+        world.ask(3, holder, release(&[2]));
+        world.released(holder, world.releases()[2].request, Err(ReleaseRefusal::Busy));
+        world.run(Duration::from_secs(1));
+        assert_eq!((world.releases().len(), world.outcome(3)), (4, None));
+    }
+}
+
+#[test]
+fn a_release_under_way_is_over_with_its_undoing_and_its_answer_is_late() {
+    let (mut world, holder) = one();
+    world.ask(1, holder, release(&[1]));
+    world.ask(2, holder, undo(&[1]));
+    assert_eq!(world.failed(1), Some(AccountFailure::Unreachable));
+    let sent: Vec<bool> = world.releases().iter().map(|release| release.undo).collect();
+    assert_eq!(sent, [false, true], "in the order in which they were asked for");
+    for rejects in [0, 1] {
+        world.released(holder, world.releases()[0].request, Err(ReleaseRefusal::Busy));
+        assert_eq!(world.rejects.len(), rejects, "once it is late, then it is unasked");
+    }
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.releases().len(), world.outcome(2)), (2, None));
+}
+
+#[test]
+fn an_undoing_ends_only_releases_of_its_chunks_at_its_holder() {
+    let mut world = World::new(2);
+    let holders: Vec<NodeId> = world.fakes.keys().copied().collect();
+    let (holder, other) = (holders[0], holders[1]);
+    world.ask(1, holder, release(&[1]));
+    world.ask(2, other, release(&[2]));
+    world.ask(3, holder, query(&[2]));
+    world.ask(4, holder, undo(&[2, 4]));
+    world.ask(5, holder, release(&[2]));
+    world.ask(6, holder, undo(&[3, 4]));
+    // One that is not sent ends nothing.
+    world.ask(7, holder, undo(&[2, 2]));
+    assert_eq!(world.failed(7), Some(AccountFailure::Invalid));
+    assert!((1..=6).all(|ticket| world.outcome(ticket).is_none()));
+    world.ask(8, holder, undo(&[2]));
+    let over: Vec<u64> = (1..=6).filter(|ticket| world.outcome(*ticket).is_some()).collect();
+    assert_eq!(over, [5]);
+}
+
+#[test]
+fn an_undoing_takes_the_place_of_the_release_that_it_ends() {
+    let (mut world, holder) = one();
+    for ticket in 0..ACCOUNT_JOBS_MAX as u64 {
+        world.ask(ticket, holder, release(&[ticket as u8]));
+    }
+    world.ask(1_000, holder, undo(&[7]));
+    assert_eq!(world.failed(7), Some(AccountFailure::Unreachable));
+    assert_eq!(world.outcome(1_000), None);
+    assert!(world.releases().pop().unwrap().undo);
 }
 
 #[test]
