@@ -383,6 +383,11 @@ impl StoreSink {
     pub(in crate::node) fn record(&mut self, recorder: Option<Recorder>) {
         self.recorder = recorder;
     }
+
+    /// How many nodes are asked for now; it goes on changing until all is stored.
+    pub(in crate::node) fn aim(&self) -> Arc<AtomicU8> {
+        Arc::clone(&self.aim)
+    }
 }
 
 impl ChunkSink for StoreSink {

@@ -253,13 +253,14 @@ async fn with_a_holder_away_the_snapshot_is_published_and_has_fewer_replicas() {
     holders[1].stop().await;
     owner.status_until(|status| status.peers == 1).await;
     forget_proofs(&owner);
+    // What is short is stored by a backup, and not by the node itself.
+    let _stays = owner.handle().inner.letting_go.read().await;
     let done = end(owner.handle().backup(request(&path, 2, 3))).await.unwrap();
     assert_eq!((done.files, done.replicas, done.new_chunks), (41, 1, 2), "{done:?}");
     let (_, silent) = away.rsplit_once("/p2p/").unwrap();
     let told = ["not known to have 2 replicas still", "1 of their holders did not answer", silent];
     assert!(tells(&done.notes, &told), "{done:?}");
-    // With another node there is somebody to store it at: a backup, and not the node by itself.
-    let _stays = owner.handle().inner.letting_go.read().await;
+    // With another node there is somebody to store it at.
     let _third = TestNode::started(8, Some(&owner)).await;
     owner.status_until(|status| status.peers == 2).await;
     forget_proofs(&owner);

@@ -383,11 +383,11 @@ async fn an_older_copy_of_the_folder_sees_the_newer_head_at_its_known_holders() 
 async fn what_is_short_is_told_and_completed_by_the_next_backup() {
     let (owner, _holders) = mesh(1).await;
     let path = folder(&owner);
+    // By that, and not by the node itself.
+    let _stays = owner.handle().inner.letting_go.read().await;
     let done = end(owner.handle().backup(request(&path, 2, 2))).await.unwrap();
     assert_eq!((done.replicas, done.partial), (1, false), "{done:?}");
     assert!(done.notes.iter().any(|note| note.contains("head has 1 of 2")), "{done:?}");
-    // By that, and not by the node itself.
-    let _stays = owner.handle().inner.letting_go.read().await;
     let _second = TestNode::started(9, Some(&owner)).await;
     owner.status_until(|status| status.peers == 2).await;
     let done = backup(&owner, &path, 2).await;
