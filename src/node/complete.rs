@@ -24,6 +24,7 @@ use super::fetch::MeshSource;
 use super::inner::Inner;
 use super::put::seconds_since_1970;
 use super::report::Failure;
+use crate::core::owner::Shortage;
 use crate::core::types::{ChunkId, NodeId, SnapshotId};
 use crate::crypto::seal::SealedChunk;
 use crate::repo::catalog::{BELIEVED_S, BackupMade, Catalog};
@@ -283,7 +284,7 @@ async fn read<T: Reached + Send + 'static>(
 /// Gathers the chunks of which too few replicas were shown within a day and that somebody who is
 /// connected has, or this node itself: not more of them than are stored between two looks. What
 /// nobody is known to have comes last.
-struct Lacking {
+pub(super) struct Lacking {
     inner: Arc<Inner>,
     replicas: usize,
     most: usize,
@@ -296,7 +297,7 @@ impl Lacking {
         Self::at_most(inner, replicas, LACKING_MAX)
     }
 
-    fn at_most(inner: &Arc<Inner>, replicas: u8, most: usize) -> Self {
+    pub(super) fn at_most(inner: &Arc<Inner>, replicas: u8, most: usize) -> Self {
         let (inner, replicas) = (Arc::clone(inner), usize::from(replicas));
         Self { inner, replicas, most, found: BTreeMap::new(), unknown: BTreeMap::new() }
     }
@@ -316,7 +317,7 @@ impl Lacking {
         }
     }
 
-    fn into_chunks(self) -> VecDeque<ChunkRef> {
+    pub(super) fn into_chunks(self) -> VecDeque<ChunkRef> {
         let Self { most, found, unknown, .. } = self;
         found.into_values().chain(unknown.into_values()).take(most).collect()
     }
@@ -341,7 +342,7 @@ impl Reached for Lacking {
 struct Stored {
     /// How many replicas can be had, as far as was seen.
     aim: u8,
-    /// None of what was asked for came.
+    /// None of what was asked for came, or it was taken and not acknowledged yet.
     in_the_way: bool,
 }
 
@@ -353,7 +354,7 @@ async fn store(
     mut lacking: VecDeque<ChunkRef>,
     hold: &mut Hold<'_>,
 ) -> Option<Stored> {
-    let (mut asked, mut came) = (0, 0);
+    let (mut asked, mut came, mut is_late) = (0, 0, false);
     while !lacking.is_empty() {
         if !hold.go_on().await || !is_short(inner, id) {
             return None;
@@ -366,8 +367,8 @@ async fn store(
             Ok((pass_on(&node, passing, &is_over, sink)?, sink.aim()))
         };
         let wish = Wish { replicas: aim, patience: STORE_PATIENCE };
-        let (passed, now) = match store_all(inner, wish, (handed, cancel), work).await {
-            Ok(((passed, now), _)) => (passed, now),
+        let ((passed, now), short) = match store_all(inner, wish, (handed, cancel), work).await {
+            Ok((passed, stored)) => (passed, stored.why),
             Err(Failure { why, .. }) => {
                 tracing::info!(why, "chunks that are short of replicas were not stored");
                 return Some(Stored { aim, in_the_way: true });
@@ -375,11 +376,12 @@ async fn store(
         };
         hold.used(passed.asked);
         (asked, came) = (asked + passed.asked, came + passed.came);
+        is_late |= short == Some(Shortage::AcksOutstanding);
         aim = aim.min(now.load(Ordering::Relaxed));
         lacking = passed.lacking;
     }
     tracing::info!(asked, came, aim, "chunks that were short of replicas were stored again");
-    Some(Stored { aim, in_the_way: asked > 0 && came == 0 })
+    Some(Stored { aim, in_the_way: is_late || (asked > 0 && came == 0) })
 }
 
 /// What is passed on in one round.

@@ -3,12 +3,18 @@
 
 use super::backup::{backup, folder, mesh, request};
 use super::look::rows;
+use super::prune::{id_of, inner};
 use super::recover::rot;
 use super::*;
+use crate::core::types::ChunkId;
+use crate::crypto::keys::ChunkKey;
+use crate::node::complete::Lacking;
 use crate::node::report::{
     ForgetDone, ForgetRequest, ForgetRow, PruneRequest, ReplicasReport, SnapshotReport, VerifyDone,
     VerifyRequest,
 };
+use crate::repo::mark::Reached;
+use crate::repo::reference::ChunkRef;
 
 async fn listed(node: &TestNode) -> SnapshotReport {
     node.handle().snapshots().await.unwrap().snapshots.pop().unwrap()
@@ -61,6 +67,53 @@ async fn a_short_backup_is_told_until_a_running_node_has_stored_what_was_missing
     owner.status_until(|status| status.peers == 2).await;
     let drill = verify(&owner, "latest", 20).await;
     assert!(drill.proven && drill.files == 41, "without the first holder: {drill:?}");
+}
+
+/// What this holder acknowledged, and nobody else did.
+fn only_at(owner: &TestNode, holder: &TestNode) -> Vec<ChunkId> {
+    let node = id_of(holder);
+    inner(owner).with_catalog(|all| {
+        all.chunk_ids().filter(|id| all.holders_of(id) == [node]).copied().collect()
+    })
+}
+
+fn reference(id: &ChunkId) -> ChunkRef {
+    ChunkRef { ck: ChunkKey::from_bytes([1; 32]), id: *id, locality: Locality(0), bytes: 1 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_chunks_that_somebody_who_is_connected_has_are_taken_to_be_stored() {
+    let (owner, mut holders) = mesh(1).await;
+    let _stays = inner(&owner).letting_go.read().await;
+    let path = folder(&owner);
+    backup(&owner, &path, 1).await;
+    holders[0].stop().await;
+    owner.status_until(|status| status.peers == 0).await;
+    holders.push(TestNode::started(9, Some(&owner)).await);
+    owner.status_until(|status| status.peers == 1).await;
+    std::fs::write(path.join("more"), vec![3; 100_000]).unwrap();
+    // What the first one has is asked for in vain, and stored again.
+    std::fs::remove_file(path.join("large")).unwrap();
+    backup(&owner, &path, 1).await;
+    let (away, there) = (only_at(&owner, &holders[0]), only_at(&owner, &holders[1]));
+    assert!(away.len() > 1 && there.len() > 1, "{away:?} {there:?}");
+    let unknown = ChunkId::from_bytes([5; 32]);
+    let taken = |replicas, most| {
+        let mut lacking = Lacking::at_most(inner(&owner), replicas, most);
+        let all = [unknown].iter().chain(&away).chain(&there).map(reference).collect::<Vec<_>>();
+        all.iter().for_each(|at| lacking.reach_leaf(at));
+        lacking.into_chunks().iter().map(|at| at.id).collect::<Vec<_>>()
+    };
+    // However many of the others come first.
+    assert_eq!(taken(2, there.len()), there);
+    let last = [there.as_slice(), &[unknown]].concat();
+    assert_eq!(taken(2, usize::MAX), last, "what nobody is known to have is tried, too");
+    assert_eq!(taken(1, usize::MAX), [unknown], "they have one replica");
+    // The trees of the first snapshot are here: copies of them can be given to others.
+    let mut lacking = Lacking::at_most(inner(&owner), 2, usize::MAX);
+    away.iter().for_each(|id| lacking.reach(&reference(id)));
+    let here = lacking.into_chunks();
+    assert!(!here.is_empty() && here.len() < away.len(), "{here:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
