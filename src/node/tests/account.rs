@@ -255,7 +255,7 @@ async fn with_a_holder_away_the_snapshot_is_published_and_has_fewer_replicas() {
     forget_proofs(&owner);
     // What is short is stored by a backup, and not by the node itself.
     let _stays = owner.handle().inner.letting_go.read().await;
-    let done = end(owner.handle().backup(request(&path, 2, 3))).await.unwrap();
+    let done = end(owner.handle().backup(request(&path, 2, 6))).await.unwrap();
     assert_eq!((done.files, done.replicas, done.new_chunks), (41, 1, 2), "{done:?}");
     let (_, silent) = away.rsplit_once("/p2p/").unwrap();
     let told = ["not known to have 2 replicas still", "1 of their holders did not answer", silent];

@@ -194,7 +194,7 @@ async fn an_old_record_of_its_own_head_in_its_own_store_is_no_doubt() {
     second.status_until(|status| status.peers == 1).await;
     recover(&second, Some(0)).await.unwrap();
     // Its head has one of the two holders that it wishes for, and its own store has the one before.
-    let done = end(second.handle().backup(request(&path, 2, 3))).await.unwrap();
+    let done = end(second.handle().backup(request(&path, 2, 6))).await.unwrap();
     assert_eq!((done.replicas, noted(&second)), (1, 0), "{done:?}");
     drop(holder);
 }

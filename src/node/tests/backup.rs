@@ -385,7 +385,7 @@ async fn what_is_short_is_told_and_completed_by_the_next_backup() {
     let path = folder(&owner);
     // By that, and not by the node itself.
     let _stays = owner.handle().inner.letting_go.read().await;
-    let done = end(owner.handle().backup(request(&path, 2, 2))).await.unwrap();
+    let done = end(owner.handle().backup(request(&path, 2, 6))).await.unwrap();
     assert_eq!((done.replicas, done.partial), (1, false), "{done:?}");
     assert!(done.notes.iter().any(|note| note.contains("head has 1 of 2")), "{done:?}");
     let _second = TestNode::started(9, Some(&owner)).await;

@@ -29,7 +29,7 @@ async fn verify(node: &TestNode, snapshot: &str, timeout_s: u64) -> VerifyDone {
 async fn a_short_backup_is_told_until_a_running_node_has_stored_what_was_missing() {
     let (mut owner, mut holders) = mesh(1).await;
     let path = folder(&owner);
-    let mut events = owner.handle().backup(request(&path, 3, 1));
+    let mut events = owner.handle().backup(request(&path, 3, 6));
     let mut seen = None;
     let done = loop {
         match timeout(PATIENCE, events.recv()).await.unwrap().unwrap() {
@@ -121,14 +121,14 @@ async fn what_is_told_of_a_short_backup_ends_with_a_whole_one_or_when_it_is_forg
     let (owner, _holders) = mesh(1).await;
     let path = folder(&owner);
     let is_told = async || tells(&owner.handle().status(1).await.attention, &["1 of 2 replicas"]);
-    end(owner.handle().backup(request(&path, 2, 1))).await.unwrap();
+    end(owner.handle().backup(request(&path, 2, 6))).await.unwrap();
     assert!(is_told().await);
     let below = path.join("below");
     backup(&owner, &below, 1).await;
     assert!(is_told().await, "other paths");
     backup(&owner, &path, 1).await;
     assert!(!is_told().await, "as many as were asked for");
-    let short = end(owner.handle().backup(request(&path, 2, 1))).await.unwrap();
+    let short = end(owner.handle().backup(request(&path, 2, 6))).await.unwrap();
     assert!(is_told().await);
     let snapshots = vec![short.snapshot];
     let replicas = Some(1);

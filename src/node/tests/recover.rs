@@ -203,7 +203,7 @@ async fn two_devices_recovered_at_once_end_on_two_heads() {
 async fn an_entry_that_too_few_hold_is_stored_anew_by_the_next_backup() {
     let (mut owner, mut holders) = mesh(1).await;
     let path = folder(&owner);
-    let short = end(owner.handle().backup(request(&path, 2, 2))).await.unwrap();
+    let short = end(owner.handle().backup(request(&path, 2, 6))).await.unwrap();
     assert_eq!(short.replicas, 1, "{short:?}");
     let second = TestNode::started(9, Some(&owner)).await;
     owner.status_until(|status| status.peers == 2).await;

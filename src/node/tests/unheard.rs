@@ -127,7 +127,7 @@ async fn what_a_silent_holder_may_let_go_is_given_to_another() {
     // Of two it counts as one. The node by itself would ask it, too, once it is heard.
     let stays = inner(&owner).letting_go.read().await;
     fs::write(path.join("more"), b"more").unwrap();
-    let short = end(owner.handle().backup(request(&path, 2, 3))).await.unwrap();
+    let short = end(owner.handle().backup(request(&path, 2, 6))).await.unwrap();
     assert_eq!(short.replicas, 1, "{short:?}");
     hear(&owner);
     carry_out(&owner, &holders[0], asked).await;
