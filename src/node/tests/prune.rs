@@ -353,6 +353,13 @@ async fn a_holder_that_is_away_is_asked_by_the_next_prune() {
     assert_eq!(kept(&owner, &holders[1]).await.1.len() as u64, done.chunks);
 }
 
+/// Waits until that node is connected to this one, or is no more.
+async fn connected(node: &TestNode, other: &NodeId, wanted: bool) {
+    let mut peers = inner(node).shared.watch_peers();
+    let reached = peers.wait_for(|peers| peers.contains(other) == wanted);
+    timeout(PATIENCE, reached).await.expect("it comes, or goes, in time").unwrap();
+}
+
 /// A device that was recovered, and has no acks of what another one stored. Also returns that one,
 /// and the holders, which keep a snapshot that the first one has forgotten.
 async fn recovered(replicas: u8) -> (TestNode, TestNode, Vec<TestNode>) {
@@ -386,22 +393,13 @@ async fn a_holder_that_was_away_is_asked_by_a_recovered_device_that_has_no_ack_o
     let (new, _owner, mut holders) = recovered(2).await;
     holders[1].stop().await;
     let gone = id_of(&holders[1]);
-    let is_there = || inner(&new).shared.watch_peers().borrow().contains(&gone);
-    let deadline = Instant::now() + PATIENCE;
-    while is_there() {
-        assert!(Instant::now() < deadline, "it is connected still");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    connected(&new, &gone, false).await;
     let one = PruneRequest { replicas: Some(1), ..pruning() };
     let done = prune_with(&new, one).await.unwrap();
     assert_eq!((done.snapshots, done.away.len()), (1, 1), "{done:?}");
     assert!(done.chunks > 3, "{done:?}");
     holders[1].start(Some(&new)).await;
-    let deadline = Instant::now() + PATIENCE;
-    while !is_there() {
-        assert!(Instant::now() < deadline, "it is not connected");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    connected(&new, &gone, true).await;
     assert!(kept(&new, &holders[1]).await.1.is_empty());
     let one = PruneRequest { replicas: Some(1), ..pruning() };
     let again = prune_with(&new, one).await.unwrap();
@@ -438,12 +436,7 @@ async fn a_holder_that_is_away_and_that_only_another_device_used_is_asked_by_the
     let unused = usize::from(known(&holders[1]) <= known(&holders[0]));
     let away = id_of(&holders[unused]);
     holders[unused].stop().await;
-    let is_there = || inner(&new).shared.watch_peers().borrow().contains(&away);
-    let deadline = Instant::now() + PATIENCE;
-    while is_there() {
-        assert!(Instant::now() < deadline, "it is connected still");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    connected(&new, &away, false).await;
     let one = || PruneRequest { replicas: Some(1), ..pruning() };
     let done = prune_with(&new, one()).await.unwrap();
     assert_eq!((done.snapshots, done.away.len()), (3, 1), "{done:?}");
@@ -456,11 +449,7 @@ async fn a_holder_that_is_away_and_that_only_another_device_used_is_asked_by_the
     });
     assert!(waits.len() > 3, "{waits:?} {done:?}");
     holders[unused].start(Some(&new)).await;
-    let deadline = Instant::now() + PATIENCE;
-    while !is_there() {
-        assert!(Instant::now() < deadline, "it is not connected");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    connected(&new, &away, true).await;
     prune_with(&new, one()).await.unwrap();
     let (live, released) = kept(&owner, &holders[unused]).await;
     assert!(waits.iter().all(|id| !live.contains(id)));
