@@ -5,10 +5,10 @@
 //! check bytes against an id.
 //!
 //! Layout, 137 bytes, integers little-endian:
-//! `version u8 = 1 | generation u32 | Y 32 | Z 32 | D 32 | sealed length u32 | SHA-256(sealed) 32`
+//! `version u8 = 1 | generation u32 | Y 32 | Z 32 | D 32 | sealed length u32 | BLAKE3(sealed) 32`
 
 use super::seal::SEAL_OVERHEAD_BYTES;
-use super::{sha256, sha256_bulk, take};
+use super::{bulk_hash, sha256, take};
 use crate::core::types::{CHUNK_SEALED_BYTES_MAX, ChunkId};
 use curve25519_dalek::{RistrettoPoint, ristretto::CompressedRistretto, traits::Identity};
 
@@ -31,7 +31,7 @@ pub struct Header {
     pub delete: [u8; 32],
     /// Length of the sealed bytes, 41 to [`CHUNK_SEALED_BYTES_MAX`].
     pub sealed_bytes: u32,
-    /// SHA-256 of the sealed bytes.
+    /// BLAKE3 of the sealed bytes.
     pub sealed_hash: [u8; 32],
 }
 
@@ -57,7 +57,7 @@ impl Header {
     pub fn new(generation: u32, points: [[u8; 32]; 3], sealed: &[u8]) -> Self {
         let [read, admin, delete] = points;
         let sealed_bytes = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
-        Self { generation, read, admin, delete, sealed_bytes, sealed_hash: sha256_bulk(sealed) }
+        Self { generation, read, admin, delete, sealed_bytes, sealed_hash: bulk_hash(sealed) }
     }
 
     /// The fixed layout of the module's documentation.
@@ -125,8 +125,7 @@ impl Header {
 
     /// Whether `sealed` are the bytes this header certifies. Hashes all of them.
     pub fn certifies(&self, sealed: &[u8]) -> bool {
-        u64::from(self.sealed_bytes) == sealed.len() as u64
-            && self.sealed_hash == sha256_bulk(sealed)
+        u64::from(self.sealed_bytes) == sealed.len() as u64 && self.sealed_hash == bulk_hash(sealed)
     }
 }
 

@@ -21,7 +21,7 @@
 //! ```text
 //! kind 1 segment    box 1: layout u8, epoch 16
 //! kind 2 chunk      box 1: id 32, header 137, proof nonce 32, proof 64, account 32, lease 16,
-//!                          terms 12, epoch 16, SHA-256(tags) 32
+//!                          terms 12, epoch 16, BLAKE3(tags) 32
 //!                   box 2: audit tags
 //!                   box 3: the owner's sealed bytes
 //! kind 3 tombstone  box 1: id 32, the record that ends here: segment u64, offset u64,
@@ -41,11 +41,11 @@ use crate::core::effect::StoredChunk;
 use crate::core::types::{
     Account, CHUNK_SEALED_BYTES_MAX, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch,
 };
+use crate::crypto::bulk_hash;
 use crate::crypto::header::HEADER_BYTES;
 use crate::crypto::keys::{WrapKey, random};
 use crate::crypto::ownership::PROOF_BYTES;
 use crate::crypto::seal::{NONCE_BYTES, SEAL_OVERHEAD_BYTES, unwrap, wrap_into};
-use crate::crypto::sha256_bulk;
 use rand::CryptoRng;
 
 /// Records begin at multiples of this, and one block holds a record's prefix and first box.
@@ -357,7 +357,7 @@ pub struct ChunkHead {
     pub terms: LeaseTerms,
     /// Of the store that wrote it.
     pub epoch: StoreEpoch,
-    /// SHA-256 of the audit tags.
+    /// BLAKE3 of the audit tags.
     pub tags_hash: [u8; 32],
 }
 
@@ -372,7 +372,7 @@ impl ChunkHead {
             lease,
             terms: chunk.terms,
             epoch,
-            tags_hash: sha256_bulk(&chunk.tags),
+            tags_hash: bulk_hash(&chunk.tags),
         }
     }
 

@@ -6,9 +6,9 @@ use super::record::{
     BLOCK_BYTES, ChunkHead, Fields, HeadError, Kind, Prefix, Tombstone, decode_segment,
 };
 use crate::core::types::{ChunkId, StoreEpoch};
+use crate::crypto::bulk_hash;
 use crate::crypto::header::Header;
 use crate::crypto::keys::WrapKey;
-use crate::crypto::sha256_bulk;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +185,7 @@ pub(crate) fn open_chunk(
             Check::Boxes => true,
             Check::Hashes => {
                 let tags = prefix.open(record, 1, key)?;
-                sha256_bulk(&tags) == head.tags_hash && header.certifies(&sealed)
+                bulk_hash(&tags) == head.tags_hash && header.certifies(&sealed)
             }
         };
     right.then_some(OpenChunk { id: head.id, header, sealed })

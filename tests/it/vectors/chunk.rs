@@ -94,7 +94,7 @@ fn a_second_implementation_seals_the_same() {
             &record.bytes("Z"),
             &record.bytes("D"),
             &u32::try_from(sealed.len()).unwrap().to_le_bytes(),
-            &oracle::sha256(&[&sealed]),
+            &oracle::blake3(&sealed),
         ]
         .concat();
         assert_eq!(header, record.bytes("header"), "{}", record.name);

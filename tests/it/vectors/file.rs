@@ -63,7 +63,7 @@ fn whole_files_are_frozen() {
 fn open(chunks: &BTreeMap<Vec<u8>, (Vec<u8>, Vec<u8>)>, id: &[u8], ck: &[u8], kind: u8) -> Vec<u8> {
     let (header, sealed) = &chunks[id];
     assert_eq!(oracle::sha256(&[b"quloud/v1/chunk", header]), id);
-    assert_eq!(oracle::sha256(&[sealed]), header[105..]);
+    assert_eq!(oracle::blake3(sealed), header[105..]);
     let y = oracle::scalar(ck, &[b"quloud/v1/read"]);
     assert_eq!(oracle::point(&y), header[5..37]);
     let secretbox = XSalsa20Poly1305::new(&oracle::expand::<32>(ck, &[b"quloud/v1/seal"]).into());

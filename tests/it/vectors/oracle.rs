@@ -34,6 +34,10 @@ pub(super) fn hkdf<const N: usize>(ikm: &[u8], info: &[&[u8]]) -> [u8; N] {
     expand(&hmac(&[0; 32], ikm), info)
 }
 
+pub(super) fn blake3(bytes: &[u8]) -> [u8; 32] {
+    *blake3::hash(bytes).as_bytes()
+}
+
 pub(super) fn keyed_blake3(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     *blake3::keyed_hash(key, &parts.concat()).as_bytes()
 }
