@@ -16,9 +16,13 @@
 //! have had [`KNOWN_FIRST`].
 //!
 //! Whoever answers first must not end the question for the others: it goes on for [`LISTEN`] after
-//! the last request on a topic, and a peer that subscribes meanwhile gets one of its own. Only what
-//! shows a holder counts, an offer or a record that holds; where no record came at all the topics
-//! are asked again and again until the deadline.
+//! the last request on a topic, and a peer that subscribes meanwhile gets one of its own. Where
+//! several served a record, how long that took shows how far apart the mesh is: on a LAN a few
+//! milliseconds, and who needs a hundred times as long as all others is not about to answer. There
+//! it goes on for [`LISTEN_TIMES`] as long as the slowest of them took, for [`LISTEN_MIN`], and
+//! until nobody has connected for [`CALM`]: a node that has just started meets one after the other.
+//! Only what shows a holder counts, an offer or a record that holds; where no record came at all
+//! the topics are asked again and again until the deadline.
 //!
 //! Bounds: [`HEADS_JOBS_MAX`] questions, [`WANTED_MAX`] heads in each, [`NODES_MAX`] nodes asked,
 //! of which [`NODES_PER_FORWARDER`] that are not connected may have come through one neighbour.
@@ -62,6 +66,13 @@ const KNOWN_FIRST: Duration = Duration::from_secs(1);
 /// A question goes on so long after the last request on a topic: who was about to connect, or
 /// answers through several neighbours, is to be heard.
 const LISTEN: Duration = Duration::from_millis(1_500);
+/// The same in units of what the slowest took from a request on a topic to its records.
+const LISTEN_TIMES: u32 = 4;
+/// And never less: a message may go through several neighbours that are further away than those
+/// who answered.
+const LISTEN_MIN: Duration = Duration::from_millis(500);
+/// Nobody connected for so long: those who are there are all for now.
+const CALM: Duration = Duration::from_secs(1);
 /// And so long after the last news.
 const QUIET: Duration = Duration::from_millis(300);
 /// Who has not answered for so long is not waited for any more; what comes still counts.
@@ -205,14 +216,18 @@ struct Question {
     deadline: Time,
     /// When somebody last offered or served something.
     news: Time,
+    /// Who served records that were asked for on a topic, and how long the slowest took.
+    served: BTreeSet<NodeId>,
+    slowest: Duration,
     /// Somebody served a record that holds.
     is_heard: bool,
     schedule: Schedule,
 }
 
 impl Question {
-    /// When it ends if nothing more is heard; `None` where only the deadline ends it.
-    fn ends_at(&self, now: Time) -> Option<Time> {
+    /// When it ends if nothing more is heard and nobody connected since `joined`; `None` where only
+    /// the deadline ends it.
+    fn ends_at(&self, now: Time, joined: Time) -> Option<Time> {
         let waits = self.nodes.values().filter_map(Asked::waits_until).max();
         let mut end = waits.filter(|until| *until > now).unwrap_or(now);
         if self.wanted.iter().all(Wanted::is_settled) {
@@ -221,9 +236,19 @@ impl Question {
         for head in self.wanted.iter().filter(|head| !head.is_settled()) {
             let published = head.published.filter(|_| self.is_heard)?;
             let last = head.again.map_or(published, |again| published.max(again));
-            end = end.max(last.after(LISTEN)).max(self.news.after(QUIET));
+            end = end.max(self.listens_until(last, joined)).max(self.news.after(QUIET));
         }
         Some(end)
+    }
+
+    /// When it has been listened long enough after a request on a topic.
+    fn listens_until(&self, published: Time, joined: Time) -> Time {
+        let longest = published.after(LISTEN);
+        if self.served.len() < SETTLED_MIN {
+            return longest;
+        }
+        let listen = self.slowest.saturating_mul(LISTEN_TIMES).max(LISTEN_MIN);
+        published.after(listen).max(joined.after(CALM)).min(longest)
     }
 
     /// Whether somebody who is thought to keep the head may answer still.
@@ -273,6 +298,8 @@ pub(super) struct HeadsFlow {
     requests: BTreeMap<u64, Request>,
     /// Requests of questions that are over: an answer that still comes is no misbehaviour.
     late: VecDeque<(u64, NodeId)>,
+    /// When a node connected last.
+    joined: Time,
 }
 
 impl HeadsFlow {
@@ -309,6 +336,8 @@ impl HeadsFlow {
             superseded: superseded.min(most_superseded()),
             deadline,
             news: now,
+            served: BTreeSet::new(),
+            slowest: Duration::ZERO,
             is_heard: false,
             schedule: Schedule::default(),
         };
@@ -371,7 +400,7 @@ impl HeadsFlow {
     /// Ends the question, or asks on the topics where that is due, and sets the alarm.
     fn go_on(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
         let Some(question) = self.questions.get_mut(&ticket) else { return };
-        let is_over = question.ends_at(now).is_some_and(|end| end <= now);
+        let is_over = question.ends_at(now, self.joined).is_some_and(|end| end <= now);
         if is_over || question.deadline <= now {
             return self.finish(shared, ticket);
         }
@@ -384,7 +413,7 @@ impl HeadsFlow {
         let again = question.nodes.values().filter(|asked| asked.to_ask != 0);
         let again = again.map(|asked| asked.not_before);
         let late = question.nodes.values().filter_map(Asked::waits_until);
-        let times = search.chain(question.ends_at(now)).chain(again).chain(late);
+        let times = search.chain(question.ends_at(now, self.joined)).chain(again).chain(late);
         let next = times.filter(|at| *at > now).chain([question.deadline]).min();
         shared.timers.set(Wake::Heads(ticket), next.unwrap_or(question.deadline));
     }
@@ -464,6 +493,10 @@ impl HeadsFlow {
         match records.filter(is_asked) {
             Some(records) => {
                 head.answered.insert(from);
+                if let Some(published) = head.published {
+                    question.served.insert(from);
+                    question.slowest = question.slowest.max(now.since(published));
+                }
                 (question.news, question.is_heard) = (now, true);
                 if let Some(asked) = question.nodes.get_mut(&from) {
                     asked.heard = true;
@@ -513,6 +546,7 @@ impl HeadsFlow {
     }
 
     pub(super) fn on_peer_up(&mut self, now: Time, shared: &mut Shared, node: NodeId) {
+        self.joined = now;
         for ticket in self.tickets() {
             self.ask(now, shared, ticket, node);
             self.go_on(now, shared, ticket);
