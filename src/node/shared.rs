@@ -8,7 +8,9 @@ use crate::core::types::NodeId;
 use crate::repo::catalog::JobId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Facts about the running node.
 pub(super) struct Shared {
@@ -27,8 +29,9 @@ pub(super) type Lie = Box<dyn FnMut(ListedPage) -> ListedPage + Send>;
 #[cfg(test)]
 pub(super) type ListedPage = (Vec<crate::core::message::ListedChunk>, bool);
 
-#[derive(Default)]
 struct Facts {
+    /// When somebody came or went last.
+    peers_changed: Instant,
     space: Space,
     rejects: BTreeMap<Reject, u64>,
     labels: BTreeMap<NodeId, Labels>,
@@ -47,7 +50,13 @@ pub(super) struct Labels {
 
 impl Shared {
     pub(super) fn new(space: Space) -> Self {
-        let facts = Facts { space, ..Facts::default() };
+        let facts = Facts {
+            peers_changed: Instant::now(),
+            space,
+            rejects: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        };
         Self {
             facts: Mutex::new(facts),
             listening: watch::Sender::new(Vec::new()),
@@ -117,17 +126,28 @@ impl Shared {
 
     pub(super) fn peer_up(&self, node: NodeId, hello: &Hello) {
         let labels = Labels { site: hello.site.clone(), operator: hello.operator.clone() };
-        self.facts().labels.insert(node, labels);
+        let mut facts = self.facts();
+        facts.labels.insert(node, labels);
+        facts.peers_changed = Instant::now();
+        drop(facts);
         self.peers.send_if_modified(|peers| peers.insert(node));
     }
 
     pub(super) fn peer_down(&self, node: &NodeId) {
-        self.facts().labels.remove(node);
+        let mut facts = self.facts();
+        facts.labels.remove(node);
+        facts.peers_changed = Instant::now();
+        drop(facts);
         self.peers.send_if_modified(|peers| peers.remove(node));
     }
 
     pub(super) fn is_connected(&self, node: &NodeId) -> bool {
         self.peers.borrow().contains(node)
+    }
+
+    /// For how long nobody has come or gone.
+    pub(super) fn peers_unchanged_for(&self) -> Duration {
+        self.facts().peers_changed.elapsed()
     }
 
     /// Who is connected, as it changes.

@@ -119,7 +119,8 @@ pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
     }
 }
 
-/// Waits for the first peer and then until no more come for a moment. `false` where nobody does.
+/// Waits for the first peer and then until no more come for a moment: a node that has been up for
+/// a while waits for nothing. `false` where nobody comes.
 pub(super) async fn settle(inner: &Inner) -> bool {
     let mut peers = inner.shared.watch_peers();
     let first = timeout(REACH_PATIENCE, peers.wait_for(|peers| !peers.is_empty())).await;
@@ -130,7 +131,8 @@ pub(super) async fn settle(inner: &Inner) -> bool {
     let quiet = async {
         loop {
             peers.borrow_and_update();
-            if !matches!(timeout(SETTLED, peers.changed()).await, Ok(Ok(()))) {
+            let left = SETTLED.saturating_sub(inner.shared.peers_unchanged_for());
+            if left.is_zero() || matches!(timeout(left, peers.changed()).await, Ok(Err(_))) {
                 return;
             }
         }
