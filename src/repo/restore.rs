@@ -15,6 +15,7 @@
 //! | `restore/survey.rs` | the first |
 //! | `restore/files.rs` | the second |
 //! | `restore/folders.rs` | folders, made and found |
+//! | `restore/queue.rs` | the threads that write, and which of them writes what |
 //! | `restore/write.rs` | files, from their first byte to their name |
 //! | `restore/finish.rs` | the third |
 //! | [`dress`] | owner, mode, extended attributes, times |
@@ -28,6 +29,7 @@ mod files;
 mod finish;
 mod folders;
 mod journal;
+mod queue;
 pub mod report;
 mod run;
 mod space;

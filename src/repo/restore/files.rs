@@ -4,12 +4,13 @@ use super::fetch::{Entries, Fetcher};
 use super::finish::FirstNames;
 use super::folders::{Asked, Folders};
 use super::journal::{PathKey, is_fatal, key_of, stamp_of};
+use super::queue::{Gone, Queue};
 use super::report::{RestoreProgress, RestoreReport, SkipReason};
 use super::space::{Demand, Room};
 use super::survey::check_room;
 use super::target::{Existing, Places};
 use super::write::{
-    Desk, Done, InodeKey, Job as Order, Outcome, Part, Waiting, held, reason_of, reclaim, write,
+    Desk, Done, InodeKey, Job as Order, Outcome, Part, Waiting, held, reason_of, reclaim,
 };
 use super::{Job, RestoreError};
 use crate::repo::get::ChunkSource;
@@ -20,18 +21,8 @@ use crate::repo::tree::{Content, Entry, What};
 use bytes::Bytes;
 use rustix::fs::{FileType, Stat};
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvError, SyncSender, TryRecvError};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Threads that write.
-const WRITERS: usize = 2;
-
-/// Bytes that wait to be written, at most, but for those of one chunk.
-const QUEUED_BYTES_MAX: u64 = 24 << 20;
-
-/// Files that wait to be written, at most.
-const QUEUED_MAX: usize = 1024;
 
 /// What was written is made durable so often, or when so much of it is new.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
@@ -57,29 +48,10 @@ pub(super) fn files<'a, S: ChunkSource>(
     fetcher: &mut Fetcher<'_, S>,
 ) -> Result<(), RestoreError> {
     std::thread::scope(|scope| {
-        let (orders, receiver) = mpsc::sync_channel(QUEUED_MAX);
-        let (done, outcomes) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..WRITERS {
-            let (receiver, done) = (Arc::clone(&receiver), done.clone());
-            scope.spawn(move || write(desk, &receiver, &done));
-        }
-        drop((done, receiver));
-        let queue = Queue { orders, outcomes, open: 0, files: 0, bytes: 0 };
+        let queue = Queue::start(scope, desk);
         let syncs = Syncs { last: Instant::now(), written: 0, running: false, looked: 0 };
-        Files { job, desk, folders, pass, queue, syncs }.run(entries, fetcher)
+        Files { job, desk, folders, pass, queue, unfinished: 0, syncs }.run(entries, fetcher)
     })
-}
-
-/// What waits to be written, and what came of it.
-struct Queue {
-    orders: SyncSender<Order>,
-    outcomes: Receiver<Done>,
-    /// Orders whose outcome has not come.
-    open: usize,
-    /// Files of which nothing final has come.
-    files: u64,
-    bytes: u64,
 }
 
 /// When to make durable what was written, and to look at the disk's room.
@@ -103,6 +75,8 @@ struct Files<'a, 'd, 'j> {
     folders: &'a mut Folders<'d>,
     pass: &'a mut Pass,
     queue: Queue,
+    /// Files of which nothing final has come.
+    unfinished: u64,
     syncs: Syncs,
 }
 
@@ -127,10 +101,10 @@ impl Files<'_, '_, '_> {
             let files = self.make_folders(entries)?;
             self.window(files, fetcher)?;
         }
-        while self.queue.open > 0 {
+        while self.queue.open() > 0 {
             self.wait()?;
         }
-        if self.queue.files > 0 {
+        if self.unfinished > 0 {
             let unfinished = io::Error::other("some files were left unfinished");
             return Err(self.job.failed(unfinished));
         }
@@ -306,7 +280,7 @@ impl Files<'_, '_, '_> {
         slots: &mut Vec<Slot>,
     ) -> Result<(), RestoreError> {
         let What::File(body) = &waiting.entry.what else { return Ok(()) };
-        self.queue.files += 1;
+        self.unfinished += 1;
         match &body.content {
             Content::None => {
                 self.order(Order::Whole(waiting, Ok(Bytes::new())), 0)?;
@@ -364,24 +338,19 @@ impl Files<'_, '_, '_> {
 
     /// Hands an order to the writers.
     fn order(&mut self, order: Order, bytes: u64) -> Result<(), RestoreError> {
-        let gone = |_| self.job.failed(io::ErrorKind::BrokenPipe.into());
-        self.queue.orders.send(order).map_err(gone)?;
-        self.queue.open += 1;
-        self.queue.bytes = self.queue.bytes.saturating_add(bytes);
-        Ok(())
+        self.queue.order(order, bytes).map_err(|Gone| self.gone())
     }
 
     /// Takes what the writers have done; waits for them where they are behind.
     fn keep_up(&mut self) -> Result<(), RestoreError> {
         loop {
-            if self.queue.bytes > QUEUED_BYTES_MAX || self.queue.open >= QUEUED_MAX {
+            if self.queue.is_full() {
                 self.wait()?;
                 continue;
             }
-            match self.queue.outcomes.try_recv() {
-                Ok(done) => self.done(done)?,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Err(self.gone()),
+            match self.queue.try_done().map_err(|Gone| self.gone())? {
+                Some(done) => self.done(done)?,
+                None => break,
             }
         }
         let due = self.syncs.last.elapsed() >= SYNC_EVERY || self.syncs.written >= SYNC_BYTES;
@@ -397,7 +366,7 @@ impl Files<'_, '_, '_> {
     }
 
     fn wait(&mut self) -> Result<(), RestoreError> {
-        let done = self.queue.outcomes.recv().map_err(|RecvError| self.gone())?;
+        let done = self.queue.wait().map_err(|Gone| self.gone())?;
         self.done(done)
     }
 
@@ -406,16 +375,14 @@ impl Files<'_, '_, '_> {
     }
 
     fn done(&mut self, done: Done) -> Result<(), RestoreError> {
-        let Done { bytes, sync, outcome } = done;
-        self.queue.open = self.queue.open.saturating_sub(1);
-        self.queue.bytes = self.queue.bytes.saturating_sub(bytes);
+        let Done { thread: _, bytes, sync, outcome } = done;
         self.syncs.written = self.syncs.written.saturating_add(bytes);
         self.syncs.looked = self.syncs.looked.saturating_add(bytes);
         if sync {
             self.syncs = Syncs { last: Instant::now(), written: 0, running: false, ..self.syncs };
         }
         let outcome = outcome.map_err(|error| self.write_failed(error))?;
-        self.queue.files = self.queue.files.saturating_sub(outcome.is_some().into());
+        self.unfinished = self.unfinished.saturating_sub(outcome.is_some().into());
         match outcome {
             None => {}
             Some(Outcome::Restored { key, bytes, inode, undressed }) => {

@@ -132,6 +132,8 @@ pub(super) enum Outcome {
 /// What a job came to.
 #[derive(Debug)]
 pub(super) struct Done {
+    /// Of which thread.
+    pub(super) thread: usize,
     /// Bytes that are no longer waiting to be written.
     pub(super) bytes: u64,
     pub(super) sync: bool,
@@ -148,12 +150,10 @@ pub(super) struct Desk<'a> {
     pub(super) dresser: Dresser,
 }
 
-/// Does jobs until there are no more.
-pub(super) fn write(desk: Desk<'_>, jobs: &Mutex<Receiver<Job>>, done: &Sender<Done>) {
+/// Does the jobs of one thread, until there are no more.
+pub(super) fn write(desk: Desk<'_>, thread: usize, jobs: &Receiver<Job>, done: &Sender<Done>) {
     let mut writer = Writer { desk, places: Places::new(desk.target) };
-    loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = next else { return };
+    for job in jobs {
         let sync = matches!(job, Job::Sync);
         let (bytes, outcome) = match job {
             Job::Whole(waiting, data) => {
@@ -165,7 +165,7 @@ pub(super) fn write(desk: Desk<'_>, jobs: &Mutex<Receiver<Job>>, done: &Sender<D
             Job::Sync => (0, desk.journal.sync().map(|()| None)),
         };
         // Where nobody listens any more, what was ordered is done all the same.
-        let _ = done.send(Done { bytes, sync, outcome });
+        let _ = done.send(Done { thread, bytes, sync, outcome });
     }
 }
 
