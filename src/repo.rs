@@ -8,6 +8,7 @@
 //! | [`sealer`] | plaintexts to sealed chunks, and where those go (pure) |
 //! | [`open`] | a chunk that came: its checks, its plaintext (pure) |
 //! | [`reference`](mod@reference), [`varint`] | the two layouts that all of these share (pure) |
+//! | `blocks` | a file's blocks, taken in advance and given back |
 //! | `fields`, `record` | what snapshots, manifests and heads share; what journals do |
 //! | [`ranges`] | which bytes of a file are there (pure) |
 //! | [`tree`] | what is recorded of a snapshot's files (pure) |
@@ -37,6 +38,8 @@
 
 #[cfg(feature = "node")]
 pub mod backup;
+#[cfg(feature = "node")]
+mod blocks;
 pub mod calendar;
 #[cfg(feature = "node")]
 pub mod catalog;

@@ -17,6 +17,7 @@
 use super::{Output, OutputError};
 use crate::core::types::ChunkId;
 use crate::locked::Locked;
+use crate::repo::blocks::allocate;
 use crate::repo::frame::PLAINTEXT_BYTES_MAX;
 use crate::repo::ranges::Ranges;
 use crate::repo::record::{read_whole, with_checksum, without_checksum};
@@ -257,7 +258,8 @@ impl Open {
         let step = end.saturating_sub(start);
         let failed = |source| OutputError::Io { path: path.to_owned(), source };
         Room::of(&self.file).map_err(failed)?.check(path, step)?;
-        allocate(&self.file, start, step).map_err(|source| no_room_or(path, &self.file, source))?;
+        let allocated = allocate(&self.file, &(start..end.max(start)));
+        allocated.map_err(|source| no_room_or(path, &self.file, source))?;
         self.allocated = end;
         Ok(())
     }
@@ -346,22 +348,6 @@ fn is_still_named(file: &File, path: &Path) -> bool {
 #[cfg(not(unix))]
 fn is_still_named(_: &File, path: &Path) -> bool {
     path.exists()
-}
-
-/// Puts blocks behind `bytes` bytes from `start`, where the file system can.
-fn allocate(file: &File, start: u64, bytes: u64) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if bytes > 0 {
-        use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
-        match fallocate(file, FallocateFlags::empty(), start, bytes) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = (file, start, bytes);
-    Ok(())
 }
 
 /// Renames without ever replacing something.

@@ -9,6 +9,7 @@ use super::dress::Dresser;
 use super::journal::{Earlier, Journal, PathKey, is_fatal, stamp_of};
 use super::report::{DamagedFile, RANGES_MAX, SkipReason, Undressed};
 use super::target::{Place, Places, Target};
+use crate::repo::blocks::{allocate, punch};
 use crate::repo::plan::Lost;
 use crate::repo::plan::window::Layout;
 use crate::repo::ranges::Ranges;
@@ -339,8 +340,7 @@ impl Writer<'_> {
             }
             None => create(&place)?,
         };
-        let length = part.waiting.body().map_or(0, |body| body.bytes);
-        if let Err(error) = file.set_len(length) {
+        if let Err(error) = make_room(&file, part) {
             let _ = place.remove();
             return Err(error);
         }
@@ -373,6 +373,7 @@ impl Writer<'_> {
         file: &File,
         (mut missing, missing_bytes, why): (Vec<Range<u64>>, u64, &Lost),
     ) -> io::Result<Outcome> {
+        missing.iter().for_each(|range| punch(file, range));
         missing.sort_by_key(|range| range.start);
         missing.truncate(RANGES_MAX);
         let (_, inode) = inode_of(file)?;
@@ -411,6 +412,14 @@ fn create(part: &Place) -> io::Result<File> {
         }
         created => created,
     }
+}
+
+/// Gives a file its length, and blocks where its data will be; its holes stay holes.
+fn make_room(file: &File, part: &Part) -> io::Result<()> {
+    let Some(body) = part.waiting.body() else { return Ok(()) };
+    file.set_len(body.bytes)?;
+    let places = part.layout.places(&(0..body.data_bytes()));
+    places.iter().try_for_each(|place| allocate(file, place))
 }
 
 /// Writes all of a file's data to its places.

@@ -62,7 +62,9 @@ fn what_was_damaged_is_completed_when_its_chunks_come_back() {
     let kept = lost.map(|id| backup.mesh.chunks.remove(&id).unwrap());
     let report = backup.restore();
     assert!(report.damaged_count > 1 && report.journal.is_some(), "{report:?}");
-    assert!(backup.names().contains(&"large.quloud-damaged".to_owned()));
+    let damaged = fs::metadata(backup.path().join("large.quloud-damaged")).unwrap();
+    let taken = damaged.blocks() * 512;
+    assert!(taken + (200 << 10) < damaged.len(), "{taken} B for what is not there, too");
     for (id, chunk) in lost.into_iter().zip(kept) {
         backup.mesh.chunks.insert(id, chunk);
     }
@@ -72,6 +74,20 @@ fn what_was_damaged_is_completed_when_its_chunks_come_back() {
     assert_eq!((report.files, report.resumed_files), (41, 41 - 1 - 9), "a pack has nine files");
     assert!(backup.mesh.served - before <= 4, "the leaf, the listing, a pack, a piece");
     assert_all_there(&backup);
+}
+
+#[test]
+fn a_large_file_has_its_blocks_before_its_bytes() {
+    let mut backup = Backup::of(&many());
+    // Packs come before pieces.
+    cut_off(&mut backup, 10, Existing::Refuse);
+    let is_part = |name: &String| name.contains(".quloud-part-");
+    let parts: Vec<String> = backup.names().into_iter().filter(is_part).collect();
+    assert!(!parts.is_empty(), "{:?}", backup.names());
+    for part in parts {
+        let part = fs::metadata(backup.path().join(part)).unwrap();
+        assert!(part.blocks() * 512 >= part.len(), "{part:?}");
+    }
 }
 
 #[test]

@@ -1,0 +1,39 @@
+//! Blocks of a file: taken before its bytes come, so that they lie together and a full disk is
+//! found early, and given back where none came. Where the file system or the system can do neither,
+//! nothing happens: it is all for the better alone.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+
+/// Puts blocks behind `range` of the file, which becomes as long if it was shorter.
+///
+/// # Errors
+/// What the system says: the disk is full, most likely.
+pub(super) fn allocate(file: &File, range: &Range<u64>) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if !range.is_empty() {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        let length = range.end - range.start;
+        match fallocate(file, FallocateFlags::empty(), range.start, length) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (file, range);
+    Ok(())
+}
+
+/// Gives the blocks behind `range` of the file back: it is a hole from then on.
+pub(super) fn punch(file: &File, range: &Range<u64>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if !range.is_empty() {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let _ = fallocate(file, flags, range.start, range.end - range.start);
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (file, range);
+}
