@@ -27,22 +27,22 @@
 //! Bounds: [`HEADS_JOBS_MAX`] questions, [`WANTED_MAX`] heads in each, [`NODES_MAX`] nodes asked,
 //! of which [`NODES_PER_FORWARDER`] that are not connected may have come through one neighbour.
 
+mod question;
 mod search;
 
 use super::OwnerEvent;
-use super::opened::Opened;
 use super::outbox::Schedule;
 use super::shared::Shared;
 use super::timers::Wake;
 use crate::core::codec::{HEAD_RECORDS_MAX, Reject, WANTED_MAX};
 use crate::core::message::{HeadData, HeadGet, RetrieveRefusal, RetrieveReject, StreamMessage};
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, ChunkId, NodeId, RequestDigest, Ticket, Time};
+use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::head::{HeadRecord, locality};
 use crate::crypto::keys::{ChunkSecret, random};
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
-use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
+use question::{Asked, Question, Wanted};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -111,176 +111,6 @@ pub struct SoughtHead {
     /// Nodes that are thought to keep it. They are asked first, and on their streams; where enough
     /// of them serve it nobody else is. Whoever wants to hear everyone names none.
     pub known: Vec<NodeId>,
-}
-
-/// One head of a question.
-#[derive(Debug)]
-struct Wanted {
-    id: ChunkId,
-    read: ChunkSecret,
-    known: BTreeSet<NodeId>,
-    /// Who served records that hold.
-    answered: BTreeSet<NodeId>,
-    /// When it was asked for on its topic last.
-    published: Option<Time>,
-    /// When to do so next, where nothing is heard.
-    due: Time,
-    /// When to do so in any case: somebody subscribed.
-    again: Option<Time>,
-}
-
-impl Wanted {
-    fn new(now: Time, node: &NodeId, sought: SoughtHead) -> Self {
-        let SoughtHead { id, read, known } = sought;
-        let known: BTreeSet<NodeId> = known.into_iter().filter(|known| known != node).collect();
-        let due = if known.is_empty() { now } else { now.after(KNOWN_FIRST) };
-        let answered = BTreeSet::new();
-        Self { id, read, known, answered, published: None, due, again: None }
-    }
-
-    /// Whether those who are thought to keep it are enough.
-    fn is_settled(&self) -> bool {
-        let served = self.known.intersection(&self.answered).count();
-        served >= SETTLED_MIN && served > self.known.len() / 2
-    }
-
-    /// When it is to be asked for on its topic.
-    fn search_at(&self, is_heard: bool) -> Option<Time> {
-        let due = (self.published.is_none() || !is_heard).then_some(self.due);
-        due.into_iter().chain(self.again).min().filter(|_| !self.is_settled())
-    }
-}
-
-/// A node that may keep some of the heads.
-#[derive(Debug)]
-struct Asked {
-    /// Heads to ask for, as soon as it is connected: bits by position.
-    to_ask: u32,
-    /// Everything it was ever to be asked for.
-    named: u32,
-    /// Requests on their way.
-    open: usize,
-    /// When it was asked, or dialed, last.
-    since: Time,
-    /// Not asked again before, where it was busy.
-    not_before: Time,
-    /// It said something of use, if only no.
-    heard: bool,
-    /// It could not be reached.
-    is_away: bool,
-    /// The neighbour through which its offer came.
-    via: Option<NodeId>,
-    /// How it is dialed; empty where that is known.
-    contact: Bytes,
-}
-
-impl Asked {
-    fn new(now: Time, via: Option<NodeId>) -> Self {
-        Self {
-            contact: Bytes::new(),
-            to_ask: 0,
-            named: 0,
-            open: 0,
-            since: now,
-            not_before: Time::default(),
-            heard: false,
-            is_away: false,
-            via,
-        }
-    }
-
-    /// Until when it is waited for; `None` where nothing of it is to be expected.
-    fn waits_until(&self) -> Option<Time> {
-        let is_expected = self.open > 0 || self.to_ask != 0 && !self.is_away;
-        is_expected.then(|| self.since.max(self.not_before).after(LATE))
-    }
-}
-
-/// One request on one topic.
-#[derive(Debug)]
-struct Search {
-    secret: AnswerSecret,
-    tag: AnswerTag,
-    request: RequestDigest,
-    /// Position in the question of each head of the request.
-    positions: Vec<usize>,
-    opened: Opened,
-}
-
-#[derive(Debug)]
-struct Question {
-    wanted: Vec<Wanted>,
-    nodes: BTreeMap<NodeId, Asked>,
-    searches: Vec<Search>,
-    superseded: u8,
-    deadline: Time,
-    /// When somebody last offered or served something.
-    news: Time,
-    /// Who served records that were asked for on a topic, and how long the slowest took.
-    served: BTreeSet<NodeId>,
-    slowest: Duration,
-    /// Somebody served a record that holds.
-    is_heard: bool,
-    schedule: Schedule,
-}
-
-impl Question {
-    /// When it ends if nothing more is heard and nobody connected since `joined`; `None` where only
-    /// the deadline ends it.
-    fn ends_at(&self, now: Time, joined: Time) -> Option<Time> {
-        let waits = self.nodes.values().filter_map(Asked::waits_until).max();
-        let mut end = waits.filter(|until| *until > now).unwrap_or(now);
-        if self.wanted.iter().all(Wanted::is_settled) {
-            return Some(end.min(self.news.after(QUIET)));
-        }
-        for head in self.wanted.iter().filter(|head| !head.is_settled()) {
-            let published = head.published.filter(|_| self.is_heard)?;
-            let last = head.again.map_or(published, |again| published.max(again));
-            end = end.max(self.listens_until(last, joined)).max(self.news.after(QUIET));
-        }
-        Some(end)
-    }
-
-    /// When it has been listened long enough after a request on a topic.
-    fn listens_until(&self, published: Time, joined: Time) -> Time {
-        let longest = published.after(LISTEN);
-        if self.served.len() < SETTLED_MIN {
-            return longest;
-        }
-        let listen = self.slowest.saturating_mul(LISTEN_TIMES).max(LISTEN_MIN);
-        published.after(listen).max(joined.after(CALM)).min(longest)
-    }
-
-    /// Whether somebody who is thought to keep the head may answer still.
-    fn waits_for(&self, now: Time, head: &Wanted) -> bool {
-        let asked = head.known.iter().filter_map(|node| self.nodes.get(node));
-        asked.filter_map(Asked::waits_until).any(|until| until > now)
-    }
-
-    /// Heads of which nobody who is known has anything more to say are not held back.
-    fn hurry(&mut self, now: Time) {
-        let idle = |head: &Wanted| head.published.is_none() && !self.waits_for(now, head);
-        let idle: Vec<bool> = self.wanted.iter().map(idle).collect();
-        for (head, _) in self.wanted.iter_mut().zip(idle).filter(|(_, idle)| *idle) {
-            head.due = head.due.min(now);
-        }
-    }
-
-    /// Takes a node in that may keep these; `false` at a bound.
-    fn name(&mut self, now: Time, node: NodeId, bits: u32, via: Option<NodeId>) -> bool {
-        if !self.nodes.contains_key(&node) {
-            let through = self.nodes.values().filter(|other| other.via == via).count();
-            let is_crowded = via.is_some() && through >= NODES_PER_FORWARDER;
-            if is_crowded || self.nodes.len() >= NODES_MAX {
-                return false;
-            }
-        }
-        let asked = self.nodes.entry(node).or_insert_with(|| Asked::new(now, via));
-        let fresh = bits & !asked.named;
-        asked.to_ask |= fresh;
-        asked.named |= fresh;
-        true
-    }
 }
 
 /// One request to one holder.

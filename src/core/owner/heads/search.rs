@@ -1,6 +1,7 @@
 //! Asking for heads on their topics, and who makes an offer.
 
-use super::{APART, HeadsFlow, Question, SEARCHES_MAX, Search, Wanted, bit};
+use super::question::{Question, Search, Wanted};
+use super::{APART, HeadsFlow, SEARCHES_MAX, bit};
 use crate::core::codec::Reject;
 use crate::core::message::{Answer, Contact, RetrieveRequest, TopicMessage};
 use crate::core::owner::opened::Opened;
