@@ -67,7 +67,7 @@ mod verify;
 
 pub use get::check_output;
 pub use handle::NodeHandle;
-pub use heads::{HeadStored, HeadWish, HeadsFound};
+pub use heads::{HeadStored, HeadWish, HeadsFound, HeadsWanted};
 
 use crate::config::{Config, Domains};
 use crate::core::effect::{Input, Space};

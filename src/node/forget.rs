@@ -15,7 +15,7 @@ use super::look::Parts;
 use super::report::{
     Failure, FailureKind, ForgetDone, ForgetRequest, ForgetRow, Rows, SnapshotReport,
 };
-use super::repository::{now_ns, report};
+use super::repository::{Breadth, now_ns, report};
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::SnapshotId;
 use crate::repo::manifest::merge::Live;
@@ -79,7 +79,7 @@ async fn run(
     if !(1..=QUORUM_MAX).contains(&replicas) {
         return Err(usage(format!("there can be 1 to {QUORUM_MAX} replicas")));
     }
-    let (mut notes, _) = inner.repository.refresh(inner).await?;
+    let (mut notes, _) = inner.repository.refresh(inner, Breadth::Everyone).await?;
     let plan = match &options {
         Options::These => these(inner, &request.snapshots).await?,
         Options::Policy { policy, by, filter } => {

@@ -25,6 +25,17 @@ pub struct HeadWish {
     pub patience: Duration,
 }
 
+/// How heads are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadsWanted {
+    /// Of each the newest record, and as many that it superseded, at most 16.
+    pub superseded: u8,
+    /// For what only reads: who is much further away than those who answer is not waited for.
+    pub brief: bool,
+    /// How long it may take.
+    pub patience: Duration,
+}
+
 /// What storing a record of a head came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeadStored {
@@ -63,11 +74,10 @@ impl NodeHandle {
         self.inner.store_head(keys, record, wish).await
     }
 
-    /// Asks what is kept of these heads, at most 32 of them: of each the newest record, and as many
-    /// that it superseded, at most 16. This node's own store comes first, then the nodes that are
-    /// `known` to keep one; everyone who makes an offer is asked only where they are too few, or
-    /// none is named: who wants to hear everyone names none, and listens for a second and a half at
-    /// least.
+    /// Asks what is kept of these heads, at most 32 of them. This node's own store comes first,
+    /// then the nodes that are `known` to keep one; everyone who makes an offer is asked only where
+    /// they are too few, or none is named: who wants to hear everyone names none, and listens for a
+    /// second and a half at least, unless the question is brief.
     ///
     /// A few such questions run at once; the patience of others begins when it is their turn.
     ///
@@ -77,10 +87,9 @@ impl NodeHandle {
         &self,
         heads: &[HeadKeys],
         known: &BTreeMap<ChunkId, Vec<NodeId>>,
-        superseded: u8,
-        patience: Duration,
+        wanted: HeadsWanted,
     ) -> Result<HeadsFound, Failure> {
-        self.inner.find_heads(heads, known, superseded, patience).await
+        self.inner.find_heads(heads, known, wanted).await
     }
 }
 
@@ -129,9 +138,9 @@ impl Inner {
         &self,
         heads: &[HeadKeys],
         known: &BTreeMap<ChunkId, Vec<NodeId>>,
-        superseded: u8,
-        patience: Duration,
+        wanted: HeadsWanted,
     ) -> Result<HeadsFound, Failure> {
+        let HeadsWanted { superseded, brief, patience } = wanted;
         let sought = |keys: &HeadKeys| {
             let id = keys.id();
             let known = known.get(&id).cloned().unwrap_or_default();
@@ -139,7 +148,7 @@ impl Inner {
         };
         let heads = heads.iter().map(sought).collect();
         let (ticket, deadline) = (Ticket(0), Time::default());
-        let job = HeadsJob { ticket, heads, superseded, deadline };
+        let job = HeadsJob { ticket, heads, superseded, brief, deadline };
         let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
         let command = DriveCommand::FindHeads { job, events: JobEvents::new(sender, 0), patience };
         self.questions.send(command).await.map_err(|_| failures::stopped())?;

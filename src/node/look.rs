@@ -15,7 +15,7 @@ use super::report::{
     DiffDone, DiffRequest, DiffRow, Failure, FailureKind, FindDone, FindRequest, FindRow, LsDone,
     LsRequest, NameReport, Rows,
 };
-use super::repository::earlier;
+use super::repository::{Breadth, earlier};
 use crate::core::types::SnapshotId;
 use crate::repo::diff::Diff;
 use crate::repo::find::Find;
@@ -105,7 +105,7 @@ async fn snapshots(
         let chosen = pick(earlier(inner, heads).await?.live())?;
         return Ok(Found { chosen, notes: Vec::new() });
     }
-    let (notes, _) = inner.repository.refresh(inner).await?;
+    let (notes, _) = inner.repository.refresh(inner, Breadth::Brief).await?;
     let chosen = inner.repository.with_live(pick).await?;
     Ok(Found { chosen, notes })
 }

@@ -36,6 +36,7 @@ use super::failures;
 use super::inner::Inner;
 use super::put::seconds_since_1970;
 use super::report::{Failure, RebuildStatus};
+use super::repository::Breadth;
 use crate::core::codec::ACCOUNT_CHUNKS_MAX;
 use crate::core::message::ChunkState;
 use crate::core::types::NodeId;
@@ -278,7 +279,7 @@ async fn conclude(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure
     let peers = inner.shared.watch_peers().borrow().clone();
     let missing = inner.with_catalog(|catalog| catalog.rebuild().map_or(0, Rebuild::missing));
     if missing > 0 && !peers.is_empty() && memory.is_due(&peers, Instant::now()) {
-        inner.repository.refresh(inner).await?;
+        inner.repository.refresh(inner, Breadth::Everyone).await?;
         memory.looked = Some((Instant::now(), peers));
     }
     note_holders(inner).await?;

@@ -9,7 +9,7 @@ use super::handle::NodeHandle;
 use super::inner::Inner;
 use super::rebuild;
 use super::report::{Failure, FailureKind, Progress, RecoverRequest, Recovered};
-use super::repository::{HeadView, Look, look};
+use super::repository::{Breadth, HeadView, Look, look};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -43,7 +43,7 @@ impl NodeHandle {
 
 async fn recover(inner: &Arc<Inner>, request: &RecoverRequest) -> Result<Recovered, Failure> {
     let started = Instant::now();
-    let Look { peers, heads, is_whole, mut notes, .. } = look(inner).await?;
+    let Look { peers, heads, is_whole, mut notes, .. } = look(inner, Breadth::Everyone).await?;
     if peers == 0 {
         return Err(nobody(&inner.mesh_name));
     }

@@ -43,7 +43,8 @@ use crate::repo::head::HeadPayload;
 use crate::repo::manifest::draft::{DeviceView, merge};
 use crate::repo::manifest::merge::{Coverage, Live, Merged};
 use crate::repo::reference::ChunkRef;
-use ask::{Breadth, Warnings, ask};
+pub(super) use ask::Breadth;
+use ask::{Warnings, ask};
 use learn::learn;
 use send::{send, unsent};
 use std::collections::{BTreeMap, BTreeSet};
@@ -126,9 +127,13 @@ impl Repository {
     ///
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
-    pub(super) async fn refresh(&self, inner: &Arc<Inner>) -> Result<(Vec<String>, bool), Failure> {
+    pub(super) async fn refresh(
+        &self,
+        inner: &Arc<Inner>,
+        breadth: Breadth,
+    ) -> Result<(Vec<String>, bool), Failure> {
         let mut state = self.state.lock().await;
-        let notes = refresh(&mut state, inner, Breadth::Everyone).await?;
+        let notes = refresh(&mut state, inner, breadth).await?;
         Ok((notes, !state.missing))
     }
 
@@ -215,7 +220,7 @@ impl NodeHandle {
     /// # Errors
     /// The node stops, or its catalogue takes nothing.
     pub async fn snapshots(&self) -> Result<Snapshots, Failure> {
-        let (mut notes, whole) = self.inner.repository.refresh(&self.inner).await?;
+        let (mut notes, whole) = self.inner.repository.refresh(&self.inner, Breadth::Brief).await?;
         notes.extend(self.inner.repository.prunes_told(&self.inner).await);
         let in_order = |mut live: Vec<&Live>| -> Vec<(SnapshotId, SnapshotReport)> {
             live.sort_by_key(|live| (live.added.created_ns, live.added.id));

@@ -16,7 +16,7 @@ use super::recover::nobody;
 use super::report::{
     ExistingNames, Failure, FailureKind, HeadReport, Progress, RestoreDone, RestoreRequest,
 };
-use super::repository::{HeadView, Look, earlier, look};
+use super::repository::{Breadth, HeadView, Look, earlier, look};
 use crate::core::types::NodeId;
 use crate::repo::exclude::{ExcludeFault, Excludes, Verdict};
 use crate::repo::frame::Kind;
@@ -125,7 +125,7 @@ async fn source(inner: &Arc<Inner>, request: &RestoreRequest) -> Result<Source, 
         let head = earlier.head(chosen.index).map(HeadView::report);
         return Ok(Source { chosen, head, notes: Vec::new(), hints: earlier.hints });
     }
-    let look = look(inner).await?;
+    let look = look(inner, Breadth::Brief).await?;
     let doubt = Doubt::after(&look);
     let Look { peers, heads, notes, hints, .. } = look;
     if peers == 0 {

@@ -390,10 +390,11 @@ async fn a_head_comes_back_from_its_holders_after_they_were_started_anew() {
     second.start(Some(&first)).await;
     third.status_until(|status| status.peers == 2).await;
     let (heads, known) = (std::slice::from_ref(&keys), BTreeMap::new());
-    let found = third.handle().find_heads(heads, &known, 1, PATIENCE).await.unwrap();
+    let wanted = |superseded| HeadsWanted { superseded, brief: false, patience: PATIENCE };
+    let found = third.handle().find_heads(heads, &known, wanted(1)).await.unwrap();
     assert_eq!(found.answered[&keys.id()].len(), 2, "{found:?}");
     // More questions than are asked at once: each gets its turn, and its answer.
-    let ask = || third.handle().find_heads(heads, &known, 0, PATIENCE);
+    let ask = || third.handle().find_heads(heads, &known, wanted(0));
     for found in futures::future::join_all((0..9).map(|_| ask())).await {
         assert_eq!(found.unwrap().answered[&keys.id()].len(), 2);
     }

@@ -15,7 +15,7 @@ use super::inner::Inner;
 use super::put::seconds_since_1970;
 use super::recover::nobody;
 use super::report::{Failure, FailureKind, HeadReport, Progress, VerifyDone, VerifyRequest};
-use super::repository::{HeadView, Look, look};
+use super::repository::{Breadth, HeadView, Look, look};
 use crate::core::types::{NodeId, SnapshotId};
 use crate::repo::catalog::{Entry, Verified};
 use crate::repo::frame::Kind;
@@ -104,7 +104,7 @@ async fn find(inner: &Arc<Inner>, request: &VerifyRequest) -> Result<Drill, Fail
             return Err(Failure::new(FailureKind::Usage, DEED.undone, why, hint));
         }
     };
-    let look = look(inner).await?;
+    let look = look(inner, Breadth::Brief).await?;
     // An older one that can be restored is worth a proof, and its date is told.
     let doubt = match Doubt::after(&look) {
         Doubt::Silent => Doubt::None,

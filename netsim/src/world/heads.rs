@@ -125,7 +125,7 @@ impl World<'_> {
         let heads = heads.iter().map(sought).collect();
         self.looks.insert((node, ticket), Vec::new());
         self.log(|| format!("{node} asks for heads"));
-        let job = HeadsJob { ticket, heads, superseded: SUPERSEDED, deadline };
+        let job = HeadsJob { ticket, heads, superseded: SUPERSEDED, brief: false, deadline };
         self.feed(node, Role::Owner, Input::Command(OwnerCommand::FindHeads(job)));
         ticket
     }

@@ -16,13 +16,17 @@
 //! have had [`KNOWN_FIRST`].
 //!
 //! Whoever answers first must not end the question for the others: it goes on for [`LISTEN`] after
-//! the last request on a topic, and a peer that subscribes meanwhile gets one of its own. Where
-//! several served a record, how long that took shows how far apart the mesh is: on a LAN a few
-//! milliseconds, and who needs a hundred times as long as all others is not about to answer. There
-//! it goes on for [`LISTEN_TIMES`] as long as the slowest of them took, for [`LISTEN_MIN`], and
-//! until nobody has connected for [`CALM`]: a node that has just started meets one after the other.
-//! Only what shows a holder counts, an offer or a record that holds; where no record came at all
-//! the topics are asked again and again until the deadline.
+//! the last request on a topic, and a peer that subscribes meanwhile gets one of its own. Only what
+//! shows a holder counts, an offer or a record that holds; where no record came at all the topics
+//! are asked again and again until the deadline.
+//!
+//! Whoever only reads may be **brief**. Where several served a record that they had offered, how
+//! long that took shows how far apart the mesh is: on a LAN a few milliseconds, and who needs a
+//! hundred times as long as all others is not about to answer. Then the question goes on for
+//! [`LISTEN_TIMES`] as long as the slowest of them took, for [`LISTEN_MIN`], and until nobody has
+//! connected for [`CALM`], as a node that has just started meets one after the other; but never
+//! longer than else. A device that is known through nobody, and whose holders are all far away, may
+//! be missed: so nothing is decided by that which cannot be undone.
 //!
 //! Bounds: [`HEADS_JOBS_MAX`] questions, [`WANTED_MAX`] heads in each, [`NODES_MAX`] nodes asked,
 //! of which [`NODES_PER_FORWARDER`] that are not connected may have come through one neighbour.
@@ -97,6 +101,8 @@ pub struct HeadsJob {
     pub heads: Vec<SoughtHead>,
     /// How many superseded records are wanted of each holder, at most 16.
     pub superseded: u8,
+    /// For what only reads: who is much further away than those who answer is not waited for.
+    pub brief: bool,
     /// When to end in any case.
     pub deadline: Time,
 }
@@ -144,7 +150,7 @@ impl HeadsFlow {
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: HeadsJob) {
-        let HeadsJob { ticket, heads, superseded, deadline } = job;
+        let HeadsJob { ticket, heads, superseded, brief, deadline } = job;
         let mut seen = BTreeSet::new();
         let heads = heads.into_iter().filter(|head| seen.insert(head.id)).take(WANTED_MAX);
         let wanted: Vec<Wanted> = heads.map(|head| Wanted::new(now, &shared.node, head)).collect();
@@ -164,6 +170,7 @@ impl HeadsFlow {
             nodes: BTreeMap::new(),
             searches: Vec::new(),
             superseded: superseded.min(most_superseded()),
+            brief,
             deadline,
             news: now,
             served: BTreeSet::new(),
@@ -323,13 +330,13 @@ impl HeadsFlow {
         match records.filter(is_asked) {
             Some(records) => {
                 head.answered.insert(from);
-                if let Some(published) = head.published {
-                    question.served.insert(from);
-                    question.slowest = question.slowest.max(now.since(published));
-                }
                 (question.news, question.is_heard) = (now, true);
                 if let Some(asked) = question.nodes.get_mut(&from) {
                     asked.heard = true;
+                    if let Some(published) = asked.offered {
+                        question.served.insert(from);
+                        question.slowest = question.slowest.max(now.since(published));
+                    }
                 }
                 for record in records {
                     shared.report(OwnerEvent::HeadSeen { ticket, from, record });

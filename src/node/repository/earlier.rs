@@ -19,6 +19,7 @@ use crate::core::codec::HEAD_RECORDS_MAX;
 use crate::core::types::NodeId;
 use crate::crypto::head::{HeadKeys, HeadRecord};
 use crate::node::handle::NodeHandle;
+use crate::node::heads::HeadsWanted;
 use crate::node::inner::Inner;
 use crate::node::report::{
     Failure, FailureKind, HeadRecordReport, Heads, HeadsRequest, SnapshotReport,
@@ -164,7 +165,8 @@ async fn records(inner: &Arc<Inner>) -> Result<Records, Failure> {
     while !next.is_empty() {
         for indexes in next.chunks(usize::from(INDEXES)) {
             let heads: Vec<HeadKeys> = indexes.iter().map(|index| keys(inner, *index)).collect();
-            let found = inner.find_heads(&heads, &BTreeMap::new(), superseded, PATIENCE).await?;
+            let wanted = HeadsWanted { superseded, brief: false, patience: PATIENCE };
+            let found = inner.find_heads(&heads, &BTreeMap::new(), wanted).await?;
             for (index, keys) in indexes.iter().zip(&heads) {
                 let of = found.records.iter().filter(|(_, record)| record.id() == keys.id());
                 of.for_each(|(node, record)| add(&mut records, *index, record, Some(*node)));

@@ -5,6 +5,7 @@
 use super::heads::settle;
 use super::{Breadth, State, keys, known_heads, payload_of, refresh};
 use crate::core::types::{ChunkId, NodeId, SnapshotId};
+use crate::node::heads::HeadsWanted;
 use crate::node::inner::Inner;
 use crate::node::recover::nobody;
 use crate::node::report::{Failure, FailureKind};
@@ -21,11 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(12);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// The same for the records that the newest ones superseded.
-const SUPERSEDED_PATIENCE: Duration = Duration::from_secs(3);
-
-/// So many of them are asked for, of each head.
-const SUPERSEDED: u8 = 16;
+/// The records that the newest ones superseded, as many as there may be.
+const SUPERSEDED: HeadsWanted =
+    HeadsWanted { superseded: 16, brief: false, patience: Duration::from_secs(3) };
 
 /// What the owner's devices have.
 #[derive(Debug, Default)]
@@ -136,7 +135,7 @@ async fn superseded(inner: &Arc<Inner>) -> Result<BTreeSet<ChunkId>, Failure> {
     let kept = kept.collect();
     let mut found = BTreeSet::new();
     for heads in heads.chunks(32) {
-        let came = inner.find_heads(heads, &kept, SUPERSEDED, SUPERSEDED_PATIENCE).await?;
+        let came = inner.find_heads(heads, &kept, SUPERSEDED).await?;
         for keys in heads {
             let of = came.records.iter().filter(|(_, record)| record.id() == keys.id());
             let payloads = of.filter_map(|(_, record)| payload_of(keys, record));

@@ -96,14 +96,14 @@ pub(in crate::node) struct Look {
 ///
 /// # Errors
 /// The node stops, or its catalogue takes nothing.
-pub(in crate::node) async fn look(inner: &Arc<Inner>) -> Result<Look, Failure> {
+pub(in crate::node) async fn look(inner: &Arc<Inner>, breadth: Breadth) -> Result<Look, Failure> {
     if !settle(inner).await {
         return Ok(Look::default());
     }
     let deadline = Instant::now() + LOOK_PATIENCE;
     loop {
         let mut state = inner.repository.state.lock().await;
-        let notes = refresh(&mut state, inner, Breadth::Everyone).await?;
+        let notes = refresh(&mut state, inner, breadth).await?;
         state
             .addresses(|node| !inner.shared.is_connected(node))
             .for_each(|to| inner.net.add_address(to));

@@ -54,7 +54,8 @@ async fn ids(owner: &TestNode) -> Vec<String> {
 pub(super) async fn records(owner: &TestNode, index: u16) -> Vec<HeadRecord> {
     let keys = HeadKeys::derive(&owner.owner().head, 0, index);
     let patience = Duration::from_secs(5);
-    let found = owner.handle().find_heads(&[keys], &BTreeMap::new(), 16, patience).await.unwrap();
+    let wanted = HeadsWanted { superseded: 16, brief: false, patience };
+    let found = owner.handle().find_heads(&[keys], &BTreeMap::new(), wanted).await.unwrap();
     let mut records: Vec<HeadRecord> =
         found.records.into_iter().map(|(_, record)| record).collect();
     records.sort_by_key(|record| (record.number(), record.hash()));

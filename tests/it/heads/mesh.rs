@@ -74,6 +74,8 @@ pub(super) struct Mesh {
     /// Requests of the owner on topics.
     pub(super) published: usize,
     pub(super) latency: Duration,
+    /// Whether questions are.
+    pub(super) brief: bool,
     pub(super) now: Time,
     coming: BTreeMap<(Time, u64), (To, Input)>,
     count: u64,
@@ -148,6 +150,7 @@ impl Mesh {
             apart: BTreeSet::new(),
             published: 0,
             latency: LATENCY,
+            brief: false,
             now: Time(1_000),
             coming: BTreeMap::new(),
             count: 0,
@@ -255,6 +258,7 @@ impl Mesh {
             ticket: Ticket(ticket),
             heads: heads.collect(),
             superseded: 2,
+            brief: self.brief,
             deadline: self.now.after(10 * SECOND),
         };
         self.command(OwnerCommand::FindHeads(job));

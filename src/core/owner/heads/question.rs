@@ -66,6 +66,8 @@ pub(super) struct Asked {
     pub(super) not_before: Time,
     /// It said something of use, if only no.
     pub(super) heard: bool,
+    /// When the request went out to which its offer came.
+    pub(super) offered: Option<Time>,
     /// It could not be reached.
     pub(super) is_away: bool,
     /// The neighbour through which its offer came.
@@ -84,6 +86,7 @@ impl Asked {
             since: now,
             not_before: Time::default(),
             heard: false,
+            offered: None,
             is_away: false,
             via,
         }
@@ -99,6 +102,8 @@ impl Asked {
 /// One request on one topic.
 #[derive(Debug)]
 pub(super) struct Search {
+    /// When it went out.
+    pub(super) published: Time,
     pub(super) secret: AnswerSecret,
     pub(super) tag: AnswerTag,
     pub(super) request: RequestDigest,
@@ -113,10 +118,11 @@ pub(super) struct Question {
     pub(super) nodes: BTreeMap<NodeId, Asked>,
     pub(super) searches: Vec<Search>,
     pub(super) superseded: u8,
+    pub(super) brief: bool,
     pub(super) deadline: Time,
     /// When somebody last offered or served something.
     pub(super) news: Time,
-    /// Who served records that were asked for on a topic, and how long the slowest took.
+    /// Who served records that they had offered, and how long the slowest took.
     pub(super) served: BTreeSet<NodeId>,
     pub(super) slowest: Duration,
     /// Somebody served a record that holds.
@@ -144,7 +150,7 @@ impl Question {
     /// When it has been listened long enough after a request on a topic.
     pub(super) fn listens_until(&self, published: Time, joined: Time) -> Time {
         let longest = published.after(LISTEN);
-        if self.served.len() < SETTLED_MIN {
+        if !self.brief || self.served.len() < SETTLED_MIN {
             return longest;
         }
         let listen = self.slowest.saturating_mul(LISTEN_TIMES).max(LISTEN_MIN);

@@ -64,7 +64,14 @@ impl HeadsFlow {
             let request = RetrieveRequest { ephemeral, attempt, nonce, wanted };
             let (tag, digest) = (AnswerTag::of(&ephemeral), request.digest());
             let opened = Opened::default();
-            question.searches.push(Search { secret, tag, request: digest, positions, opened });
+            question.searches.push(Search {
+                published: now,
+                secret,
+                tag,
+                request: digest,
+                positions,
+                opened,
+            });
             if question.searches.len() > SEARCHES_MAX {
                 question.searches.remove(0);
             }
@@ -100,6 +107,7 @@ impl HeadsFlow {
                 }
             };
         search.opened.note_good(from, &answer.sealed);
+        let published = search.published;
         if hello.node == shared.node {
             return;
         }
@@ -115,6 +123,7 @@ impl HeadsFlow {
         question.news = now;
         if let Some(asked) = question.nodes.get_mut(&hello.node) {
             asked.contact = record;
+            asked.offered.get_or_insert(published);
         }
         self.ask(now, shared, ticket, hello.node);
         self.go_on(now, shared, ticket);
