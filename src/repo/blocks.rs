@@ -14,9 +14,9 @@ pub(super) fn allocate(file: &File, range: &Range<u64>) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !range.is_empty() {
         use rustix::fs::{FallocateFlags, fallocate};
-        use rustix::io::Errno;
-        let length = range.end - range.start;
-        match fallocate(file, FallocateFlags::empty(), range.start, length) {
+        use rustix::io::{Errno, retry_on_intr};
+        let (flags, length) = (FallocateFlags::empty(), range.end - range.start);
+        match retry_on_intr(|| fallocate(file, flags, range.start, length)) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -32,7 +32,8 @@ pub(super) fn punch(file: &File, range: &Range<u64>) {
     if !range.is_empty() {
         use rustix::fs::{FallocateFlags, fallocate};
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let _ = fallocate(file, flags, range.start, range.end - range.start);
+        let length = range.end - range.start;
+        let _ = rustix::io::retry_on_intr(|| fallocate(file, flags, range.start, length));
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (file, range);

@@ -17,13 +17,13 @@ const THREADS: usize = 2;
 /// Bytes that wait to be written, at most, but for those of one chunk.
 const BYTES_MAX: u64 = 24 << 20;
 
-/// Jobs that wait, at most.
+/// Jobs that wait, at most, but for those of one burst of arrivals.
 const JOBS_MAX: usize = 1024;
 
 /// A thread that has so many more jobs than another one gets no more for the sake of a folder.
 const AHEAD_MAX: usize = 64;
 
-/// All writing threads are gone, which is a fault of the program.
+/// A writing thread is gone, which is a fault of the program.
 #[derive(Debug)]
 pub(super) struct Gone;
 

@@ -18,6 +18,7 @@ use crate::repo::tree::{Entry, FileBody, What};
 use bytes::Bytes;
 use rustix::fs::{Advice, fadvise, fstat};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::num::NonZeroU64;
@@ -31,6 +32,9 @@ pub(super) const DAMAGED: &[u8] = b".quloud-damaged";
 
 /// Files at least this long are written out at once; shorter ones by the next sync.
 const WRITE_BACK_BYTES: usize = 128 << 10;
+
+/// A large file takes its blocks in steps of so many bytes.
+const STEP_BYTES: u64 = 16 << 20;
 
 /// So many names are tried for a damaged file.
 const NAMES_MAX: u32 = 16;
@@ -76,6 +80,23 @@ struct PartState {
     why: Option<Lost>,
     /// Nothing more is written.
     failed: Option<Outcome>,
+    /// Steps of its data that have their blocks.
+    roomy: BTreeSet<u64>,
+}
+
+impl PartState {
+    /// Takes blocks for the steps that `range` of the data touches; holes stay holes. Not for all
+    /// of the file at once: nothing of the rest is verified yet.
+    fn take_room(&mut self, part: &Part, file: &File, range: &Range<u64>) -> io::Result<()> {
+        for step in range.start / STEP_BYTES..range.end.div_ceil(STEP_BYTES) {
+            if self.roomy.insert(step) {
+                let start = step.saturating_mul(STEP_BYTES);
+                let places = part.layout.places(&(start..start.saturating_add(STEP_BYTES)));
+                places.iter().try_for_each(|place| allocate(file, place))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Part {
@@ -96,6 +117,7 @@ impl Part {
             missing_bytes: 0,
             why: None,
             failed: None,
+            roomy: BTreeSet::new(),
         };
         let found = inode.filter(|_| held.bytes() > 0);
         Self { layout: Layout::of(body), waiting, found, state: Mutex::new(state) }
@@ -154,6 +176,7 @@ pub(super) struct Desk<'a> {
 /// Does the jobs of one thread, until there are no more.
 pub(super) fn write(desk: Desk<'_>, thread: usize, jobs: &Receiver<Job>, done: &Sender<Done>) {
     let mut writer = Writer { desk, places: Places::new(desk.target) };
+    let _last_word = LastWord { thread, done };
     for job in jobs {
         let sync = matches!(job, Job::Sync);
         let (bytes, outcome) = match job {
@@ -167,6 +190,22 @@ pub(super) fn write(desk: Desk<'_>, thread: usize, jobs: &Receiver<Job>, done: &
         };
         // Where nobody listens any more, what was ordered is done all the same.
         let _ = done.send(Done { thread, bytes, sync, outcome });
+    }
+}
+
+/// Says that a thread died, so that nobody waits for what it was to do.
+struct LastWord<'a> {
+    thread: usize,
+    done: &'a Sender<Done>,
+}
+
+impl Drop for LastWord<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let outcome = Err(io::Error::other("a writing thread died"));
+            let (thread, done) = (self.thread, self.done);
+            let _ = done.send(Done { thread, bytes: 0, sync: false, outcome });
+        }
     }
 }
 
@@ -250,7 +289,13 @@ impl Writer<'_> {
     fn piece(&mut self, part: &Part, at: u64, bytes: &Bytes) -> io::Result<Option<Outcome>> {
         let opened = {
             let mut state = part.state();
-            if state.failed.is_some() { Ok(None) } else { self.open(part, &mut state).map(Some) }
+            match state.failed {
+                Some(_) => Ok(None),
+                None => self.open(part, &mut state).and_then(|file| {
+                    let range = at..at.saturating_add(bytes.len() as u64);
+                    state.take_room(part, &file, &range).map(|()| Some(file))
+                }),
+            }
         };
         let written = opened.and_then(|file| match file {
             Some(file) => self.write_piece(part, &file, at, bytes),
@@ -340,8 +385,11 @@ impl Writer<'_> {
             }
             None => create(&place)?,
         };
-        if let Err(error) = make_room(&file, part) {
-            let _ = place.remove();
+        let length = part.waiting.body().map_or(0, |body| body.bytes);
+        if let Err(error) = file.set_len(length) {
+            if part.found.is_none() {
+                let _ = place.remove();
+            }
             return Err(error);
         }
         let file = Arc::new(file);
@@ -412,14 +460,6 @@ fn create(part: &Place) -> io::Result<File> {
         }
         created => created,
     }
-}
-
-/// Gives a file its length, and blocks where its data will be; its holes stay holes.
-fn make_room(file: &File, part: &Part) -> io::Result<()> {
-    let Some(body) = part.waiting.body() else { return Ok(()) };
-    file.set_len(body.bytes)?;
-    let places = part.layout.places(&(0..body.data_bytes()));
-    places.iter().try_for_each(|place| allocate(file, place))
 }
 
 /// Writes all of a file's data to its places.

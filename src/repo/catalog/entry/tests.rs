@@ -1,3 +1,5 @@
+//! Entries to bytes and back.
+
 pub(in super::super) use super::made::tests::made;
 pub(in super::super) use super::prune::tests::{forgotten, seen, to_look_after};
 use super::*;

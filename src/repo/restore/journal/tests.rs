@@ -1,3 +1,5 @@
+//! What the records of an earlier run say, after a crash too.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -64,7 +64,8 @@ fn what_was_damaged_is_completed_when_its_chunks_come_back() {
     assert!(report.damaged_count > 1 && report.journal.is_some(), "{report:?}");
     let damaged = fs::metadata(backup.path().join("large.quloud-damaged")).unwrap();
     let taken = damaged.blocks() * 512;
-    assert!(taken + (200 << 10) < damaged.len(), "{taken} B for what is not there, too");
+    let is_hole = !takes_blocks(&backup) || taken + (200 << 10) < damaged.len();
+    assert!(is_hole, "{taken} B for what is not there, too");
     for (id, chunk) in lost.into_iter().zip(kept) {
         backup.mesh.chunks.insert(id, chunk);
     }
@@ -76,10 +77,23 @@ fn what_was_damaged_is_completed_when_its_chunks_come_back() {
     assert_all_there(&backup);
 }
 
+/// Whether the file system can take blocks for what is not written yet.
+fn takes_blocks(backup: &Backup) -> bool {
+    let file = tempfile::tempfile_in(backup.path().parent().unwrap()).unwrap();
+    crate::repo::blocks::allocate(&file, &(0..1 << 20)).unwrap();
+    let takes = file.metadata().unwrap().blocks() * 512 >= 1 << 20;
+    if !takes {
+        eprintln!("skipped: the file system takes no blocks in advance");
+    }
+    takes
+}
+
 #[test]
 fn a_large_file_has_its_blocks_before_its_bytes() {
     let mut backup = Backup::of(&many());
-    // Packs come before pieces.
+    if !takes_blocks(&backup) {
+        return;
+    }
     cut_off(&mut backup, 10, Existing::Refuse);
     let is_part = |name: &String| name.contains(".quloud-part-");
     let parts: Vec<String> = backup.names().into_iter().filter(is_part).collect();

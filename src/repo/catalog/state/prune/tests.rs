@@ -1,3 +1,5 @@
+//! What a prune leaves in the state, whatever order its notes and acks come in.
+
 use super::super::super::entry::tests::{acked, forgotten, root, seen, to_look_after};
 use super::super::super::entry::{JobId, PutRoot};
 use super::*;
