@@ -59,7 +59,7 @@ fn bytes(criterion: &mut Criterion) {
         let wrapped = seal::wrap(&wrap, &chunk.sealed, &mut rng());
         over(&mut group, "chunk key", length, || ChunkKey::derive(&keys.dedup, 0, 1, &plain));
         over(&mut group, "seal", length, || seal::seal(&ck, &plain));
-        over(&mut group, "sha256", length, || chunk.header.certifies(&chunk.sealed));
+        over(&mut group, "certify", length, || chunk.header.certifies(&chunk.sealed));
         over(&mut group, "seal and id", length, || {
             SealedChunk::new(&keys, &ck, Locality(0), &plain).id()
         });
