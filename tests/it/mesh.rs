@@ -11,7 +11,7 @@ use quloud::core::codec::{self, Reject};
 use quloud::core::effect::{Reach, Via};
 use quloud::core::message::{Message, RetrieveRefusal, StreamMessage};
 use quloud::core::types::NodeId;
-use quloud::net::{Link, NetError, NetEvent, NetLimits};
+use quloud::net::{Link, NetConfig, NetError, NetEvent, NetLimits};
 use raw::Raw;
 use std::io::Write;
 use std::time::Duration;
@@ -24,6 +24,24 @@ async fn five_nodes_that_know_only_the_first_find_each_other() {
         assert!(snapshot.peers.iter().all(|peer| peer.link == Link::Lan));
         assert!(snapshot.listen[0].ends_with(&format!("/p2p/{}", snapshot.peer_id)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_asks_for_the_others_as_soon_as_there_is_somebody_to_ask() {
+    // Nothing is done by the clock but the first dial.
+    let hour = Duration::from_secs(3_600);
+    let alone = |config: &mut NetConfig| {
+        (config.limits.tick, config.limits.walk) = (hour, hour);
+    };
+    let first = Node::start(1, alone).await;
+    let beside = |config: &mut NetConfig| {
+        alone(config);
+        config.bootstrap = vec![first.address.clone()];
+    };
+    let mut second = Node::start(2, beside).await;
+    second.up(first.id()).await;
+    let mut third = Node::start(3, beside).await;
+    third.up(second.id()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

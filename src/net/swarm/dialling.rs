@@ -113,7 +113,8 @@ impl Driver {
         }) {
             try_dial(swarm, attempt);
         }
-        if self.next_walk <= now && self.peers.up_count() > 0 {
+        // With an empty routing table a walk finds nobody, and the next one is far away.
+        if self.next_walk <= now && !self.claimed.is_empty() {
             self.next_walk = now + self.common.limits.walk;
             let mut key = vec![0; 32];
             self.rng.fill_bytes(&mut key);

@@ -119,6 +119,7 @@ impl Driver {
                     peer.addrs.retain(|to| address::is_plausible(to, &self.shared_addresses));
                     self.discovery.heard_of(peer.peer_id, peer.addrs, Source::Routing, now);
                 }
+                self.look_for_peers(now);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 for (peer, address) in found {
@@ -157,6 +158,8 @@ impl Driver {
         if let Some(node) = ids::node(&peer).filter(|_| self.peers.is_up(&peer)) {
             self.remember(&peer, node, now);
         }
+        // A node that has just started walks as soon as there is somebody to ask.
+        self.look_for_peers(now);
     }
 
     fn on_link_event(&mut self, event: LinkEvent, now: Instant) {
