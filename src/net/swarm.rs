@@ -257,6 +257,7 @@ impl Driver {
                     let node = up.node;
                     self.outbox.push_back(NetEvent::Up(*up));
                     self.remember(&peer, node, now);
+                    self.look_for_peers(now);
                 }
                 Step::Down(node) => {
                     tracing::debug!(peer = %ids::peer_id(&node), "down");

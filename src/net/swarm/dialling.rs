@@ -114,7 +114,9 @@ impl Driver {
             try_dial(swarm, attempt);
         }
         // With an empty routing table a walk finds nobody, and the next one is far away.
-        if self.next_walk <= now && !self.claimed.is_empty() {
+        let is_up =
+            |(peer, at): (&PeerId, &Vec<Multiaddr>)| !at.is_empty() && self.peers.is_up(peer);
+        if self.next_walk <= now && self.claimed.iter().any(is_up) {
             self.next_walk = now + self.common.limits.walk;
             let mut key = vec![0; 32];
             self.rng.fill_bytes(&mut key);

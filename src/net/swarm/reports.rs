@@ -159,7 +159,9 @@ impl Driver {
             self.remember(&peer, node, now);
         }
         // A node that has just started walks as soon as there is somebody to ask.
-        self.look_for_peers(now);
+        if before != addresses {
+            self.look_for_peers(now);
+        }
     }
 
     fn on_link_event(&mut self, event: LinkEvent, now: Instant) {
