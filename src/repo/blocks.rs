@@ -9,7 +9,7 @@ use std::ops::Range;
 /// Puts blocks behind `range` of the file, which becomes as long if it was shorter.
 ///
 /// # Errors
-/// What the system says: the disk is full, most likely.
+/// The disk is full or broken, or no file may be that long.
 pub(super) fn allocate(file: &File, range: &Range<u64>) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if !range.is_empty() {
@@ -17,8 +17,10 @@ pub(super) fn allocate(file: &File, range: &Range<u64>) -> io::Result<()> {
         use rustix::io::{Errno, retry_on_intr};
         let (flags, length) = (FallocateFlags::empty(), range.end - range.start);
         match retry_on_intr(|| fallocate(file, flags, range.start, length)) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO | Errno::ROFS)) => {
+                return Err(errno.into());
+            }
+            Ok(()) | Err(_) => {}
         }
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -48,9 +48,13 @@ pub(super) fn files<'a, S: ChunkSource>(
     fetcher: &mut Fetcher<'_, S>,
 ) -> Result<(), RestoreError> {
     std::thread::scope(|scope| {
-        let queue = Queue::start(scope, desk);
+        let (queue, running) = Queue::start(scope, desk);
         let syncs = Syncs { last: Instant::now(), written: 0, running: false, looked: 0 };
-        Files { job, desk, folders, pass, queue, unfinished: 0, syncs }.run(entries, fetcher)
+        let files = Files { job, desk, folders, pass, queue, unfinished: 0, syncs };
+        let written = files.run(entries, fetcher);
+        // One that died has said so: joined here, it takes nobody along.
+        running.into_iter().for_each(|thread| drop(thread.join()));
+        written
     })
 }
 

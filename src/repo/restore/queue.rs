@@ -9,7 +9,7 @@ use super::journal::key_of;
 use super::write::{Desk, Done, Job, write};
 use crate::repo::tree::path;
 use std::sync::mpsc::{self, Receiver, RecvError, SyncSender, TryRecvError};
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 
 /// Threads that write.
 const THREADS: usize = 2;
@@ -42,15 +42,19 @@ struct Thread {
 
 impl Queue {
     /// Starts the threads; they end with the queue.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, desk: Desk<'scope>) -> Self {
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        desk: Desk<'scope>,
+    ) -> (Self, Vec<ScopedJoinHandle<'scope, ()>>) {
         let (done, outcomes) = mpsc::channel();
         let threads = (0..THREADS).map(|thread| {
             let (jobs, receiver) = mpsc::sync_channel(JOBS_MAX);
             let done = done.clone();
-            scope.spawn(move || write(desk, thread, &receiver, &done));
-            Thread { jobs, open: 0 }
+            let running = scope.spawn(move || write(desk, thread, &receiver, &done));
+            (Thread { jobs, open: 0 }, running)
         });
-        Self { threads: threads.collect(), outcomes, bytes: 0 }
+        let (threads, running) = threads.unzip();
+        (Self { threads, outcomes, bytes: 0 }, running)
     }
 
     /// Jobs whose outcome has not come.
@@ -116,6 +120,19 @@ fn thread_for(folder: Option<&[u8]>, open: &[usize]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repo::restore::write::LastWord;
+
+    #[test]
+    fn a_thread_that_dies_says_so() {
+        let (done, outcomes) = mpsc::channel();
+        let died = std::thread::spawn(move || {
+            let _last_word = LastWord { thread: 1, done: &done };
+            panic!("on purpose");
+        });
+        assert!(died.join().is_err());
+        let done = outcomes.recv().unwrap();
+        assert!(done.thread == 1 && done.outcome.is_err());
+    }
 
     #[test]
     fn the_files_of_a_folder_go_to_one_thread_until_it_has_too_many() {

@@ -194,9 +194,9 @@ pub(super) fn write(desk: Desk<'_>, thread: usize, jobs: &Receiver<Job>, done: &
 }
 
 /// Says that a thread died, so that nobody waits for what it was to do.
-struct LastWord<'a> {
-    thread: usize,
-    done: &'a Sender<Done>,
+pub(super) struct LastWord<'a> {
+    pub(super) thread: usize,
+    pub(super) done: &'a Sender<Done>,
 }
 
 impl Drop for LastWord<'_> {
