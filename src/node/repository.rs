@@ -137,6 +137,12 @@ impl Repository {
         Ok((notes, !state.missing))
     }
 
+    /// Whether somebody had time to say what there is, so that a head can be chosen.
+    #[cfg(test)]
+    pub(super) async fn has_asked(&self) -> bool {
+        self.state.lock().await.asked
+    }
+
     /// As [`Self::refresh`], of the devices that are known alone, where that will do: for what
     /// only adds to them. Takes a few round trips.
     ///

@@ -125,7 +125,12 @@ async fn source(inner: &Arc<Inner>, request: &RestoreRequest) -> Result<Source, 
         let head = earlier.head(chosen.index).map(HeadView::report);
         return Ok(Source { chosen, head, notes: Vec::new(), hints: earlier.hints });
     }
-    let look = look(inner, Breadth::Brief).await?;
+    // What replaces files must not be a snapshot that only seems to be the latest.
+    let breadth = match request.existing {
+        ExistingNames::Replace => Breadth::Everyone,
+        ExistingNames::Refuse | ExistingNames::Keep => Breadth::Brief,
+    };
+    let look = look(inner, breadth).await?;
     let doubt = Doubt::after(&look);
     let Look { peers, heads, notes, hints, .. } = look;
     if peers == 0 {

@@ -15,8 +15,9 @@
 //! - A device that nobody here has heard of takes nothing away by adding its own: snapshots merge
 //!   in any order, and each device writes a head of its own.
 //!
-//! What only reads asks everyone **briefly**: the list of snapshots, a restore. On a LAN that
-//! takes half a second instead of one and a half.
+//! What only reads asks everyone **briefly**: the list of snapshots, a drill, a restore that
+//! replaces nothing. In a node that has been up for a while that takes half a second on a LAN,
+//! instead of one and a half.
 //!
 //! Whatever else depends on knowing all devices gives everyone time: recovery, the choice of a
 //! head, what lets chunks go, and the look for prunes after something was published: a device that
@@ -243,11 +244,12 @@ async fn somebody_is_there(inner: &Inner) -> bool {
 pub(super) struct Warnings(Mutex<Vec<String>>);
 
 impl Warnings {
-    /// A look at the known heads alone takes nothing back of what a wider one found.
+    /// A narrower look takes nothing back of what one at everyone's heads found.
     pub(super) fn learn(&self, breadth: Breadth, notes: &[String]) {
-        if breadth == Breadth::Everyone || !notes.is_empty() {
-            *self.all() = notes.to_vec();
-        }
+        let mut all = self.all();
+        let kept: &[String] = if breadth == Breadth::Everyone { &[] } else { &all };
+        let more = notes.iter().filter(|note| !kept.contains(note));
+        *all = kept.iter().chain(more).cloned().collect();
     }
 
     /// Each change is one assignment: it is whole even after a panic.
@@ -312,6 +314,9 @@ mod tests {
         assert!(warnings.all().is_empty());
         warnings.learn(Breadth::Known, &wrong);
         assert_eq!(*warnings.all(), wrong);
+        let more = ["it was not found".to_owned(), wrong[0].clone()];
+        warnings.learn(Breadth::Brief, &more);
+        assert_eq!(*warnings.all(), [&wrong[0], &more[0]].map(Clone::clone));
     }
 
     #[test]

@@ -96,7 +96,10 @@ pub(in crate::node) struct Look {
 ///
 /// # Errors
 /// The node stops, or its catalogue takes nothing.
-pub(in crate::node) async fn look(inner: &Arc<Inner>, breadth: Breadth) -> Result<Look, Failure> {
+pub(in crate::node) async fn look(
+    inner: &Arc<Inner>,
+    mut breadth: Breadth,
+) -> Result<Look, Failure> {
     if !settle(inner).await {
         return Ok(Look::default());
     }
@@ -115,6 +118,8 @@ pub(in crate::node) async fn look(inner: &Arc<Inner>, breadth: Breadth) -> Resul
             let peers = inner.shared.watch_peers().borrow().len();
             return Ok(Look { peers, heads, is_whole, notes, hints });
         }
+        // Who is far away may have what the others have not.
+        breadth = Breadth::Everyone;
         sleep(LOOK_PAUSE).await;
     }
 }

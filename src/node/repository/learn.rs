@@ -53,7 +53,8 @@ pub(super) async fn learn(
     let found = found.unwrap_or_default();
     let known = known_heads(inner);
     let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
-    state.asked |= is_heard;
+    // A head is chosen by what everyone had time to say.
+    state.asked |= is_heard && breadth != Breadth::Brief;
     let here = node_of_peer_id(&inner.net.snapshot().await.peer_id);
     state.missing = false;
     state.agreed.clear();

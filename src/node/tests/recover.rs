@@ -200,6 +200,18 @@ async fn two_devices_recovered_at_once_end_on_two_heads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_brief_look_is_none_to_choose_a_head_by() {
+    let (owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    let second = machine(1, &holders[0]).await;
+    assert_eq!(second.handle().snapshots().await.unwrap().snapshots.len(), 1);
+    let inner = &second.handle().inner;
+    assert!(!inner.repository.has_asked().await);
+    recover(&second, None).await.unwrap();
+    assert!(inner.repository.has_asked().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_too_few_hold_is_stored_anew_by_the_next_backup() {
     let (mut owner, mut holders) = mesh(1).await;
     let path = folder(&owner);
