@@ -16,11 +16,11 @@ pub(super) fn allocate(file: &File, range: &Range<u64>) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::{Errno, retry_on_intr};
         let (flags, length) = (FallocateFlags::empty(), range.end - range.start);
-        match retry_on_intr(|| fallocate(file, flags, range.start, length)) {
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO | Errno::ROFS)) => {
-                return Err(errno.into());
-            }
-            Ok(()) | Err(_) => {}
+        let taken = retry_on_intr(|| fallocate(file, flags, range.start, length));
+        if let Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG | Errno::IO | Errno::ROFS)) =
+            taken
+        {
+            return Err(errno.into());
         }
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]

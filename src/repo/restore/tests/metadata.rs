@@ -160,7 +160,7 @@ fn owners_come_back_for_root_and_setuid_only_with_them() {
 
 /// Says that a test did less than it can.
 #[expect(clippy::print_stderr, reason = "a test says what it left out")]
-fn eprintln_skip(what: &str) {
+pub(super) fn eprintln_skip(what: &str) {
     eprintln!("skipped: {what}");
 }
 
