@@ -16,11 +16,13 @@
 //! | [`answer`] | the signature of an answer on a topic |
 //! | [`head`] | the replaceable record that leads from the words to everything else |
 //! | [`account`] | the MACs of account operations |
+//! | [`audit`] | proofs of storage: tags, compact answers, MACs |
 //! | [`capability`] | the read capability as text |
 
 pub mod account;
 pub mod ack;
 pub mod answer;
+pub mod audit;
 pub mod capability;
 pub mod head;
 pub mod header;

@@ -12,6 +12,7 @@
 
 mod ack;
 mod answer;
+mod audit;
 mod capability;
 mod chunk;
 mod domains;
