@@ -1,9 +1,9 @@
 //! The writing threads, and what waits for each of them.
 //!
 //! A file system lets one thread at a time make or rename something in a folder, and whoever else
-//! would spins meanwhile. So the files of a folder go to one thread, as long as the others do not
-//! run out of work: with two threads on two cores, 20,000 small files in 200 folders took a third
-//! longer when any thread took the next one.
+//! would spins meanwhile: up to a quarter of all samples while 20,000 small files were written into
+//! 200 folders by two threads, each taking the next one. So the files of a folder go to one thread,
+//! as long as the others do not run out of work; under 1 % of the samples were left.
 
 use super::journal::key_of;
 use super::write::{Desk, Done, Job, write};
