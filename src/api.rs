@@ -24,6 +24,8 @@
 //! | `POST /api/v1/forget` with a [`ForgetRequest`] | events: [`Rows`], then a [`ForgetDone`] |
 //! | `POST /api/v1/heads` with a [`HeadsRequest`] | [`Heads`] |
 //! | `POST /api/v1/prune` with a [`PruneRequest`] | events with a [`PruneDone`] at the end |
+//! | `POST /api/v1/audit` with an [`AuditRequest`] | events with an [`AuditDone`] at the end |
+//! | `POST /api/v1/heal` with a [`HealRequest`] | events with a [`HealDone`] at the end |
 //!
 //! A request that is not understood is answered with a status of 400 or above and a
 //! [`Failure`] as its body.
@@ -33,8 +35,8 @@ pub mod server;
 pub mod socket;
 
 use crate::node::report::{
-    BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FindDone,
-    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, Heads,
+    AuditDone, AuditRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FindDone,
+    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, Heads, HealDone, HealRequest,
     HeadsRequest, LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest,
     PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots,
     Status, VerifyDone, VerifyRequest,
@@ -67,6 +69,8 @@ const FIND: &str = concat!("/api/v", version!(), "/find");
 const VERIFY: &str = concat!("/api/v", version!(), "/verify");
 const FORGET: &str = concat!("/api/v", version!(), "/forget");
 const PRUNE: &str = concat!("/api/v", version!(), "/prune");
+const AUDIT: &str = concat!("/api/v", version!(), "/audit");
+const HEAL: &str = concat!("/api/v", version!(), "/heal");
 
 /// The largest request body, the largest answer that is not a stream, and the largest line of one
 /// that is: 1 MiB.
@@ -95,6 +99,8 @@ pub enum Asked {
     Forget,
     /// A prune: the same one goes on.
     Prune,
+    /// Healing: the same one goes on.
+    Heal,
 }
 
 impl Asked {
@@ -109,6 +115,10 @@ impl Asked {
             Self::Prune => {
                 "start it again with `quloud up`, then run the same command again: it reads all \
                  anew and goes on, and nothing that a snapshot needs is lost"
+            }
+            Self::Heal => {
+                "start it again with `quloud up`, then run the same command again: what has its \
+                 replicas back is not sent again"
             }
             Self::Put => {
                 "start it again with `quloud up`: a put that it had begun goes on by itself, and \
@@ -206,6 +216,12 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Starts to let go what no snapshot needs; dropping the receiver cancels.
     fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>>;
 
+    /// Starts to ask holders for proofs of what they keep; dropping the receiver cancels.
+    fn audit(&self, request: AuditRequest) -> mpsc::Receiver<Progress<AuditDone>>;
+
+    /// Starts to store anew what has too few replicas; dropping the receiver cancels.
+    fn heal(&self, request: HealRequest) -> mpsc::Receiver<Progress<HealDone>>;
+
     /// What `quloud heads` shows.
     fn heads(&self, request: HeadsRequest) -> impl Future<Output = Result<Heads, Failure>> + Send;
 
@@ -268,6 +284,14 @@ impl Service for crate::node::NodeHandle {
 
     fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>> {
         self.prune(request)
+    }
+
+    fn audit(&self, request: AuditRequest) -> mpsc::Receiver<Progress<AuditDone>> {
+        self.audit(request)
+    }
+
+    fn heal(&self, request: HealRequest) -> mpsc::Receiver<Progress<HealDone>> {
+        self.heal(request)
     }
 
     async fn heads(&self, request: HeadsRequest) -> Result<Heads, Failure> {

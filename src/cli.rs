@@ -5,6 +5,7 @@
 //! Doc comments on commands and options are the help text.
 
 mod args;
+mod audit;
 mod backup;
 mod card;
 mod completions;
@@ -16,6 +17,7 @@ mod find;
 mod forget;
 mod get;
 mod heads;
+mod heal;
 mod init;
 mod ls;
 mod output;
@@ -89,6 +91,8 @@ enum Command {
     Forget(Box<forget::Forget>),
     Prune(prune::Prune),
     Verify(verify::Verify),
+    Audit(audit::Audit),
+    Heal(heal::Heal),
     Restore(restore::Restore),
     Put(put::Put),
     Get(get::Get),
@@ -133,6 +137,8 @@ fn run(cli: &Cli, output: &Output) -> Result<u8, Failure> {
         Command::Forget(forget) => block_on(forget.run(global, output)),
         Command::Prune(prune) => block_on(prune.run(global, output)),
         Command::Verify(verify) => block_on(verify.run(global, output)),
+        Command::Audit(audit) => block_on(audit.run(global, output)),
+        Command::Heal(heal) => block_on(heal.run(global, output)),
         Command::Restore(restore) => block_on(restore.run(global, output)),
         Command::Put(put) => block_on(put.run(global, output)),
         Command::Get(get) => block_on(get.run(global, output)),

@@ -4,6 +4,7 @@
 //! people's. Both are state machines behind the same three calls, which [`effect`] states; the
 //! daemon and the simulator drive them, byte for byte the same code.
 
+pub mod audit;
 pub mod codec;
 pub mod effect;
 pub mod holder;

@@ -1,11 +1,11 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
 use super::{
-    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, KEEP_ALIVE, LS,
+    AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL, KEEP_ALIVE, LS,
     PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
 };
 use crate::node::report::{
-    BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FailureKind,
+    AuditDone, AuditRequest, HealDone, HealRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FailureKind,
     FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest,
     Heads, HeadsRequest, LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone,
     PruneRequest, PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest,
@@ -215,6 +215,22 @@ impl Client {
     /// [`ClientError`], as for every request.
     pub async fn verify(&self, request: &VerifyRequest) -> Result<Events<VerifyDone>, ClientError> {
         self.events(VERIFY, request, Asked::Report).await
+    }
+
+    /// Asks holders for proofs of what they keep.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn audit(&self, request: &AuditRequest) -> Result<Events<AuditDone>, ClientError> {
+        self.events(AUDIT, request, Asked::Report).await
+    }
+
+    /// Stores anew what has too few replicas.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn heal(&self, request: &HealRequest) -> Result<Events<HealDone>, ClientError> {
+        self.events(HEAL, request, Asked::Heal).await
     }
 
     /// Lists a folder of a snapshot.

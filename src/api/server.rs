@@ -2,7 +2,7 @@
 
 use super::socket::Socket;
 use super::{
-    Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, KEEP_ALIVE, LS,
+    AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL, KEEP_ALIVE, LS,
     PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
 };
 use crate::node::report::{Failure, FailureKind};
@@ -120,6 +120,8 @@ fn routes<S: Service>(context: Context<S>) -> Router {
         .route(FIND, post(find::<S>))
         .route(FORGET, post(forget::<S>))
         .route(PRUNE, post(prune::<S>))
+        .route(AUDIT, post(audit::<S>))
+        .route(HEAL, post(heal::<S>))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -239,6 +241,20 @@ async fn restore<S: Service>(State(context): State<Context<S>>, body: Bytes) -> 
 async fn verify<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
     match parse(&body) {
         Ok(request) => events(context.service.verify(request), context.stopping, Asked::Report),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn audit<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.audit(request), context.stopping, Asked::Report),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn heal<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {
+    match parse(&body) {
+        Ok(request) => events(context.service.heal(request), context.stopping, Asked::Heal),
         Err(refusal) => refusal,
     }
 }

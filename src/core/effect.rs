@@ -11,6 +11,7 @@ use super::message::{Message, StreamMessage, TopicMessage};
 use super::owner::{OwnerCommand, OwnerEvent};
 use super::topic::Topic;
 use super::types::{Account, ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Ticket};
+use crate::crypto::audit::{Piece, Task};
 use crate::crypto::head::HeadRecord;
 use crate::crypto::header::Header;
 use bytes::Bytes;
@@ -97,6 +98,13 @@ pub enum Input {
         ticket: Ticket,
         /// In the order of the ids; with a lease nonce of zeros where nothing is held.
         result: Result<Vec<(ChunkState, LeaseNonce)>, StoreError>,
+    },
+    /// [`Effect::ProveChunk`] is done.
+    ChunkProven {
+        /// Of the effect.
+        ticket: Ticket,
+        /// What goes into the answer.
+        result: Result<ProvenChunk, Unproven>,
     },
     /// [`Effect::ReleaseChunks`] is done.
     ChunksReleased {
@@ -210,6 +218,28 @@ pub struct Deleted {
     pub account: Account,
     /// Bytes that no longer count as this account's.
     pub freed_bytes: u64,
+}
+
+/// What a store can prove of one chunk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvenChunk {
+    /// How many blocks it has: 1 to 1,171.
+    pub blocks: u16,
+    /// Its part of the answer.
+    pub piece: Piece,
+}
+
+/// Why a store cannot prove a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unproven {
+    /// It is not held, or for another account.
+    NotHeld,
+    /// It was let go, and waits out its delay.
+    Released,
+    /// Its bytes or tags are not what was stored, or cannot be read.
+    Damaged,
+    /// Too much to do: nothing was looked at.
+    Busy,
 }
 
 /// Why the store did not do it.
@@ -347,6 +377,18 @@ pub enum Effect {
         account: Account,
         /// 1 to 4,096.
         ids: Vec<ChunkId>,
+    },
+    /// Read a chunk of an account, verify it against its id, and prove it. Completed by
+    /// [`Input::ChunkProven`].
+    ProveChunk {
+        /// Comes back with the completion.
+        ticket: Ticket,
+        /// Whose chunk.
+        account: Account,
+        /// Which.
+        id: ChunkId,
+        /// How.
+        task: Task,
     },
     /// Let chunks go, or take that back; whoever asks for it has shown that it may. Completed by
     /// [`Input::ChunksReleased`].

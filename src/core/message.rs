@@ -8,14 +8,17 @@
 //! |---|---|
 //! | `message/head.rs` | heads: storing and fetching them |
 //! | `message/account.rs` | an owner's account at a holder, and letting go of chunks |
+//! | `message/audit.rs` | what a holder proves of an account |
 
 mod account;
+mod audit;
 mod head;
 
 pub use account::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkState, KeptChunks,
     ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
 };
+pub use audit::{Audited, AuditedChunk, AuditKind, AuditState};
 pub use head::{HeadData, HeadGet, StoreHead};
 
 use super::types::{

@@ -230,6 +230,7 @@ impl OwnerRole {
             | Input::HeadsDropped(_)
             | Input::ChunksListed { .. }
             | Input::ChunksQueried { .. }
+            | Input::ChunkProven { .. }
             | Input::ChunksReleased { .. }
             | Input::ChunksDestroyed(_)
             | Input::Uptime(_) => {}

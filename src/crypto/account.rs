@@ -29,6 +29,10 @@ pub enum AccountOperation {
     ListMine = 1,
     /// How is it with these chunks of mine?
     Query = 2,
+    /// Prove these chunks of mine, all in one answer.
+    AuditCompact = 3,
+    /// Prove these chunks of mine, each with a MAC over its bytes.
+    AuditMac = 4,
 }
 
 /// A MAC of 32 bytes.
@@ -47,13 +51,13 @@ pub struct AccountQuestion<'a> {
     pub holder: NodeId,
     /// The owner's account there.
     pub account: Account,
-    /// Fresh in each question.
+    /// Fresh in each question; of an audit it is the seed.
     pub nonce: [u8; 32],
     /// The asker's number of the question.
     pub request: u64,
-    /// Of a list: only ids behind this one. Zeros in a query.
+    /// Of a list: only ids behind this one. Zeros in all others.
     pub after: [u8; 32],
-    /// Of a list: at most so many. 0 in a query.
+    /// Of a list: at most so many. 0 in all others.
     pub limit: u32,
     /// The payload as it travels.
     pub payload: &'a [u8],

@@ -2,6 +2,7 @@
 //!
 //! Field names are the ones scripts rely on; a field may be added, never renamed.
 
+mod audit;
 mod detached;
 mod forget;
 mod heads;
@@ -11,6 +12,9 @@ mod recover;
 mod repo;
 mod verify;
 
+pub use audit::{
+    AtStake, AuditDone, AuditProof, AuditRequest, AuditedHolder, HealDone, HealRequest,
+};
 pub use detached::{BackupStarted, DetachedBackup, DetachedState, StartedState};
 pub use forget::{ForgetDone, ForgetRequest, ForgetRow, KeepOptions};
 pub use heads::{HeadRecordReport, Heads, HeadsRequest};

@@ -4,11 +4,12 @@
 use super::field::{array, bytes, distinct, ensure};
 use super::{ACCOUNT_CHUNKS_MAX, RELEASES_MAX, Reject};
 use crate::core::message::{
-    AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkState, KeptChunks,
-    ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
+    AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, AuditKind, AuditState,
+    Audited, AuditedChunk, ChunkState, KeptChunks, ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
 };
 use crate::core::types::{Account, CHUNK_SEALED_BYTES_MAX, ChunkId, LeaseNonce, StoreEpoch};
 use crate::crypto::account::AccountOperation;
+use crate::crypto::audit::{BLOCK_BYTES, PROOF_BYTES};
 use crate::crypto::seal::SEAL_OVERHEAD_BYTES;
 use crate::proto;
 use bytes::Bytes;
@@ -18,6 +19,12 @@ const LISTED_BYTES: usize = 32 + 16 + 4 + 1 + 4;
 
 /// One chunk of a query's answer: state, lease nonce, seconds.
 const QUERIED_BYTES: usize = 1 + 16 + 4;
+
+/// Blocks of the largest chunk: 1,171.
+const BLOCKS_MAX: usize = (CHUNK_SEALED_BYTES_MAX as usize).div_ceil(BLOCK_BYTES);
+
+/// Bytes of the proof of one chunk in a MAC audit.
+const MAC_BYTES: usize = 32;
 
 pub(super) fn encode_request(asked: &AccountRequest) -> (proto::AccountRequest, Bytes) {
     let (after, limit) = asked.ask.page();
@@ -47,9 +54,15 @@ pub(super) fn decode_request(
         }
         AccountOperation::Query => {
             ensure(after == [0; 32] && asked.limit == 0)?;
-            let ids = records::<32>(&payload)?.iter().map(|id| ChunkId::from_bytes(*id));
-            distinct(ids.clone(), ACCOUNT_CHUNKS_MAX)?;
-            AccountAsk::Query(ids.collect())
+            AccountAsk::Query(ids(&payload)?)
+        }
+        AccountOperation::AuditCompact => {
+            ensure(after == [0; 32] && asked.limit == 0)?;
+            AccountAsk::Audit { kind: AuditKind::Compact, ids: ids(&payload)? }
+        }
+        AccountOperation::AuditMac => {
+            ensure(after == [0; 32] && asked.limit == 0)?;
+            AccountAsk::Audit { kind: AuditKind::Mac, ids: ids(&payload)? }
         }
     };
     Ok(AccountRequest {
@@ -104,6 +117,14 @@ pub(super) fn decode_answer(
             ensure(!answer.more)?;
             KeptChunks::Queried(queried(&payload)?)
         }
+        AccountOperation::AuditCompact => {
+            ensure(!answer.more)?;
+            KeptChunks::Audited(audited(AuditKind::Compact, &payload)?)
+        }
+        AccountOperation::AuditMac => {
+            ensure(!answer.more)?;
+            KeptChunks::Audited(audited(AuditKind::Mac, &payload)?)
+        }
     };
     let page = AccountPage {
         epoch: StoreEpoch::from_bytes(array(&answer.epoch)?),
@@ -112,6 +133,48 @@ pub(super) fn decode_answer(
         mac: array(&answer.mac)?,
     };
     Ok(AccountAnswer { request, outcome: Ok(page) })
+}
+
+/// 1 to [`ACCOUNT_CHUNKS_MAX`] ids, all different.
+fn ids(payload: &[u8]) -> Result<Vec<ChunkId>, Reject> {
+    let ids = records::<32>(payload)?.iter().map(|id| ChunkId::from_bytes(*id));
+    distinct(ids.clone(), ACCOUNT_CHUNKS_MAX)?;
+    Ok(ids.collect())
+}
+
+/// The proof is as long as what is said to be proven takes, and is not looked at here.
+fn audited(kind: AuditKind, payload: &Bytes) -> Result<Audited, Reject> {
+    let mut rest = payload.as_ref();
+    let count = usize::from(u16::from_le_bytes(take(&mut rest)?));
+    ensure((1..=ACCOUNT_CHUNKS_MAX).contains(&count))?;
+    let chunks = (0..count).map(|_| audited_chunk(&mut rest)).collect::<Result<Vec<_>, _>>()?;
+    let proof = payload.slice(payload.len().saturating_sub(rest.len())..);
+    let audited = Audited { kind, chunks, proof };
+    let proven = audited.proven();
+    let proof_bytes = match kind {
+        AuditKind::Compact if proven == 0 => 0,
+        AuditKind::Compact => PROOF_BYTES,
+        AuditKind::Mac => proven * MAC_BYTES,
+    };
+    ensure(audited.proof.len() == proof_bytes)?;
+    Ok(audited)
+}
+
+fn audited_chunk(rest: &mut &[u8]) -> Result<AuditedChunk, Reject> {
+    let [state] = take(rest)?;
+    let state = match state {
+        0 => AuditState::NotHeld,
+        1 => AuditState::Proven,
+        2 => AuditState::Released,
+        3 => AuditState::Damaged,
+        _ => return Err(Reject::Malformed),
+    };
+    let blocks = u16::from_le_bytes(take(rest)?);
+    ensure(match state {
+        AuditState::Proven => (1..=BLOCKS_MAX).contains(&usize::from(blocks)),
+        _ => blocks == 0,
+    })?;
+    Ok(AuditedChunk { state, blocks })
 }
 
 /// Ids strictly ascend, so that a page can be gone on from and none stands twice.
@@ -232,6 +295,8 @@ fn operation(number: u32) -> Result<AccountOperation, Reject> {
     match number {
         1 => Ok(AccountOperation::ListMine),
         2 => Ok(AccountOperation::Query),
+        3 => Ok(AccountOperation::AuditCompact),
+        4 => Ok(AccountOperation::AuditMac),
         _ => Err(Reject::Malformed),
     }
 }
@@ -240,6 +305,7 @@ fn account_refusal(number: u32) -> Result<AccountRefusal, Reject> {
     match number {
         1 => Ok(AccountRefusal::NoAccount),
         2 => Ok(AccountRefusal::Busy),
+        3 => Ok(AccountRefusal::Working),
         _ => Err(Reject::Malformed),
     }
 }

@@ -1,5 +1,6 @@
 //! Messages about an owner's account at a holder: what it keeps there, and letting go of it.
 
+use super::audit::{AuditKind, Audited};
 use crate::core::types::{Account, ChunkId, LeaseNonce, MeshId, NodeId, StoreEpoch};
 use crate::crypto::account::{AccountOperation, AccountQuestion, AccountReply, Mac};
 use crate::crypto::keys::PairKey;
@@ -12,7 +13,7 @@ pub struct AccountRequest {
     pub request: u64,
     /// The owner's account at this holder.
     pub account: Account,
-    /// Fresh: the answer's MAC covers it.
+    /// Fresh: the answer's MAC covers it. Of an audit it is the seed of the challenge.
     pub nonce: [u8; 32],
     /// What is asked.
     pub ask: AccountAsk,
@@ -32,6 +33,13 @@ pub enum AccountAsk {
     },
     /// How is it with these chunks of mine? 1 to 4,096.
     Query(Vec<ChunkId>),
+    /// Prove that you hold these chunks of mine; the request's nonce is the seed.
+    Audit {
+        /// How.
+        kind: AuditKind,
+        /// 1 to 4,096, all different.
+        ids: Vec<ChunkId>,
+    },
 }
 
 impl AccountAsk {
@@ -40,22 +48,25 @@ impl AccountAsk {
         match self {
             Self::ListMine { .. } => AccountOperation::ListMine,
             Self::Query(_) => AccountOperation::Query,
+            Self::Audit { kind, .. } => kind.operation(),
         }
     }
 
-    /// `after` and `limit` as they travel: zeros in a query.
+    /// `after` and `limit` as they travel: zeros but in a list.
     pub(crate) fn page(&self) -> ([u8; 32], u32) {
         match self {
             Self::ListMine { after, limit } => (*after.as_bytes(), *limit),
-            Self::Query(_) => ([0; 32], 0),
+            Self::Query(_) | Self::Audit { .. } => ([0; 32], 0),
         }
     }
 
-    /// The payload as it travels: the ids of a query.
+    /// The payload as it travels: the ids of a query or audit.
     pub(crate) fn payload(&self) -> Vec<u8> {
         match self {
             Self::ListMine { .. } => Vec::new(),
-            Self::Query(ids) => ids.iter().flat_map(|id| *id.as_bytes()).collect(),
+            Self::Query(ids) | Self::Audit { ids, .. } => {
+                ids.iter().flat_map(|id| *id.as_bytes()).collect()
+            }
         }
     }
 }
@@ -117,6 +128,8 @@ pub enum AccountRefusal {
     NoAccount = 1,
     /// Too many at once.
     Busy = 2,
+    /// No refusal: an audit is being worked on, and its answer will come.
+    Working = 3,
 }
 
 /// What a holder keeps for an account, with its MAC.
@@ -139,6 +152,8 @@ pub enum KeptChunks {
     Listed(Vec<ListedChunk>),
     /// Answers [`AccountAsk::Query`]: one for each id, in its order.
     Queried(Vec<(ChunkState, LeaseNonce)>),
+    /// Answers [`AccountAsk::Audit`].
+    Audited(Audited),
 }
 
 /// One chunk of a list.
@@ -200,11 +215,13 @@ impl KeptChunks {
         match self {
             Self::Listed(_) => AccountOperation::ListMine,
             Self::Queried(_) => AccountOperation::Query,
+            Self::Audited(audited) => audited.kind.operation(),
         }
     }
 
     /// The payload as it travels: `id 32 | lease 16 | sealed bytes u32 | state u8 | due s u32` for
-    /// each of a list, `state u8 | lease 16 | due s u32` for each of a query.
+    /// each of a list, `state u8 | lease 16 | due s u32` for each of a query; of an audit see
+    /// [`Audited::encode`].
     pub(crate) fn payload(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
@@ -226,6 +243,7 @@ impl KeptChunks {
                     out.extend_from_slice(&due_s.to_le_bytes());
                 }
             }
+            Self::Audited(audited) => audited.encode(&mut out),
         }
         out
     }

@@ -1,4 +1,5 @@
-//! What an owner asks one holder about its account there: a list, a query, a release, its undoing.
+//! What an owner asks one holder about its account there: a list, a query, an audit, a release, its
+//! undoing.
 //!
 //! ```text
 //! connected ─▶ AccountRequest or Release ─▶ its answer, checked ─▶ Account
@@ -10,6 +11,10 @@
 //! was asked for. Of a release nothing but the stream authenticates the answer: what a holder says
 //! of its own chunks it may as well do. A page names the holder's store. Where that is another than
 //! the one that acknowledged before, what it acknowledged then is gone, as with an ack.
+//!
+//! An audit is sent again under the same seed, so that a holder that does not like it gets no other
+//! one by falling silent. One that says that it works on it gets more time. Whether what it answers
+//! holds is for whoever asked to find out: see [`crate::core::audit`].
 //!
 //! A release that is open still is over once its undoing is asked for: sent again it would come
 //! after it, and the holder would let the chunk go that it said it keeps.
@@ -25,10 +30,11 @@ use super::store::StoreFlow;
 use super::timers::Wake;
 use crate::core::codec::{ACCOUNT_CHUNKS_MAX, Reject};
 use crate::core::message::{
-    AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkState, KeptChunks,
-    ListedChunk, ReleaseAnswer, ReleaseRefusal, StreamMessage,
+    AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, AuditKind, Audited,
+    ChunkState, KeptChunks, ListedChunk, ReleaseAnswer, ReleaseRefusal, StreamMessage,
 };
 use crate::core::types::{ChunkId, LeaseNonce, NodeId, StoreEpoch, Ticket, Time};
+use crate::crypto::audit::MacKey;
 use crate::crypto::keys::{PairKey, random};
 use bytes::Bytes;
 use rand::Rng;
@@ -49,6 +55,11 @@ const BUSY_PAUSE_MAX: Duration = Duration::from_secs(8);
 const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// So often a connection may be lost under one question.
 const LOST_MAX: u32 = 2;
+
+/// A holder that says that it works on an audit has so long until it has to say so again,
+const WORK_PATIENCE: Duration = Duration::from_secs(30);
+/// and so long for one question in all: 4 GiB at 1.2 MB/s.
+const WORK_MAX: Duration = Duration::from_secs(3_600);
 
 const SCORE_LIED: i32 = -32;
 
@@ -77,6 +88,15 @@ pub enum AccountWish {
     },
     /// How is it with these chunks of mine? 1 to 4,096, all different.
     Query(Vec<ChunkId>),
+    /// Prove that you hold these chunks of mine.
+    Audit {
+        /// How.
+        kind: AuditKind,
+        /// 32 fresh random bytes, for this set of chunks at this holder alone.
+        seed: [u8; 32],
+        /// 1 to 4,096, all different.
+        ids: Vec<ChunkId>,
+    },
     /// Let these chunks go, or take that back; 1 to 256, all different.
     Release {
         /// Takes an earlier release back.
@@ -93,7 +113,7 @@ impl AccountWish {
             Self::List { limit, .. } => {
                 usize::try_from(*limit).is_ok_and(|limit| (1..=ACCOUNT_CHUNKS_MAX).contains(&limit))
             }
-            Self::Query(ids) => {
+            Self::Query(ids) | Self::Audit { ids, .. } => {
                 let distinct: BTreeSet<&ChunkId> = ids.iter().collect();
                 (1..=ACCOUNT_CHUNKS_MAX).contains(&ids.len()) && distinct.len() == ids.len()
             }
@@ -121,6 +141,16 @@ pub enum AccountDone {
         /// One for each id, in its order.
         chunks: Vec<(ChunkState, LeaseNonce)>,
     },
+    /// To [`AccountWish::Audit`]: what the holder says, of which nothing was checked but that it
+    /// is an answer to what was asked.
+    Audited {
+        /// The store that speaks.
+        epoch: StoreEpoch,
+        /// One for each id, in its order, and the proof.
+        audited: Audited,
+        /// What MACs are made with: only where these were asked for.
+        key: Option<MacKey>,
+    },
     /// To [`AccountWish::Release`]: how it is now with each chunk, in the order of the wish.
     Released(Vec<ChunkState>),
 }
@@ -147,6 +177,7 @@ pub enum AccountFailure {
 struct Question {
     holder: NodeId,
     wish: AccountWish,
+    began: Time,
     deadline: Time,
     state: State,
     /// After the next Busy.
@@ -242,7 +273,8 @@ impl AccountFlow {
             return shared.report(OwnerEvent::Account { ticket, holder, outcome });
         }
         let (state, pause) = (State::Waiting(now), BUSY_PAUSE);
-        let question = Question { holder, wish, deadline, state, pause, is_busy: false, lost: 0 };
+        let (began, is_busy, lost) = (now, false, 0);
+        let question = Question { holder, wish, began, deadline, state, pause, is_busy, lost };
         self.questions.insert(ticket, question);
         self.ask(now, shared, ticket);
     }
@@ -282,6 +314,9 @@ impl AccountFlow {
                 AccountAsk::ListMine { after: *after, limit: *limit }
             }
             AccountWish::Query(ids) => AccountAsk::Query(ids.clone()),
+            AccountWish::Audit { kind, ids, .. } => {
+                AccountAsk::Audit { kind: *kind, ids: ids.clone() }
+            }
             AccountWish::Release { undo, items } => {
                 let Some(message) = release::message(shared, (holder, number), *undo, items) else {
                     return self.finish(shared, ticket, Err(AccountFailure::NoDeleteKey));
@@ -291,11 +326,15 @@ impl AccountFlow {
                 return shared.send(holder, StreamMessage::Release(message));
             }
         };
+        let nonce = match &question.wish {
+            AccountWish::Audit { seed, .. } => *seed,
+            _ => random(&mut shared.rng),
+        };
         let secret = shared.keys.account(&holder);
         let Some(pair) = secret.pair_key(&holder, &agreement) else {
             return self.on_lie(now, shared, ticket, Reject::BadProof);
         };
-        let named = (number, secret.account(), random(&mut shared.rng));
+        let named = (number, secret.account(), nonce);
         let request = AccountRequest::new(named, ask, (shared.mesh, shared.node, holder), &pair);
         question.state = State::Asked(Sending::Request(Box::new(request.clone()), pair));
         shared.timers.set(Wake::Account(ticket), question.alarm());
@@ -369,12 +408,13 @@ impl AccountFlow {
                 return self.finish(shared, ticket, Err(AccountFailure::NoAccount));
             }
             Err(AccountRefusal::Busy) => return self.on_busy(now, shared, ticket),
+            Err(AccountRefusal::Working) => return self.on_working(now, shared, ticket),
         };
         if !page.verify(request, pair) {
             return self.on_lie(now, shared, ticket, Reject::BadProof);
         }
         let epoch = page.epoch;
-        let Some(done) = done(&question.wish, page) else {
+        let Some(done) = done(&question.wish, page, pair) else {
             return self.on_lie(now, shared, ticket, Reject::Malformed);
         };
         if store.on_epoch(now, shared, from, epoch) == Store::Unsteady {
@@ -434,6 +474,17 @@ impl AccountFlow {
         shared.timers.set(Wake::Account(ticket), question.alarm());
     }
 
+    /// The holder says that its answer will come. Only an audit takes long, and none for ever.
+    fn on_working(&mut self, now: Time, shared: &mut Shared, ticket: Ticket) {
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
+        let AccountWish::Audit { .. } = question.wish else {
+            return self.on_lie(now, shared, ticket, Reject::Malformed);
+        };
+        let until = now.after(WORK_PATIENCE).min(question.began.after(WORK_MAX));
+        question.deadline = question.deadline.max(until);
+        shared.timers.set(Wake::Account(ticket), question.alarm());
+    }
+
     /// The holder answered what cannot be true.
     fn on_lie(&mut self, now: Time, shared: &mut Shared, ticket: Ticket, reason: Reject) {
         let Some(question) = self.questions.get_mut(&ticket) else { return };
@@ -490,7 +541,7 @@ impl AccountFlow {
 }
 
 /// What the page says, if it is an answer to this wish.
-fn done(wish: &AccountWish, page: AccountPage) -> Option<AccountDone> {
+fn done(wish: &AccountWish, page: AccountPage, pair: &PairKey) -> Option<AccountDone> {
     let AccountPage { epoch, more, kept, .. } = page;
     match (wish, kept) {
         (AccountWish::List { after, limit }, KeptChunks::Listed(chunks)) => {
@@ -503,6 +554,11 @@ fn done(wish: &AccountWish, page: AccountPage) -> Option<AccountDone> {
         (AccountWish::Query(ids), KeptChunks::Queried(chunks)) => {
             let is_page = chunks.len() == ids.len() && !more;
             is_page.then_some(AccountDone::Queried { epoch, chunks })
+        }
+        (AccountWish::Audit { kind, ids, .. }, KeptChunks::Audited(audited)) => {
+            let is_page = audited.kind == *kind && audited.chunks.len() == ids.len() && !more;
+            let key = (*kind == AuditKind::Mac).then(|| MacKey::derive(pair));
+            is_page.then_some(AccountDone::Audited { epoch, audited, key })
         }
         _ => None,
     }

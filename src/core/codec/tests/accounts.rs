@@ -2,6 +2,7 @@
 
 use super::rejects::{Change, each_change_is_rejected, fixed, long, short, stream};
 use super::*;
+use crate::crypto::audit::PROOF_BYTES;
 use crate::crypto::head::HEAD_RECORD_BYTES;
 use crate::proto::{self, stream_message::Body};
 
@@ -24,7 +25,33 @@ fn kept() -> impl Strategy<Value = KeptChunks> {
         let absent = (ChunkState::NotHeld, LeaseNonce::from_bytes([0; 16]));
         KeptChunks::Queried(chunks.into_iter().map(chunk).chain([absent]).collect())
     });
-    prop_oneof![(ids(5), state(), any::<[u8; 16]>()).prop_map(listed), queried]
+    let audited = vec((0..4_u8, 1..=1_171_u16), 1..6).prop_map(|chunks| {
+        let chunks: Vec<AuditedChunk> = chunks.into_iter().map(audited_chunk).collect();
+        let any = chunks.iter().any(|chunk| chunk.state == AuditState::Proven);
+        let proof = Bytes::from(vec![7; if any { PROOF_BYTES } else { 0 }]);
+        KeptChunks::Audited(Audited { kind: AuditKind::Compact, chunks, proof })
+    });
+    let macs = vec((0..4_u8, 1..=1_171_u16), 1..6).prop_map(|chunks| {
+        let chunks: Vec<AuditedChunk> = chunks.into_iter().map(audited_chunk).collect();
+        let audited = Audited { kind: AuditKind::Mac, chunks, proof: Bytes::new() };
+        let proof = Bytes::from(vec![9; 32 * audited.proven()]);
+        KeptChunks::Audited(Audited { proof, ..audited })
+    });
+    prop_oneof![
+        (ids(5), state(), any::<[u8; 16]>()).prop_map(listed),
+        queried,
+        audited,
+        macs,
+    ]
+}
+
+fn audited_chunk((state, blocks): (u8, u16)) -> AuditedChunk {
+    match state {
+        0 => AuditedChunk { state: AuditState::NotHeld, blocks: 0 },
+        1 => AuditedChunk { state: AuditState::Released, blocks: 0 },
+        2 => AuditedChunk { state: AuditState::Damaged, blocks: 0 },
+        _ => AuditedChunk { state: AuditState::Proven, blocks },
+    }
 }
 
 fn ask() -> impl Strategy<Value = AccountAsk> {
@@ -33,6 +60,8 @@ fn ask() -> impl Strategy<Value = AccountAsk> {
             AccountAsk::ListMine { after: ChunkId::from_bytes(after), limit }
         }),
         ids(5).prop_map(AccountAsk::Query),
+        (ids(5), prop_oneof![Just(AuditKind::Compact), Just(AuditKind::Mac)])
+            .prop_map(|(ids, kind)| AccountAsk::Audit { kind, ids }),
     ]
 }
 
@@ -66,7 +95,11 @@ fn head() -> impl Strategy<Value = StreamMessage> {
 
 /// Any message that this file is about.
 pub(super) fn message() -> impl Strategy<Value = StreamMessage> {
-    let refusal = prop_oneof![Just(AccountRefusal::NoAccount), Just(AccountRefusal::Busy)];
+    let refusal = prop_oneof![
+        Just(AccountRefusal::NoAccount),
+        Just(AccountRefusal::Busy),
+        Just(AccountRefusal::Working),
+    ];
     let undone = prop_oneof![Just(ReleaseRefusal::Invalid), Just(ReleaseRefusal::Busy)];
     let states = vec(prop_oneof![state(), Just(ChunkState::NotHeld)], 1..5);
     prop_oneof![
@@ -136,6 +169,8 @@ fn the_largest_messages_about_accounts_fit_their_caps() {
         ),
         (answer(KeptChunks::Listed(many_ids(ACCOUNT_CHUNKS_MAX).map(listed).collect())), 233_472),
         (answer(KeptChunks::Queried(vec![(state, lease); ACCOUNT_CHUNKS_MAX])), 86_016),
+        (answer(all_proven(AuditKind::Compact, PROOF_BYTES)), 16_402),
+        (answer(all_proven(AuditKind::Mac, 32 * ACCOUNT_CHUNKS_MAX)), 143_362),
         (StreamMessage::Release(Release { request, undo: true, nonce, items }), 0),
         (
             StreamMessage::HeadData(HeadData {
@@ -150,6 +185,12 @@ fn the_largest_messages_about_accounts_fit_their_caps() {
         assert_eq!(frame.payload.len(), payload);
         assert_eq!(decode_stream(frame), Ok(message));
     }
+}
+
+/// As many chunks as an audit may name, all of them of the largest size.
+fn all_proven(kind: AuditKind, proof_bytes: usize) -> KeptChunks {
+    let chunks = vec![AuditedChunk { state: AuditState::Proven, blocks: 1_171 }; 4_096];
+    KeptChunks::Audited(Audited { kind, chunks, proof: vec![255; proof_bytes].into() })
 }
 
 fn store_head() -> proto::StoreHead {
@@ -214,7 +255,7 @@ fn each_wrong_field_of_a_question_about_an_account_is_rejected() {
         ("limit 0", |m| m.limit = 0),
         ("limit 4,097", |m| m.limit = 4_097),
         ("operation 0", |m| m.operation = 0),
-        ("operation 3", |m| m.operation = 3),
+        ("operation 5", |m| m.operation = 5),
         ("operation 257", |m| m.operation = 257),
         ("a query of nothing", |m| {
             *m = proto::AccountRequest {
@@ -271,7 +312,7 @@ fn each_wrong_field_of_an_answer_about_an_account_is_rejected() {
     let lengths = fixed!(AccountAnswer, epoch, mac);
     let changes: &[Change<proto::AccountAnswer>] = &[
         ("operation 0", |m| m.operation = 0),
-        ("operation 3", |m| m.operation = 3),
+        ("operation 5", |m| m.operation = 5),
         ("another operation", |m| m.operation = 2),
         ("refused beside a page", |m| m.refusal = 1),
     ];
@@ -312,11 +353,52 @@ fn each_wrong_field_of_an_answer_about_an_account_is_rejected() {
 }
 
 #[test]
+fn each_wrong_field_of_an_answer_to_an_audit_is_rejected() {
+    let chunk = |state: u8, blocks: u16| [vec![state], blocks.to_le_bytes().to_vec()].concat();
+    let payload = |count: u16, chunks: &[Vec<u8>], proof: usize| {
+        [count.to_le_bytes().to_vec(), chunks.concat(), vec![1; proof]].concat()
+    };
+    let answer = |operation, payload: &[u8]| {
+        let message = proto::AccountAnswer { more: false, ..page(operation) };
+        stream(Body::AccountAnswer(message), payload)
+    };
+    let (held, gone) = (chunk(1, 1_171), chunk(0, 0));
+    let both = [held.clone(), gone.clone()];
+    assert_eq!(answer(3, &payload(2, &both, PROOF_BYTES)), Ok(()));
+    assert_eq!(answer(4, &payload(2, &both, 32)), Ok(()));
+    assert_eq!(answer(3, &payload(2, &[chunk(2, 0), chunk(3, 0)], 0)), Ok(()));
+    for (name, bad) in [
+        ("nothing", vec![]),
+        ("no chunk", payload(0, &[], PROOF_BYTES)),
+        ("fewer than said", payload(3, &both, PROOF_BYTES)),
+        ("more than said", payload(1, &both, PROOF_BYTES)),
+        ("no proof", payload(2, &both, 0)),
+        ("a short proof", payload(2, &both, PROOF_BYTES - 1)),
+        ("a long proof", payload(2, &both, PROOF_BYTES + 1)),
+        ("a proof of nothing", payload(1, &[gone.clone()], PROOF_BYTES)),
+        ("no blocks", payload(1, &[chunk(1, 0)], PROOF_BYTES)),
+        ("too many blocks", payload(1, &[chunk(1, 1_172)], PROOF_BYTES)),
+        ("blocks of nothing", payload(1, &[chunk(0, 1)], 0)),
+        ("state 4", payload(1, &[chunk(4, 0)], 0)),
+        ("too many", payload(4_097, &vec![gone.clone(); 4_097], 0)),
+    ] {
+        assert_eq!(answer(3, &bad), Err(Reject::Malformed), "{name}");
+    }
+    for macs in [0, 31, 33, 64] {
+        assert_eq!(answer(4, &payload(2, &both, macs)), Err(Reject::Malformed), "{macs}");
+    }
+    let more = proto::AccountAnswer { more: true, ..page(3) };
+    let good = payload(2, &both, PROOF_BYTES);
+    assert_eq!(stream(Body::AccountAnswer(more), &good), Err(Reject::Malformed));
+}
+
+#[test]
 fn a_refusal_says_nothing_else() {
     let bare = |refusal| proto::AccountAnswer { request: 1, refusal, ..Default::default() };
     let answer = |message, payload: &[u8]| stream(Body::AccountAnswer(message), payload);
     assert_eq!((answer(bare(1), &[]), answer(bare(2), &[])), (Ok(()), Ok(())));
-    for bad in [bare(3), bare(257), proto::AccountAnswer { more: true, ..bare(1) }] {
+    assert_eq!(answer(bare(3), &[]), Ok(()), "it is worked on");
+    for bad in [bare(4), bare(257), proto::AccountAnswer { more: true, ..bare(1) }] {
         assert_eq!(answer(bad, &[]), Err(Reject::Malformed));
     }
     assert_eq!(answer(bare(1), &queried(1, 9, 0)), Err(Reject::Malformed));

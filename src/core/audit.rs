@@ -1,0 +1,160 @@
+//! Audits of one holder: from chunks to questions, and from its answers to a verdict on each chunk.
+//!
+//! ```text
+//! chunks ─▶ one question ─▶ right ─▶ all of it proven
+//!                           wrong ─▶ two halves, each under a fresh seed ─▶ .. ─▶ one chunk: a lie
+//! ```
+//! Who holds a chunk that is damaged, or has it no more, may say so: that is no lie, and the rest of
+//! the answer counts. A holder is convicted only by a wrong answer for one chunk alone: what it sent
+//! for many may have been spoiled by one of them. Where it answers wrongly more often than
+//! [`QUESTIONS_MAX`] questions can sort out, the rest is unproven: which of it is a lie is not worth
+//! more, as that some of it is was shown by then.
+//!
+//! Pure: whoever asks the holder (the node, the simulator) drives it. Silence is for that one to
+//! note: a question that is not answered says nothing here.
+
+use super::message::{AuditKind, AuditState, Audited, AuditedChunk};
+use super::types::{ChunkId, NodeId};
+use crate::crypto::audit::{Challenge, Checker, MacKey, Proof, TagKey};
+use crate::crypto::keys::random;
+use rand::CryptoRng;
+
+/// Questions that one [`Sift`] asks: the first, and enough halves to find two single chunks among
+/// 4,096.
+pub const QUESTIONS_MAX: u32 = 1 + 4 * 12;
+
+/// One question, as it is asked and its answer is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Fresh for this question, as long as it is not answered always the same.
+    pub seed: [u8; 32],
+    /// 1 to 4,096, all different.
+    pub ids: Vec<ChunkId>,
+}
+
+/// What an audit says of one chunk at one holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// The holder could get at all of its bytes.
+    Proven,
+    /// It says that it does not have it.
+    NotHeld,
+    /// It says that it was released, so it will not have it for long.
+    Released,
+    /// It says that its copy is damaged.
+    Damaged,
+    /// It says that it has it, and what it answered for this chunk alone is wrong.
+    Lied,
+    /// Nothing is known: some of the answers for it and others were wrong, and which is not.
+    Unproven,
+}
+
+/// The questions to one holder about some of its chunks.
+#[derive(Debug)]
+pub struct Sift {
+    holder: NodeId,
+    /// Sets of chunks to ask for; the last is next.
+    open: Vec<Vec<ChunkId>>,
+    /// Questions that may still be asked.
+    left: u32,
+    /// Answers that were wrong.
+    wrong: u32,
+}
+
+impl Sift {
+    /// About 1 to 4,096 chunks, all different.
+    pub fn new(holder: NodeId, ids: Vec<ChunkId>) -> Self {
+        let open = if ids.is_empty() { Vec::new() } else { vec![ids] };
+        Self { holder, open, left: QUESTIONS_MAX, wrong: 0 }
+    }
+
+    /// The next question; `None` where all is said.
+    pub fn next(&mut self, rng: &mut impl CryptoRng) -> Option<Question> {
+        let ids = self.open.pop()?;
+        self.left = self.left.saturating_sub(1);
+        Some(Question { seed: random(rng), ids })
+    }
+
+    /// How many answers were wrong.
+    pub fn wrong(&self) -> u32 {
+        self.wrong
+    }
+
+    /// Judges a compact answer to `question`, of as many chunks. Chunks that are asked for once
+    /// more are not among the verdicts.
+    pub fn judge(
+        &mut self,
+        key: &TagKey,
+        question: &Question,
+        audited: &Audited,
+    ) -> Vec<(ChunkId, Verdict)> {
+        let (claimed, mut verdicts) = split(question, audited);
+        let challenge = Challenge::new(&question.seed, &self.holder);
+        if claimed.is_empty() || holds(key, challenge, &claimed, &audited.proof) {
+            verdicts.extend(claimed.iter().map(|(id, _)| (*id, Verdict::Proven)));
+            return verdicts;
+        }
+        self.wrong += 1;
+        let mut ids: Vec<ChunkId> = claimed.into_iter().map(|(id, _)| id).collect();
+        // Each half is a question at least.
+        let open = u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+        match ids.as_slice() {
+            [alone] => verdicts.push((*alone, Verdict::Lied)),
+            _ if self.left < open.saturating_add(2) => {
+                verdicts.extend(ids.into_iter().map(|id| (id, Verdict::Unproven)));
+            }
+            _ => {
+                let half = ids.split_off(ids.len() / 2);
+                self.open.extend([half, ids]);
+            }
+        }
+        verdicts
+    }
+}
+
+/// Judges an answer with MACs: each chunk for itself. `sealed` makes the bytes of a chunk again, as
+/// far as that can be done here; the others are unproven.
+pub fn judge_macs<'a>(
+    key: &MacKey,
+    question: &Question,
+    audited: &Audited,
+    sealed: impl Fn(&ChunkId) -> Option<&'a [u8]>,
+) -> Vec<(ChunkId, Verdict)> {
+    let (claimed, mut verdicts) = split(question, audited);
+    let (macs, _) = audited.proof.as_chunks::<32>();
+    for (at, (id, _)) in claimed.iter().enumerate() {
+        let verdict = match (sealed(id), macs.get(at)) {
+            (None, _) => Verdict::Unproven,
+            (Some(sealed), Some(mac)) if key.holds(&question.seed, id, sealed, mac) => {
+                Verdict::Proven
+            }
+            (Some(_), _) => Verdict::Lied,
+        };
+        verdicts.push((*id, verdict));
+    }
+    verdicts
+}
+
+/// What is to be checked, with the numbers of blocks that the holder says; and what it admits.
+fn split(
+    question: &Question,
+    audited: &Audited,
+) -> (Vec<(ChunkId, u16)>, Vec<(ChunkId, Verdict)>) {
+    let (mut claimed, mut admitted) = (Vec::new(), Vec::new());
+    for (id, AuditedChunk { state, blocks }) in question.ids.iter().zip(&audited.chunks) {
+        match state {
+            AuditState::Proven => claimed.push((*id, *blocks)),
+            AuditState::NotHeld => admitted.push((*id, Verdict::NotHeld)),
+            AuditState::Released => admitted.push((*id, Verdict::Released)),
+            AuditState::Damaged => admitted.push((*id, Verdict::Damaged)),
+        }
+    }
+    (claimed, admitted)
+}
+
+fn holds(key: &TagKey, challenge: Challenge, claimed: &[(ChunkId, u16)], proof: &[u8]) -> bool {
+    let Some(proof) = Proof::decode(proof) else { return false };
+    let mut checker = Checker::new(key, challenge);
+    claimed.iter().for_each(|(id, blocks)| checker.add(id, u32::from(*blocks)));
+    checker.holds(&proof)
+}
