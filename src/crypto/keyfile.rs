@@ -23,6 +23,7 @@
 //! the box's key and the commitment, both over everything in front of the commitment. The
 //! commitment is compared first: a secretbox opens under more than one key, this file does not.
 
+use super::audit::TagKey;
 use super::keys::{
     AdminKey, AuditPurposeKey, ChunkerKey, DedupKey, DeleteKey, DeleteRoot, HeadKey, NodeKeys,
     OwnerKeys, random,
@@ -31,6 +32,7 @@ use super::seal::{secretbox, secretbox_open};
 use super::{expand, sha256, take};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rand::CryptoRng;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -167,7 +169,8 @@ pub fn open_owner(bytes: &[u8], passphrase: Option<&str>) -> Result<OwnerKeys, K
         1 if delete.public() == delete_root => Some(delete),
         _ => return Err(KeyFileError::Damaged),
     };
-    Ok(OwnerKeys { generation, dedup, chunker, head, admin, delete, delete_root, audit })
+    let tag_key = Arc::new(TagKey::derive(generation, &audit));
+    Ok(OwnerKeys { generation, dedup, chunker, head, admin, delete, delete_root, audit, tag_key })
 }
 
 #[derive(Clone, Copy)]

@@ -9,17 +9,20 @@
 //!        delete   -> root scalar e (E = e*G); d = e + t, D = E + t*G: release. A device may lack
 //!                    the key: E alone lets it make headers, and releases nothing
 //!        audit    -> a_h for each holder (A_h = the owner's account there) -> pairwise audit key
+//!                    and the key of the chunks' tags
 //!        chunker, head
 //! ```
 //! Each secret is a type of its own, wiped when dropped, without `Clone`, and prints as
 //! `Name(..)`. "Generation" is a `u32` in little-endian order everywhere.
 
+use super::audit::TagKey;
 use super::header::decode_point;
 use super::{expand, extract_and_expand, keyed_hash};
 use crate::core::types::{Account, Locality, NodeId};
 use curve25519_dalek::{RistrettoPoint, Scalar};
 use ed25519_dalek::{Signer, SigningKey};
 use rand::CryptoRng;
+use std::sync::Arc;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -130,12 +133,16 @@ pub struct OwnerKeys {
     pub delete_root: DeleteRoot,
     /// See [`AuditPurposeKey`].
     pub audit: AuditPurposeKey,
+    /// See [`TagKey`]: of the audit purpose. Shared, since it is 8 KiB and audits outlive their
+    /// callers.
+    pub tag_key: Arc<TagKey>,
 }
 
 impl OwnerKeys {
     /// Derives all purposes of `generation` from the master.
     pub fn derive(master: &Master, generation: u32) -> Self {
         let delete = DeleteKey(master.purpose("delete", generation));
+        let audit = AuditPurposeKey(master.purpose("audit", generation));
         Self {
             generation,
             dedup: DedupKey(master.purpose("dedup", generation)),
@@ -144,7 +151,8 @@ impl OwnerKeys {
             admin: AdminKey(master.purpose("admin", generation)),
             delete_root: delete.public(),
             delete: Some(delete),
-            audit: AuditPurposeKey(master.purpose("audit", generation)),
+            tag_key: Arc::new(TagKey::derive(generation, &audit)),
+            audit,
         }
     }
 

@@ -5,7 +5,7 @@ use quloud::core::types::{
     Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch,
 };
 use quloud::crypto::ack::{AckStatement, AckedChunk, receipt};
-use quloud::crypto::audit::{Challenge, Checker, Prover, TagKey};
+use quloud::crypto::audit::{Challenge, Checker, Task, blocks};
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::{ChunkKey, Master, NodeKeys, OwnerKeys, PairKey, WrapKey};
 use quloud::crypto::ownership::{self, Context, Operation, Proof, Statement, Verifier};
@@ -67,15 +67,17 @@ fn bytes(criterion: &mut Criterion) {
         over(&mut group, "open", length, || seal::open(&ck, &chunk.header, &chunk.sealed));
         over(&mut group, "receipt", length, || receipt(&pair, &[8; 32], &id, &chunk.sealed));
         let (tag_key, challenge) =
-            (TagKey::derive(&keys), Challenge::new(&[9; 32], &NodeId::from_bytes([1; 32])));
+            (&keys.tag_key, Challenge::new(&[9; 32], &NodeId::from_bytes([1; 32])));
         let tags = tag_key.tags(&chunk.header, &chunk.sealed).expect("these are its bytes");
         over(&mut group, "tag", length, || tag_key.tags(&chunk.header, &chunk.sealed));
-        over(&mut group, "prove", length, || {
-            let mut prover = Prover::new(challenge);
-            let added = prover.add(&id, &chunk.sealed, &tags);
-            (added, prover)
+        let task = Task::Compact(challenge);
+        over(&mut group, "prove", length, || task.piece(&id, &chunk.sealed, &tags));
+        let blocks = blocks(chunk.sealed.len());
+        over(&mut group, "expect", length, || {
+            let mut checker = Checker::new(tag_key, challenge);
+            checker.add(&id, blocks);
+            checker
         });
-        over(&mut group, "expect", length, || Checker::new(&tag_key, challenge).add(&chunk.header));
         over(&mut group, "wrap", length, || seal::wrap(&wrap, &chunk.sealed, &mut rng()));
         over(&mut group, "unwrap", length, || seal::unwrap(&wrap, &wrapped));
     }

@@ -46,10 +46,12 @@ pub(super) struct Elements {
 const BUFFER_BYTES: usize = 512;
 
 impl Elements {
-    /// Those that `key` gives for `input`.
-    pub(super) fn new(key: &[u8; 32], input: &[u8]) -> Self {
+    /// Those that `key` gives for the input of these parts.
+    pub(super) fn new(key: &[u8; 32], input: &[&[u8]]) -> Self {
         let mut hasher = blake3::Hasher::new_keyed(key);
-        hasher.update(input);
+        for part in input {
+            hasher.update(part);
+        }
         let stream = hasher.finalize_xof();
         hasher.zeroize();
         Self { stream, bytes: [0; BUFFER_BYTES], taken: BUFFER_BYTES }
@@ -90,11 +92,11 @@ mod tests {
 
     #[test]
     fn elements_are_the_same_however_they_are_buffered() {
-        let (key, input) = ([3; 32], b"an input");
+        let key = [3; 32];
         let mut whole = vec![0; 8 * 200];
-        blake3::Hasher::new_keyed(&key).update(input).finalize_xof().fill(&mut whole);
+        blake3::Hasher::new_keyed(&key).update(b"an input").finalize_xof().fill(&mut whole);
         let (words, _) = whole.as_chunks();
-        let mut elements = Elements::new(&key, input);
+        let mut elements = Elements::new(&key, &[b"an", b" ", b"input"]);
         for word in words {
             assert_eq!(elements.take(), u64::from_le_bytes(*word) & P);
         }

@@ -1,7 +1,9 @@
 //! Tags, proofs and what does not pass.
 
+use super::answer::Sums;
+use super::field::PRODUCTS_MAX;
 use super::*;
-use crate::crypto::keys::{ChunkKey, Master, NodeKeys};
+use crate::crypto::keys::{ChunkKey, Master, NodeKeys, OwnerKeys, PairKey};
 use proptest::prelude::*;
 
 const SEED: [u8; 32] = [7; 32];
@@ -11,7 +13,7 @@ fn owner(number: u8, generation: u32) -> OwnerKeys {
 }
 
 fn key() -> TagKey {
-    TagKey::derive(&owner(1, 0))
+    TagKey::derive(0, &owner(1, 0).audit)
 }
 
 fn holder(number: u8) -> NodeId {
@@ -38,17 +40,35 @@ fn chunks() -> Vec<(Header, Vec<u8>)> {
     (1..).zip(lengths).map(|(number, length)| chunk(number, length)).collect()
 }
 
-fn prove(challenge: Challenge, key: &TagKey, held: &[(Header, Vec<u8>)]) -> Proof {
-    let mut prover = Prover::new(challenge);
-    for (header, sealed) in held {
-        prover.add(&header.id(), sealed, &key.tags(header, sealed).unwrap()).unwrap();
+/// The compact proof of one chunk, or why there is none.
+fn prove_one(
+    challenge: Challenge,
+    id: &ChunkId,
+    sealed: &[u8],
+    tags: &[u8],
+) -> Result<Proof, BadTags> {
+    match Task::Compact(challenge).piece(id, sealed, tags)? {
+        Piece::Compact(proof) => Ok(proof),
+        Piece::Mac(_) => panic!("a compact task gave a MAC"),
     }
-    prover.finish()
+}
+
+fn prove(challenge: Challenge, key: &TagKey, held: &[(Header, Vec<u8>)]) -> Proof {
+    let mut sum = Proof::zero();
+    for (header, sealed) in held {
+        let tags = key.tags(header, sealed).unwrap();
+        sum.add(&prove_one(challenge, &header.id(), sealed, &tags).unwrap());
+    }
+    sum
+}
+
+fn blocks_of(header: &Header) -> u32 {
+    blocks(header.sealed_bytes as usize)
 }
 
 fn checker<'a>(key: &'a TagKey, challenge: Challenge, asked: &[(Header, Vec<u8>)]) -> Checker<'a> {
     let mut checker = Checker::new(key, challenge);
-    asked.iter().for_each(|(header, _)| checker.add(header).unwrap());
+    asked.iter().for_each(|(header, _)| checker.add(&header.id(), blocks_of(header)));
     checker
 }
 
@@ -72,8 +92,8 @@ fn any_flipped_bit_of_a_chunk_or_its_tags_is_seen() {
     let checker = checker(&key, challenge, &[(header, sealed.clone())]);
     let tags = key.tags(&header, &sealed).unwrap();
     let passes = |sealed: &[u8], tags: &[u8]| {
-        let mut prover = Prover::new(challenge);
-        prover.add(&header.id(), sealed, tags).is_ok() && checker.holds(&prover.finish())
+        let proof = prove_one(challenge, &header.id(), sealed, tags);
+        proof.is_ok_and(|proof| checker.holds(&proof))
     };
     assert!(passes(&sealed, &tags));
     for at in (0..sealed.len()).step_by(5) {
@@ -99,12 +119,9 @@ fn a_chunk_that_is_missing_or_another_one_does_not_pass() {
         // Its bytes, with the tags of another chunk that is as long.
         let other = chunk(99, bytes.len());
         let tags = key.tags(&other.0, &other.1).unwrap();
-        let mut prover = Prover::new(challenge);
-        prover.add(&header.id(), &bytes, &tags).unwrap();
-        for (header, bytes) in &held {
-            prover.add(&header.id(), bytes, &key.tags(header, bytes).unwrap()).unwrap();
-        }
-        assert!(!checker.holds(&prover.finish()), "{without} with another's tags");
+        let mut proof = prove_one(challenge, &header.id(), &bytes, &tags).unwrap();
+        proof.add(&prove(challenge, &key, &held));
+        assert!(!checker.holds(&proof), "{without} with another's tags");
     }
 }
 
@@ -127,9 +144,83 @@ fn only_what_the_header_certifies_is_tagged_and_only_of_the_own_generation() {
     assert_eq!(key.tags(&header, &rotten), None);
     let later = Header { generation: 1, ..header };
     assert_eq!(key.tags(&later, &sealed), None);
-    let mut checker = Checker::new(&key, Challenge::new(&SEED, &holder(1)));
-    assert_eq!(checker.add(&later), Err(OtherGeneration));
-    assert_eq!(checker.add(&header), Ok(()));
+    assert_eq!(key.tags(&header, &sealed).unwrap(), key.tags_of_certified(&header, &sealed));
+}
+
+/// The owner takes the number of blocks from the holder, which may say what it likes.
+#[test]
+fn no_answer_passes_under_a_false_number_of_blocks() {
+    let (key, challenge) = (key(), Challenge::new(&SEED, &holder(1)));
+    let whole = chunk(9, 3 * BLOCK_BYTES);
+    let (id, tags) = (whole.0.id(), key.tags(&whole.0, &whole.1).unwrap());
+    let expects = |blocks: u32| {
+        let mut checker = Checker::new(&key, challenge);
+        checker.add(&id, blocks);
+        checker
+    };
+    let first = |blocks: usize| {
+        let (sealed, tags) = (&whole.1[..blocks * BLOCK_BYTES], &tags[..blocks * TAG_BYTES]);
+        prove_one(challenge, &id, sealed, tags).unwrap()
+    };
+    assert!(expects(3).holds(&first(3)));
+    // What it kept would be enough for the number that it says, were the masks the same.
+    for kept in 0..=3_u8 {
+        let proof = first(kept.into());
+        let believed = [0, 1, 2, 3, 4, BLOCKS_MAX, BLOCKS_MAX + 1, u32::MAX]
+            .map(|blocks| expects(blocks).holds(&proof));
+        let mut expected = [false; 8];
+        expected[3] = kept == 3;
+        assert_eq!(believed, expected, "of the first {kept} blocks");
+    }
+}
+
+#[test]
+fn blocks_and_tags_are_as_many_as_the_bytes_need() {
+    let counted = |bytes: usize| (blocks(bytes), tags_bytes(bytes));
+    assert_eq!(counted(1), (1, 16));
+    assert_eq!(counted(3_584), (1, 16));
+    assert_eq!(counted(3_585), (2, 32));
+    assert_eq!(counted(4 << 20), (1_171, 18_736));
+    assert_eq!(BLOCKS_MAX, 1_171);
+}
+
+#[test]
+fn pieces_sum_up_to_the_proof_of_all() {
+    let (key, chunks, challenge) = (key(), chunks(), Challenge::new(&SEED, &holder(1)));
+    // By definition: of every chunk, block and sector, one after the other.
+    let p = u128::from(P);
+    let mut sums = [0_u128; SECTORS + 2];
+    for (header, sealed) in &chunks {
+        let mut weights = challenge.weights(&header.id());
+        let tags = key.tags(header, sealed).unwrap();
+        for (block, tags) in sealed.chunks(BLOCK_BYTES).zip(tags.chunks(TAG_BYTES)) {
+            let weight = u128::from(weights.take());
+            let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, b| n << 8 | u128::from(*b));
+            let sectors = block.chunks(SECTOR_BYTES).zip(0..);
+            let tags = tags.chunks(ELEMENT_BYTES).zip(SECTORS..);
+            for (bytes, at) in sectors.chain(tags) {
+                sums[at] = (sums[at] + weight * number(bytes)) % p;
+            }
+        }
+    }
+    let expected: Vec<u8> =
+        sums.iter().flat_map(|sum| u64::try_from(*sum).unwrap().to_le_bytes()).collect();
+    assert_eq!(prove(challenge, &key, &chunks).encode(), expected);
+}
+
+#[test]
+fn proofs_add_up_modulo_p() {
+    let elements = |value: u64| vec![value.to_le_bytes(); SECTORS + 2].concat();
+    let proof = |value: u64| Proof::decode(&elements(value)).unwrap();
+    let sum = |a: u64, b: u64| {
+        let mut sum = proof(a);
+        sum.add(&proof(b));
+        sum.encode()
+    };
+    assert_eq!(sum(2, 3), elements(5));
+    assert_eq!(sum(P - 1, 1), elements(0));
+    assert_eq!(sum(P - 1, P - 1), elements(P - 2));
+    assert_eq!(Proof::zero(), proof(0));
 }
 
 #[test]
@@ -139,7 +230,7 @@ fn an_answer_is_worth_nothing_for_another_seed_holder_or_owner() {
     for other in [Challenge::new(&[8; 32], &holder(1)), Challenge::new(&SEED, &holder(2))] {
         assert!(!checker(&key, other, &chunks).holds(&proof));
     }
-    let other = TagKey::derive(&owner(2, 0));
+    let other = TagKey::derive(0, &owner(2, 0).audit);
     assert!(!checker(&other, challenge, &chunks).holds(&proof));
 }
 
@@ -155,44 +246,47 @@ fn equal_blocks_of_one_chunk_and_of_two_have_different_tags() {
     assert_eq!(Some(first), key.tags(&one.0, &one.1), "and the same each time");
 }
 
-/// The sums are reduced in between: an audit may be of gigabytes.
+/// The sums are reduced in between: a chunk may have more blocks than fit.
 #[test]
-fn long_audits_do_not_overflow() {
-    let mut prover = Prover::new(Challenge::new(&SEED, &holder(1)));
+fn long_chunks_do_not_overflow() {
+    let mut sums = Sums::new();
     // Twice as many as fit.
     let blocks = 2 * PRODUCTS_MAX as u128 + 2;
     for _ in 0..blocks {
-        prover.add_block(P - 1, &[0xff; BLOCK_BYTES]);
+        sums.add_block(P - 1, &[0xff; BLOCK_BYTES]);
     }
     let sector = (1 << 56) - 1;
     let product = u128::from(P - 1) * sector % u128::from(P);
     let expected = u64::try_from(product * blocks % u128::from(P)).unwrap();
-    assert!(prover.finish().mu.iter().all(|mu| *mu == expected));
+    assert!(sums.reduced().iter().all(|mu| *mu == expected));
 }
 
 #[test]
 fn tags_of_another_length_and_such_as_are_no_elements_are_refused() {
     let (key, (header, sealed)) = (key(), chunk(4, BLOCK_BYTES + 1));
     let (id, tags) = (header.id(), key.tags(&header, &sealed).unwrap());
-    let challenge = Challenge::new(&SEED, &holder(1));
-    let add = |tags: &[u8]| {
-        let mut prover = Prover::new(challenge);
-        let added = prover.add(&id, &sealed, tags);
-        (added, prover.finish() == Prover::new(challenge).finish())
+    let refused = |tags: &[u8]| {
+        let proven = prove_one(Challenge::new(&SEED, &holder(1)), &id, &sealed, tags);
+        assert_eq!(are_tags(sealed.len(), tags), proven.is_ok());
+        proven == Err(BadTags)
     };
     for bad in [&tags[..16], &tags[..tags.len() - 1], &[&tags[..], &[0]].concat(), &[]] {
-        assert_eq!(add(bad), (Err(BadTags), true));
+        assert!(refused(bad), "{} bytes", bad.len());
     }
-    let mut bad = tags.clone();
-    bad[16..24].copy_from_slice(&P.to_le_bytes());
-    assert_eq!(add(&bad), (Err(BadTags), true));
-    assert_eq!(add(&tags).0, Ok(()));
+    for at in (0..tags.len()).step_by(8) {
+        let with = |element: u64| {
+            let mut with = tags.clone();
+            with[at..at + 8].copy_from_slice(&element.to_le_bytes());
+            with
+        };
+        assert!(refused(&with(P)) && !refused(&with(P - 1)), "element at {at}");
+    }
+    assert!(!refused(&tags));
 }
 
 #[test]
 fn proofs_of_another_length_and_elements_beyond_p_are_refused() {
-    let challenge = Challenge::new(&SEED, &holder(1));
-    let encoded = Prover::new(challenge).finish().encode();
+    let encoded = Proof::zero().encode();
     assert!(Proof::decode(&encoded[1..]).is_none());
     assert!(Proof::decode(&[&encoded[..], &[0]].concat()).is_none());
     for at in (0..PROOF_BYTES).step_by(8) {
@@ -202,27 +296,39 @@ fn proofs_of_another_length_and_elements_beyond_p_are_refused() {
     }
 }
 
+fn pair(seed: u8) -> PairKey {
+    let node = NodeKeys::from_seeds([seed; 32], [seed; 32], [seed; 32]);
+    let secret = owner(1, 0).account(&node.node_id());
+    secret.pair_key(&node.node_id(), &node.agreement_key()).unwrap()
+}
+
 #[test]
 fn a_mac_is_of_one_seed_one_chunk_and_one_pair() {
-    let owner = owner(1, 0);
-    let pair = |seed: u8| {
-        let node = NodeKeys::from_seeds([seed; 32], [seed; 32], [seed; 32]);
-        let secret = owner.account(&node.node_id());
-        secret.pair_key(&node.node_id(), &node.agreement_key()).unwrap()
-    };
     let (header, sealed) = chunk(5, 1_000);
     let id = header.id();
-    let whole = mac(&pair(1), &SEED, &id, &sealed);
-    assert_eq!(whole, mac(&pair(1), &SEED, &id, &sealed));
+    let [one, two] = [1, 2].map(|number| MacKey::derive(&pair(number)));
+    let whole = one.mac(&SEED, &id, &sealed);
+    assert_eq!(whole, MacKey::derive(&pair(1)).mac(&SEED, &id, &sealed));
     let others = [
-        mac(&pair(2), &SEED, &id, &sealed),
-        mac(&pair(1), &[8; 32], &id, &sealed),
-        mac(&pair(1), &SEED, &chunk(6, 41).0.id(), &sealed),
-        mac(&pair(1), &SEED, &id, &sealed[1..]),
+        two.mac(&SEED, &id, &sealed),
+        one.mac(&[8; 32], &id, &sealed),
+        one.mac(&SEED, &chunk(6, 41).0.id(), &sealed),
+        one.mac(&SEED, &id, &sealed[1..]),
     ];
     assert!(others.iter().all(|other| *other != whole));
-    let holds = |answer: &[u8; 32]| mac_holds(&pair(1), &SEED, (&id, &sealed), answer);
+    let holds = |answer: &[u8; 32]| one.holds(&SEED, &id, &sealed, answer);
     assert!(holds(&whole) && !others.iter().any(holds));
+}
+
+#[test]
+fn the_piece_of_a_mac_task_is_the_mac_whatever_the_tags() {
+    let (header, sealed) = chunk(5, 1_000);
+    let (id, key) = (header.id(), MacKey::derive(&pair(1)));
+    let expected = Piece::Mac(key.mac(&SEED, &id, &sealed));
+    let task = Task::Mac { key, seed: SEED };
+    assert_eq!(task.piece(&id, &sealed, &[]), Ok(expected.clone()));
+    assert_eq!(task.clone().piece(&id, &sealed, &[0xff; 3]), Ok(expected));
+    assert!(format!("{task:?}").contains("MacKey(..)"), "{task:?}");
 }
 
 /// Bytes of so many elements, some of them not below p.
@@ -240,9 +346,9 @@ proptest! {
     ) {
         let is_element = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap()) < P;
         let tags = &tags[..tags_bytes(sealed.len())];
-        let mut prover = Prover::new(Challenge::new(&SEED, &holder(1)));
-        let added = prover.add(&ChunkId::from_bytes([1; 32]), &sealed, tags);
-        prop_assert_eq!(added.is_ok(), tags.chunks(8).all(is_element));
+        let challenge = Challenge::new(&SEED, &holder(1));
+        let proven = prove_one(challenge, &ChunkId::from_bytes([1; 32]), &sealed, tags);
+        prop_assert_eq!(proven.is_ok(), tags.chunks(8).all(is_element));
         let decoded = Proof::decode(&proof);
         prop_assert_eq!(decoded.is_some(), proof.chunks(8).all(is_element));
         prop_assert!(decoded.is_none_or(|decoded| decoded.encode() == proof));
