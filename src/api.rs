@@ -35,11 +35,11 @@ pub mod server;
 pub mod socket;
 
 use crate::node::report::{
-    AuditDone, AuditRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FindDone,
-    FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest, Heads, HealDone, HealRequest,
-    HeadsRequest, LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone, PruneRequest,
-    PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots,
-    Status, VerifyDone, VerifyRequest,
+    AuditDone, AuditRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest,
+    DiffRow, Failure, FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow,
+    GetDone, GetRequest, Heads, HeadsRequest, HealDone, HealRequest, LsDone, LsRequest, NameReport,
+    PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest, RecoverRequest, Recovered,
+    RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
 };
 use tokio::sync::mpsc;
 

@@ -1,15 +1,15 @@
 //! The asking half: one connection per request, bounded answers, events as they come.
 
 use super::{
-    AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL, KEEP_ALIVE, LS,
-    PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
+    AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL,
+    KEEP_ALIVE, LS, PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
 };
 use crate::node::report::{
-    AuditDone, AuditRequest, HealDone, HealRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest, DiffRow, Failure, FailureKind,
-    FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow, GetDone, GetRequest,
-    Heads, HeadsRequest, LsDone, LsRequest, NameReport, PeerReport, Progress, PruneDone,
-    PruneRequest, PutDone, PutRequest, RecoverRequest, Recovered, RestoreDone, RestoreRequest,
-    Rows, Snapshots, Status, VerifyDone, VerifyRequest,
+    AuditDone, AuditRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest,
+    DiffRow, Failure, FailureKind, FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest,
+    ForgetRow, GetDone, GetRequest, Heads, HeadsRequest, HealDone, HealRequest, LsDone, LsRequest,
+    NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest, RecoverRequest,
+    Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};

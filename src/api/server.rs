@@ -2,8 +2,8 @@
 
 use super::socket::Socket;
 use super::{
-    AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL, KEEP_ALIVE, LS,
-    PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
+    AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL,
+    KEEP_ALIVE, LS, PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
 };
 use crate::node::report::{Failure, FailureKind};
 use axum::body::{Body, Bytes};

@@ -130,13 +130,16 @@ fn holder_line(holder: &AuditedHolder) -> Option<String> {
         (holder.silent, "without an answer"),
     ];
     let found = found.into_iter().filter(|(of, _)| *of > 0);
-    let found: Vec<String> = found.map(|(of, what)| format!("{} {what}", count(of, "chunk"))).collect();
+    let found: Vec<String> =
+        found.map(|(of, what)| format!("{} {what}", count(of, "chunk"))).collect();
     if found.is_empty() && holder.wrong_answers == 0 {
         return None;
     }
     let AuditedHolder { peer_id, standing, why, .. } = holder;
     let found = match found.is_empty() {
-        true => format!("{} wrong, and right when asked again", count(holder.wrong_answers, "answer")),
+        true => {
+            format!("{} wrong, and right when asked again", count(holder.wrong_answers, "answer"))
+        }
         false => found.join(", "),
     };
     Some(format!("{peer_id} ({standing}): {found}; {why}"))

@@ -13,7 +13,7 @@
 //! Pure: whoever asks the holder (the node, the simulator) drives it. Silence is for that one to
 //! note: a question that is not answered says nothing here.
 
-use super::message::{AuditKind, AuditState, Audited, AuditedChunk};
+use super::message::{AuditState, Audited, AuditedChunk};
 use super::types::{ChunkId, NodeId};
 use crate::crypto::audit::{Challenge, Checker, MacKey, Proof, TagKey};
 use crate::crypto::keys::random;
@@ -136,10 +136,7 @@ pub fn judge_macs<'a>(
 }
 
 /// What is to be checked, with the numbers of blocks that the holder says; and what it admits.
-fn split(
-    question: &Question,
-    audited: &Audited,
-) -> (Vec<(ChunkId, u16)>, Vec<(ChunkId, Verdict)>) {
+fn split(question: &Question, audited: &Audited) -> (Vec<(ChunkId, u16)>, Vec<(ChunkId, Verdict)>) {
     let (mut claimed, mut admitted) = (Vec::new(), Vec::new());
     for (id, AuditedChunk { state, blocks }) in question.ids.iter().zip(&audited.chunks) {
         match state {

@@ -282,6 +282,7 @@ impl HolderRole {
             Input::ChunksDestroyed(gone) => {
                 gone.iter().for_each(|(_, gone)| self.admission.free(gone));
             }
+            Input::ChunkProven { .. } => todo!(),
             Input::Command(_)
             | Input::PeerSubscribed(_)
             | Input::Uptime(_)

@@ -18,7 +18,7 @@ pub use account::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkState, KeptChunks,
     ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
 };
-pub use audit::{Audited, AuditedChunk, AuditKind, AuditState};
+pub use audit::{AuditKind, AuditState, Audited, AuditedChunk};
 pub use head::{HeadData, HeadGet, StoreHead};
 
 use super::types::{

@@ -93,7 +93,7 @@ pub(super) async fn list_mine(
 ) -> Result<ListedPage, AccountError> {
     match ask(inner, holder, AccountWish::List { after, limit }).await? {
         AccountDone::Listed { epoch, more, chunks } => Ok(ListedPage { epoch, more, chunks }),
-        AccountDone::Queried { .. } | AccountDone::Released(_) => Err(AccountError::Forged),
+        _ => Err(AccountError::Forged),
     }
 }
 
@@ -108,7 +108,7 @@ pub(super) async fn query(
 ) -> Result<QueriedPage, AccountError> {
     match ask(inner, holder, AccountWish::Query(ids)).await? {
         AccountDone::Queried { epoch, chunks } => Ok(QueriedPage { epoch, chunks }),
-        AccountDone::Listed { .. } | AccountDone::Released(_) => Err(AccountError::Forged),
+        _ => Err(AccountError::Forged),
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) async fn release(
     }
     match ask(inner, holder, AccountWish::Release { undo, items }).await? {
         AccountDone::Released(states) => Ok(states),
-        AccountDone::Listed { .. } | AccountDone::Queried { .. } => Err(AccountError::Forged),
+        _ => Err(AccountError::Forged),
     }
 }
 

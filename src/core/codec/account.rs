@@ -5,7 +5,8 @@ use super::field::{array, bytes, distinct, ensure};
 use super::{ACCOUNT_CHUNKS_MAX, RELEASES_MAX, Reject};
 use crate::core::message::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, AuditKind, AuditState,
-    Audited, AuditedChunk, ChunkState, KeptChunks, ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
+    Audited, AuditedChunk, ChunkState, KeptChunks, ListedChunk, Release, ReleaseAnswer,
+    ReleaseItem, ReleaseRefusal,
 };
 use crate::core::types::{Account, CHUNK_SEALED_BYTES_MAX, ChunkId, LeaseNonce, StoreEpoch};
 use crate::crypto::account::AccountOperation;

@@ -53,6 +53,7 @@ impl HolderRole {
                 let effect = Effect::QueryChunks { ticket, account, ids };
                 (AccountAsk::Query(Vec::new()), effect)
             }
+            AccountAsk::Audit { .. } => todo!(),
         };
         let asked = AccountRequest { ask, ..asked };
         self.questions.insert(ticket, Question { from, asked });

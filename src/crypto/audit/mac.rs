@@ -5,6 +5,7 @@ use super::super::keys::PairKey;
 use crate::core::types::ChunkId;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// What the MACs of one owner's chunks at one holder are made with: both have it. An audit derives
@@ -35,6 +36,15 @@ impl MacKey {
         mac
     }
 }
+
+impl PartialEq for MacKey {
+    /// In constant time.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for MacKey {}
 
 impl std::fmt::Debug for MacKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

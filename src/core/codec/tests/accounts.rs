@@ -37,12 +37,7 @@ fn kept() -> impl Strategy<Value = KeptChunks> {
         let proof = Bytes::from(vec![9; 32 * audited.proven()]);
         KeptChunks::Audited(Audited { proof, ..audited })
     });
-    prop_oneof![
-        (ids(5), state(), any::<[u8; 16]>()).prop_map(listed),
-        queried,
-        audited,
-        macs,
-    ]
+    prop_oneof![(ids(5), state(), any::<[u8; 16]>()).prop_map(listed), queried, audited, macs,]
 }
 
 fn audited_chunk((state, blocks): (u8, u16)) -> AuditedChunk {
