@@ -10,6 +10,7 @@ use crate::disk::SimDisk;
 use crate::oracle::Seen;
 use quloud::core::effect::{ChunkState, Found, Input, ListedChunk, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, Ticket};
+use quloud::crypto::audit::Task;
 use quloud::crypto::head::HeadRecord;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
@@ -247,6 +248,19 @@ impl Store {
         // Where the queue is full the next read finds it again.
         let begins = rot.is_some_and(|rot| self.submit(rot) && self.begin());
         (Input::ChunkRead { ticket, result }, begins)
+    }
+
+    /// Does a chunk's part of an audit; also `true` where a group is to be begun, as in a read.
+    pub(crate) fn prove(
+        &mut self,
+        ticket: Ticket,
+        account: &Account,
+        id: &ChunkId,
+        task: &Task,
+    ) -> (Input, bool) {
+        let (result, rot) = self.reader.prove(account, id, task);
+        let begins = rot.is_some_and(|rot| self.submit(rot) && self.begin());
+        (Input::ChunkProven { ticket, result }, begins)
     }
 
     /// Reads what is kept of a head.
