@@ -361,7 +361,7 @@ mod tests {
     fn chunk(plaintext: u8) -> Box<StoredChunk> {
         let keys = OwnerKeys::derive(&Master::generate(&mut ChaCha20Rng::seed_from_u64(1)), 0);
         let key = ChunkKey::derive(&keys.dedup, 0, 1, &[plaintext]);
-        let SealedChunk { header, sealed, .. } =
+        let SealedChunk { header, sealed, tags, .. } =
             SealedChunk::new(&keys, &key, Locality(0), &[plaintext]);
         Box::new(StoredChunk {
             header,
@@ -370,7 +370,7 @@ mod tests {
             account: Account::from_bytes([1; 32]),
             lease: LeaseNonce::from_bytes([plaintext; 16]),
             terms: LeaseTerms::default(),
-            tags: bytes::Bytes::new(),
+            tags,
             sealed,
         })
     }
