@@ -25,6 +25,7 @@
 //! | `accounts` | which chunks each account has |
 //! | [`recovery`] | opening: replays, rebuilds, torn tails, rot |
 //! | [`reader`] | reads that are verified against the id |
+//! | `prove` | proofs for audits |
 //! | [`scrub`] | reading everything in turn, so that rot is found |
 //! | [`memory`] | disk and catalogue in memory, with power cuts |
 //! | `segments`, `catalogue` | disk and catalogue for real (feature `node`) |
@@ -40,6 +41,7 @@ pub mod index;
 mod ledger;
 mod log;
 pub mod memory;
+mod prove;
 pub mod reader;
 pub mod record;
 pub mod recovery;

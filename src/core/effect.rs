@@ -292,7 +292,7 @@ pub struct StoredChunk {
     pub lease: LeaseNonce,
     /// What was promised.
     pub terms: LeaseTerms,
-    /// Audit tags; empty until audits come.
+    /// The owner's audit tags: [`are_tags`](crate::crypto::audit::are_tags) of the sealed bytes.
     pub tags: Bytes,
     /// The owner's sealed bytes.
     pub sealed: Bytes,

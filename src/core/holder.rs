@@ -11,18 +11,20 @@
 //!                                HeadsWritten(Ok) ─▶ signed StoreAck
 //! stream HeadGet ──▶ FindChunks, proof ─▶ ReadHeads ─▶ HeadData
 //! stream AccountRequest ─▶ MAC ─▶ ListChunks / QueryChunks ─▶ AccountAnswer    (account)
+//!                               └▶ ProveChunk, one by one ─▶ AccountAnswer      (audit)
 //! stream Release ─▶ FindChunks, proofs ─▶ ReleaseChunks ─▶ ReleaseAnswer       (release)
 //! ```
 //!
 //! It never dials anybody, and sends chunk bytes only to the authenticated peer of a stream whose
 //! proof verified. The caller feeds it [`Input`]s, drains its [`Effect`]s after each, completes
 //! every `FindChunks`, `WriteChunk`, `ReadChunk`, `WriteHead`, `ReadHeads`, `ListChunks`,
-//! `QueryChunks` and `ReleaseChunks` exactly once, and reports a peer up before it passes on what
-//! the peer says.
+//! `QueryChunks`, `ProveChunk` and `ReleaseChunks` exactly once, and reports a peer up before it
+//! passes on what the peer says.
 
 mod accept;
 mod account;
 mod admission;
+mod audit;
 mod bounds;
 mod heads;
 mod limits;
@@ -53,6 +55,7 @@ use crate::planted::{self, Bug};
 use accept::Writing;
 use account::Question;
 use admission::Admission;
+use audit::Audits;
 use bounds::{Bucket, Budget, Rates, Seen};
 use bytes::Bytes;
 use heads::HeadWriting;
@@ -103,6 +106,10 @@ pub struct HolderLoad {
     pub stream_work: u64,
     /// Questions about accounts and releases that are not answered yet.
     pub account_work: u64,
+    /// Audits that wait or are worked on; they are account work, too.
+    pub audits: u64,
+    /// Chunks that are being proven.
+    pub proving: usize,
     /// Topic requests and proofs remembered.
     pub seen: usize,
     /// Accounts known or with chunks on their way.
@@ -140,6 +147,7 @@ pub struct HolderRole {
     /// Counts from a question's or release's arrival to its answer, in messages.
     account_work: Budget,
     questions: BTreeMap<Ticket, Question>,
+    audits: Audits,
     /// Peers of which a release is being looked up, and what they sent since.
     releases: BTreeMap<NodeId, VecDeque<Release>>,
     releasing: BTreeMap<Ticket, Releasing>,
@@ -156,6 +164,7 @@ struct RateTables {
     unproven: Rates,
     put_off: Rates,
     questions: Rates,
+    audited: Rates<Account>,
 }
 
 /// Topic work that waits for its jitter. `from` is the forwarder, whose budget it counts against.
@@ -225,6 +234,7 @@ impl HolderRole {
             unproven: Rates::new(limits.unproven_per_peer, sources_max),
             put_off: Rates::new(limits.put_off_per_peer, sources_max),
             questions: Rates::new(limits.questions_per_peer, sources_max),
+            audited: Rates::new(limits.audited_chunks_per_account, limits.accounts_max),
         };
         Self {
             hello,
@@ -248,6 +258,7 @@ impl HolderRole {
             epoch: config.epoch,
             account_work: Budget::new(limits.account_work_per_peer, limits.account_work),
             questions: BTreeMap::new(),
+            audits: Audits::new(&limits),
             releases: BTreeMap::new(),
             releasing: BTreeMap::new(),
             effects: VecDeque::new(),
@@ -264,7 +275,7 @@ impl HolderRole {
             Input::Tick => self.on_tick(now),
             Input::Message { from, via, message } => self.on_message(now, from, via, message),
             Input::PeerUp(peer) => self.on_peer_up(peer.node),
-            Input::PeerDown(node) => self.on_peer_down(node),
+            Input::PeerDown(node) => self.on_peer_down(now, node),
             Input::OwnRecord(record) => self.on_own_record(record),
             Input::Space(space) => self.admission.set_space(space),
             Input::ChunksFound { ticket, found } => self.on_chunks_found(now, ticket, found),
@@ -282,7 +293,7 @@ impl HolderRole {
             Input::ChunksDestroyed(gone) => {
                 gone.iter().for_each(|(_, gone)| self.admission.free(gone));
             }
-            Input::ChunkProven { .. } => todo!(),
+            Input::ChunkProven { ticket, result } => self.on_chunk_proven(now, ticket, result),
             Input::Command(_)
             | Input::PeerSubscribed(_)
             | Input::Uptime(_)
@@ -297,7 +308,8 @@ impl HolderRole {
 
     /// When to feed [`Input::Tick`] at the latest; `None` where nothing waits for time.
     pub fn next_timeout(&self) -> Option<Time> {
-        self.delayed.keys().next().map(|(at, _)| *at)
+        let delayed = self.delayed.keys().next().map(|(at, _)| *at);
+        delayed.into_iter().chain(self.audits.next_timeout()).min()
     }
 
     /// How full the tables are.
@@ -310,6 +322,8 @@ impl HolderRole {
             topic_work: self.topic_work.total(),
             stream_work: self.stream_work.total(),
             account_work: self.account_work.total(),
+            audits: self.audits.open(),
+            proving: self.audits.proving(),
             seen: self.requests_seen.len() + self.proofs_seen.len(),
             accounts: self.admission.accounts(),
         }
@@ -339,6 +353,7 @@ impl HolderRole {
                 }
             }
         }
+        self.go_on_with_audits(now);
     }
 
     fn on_message(&mut self, now: Time, from: NodeId, via: Via, message: Message) {
@@ -403,10 +418,11 @@ impl HolderRole {
 
     /// What waits for the peer is dropped. Its rates stay until they have recovered, so that to
     /// reconnect gains nothing; so do seen proofs, and the bytes of its that the disk still has.
-    fn on_peer_down(&mut self, node: NodeId) {
+    fn on_peer_down(&mut self, now: Time, node: NodeId) {
         self.peers.remove(&node);
         self.reads.forget(node);
         self.drop_releases(node);
+        self.drop_audits(now, node);
         if planted::is_on(Bug::HolderDials) {
             self.effects.push_back(Effect::Dial { node, record: Bytes::new() });
         }

@@ -329,7 +329,7 @@ pub struct StoreChunk {
     pub proof: Proof,
     /// Fresh: the receipt is over it.
     pub seed: [u8; 32],
-    /// Audit tags; empty until audits come.
+    /// Audit tags: [`are_tags`](crate::crypto::audit::are_tags) of the sealed bytes.
     pub tags: Bytes,
     /// The sealed bytes (the frame's payload).
     pub sealed: Bytes,

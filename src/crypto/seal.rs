@@ -202,6 +202,8 @@ pub struct SealedChunk {
     pub admin: ChunkSecret,
     /// `nonce || secretbox`.
     pub sealed: Bytes,
+    /// What its holders prove by that they have it: [`tags_bytes`](super::audit::tags_bytes).
+    pub tags: Bytes,
 }
 
 impl SealedChunk {
@@ -222,7 +224,30 @@ impl SealedChunk {
         seal_in_place(ck, bytes.as_mut());
         let sealed = Bytes::from_owner(bytes);
         let header = Header::new(keys.generation, keys.points(ck), &sealed);
-        Self { header, locality, admin: keys.admin.chunk_secret(ck), sealed }
+        // The header is of these very bytes: it need not be asked whether it certifies them.
+        let tags = Bytes::from(keys.tag_key.tags_of_certified(&header, &sealed));
+        Self { header, locality, admin: keys.admin.chunk_secret(ck), sealed, tags }
+    }
+
+    /// The chunk whose header and sealed bytes came back from a holder, ready to be stored once
+    /// more. `None` where these are not the bytes that the header certifies, or it is of another
+    /// generation than `keys`.
+    pub fn fetched(
+        keys: &OwnerKeys,
+        ck: &ChunkKey,
+        locality: Locality,
+        (header, sealed): (Header, Bytes),
+    ) -> Option<Self> {
+        let tags = Bytes::from(keys.tag_key.tags(&header, &sealed)?);
+        Some(Self { header, locality, admin: keys.admin.chunk_secret(ck), sealed, tags })
+    }
+
+    /// A copy for a second user of the same chunk, with the same bytes and tags in memory;
+    /// explicit, because secrets are not `Clone`.
+    pub fn duplicate(&self) -> Self {
+        let (sealed, tags) = (self.sealed.clone(), self.tags.clone());
+        let (header, locality) = (self.header, self.locality);
+        Self { header, locality, admin: self.admin.duplicate(), sealed, tags }
     }
 
     /// The chunk's id.

@@ -196,6 +196,7 @@ mod tests {
     use super::*;
     use crate::core::message::{ChunkData, StoreChunk};
     use crate::core::types::{Account, BatchId, LeaseTerms};
+    use crate::crypto::audit::tags_bytes;
     use crate::crypto::header::Header;
     use bytes::Bytes;
 
@@ -224,7 +225,7 @@ mod tests {
             nonce: [0; 32],
             proof: [0; crate::crypto::ownership::PROOF_BYTES],
             seed: [0; 32],
-            tags: Bytes::new(),
+            tags: vec![0; tags_bytes(bytes)].into(),
             sealed: vec![7; bytes].into(),
         }))
     }

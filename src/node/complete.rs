@@ -442,8 +442,12 @@ fn pass_on(
             Ok(Fetched { index, header, sealed }) => {
                 let Some(at) = asked.remove(&index) else { continue };
                 passing.came += 1;
-                let admin = inner.keys.admin.chunk_secret(&at.ck);
-                let chunk = SealedChunk { header, locality: at.locality, admin, sealed };
+                let came = (header, sealed);
+                let chunk = SealedChunk::fetched(&inner.keys, &at.ck, at.locality, came);
+                let Some(chunk) = chunk else {
+                    tracing::debug!(chunk = %at.id, "a chunk that is short has no tags");
+                    continue;
+                };
                 // What leads to others was kept here when it was read.
                 let bytes = at.bytes.max(1);
                 sink.store(chunk, bytes).map_err(|_| failures::stopped())?;

@@ -10,7 +10,7 @@
 
 use super::jobs::{DriveCommand, JobEvents, Places};
 use super::shared::Shared;
-use crate::core::effect::{Effect, Event, Input, StoreError, Via};
+use crate::core::effect::{Effect, Event, Input, StoreError, Unproven, Via};
 use crate::core::holder::HolderRole;
 use crate::core::message::{Message, StreamMessage, TopicMessage};
 use crate::core::owner::{FetchJob, HeadsJob, OwnerCommand, OwnerEvent, OwnerRole};
@@ -382,6 +382,12 @@ impl Drive {
             Effect::QueryChunks { ticket, account, ids } => {
                 if let Err(error) = self.store.query(ticket, account, ids) {
                     self.refused(Input::ChunksQueried { ticket, result: Err(error) });
+                }
+            }
+            Effect::ProveChunk { ticket, account, id, task } => {
+                if self.store.prove(ticket, account, id, task).is_err() {
+                    let result = Err(Unproven::Busy);
+                    self.refused(Input::ChunkProven { ticket, result });
                 }
             }
             Effect::ReleaseChunks { ticket, undo, items } => {

@@ -11,6 +11,9 @@ pub const WRITE_QUEUE_BYTES_MAX: u64 = 96 << 20;
 /// [`Busy`](crate::core::effect::StoreError::Busy).
 pub const READ_QUEUE_MAX: usize = 256;
 
+/// Chunks that wait to be proven at most; more are [`Busy`](crate::core::effect::Unproven::Busy).
+pub const PROVE_QUEUE_MAX: usize = 8;
+
 /// The most chunks in one group.
 pub const GROUP_MAX: usize = 64;
 

@@ -13,7 +13,7 @@ use super::heads::SharedHeads;
 use super::index::{Catalogue, Entry, Index};
 use super::record::{Kind, Prefix};
 use super::releases::{SharedReleases, lock};
-use super::scan::{Check, open_chunk};
+use super::scan::{Check, OpenChunk, open_chunk};
 use super::scrub::Live;
 use super::writer::Request;
 use crate::core::effect::{Found, StoreError};
@@ -53,10 +53,23 @@ pub struct Outcome {
 
 /// What one look at a record shows.
 enum Look {
-    Whole(Header, Bytes),
+    Whole(OpenChunk),
     /// The sealed bytes match the id, something beside them does not hold.
-    Marred(Header, Bytes),
+    Marred(OpenChunk),
     Broken,
+}
+
+/// What all looks at a chunk's record came to.
+pub(super) struct Looked {
+    pub(super) result: Result<OpenChunk, StoreError>,
+    /// As in an [`Outcome`]; where there is none, all of the record is as it should be.
+    pub(super) rot: Option<Request>,
+}
+
+impl Looked {
+    fn failed(error: StoreError) -> Self {
+        Self { result: Err(error), rot: None }
+    }
 }
 
 impl<D: Disk, C: Catalogue> Reader<D, C> {
@@ -93,27 +106,38 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
     }
 
     fn read_to(&mut self, id: &ChunkId, check: Check) -> Outcome {
+        let Looked { result, rot } = self.look_again(id, check, |_| true);
+        let result = result.map(|chunk| (chunk.header, Bytes::from(chunk.sealed)));
+        Outcome { result, rot }
+    }
+
+    /// Looks at the record of a chunk whose entry is `wanted`, until it holds or has not held
+    /// often enough; one that is not wanted is not found.
+    pub(super) fn look_again(
+        &mut self,
+        id: &ChunkId,
+        check: Check,
+        mut wanted: impl FnMut(&Entry) -> bool,
+    ) -> Looked {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let entry = match self.index.get(id) {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return Outcome { result: Err(StoreError::NotFound), rot: None },
-                Err(_) => return Outcome { result: Err(StoreError::Io), rot: None },
+                Ok(Some(entry)) if wanted(&entry) => entry,
+                Ok(_) => return Looked::failed(StoreError::NotFound),
+                Err(_) => return Looked::failed(StoreError::Io),
             };
             let sequence = entry.sequence;
             match self.look(id, &entry, check) {
-                Ok(Look::Whole(header, sealed)) => {
-                    return Outcome { result: Ok((header, sealed)), rot: None };
-                }
-                Ok(Look::Marred(header, sealed)) => last = Some((Ok((header, sealed)), sequence)),
+                Ok(Look::Whole(chunk)) => return Looked { result: Ok(chunk), rot: None },
+                Ok(Look::Marred(chunk)) => last = Some((Ok(chunk), sequence)),
                 Ok(Look::Broken) => last = Some((Err(StoreError::Damaged), sequence)),
                 // Its segment may just have been unlinked.
                 Err(DiskError::NotFound) => last = Some((Err(StoreError::Damaged), sequence)),
-                Err(_) => return Outcome { result: Err(StoreError::Io), rot: None },
+                Err(_) => return Looked::failed(StoreError::Io),
             }
         }
         let (result, sequence) = last.unwrap_or((Err(StoreError::NotFound), 0));
-        Outcome { result, rot: Some(Request::Quarantine { id: *id, sequence }) }
+        Looked { result, rot: Some(Request::Quarantine { id: *id, sequence }) }
     }
 
     fn look(&mut self, id: &ChunkId, entry: &Entry, check: Check) -> Result<Look, DiskError> {
@@ -136,13 +160,13 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
             && let Some(chunk) = open_chunk(&prefix, record, &self.key, check)
             && chunk.id == *id
         {
-            return Ok(Look::Whole(chunk.header, Bytes::from(chunk.sealed)));
+            return Ok(Look::Whole(chunk));
         }
         // The catalogue knows the header too: the sealed bytes may still be what the id says.
         let sealed = prefix.open(record, 2, &self.key);
         Ok(match (Header::decode(&entry.header), sealed) {
             (Ok(header), Some(sealed)) if header.id() == *id && header.certifies(&sealed) => {
-                Look::Marred(header, Bytes::from(sealed))
+                Look::Marred(OpenChunk { id: *id, header, tags: Vec::new(), sealed })
             }
             _ => Look::Broken,
         })

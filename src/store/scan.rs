@@ -156,6 +156,8 @@ fn holds<D: Disk>(
 pub(crate) struct OpenChunk {
     pub(crate) id: ChunkId,
     pub(crate) header: Header,
+    /// Audit tags; empty where they were not looked at.
+    pub(crate) tags: Vec<u8>,
     pub(crate) sealed: Vec<u8>,
 }
 
@@ -180,15 +182,16 @@ pub(crate) fn open_chunk(
     let head = ChunkHead::decode(&prefix.open(record, 0, key)?)?;
     let sealed = prefix.open(record, 2, key)?;
     let header = Header::decode(&head.header).ok()?;
+    let tags = match check {
+        Check::Boxes => Vec::new(),
+        Check::Hashes => prefix.open(record, 1, key)?,
+    };
     let right = header.id() == head.id
         && match check {
             Check::Boxes => true,
-            Check::Hashes => {
-                let tags = prefix.open(record, 1, key)?;
-                bulk_hash(&tags) == head.tags_hash && header.certifies(&sealed)
-            }
+            Check::Hashes => bulk_hash(&tags) == head.tags_hash && header.certifies(&sealed),
         };
-    right.then_some(OpenChunk { id: head.id, header, sealed })
+    right.then_some(OpenChunk { id: head.id, header, tags, sealed })
 }
 
 /// Reads a closed segment's index; `None` where there is none or it is damaged.

@@ -1,10 +1,15 @@
-//! The store on threads of its own: one that writes in groups, two that read, one that scrubs.
+//! The store on threads of its own: one that writes in groups, two that read, one that proves chunks
+//! for audits, one that scrubs.
 //!
 //! The drive loop must never wait for a disk: every call here puts a request in a bounded queue
 //! and returns; what became of it arrives through the completions.
+//!
+//! Proofs have a queue and a thread of their own: of a hundred chunks of an audit none stands in
+//! front of a chunk that somebody waits for, and the disk has one of them to read at a time.
 
 use super::bounds::{
-    GROUP_BYTES_MAX, GROUP_MAX, READ_QUEUE_MAX, WRITE_QUEUE_BYTES_MAX, WRITE_QUEUE_MAX,
+    GROUP_BYTES_MAX, GROUP_MAX, PROVE_QUEUE_MAX, READ_QUEUE_MAX, WRITE_QUEUE_BYTES_MAX,
+    WRITE_QUEUE_MAX,
 };
 use super::catalogue::{Opened, SledCatalogue};
 use super::disk::Disk;
@@ -18,6 +23,7 @@ use super::tidy::release_ballast_if_low;
 use super::writer::{Options, Request, Writer};
 use crate::core::effect::{Input, StoreError, StoredChunk};
 use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch, Ticket};
+use crate::crypto::audit::Task;
 use crate::crypto::head::HeadRecord;
 use crate::crypto::keys::WrapKey;
 use rand::SeedableRng;
@@ -59,6 +65,7 @@ pub struct StoreConfig {
 pub struct ChunkStore {
     writes: Option<SyncSender<Request>>,
     reads: Option<SyncSender<Query>>,
+    proofs: Option<SyncSender<Wanted>>,
     /// Dropped to stop the scrub.
     scrub: Option<SyncSender<()>>,
     shared: Arc<Shared>,
@@ -80,6 +87,14 @@ enum Query {
     Heads(Ticket, ChunkId, usize),
     List(Ticket, Account, ChunkId, u32),
     States(Ticket, Account, Vec<ChunkId>),
+}
+
+/// A proof of a chunk of an account.
+struct Wanted {
+    ticket: Ticket,
+    account: Account,
+    id: ChunkId,
+    task: Task,
 }
 
 impl ChunkStore {
@@ -146,6 +161,12 @@ impl ChunkStore {
             let (shared, writes) = (Arc::clone(&shared), writes.clone());
             threads.push(spawn("store-read", move || serve(reader, &queue, &writes, &shared)));
         }
+        let (proofs, proof_queue) = sync_channel(PROVE_QUEUE_MAX);
+        let (reader, requests) = (writer.reader(), writes.clone());
+        let shared_with_proofs = Arc::clone(&shared);
+        threads.push(spawn("store-prove", move || {
+            prove(reader, &proof_queue, &requests, &shared_with_proofs);
+        }));
         let (scrub, stop) = sync_channel(0);
         let (reader, requests) = (writer.reader(), writes.clone());
         let shared_with_scrub = Arc::clone(&shared);
@@ -155,7 +176,8 @@ impl ChunkStore {
         let shared_with_writer = Arc::clone(&shared);
         threads
             .push(spawn("store-write", move || write(writer, &write_queue, &shared_with_writer)));
-        Self { writes: Some(writes), reads: Some(reads), scrub: Some(scrub), shared, threads }
+        let (writes, reads, proofs) = (Some(writes), Some(reads), Some(proofs));
+        Self { writes, reads, proofs, scrub: Some(scrub), shared, threads }
     }
 
     /// Names this incarnation of the store.
@@ -270,6 +292,21 @@ impl ChunkStore {
         submit(self.reads.as_ref(), Query::Read(ticket, id))
     }
 
+    /// Reads a chunk of an account and does its part of an audit; answered by
+    /// [`Input::ChunkProven`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn prove(
+        &self,
+        ticket: Ticket,
+        account: Account,
+        id: ChunkId,
+        task: Task,
+    ) -> Result<(), StoreError> {
+        submit(self.proofs.as_ref(), Wanted { ticket, account, id, task })
+    }
+
     /// Looks headers up; answered by [`Input::ChunksFound`].
     ///
     /// # Errors
@@ -287,6 +324,7 @@ impl ChunkStore {
         // The others hold the writer's queue too: it ends after them.
         self.writes = None;
         self.reads = None;
+        self.proofs = None;
         self.scrub = None;
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so already; there is nothing to add to it.
@@ -439,6 +477,24 @@ fn serve<D: Disk, C: Catalogue>(
             }
             Err(_) => return,
         }
+    }
+}
+
+/// The thread of audits: one chunk after the other.
+fn prove<D: Disk, C: Catalogue>(
+    mut reader: Reader<D, C>,
+    queue: &Receiver<Wanted>,
+    writes: &SyncSender<Request>,
+    shared: &Shared,
+) {
+    while let Ok(Wanted { ticket, account, id, task }) = queue.recv() {
+        let (result, rot) = reader.prove(&account, &id, &task);
+        if let Some(request) = rot {
+            tracing::warn!(%id, "an audit found a chunk damaged on disk");
+            // Where the queue is full the next look finds it again.
+            let _ = writes.try_send(request);
+        }
+        (shared.completions)(Input::ChunkProven { ticket, result });
     }
 }
 

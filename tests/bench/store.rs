@@ -2,10 +2,10 @@
 //!
 //! `BENCH_DIR` names the folder to write in; it should be on the disk that is meant.
 
-use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput};
 use quloud::core::effect::StoredChunk;
 use quloud::core::types::{Account, LeaseNonce, LeaseTerms, Ticket};
+use quloud::crypto::audit::tags_bytes;
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys, WrapKey};
 use quloud::store::catalogue::SledCatalogue;
@@ -45,7 +45,7 @@ impl Chunks {
             account: Account::from_bytes([1; 32]),
             lease: LeaseNonce::from_bytes(lease),
             terms: LeaseTerms::default(),
-            tags: Bytes::new(),
+            tags: vec![5; tags_bytes(bytes)].into(),
             sealed: sealed.into(),
         })
     }

@@ -2,6 +2,7 @@
 
 use quloud::core::effect::{Input, Space, StoreError, StoredChunk, Written};
 use quloud::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, Ticket};
+use quloud::crypto::audit::tags_bytes;
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys, WrapKey};
 use quloud::store::disk::Disk;
@@ -35,9 +36,15 @@ pub(crate) fn chunk(number: u64, bytes: usize) -> StoredChunk {
         account: account(number % 3),
         lease: lease(number),
         terms: LeaseTerms::default(),
-        tags: bytes::Bytes::from(vec![5; usize::from(number % 2 == 1) * 100]),
+        tags: tags(number, bytes),
         sealed: sealed.into(),
     }
+}
+
+/// Such as a holder takes for so many bytes; others for each number.
+fn tags(number: u64, bytes: usize) -> bytes::Bytes {
+    let tag = (number + 1).to_le_bytes();
+    tag.into_iter().cycle().take(tags_bytes(bytes)).collect()
 }
 
 pub(crate) fn account(number: u64) -> Account {

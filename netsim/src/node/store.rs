@@ -10,6 +10,7 @@ use crate::disk::SimDisk;
 use crate::oracle::Seen;
 use quloud::core::effect::{ChunkState, Found, Input, ListedChunk, Space, StoreError, StoredChunk};
 use quloud::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, Ticket};
+use quloud::crypto::audit::Task;
 use quloud::crypto::head::HeadRecord;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
@@ -249,6 +250,19 @@ impl Store {
         (Input::ChunkRead { ticket, result }, begins)
     }
 
+    /// Does a chunk's part of an audit; also `true` where a group is to be begun, as in a read.
+    pub(crate) fn prove(
+        &mut self,
+        ticket: Ticket,
+        account: &Account,
+        id: &ChunkId,
+        task: &Task,
+    ) -> (Input, bool) {
+        let (result, rot) = self.reader.prove(account, id, task);
+        let begins = rot.is_some_and(|rot| self.submit(rot) && self.begin());
+        (Input::ChunkProven { ticket, result }, begins)
+    }
+
     /// Reads what is kept of a head.
     pub(crate) fn read_heads(
         &self,
@@ -347,7 +361,7 @@ mod tests {
     fn chunk(plaintext: u8) -> Box<StoredChunk> {
         let keys = OwnerKeys::derive(&Master::generate(&mut ChaCha20Rng::seed_from_u64(1)), 0);
         let key = ChunkKey::derive(&keys.dedup, 0, 1, &[plaintext]);
-        let SealedChunk { header, sealed, .. } =
+        let SealedChunk { header, sealed, tags, .. } =
             SealedChunk::new(&keys, &key, Locality(0), &[plaintext]);
         Box::new(StoredChunk {
             header,
@@ -356,7 +370,7 @@ mod tests {
             account: Account::from_bytes([1; 32]),
             lease: LeaseNonce::from_bytes([plaintext; 16]),
             terms: LeaseTerms::default(),
-            tags: bytes::Bytes::new(),
+            tags,
             sealed,
         })
     }

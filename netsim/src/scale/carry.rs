@@ -43,6 +43,7 @@ impl Mesh {
             | Effect::DeleteChunk { .. }
             | Effect::ListChunks { .. }
             | Effect::QueryChunks { .. }
+            | Effect::ProveChunk { .. }
             | Effect::ReleaseChunks { .. }
             | Effect::WriteHead { .. }
             | Effect::ReadHeads { .. }

@@ -102,12 +102,7 @@ impl Mesh {
 
     fn ask(&mut self, id: ChunkId) {
         let Some(put) = self.puts.get(&id) else { return };
-        let chunk = SealedChunk {
-            header: put.chunk.header,
-            locality: put.chunk.locality,
-            admin: put.chunk.admin.duplicate(),
-            sealed: put.chunk.sealed.clone(),
-        };
+        let chunk = put.chunk.duplicate();
         let (owner, ticket, held_by) = (put.owner, put.ticket, put.holders.clone());
         let (replicas, without) = (REPLICAS, Vec::new());
         let deadline = self.agenda.now().after(PATIENCE);

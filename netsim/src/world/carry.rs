@@ -73,6 +73,11 @@ impl World<'_> {
                 let what = Wanted::Query(account, ids);
                 self.agenda.after(wait, Event::Read { node, life, ticket, what });
             }
+            Effect::ProveChunk { ticket, account, id, task } => {
+                let wait = between(&mut self.rng, READ.0, READ.1);
+                let what = Wanted::Proof(account, id, task);
+                self.agenda.after(wait, Event::Read { node, life, ticket, what });
+            }
             Effect::ReleaseChunks { ticket, undo, items } => {
                 let machine = self.nodes[node].machine.as_mut();
                 let begins =

@@ -11,6 +11,7 @@ use quloud::core::codec;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
 use quloud::core::types::{Account, ChunkId, NodeId, Ticket, Time};
+use quloud::crypto::audit::Task;
 use std::time::Duration;
 
 /// What a store is to read.
@@ -23,6 +24,8 @@ pub(crate) enum Wanted {
     List(Account, ChunkId, u32),
     /// How it is with these chunks of an account.
     Query(Account, Vec<ChunkId>),
+    /// A proof of a chunk of an account, for an audit.
+    Proof(Account, ChunkId, Task),
 }
 
 /// What is going to happen.

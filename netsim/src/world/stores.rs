@@ -212,6 +212,11 @@ impl World<'_> {
                 let result = store.query(&account, &ids);
                 return self.feed(node, Role::Holder, Input::ChunksQueried { ticket, result });
             }
+            Wanted::Proof(account, id, task) => {
+                let (input, begins) = machine.store.prove(ticket, &account, &id, &task);
+                self.commit_later(node, begins);
+                return self.feed(node, Role::Holder, input);
+            }
         };
         let (input, begins) = machine.store.read(ticket, &id);
         self.commit_later(node, begins);

@@ -12,6 +12,7 @@ use crate::core::message::{
 };
 use crate::core::types::{Account, BatchId, ChunkId, LeaseNonce, StoreEpoch};
 use crate::crypto::ack::AckedChunk;
+use crate::crypto::audit::tags_bytes;
 use crate::crypto::header::Header;
 use crate::proto::{self, stream_message::Body};
 use bytes::Bytes;
@@ -162,8 +163,7 @@ fn encode_chunk(chunk: &StoreChunk) -> proto::StoreChunk {
 }
 
 fn decode_chunk(chunk: proto::StoreChunk, payload: Bytes) -> Result<Box<StoreChunk>, Reject> {
-    // Tags come with audits; until then whatever stands there could not be checked.
-    ensure(chunk.tags.is_empty())?;
+    ensure(chunk.tags.len() == tags_bytes(payload.len()))?;
     Ok(Box::new(StoreChunk {
         batch: BatchId::from_bytes(array(&chunk.batch)?),
         account: Account::from_bytes(array(&chunk.account)?),

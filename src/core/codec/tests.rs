@@ -7,6 +7,7 @@ use super::*;
 use crate::core::message::*;
 use crate::core::types::*;
 use crate::crypto::ack::AckedChunk;
+use crate::crypto::audit::tags_bytes;
 use crate::crypto::header::Header;
 use crate::crypto::keys::{AgreementKey, ChunkKey};
 use crate::crypto::seal::SEALED_BOX_OVERHEAD_BYTES;
@@ -166,7 +167,7 @@ prop_compose! {
         keys in any::<[[u8; 32]; 3]>(),
         terms in terms(),
         byte in any::<u8>(),
-        sealed in vec(any::<u8>(), 41..300),
+        sealed in vec(any::<u8>(), 41..9_000),
     ) -> StoreChunk {
         let [account, nonce, seed] = keys;
         StoreChunk {
@@ -177,7 +178,7 @@ prop_compose! {
             nonce,
             proof: [byte; 64],
             seed,
-            tags: Bytes::new(),
+            tags: vec![byte; tags_bytes(sealed.len())].into(),
             sealed: sealed.into(),
         }
     }
@@ -358,6 +359,22 @@ fn largest_answers_fit_their_cap_when_sealed() {
     }
 }
 
+/// Its tags are in the head of the frame.
+fn largest_chunk() -> StoreChunk {
+    let sealed = Bytes::from(vec![255; CHUNK_SEALED_BYTES_MAX as usize]);
+    StoreChunk {
+        batch: BatchId::from_bytes([255; 16]),
+        account: Account::from_bytes([255; 32]),
+        header: header(&sealed),
+        terms: LARGEST_TERMS,
+        nonce: [255; 32],
+        proof: [255; 64],
+        seed: [255; 32],
+        tags: vec![255; tags_bytes(sealed.len())].into(),
+        sealed,
+    }
+}
+
 #[test]
 fn largest_stream_messages_fit_their_cap() {
     let ack = StoreAck {
@@ -374,7 +391,12 @@ fn largest_stream_messages_fit_their_cap() {
             .collect(),
         signature: [255; 64],
     };
-    for message in [StreamMessage::StoreAck(ack), StreamMessage::StoreRequest(largest_request())] {
+    let messages = [
+        StreamMessage::StoreAck(ack),
+        StreamMessage::StoreRequest(largest_request()),
+        StreamMessage::StoreChunk(Box::new(largest_chunk())),
+    ];
+    for message in messages {
         let frame = encode_stream(&message);
         assert!(frame.head.len() <= HEAD_BYTES_MAX, "{} bytes", frame.head.len());
         assert_eq!(decode_stream(frame), Ok(message));

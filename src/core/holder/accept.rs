@@ -1,7 +1,8 @@
 //! Volunteering for chunks, taking them in, and acknowledging what is durable.
 //!
-//! A chunk passes its checks from cheap to dear: bounds, rate, terms, room, replay; then the proof
-//! (two scalar multiplications), then the hash over all its bytes. Only then is it written.
+//! A chunk passes its checks from cheap to dear: bounds, rate, terms, room, the tags' shape, replay;
+//! then the proof (two scalar multiplications), then the hash over all its bytes. Only then is it
+//! written.
 
 use super::admission::{Admission, Room, promise};
 use super::{Delayed, HolderRole, Lookup};
@@ -15,6 +16,7 @@ use crate::core::types::{
     Account, BatchId, ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Ticket, Time,
 };
 use crate::crypto::ack::{AckStatement, AckedChunk, Receipt, receipt};
+use crate::crypto::audit::are_tags;
 use crate::crypto::head::HEAD_RECORD_BYTES;
 use crate::crypto::header::Header;
 use crate::crypto::keys::random;
@@ -240,9 +242,13 @@ impl HolderRole {
         self.effects.push_back(Effect::WriteChunk { ticket, chunk });
     }
 
-    /// Checks the proof, then the bytes, and works out the receipt.
+    /// Checks the tags' shape, the proof, then the bytes, and works out the receipt. Whether the
+    /// tags are right the owner alone can tell: its proof covers them.
     fn verified(&mut self, from: NodeId, arrival: &Arrival) -> Result<Receipt, Reject> {
         let Arrival { id, chunk, .. } = arrival;
+        if !are_tags(chunk.sealed.len(), &chunk.tags) {
+            return Err(Reject::Malformed);
+        }
         let key = Self::proof_key(Operation::Store, id, &chunk.nonce);
         if self.proofs_seen.contains(&key) {
             return Err(Reject::Replayed);

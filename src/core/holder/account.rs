@@ -53,7 +53,11 @@ impl HolderRole {
                 let effect = Effect::QueryChunks { ticket, account, ids };
                 (AccountAsk::Query(Vec::new()), effect)
             }
-            AccountAsk::Audit { .. } => todo!(),
+            AccountAsk::Audit { kind, ids } => {
+                let ask = AccountAsk::Audit { kind, ids: Vec::new() };
+                let asked = AccountRequest { ask, ..asked };
+                return self.on_audit(now, from, (asked, kind, ids));
+            }
         };
         let asked = AccountRequest { ask, ..asked };
         self.questions.insert(ticket, Question { from, asked });
@@ -95,14 +99,20 @@ impl HolderRole {
         self.send(from, StreamMessage::AccountAnswer(answer));
     }
 
-    fn put_question_off(&mut self, now: Time, from: NodeId, request: u64, reason: Reject) {
+    pub(super) fn put_question_off(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        request: u64,
+        reason: Reject,
+    ) {
         self.reject(from, reason);
         if self.rates.put_off.take(now, from).is_ok() {
             self.refuse_question(from, request, AccountRefusal::Busy);
         }
     }
 
-    fn refuse_question(&mut self, to: NodeId, request: u64, refusal: AccountRefusal) {
+    pub(super) fn refuse_question(&mut self, to: NodeId, request: u64, refusal: AccountRefusal) {
         let answer = AccountAnswer { request, outcome: Err(refusal) };
         self.send(to, StreamMessage::AccountAnswer(answer));
     }

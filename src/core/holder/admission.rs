@@ -3,11 +3,12 @@
 use super::limits::HolderLimits;
 use crate::core::effect::{Deleted, Space};
 use crate::core::types::{Account, LeaseTerms, NodeId, Time};
+use crate::crypto::audit::tags_bytes;
 use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// What a record takes on disk besides the sealed bytes, rounded up: prefix, boxes, alignment.
+/// What a record takes on disk besides sealed bytes and tags, rounded up: prefix, boxes, alignment.
 const RECORD_OVERHEAD_BYTES: u64 = 8 << 10;
 
 /// How long a peer that brought an account is remembered for it.
@@ -70,7 +71,8 @@ impl Admission {
 
     /// What a chunk of this sealed length takes on disk at most.
     pub(super) fn disk_bytes(sealed_bytes: u32) -> u64 {
-        u64::from(sealed_bytes) + RECORD_OVERHEAD_BYTES
+        let tags = tags_bytes(sealed_bytes as usize) as u64;
+        u64::from(sealed_bytes) + tags + RECORD_OVERHEAD_BYTES
     }
 
     /// Bytes that new chunks can still take; `None` where the store takes no writes.

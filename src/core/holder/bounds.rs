@@ -32,15 +32,21 @@ impl Bucket {
 
     /// Takes one token if there is one.
     pub(super) fn take(&mut self, now: Time) -> bool {
+        self.take_many(now, 1)
+    }
+
+    /// Takes so many tokens, all or nothing.
+    fn take_many(&mut self, now: Time, count: u64) -> bool {
         self.refill(now);
-        let left = self.thousandths.checked_sub(1_000);
+        let left = self.thousandths.checked_sub(count.saturating_mul(1_000));
         self.thousandths = left.unwrap_or(self.thousandths);
         left.is_some()
     }
 
-    /// Puts one token back.
-    pub(super) fn refund(&mut self) {
-        self.thousandths = (self.thousandths + 1_000).min(self.capacity());
+    /// Puts so many tokens back.
+    fn refund(&mut self, count: u64) {
+        let more = self.thousandths.saturating_add(count.saturating_mul(1_000));
+        self.thousandths = more.min(self.capacity());
     }
 
     fn is_full(&mut self, now: Time) -> bool {
@@ -63,13 +69,13 @@ impl Bucket {
 /// A token bucket for each source. At the cap, buckets that are full again are dropped, which
 /// loses nothing; where none is, a new source has to wait.
 #[derive(Debug)]
-pub(super) struct Rates {
+pub(super) struct Rates<K = NodeId> {
     rate: Rate,
     sources_max: usize,
-    buckets: BTreeMap<NodeId, Bucket>,
+    buckets: BTreeMap<K, Bucket>,
 }
 
-impl Rates {
+impl<K: Ord + Copy> Rates<K> {
     pub(super) fn new(rate: Rate, sources_max: usize) -> Self {
         Self { rate, sources_max, buckets: BTreeMap::new() }
     }
@@ -78,7 +84,15 @@ impl Rates {
     ///
     /// # Errors
     /// [`Reject::RateLimited`] or [`Reject::TableFull`].
-    pub(super) fn take(&mut self, now: Time, source: NodeId) -> Result<(), Reject> {
+    pub(super) fn take(&mut self, now: Time, source: K) -> Result<(), Reject> {
+        self.take_many(now, source, 1)
+    }
+
+    /// Takes so many tokens of `source`, all or nothing.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) fn take_many(&mut self, now: Time, source: K, count: u64) -> Result<(), Reject> {
         let known = self.buckets.contains_key(&source);
         if !known && self.buckets.len() >= self.sources_max {
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
@@ -87,13 +101,18 @@ impl Rates {
             }
         }
         let bucket = self.buckets.entry(source).or_insert_with(|| Bucket::new(self.rate, now));
-        if bucket.take(now) { Ok(()) } else { Err(Reject::RateLimited) }
+        if bucket.take_many(now, count) { Ok(()) } else { Err(Reject::RateLimited) }
     }
 
     /// Puts the token of something that proved to be legitimate back.
-    pub(super) fn refund(&mut self, source: NodeId) {
+    pub(super) fn refund(&mut self, source: K) {
+        self.refund_many(source, 1);
+    }
+
+    /// Puts so many tokens of `source` back.
+    pub(super) fn refund_many(&mut self, source: K, count: u64) {
         if let Some(bucket) = self.buckets.get_mut(&source) {
-            bucket.refund();
+            bucket.refund(count);
         }
     }
 }
@@ -233,7 +252,7 @@ mod tests {
     #[test]
     fn bucket_refund_never_exceeds_the_burst() {
         let mut bucket = Bucket::new(Rate { per_s: 1, burst: 2 }, Time(0));
-        (0..5).for_each(|_| bucket.refund());
+        (0..5).for_each(|_| bucket.refund(1));
         assert_eq!((0..5).filter(|_| bucket.take(Time(0))).count(), 2);
     }
 

@@ -74,6 +74,20 @@ pub struct HolderLimits {
     pub account_work_per_peer: u64,
     /// The same in all.
     pub account_work: u64,
+    /// Audits that wait or are worked on, by peer; of these one is worked on. Above: `Busy`. Each
+    /// counts as account work, too, of which they leave the half to other questions.
+    pub audits_open_per_peer: u64,
+    /// The same in all.
+    pub audits_open: u64,
+    /// Audits that are worked on at once. Above: they wait, in the order in which they came.
+    pub audits_working: usize,
+    /// Chunks that are being proven at once for one audit; each is at most 4 MiB in memory.
+    pub proving_per_audit: usize,
+    /// Chunks that are audited, by account; those that are not held count like all others. Above:
+    /// `Busy`. The burst has room for all that 96 GB or so have in chunks; after that an owner that
+    /// does not stop has 16 MiB a second read, at most, of the few that can be at once. Less than
+    /// 4,096 would let no large audit in, ever.
+    pub audited_chunks_per_account: Rate,
     /// Sealed bytes and records of heads on their way to the disk, by peer. Above: `Busy`.
     pub writing_bytes_per_peer: u64,
     /// The same in all.
@@ -119,6 +133,11 @@ impl Default for HolderLimits {
             questions_per_peer: Rate { per_s: 4, burst: 64 },
             account_work_per_peer: 4,
             account_work: 32,
+            audits_open_per_peer: 2,
+            audits_open: 16,
+            audits_working: 2,
+            proving_per_audit: 2,
+            audited_chunks_per_account: Rate { per_s: 4, burst: 65_536 },
             writing_bytes_per_peer: 32 * MIB,
             writing_bytes: 128 * MIB,
             reads_per_peer: 8,

@@ -120,14 +120,14 @@ impl Fixture {
     }
 
     /// What a store proof by the owner for this holder is bound to.
-    fn store_context(&mut self, account: &Account, terms: &LeaseTerms) -> Context {
+    fn store_context(&mut self, body_hash: [u8; 32]) -> Context {
         Context {
             operation: Operation::Store,
             mesh: MESH,
             verifier: Verifier::Node(self.role.me()),
             asker: Some(OWNER),
             nonce: self.random(),
-            body_hash: StoreChunk::body_hash(account, terms, &[]),
+            body_hash,
         }
     }
 
@@ -139,7 +139,8 @@ impl Fixture {
     /// The same with something wrong in what is proven.
     fn store_with(&mut self, chunk: &SealedChunk, change: impl FnOnce(&mut Context)) -> StoreChunk {
         let (account, terms) = (self.account(), LeaseTerms::default());
-        let mut context = self.store_context(&account, &terms);
+        let body_hash = StoreChunk::body_hash(&account, &terms, &chunk.tags);
+        let mut context = self.store_context(body_hash);
         change(&mut context);
         StoreChunk {
             batch: BATCH,
@@ -149,7 +150,7 @@ impl Fixture {
             nonce: context.nonce,
             proof: prove(&chunk.admin, &chunk.id(), &context, &mut self.rng),
             seed: self.random(),
-            tags: Bytes::new(),
+            tags: chunk.tags.clone(),
             sealed: chunk.sealed.clone(),
         }
     }

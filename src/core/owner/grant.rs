@@ -15,7 +15,6 @@ use crate::crypto::keys::random;
 use crate::crypto::ownership::{Context, Operation, Verifier, prove};
 use crate::crypto::seal::SealedChunk;
 use crate::planted::{self, Bug};
-use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -397,9 +396,9 @@ fn store_message(
     job: &Job,
     (nonce, seed): ([u8; 32], [u8; 32]),
 ) -> StreamMessage {
-    let (tags, terms) = (Bytes::new(), shared.terms);
+    let terms = shared.terms;
     let (secret, body_hash) = match &job.load {
-        Load::Chunk(chunk) => (&chunk.admin, StoreChunk::body_hash(&account, &terms, &tags)),
+        Load::Chunk(chunk) => (&chunk.admin, StoreChunk::body_hash(&account, &terms, &chunk.tags)),
         Load::Head(head) => {
             (&head.sign, StoreHead::body_hash(&account, &terms, &head.record.encode()))
         }
@@ -414,8 +413,8 @@ fn store_message(
     };
     let proof = prove(secret, &id, &context, &mut shared.rng);
     match &job.load {
-        Load::Chunk(SealedChunk { header, sealed, .. }) => {
-            let (header, sealed) = (*header, sealed.clone());
+        Load::Chunk(SealedChunk { header, sealed, tags, .. }) => {
+            let (header, sealed, tags) = (*header, sealed.clone(), tags.clone());
             let chunk =
                 StoreChunk { batch, account, header, terms, nonce, proof, seed, tags, sealed };
             StreamMessage::StoreChunk(Box::new(chunk))

@@ -181,16 +181,6 @@ impl World {
         (SealedChunk::new(&self.keys, &ck, locality, &plaintext), ck)
     }
 
-    /// The same chunk once more.
-    fn again(&self, chunk: &SealedChunk) -> SealedChunk {
-        SealedChunk {
-            header: chunk.header,
-            locality: chunk.locality,
-            admin: chunk.admin.duplicate(),
-            sealed: chunk.sealed.clone(),
-        }
-    }
-
     fn store(&mut self, ticket: u64, chunk: SealedChunk, replicas: u8) {
         let deadline = self.now.after(Duration::from_secs(60));
         self.command(OwnerCommand::Store(StoreJob {

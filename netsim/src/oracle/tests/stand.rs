@@ -207,7 +207,7 @@ impl Stand {
             nonce: [0; 32],
             proof: [0; 64],
             seed: [0; 32],
-            tags: Bytes::new(),
+            tags: self.put[which].tags.clone(),
             sealed: self.put[which].sealed.clone(),
         }))
     }

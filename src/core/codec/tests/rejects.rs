@@ -123,14 +123,15 @@ fn chunk() -> (proto::StoreChunk, Bytes) {
         nonce: bytes_of(&[3; 32]),
         proof: bytes_of(&[4; 64]),
         seed: bytes_of(&[5; 32]),
-        tags: Bytes::new(),
+        tags: bytes_of(&[6; 16]),
     };
     (chunk, sealed)
 }
 
 const CHUNK: &[Change<proto::StoreChunk>] = &[
     ("no terms", |m| m.terms = None),
-    ("tags", |m| m.tags = bytes_of(&[0])),
+    ("no tags", |m| m.tags = Bytes::new()),
+    ("tags of two blocks", |m| m.tags = bytes_of(&[6; 32])),
     ("header of version 2", |m| {
         m.header = [&[2], m.header.slice(1..).as_ref()].concat().into();
     }),
@@ -253,7 +254,7 @@ fn each_wrong_field_of_a_stream_message_is_rejected() {
     each_change_is_rejected(&claim_of(None), &[claims], |m| stream(Body::StoreClaim(m), &[]));
     each_change_is_rejected(&request(), &[REQUEST], |m| stream(Body::StoreRequest(m), &[]));
     let (good, sealed) = chunk();
-    let lengths = fixed!(StoreChunk, batch, account, header, nonce, proof, seed);
+    let lengths = fixed!(StoreChunk, batch, account, header, nonce, proof, seed, tags);
     let decode = |m| stream(Body::StoreChunk(m), &sealed);
     each_change_is_rejected(&good, &[CHUNK, &lengths], decode);
     let lengths = fixed!(StoreAck, batch, account, epoch, signature);

@@ -244,7 +244,7 @@ fn account_of_small_order_is_rejected() {
     let mut fixture = Fixture::new();
     let chunk = fixture.chunk(1);
     let account = Account::from_bytes([0; 32]);
-    let body_hash = StoreChunk::body_hash(&account, &LeaseTerms::default(), &[]);
+    let body_hash = StoreChunk::body_hash(&account, &LeaseTerms::default(), &chunk.tags);
     let message = fixture.store_with(&chunk, |context| context.body_hash = body_hash);
     let outcome = fixture.refused(StoreChunk { account, ..message });
     assert_eq!(outcome, (vec![StoreRefusal::Invalid], vec![Reject::Malformed]));
@@ -343,7 +343,7 @@ fn terms_above_the_policy_are_refused_and_the_release_delay_only_grows() {
     let mut fixture = Fixture::new();
     let chunk = fixture.chunk(1);
     let store = |fixture: &mut Fixture, terms: LeaseTerms| {
-        let body_hash = StoreChunk::body_hash(&fixture.account(), &terms, &[]);
+        let body_hash = StoreChunk::body_hash(&fixture.account(), &terms, &chunk.tags);
         let message = fixture.store_with(&chunk, |context| context.body_hash = body_hash);
         let message = Box::new(StoreChunk { terms, ..message });
         fixture.stream(OWNER, StreamMessage::StoreChunk(message))

@@ -21,8 +21,8 @@ impl Fixture {
     /// A message that stores the record, with something wrong in what is proven.
     fn store_head(&mut self, record: &HeadRecord, change: impl FnOnce(&mut Context)) -> StoreHead {
         let (account, terms) = (self.account(), LeaseTerms::default());
-        let mut context = self.store_context(&account, &terms);
-        context.body_hash = StoreHead::body_hash(&account, &terms, &record.encode());
+        let body_hash = StoreHead::body_hash(&account, &terms, &record.encode());
+        let mut context = self.store_context(body_hash);
         change(&mut context);
         let secret = self.head_keys().sign_secret();
         StoreHead {

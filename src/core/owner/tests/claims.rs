@@ -446,7 +446,7 @@ fn store_without(
 ) {
     let job = StoreJob {
         ticket: Ticket(ticket),
-        load: world.again(chunk).into(),
+        load: chunk.duplicate().into(),
         replicas,
         held_by: without.to_vec(),
         without: without.to_vec(),

@@ -148,7 +148,7 @@ fn same_chunk_twice_is_one_job_with_two_tickets() {
     let mut world = World::new(4);
     let (chunk, _) = world.chunk(100_000);
     let (id, bytes) = (chunk.id(), chunk.sealed.len());
-    let again = world.again(&chunk);
+    let again = chunk.duplicate();
     world.store(1, chunk, 2);
     world.store(2, again, 3);
     assert_eq!(world.role.store_window_free(), WINDOW - bytes);
@@ -166,7 +166,7 @@ fn second_ticket_that_wants_more_raises_a_running_job() {
         fake.manners = Manners::Silent;
     }
     let (chunk, _) = world.chunk(1_000);
-    let (id, again) = (chunk.id(), world.again(&chunk));
+    let (id, again) = (chunk.id(), chunk.duplicate());
     world.store(1, chunk, 2);
     world.run(2 * SECOND);
     assert_eq!(world.receivers(&id).len(), 2);
@@ -248,7 +248,7 @@ fn cancel_frees_everything_and_reports_nothing_more() {
 fn chunk_cancelled_while_gathered_is_not_offered() {
     let mut world = World::new(1);
     let (chunk, _) = world.chunk(1_000);
-    let again = world.again(&chunk);
+    let again = chunk.duplicate();
     world.store(1, chunk, 1);
     world.command(OwnerCommand::Cancel(Ticket(1)));
     world.run(SECOND);
