@@ -18,16 +18,13 @@ mod later;
 mod stake;
 
 use super::choose::{Chosen, Deed, Doubt, choose};
-use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
 use super::needed::named;
 use super::put::seconds_since_1970;
 use super::rebuild;
 use super::recover::nobody;
-use super::report::{
-    AuditDone, AuditProof, AuditRequest, AuditedHolder, Failure, FailureKind, Progress, date,
-};
+use super::report::{AuditDone, AuditRequest, AuditedHolder, Failure, FailureKind, Progress, date};
 use super::repository::{Breadth, look};
 use crate::core::types::NodeId;
 use crate::net::peer_id_of;
@@ -88,10 +85,15 @@ async fn run(
         None => Which::All,
         Some(wanted) => {
             let (wanted, doubt) = (wanted.clone(), Doubt::after(&look));
-            let chosen = inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED));
+            let chosen =
+                inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED));
             let Chosen { id, reference, .. } = chosen.await?;
-            let named =
-                named(inner, Some((id, reference)), LiveChunks::default(), (patience, progress.clone()));
+            let named = named(
+                inner,
+                Some((id, reference)),
+                LiveChunks::default(),
+                (patience, progress.clone()),
+            );
             let named = named.await?;
             if let Some(why) = named.why {
                 return Err(unread(why));
@@ -209,11 +211,9 @@ pub(super) fn told(record: &AuditRecord, now_s: u64) -> (&'static str, String) {
     let day = |at_s: u64| date(i64::try_from(at_s).unwrap_or(i64::MAX));
     let standing = standing(record, now_s);
     let silent = || match record.silence {
-        Some(silence) => format!(
-            "not heard of since {}, asked {} times",
-            day(silence.since_s),
-            silence.misses,
-        ),
+        Some(silence) => {
+            format!("not heard of since {}, asked {} times", day(silence.since_s), silence.misses,)
+        }
         None => String::new(),
     };
     let last = |what: &str| match record.last {

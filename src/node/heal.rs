@@ -186,7 +186,8 @@ fn pass_on(
                 came += 1;
                 let length = sealed.len() as u64;
                 let moved = passing.moved.fetch_add(length, Ordering::Relaxed) + length;
-                let chunk = SealedChunk::fetched(&inner.keys, &at.ck, at.locality, (header, sealed));
+                let chunk =
+                    SealedChunk::fetched(&inner.keys, &at.ck, at.locality, (header, sealed));
                 let Some(chunk) = chunk else {
                     tracing::warn!(chunk = %at.id, "a chunk of other keys is not stored anew");
                     continue;

@@ -144,10 +144,12 @@ pub(super) struct Places {
 impl Places {
     /// One more chunk of this place.
     pub(super) fn add(&mut self, place: Place) {
-        match self.found.get_mut(&place) {
-            Some(chunks) => *chunks = chunks.saturating_add(1),
-            None if self.found.len() < NAMES_MAX => drop(self.found.insert(place, 1)),
-            None => self.more = self.more.saturating_add(1),
+        if let Some(chunks) = self.found.get_mut(&place) {
+            *chunks = chunks.saturating_add(1);
+        } else if self.found.len() < NAMES_MAX {
+            self.found.insert(place, 1);
+        } else {
+            self.more = self.more.saturating_add(1);
         }
     }
 

@@ -285,7 +285,8 @@ impl AccountFlow {
         }
         let (state, pause) = (State::Waiting(now), BUSY_PAUSE);
         let (began, is_busy, lost, moved) = (now, false, 0, 0);
-        let question = Question { holder, wish, began, deadline, state, pause, is_busy, lost, moved };
+        let question =
+            Question { holder, wish, began, deadline, state, pause, is_busy, lost, moved };
         self.questions.insert(ticket, question);
         self.ask(now, shared, ticket);
     }

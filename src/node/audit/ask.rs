@@ -43,7 +43,7 @@ pub(super) enum Which {
         /// Seconds since 1970.
         now_s: u64,
         /// 1 or more.
-        sample: u64,
+        sample: usize,
     },
 }
 
@@ -168,8 +168,7 @@ impl Teller<'_> {
         let asked = self.asked.fetch_add(replicas, Ordering::Relaxed).saturating_add(replicas);
         let bytes = self.proven.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         let note = Some(format!("{asked} of {} replicas", self.all));
-        let working =
-            Progress::Working { bytes, total: None, chunks: asked, replicas: None, note };
+        let working = Progress::Working { bytes, total: None, chunks: asked, replicas: None, note };
         if let Some(progress) = self.progress {
             // A full queue means that the listener is slow: the next line tells more.
             drop(progress.try_send(working));
@@ -267,7 +266,7 @@ async fn ask_batch(
     heard: &mut Heard,
 ) -> Result<(), Failure> {
     let mut sift = Sift::new(heard.node, ids);
-    while let Some(question) = sift.next(&mut rand::rng()) {
+    while let Some(question) = next(&mut sift) {
         // What is proven was true when it was asked for.
         let at_s = seconds_since_1970();
         let asked = question.ids.len() as u64;
@@ -299,6 +298,11 @@ async fn ask_batch(
         take(inner, &verdicts, heard, at_s)?;
     }
     Ok(())
+}
+
+/// The generator must not be held over a wait.
+fn next(sift: &mut Sift) -> Option<Question> {
+    sift.next(&mut rand::rng())
 }
 
 /// Checks an answer, on a thread of its own: 15 us for each MiB of the chunks.

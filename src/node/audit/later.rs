@@ -46,7 +46,7 @@ const ROUND_S: u64 = 25 * DAY_S;
 const SILENT_EVERY_S: u64 = 3_600;
 
 /// One of so many replicas of a holder is drawn each day.
-const SAMPLE: u64 = 30;
+const SAMPLE: usize = 30;
 
 /// How long a part of a snapshot's tree may take, where something was lost.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
@@ -70,9 +70,8 @@ impl Answered {
 
     /// Whether the silence of `node` is its own.
     fn speak_against(&self, node: &NodeId, holders: usize, is_anybody_there: bool) -> bool {
-        let others = self.at.iter().filter(|(other, at)| {
-            *other != node && at.elapsed() < Self::LATELY
-        });
+        let others =
+            self.at.iter().filter(|(other, at)| *other != node && at.elapsed() < Self::LATELY);
         // A third of the holders, and two of them where there are so many.
         let wanted = holders.saturating_sub(1).min(2);
         if wanted == 0 { is_anybody_there } else { others.count() >= wanted }
@@ -141,11 +140,7 @@ async fn look(
 }
 
 /// What is due of a holder now.
-fn due(
-    inner: &Inner,
-    node: &NodeId,
-    (is_connected, may_be_new): (bool, bool),
-) -> Option<Due> {
+fn due(inner: &Inner, node: &NodeId, (is_connected, may_be_new): (bool, bool)) -> Option<Due> {
     let now_s = seconds_since_1970();
     inner.with_catalog(|catalog| {
         // Looks at every chunk.
@@ -197,7 +192,9 @@ impl Kind {
         match self {
             // Never, at whatever time.
             Self::New => Which::Due((1, u64::MAX), BATCH_CHUNKS),
-            Self::Daily => Which::Day { since_s: now_s.saturating_sub(ROUND_S), now_s, sample: SAMPLE },
+            Self::Daily => {
+                Which::Day { since_s: now_s.saturating_sub(ROUND_S), now_s, sample: SAMPLE }
+            }
             Self::Silent => Which::Due((now_s, now_s), 1),
         }
     }
@@ -247,7 +244,10 @@ mod tests {
         assert!(!answered.speak_against(&node(1), 3, true), "this machine may be off line");
         answered.add(node(1));
         answered.add(node(2));
-        assert!(!answered.speak_against(&node(1), 3, true), "one other answered, and there are two");
+        assert!(
+            !answered.speak_against(&node(1), 3, true),
+            "one other answered, and there are two"
+        );
         answered.add(node(3));
         assert!(answered.speak_against(&node(1), 3, true));
         let mut answered = Answered::default();
