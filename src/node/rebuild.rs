@@ -30,6 +30,8 @@
 //! or busy is asked again ever more rarely. One that comes back with another store is read from the
 //! start, within the same bound.
 
+mod now;
+
 use super::account::{self, AccountError, ListedPage};
 use super::check;
 use super::failures;
@@ -45,6 +47,7 @@ use crate::repo::catalog::{
 };
 use crate::repo::chunker::CHUNK_BYTES_AVERAGE;
 use crate::repo::manifest::merge::Live;
+pub(super) use now::fill_now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -220,18 +223,6 @@ pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BT
             },
         }
     }
-}
-
-/// Fills the catalogue as far as those who are connected let it, at once: for whoever needs to know
-/// who holds what. Returns whether that is known by now.
-///
-/// # Errors
-/// The node stops, or its catalogue takes nothing.
-pub(super) async fn fill_now(inner: &Arc<Inner>) -> Result<bool, Failure> {
-    let mut memory = Memory::default();
-    let is_open = || inner.with_catalog(|catalog| catalog.rebuild().is_some());
-    while is_open() && look(inner, &mut memory).await? == Did::APage {}
-    Ok(!is_open())
 }
 
 /// Asks for one page, if there is one to be asked for.

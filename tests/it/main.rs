@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // the lint knows test functions only, not what they share
 
+mod audit;
 mod backup;
 mod cli;
 mod heads;

@@ -1,0 +1,90 @@
+//! Who holds what, as far as those who are connected tell, at once: for whoever audits or heals.
+//!
+//! A device that was recovered knows the nodes that keep its heads, and those that the lists of its
+//! snapshots name; others may hold chunks too, and so may those that only another device of the
+//! owner gave some. So everyone who is connected and has acknowledged nothing to this folder is
+//! asked for its list. Most have no account of the owner's, which is one question and one answer.
+
+use super::{Did, HOLDERS_MAX, LISTS_MAX, Memory, PAGE_IDS, ids_max, look};
+use crate::core::message::ChunkState;
+use crate::core::types::{ChunkId, NodeId};
+use crate::net::node_of_peer_id;
+use crate::node::account::{AccountError, list_mine};
+use crate::node::failures;
+use crate::node::inner::Inner;
+use crate::node::put::seconds_since_1970;
+use crate::node::report::Failure;
+use crate::repo::catalog::{Catalog, ChunkAcked};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Fills the catalogue, where that has begun, and asks those of whom nothing is known. Returns
+/// whether all are listed that are known to hold something.
+///
+/// # Errors
+/// The node stops, or its catalogue takes nothing.
+pub(in crate::node) async fn fill_now(inner: &Arc<Inner>) -> Result<bool, Failure> {
+    let mut memory = Memory::default();
+    let is_open = || inner.with_catalog(|catalog| catalog.rebuild().is_some());
+    while is_open() && look(inner, &mut memory).await? == Did::APage {}
+    let mut room =
+        inner.repository.with_live(|live| ids_max(&live)).await.saturating_mul(LISTS_MAX);
+    for node in strangers(inner).await.into_iter().take(HOLDERS_MAX) {
+        list(inner, node, &mut room).await?;
+    }
+    inner.commit_catalog().await?;
+    Ok(!is_open())
+}
+
+/// Who is connected, acknowledged nothing, and is not listed in any case.
+async fn strangers(inner: &Inner) -> BTreeSet<NodeId> {
+    let own = node_of_peer_id(&inner.net.snapshot().await.peer_id);
+    let mut nodes = inner.shared.watch_peers().borrow().clone();
+    inner.with_catalog(|catalog| {
+        let listed = |node: &NodeId| {
+            catalog.rebuild().is_some_and(|rebuild| rebuild.holders.contains_key(node))
+        };
+        let has_acked = |node: &NodeId| catalog.store_of(node).is_some();
+        nodes.retain(|node| Some(*node) != own && !listed(node) && !has_acked(node));
+    });
+    nodes
+}
+
+/// Takes down what a node lists, up to `room` chunks that nobody else named.
+async fn list(inner: &Arc<Inner>, node: NodeId, room: &mut u64) -> Result<(), Failure> {
+    let (mut after, mut left) = (ChunkId::from_bytes([0; 32]), *room);
+    loop {
+        // What is listed was true when it was asked for.
+        let at_s = seconds_since_1970();
+        let page = match list_mine(inner, node, after, PAGE_IDS).await {
+            Ok(page) => page,
+            Err(AccountError::Stopped) => return Err(failures::stopped()),
+            Err(AccountError::NoAccount) => return Ok(()),
+            Err(why) => {
+                tracing::info!(holder = %node, %why, "a node was asked for its list");
+                return Ok(());
+            }
+        };
+        let (epoch, more) = (page.epoch, page.more);
+        // A list without an end is no list.
+        let listed = page.chunks.len() as u64;
+        let Some(rest) = left.checked_sub(listed) else {
+            tracing::warn!(holder = %node, "a holder lists more than it can have");
+            return Ok(());
+        };
+        left = rest;
+        let claims = |catalog: &mut Catalog| {
+            for chunk in page.chunks.iter().filter(|chunk| chunk.state == ChunkState::Live) {
+                let claim = ChunkAcked { chunk: chunk.id, node, lease: chunk.lease, epoch };
+                let is_new = catalog.record_claim(claim, at_s, *room > 0)?;
+                *room -= u64::from(is_new == Some(true));
+            }
+            Ok(())
+        };
+        inner.with_catalog(claims).map_err(|error| failures::catalog(&error))?;
+        match page.chunks.last().filter(|_| more) {
+            Some(last) => after = last.id,
+            None => return Ok(()),
+        }
+    }
+}
