@@ -21,6 +21,8 @@
 //! | `prune` | letting go what no snapshot needs |
 //! | `after` | whether another device let go what was just published |
 //! | `verify` | reading a snapshot back from its holders |
+//! | `audit`, `heal` | holders prove what they keep; what is short gets its replicas back |
+//! | `needed` | all that snapshots and files that were put name, for these two |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
 //! | `outbox` | puts that are short of their replicas are taken up again |
@@ -33,6 +35,7 @@
 mod account;
 mod after;
 mod attention;
+mod audit;
 mod backup;
 mod check;
 mod choose;
@@ -48,9 +51,11 @@ mod gate;
 mod get;
 pub mod handle;
 mod heads;
+mod heal;
 mod inner;
 mod jobs;
 mod look;
+mod needed;
 mod outbox;
 mod overview;
 mod prune;
@@ -200,8 +205,9 @@ fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
     let looked = after::look_after_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let filled = rebuild::fill_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let completed = complete::complete_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    let audited = audit::audit_later(Arc::downgrade(inner), inner.shared.watch_peers());
     async {
-        tokio::join!(again, around, named, pruned, looked, filled, completed);
+        tokio::join!(again, around, named, pruned, looked, filled, completed, audited);
     }
 }
 

@@ -362,7 +362,8 @@ fn dropped(asked: Asked) -> Failure {
         | Asked::Recover
         | Asked::Restore
         | Asked::Forget
-        | Asked::Prune => "run the command again, and report it with the node's log",
+        | Asked::Prune
+        | Asked::Heal => "run the command again, and report it with the node's log",
     };
     Failure::new(
         FailureKind::Failed,

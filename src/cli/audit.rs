@@ -25,7 +25,7 @@ use clap::{Args, ValueEnum};
 /// them out shows `quloud verify`, which reads them back.
 ///
 /// Exit code 10 when a replica was found damaged, gone or lied about; 3 when holders were silent,
-/// which says nothing about damage.
+/// which says nothing about damage, or when something has fewer replicas than were wished for.
 #[derive(Debug, Args)]
 pub(super) struct Audit {
     /// Only what this snapshot names: `latest`, or the first digits of an id; else all that is
@@ -79,7 +79,7 @@ impl Audit {
 pub(super) fn exit_code(done: &AuditDone) -> u8 {
     if done.damaged > 0 {
         FailureKind::Damage.exit_code()
-    } else if done.silent > 0 || done.unproven > 0 {
+    } else if done.silent > 0 || done.unproven > 0 || done.short > 0 {
         FailureKind::Partial.exit_code()
     } else {
         0
@@ -159,6 +159,12 @@ fn summary(done: &AuditDone) -> String {
         text.push_str(&format!(
             "{} are no more, see above: `quloud heal` stores them anew on nodes that are sound\n",
             count(done.damaged, "replica"),
+        ));
+    }
+    if done.short > 0 {
+        text.push_str(&format!(
+            "{} have fewer replicas than were wished for, see above: `quloud heal` adds them\n",
+            count(done.short, "chunk"),
         ));
     }
     if done.lost > 0 {

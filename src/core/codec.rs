@@ -191,6 +191,12 @@ pub fn encode_stream(message: &StreamMessage) -> Frame {
     Frame { head: head.encode_to_vec().into(), payload }
 }
 
+/// How many bytes a message has as a frame, without what the transport adds.
+pub fn frame_bytes(message: &StreamMessage) -> u64 {
+    let (head, payload) = stream::encode(message);
+    (head.encoded_len() as u64).saturating_add(payload.len() as u64)
+}
+
 /// Reads a frame.
 ///
 /// # Errors

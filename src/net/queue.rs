@@ -198,7 +198,6 @@ mod tests {
     use crate::core::types::{Account, BatchId, LeaseTerms};
     use crate::crypto::audit::tags_bytes;
     use crate::crypto::header::Header;
-    use bytes::Bytes;
 
     fn header() -> Header {
         let point = [0; 32];

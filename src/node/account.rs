@@ -1,15 +1,17 @@
 //! Questions to one holder about the owner's account there, over the drive loop: what it keeps, how
-//! it is with some chunks, and letting chunks go. Questions to several holders may run at once.
+//! it is with some chunks, to prove these, and letting chunks go. Questions to several holders may run at once.
 //!
 //! What the answers amount to is for whoever asks to decide.
 
 use super::inner::Inner;
 use super::jobs::{DriveCommand, JobEvents};
-use crate::core::message::{ChunkState, ListedChunk};
+use crate::core::audit::Question;
+use crate::core::message::{AuditKind, Audited, ChunkState, ListedChunk};
 use crate::core::owner::{
     AccountDone, AccountFailure, AccountJob, AccountWish, OwnerEvent, ReleaseWish,
 };
 use crate::core::types::{ChunkId, LeaseNonce, NodeId, StoreEpoch, Ticket, Time};
+use crate::crypto::audit::MacKey;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -130,6 +132,39 @@ pub(super) async fn release(
     }
     match ask(inner, holder, AccountWish::Release { undo, items }).await? {
         AccountDone::Released(states) => Ok(states),
+        _ => Err(AccountError::Forged),
+    }
+}
+
+/// What a holder answers to an audit: nothing of it is checked but that it answers the question.
+#[derive(Debug)]
+pub(super) struct AuditedPage {
+    /// The store that speaks.
+    pub(super) epoch: StoreEpoch,
+    /// One for each id, in its order, and the proof.
+    pub(super) audited: Audited,
+    /// Of what MACs are made, where these were asked for.
+    pub(super) key: Option<MacKey>,
+    /// Bytes of question and answer.
+    pub(super) moved: u64,
+}
+
+/// Has a holder prove that it keeps these chunks of ours. It may take as long as it says that it is
+/// at it.
+///
+/// # Errors
+/// See [`AccountError`].
+pub(super) async fn audit(
+    inner: &Inner,
+    holder: NodeId,
+    kind: AuditKind,
+    Question { seed, ids }: &Question,
+) -> Result<AuditedPage, AccountError> {
+    let wish = AccountWish::Audit { kind, seed: *seed, ids: ids.clone() };
+    match ask(inner, holder, wish).await? {
+        AccountDone::Audited { epoch, audited, key, moved } => {
+            Ok(AuditedPage { epoch, audited, key, moved })
+        }
         _ => Err(AccountError::Forged),
     }
 }

@@ -14,7 +14,7 @@ use crate::net::Net;
 use crate::repo::catalog::{Catalog, CatalogError, ChunkAcked, Entry};
 use crate::repo::meta::MetaCache;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -61,6 +61,8 @@ pub(super) struct Inner {
     pub(super) pruning: tokio::sync::Mutex<()>,
     /// One runs.
     pub(super) prunes: AtomicBool,
+    /// Something was acknowledged that may not have been audited yet.
+    pub(super) acked: AtomicBool,
     /// Where a prune ends as if the node was killed.
     #[cfg(test)]
     pub(super) prune_ends: Mutex<Option<super::prune::Step>>,
@@ -116,6 +118,7 @@ impl Inner {
             prune_waits: AtomicBool::new(false),
             pruning: tokio::sync::Mutex::default(),
             prunes: AtomicBool::new(false),
+            acked: AtomicBool::new(false),
             #[cfg(test)]
             prune_ends: Mutex::new(None),
             #[cfg(test)]
@@ -162,7 +165,9 @@ impl Inner {
             }
             Ok::<(), CatalogError>(())
         };
-        self.with_catalog(record).map_err(|error| super::failures::catalog(&error))
+        self.with_catalog(record).map_err(|error| super::failures::catalog(&error))?;
+        self.acked.fetch_or(acked.is_some(), Ordering::Relaxed);
+        Ok(())
     }
 
     /// These nodes have the chunk: they acknowledged it before, and offered it anew.

@@ -58,6 +58,7 @@ pub(super) use end::finish_later;
 use end::{done, finish, is_unfinished, publish};
 use holders::Holders;
 pub(super) use holders::take_back;
+pub(super) use plan::files_put;
 use plan::{Plan, Sought};
 pub(super) use settle::Settled;
 use std::collections::BTreeSet;

@@ -222,6 +222,18 @@ pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BT
     }
 }
 
+/// Fills the catalogue as far as those who are connected let it, at once: for whoever needs to know
+/// who holds what. Returns whether that is known by now.
+///
+/// # Errors
+/// The node stops, or its catalogue takes nothing.
+pub(super) async fn fill_now(inner: &Arc<Inner>) -> Result<bool, Failure> {
+    let mut memory = Memory::default();
+    let is_open = || inner.with_catalog(|catalog| catalog.rebuild().is_some());
+    while is_open() && look(inner, &mut memory).await? == Did::APage {}
+    Ok(!is_open())
+}
+
 /// Asks for one page, if there is one to be asked for.
 async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<Did, Failure> {
     #[cfg(test)]

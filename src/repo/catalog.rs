@@ -3,11 +3,13 @@
 //! It is the durable outbox: a put that has not reached its quorum is in [`Catalog::open_jobs`]
 //! from [`Entry::PutStarted`] until [`Entry::PutDone`] or [`Entry::JobDropped`], through restarts.
 //! It lies in one file, `<data-dir>/owner/catalog`, sealed under a key of the owner's, and is held
-//! in memory whole: about 80 bytes a chunk. When holders last showed what they keep lies beside it.
+//! in memory whole: about 100 bytes a chunk. When holders last showed what they keep, and audits
+//! proved it, lies beside it.
 //!
 //! The caller's duty: hold the data folder's lock, [`record`](Catalog::record) what happened, and
 //! [`commit`](Catalog::commit) before telling anybody of it. Everything here blocks on the disk.
 
+mod audit;
 mod entry;
 mod journal;
 mod made;
@@ -18,18 +20,21 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{AuditCounts, AuditRecord, INCIDENTS_MAX, Standing, standing};
 pub use entry::{
-    ASKED_MAX, AWAITED_MAX, BackupMade, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped,
-    JobId, Listing, ListingState, OpenPrune, Proven, PruneNote, PutRoot, PutStarted, RebuildNote,
-    SnapshotDue, SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
+    ASKED_MAX, AWAITED_MAX, BackupMade, ChunkAcked, Device, Entry, HeadKept, HeadSeen,
+    HolderAudited, JobDropped, JobId, Listing, ListingState, Loss, OpenPrune, Proven, PruneNote,
+    PutRoot, PutStarted, RebuildNote, ReplicaLost, Silence, SnapshotDue, SnapshotForgotten,
+    SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
 };
-pub use proven::{BELIEVED_S, ProvenFile, Replicas};
+pub use proven::{AUDITS_KEPT_S, BELIEVED_S, ProvenFile, Replicas};
 pub use rebuild::Rebuild;
 pub use state::{Drills, Job, KnownHead, NotedSnapshot};
 
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
 use journal::Journal;
+use proven::ReadBack;
 use state::State;
 use std::collections::BTreeMap;
 use std::io;
@@ -148,7 +153,12 @@ impl Catalog {
         }
         let path = folder.join("catalog");
         let mut state = State::default();
-        let (journal, found) = Journal::open(&path, keys, &mut |entry| state.apply(entry))?;
+        let mut times = ReadBack::new(&path, keys);
+        let (journal, found) = Journal::open(&path, keys, &mut |entry| {
+            state.apply(entry);
+            times.on_entry(&mut state);
+        })?;
+        let is_misplaced = times.finish(&mut state);
         let Found { entries, torn_bytes, damaged_bytes, kept } = found;
         let mut catalog = Self {
             path,
@@ -170,7 +180,10 @@ impl Catalog {
             catalog.compact()?;
             report.compacted = true;
         }
-        catalog.load_proven(keys);
+        if report.compacted || is_misplaced {
+            // Without it more is asked again.
+            drop(catalog.all_proven().save());
+        }
         Ok((catalog, report))
     }
 
@@ -349,6 +362,12 @@ impl Catalog {
             append(&mut fresh, |out| made.encode(out))?;
         }
         self.copy_acks(&mut fresh)?;
+        for chunk in self.state.nowhere() {
+            append(&mut fresh, |out| Entry::ChunkNowhere(*chunk).encode(out))?;
+        }
+        for entry in self.state.audits().each() {
+            append(&mut fresh, |out| entry.encode(out))?;
+        }
         // Behind the acks of what is being let go.
         self.state.each_prune_entry(|entry| append(&mut fresh, |out| entry.encode(out)))?;
         for note in self.state.rebuild().into_iter().flat_map(Rebuild::notes) {

@@ -58,8 +58,23 @@ impl LiveChunks {
     }
 }
 
+/// Of what a chunk is a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Of this snapshot, or of its tree; what follows is so, too, until another one is told.
+    Snapshot(&'a SnapshotId),
+    /// Of the file with this path, in the snapshot that was told last.
+    File(&'a [u8]),
+    /// Of a file that no snapshot need name.
+    Put(&'a [u8]),
+}
+
 /// Who is told of all that snapshots name.
 pub trait Reached {
+    /// Of what the chunks are a part that are told next. Told before each of them; what several
+    /// snapshots share is told of the first alone.
+    fn within(&mut self, _: Part<'_>) {}
+
     /// This chunk is named.
     fn reach(&mut self, reference: &ChunkRef);
 
@@ -80,6 +95,11 @@ impl Reached for LiveChunks {
     fn is_known(&self, _: &ChunkId) -> bool {
         false
     }
+}
+
+/// A file of a snapshot that `is_named`, or one of none.
+fn part(is_named: bool, path: &[u8]) -> Part<'_> {
+    if is_named { Part::File(path) } else { Part::Put(path) }
 }
 
 fn prefix(id: &ChunkId) -> u64 {
@@ -237,7 +257,6 @@ impl<T: Reached> Mark<T> {
     /// This snapshot, its chunk and all that it names must stay. Any number may be added, also
     /// after the end of those before.
     pub fn add_snapshot(&mut self, id: SnapshotId, reference: &ChunkRef) {
-        self.reached.reach(reference);
         self.starts.push_back(Start::Snapshot(id, reference.duplicate()));
     }
 
@@ -274,6 +293,8 @@ impl<T: Reached> Mark<T> {
         match start {
             Start::Snapshot(id, reference) => {
                 self.current = begun(Some(id));
+                self.reached.within(Part::Snapshot(&id));
+                self.reached.reach(&reference);
                 self.need(Kind::Snapshot, reference, Asked::Record);
             }
             Start::File(path, root) => {
@@ -292,7 +313,10 @@ impl<T: Reached> Mark<T> {
             let (path, level) = (Arc::clone(path), listing.level());
             match listing.next() {
                 Some(chunk) if level > 0 => self.list(path, chunk, Some(level)),
-                Some(piece) => self.reached.reach_leaf(&piece),
+                Some(piece) => {
+                    self.reached.within(part(current.id.is_some(), &path));
+                    self.reached.reach_leaf(&piece);
+                }
                 None => drop(current.open.pop()),
             }
             return true;
@@ -307,6 +331,9 @@ impl<T: Reached> Mark<T> {
                     return true;
                 }
                 let Some(chunk) = walk.wanted() else { return false };
+                if let Some(id) = &current.id {
+                    self.reached.within(Part::Snapshot(id));
+                }
                 self.reached.reach(&chunk.reference);
                 self.read.insert(long_prefix(&chunk.reference.id));
                 self.need(Kind::Tree, chunk.reference, Asked::Tree(chunk.index));
@@ -322,6 +349,7 @@ impl<T: Reached> Mark<T> {
         match body.content {
             Content::None => {}
             Content::Packed { pack: chunk, .. } | Content::Piece(chunk) => {
+                self.reached.within(Part::File(&entry.path));
                 self.reached.reach_leaf(&chunk);
             }
             Content::Listing(root) => self.list(entry.path.into(), root, None),
@@ -333,6 +361,8 @@ impl<T: Reached> Mark<T> {
         if self.reached.is_known(&reference.id) {
             return;
         }
+        let is_named = self.current.as_ref().is_some_and(|current| current.id.is_some());
+        self.reached.within(part(is_named, &path));
         self.reached.reach(&reference);
         if self.read.insert(long_prefix(&reference.id)) {
             let bytes = reference.bytes;

@@ -98,6 +98,14 @@ impl Service for FakeNode {
         mpsc::channel(1).1
     }
 
+    fn audit(&self, _request: AuditRequest) -> mpsc::Receiver<Progress<AuditDone>> {
+        mpsc::channel(1).1
+    }
+
+    fn heal(&self, _request: HealRequest) -> mpsc::Receiver<Progress<HealDone>> {
+        mpsc::channel(1).1
+    }
+
     fn ls(&self, request: LsRequest) -> mpsc::Receiver<Rows<NameReport, LsDone>> {
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {

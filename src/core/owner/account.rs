@@ -28,7 +28,7 @@ use super::release::{self, ReleaseWish};
 use super::shared::Shared;
 use super::store::StoreFlow;
 use super::timers::Wake;
-use crate::core::codec::{ACCOUNT_CHUNKS_MAX, Reject};
+use crate::core::codec::{ACCOUNT_CHUNKS_MAX, Reject, frame_bytes};
 use crate::core::message::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, AuditKind, Audited,
     ChunkState, KeptChunks, ListedChunk, ReleaseAnswer, ReleaseRefusal, StreamMessage,
@@ -150,6 +150,8 @@ pub enum AccountDone {
         audited: Audited,
         /// What MACs are made with: only where these were asked for.
         key: Option<MacKey>,
+        /// Bytes of all messages that it took.
+        moved: u64,
     },
     /// To [`AccountWish::Release`]: how it is now with each chunk, in the order of the wish.
     Released(Vec<ChunkState>),
@@ -186,6 +188,8 @@ struct Question {
     is_busy: bool,
     /// Connections that were lost under it.
     lost: u32,
+    /// Bytes of what was sent and received, of an audit.
+    moved: u64,
 }
 
 #[derive(Debug)]
@@ -219,6 +223,13 @@ impl Question {
         match &self.state {
             State::Asked(sending) => Some(sending.number()),
             State::Dialing | State::Waiting(_) => None,
+        }
+    }
+
+    /// Whoever audits is told what it moves.
+    fn count(&mut self, message: &StreamMessage) {
+        if let AccountWish::Audit { .. } = self.wish {
+            self.moved = self.moved.saturating_add(frame_bytes(message));
         }
     }
 
@@ -273,8 +284,9 @@ impl AccountFlow {
             return shared.report(OwnerEvent::Account { ticket, holder, outcome });
         }
         let (state, pause) = (State::Waiting(now), BUSY_PAUSE);
-        let (began, is_busy, lost) = (now, false, 0);
-        let question = Question { holder, wish, began, deadline, state, pause, is_busy, lost };
+        let (began, is_busy, lost, moved) = (now, false, 0, 0);
+        let question =
+            Question { holder, wish, began, deadline, state, pause, is_busy, lost, moved };
         self.questions.insert(ticket, question);
         self.ask(now, shared, ticket);
     }
@@ -338,7 +350,9 @@ impl AccountFlow {
         let request = AccountRequest::new(named, ask, (shared.mesh, shared.node, holder), &pair);
         question.state = State::Asked(Sending::Request(Box::new(request.clone()), pair));
         shared.timers.set(Wake::Account(ticket), question.alarm());
-        shared.send(holder, StreamMessage::AccountRequest(request));
+        let message = StreamMessage::AccountRequest(request);
+        question.count(&message);
+        shared.send(holder, message);
     }
 
     /// A number that no sending has, of which an answer may come.
@@ -398,7 +412,10 @@ impl AccountFlow {
         answer: AccountAnswer,
     ) {
         let Some(ticket) = self.ticket_of(shared, from, answer.request) else { return };
-        let Some(question) = self.questions.get(&ticket) else { return };
+        let Some(question) = self.questions.get_mut(&ticket) else { return };
+        let message = StreamMessage::AccountAnswer(answer);
+        question.count(&message);
+        let StreamMessage::AccountAnswer(answer) = message else { return };
         let State::Asked(Sending::Request(request, pair)) = &question.state else {
             return self.on_lie(now, shared, ticket, Reject::Malformed);
         };
@@ -414,7 +431,7 @@ impl AccountFlow {
             return self.on_lie(now, shared, ticket, Reject::BadProof);
         }
         let epoch = page.epoch;
-        let Some(done) = done(&question.wish, page, pair) else {
+        let Some(done) = done(question, page, pair) else {
             return self.on_lie(now, shared, ticket, Reject::Malformed);
         };
         if store.on_epoch(now, shared, from, epoch) == Store::Unsteady {
@@ -540,10 +557,10 @@ impl AccountFlow {
     }
 }
 
-/// What the page says, if it is an answer to this wish.
-fn done(wish: &AccountWish, page: AccountPage, pair: &PairKey) -> Option<AccountDone> {
+/// What the page says, if it is an answer to this question.
+fn done(question: &Question, page: AccountPage, pair: &PairKey) -> Option<AccountDone> {
     let AccountPage { epoch, more, kept, .. } = page;
-    match (wish, kept) {
+    match (&question.wish, kept) {
         (AccountWish::List { after, limit }, KeptChunks::Listed(chunks)) => {
             let is_page = usize::try_from(*limit).is_ok_and(|limit| chunks.len() <= limit)
                 && chunks.first().is_none_or(|first| first.id > *after)
@@ -558,7 +575,8 @@ fn done(wish: &AccountWish, page: AccountPage, pair: &PairKey) -> Option<Account
         (AccountWish::Audit { kind, ids, .. }, KeptChunks::Audited(audited)) => {
             let is_page = audited.kind == *kind && audited.chunks.len() == ids.len() && !more;
             let key = (*kind == AuditKind::Mac).then(|| MacKey::derive(pair));
-            is_page.then_some(AccountDone::Audited { epoch, audited, key })
+            let moved = question.moved;
+            is_page.then_some(AccountDone::Audited { epoch, audited, key, moved })
         }
         _ => None,
     }

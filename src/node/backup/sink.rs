@@ -8,6 +8,7 @@
 use crate::core::owner::{Load, OwnerEvent, Shortage, StoreJob};
 use crate::core::types::{ChunkId, Ticket, Time};
 use crate::crypto::seal::SealedChunk;
+use crate::node::audit::liars;
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
@@ -399,7 +400,8 @@ impl ChunkSink for StoreSink {
             // It leads to others: the next backup reads it.
             self.inner.keep_chunk(&chunk.header, &chunk.sealed);
         }
-        let without = self.settled.without(&self.inner, &chunk.id());
+        let mut without = self.settled.without(&self.inner, &chunk.id());
+        without.extend(liars(&self.inner));
         let given_up = Arc::new(AtomicBool::new(false));
         lock(&self.open).insert(index, Arc::clone(&given_up));
         let job = StoreJob {

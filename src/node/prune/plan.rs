@@ -170,6 +170,11 @@ fn files(inner: &Inner) -> Vec<File> {
     })
 }
 
+/// The files of which the catalogue knows, each by its name and its listing.
+pub(in crate::node) fn files_put(inner: &Inner) -> Vec<(Vec<u8>, ChunkRef)> {
+    files(inner).into_iter().map(|file| (file.name, file.root)).collect()
+}
+
 /// Files whose roots nobody has any more: they keep nothing from going. None comes, and
 /// - of one that is listed, all who acknowledged it say so: another device forgot its snapshot and
 ///   let it go;

@@ -56,6 +56,10 @@ pub struct AuditDone {
     pub unneeded: u64,
     /// Chunks that something names of which no replica is left that is not known to be gone.
     pub lost: u64,
+    /// Chunks that something names and that fewer nodes are known to have than were wished for, for
+    /// whatever reason.
+    #[serde(default)]
+    pub short: u64,
     /// Bytes of chunks that were proven, to within 3,583 bytes for each.
     pub bytes_proven: u64,
     /// Bytes of questions and answers.

@@ -4,6 +4,7 @@
 //! texts with their length as a `u16` in front. Entries follow each other without a gap; what
 //! encloses them says where they end.
 
+mod audit;
 mod due;
 mod head;
 mod made;
@@ -12,6 +13,7 @@ mod prune;
 mod rebuild;
 mod verified;
 
+pub use audit::{HolderAudited, Loss, ReplicaLost, Silence};
 pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
 pub use made::BackupMade;
@@ -139,6 +141,34 @@ pub enum Entry {
     Rebuild(RebuildNote),
     /// A holder keeps these. Stands in a file of its own, and not in the journal.
     Proven(Proven),
+    /// An audit proved that a holder keeps these. Stands in that file, too.
+    Audited(Proven),
+    /// The first of that file: what was shown before so many entries of the journal.
+    ShownUpTo {
+        /// Entries.
+        entries: u64,
+    },
+    /// A replica of a chunk is there no more: its holder is none, until it acknowledges the chunk
+    /// anew.
+    ReplicaLost(ReplicaLost),
+    /// A chunk was acknowledged, and nobody is known to have it any more.
+    ChunkNowhere(ChunkId),
+    /// An audit of a holder ended with answers: it is not silent.
+    HolderAudited(HolderAudited),
+    /// A holder was asked for an audit, and did not answer.
+    HolderSilent {
+        /// Who.
+        node: NodeId,
+        /// When: seconds since 1970.
+        at_s: u64,
+    },
+    /// What such entries of one holder came to, since it last answered.
+    HolderSilence {
+        /// Who.
+        node: NodeId,
+        /// What they came to.
+        silence: Silence,
+    },
 }
 
 /// A put that was given up.
@@ -172,6 +202,8 @@ const SNAPSHOT_DONE: u8 = 22;
 const VERIFIED: u8 = 32;
 const PROVEN: u8 = 33;
 const BACKUP_MADE: u8 = 34;
+const AUDITED: u8 = 35;
+const SHOWN_UP_TO: u8 = 36;
 
 const NAMED: u8 = 1;
 
@@ -249,7 +281,24 @@ impl Entry {
                 Ok(())
             }
             Self::Proven(proven) => {
-                proven.encode(out);
+                proven.encode(PROVEN, out);
+                Ok(())
+            }
+            Self::Audited(proven) => {
+                proven.encode(AUDITED, out);
+                Ok(())
+            }
+            Self::ShownUpTo { entries } => {
+                out.push(SHOWN_UP_TO);
+                out.extend_from_slice(&entries.to_le_bytes());
+                Ok(())
+            }
+            Self::ReplicaLost(_)
+            | Self::ChunkNowhere(_)
+            | Self::HolderAudited(_)
+            | Self::HolderSilent { .. }
+            | Self::HolderSilence { .. } => {
+                audit::encode(self, out);
                 Ok(())
             }
         }
@@ -292,6 +341,8 @@ impl Entry {
             LOOKED_AROUND => Some(Self::LookedAround { at: from.number()? }),
             VERIFIED => Verified::decode(from).map(Self::Verified),
             PROVEN => Proven::decode(from).map(Self::Proven),
+            AUDITED => Proven::decode(from).map(Self::Audited),
+            SHOWN_UP_TO => Some(Self::ShownUpTo { entries: from.number()? }),
             BACKUP_MADE => BackupMade::decode(from).map(Self::BackupMade),
             JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
                 job: JobId(from.number()?),
@@ -302,6 +353,7 @@ impl Entry {
             rebuild::BEGUN | rebuild::LISTING | rebuild::DONE => {
                 RebuildNote::decode(tag, from).map(Self::Rebuild)
             }
+            tag @ audit::FIRST..=audit::LAST => audit::decode(tag, from),
             tag => PruneNote::decode(tag, from).map(Self::Prune),
         }
     }

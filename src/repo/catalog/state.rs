@@ -1,20 +1,24 @@
 //! What the catalogue's entries come to: the outbox, the roots, and who holds what. Pure.
 //!
-//! Made for a million chunks: a chunk with up to three holders costs 56 bytes and its share of a
-//! tree, about 80 in all.
+//! Made for a million chunks: a chunk with up to three holders costs 68 bytes and its share of a
+//! tree, about 100 in all.
 
+mod holders;
 mod prune;
+mod shown;
 
 pub use prune::NotedSnapshot;
+pub(super) use shown::Times;
 
+use super::audit::Audits;
 use super::entry::{
-    BackupMade, ChunkAcked, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Proven, PutRoot,
-    PutStarted, SnapshotDue, Verified,
+    BackupMade, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
+    SnapshotDue, Verified,
 };
 use super::made::Made;
-use super::proven::Replicas;
 use super::rebuild::{self, Rebuild};
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
+use holders::{NO_STORE, Replica, Slots, Store, StoreIndex, counting, store};
 use prune::Prunes;
 use std::collections::BTreeMap;
 
@@ -95,41 +99,6 @@ const DRILLED_MAX: usize = 4_096;
 /// Given-up puts that are remembered: the newest.
 const DROPPED_MAX: usize = 32;
 
-/// A store of a node: index into [`State::stores`].
-type StoreIndex = u32;
-
-const NO_STORE: StoreIndex = StoreIndex::MAX;
-
-/// A holder of a chunk, and when it last showed that it has it: seconds since 1970, 0 where that is
-/// not known.
-#[derive(Debug, Clone, Copy)]
-struct Replica {
-    store: StoreIndex,
-    shown_s: u32,
-}
-
-const NO_REPLICA: Replica = Replica { store: NO_STORE, shown_s: 0 };
-
-impl Replica {
-    fn new(store: StoreIndex) -> Self {
-        Self { store, shown_s: 0 }
-    }
-
-    fn is_proven(&self, (since_s, now_s): (u32, u32)) -> bool {
-        self.shown_s > 0 && (since_s..=now_s).contains(&self.shown_s)
-    }
-}
-
-/// Holders of a chunk that are kept without an allocation of their own.
-const HOLDERS_INLINE: usize = 3;
-
-/// One incarnation of a node's store.
-#[derive(Debug)]
-struct Store {
-    node: NodeId,
-    chunks: u64,
-}
-
 /// Everything that the entries so far say.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -140,7 +109,8 @@ pub(super) struct State {
     index: BTreeMap<(NodeId, StoreEpoch), StoreIndex>,
     /// The store that each node acknowledged with last: the only one that counts.
     current: BTreeMap<NodeId, StoreIndex>,
-    holders: BTreeMap<ChunkId, [Replica; HOLDERS_INLINE]>,
+    /// Every chunk that is known.
+    holders: BTreeMap<ChunkId, Slots>,
     /// Holders beyond the third.
     more: BTreeMap<ChunkId, Vec<Replica>>,
     last_job: u64,
@@ -154,6 +124,8 @@ pub(super) struct State {
     drills: BTreeMap<SnapshotId, Drills>,
     made: Made,
     prunes: Prunes,
+    /// What audits came to, by node.
+    audits: Audits,
     /// How far it is filled anew, where it has to be.
     rebuild: Option<Rebuild>,
 }
@@ -211,6 +183,14 @@ impl State {
             Entry::Prune(note) => self.on_prune(note),
             Entry::Rebuild(note) => rebuild::apply(&mut self.rebuild, note),
             Entry::Proven(proven) => self.on_proven(&proven),
+            Entry::Audited(proven) => self.on_audited(&proven),
+            // The catalogue looks at that itself.
+            Entry::ShownUpTo { .. } => {}
+            Entry::ReplicaLost(lost) => self.on_lost(&lost),
+            Entry::ChunkNowhere(chunk) => self.know(chunk),
+            Entry::HolderAudited(audited) => self.audits.on_audited(audited),
+            Entry::HolderSilent { node, at_s } => self.audits.on_silent(node, at_s),
+            Entry::HolderSilence { node, silence } => self.audits.on_silence(node, silence),
         }
     }
 
@@ -307,117 +287,8 @@ impl State {
         self.roots.values()
     }
 
-    pub(super) fn holders_of(&self, chunk: &ChunkId) -> Vec<NodeId> {
-        self.counting(chunk).map(|(node, _)| node).collect()
-    }
-
-    /// Who has the chunk, of those whose store is the one that acknowledged it.
-    fn counting(&self, chunk: &ChunkId) -> impl Iterator<Item = (NodeId, Replica)> {
-        let inline = self.holders.get(chunk).into_iter().flatten();
-        let held = inline.chain(self.more.get(chunk).into_iter().flatten());
-        let node = |held: &Replica| counting(&self.stores, &self.current, held.store);
-        held.filter_map(move |held| Some((node(held)?, *held)))
-    }
-
-    pub(super) fn replicas_of(&self, chunk: &ChunkId, window: (u32, u32)) -> Replicas {
-        self.counting(chunk).fold(Replicas::default(), |all, (_, held)| Replicas {
-            acked: all.acked + 1,
-            proven: all.proven + usize::from(held.is_proven(window)),
-        })
-    }
-
-    pub(super) fn unproven_holders(
-        &self,
-        chunk: &ChunkId,
-        window: (u32, u32),
-    ) -> impl Iterator<Item = NodeId> {
-        let open = self.counting(chunk).filter(move |(_, held)| !held.is_proven(window));
-        open.map(|(node, _)| node)
-    }
-
-    pub(super) fn prove(
-        &mut self,
-        (node, epoch): (&NodeId, &StoreEpoch),
-        chunk: &ChunkId,
-        at_s: u32,
-    ) {
-        let Some(store) = self.index.get(&(*node, *epoch)).copied() else { return };
-        self.set_shown(chunk, store, at_s);
-    }
-
-    pub(super) fn store_is_gone(&mut self, (node, epoch): (&NodeId, &StoreEpoch)) {
-        let index = self.index.get(&(*node, *epoch));
-        if index.is_some() && index == self.current.get(node) {
-            self.current.remove(node);
-        }
-    }
-
-    fn set_shown(&mut self, chunk: &ChunkId, store: StoreIndex, at_s: u32) {
-        let inline = self.holders.get_mut(chunk).into_iter().flatten();
-        let mut held = inline.chain(self.more.get_mut(chunk).into_iter().flatten());
-        if let Some(held) = held.find(|held| held.store == store) {
-            held.shown_s = at_s;
-        }
-    }
-
-    fn on_proven(&mut self, proven: &Proven) {
-        let store = self.index.get(&(proven.node, proven.epoch)).copied();
-        let Some(store) = store else { return };
-        for prefix in &proven.chunks {
-            let [first, last] = [[0; 24], [u8::MAX; 24]].map(|rest| from_prefix(*prefix, rest));
-            let alike = self.holders.range_mut(first..=last).flat_map(|(_, held)| held);
-            let more = self.more.range_mut(first..=last).flat_map(|(_, held)| held);
-            for held in alike.chain(more).filter(|held| held.store == store) {
-                held.shown_s = proven.at_s;
-            }
-        }
-    }
-
-    /// What was shown when, by store and time.
-    pub(super) fn proven(
-        &self,
-        window: (u32, u32),
-    ) -> BTreeMap<(NodeId, StoreEpoch, u32), Vec<u64>> {
-        let counts = |index: &StoreIndex| counting(&self.stores, &self.current, *index).is_some();
-        let names = self.index.iter().filter(|(_, index)| counts(index));
-        let names: BTreeMap<StoreIndex, (NodeId, StoreEpoch)> =
-            names.map(|(name, index)| (*index, *name)).collect();
-        let mut all: BTreeMap<_, Vec<u64>> = BTreeMap::new();
-        let more = self.more.iter().flat_map(|(id, held)| held.iter().map(move |held| (id, held)));
-        let inline = self.holders.iter();
-        let inline = inline.flat_map(|(id, held)| held.iter().map(move |held| (id, held)));
-        for (id, held) in inline.chain(more).filter(|(_, held)| held.is_proven(window)) {
-            if let Some((node, epoch)) = names.get(&held.store) {
-                let of = all.entry((*node, *epoch, held.shown_s)).or_default();
-                of.push(Proven::prefix(id));
-            }
-        }
-        all
-    }
-
-    pub(super) fn chunk_ids(&self) -> impl Iterator<Item = &ChunkId> {
-        self.holders.keys()
-    }
-
-    pub(super) fn disbelieve_before(&mut self, at_s: u32) {
-        let all = self.holders.values_mut().flatten().chain(self.more.values_mut().flatten());
-        all.filter(|held| held.shown_s < at_s).for_each(|held| held.shown_s = 0);
-    }
-
-    #[cfg(test)]
-    pub(super) fn forget_proofs(&mut self) {
-        let all = self.holders.values_mut().flatten().chain(self.more.values_mut().flatten());
-        all.for_each(|held| held.shown_s = 0);
-    }
-
-    pub(super) fn chunks_held_by(&self, node: &NodeId) -> u64 {
-        let store = self.current.get(node).and_then(|index| store(&self.stores, *index));
-        store.map_or(0, |store| store.chunks)
-    }
-
-    /// Chunks that somebody acknowledged.
-    pub(super) fn chunks(&self) -> u64 {
-        self.holders.len() as u64
+    pub(super) fn audits(&self) -> &Audits {
+        &self.audits
     }
 
     /// How many entries a journal of nothing but this state has.
@@ -430,120 +301,14 @@ impl State {
         let drills = self.drills.values().map(|drills| drills.each().count() as u64).sum::<u64>();
         let puts = jobs + self.roots.len() as u64 + self.dropped.len() as u64;
         let rebuild = self.rebuild.as_ref().map_or(0, Rebuild::entries);
-        puts + acks + heads + due + drills + self.made.count() + rebuild + self.prune_entries()
-    }
-
-    /// The store that this node acknowledged with last.
-    pub(super) fn store_of(&self, node: &NodeId) -> Option<StoreEpoch> {
-        let current = self.current.get(node)?;
-        let [first, last] =
-            [[0; 16], [u8::MAX; 16]].map(|epoch| (*node, StoreEpoch::from_bytes(epoch)));
-        let mut stores = self.index.range(first..=last);
-        stores.find(|(_, index)| *index == current).map(|((_, epoch), _)| *epoch)
-    }
-
-    /// The store that every node acknowledged with last.
-    pub(super) fn stores(&self) -> Vec<(NodeId, StoreEpoch)> {
-        self.current.keys().filter_map(|node| Some((*node, self.store_of(node)?))).collect()
-    }
-
-    /// Whether an ack still says something: made by the store that its node has now, of a chunk
-    /// that it has, or is to let go, as far as is known.
-    pub(super) fn counts(&self, acked: &ChunkAcked) -> bool {
-        let Some(index) = self.index.get(&(acked.node, acked.epoch)) else { return false };
-        let inline = self.holders.get(&acked.chunk).into_iter().flatten();
-        let mut held = inline.chain(self.more.get(&acked.chunk).into_iter().flatten());
-        self.current.get(&acked.node) == Some(index)
-            && (held.any(|held| held.store == *index) || self.is_waited_for(acked, *index))
+        let chunks = acks + self.nowhere().count() as u64 + self.prune_entries();
+        let others = self.made.count() + rebuild + self.audits.entries();
+        puts + chunks + heads + due + drills + others
     }
 
     fn saw(&mut self, job: JobId) {
         self.last_job = self.last_job.max(job.0);
     }
-
-    fn on_acked(&mut self, acked: &ChunkAcked) {
-        let Some(index) = self.index_of(acked) else {
-            return;
-        };
-        self.current.insert(acked.node, index);
-        if self.is_to_stay(acked) {
-            self.hold(&acked.chunk, index);
-        }
-    }
-
-    /// This store has the chunk.
-    fn hold(&mut self, chunk: &ChunkId, index: StoreIndex) {
-        let Self { stores, current, holders, more, .. } = self;
-        let slots = holders.entry(*chunk).or_insert([NO_REPLICA; HOLDERS_INLINE]);
-        let is_it = |held: &Replica| held.store == index;
-        if slots.iter().any(is_it) {
-            return;
-        }
-        // While a slot is free there are no others.
-        if let Some(free) = slots.iter_mut().find(|held| held.store == NO_STORE) {
-            *free = Replica::new(index);
-            return self.count(index, 1);
-        }
-        let others = more.get(chunk).map_or(&[][..], Vec::as_slice);
-        if others.iter().any(is_it) {
-            return;
-        }
-        // A stale store's place is taken over: its node may be this one, back with a new store.
-        let stale = |held: &Replica| counting(stores, current, held.store).is_none();
-        if let Some(place) = slots.iter_mut().find(|held| stale(held)) {
-            let before = std::mem::replace(place, Replica::new(index));
-            self.count(before.store, -1);
-        } else {
-            let others = more.remove(chunk).unwrap_or_default();
-            let (gone, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(stale);
-            others.push(Replica::new(index));
-            more.insert(*chunk, others);
-            gone.into_iter().for_each(|held| self.count(held.store, -1));
-        }
-        self.count(index, 1);
-    }
-
-    fn count(&mut self, index: StoreIndex, change: i64) {
-        let store = usize::try_from(index).ok().and_then(|index| self.stores.get_mut(index));
-        if let Some(store) = store {
-            store.chunks = store.chunks.saturating_add_signed(change);
-        }
-    }
-
-    /// `None` only after four billion stores.
-    fn index_of(&mut self, acked: &ChunkAcked) -> Option<StoreIndex> {
-        let key = (acked.node, acked.epoch);
-        if let Some(index) = self.index.get(&key) {
-            return Some(*index);
-        }
-        let index = StoreIndex::try_from(self.stores.len()).ok().filter(|i| *i != NO_STORE)?;
-        self.stores.push(Store { node: acked.node, chunks: 0 });
-        self.index.insert(key, index);
-        Some(index)
-    }
-}
-
-/// The id that begins so and ends so.
-fn from_prefix(prefix: u64, rest: [u8; 24]) -> ChunkId {
-    let mut bytes = [0; 32];
-    let (head, tail) = bytes.split_at_mut(8);
-    head.copy_from_slice(&prefix.to_be_bytes());
-    tail.copy_from_slice(&rest);
-    ChunkId::from_bytes(bytes)
-}
-
-fn store(stores: &[Store], index: StoreIndex) -> Option<&Store> {
-    stores.get(usize::try_from(index).ok()?)
-}
-
-/// The node of this store, where it is the node's current one.
-fn counting(
-    stores: &[Store],
-    current: &BTreeMap<NodeId, StoreIndex>,
-    index: StoreIndex,
-) -> Option<NodeId> {
-    let node = store(stores, index)?.node;
-    (current.get(&node) == Some(&index)).then_some(node)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What the catalogue remembers of what holders said they keep: when that was, for many chunks of
 //! one store at once.
 
-use super::{Fields, PROVEN};
+use super::Fields;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 
 /// Chunks of one entry, at most.
 pub(in super::super) const PROVEN_CHUNKS_MAX: usize = 4_096;
 
-/// A holder acknowledged these chunks, or said that it keeps them, at about one time.
+/// A holder acknowledged these chunks, or said that it keeps them, or an audit proved it, at about
+/// one time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
     /// Who.
@@ -28,8 +29,9 @@ impl Proven {
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 
-    pub(in super::super) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(PROVEN);
+    /// Its tag says which of these it was.
+    pub(super) fn encode(&self, tag: u8, out: &mut Vec<u8>) {
+        out.push(tag);
         out.extend_from_slice(self.node.as_bytes());
         out.extend_from_slice(self.epoch.as_bytes());
         out.extend_from_slice(&self.at_s.to_le_bytes());

@@ -1,5 +1,6 @@
 //! Entries to bytes and back.
 
+pub(in super::super) use super::audit::tests::{audited, lost};
 pub(in super::super) use super::made::tests::made;
 pub(in super::super) use super::prune::tests::{forgotten, seen, to_look_after};
 use super::*;
@@ -87,6 +88,15 @@ pub(in super::super) fn verified(snapshot: u8, at: u64, damaged: u64) -> Verifie
     Verified { snapshot, at, sample_ppm: 50_000, bytes: 7, damaged, away: 0 }
 }
 
+fn proven() -> Proven {
+    Proven {
+        node: NodeId::from_bytes([4; 32]),
+        epoch: StoreEpoch::from_bytes([5; 16]),
+        at_s: 1_800_000_005,
+        chunks: vec![1, u64::MAX],
+    }
+}
+
 fn all() -> Vec<Entry> {
     vec![
         Entry::PutStarted(started(1)),
@@ -105,12 +115,9 @@ fn all() -> Vec<Entry> {
         Entry::SnapshotDone(JobId(11)),
         Entry::Verified(verified(1, 2, 3)),
         Entry::BackupMade(made(1, 2, 1)),
-        Entry::Proven(Proven {
-            node: NodeId::from_bytes([4; 32]),
-            epoch: StoreEpoch::from_bytes([5; 16]),
-            at_s: 1_800_000_005,
-            chunks: vec![1, u64::MAX],
-        }),
+        Entry::Proven(proven()),
+        Entry::Audited(proven()),
+        Entry::ShownUpTo { entries: 1 << 44 },
         Entry::Rebuild(RebuildNote::Begun { ids_max: 1 << 40, holders: 3 }),
         Entry::Rebuild(RebuildNote::Listing(Listing::new(NodeId::from_bytes([6; 32])))),
         Entry::Rebuild(RebuildNote::Listing(Listing {
@@ -126,6 +133,7 @@ fn all() -> Vec<Entry> {
     ]
     .into_iter()
     .chain(prune::tests::all().into_iter().map(Entry::Prune))
+    .chain(audit::tests::all())
     .collect()
 }
 
@@ -167,6 +175,20 @@ fn an_entry_cut_short_is_refused() {
 }
 
 #[test]
+fn more_chunks_than_one_entry_has_are_refused() {
+    for entry in [Entry::Proven(proven()), Entry::Audited(proven())] {
+        let mut bytes = Vec::new();
+        entry.encode(&mut bytes).unwrap();
+        bytes.resize(bytes.len() + 8 * PROVEN_CHUNKS_MAX, 0);
+        let most = u16::try_from(PROVEN_CHUNKS_MAX).unwrap();
+        for (count, is_read) in [(most, true), (most + 1, false), (u16::MAX, false)] {
+            bytes[53..55].copy_from_slice(&count.to_le_bytes());
+            assert_eq!(Entry::decode(&mut bytes.as_slice()).is_ok(), is_read, "{count}");
+        }
+    }
+}
+
+#[test]
 fn a_name_that_is_too_long_writes_nothing() {
     let mut bytes = Vec::new();
     let long = PutRoot { name: "n".repeat(65_536), ..root(1) };
@@ -186,7 +208,7 @@ proptest! {
     #[test]
     fn any_bytes_decode_or_fail_cleanly(
         mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
-        tag in 0..96_u8,
+        tag in 0..112_u8,
     ) {
         let _ = Entry::decode(&mut bytes.as_slice());
         if let Some(first) = bytes.first_mut() {

@@ -141,7 +141,11 @@ impl State {
             }
             PruneNote::LetGo { chunk, node } => self.on_let_go(&chunk, &node),
             PruneNote::HeldAgain { chunk, node } => self.on_held_again(&chunk, &node),
-            PruneNote::Spared(chunk) => drop(prunes.doomed.remove(&chunk)),
+            PruneNote::Spared(chunk) => {
+                if prunes.doomed.remove(&chunk).is_some() {
+                    self.know(chunk);
+                }
+            }
             PruneNote::ChainChecked { index, length } => {
                 prunes.checked.insert(index, length);
             }

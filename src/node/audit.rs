@@ -1,0 +1,260 @@
+//! `audit`: holders prove what they acknowledged, and what they cannot prove counts no more.
+//!
+//! ```text
+//! who holds what ─▶ each holder: questions, halves of what fails ─▶ verdicts ─▶ the catalogue
+//!                                                      what is lost ─▶ the files that name it
+//! ```
+//! All holders are asked at once, each a batch of its chunks after the other: in the order of their
+//! ids, which are hashes, so that a holder cannot tell what a batch is about. Nothing of this
+//! machine's files is needed: after `recover` it is first asked who holds what.
+//!
+//! What an audit found stands in the catalogue: when each replica was proven, which replicas are
+//! gone and why, and what each holder's audits came to ([`standing`]). Whether a lost replica
+//! matters only the snapshots tell. What none of them names was forgotten, and another device has
+//! let it go: it is no fault of the holder.
+
+mod ask;
+mod later;
+mod stake;
+
+use super::choose::{Chosen, Deed, Doubt, choose};
+use super::handle::NodeHandle;
+use super::inner::Inner;
+use super::needed::named;
+use super::put::seconds_since_1970;
+use super::rebuild;
+use super::recover::nobody;
+use super::report::{AuditDone, AuditRequest, AuditedHolder, Failure, FailureKind, Progress, date};
+use super::repository::{Breadth, look};
+use crate::core::types::NodeId;
+use crate::net::peer_id_of;
+use crate::repo::catalog::{AuditRecord, Entry, HolderAudited, Loss, Standing, standing};
+use crate::repo::mark::LiveChunks;
+use ask::{Heard, Which, ask_all};
+pub(super) use later::{audit_later, prove_new};
+use stake::{Stake, at_stake};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Progress lines that may wait for a slow listener.
+const PROGRESS_QUEUED_MAX: usize = 64;
+
+const DEED: Deed = Deed { undone: "nothing was audited", command: "audit" };
+
+impl NodeHandle {
+    /// Asks holders for proofs of what they keep. Dropping the receiver ends it.
+    pub fn audit(&self, request: AuditRequest) -> mpsc::Receiver<Progress<AuditDone>> {
+        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move {
+            let last = tokio::select! {
+                done = run(&inner, &request, &progress) => {
+                    done.map_or_else(Progress::Failed, Progress::Done)
+                }
+                () = progress.closed() => return,
+            };
+            drop(progress.send(last).await);
+        });
+        heard
+    }
+}
+
+async fn run(
+    inner: &Arc<Inner>,
+    request: &AuditRequest,
+    progress: &mpsc::Sender<Progress<AuditDone>>,
+) -> Result<AuditDone, Failure> {
+    let started = Instant::now();
+    let patience = Duration::from_secs(request.timeout_s);
+    let mut notes = Vec::new();
+    // Also for what is at stake: all that the heads name by now.
+    let look = look(inner, Breadth::Brief).await?;
+    if look.peers == 0 {
+        return Err(nobody(&inner.mesh_name));
+    }
+    notes.extend(look.notes.iter().cloned());
+    if !rebuild::fill_now(inner).await? {
+        notes.push(
+            "not all holders were listed since this device was recovered: they are audited later"
+                .to_owned(),
+        );
+    }
+    let which = match &request.snapshot {
+        None => Which::All,
+        Some(wanted) => {
+            let (wanted, doubt) = (wanted.clone(), Doubt::after(&look));
+            let chosen =
+                inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED));
+            let Chosen { id, reference, .. } = chosen.await?;
+            let named = named(
+                inner,
+                Some((id, reference)),
+                LiveChunks::default(),
+                (patience, progress.clone()),
+            );
+            let named = named.await?;
+            if let Some(why) = named.why {
+                return Err(unread(why));
+            }
+            Which::Named(Arc::new(named.reached))
+        }
+    };
+    let is_all = matches!(which, Which::All);
+    let heard = ask_all(inner, &which, Some(progress)).await?;
+    if heard.is_empty() {
+        return Err(nothing_stored());
+    }
+    let stake = at_stake(inner, &heard, is_all, (patience, progress.clone())).await?;
+    note(inner, &heard, &stake).await?;
+    let mut done = done(inner, &heard, &stake);
+    done.notes = notes;
+    done.seconds = started.elapsed().as_secs_f64();
+    Ok(done)
+}
+
+fn unread(why: String) -> Failure {
+    let hint = "start more of the mesh's nodes, then run the same command again";
+    Failure::new(FailureKind::NotEnoughHolders, DEED.undone, why, hint)
+}
+
+fn nothing_stored() -> Failure {
+    let hint = "back something up first with `quloud backup`; on a new machine, `quloud recover` \
+                finds what is stored";
+    let why = "no node is known to hold anything of this owner";
+    Failure::new(FailureKind::Usage, DEED.undone, why, hint)
+}
+
+/// Writes down what each holder's audit came to.
+async fn note(inner: &Arc<Inner>, heard: &[Heard], stake: &Stake) -> Result<(), Failure> {
+    for heard in heard {
+        let at_s = heard.asked_s;
+        if heard.answers > 0 {
+            let lost = |why| heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
+            inner.record(Entry::HolderAudited(HolderAudited {
+                node: heard.node,
+                epoch: heard.epoch,
+                at_s,
+                asked: heard.replicas - heard.silent,
+                proven: heard.proven,
+                missing: lost(Loss::Missing),
+                damaged: lost(Loss::Damaged),
+                lied: heard.lost(Loss::Lied).count() as u64,
+                released: heard.lost(Loss::Released).count() as u64,
+                bytes_moved: heard.moved,
+            }))?;
+        }
+        if heard.silent > 0 {
+            inner.record(Entry::HolderSilent { node: heard.node, at_s })?;
+        }
+    }
+    super::check::save(inner).await;
+    inner.commit_catalog().await
+}
+
+/// What it came to, as the user is told.
+fn done(inner: &Inner, heard: &[Heard], stake: &Stake) -> AuditDone {
+    let mut done = AuditDone {
+        files: stake.files(),
+        files_total: stake.files_total(),
+        lost: stake.lost(),
+        unread: stake.unread(),
+        short: stake.short(),
+        ..AuditDone::default()
+    };
+    let mut chunks = BTreeSet::new();
+    for heard in heard {
+        let holder = holder(inner, heard, stake);
+        done.replicas += holder.replicas;
+        done.proven += holder.proven;
+        done.silent += holder.silent;
+        done.damaged += holder.damaged;
+        done.lied += holder.lied;
+        done.missing += holder.missing;
+        done.rotten += holder.rotten;
+        done.unproven += holder.unproven;
+        done.unneeded += heard.all_lost().filter(|id| !stake.matters(id)).count() as u64;
+        done.bytes_proven = done.bytes_proven.saturating_add(heard.bytes_proven);
+        done.bytes_moved = done.bytes_moved.saturating_add(heard.moved);
+        chunks.extend(heard.prefixes.iter().copied());
+        done.holders.push(holder);
+    }
+    done.chunks = chunks.len() as u64;
+    done
+}
+
+fn holder(inner: &Inner, heard: &Heard, stake: &Stake) -> AuditedHolder {
+    let lost = |why| heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
+    let (lied, rotten) = (lost(Loss::Lied), lost(Loss::Damaged));
+    let missing = lost(Loss::Missing) + lost(Loss::Released);
+    let record = inner.with_catalog(|catalog| catalog.audit_record(&heard.node));
+    let (standing, why) = told(&record.unwrap_or_default(), seconds_since_1970());
+    AuditedHolder {
+        peer_id: peer_id_of(&heard.node),
+        replicas: heard.replicas,
+        proven: heard.proven,
+        silent: heard.silent,
+        damaged: lied + rotten + missing,
+        lied,
+        missing,
+        rotten,
+        unproven: heard.unproven,
+        wrong_answers: u64::from(heard.wrong),
+        standing: standing.to_owned(),
+        why,
+    }
+}
+
+/// Where a holder stands, and what led there.
+pub(super) fn told(record: &AuditRecord, now_s: u64) -> (&'static str, String) {
+    let day = |at_s: u64| date(i64::try_from(at_s).unwrap_or(i64::MAX));
+    let standing = standing(record, now_s);
+    let silent = || match record.silence {
+        Some(silence) => {
+            format!("not heard of since {}, asked {} times", day(silence.since_s), silence.misses,)
+        }
+        None => String::new(),
+    };
+    let last = |what: &str| match record.last {
+        Some(last) => format!("{what} on {}", day(last.at_s)),
+        None => what.to_owned(),
+    };
+    match standing {
+        Standing::Unknown => ("unknown", "nothing was proven yet".to_owned()),
+        Standing::Proven => ("proven", last("it proved what it was asked for")),
+        Standing::Late => ("late", silent()),
+        Standing::Suspect => ("suspect", silent()),
+        Standing::Lost => ("lost", silent()),
+        Standing::Damaged => ("damaged", last("some was damaged or gone")),
+        Standing::Liar => {
+            let lies = record.incidents.iter().chain(&record.last).filter(|it| it.lied > 0);
+            let when: BTreeSet<String> = lies.map(|it| day(it.at_s)).collect();
+            let when: Vec<String> = when.into_iter().collect();
+            ("liar", format!("it answered wrongly for what it said it has, on {}", when.join(", ")))
+        }
+    }
+}
+
+/// Holders that answered for chunks as if they had them, and had not: they get nothing more.
+pub(super) fn liars(inner: &Inner) -> BTreeSet<NodeId> {
+    standing_so(inner, |standing| standing == Standing::Liar)
+}
+
+/// Holders whose replicas do not count for who heals at once: liars, and those who did not answer
+/// the last audit.
+pub(super) fn not_counted(inner: &Inner) -> BTreeSet<NodeId> {
+    standing_so(inner, |standing| match standing {
+        Standing::Liar | Standing::Late | Standing::Suspect | Standing::Lost => true,
+        Standing::Unknown | Standing::Proven | Standing::Damaged => false,
+    })
+}
+
+fn standing_so(inner: &Inner, is_it: impl Fn(Standing) -> bool) -> BTreeSet<NodeId> {
+    let now_s = seconds_since_1970();
+    inner.with_catalog(|catalog| {
+        let records = catalog.audit_records();
+        let them = records.filter(|(_, record)| is_it(standing(record, now_s)));
+        them.map(|(node, _)| *node).collect()
+    })
+}
