@@ -155,3 +155,6 @@ fn holds(key: &TagKey, challenge: Challenge, claimed: &[(ChunkId, u16)], proof: 
     claimed.iter().for_each(|(id, blocks)| checker.add(id, u32::from(*blocks)));
     checker.holds(&proof)
 }
+
+#[cfg(test)]
+mod tests;

@@ -368,7 +368,7 @@ pub enum StoreRefusal {
     Full = 1,
     /// Too many at once: try again later.
     Busy = 2,
-    /// The bytes, header or proof do not verify.
+    /// The bytes, header, tags or proof do not verify.
     Invalid = 3,
     /// The disk failed; the store is read-only.
     Failed = 4,

@@ -1,6 +1,6 @@
 //! What a large owner's catalogue takes: `cargo bench --bench micro -- catalogue`.
 //!
-//! A million chunks with three holders each are written, all of which showed lately what they have,
+//! A million chunks with three holders each are written, all of which proved lately what they have,
 //! then a process of its own opens the catalogue and says how long that took and how much memory it
 //! has then. Not part of a run without a filter: it writes some hundred megabytes. `BENCH_DIR`
 //! names the folder to write in.
@@ -64,7 +64,7 @@ pub(crate) fn run() {
             };
             catalog.record(Entry::ChunkAcked(acked)).expect("it is taken");
             let ChunkAcked { chunk, node, epoch, .. } = acked;
-            catalog.prove(&node, &epoch, &chunk, Some(NOW_S));
+            catalog.prove_audited(&node, &epoch, &[chunk], NOW_S);
         }
     }
     catalog.commit().expect("it is durable");

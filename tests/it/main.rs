@@ -27,6 +27,7 @@ mod store_powercut;
 mod store_releases;
 mod store_rot;
 mod store_scrub;
+mod store_tags;
 mod store_threads;
 mod story;
 mod tidy;

@@ -21,6 +21,9 @@ impl Property for Bounds {
             && load.queued_reads <= limits.queued_reads
             && load.topic_work <= limits.topic_work
             && load.stream_work <= limits.stream_work
+            && load.account_work <= limits.account_work
+            && load.audits <= limits.audits_open
+            && load.proving <= limits.audits_working.saturating_mul(limits.proving_per_audit)
             && load.accounts <= limits.accounts_max.saturating_mul(2)
             && load.seen <= limits.requests_seen + limits.proofs_seen;
         (!within).then(|| format!("{node} has {load:?}"))

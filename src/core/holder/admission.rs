@@ -250,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_counts_with_its_tags() {
+        let most = crate::core::types::CHUNK_SEALED_BYTES_MAX;
+        let needed = u64::from(most) + 18_736 + RECORD_OVERHEAD_BYTES;
+        let limits = HolderLimits::default();
+        for (capacity, expected) in [(needed - 1, Room::Short), (needed, Room::Enough)] {
+            let mut admission = Admission::new(BTreeMap::new());
+            admission.set_space(space(capacity, 0));
+            assert_eq!(room(&mut admission, (&ACCOUNT, most), &limits), expected, "{capacity}");
+        }
+    }
+
+    #[test]
     fn reservations_count_until_they_are_settled() {
         let mut admission = Admission::new(BTreeMap::new());
         let limits = HolderLimits::default();

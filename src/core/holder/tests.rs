@@ -2,6 +2,7 @@
 
 mod accept;
 mod account;
+mod audit;
 mod claims;
 mod floods;
 mod heads;

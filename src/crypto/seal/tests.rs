@@ -134,6 +134,35 @@ fn a_sealed_chunk_prints_its_id_only() {
     assert_eq!(format!("{chunk:?}"), format!("SealedChunk({})", chunk.id()));
 }
 
+#[test]
+fn a_chunk_has_the_tags_of_its_sealed_bytes() {
+    let keys = owner(1);
+    for length in [1, 3_544, 3_545, 50_000] {
+        let frame = vec![6; length];
+        let ck = chunk_key(&keys, &frame);
+        let chunk = SealedChunk::new(&keys, &ck, Locality(0), &frame);
+        assert_eq!(chunk.tags.len(), super::super::audit::tags_bytes(length + 40));
+        assert_eq!(chunk.tags, keys.tag_key.tags(&chunk.header, &chunk.sealed).unwrap());
+        assert_ne!(Some(chunk.tags.to_vec()), owner(2).tag_key.tags(&chunk.header, &chunk.sealed));
+    }
+}
+
+#[test]
+fn a_chunk_that_was_fetched_has_its_tags_again_and_other_bytes_have_none() {
+    let (ck, chunk) = sealed_chunk(b"content");
+    let keys = owner(1);
+    let fetched = |header: Header, sealed: &[u8]| {
+        let came = (header, Bytes::copy_from_slice(sealed));
+        SealedChunk::fetched(&keys, &ck, Locality(7), came)
+    };
+    let again = fetched(chunk.header, &chunk.sealed).unwrap();
+    assert_eq!((again.id(), again.locality), (chunk.id(), Locality(7)));
+    assert_eq!((&again.sealed, &again.tags), (&chunk.sealed, &chunk.tags));
+    assert_eq!(again.admin.point(), chunk.header.admin);
+    assert!(fetched(chunk.header, &chunk.sealed[1..]).is_none());
+    assert!(fetched(Header { generation: 1, ..chunk.header }, &chunk.sealed).is_none());
+}
+
 proptest! {
     #[test]
     fn a_seal_is_the_secretbox_of_another_implementation(

@@ -249,7 +249,8 @@ impl Catalog {
     }
 
     /// What this node acknowledged with the store that it has now: `limit` ids at most, ascending,
-    /// of those above `after`. Fewer are the last ones.
+    /// of those above `after`. Fewer are the last ones. Looks at every chunk from there to the last
+    /// of the page.
     pub fn held_by(&self, node: &NodeId, after: Option<&ChunkId>, limit: usize) -> Vec<ChunkId> {
         self.state.held_by(node, after, limit)
     }

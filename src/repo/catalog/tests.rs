@@ -1,5 +1,7 @@
 //! The catalogue as a whole, on real files.
 
+mod audits;
+
 use super::entry::tests::{acked, dropped, made, root, started};
 use super::journal::HEADER_BYTES;
 use super::*;

@@ -239,6 +239,41 @@ fn replayed_store_is_rejected_and_an_honest_resend_is_not() {
     fixture.begin_write(resend);
 }
 
+/// Well proven, every one of them: what is wrong is the shape, which the codec sees in part.
+#[test]
+fn a_holder_refuses_tags_of_a_wrong_shape() {
+    const P: u64 = (1 << 61) - 1;
+    let mut fixture = Fixture::new();
+    let chunk = fixture.chunk(1);
+    let with = |fixture: &mut Fixture, tags: &[u8]| {
+        let (account, terms) = (fixture.account(), LeaseTerms::default());
+        let body_hash = StoreChunk::body_hash(&account, &terms, tags);
+        let message = fixture.store_with(&chunk, |context| context.body_hash = body_hash);
+        StoreChunk { tags: Bytes::copy_from_slice(tags), ..message }
+    };
+    assert_eq!(chunk.tags.len(), 16);
+    let elements = |first: u64, second: u64| [first.to_le_bytes(), second.to_le_bytes()].concat();
+    let twice = chunk.tags.repeat(2);
+    for bad in [&[][..], &chunk.tags[1..], &twice, &elements(P, 0), &elements(0, u64::MAX)] {
+        let message = with(&mut fixture, bad);
+        let outcome = fixture.refused(message);
+        assert_eq!(outcome, (vec![StoreRefusal::Invalid], vec![Reject::Malformed]), "{bad:?}");
+    }
+    // They need not be right: that is for the owner to tell.
+    let message = with(&mut fixture, &elements(P - 1, 0));
+    let effects = fixture.stream(OWNER, StreamMessage::StoreChunk(Box::new(message)));
+    assert_eq!(write_of(effects).1.tags, elements(P - 1, 0));
+}
+
+#[test]
+fn tags_that_the_owner_did_not_prove_are_not_taken() {
+    let mut fixture = Fixture::new();
+    let chunk = fixture.chunk(1);
+    let message = StoreChunk { tags: vec![1; 16].into(), ..fixture.store(&chunk) };
+    let outcome = fixture.refused(message);
+    assert_eq!(outcome, (vec![StoreRefusal::Invalid], vec![Reject::BadProof]));
+}
+
 #[test]
 fn account_of_small_order_is_rejected() {
     let mut fixture = Fixture::new();

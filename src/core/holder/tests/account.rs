@@ -11,18 +11,18 @@ const LIST: AccountAsk = AccountAsk::ListMine { after: ChunkId::from_bytes([1; 3
 
 impl Fixture {
     /// The owner's half of the pair key.
-    fn pair(&self) -> PairKey {
+    pub(super) fn pair(&self) -> PairKey {
         let secret = self.owner.account(&self.role.me());
         secret.pair_key(&self.role.me(), &self.role.hello.agreement).unwrap()
     }
 
-    fn question(&mut self, request: u64, ask: AccountAsk) -> AccountRequest {
+    pub(super) fn question(&mut self, request: u64, ask: AccountAsk) -> AccountRequest {
         let (account, nonce) = (self.account(), self.random());
         let between = (MESH, OWNER, self.role.me());
         AccountRequest::new((request, account, nonce), ask, between, &self.pair())
     }
 
-    fn ask_account(&mut self, asked: AccountRequest) -> Vec<Effect> {
+    pub(super) fn ask_account(&mut self, asked: AccountRequest) -> Vec<Effect> {
         self.stream(OWNER, StreamMessage::AccountRequest(asked))
     }
 
@@ -36,7 +36,7 @@ impl Fixture {
 }
 
 /// The one message there is among the effects, an answer about an account.
-fn answer_of(effects: &[Effect]) -> AccountAnswer {
+pub(super) fn answer_of(effects: &[Effect]) -> AccountAnswer {
     let answer = |effect: &Effect| match effect {
         Effect::Send { to: OWNER, message: StreamMessage::AccountAnswer(answer) } => {
             Some(answer.clone())
@@ -49,7 +49,7 @@ fn answer_of(effects: &[Effect]) -> AccountAnswer {
     answers.remove(0)
 }
 
-fn refused(request: u64, refusal: AccountRefusal) -> AccountAnswer {
+pub(super) fn refused(request: u64, refusal: AccountRefusal) -> AccountAnswer {
     AccountAnswer { request, outcome: Err(refusal) }
 }
 

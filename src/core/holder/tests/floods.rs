@@ -34,6 +34,8 @@ fn check_bounds(load: &HolderLoad, limits: &HolderLimits) {
     assert!(load.topic_work <= limits.topic_work, "{load:?}");
     assert!(load.stream_work <= limits.stream_work, "{load:?}");
     assert!(load.account_work <= limits.account_work, "{load:?}");
+    assert!(load.audits <= limits.audits_open, "{load:?}");
+    assert!(load.proving <= limits.audits_working * limits.proving_per_audit, "{load:?}");
     assert!(load.seen <= limits.requests_seen + limits.proofs_seen, "{load:?}");
 }
 

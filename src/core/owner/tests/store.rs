@@ -159,6 +159,23 @@ fn same_chunk_twice_is_one_job_with_two_tickets() {
     assert_eq!(world.role.store_window_free(), WINDOW);
 }
 
+/// They are made once, when the chunk is sealed; a message for one holder more costs no memory.
+#[test]
+fn every_holder_is_sent_the_bytes_and_tags_that_were_sealed() {
+    let mut world = World::new(4);
+    let (chunk, _) = world.chunk(100_000);
+    let expected = world.keys.tag_key.tags(&chunk.header, &chunk.sealed).unwrap();
+    let places = (chunk.sealed.as_ptr(), chunk.tags.as_ptr());
+    world.store(1, chunk, 3);
+    world.run_until(SECOND, |world| world.stored(1).is_some());
+    let sent: Vec<_> = world.fakes.values().flat_map(|fake| &fake.received).collect();
+    assert_eq!(sent.len(), 3);
+    for message in sent {
+        assert_eq!(message.tags, expected);
+        assert_eq!((message.sealed.as_ptr(), message.tags.as_ptr()), places);
+    }
+}
+
 #[test]
 fn second_ticket_that_wants_more_raises_a_running_job() {
     let mut world = World::new(4);

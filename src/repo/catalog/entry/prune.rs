@@ -155,7 +155,7 @@ pub enum PruneNote {
         /// Who.
         node: NodeId,
     },
-    /// A doomed chunk is needed after all. Who has it is not known by this.
+    /// A doomed chunk is needed after all: somebody is to have it. Who does is not known by this.
     Spared(ChunkId),
     /// The prunes in the chain of another device's head, until this length, are accounted for.
     ChainChecked {

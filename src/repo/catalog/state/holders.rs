@@ -177,9 +177,14 @@ impl State {
     }
 
     pub(in super::super) fn store_is_gone(&mut self, (node, epoch): (&NodeId, &StoreEpoch)) {
-        let index = self.index.get(&(*node, *epoch));
-        if index.is_some() && index == self.current.get(node) {
+        let index = self.index.get(&(*node, *epoch)).copied();
+        if index.is_some() && index == self.current.get(node).copied() {
             self.current.remove(node);
+            let all = self.holders.values_mut().flatten();
+            let all = all.chain(self.more.values_mut().flatten());
+            let lost = all.filter(|held| Some(held.store) == index);
+            // Its next ack does not bring back what was proven of another chunk.
+            lost.for_each(|held| held.audited_s = 0);
         }
     }
 

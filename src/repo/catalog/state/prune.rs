@@ -23,6 +23,13 @@
 //! Each node counts for itself: that one has the chunk again does not end the wait for another, or
 //! an ack of that one would count afterwards. So a chunk can be held by some and be let go by
 //! others, until the prune that needs it spares it, or one that does not asks them all once more.
+//!
+//! # Replicas that audits find lost
+//! Such a replica leaves the holders and nothing else. Who is asked to let the chunk go is asked
+//! still, under the same lease: that it lacks the chunk now, or has it damaged, says nothing of the
+//! release that it may come to. A doomed chunk that was stored again and then lost everywhere is
+//! let go, and known no more. One that is spared is known from then on, also where nobody has it:
+//! something needs it.
 
 use super::{State, StoreIndex, counting};
 use crate::core::types::{ChunkId, LeaseNonce, NodeId, SnapshotId};

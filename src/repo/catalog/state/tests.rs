@@ -215,6 +215,7 @@ fn a_store_that_is_gone_counts_no_more_until_it_acknowledges_again() {
     let mut state = state(&acks);
     let epoch = acks[0].epoch;
     state.prove((&node(1), &epoch), &acks[0].chunk, 100);
+    state.prove_audited((&node(1), &epoch), &[acks[1].chunk], 100);
     state.store_is_gone((&node(1), &acked(1, 1, 2).epoch));
     assert_eq!(state.holders_of(&acks[0].chunk), [node(1), node(2)], "not the one that it has");
     state.store_is_gone((&node(1), &epoch));
@@ -223,6 +224,7 @@ fn a_store_that_is_gone_counts_no_more_until_it_acknowledges_again() {
     assert_eq!((counted, proven, state.proven((0, u32::MAX)).len()), (1, 0, 0));
     state.apply(Entry::ChunkAcked(acks[1]));
     assert_eq!(state.holders_of(&acks[0].chunk), [node(1), node(2)]);
+    assert_eq!(state.replicas_of(&acks[1].chunk, (0, u32::MAX)).audited, 0, "nor is it proven");
 }
 
 proptest! {

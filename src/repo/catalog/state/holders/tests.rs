@@ -405,7 +405,95 @@ impl Model {
     }
 }
 
+/// What happens around a prune: of a chunk, by or to a node.
+#[derive(Debug, Clone, Copy)]
+enum PruneStep {
+    /// By the lease of before, or a new one.
+    Ack(u32, u8, u8),
+    Lose(u32, u8),
+    /// Those of the nodes are asked whose bits are set.
+    Doom(u32, u8),
+    LetGo(u32, u8),
+    HeldAgain(u32, u8),
+    Spare(u32),
+    End,
+}
+
+fn prune_steps() -> impl Strategy<Value = Vec<PruneStep>> {
+    let step = (0..14_u8, 0..2_u32, 1..5_u8, any::<u8>());
+    let step = step.prop_map(|(kind, chunk, node, bits)| match kind {
+        0..4 => PruneStep::Ack(chunk, node, bits % 2),
+        4..7 => PruneStep::Lose(chunk, node),
+        7 | 8 => PruneStep::Doom(chunk, bits),
+        9 => PruneStep::LetGo(chunk, node),
+        10 | 11 => PruneStep::HeldAgain(chunk, node),
+        12 => PruneStep::Spare(chunk),
+        _ => PruneStep::End,
+    });
+    proptest::collection::vec(step, 0..40)
+}
+
+/// Returns the ack that it was.
+fn prune_step(step: PruneStep, state: &mut State) -> Option<ChunkAcked> {
+    let entry = match step {
+        PruneStep::Ack(chunk, number, lease) => {
+            let lease = LeaseNonce::from_bytes([1 + lease; 16]);
+            let acked = ChunkAcked { lease, ..acked(chunk, number, 1) };
+            state.apply(Entry::ChunkAcked(acked));
+            return Some(acked);
+        }
+        PruneStep::Lose(chunk, number) => loss(chunk, number, 1),
+        PruneStep::Doom(chunk, _) if state.is_doomed(&id(chunk)) => return None,
+        PruneStep::Doom(chunk, bits) => {
+            let asked: Vec<u8> = (1..5).filter(|number| bits & (1 << number) != 0).collect();
+            doom(chunk, &asked)
+        }
+        PruneStep::LetGo(chunk, number) => {
+            note(PruneNote::LetGo { chunk: id(chunk), node: node(number) })
+        }
+        PruneStep::HeldAgain(chunk, number) => {
+            note(PruneNote::HeldAgain { chunk: id(chunk), node: node(number) })
+        }
+        PruneStep::Spare(chunk) => note(PruneNote::Spared(id(chunk))),
+        PruneStep::End => note(PruneNote::Ended([1; 16])),
+    };
+    state.apply(entry);
+    None
+}
+
+/// All that is known of these chunks.
+fn told(state: &State) -> Vec<String> {
+    let of = |chunk| {
+        let mut unheard = state.unheard(&id(chunk));
+        unheard.sort_by_key(|(node, _)| *node);
+        let acked: Vec<bool> =
+            (1..5).map(|number| state.had_acked(&id(chunk), &node(number))).collect();
+        let waiting = state.waiting_for(&id(chunk));
+        let doomed = (state.is_doomed(&id(chunk)), waiting, unheard);
+        format!("{:?}", (holders(state, chunk), doomed, acked, state.was_acked(&id(chunk))))
+    };
+    let short = format!("{:?} {}", short(state, 9), state.entries());
+    (0..2).map(of).chain([short]).collect()
+}
+
 proptest! {
+    #[test]
+    fn a_compaction_at_any_time_around_a_prune_changes_nothing(
+        steps in prune_steps(),
+        more in prune_steps(),
+    ) {
+        let mut before = State::default();
+        let acks: Vec<ChunkAcked> =
+            steps.iter().filter_map(|step| prune_step(*step, &mut before)).collect();
+        let mut after = compacted(&before, &acks);
+        prop_assert_eq!(told(&after), told(&before));
+        for step in more {
+            prune_step(step, &mut before);
+            prune_step(step, &mut after);
+            prop_assert_eq!(told(&after), told(&before), "{:?}", step);
+        }
+    }
+
     #[test]
     fn acks_losses_and_proofs_are_those_of_a_plain_model(steps in steps(), since_s in 0..9_u32) {
         let (mut model, mut state) = (Model::default(), State::default());

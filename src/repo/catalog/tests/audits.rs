@@ -1,0 +1,226 @@
+//! What audits came to, on real files: through restarts, compactions, and files of before.
+
+use super::super::entry::tests::{audited, lost};
+use super::super::entry::{HolderAudited, Loss, Silence};
+use super::*;
+
+const NOW_S: u64 = 1_800_000_000;
+const EVER: (u64, u64) = (0, NOW_S);
+
+fn id(chunk: u32) -> ChunkId {
+    acked(chunk, 1, 1).chunk
+}
+
+fn proven(catalog: &Catalog, chunk: u32) -> usize {
+    catalog.audited_within(&id(chunk), EVER)
+}
+
+fn prove(catalog: &mut Catalog, chunks: &[u32], at_s: u64) {
+    let ChunkAcked { node, epoch, .. } = acked(0, 1, 1);
+    let ids: Vec<ChunkId> = chunks.iter().map(|chunk| id(*chunk)).collect();
+    catalog.prove_audited(&node, &epoch, &ids, at_s);
+}
+
+/// The replica is lost, and its holder acknowledges the chunk anew.
+fn lose_and_store(catalog: &mut Catalog, chunk: u32) {
+    catalog.record(Entry::ReplicaLost(lost(chunk, 1, 1))).unwrap();
+    catalog.record(Entry::ChunkAcked(acked(chunk, 1, 1))).unwrap();
+}
+
+/// Whatever there is to know of audits and losses.
+fn told(catalog: &Catalog, chunks: u32) -> Vec<String> {
+    let ack = acked(0, 1, 1);
+    let holders = (0..chunks).map(|chunk| format!("{:?}", catalog.holders_of(&id(chunk))));
+    let replicas = (0..chunks).map(|chunk| format!("{:?}", catalog.replicas_of(&id(chunk), EVER)));
+    let records = catalog.audit_records().map(|record| format!("{record:?}"));
+    let others = [
+        format!("{:?}", catalog.chunks_short(2, None, usize::MAX)),
+        format!("{:?}", catalog.held_by(&ack.node, None, usize::MAX)),
+        format!("{:?}", catalog.audit_counts(&ack.node, EVER)),
+        format!("{:?} {:?}", catalog.chunks(), catalog.chunk_ids().collect::<Vec<_>>()),
+    ];
+    holders.chain(replicas).chain(records).chain(others).collect()
+}
+
+#[test]
+fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
+    const CHUNKS: u32 = 4_000;
+    let setup = Setup::new();
+    let (mut catalog, _) = setup.open();
+    for _ in 0..3 {
+        for chunk in 0..CHUNKS {
+            catalog.record(Entry::ChunkAcked(acked(chunk, 1, 1))).unwrap();
+        }
+    }
+    catalog.record(Entry::ChunkAcked(acked(1, 2, 1))).unwrap();
+    catalog.record(Entry::ChunkAcked(acked(2, 3, 1))).unwrap();
+    let all: Vec<u32> = (0..CHUNKS).collect();
+    prove(&mut catalog, &all, NOW_S - 9);
+    prove(&mut catalog, &[7], NOW_S - 5);
+    catalog.proven_file(NOW_S).save().unwrap();
+    // One has no holder any more, one has another one, one was stored anew.
+    catalog.record(Entry::ReplicaLost(ReplicaLost { why: Loss::Lied, ..lost(0, 1, 1) })).unwrap();
+    catalog.record(Entry::ReplicaLost(lost(1, 1, 1))).unwrap();
+    lose_and_store(&mut catalog, 3);
+    catalog.record(Entry::ChunkAcked(acked(9, 3, 2))).unwrap();
+    for number in 0..40 {
+        let lied = u64::from(number == 3);
+        let found = HolderAudited { lied, damaged: 1, ..audited(1, NOW_S + number) };
+        catalog.record(Entry::HolderAudited(found)).unwrap();
+    }
+    catalog.record(Entry::HolderAudited(audited(1, NOW_S + 50))).unwrap();
+    for hour in 0..50 {
+        let (node, at_s) = (acked(1, 2, 1).node, NOW_S + hour * 3_600);
+        catalog.record(Entry::HolderSilent { node, at_s }).unwrap();
+    }
+    catalog.commit().unwrap();
+    let before = told(&catalog, CHUNKS);
+    drop(catalog);
+
+    let (catalog, report) = setup.open();
+    assert!(report.compacted, "{report:?}");
+    assert_eq!(told(&catalog, CHUNKS)[..usize::try_from(CHUNKS).unwrap()], before[..4_000]);
+    let counted = [0, 1, 3, 7].map(|chunk| proven(&catalog, chunk));
+    assert_eq!(counted, [0, 0, 0, 1]);
+    assert_eq!(told(&catalog, CHUNKS), before);
+    drop(catalog);
+    let (mut catalog, report) = setup.open();
+    // The acks that count, one chunk that nobody has, the incidents, the last audit, the silence.
+    let acks = u64::from(CHUNKS) - 2 + 1 + 1;
+    let entries = acks + 1 + INCIDENTS_MAX as u64 + 1 + 1;
+    assert_eq!(report, OpenReport { entries, ..OpenReport::default() });
+    assert_eq!(told(&catalog, CHUNKS), before);
+    let record = catalog.audit_record(&acked(1, 1, 1).node).unwrap();
+    assert_eq!((record.last, record.silence), (Some(audited(1, NOW_S + 50)), None));
+    assert_eq!(standing(&record, NOW_S), Standing::Liar);
+    let record = catalog.audit_record(&acked(1, 2, 1).node).unwrap();
+    let last_s = NOW_S + 49 * 3_600;
+    let silence = Silence { since_s: NOW_S, last_s, misses: 50, days: 3 };
+    assert_eq!((record.last, record.silence), (None, Some(silence)));
+    assert_eq!(catalog.audit_record(&acked(1, 9, 1).node), None);
+    // The file goes on to tell what was before from what came after, in the new journal as well.
+    lose_and_store(&mut catalog, 5);
+    catalog.commit().unwrap();
+    drop(catalog);
+    let (catalog, _) = setup.open();
+    assert_eq!([5, 6].map(|chunk| proven(&catalog, chunk)), [0, 1]);
+}
+
+#[test]
+fn what_was_proven_is_remembered_for_400_days_and_not_from_the_future() {
+    let setup = Setup::new();
+    setup.write(vec![(0..5).map(|chunk| Entry::ChunkAcked(acked(chunk, 1, 1))).collect()]);
+    let (mut catalog, _) = setup.open();
+    let kept_s = 400 * 24 * 3_600;
+    let times = [NOW_S - kept_s - 1, NOW_S - kept_s, NOW_S, NOW_S + 1];
+    for (chunk, at_s) in (0..4).zip(times) {
+        prove(&mut catalog, &[chunk], at_s);
+    }
+    let node = acked(0, 1, 1).node;
+    assert_eq!(catalog.due_at(&node, (NOW_S - 1, NOW_S), None, 9), [0, 1, 3, 4].map(id));
+    catalog.proven_file(NOW_S).save().unwrap();
+    drop(catalog);
+    let (catalog, _) = setup.open();
+    assert_eq!([0, 1, 2, 3, 4].map(|chunk| proven(&catalog, chunk)), [0, 1, 1, 0, 0]);
+    let later = |chunk| catalog.audited_within(&id(chunk), (0, NOW_S + 2));
+    assert_eq!([0, 3].map(later), [0, 0], "neither was written");
+    // Of a proof of before the last day no word is left that counts.
+    let window = (NOW_S - BELIEVED_S, NOW_S);
+    let shown = |chunk| catalog.replicas_of(&id(chunk), window);
+    assert_eq!((shown(1).proven, shown(1).audited), (0, 1));
+    assert_eq!((shown(2).proven, shown(2).audited), (1, 1));
+}
+
+#[test]
+fn what_was_stored_anew_after_the_proofs_were_written_is_not_proven() {
+    let setup = Setup::new();
+    setup.write(vec![(0..4).map(|chunk| Entry::ChunkAcked(acked(chunk, 1, 1))).collect()]);
+    let (mut catalog, _) = setup.open();
+    prove(&mut catalog, &[0, 1, 2, 3], NOW_S);
+    catalog.proven_file(NOW_S).save().unwrap();
+    lose_and_store(&mut catalog, 1);
+    // Let go, and stored again under another lease.
+    let (chunk, ck) = (id(2), crate::crypto::keys::ChunkKey::from_bytes([1; 32]));
+    let doomed = PruneNote::Doomed { chunk, ck, awaited: Vec::new(), asked: Vec::new() };
+    let gone = PruneNote::LetGo { chunk, node: acked(2, 1, 1).node };
+    for entry in [Entry::Prune(doomed), Entry::Prune(gone), Entry::ChunkAcked(acked(2, 1, 1))] {
+        catalog.record(entry).unwrap();
+    }
+    catalog.record(Entry::ChunkAcked(acked(3, 1, 1))).unwrap();
+    catalog.commit().unwrap();
+    let all = |catalog: &Catalog| [0, 1, 2, 3].map(|chunk| proven(catalog, chunk));
+    assert_eq!(all(&catalog), [1, 0, 0, 1]);
+    drop(catalog);
+    for _ in 0..2 {
+        let (catalog, _) = setup.open();
+        assert_eq!(all(&catalog), [1, 0, 0, 1]);
+        assert!((0..4).all(|chunk| catalog.holders_of(&id(chunk)).len() == 1));
+    }
+    // What is proven of the new ones is, after the next file.
+    let (mut catalog, _) = setup.open();
+    prove(&mut catalog, &[1], NOW_S);
+    catalog.proven_file(NOW_S).save().unwrap();
+    drop(catalog);
+    assert_eq!(all(&setup.open().0), [1, 1, 0, 1]);
+}
+
+#[test]
+fn proofs_that_come_after_a_journal_that_lost_its_end_are_read_and_put_in_their_place() {
+    let setup = Setup::new();
+    setup.write(vec![(0..3).map(|chunk| Entry::ChunkAcked(acked(chunk, 1, 1))).collect()]);
+    let (mut catalog, _) = setup.open();
+    prove(&mut catalog, &[0, 1, 2], NOW_S);
+    // Entries that never reach the disk, as at a power cut.
+    (0..9).for_each(|job| catalog.record(Entry::PutStarted(started(job))).unwrap());
+    catalog.proven_file(NOW_S).save().unwrap();
+    drop(catalog);
+    let (mut catalog, report) = setup.open();
+    assert_eq!((report.entries, proven(&catalog, 0), proven(&catalog, 1)), (3, 1, 1));
+    lose_and_store(&mut catalog, 1);
+    (0..9).for_each(|job| catalog.record(Entry::PutStarted(started(job))).unwrap());
+    catalog.commit().unwrap();
+    drop(catalog);
+    let (catalog, _) = setup.open();
+    assert_eq!([0, 1, 2].map(|chunk| proven(&catalog, chunk)), [1, 0, 1]);
+}
+
+#[test]
+fn a_rewritten_journal_has_its_chunks_in_no_order_of_their_ids() {
+    let setup = Setup::new();
+    let (mut catalog, _) = setup.open();
+    for number in 0..100_u32 {
+        let chunk = ChunkId::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+        catalog.record(Entry::ChunkAcked(ChunkAcked { chunk, ..acked(0, 1, 1) })).unwrap();
+    }
+    catalog.commit().unwrap();
+    catalog.compact().unwrap();
+    let mut ids = Vec::new();
+    let note = &mut |entry| {
+        if let Entry::ChunkAcked(acked) = entry {
+            ids.push(acked.chunk);
+        }
+    };
+    catalog.journal.replay(note).unwrap();
+    let up = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    assert!(ids.len() == 100 && (25..75).contains(&up), "{up}");
+}
+
+#[test]
+fn a_file_of_before_audits_is_read() {
+    let setup = Setup::new();
+    setup.write(vec![vec![Entry::ChunkAcked(acked(1, 1, 1))]]);
+    let file = setup.folder.path().join("owner/proven");
+    let ChunkAcked { chunk, node, epoch, .. } = acked(1, 1, 1);
+    let (catalog, _) = setup.open();
+    let mut before = Journal::create_aside(&file, catalog.journal.seal()).unwrap();
+    let at_s = u32::try_from(NOW_S).unwrap();
+    let shown = Proven { node, epoch, at_s, chunks: vec![Proven::prefix(&chunk)] };
+    append(&mut before, |out| Entry::Proven(shown).encode(out)).unwrap();
+    before.put_in_place(&file).unwrap();
+    drop(catalog);
+    for _ in 0..2 {
+        let (catalog, _) = setup.open();
+        let replicas = catalog.replicas_of(&chunk, (NOW_S, NOW_S));
+        assert_eq!((replicas.acked, replicas.proven, replicas.audited), (1, 1, 0));
+    }
+}
