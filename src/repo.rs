@@ -32,10 +32,13 @@
 //! | [`restore`] | a snapshot in, its files back on the disk |
 //! | [`put`] | a file in: pieces, sealed chunks, a capability (the disk in `put::file`) |
 //! | [`get`] | a capability in: the file, resumable (the disk in `get::file`) |
+//! | `again` | sealed chunks made again from the files that they were cut from |
 //! | `meta` | the owner's copy of what leads to its files |
 //! | `unfinished` | what a backup has done that was broken off |
 //! | `catalog` | what was put, what is still to be put, who holds which chunk |
 
+#[cfg(feature = "node")]
+pub mod again;
 #[cfg(feature = "node")]
 pub mod backup;
 #[cfg(feature = "node")]

@@ -15,6 +15,7 @@
 
 mod ask;
 mod later;
+mod mac;
 mod stake;
 
 use super::choose::{Chosen, Deed, Doubt, choose};
@@ -24,14 +25,19 @@ use super::needed::named;
 use super::put::seconds_since_1970;
 use super::rebuild;
 use super::recover::nobody;
-use super::report::{AuditDone, AuditRequest, AuditedHolder, Failure, FailureKind, Progress, date};
+use super::report::{
+    AuditDone, AuditProof, AuditRequest, AuditedHolder, Failure, FailureKind, Progress, date,
+};
 use super::repository::{Breadth, look};
 use crate::core::types::NodeId;
+use crate::core::types::SnapshotId;
 use crate::net::peer_id_of;
 use crate::repo::catalog::{AuditRecord, Entry, HolderAudited, Loss, Standing, standing};
 use crate::repo::mark::LiveChunks;
+use crate::repo::reference::ChunkRef;
 use ask::{Heard, Which, ask_all};
 pub(super) use later::{audit_later, prove_new};
+use mac::ask_by_mac;
 use stake::{Stake, at_stake};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -81,6 +87,7 @@ async fn run(
                 .to_owned(),
         );
     }
+    let mut only = None;
     let which = match &request.snapshot {
         None => Which::All,
         Some(wanted) => {
@@ -88,30 +95,59 @@ async fn run(
             let chosen =
                 inner.repository.with_live(move |live| choose(&wanted, &live, &doubt, DEED));
             let Chosen { id, reference, .. } = chosen.await?;
-            let named = named(
-                inner,
-                Some((id, reference)),
-                LiveChunks::default(),
-                (patience, progress.clone()),
-            );
-            let named = named.await?;
+            let (all, at) = (LiveChunks::default(), Some((id, reference.duplicate())));
+            let named = named(inner, at, all, (patience, progress.clone())).await?;
             if let Some(why) = named.why {
                 return Err(unread(why));
             }
+            only = Some((id, reference));
             Which::Named(Arc::new(named.reached))
         }
     };
     let is_all = matches!(which, Which::All);
-    let heard = ask_all(inner, &which, Some(progress)).await?;
+    let by_mac = request.kind == AuditProof::Mac;
+    let (heard, by_mac) = match by_mac {
+        true => by_macs_first(inner, (which, only), (patience, progress)).await?,
+        false => (ask_all(inner, &which, Some(progress)).await?, 0),
+    };
     if heard.is_empty() {
         return Err(nothing_stored());
     }
     let stake = at_stake(inner, &heard, is_all, (patience, progress.clone())).await?;
     note(inner, &heard, &stake).await?;
     let mut done = done(inner, &heard, &stake);
-    done.notes = notes;
+    (done.notes, done.by_mac) = (notes, by_mac);
     done.seconds = started.elapsed().as_secs_f64();
     Ok(done)
+}
+
+/// MACs of what can be made again here, then compact proofs of the rest. Also gives how many
+/// replicas were proven by MACs.
+async fn by_macs_first(
+    inner: &Arc<Inner>,
+    (which, only): (Which, Option<(SnapshotId, ChunkRef)>),
+    (patience, progress): (Duration, &mpsc::Sender<Progress<AuditDone>>),
+) -> Result<(Vec<Heard>, u64), Failure> {
+    let began_s = seconds_since_1970();
+    let mut heard = ask_by_mac(inner, only, (patience, progress)).await?;
+    let by_mac = heard.iter().map(|heard| heard.proven).sum();
+    let rest = match which {
+        Which::Named(named) => Which::Rest(began_s, Some(named)),
+        _ => Which::Rest(began_s, None),
+    };
+    for of in ask_all(inner, &rest, Some(progress)).await? {
+        match heard.iter_mut().find(|before| before.node == of.node) {
+            // What was not made again, or was not proven by its MAC, was asked for once more.
+            Some(before) => {
+                before.replicas = before.proven + before.all_lost().count() as u64;
+                before.unproven = 0;
+                before.absorb(of);
+            }
+            None => heard.push(of),
+        }
+    }
+    heard.sort_by_key(|heard| heard.node);
+    Ok((heard, by_mac))
 }
 
 fn unread(why: String) -> Failure {

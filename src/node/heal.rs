@@ -26,6 +26,7 @@ use super::repository::{Breadth, look};
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::seal::SealedChunk;
+use crate::repo::again::{Again, PieceAt};
 use crate::repo::get::{ChunkSource, FetchError, Fetched, Wanted};
 use crate::repo::mark::{Part, Reached};
 use crate::repo::reference::ChunkRef;
@@ -151,14 +152,35 @@ async fn heal(
 
 /// What is on its way in one pass.
 struct Passing {
-    lacking: VecDeque<ChunkRef>,
+    lacking: VecDeque<(ChunkRef, Option<PieceAt>)>,
     /// How many chunks are short in all.
     all: u64,
     /// Sealed bytes that came.
     moved: Arc<AtomicU64>,
 }
 
-/// Fetches what is short and hands it on. Blocks. What does not come is left out.
+impl Passing {
+    /// One more to store, and to tell of.
+    fn hand_on(
+        &self,
+        chunk: SealedChunk,
+        plaintext_bytes: u64,
+        came: u64,
+        (sink, progress): (&mut StoreSink, &mpsc::Sender<Progress<HealDone>>),
+    ) -> Result<(), Failure> {
+        let length = chunk.sealed.len() as u64;
+        let bytes = self.moved.fetch_add(length, Ordering::Relaxed).saturating_add(length);
+        // What leads to others was kept here when it was read.
+        sink.store(chunk, plaintext_bytes.max(1)).map_err(|_| failures::stopped())?;
+        let note = Some(format!("{came} of {} chunks", self.all));
+        let working = Progress::Working { bytes, total: None, chunks: came, replicas: None, note };
+        // A full queue means that the listener is slow: the next line tells more.
+        drop(progress.try_send(working));
+        Ok(())
+    }
+}
+
+/// Makes what is short again from its file, or fetches it, and hands it on. Blocks. What does not come is left out.
 fn pass_on(
     inner: &Arc<Inner>,
     mut passing: Passing,
@@ -167,11 +189,17 @@ fn pass_on(
 ) -> Result<(), Failure> {
     let mut source = MeshSource::new(Arc::clone(inner), FETCH_PATIENCE, progress);
     let mut asked: BTreeMap<u64, ChunkRef> = BTreeMap::new();
-    let (mut next, mut came) = (0_u64, 0_u64);
+    let (mut next, mut came, mut again) = (0_u64, 0_u64, Again::default());
     loop {
         while asked.len() < FETCHES
-            && let Some(at) = passing.lacking.pop_front()
+            && let Some((at, piece)) = passing.lacking.pop_front()
         {
+            let here = piece.and_then(|piece| again.piece(&inner.keys, &piece, &at));
+            if let Some(chunk) = here {
+                came += 1;
+                passing.hand_on(chunk, at.bytes, came, (sink, progress))?;
+                continue;
+            }
             let (id, locality, read) = (at.id, at.locality, at.ck.read_secret());
             source.request(Wanted { index: next, id, locality, read });
             asked.insert(next, at);
@@ -184,21 +212,13 @@ fn pass_on(
             Ok(Fetched { index, header, sealed }) => {
                 let Some(at) = asked.remove(&index) else { continue };
                 came += 1;
-                let length = sealed.len() as u64;
-                let moved = passing.moved.fetch_add(length, Ordering::Relaxed) + length;
                 let chunk =
                     SealedChunk::fetched(&inner.keys, &at.ck, at.locality, (header, sealed));
                 let Some(chunk) = chunk else {
                     tracing::warn!(chunk = %at.id, "a chunk of other keys is not stored anew");
                     continue;
                 };
-                // What leads to others was kept here when it was read.
-                sink.store(chunk, at.bytes.max(1)).map_err(|_| failures::stopped())?;
-                let note = Some(format!("{came} of {} chunks", passing.all));
-                let (bytes, total, replicas) = (moved, None, None);
-                let working = Progress::Working { bytes, total, chunks: came, replicas, note };
-                // A full queue means that the listener is slow: the next line tells more.
-                drop(progress.try_send(working));
+                passing.hand_on(chunk, at.bytes, came, (sink, progress))?;
             }
             Err(FetchError::Unavailable { index, why } | FetchError::Spoiled { index, why }) => {
                 if let Some(at) = asked.remove(&index) {
@@ -219,7 +239,7 @@ struct Short {
     /// All that is named, by how the ids begin.
     all: BTreeSet<u64>,
     /// What is to be fetched, of a pass.
-    found: BTreeMap<ChunkId, ChunkRef>,
+    found: BTreeMap<ChunkId, (ChunkRef, Option<PieceAt>)>,
     /// How many chunks are short.
     count: u64,
     /// How many replicas are missing.
@@ -265,7 +285,22 @@ impl Reached for Short {
         self.within.enter(part);
     }
 
+    fn reach_leaf(&mut self, reference: &ChunkRef) {
+        let piece = self.within.piece(reference);
+        self.add(reference, piece);
+    }
+
     fn reach(&mut self, reference: &ChunkRef) {
+        self.add(reference, None);
+    }
+
+    fn is_known(&self, _: &ChunkId) -> bool {
+        false
+    }
+}
+
+impl Short {
+    fn add(&mut self, reference: &ChunkRef, piece: Option<PieceAt>) {
         let id = reference.id;
         if self.lost.contains(&id) {
             return self.places.add(self.within.place());
@@ -287,11 +322,7 @@ impl Reached for Short {
             self.fewest = self.fewest.min(counted);
         }
         if self.found.len() < PASS_CHUNKS {
-            self.found.insert(id, reference.duplicate());
+            self.found.insert(id, (reference.duplicate(), piece));
         }
-    }
-
-    fn is_known(&self, _: &ChunkId) -> bool {
-        false
     }
 }

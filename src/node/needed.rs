@@ -10,8 +10,9 @@ use super::inner::Inner;
 use super::prune::files_put;
 use super::report::{AtStake, Failure};
 use crate::core::types::{ChunkId, SnapshotId};
+use crate::repo::again::PieceAt;
 use crate::repo::look::{ReadError, Reader};
-use crate::repo::mark::{Mark, Reached};
+use crate::repo::mark::{Mark, Part, Reached};
 use crate::repo::names::inert;
 use crate::repo::reference::ChunkRef;
 use std::collections::{BTreeMap, VecDeque};
@@ -183,17 +184,36 @@ pub(super) fn files(places: &Places, lost: &Places) -> Vec<AtStake> {
 pub(super) struct Within {
     snapshot: Option<SnapshotId>,
     path: Option<Vec<u8>>,
+    /// How far the pieces of files were told, in the snapshot that is read.
+    told: BTreeMap<Vec<u8>, u64>,
 }
 
 impl Within {
     /// See [`Reached::within`].
-    pub(super) fn enter(&mut self, part: crate::repo::mark::Part<'_>) {
-        use crate::repo::mark::Part;
+    pub(super) fn enter(&mut self, part: Part<'_>) {
         match part {
-            Part::Snapshot(id) => (self.snapshot, self.path) = (Some(*id), None),
+            Part::Snapshot(id) => {
+                if self.snapshot != Some(*id) {
+                    self.told.clear();
+                }
+                (self.snapshot, self.path) = (Some(*id), None);
+            }
             Part::File(path) => self.path = Some(path.to_vec()),
             Part::Put(path) => (self.snapshot, self.path) = (None, Some(path.to_vec())),
         }
+    }
+
+    /// Where the piece is that is told now, if it is one of a file: pieces of a file are told in
+    /// order, but for those of the largest files, and those are not found there then.
+    pub(super) fn piece(&mut self, reference: &ChunkRef) -> Option<PieceAt> {
+        let path = self.path.as_ref().filter(|_| self.snapshot.is_some())?;
+        let Some(told) = self.told.get_mut(path) else {
+            self.told.insert(path.clone(), reference.bytes);
+            return Some(PieceAt::new(path, 0));
+        };
+        let at = PieceAt::new(path, *told);
+        *told = told.saturating_add(reference.bytes);
+        Some(at)
     }
 
     /// Where what is told now is.
@@ -229,7 +249,7 @@ impl Sought {
 }
 
 impl Reached for Sought {
-    fn within(&mut self, part: crate::repo::mark::Part<'_>) {
+    fn within(&mut self, part: Part<'_>) {
         self.within.enter(part);
     }
 

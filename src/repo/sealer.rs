@@ -21,7 +21,7 @@ const SEEN_HALF_MAX: usize = 32 << 10;
 const IDLE_BYTES_MAX: usize = 16 << 20;
 
 /// Replicas are not made distinct yet: `variant` of the chunk key's derivation.
-const VARIANT: u8 = 0;
+pub(super) const VARIANT: u8 = 0;
 
 /// Where sealed chunks go: in the node the owner role, behind a bounded channel.
 pub trait ChunkSink {

@@ -35,6 +35,9 @@ pub(super) enum Which {
     /// Of those that were not proven in a window of time (from, to: seconds since 1970), and at
     /// most so many of each holder.
     Due((u64, u64), usize),
+    /// Of those that were not proven since then (seconds since 1970), of all or of what a snapshot
+    /// names.
+    Rest(u64, Option<Arc<LiveChunks>>),
     /// The part of one day: what was not proven from `since_s` to `now_s`, and one of `sample` of
     /// all, from an id drawn by chance on.
     Day {
@@ -78,7 +81,8 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    fn of(node: NodeId, epoch: StoreEpoch) -> Self {
+    /// Nothing yet.
+    pub(super) fn of(node: NodeId, epoch: StoreEpoch) -> Self {
         Self {
             node,
             epoch,
@@ -104,6 +108,21 @@ impl Heard {
     /// All replicas that were lost.
     pub(super) fn all_lost(&self) -> impl Iterator<Item = &ChunkId> {
         self.lost.keys()
+    }
+
+    /// The same holder was asked for other chunks too.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.asked_s = self.asked_s.min(other.asked_s);
+        self.replicas += other.replicas;
+        self.proven += other.proven;
+        self.silent += other.silent;
+        self.unproven += other.unproven;
+        self.lost.extend(other.lost);
+        self.wrong += other.wrong;
+        self.answers += other.answers;
+        self.bytes_proven = self.bytes_proven.saturating_add(other.bytes_proven);
+        self.moved = self.moved.saturating_add(other.moved);
+        self.prefixes.extend(other.prefixes);
     }
 
     fn is_silent(&self) -> bool {
@@ -213,7 +232,7 @@ impl Pages {
     fn new(catalog: &Catalog, node: NodeId, which: &Which) -> Self {
         let held = usize::try_from(catalog.chunks_held_by(&node)).unwrap_or(usize::MAX);
         let (left, sample) = match which {
-            Which::All | Which::Named(_) => (usize::MAX, 0),
+            Which::All | Which::Named(_) | Which::Rest(..) => (usize::MAX, 0),
             Which::Due(_, most) => (*most, 0),
             // What was stored on one day is due on one day: it has the five after that, too.
             Which::Day { sample, .. } => ((held / 5).max(BATCH_CHUNKS), held.div_ceil(*sample)),
@@ -229,6 +248,7 @@ impl Pages {
             _ if limit == 0 => Vec::new(),
             Which::All | Which::Named(_) => catalog.held_by(node, after, limit),
             Which::Due(window, _) => catalog.due_at(node, *window, after, limit),
+            Which::Rest(since_s, _) => catalog.due_at(node, (*since_s, u64::MAX), after, limit),
             Which::Day { since_s, now_s, .. } => {
                 catalog.due_at(node, (*since_s, *now_s), after, limit)
             }
@@ -237,8 +257,10 @@ impl Pages {
         self.after = Some(last);
         self.left = self.left.saturating_sub(page.len());
         Some(match which {
-            Which::Named(named) => page.into_iter().filter(|id| named.contains(id)).collect(),
-            Which::All | Which::Due(..) | Which::Day { .. } => page,
+            Which::Named(named) | Which::Rest(_, Some(named)) => {
+                page.into_iter().filter(|id| named.contains(id)).collect()
+            }
+            Which::All | Which::Rest(_, None) | Which::Due(..) | Which::Day { .. } => page,
         })
     }
 
@@ -324,7 +346,7 @@ async fn judge(
 }
 
 /// Takes verdicts down. Chunks that were let go meanwhile count for nothing.
-fn take(
+pub(super) fn take(
     inner: &Inner,
     verdicts: &[(ChunkId, Verdict)],
     heard: &mut Heard,

@@ -95,6 +95,16 @@ impl SourceFile {
         &self.path
     }
 
+    /// Fills `bytes` with what lies at `offset`.
+    ///
+    /// # Errors
+    /// What the system says; the file ends before.
+    #[cfg(unix)]
+    pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        self.file.read_exact_at(bytes, offset)
+    }
+
     /// What a snapshot of it alone records, but for its content.
     pub(crate) fn recorded(&self) -> Option<crate::repo::walk::Alone> {
         crate::repo::walk::alone(&self.file, &self.path)

@@ -1,5 +1,7 @@
 //! Questions about accounts and releases: what is sent, which answers count, and every bound.
 
+mod audit;
+
 use super::*;
 use crate::core::codec::{ACCOUNT_CHUNKS_MAX, RELEASES_MAX};
 use crate::core::message::{
