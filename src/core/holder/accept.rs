@@ -1,8 +1,8 @@
 //! Volunteering for chunks, taking them in, and acknowledging what is durable.
 //!
-//! A chunk passes its checks from cheap to dear: bounds, rate, terms, room, the tags' shape, replay;
-//! then the proof (two scalar multiplications), then the hash over all its bytes. Only then is it
-//! written.
+//! A chunk passes its checks from cheap to dear: bounds, rate, terms, room, the shape of its tags,
+//! replay; then the proof (two scalar multiplications), then the hash over all its bytes. Only then
+//! is it written.
 
 use super::admission::{Admission, Room, promise};
 use super::{Delayed, HolderRole, Lookup};
