@@ -230,8 +230,8 @@ impl Audits {
 }
 
 impl Catalog {
-    /// An audit proved at `at_s`, seconds since 1970, that this node keeps these chunks, which shows
-    /// it as well. Another store than the one that acknowledged them says nothing of them.
+    /// An audit proved at `at_s`, seconds since 1970, that this node keeps these chunks, which
+    /// shows it as well. Another store than the one that acknowledged them says nothing of them.
     pub fn prove_audited(
         &mut self,
         node: &NodeId,
@@ -255,8 +255,8 @@ impl Catalog {
         self.state.held_by(node, after, limit)
     }
 
-    /// The same of chunks that no audit proved from `since_s` to `now_s`, seconds since 1970: never,
-    /// or before, or at a time that lies ahead.
+    /// The same of chunks that no audit proved from `since_s` to `now_s`, seconds since 1970:
+    /// never, or before, or at a time that lies ahead.
     pub fn due_at(
         &self,
         node: &NodeId,

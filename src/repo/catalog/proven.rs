@@ -99,8 +99,8 @@ impl Catalog {
     }
 
     /// What holders said before `at_s` counts no more: another device may have let chunks go since.
-    /// It counts again after a restart, where the file of before is not replaced. What audits proved
-    /// stays.
+    /// It counts again after a restart, where the file of before is not replaced. What audits
+    /// proved stays.
     pub fn disbelieve_before(&mut self, at_s: u64) {
         self.state.disbelieve_before(seconds(at_s));
     }

@@ -230,8 +230,8 @@ impl State {
         self.count(index, 1);
     }
 
-    /// A replica is there no more. What is known of its chunk else, and what a prune waits for, is as
-    /// before: a store that is asked to let the chunk go is no holder of it, and asked still.
+    /// A replica is there no more. What is known of its chunk else, and what a prune waits for, is
+    /// as before: a store that is asked to let the chunk go is no holder of it, and asked still.
     pub(super) fn on_lost(&mut self, lost: &ReplicaLost) {
         let index = self.index.get(&(lost.node, lost.epoch)).copied();
         if let Some(index) = index
