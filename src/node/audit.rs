@@ -128,12 +128,13 @@ async fn by_macs_first(
     (which, only): (Which, Option<(SnapshotId, ChunkRef)>),
     (patience, progress): (Duration, &mpsc::Sender<Progress<AuditDone>>),
 ) -> Result<(Vec<Heard>, u64), Failure> {
-    let began_s = seconds_since_1970();
     let mut heard = ask_by_mac(inner, only, (patience, progress)).await?;
     let by_mac = heard.iter().map(|heard| heard.proven).sum();
+    let before = heard.iter().map(|of| (of.node, of.proofs.iter().copied().collect()));
+    let before = Arc::new(before.collect());
     let rest = match which {
-        Which::Named(named) => Which::Rest(began_s, Some(named)),
-        _ => Which::Rest(began_s, None),
+        Which::Named(named) => Which::Rest(before, Some(named)),
+        _ => Which::Rest(before, None),
     };
     for of in ask_all(inner, &rest, Some(progress)).await? {
         match heard.iter_mut().find(|before| before.node == of.node) {

@@ -14,7 +14,7 @@ use crate::node::report::{AuditDone, Failure, Progress};
 use crate::repo::catalog::{Catalog, Entry, Loss, Proven, ReplicaLost};
 use crate::repo::mark::LiveChunks;
 use futures::stream::{self, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
@@ -35,9 +35,8 @@ pub(super) enum Which {
     /// Of those that were not proven in a window of time (from, to: seconds since 1970), and at
     /// most so many of each holder.
     Due((u64, u64), usize),
-    /// Of those that were not proven since then (seconds since 1970), of all or of what a snapshot
-    /// names.
-    Rest(u64, Option<Arc<LiveChunks>>),
+    /// Of those that do not begin like these at each node, of all or of what a snapshot names.
+    Rest(Arc<BTreeMap<NodeId, BTreeSet<u64>>>, Option<Arc<LiveChunks>>),
     /// The part of one day: what was not proven from `since_s` to `now_s`, and one of `sample` of
     /// all, from an id drawn by chance on.
     Day {
@@ -78,6 +77,8 @@ pub(super) struct Heard {
     pub(super) moved: u64,
     /// How the ids of what was audited begin.
     pub(super) prefixes: Vec<u64>,
+    /// How those begin that were proven.
+    pub(super) proofs: Vec<u64>,
 }
 
 impl Heard {
@@ -97,6 +98,7 @@ impl Heard {
             bytes_proven: 0,
             moved: 0,
             prefixes: Vec::new(),
+            proofs: Vec::new(),
         }
     }
 
@@ -246,9 +248,8 @@ impl Pages {
         let (node, after) = (&self.node, self.after.as_ref());
         let page = match which {
             _ if limit == 0 => Vec::new(),
-            Which::All | Which::Named(_) => catalog.held_by(node, after, limit),
+            Which::All | Which::Named(_) | Which::Rest(..) => catalog.held_by(node, after, limit),
             Which::Due(window, _) => catalog.due_at(node, *window, after, limit),
-            Which::Rest(since_s, _) => catalog.due_at(node, (*since_s, u64::MAX), after, limit),
             Which::Day { since_s, now_s, .. } => {
                 catalog.due_at(node, (*since_s, *now_s), after, limit)
             }
@@ -257,10 +258,16 @@ impl Pages {
         self.after = Some(last);
         self.left = self.left.saturating_sub(page.len());
         Some(match which {
-            Which::Named(named) | Which::Rest(_, Some(named)) => {
-                page.into_iter().filter(|id| named.contains(id)).collect()
+            Which::Named(named) => page.into_iter().filter(|id| named.contains(id)).collect(),
+            Which::Rest(before, named) => {
+                let before = before.get(&self.node);
+                let is_left = |id: &ChunkId| {
+                    before.is_none_or(|before| !before.contains(&Proven::prefix(id)))
+                        && named.as_ref().is_none_or(|named| named.contains(id))
+                };
+                page.into_iter().filter(is_left).collect()
             }
-            Which::All | Which::Rest(_, None) | Which::Due(..) | Which::Day { .. } => page,
+            Which::All | Which::Due(..) | Which::Day { .. } => page,
         })
     }
 
@@ -359,6 +366,7 @@ pub(super) fn take(
         .map(|(id, _)| *id)
         .collect();
     heard.proven += proven.len() as u64;
+    heard.proofs.extend(proven.iter().map(Proven::prefix));
     inner.with_catalog(|catalog| catalog.prove_audited(&node, &epoch, &proven, at_s));
     for (chunk, verdict) in verdicts {
         let why = match verdict {
