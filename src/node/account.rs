@@ -1,5 +1,6 @@
 //! Questions to one holder about the owner's account there, over the drive loop: what it keeps, how
-//! it is with some chunks, to prove these, and letting chunks go. Questions to several holders may run at once.
+//! it is with some chunks, to prove these, and letting chunks go. Questions to several holders may
+//! run at once.
 //!
 //! What the answers amount to is for whoever asks to decide.
 

@@ -1,12 +1,13 @@
-//! `heal`: what has too few replicas gets them back, from this machine or from whoever has it whole.
+//! `heal`: what has too few replicas gets them back, from this machine or from whoever has it
+//! whole.
 //!
 //! ```text
 //! all that is named ─▶ too few that count ─▶ its sealed bytes ─▶ nodes that do not have it ─▶ acks
 //! ```
-//! Which replicas count: those that were acknowledged and that no audit found gone or damaged since,
-//! at holders that neither lied nor are silent by their last audit. So whoever wants to know what is
-//! there runs an audit first. A replica whose holder comes back counts again with its next audit: it
-//! is not thrown away.
+//! Which replicas count: those that were acknowledged and that no audit found gone or damaged
+//! since, at holders that neither lied nor are silent by their last audit. So whoever wants to know
+//! what is there runs an audit first. A replica whose holder comes back counts again with its next
+//! audit: it is not thrown away.
 //!
 //! Sealed bytes are taken as they are, checked against their id, and handed on: the id stays what
 //! snapshots name. New replicas are audited at once. A chunk of which nobody has anything is lost,
@@ -180,7 +181,8 @@ impl Passing {
     }
 }
 
-/// Makes what is short again from its file, or fetches it, and hands it on. Blocks. What does not come is left out.
+/// Makes what is short again from its file, or fetches it, and hands it on. Blocks. What does not
+/// come is left out.
 fn pass_on(
     inner: &Arc<Inner>,
     mut passing: Passing,

@@ -1,9 +1,10 @@
 //! Sealed chunks made again from the files that they were cut from, where these are still what they
-//! were: what an owner compares a holder's MAC with, and what it stores anew where no holder has it.
+//! were: what an owner compares a holder's MAC with, and what it stores anew where no holder has
+//! it.
 //!
 //! A piece of a file is where it was, or it is not found: what lies there is cut, keyed and sealed
-//! once more, and counts only if that gives the very id. Whatever changed gives another key. Packs of
-//! small files are not put together again; their holders prove them by other means.
+//! once more, and counts only if that gives the very id. Whatever changed gives another key. Packs
+//! of small files are not put together again; their holders prove them by other means.
 
 use super::frame::{FrameEncoder, Kind};
 use super::put::file::SourceFile;

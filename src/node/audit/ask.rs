@@ -1,5 +1,5 @@
-//! Asking holders for proofs, and taking the verdicts down. All of them at once, each a batch of its
-//! chunks at a time.
+//! Asking holders for proofs, and taking the verdicts down. All of them at once, each a batch of
+//! its chunks at a time.
 
 use super::super::account::{self, AccountError};
 use crate::core::audit::{Question, Sift, Verdict};

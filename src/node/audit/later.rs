@@ -3,7 +3,7 @@
 //!
 //! | what | when |
 //! |---|---|
-//! | replicas that no audit proved since they were acknowledged | within seconds, while their holder is connected |
+//! | replicas that no audit proved since their acks | within seconds, of holders that are connected |
 //! | replicas that none proved for [`ROUND_S`] | once a day, of each holder |
 //! | a thirtieth of what a holder has, from an id drawn by chance on | once a day, of each holder |
 //! | one batch of a holder that is away or did not answer | every [`SILENT_EVERY_S`] |
@@ -12,9 +12,9 @@
 //! each holder begins at another second. Who is asked for more than a batch is asked for the next
 //! one with the next look, so that a backup that runs meanwhile has the line and the disks.
 //!
-//! **Own silence.** Where nobody answers it is most likely this machine that is off line. So silence
-//! is noted only while [others answered](Answered) within the hour, or where there is one holder
-//! alone and other nodes of the mesh are connected.
+//! **Own silence.** Where nobody answers it is most likely this machine that is off line. So
+//! silence is noted only while [others answered](Answered) within the hour, or where there is one
+//! holder alone and other nodes of the mesh are connected.
 
 use super::ask::{BATCH_CHUNKS, Heard, Which, ask_some};
 use super::note;

@@ -1,7 +1,7 @@
-//! The other kind of proof: a MAC over each chunk's bytes, which are made again from what is on this
-//! machine: copies of trees and lists in the data folder, and pieces of files that are still what
-//! they were. It believes nothing but HMAC-SHA-256, and costs each holder and this machine a hash of
-//! every byte. What cannot be made again is left to compact proofs.
+//! The other kind of proof: a MAC over each chunk's bytes, which are made again from what is on
+//! this machine: copies of trees and lists in the data folder, and pieces of files that are still
+//! what they were. It believes nothing but HMAC-SHA-256, and costs each holder and this machine a
+//! hash of every byte. What cannot be made again is left to compact proofs.
 
 use super::ask::{Heard, take};
 use crate::core::audit::{Question, Verdict, judge_macs};

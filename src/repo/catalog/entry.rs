@@ -217,6 +217,12 @@ pub struct TooLong(pub usize);
 #[error("the catalogue holds an entry that this version does not know")]
 pub struct UnknownEntry;
 
+/// A tag and a number.
+fn put_u64(tag: u8, number: u64, out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
 impl Entry {
     /// Appends the entry's bytes; nothing where it fails.
     ///
@@ -225,82 +231,56 @@ impl Entry {
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), TooLong> {
         match self {
             Self::PutStarted(started) => started.encode(out),
+            Self::PutDone(root) => root.encode(PUT_DONE, out),
+            Self::PutShort(root) => root.encode(PUT_SHORT, out),
+            Self::JobDropped(dropped) => dropped.encode(out),
+            Self::HeadKept(kept) => kept.encode(out),
+            Self::SnapshotDue(due) => due.encode(out),
+            Self::BackupMade(made) => made.encode(out),
+            short => {
+                short.encode_short(out);
+                Ok(())
+            }
+        }
+    }
+
+    /// What always fits; nothing for the others.
+    fn encode_short(&self, out: &mut Vec<u8>) {
+        match self {
             Self::ChunkAcked(acked) => {
                 out.push(CHUNK_ACKED);
                 out.extend_from_slice(acked.chunk.as_bytes());
                 out.extend_from_slice(acked.node.as_bytes());
                 out.extend_from_slice(acked.lease.as_bytes());
                 out.extend_from_slice(acked.epoch.as_bytes());
-                Ok(())
             }
-            Self::PutDone(root) => root.encode(PUT_DONE, out),
-            Self::PutShort(root) => root.encode(PUT_SHORT, out),
-            Self::PutAcked(job) => {
-                out.push(PUT_ACKED);
-                out.extend_from_slice(&job.0.to_le_bytes());
-                Ok(())
-            }
+            Self::PutAcked(job) => put_u64(PUT_ACKED, job.0, out),
             Self::SourceAway { job, since } => {
-                out.push(SOURCE_AWAY);
-                out.extend_from_slice(&job.0.to_le_bytes());
+                put_u64(SOURCE_AWAY, job.0, out);
                 out.extend_from_slice(&since.unwrap_or(0).to_le_bytes());
-                Ok(())
             }
-            Self::JobDropped(dropped) => dropped.encode(out),
-            Self::Device(device) => {
-                device.encode(out);
-                Ok(())
-            }
-            Self::HeadSeen(seen) => {
-                seen.encode(out);
-                Ok(())
-            }
-            Self::HeadKept(kept) => kept.encode(out),
-            Self::SnapshotDue(due) => due.encode(out),
-            Self::SnapshotDone(job) => {
-                out.push(SNAPSHOT_DONE);
-                out.extend_from_slice(&job.0.to_le_bytes());
-                Ok(())
-            }
-            Self::LookedAround { at } => {
-                out.push(LOOKED_AROUND);
-                out.extend_from_slice(&at.to_le_bytes());
-                Ok(())
-            }
-            Self::Verified(verified) => {
-                verified.encode(out);
-                Ok(())
-            }
-            Self::BackupMade(made) => made.encode(out),
-            Self::Prune(note) => {
-                note.encode(out);
-                Ok(())
-            }
-            Self::Rebuild(note) => {
-                note.encode(out);
-                Ok(())
-            }
-            Self::Proven(proven) => {
-                proven.encode(PROVEN, out);
-                Ok(())
-            }
-            Self::Audited(proven) => {
-                proven.encode(AUDITED, out);
-                Ok(())
-            }
-            Self::ShownUpTo { entries } => {
-                out.push(SHOWN_UP_TO);
-                out.extend_from_slice(&entries.to_le_bytes());
-                Ok(())
-            }
+            Self::Device(device) => device.encode(out),
+            Self::HeadSeen(seen) => seen.encode(out),
+            Self::SnapshotDone(job) => put_u64(SNAPSHOT_DONE, job.0, out),
+            Self::LookedAround { at } => put_u64(LOOKED_AROUND, *at, out),
+            Self::Verified(verified) => verified.encode(out),
+            Self::Prune(note) => note.encode(out),
+            Self::Rebuild(note) => note.encode(out),
+            Self::Proven(proven) => proven.encode(PROVEN, out),
+            Self::Audited(proven) => proven.encode(AUDITED, out),
+            Self::ShownUpTo { entries } => put_u64(SHOWN_UP_TO, *entries, out),
             Self::ReplicaLost(_)
             | Self::ChunkNowhere(_)
             | Self::HolderAudited(_)
             | Self::HolderSilent { .. }
-            | Self::HolderSilence { .. } => {
-                audit::encode(self, out);
-                Ok(())
-            }
+            | Self::HolderSilence { .. } => audit::encode(self, out),
+            Self::PutStarted(_)
+            | Self::PutDone(_)
+            | Self::PutShort(_)
+            | Self::JobDropped(_)
+            | Self::HeadKept(_)
+            | Self::SnapshotDue(_)
+            | Self::BackupMade(_) => {}
         }
     }
 

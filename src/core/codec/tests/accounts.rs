@@ -370,7 +370,7 @@ fn each_wrong_field_of_an_answer_to_an_audit_is_rejected() {
         ("no proof", payload(2, &both, 0)),
         ("a short proof", payload(2, &both, PROOF_BYTES - 1)),
         ("a long proof", payload(2, &both, PROOF_BYTES + 1)),
-        ("a proof of nothing", payload(1, &[gone.clone()], PROOF_BYTES)),
+        ("a proof of nothing", payload(1, std::slice::from_ref(&gone), PROOF_BYTES)),
         ("no blocks", payload(1, &[chunk(1, 0)], PROOF_BYTES)),
         ("too many blocks", payload(1, &[chunk(1, 1_172)], PROOF_BYTES)),
         ("blocks of nothing", payload(1, &[chunk(0, 1)], 0)),
