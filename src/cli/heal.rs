@@ -80,7 +80,7 @@ fn summary(done: &HealDone) -> String {
     if done.still_short > 0 {
         text.push_str(&format!(
             "{} still lack replicas (the fewest have {} of {}): start more nodes, or give those \
-             that              run more room, and run it again\n",
+             that run more room, and run it again\n",
             count(done.still_short, "chunk"),
             done.fewest,
             done.wanted,
@@ -89,7 +89,7 @@ fn summary(done: &HealDone) -> String {
     if done.lost > 0 {
         text.push_str(&format!(
             "{} cannot be read anywhere, see above: start nodes that are away and may have them, \
-             or              run `quloud backup` where the files still are\n",
+             or run `quloud backup` where the files still are\n",
             count(done.lost, "chunk"),
         ));
     }

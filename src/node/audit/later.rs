@@ -3,7 +3,7 @@
 //!
 //! | what | when |
 //! |---|---|
-//! | replicas that no audit proved since their acks | within seconds, of holders that are connected |
+//! | replicas that no audit proved since their acks | within seconds, of connected holders |
 //! | replicas that none proved for [`ROUND_S`] | once a day, of each holder |
 //! | a thirtieth of what a holder has, from an id drawn by chance on | once a day, of each holder |
 //! | one batch of a holder that is away or did not answer | every [`SILENT_EVERY_S`] |
