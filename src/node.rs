@@ -205,9 +205,10 @@ fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
     let looked = after::look_after_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let filled = rebuild::fill_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let completed = complete::complete_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    let healed = heal::heal_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let audited = audit::audit_later(Arc::downgrade(inner), inner.shared.watch_peers());
     async {
-        tokio::join!(again, around, named, pruned, looked, filled, completed, audited);
+        tokio::join!(again, around, named, pruned, looked, filled, completed, audited, healed);
     }
 }
 

@@ -13,6 +13,9 @@
 //! snapshots name. New replicas are audited at once. A chunk of which nobody has anything is lost,
 //! and the files that need it are named: a backup of these files stores it anew, where they are.
 
+mod grace;
+mod later;
+
 use super::audit::{not_counted, prove_new};
 use super::backup::{Handed, StoreSink, Wish, store_all};
 use super::failures;
@@ -25,13 +28,15 @@ use super::recover::nobody;
 use super::report::{Failure, FailureKind, HealDone, HealRequest, Progress};
 use super::repository::{Breadth, look};
 use crate::core::codec::QUORUM_MAX;
-use crate::core::types::{ChunkId, NodeId};
+use crate::core::types::ChunkId;
 use crate::crypto::seal::SealedChunk;
 use crate::repo::again::{Again, PieceAt};
 use crate::repo::get::{ChunkSource, FetchError, Fetched, Wanted};
 use crate::repo::mark::{Part, Reached};
 use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::ChunkSink;
+use grace::Uncounted;
+pub(super) use later::heal_later;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -99,9 +104,11 @@ async fn run(
     }
     done.wanted = wanted;
     // Nothing is let go meanwhile.
-    let _stays = inner.letting_go.read().await;
-    heal(inner, (wanted, Duration::from_secs(request.timeout_s)), progress, &mut done).await?;
-    drop(_stays);
+    let stays = inner.letting_go.read().await;
+    let wish = Wish { replicas: wanted, patience: Duration::from_secs(request.timeout_s) };
+    let counts = || Uncounted::these(not_counted(inner));
+    heal(inner, (wish, &counts), progress, &mut done).await?;
+    drop(stays);
     prove_new(inner).await?;
     done.seconds = started.elapsed().as_secs_f64();
     Ok(done)
@@ -110,7 +117,7 @@ async fn run(
 /// Passes, as long as they store anything; then a last look at what is short.
 async fn heal(
     inner: &Arc<Inner>,
-    (wanted, patience): (u8, Duration),
+    (wish, uncounted): (Wish, &(dyn Fn() -> Uncounted + Send + Sync)),
     progress: &mpsc::Sender<Progress<HealDone>>,
     done: &mut HealDone,
 ) -> Result<(), Failure> {
@@ -118,7 +125,7 @@ async fn heal(
     let mut before: Option<(u64, u64)> = None;
     let mut first: Option<u64> = None;
     loop {
-        let short = Short::new(inner, wanted);
+        let short = Short::new(inner, (wish.replicas, uncounted()));
         let read = named(inner, None, short, (FETCH_PATIENCE, progress.clone())).await?;
         let Named { reached: mut short, unread, why } = read;
         let state = (short.count, short.missing);
@@ -139,7 +146,6 @@ async fn heal(
             move |sink: &mut StoreSink| pass_on(&node, passing, sink, &progress)
         };
         let (handed, cancel): (Arc<Handed>, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let wish = Wish { replicas: wanted, patience };
         if let Err(failure) = store_all(inner, wish, (handed, cancel), work).await {
             if progress.is_closed() {
                 return Err(failures::stopped());
@@ -236,8 +242,7 @@ fn pass_on(
 struct Short {
     inner: Arc<Inner>,
     wanted: usize,
-    /// Whose replicas do not count.
-    without: BTreeSet<NodeId>,
+    uncounted: Uncounted,
     /// All that is named, by how the ids begin.
     all: BTreeSet<u64>,
     /// What is to be fetched, of a pass.
@@ -255,9 +260,9 @@ struct Short {
 }
 
 impl Short {
-    fn new(inner: &Arc<Inner>, wanted: u8) -> Self {
+    fn new(inner: &Arc<Inner>, (wanted, uncounted): (u8, Uncounted)) -> Self {
         Self {
-            without: not_counted(inner),
+            uncounted,
             inner: Arc::clone(inner),
             wanted: usize::from(wanted),
             all: BTreeSet::new(),
@@ -311,7 +316,7 @@ impl Short {
             return;
         }
         let holders = self.inner.with_catalog(|catalog| catalog.holders_of(&id));
-        let counted = holders.iter().filter(|node| !self.without.contains(node)).count();
+        let counted = self.uncounted.count(&holders);
         if counted >= self.wanted {
             return;
         }

@@ -63,6 +63,8 @@ pub(super) struct Inner {
     pub(super) prunes: AtomicBool,
     /// Something was acknowledged that may not have been audited yet.
     pub(super) acked: AtomicBool,
+    /// A replica was found to be no more, and nobody healed since.
+    pub(super) lost: AtomicBool,
     /// Where a prune ends as if the node was killed.
     #[cfg(test)]
     pub(super) prune_ends: Mutex<Option<super::prune::Step>>,
@@ -71,6 +73,9 @@ pub(super) struct Inner {
     pub(super) unheard: Mutex<std::collections::BTreeSet<NodeId>>,
     #[cfg(test)]
     pub(super) rebuild: super::rebuild::Reins,
+    /// Whether the node audits and heals when nobody asked: not unless a test says so.
+    #[cfg(test)]
+    pub(super) tends: AtomicBool,
     pub(super) repository: Repository,
     /// Who has it gives files that were put their snapshots.
     pub(super) naming: tokio::sync::Mutex<Names>,
@@ -119,12 +124,15 @@ impl Inner {
             pruning: tokio::sync::Mutex::default(),
             prunes: AtomicBool::new(false),
             acked: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             #[cfg(test)]
             prune_ends: Mutex::new(None),
             #[cfg(test)]
             unheard: Mutex::default(),
             #[cfg(test)]
             rebuild: super::rebuild::Reins::default(),
+            #[cfg(test)]
+            tends: AtomicBool::new(false),
             repository,
             naming: tokio::sync::Mutex::default(),
             meta,
@@ -132,6 +140,14 @@ impl Inner {
             saving: Mutex::default(),
             dir,
         }
+    }
+
+    /// Whether it audits and heals when nobody asked.
+    pub(super) fn tends(&self) -> bool {
+        #[cfg(test)]
+        return self.tends.load(Ordering::Relaxed);
+        #[cfg(not(test))]
+        true
     }
 
     /// The node's own folder.
@@ -158,6 +174,7 @@ impl Inner {
             Entry::ChunkAcked(acked) => Some(*acked),
             _ => None,
         };
+        let is_loss = matches!(entry, Entry::ReplicaLost(_));
         let record = |catalog: &mut Catalog| {
             catalog.record(entry)?;
             if let Some(ChunkAcked { chunk, node, epoch, .. }) = acked {
@@ -167,6 +184,7 @@ impl Inner {
         };
         self.with_catalog(record).map_err(|error| super::failures::catalog(&error))?;
         self.acked.fetch_or(acked.is_some(), Ordering::Relaxed);
+        self.lost.fetch_or(is_loss, Ordering::Relaxed);
         Ok(())
     }
 

@@ -117,7 +117,8 @@ async fn look(
     answered: &mut Answered,
 ) -> Result<(), Failure> {
     // Nothing is stored or let go meanwhile that would be taken for a loss.
-    if connected.is_empty() || inner.with_catalog(|catalog| catalog.rebuild().is_some()) {
+    let is_filled = inner.with_catalog(|catalog| catalog.rebuild().is_none());
+    if connected.is_empty() || !is_filled || !inner.tends() {
         return Ok(());
     }
     answered.may_be_new |= inner.acked.swap(false, Ordering::Relaxed);
