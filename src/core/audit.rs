@@ -4,11 +4,11 @@
 //! chunks ─▶ one question ─▶ right ─▶ all of it proven
 //!                           wrong ─▶ two halves, each under a fresh seed ─▶ .. ─▶ one chunk: a lie
 //! ```
-//! Who holds a chunk that is damaged, or has it no more, may say so: that is no lie, and the rest of
-//! the answer counts. A holder is convicted only by a wrong answer for one chunk alone: what it sent
-//! for many may have been spoiled by one of them. Where it answers wrongly more often than
-//! [`QUESTIONS_MAX`] questions can sort out, the rest is unproven: which of it is a lie is not worth
-//! more, as that some of it is was shown by then.
+//! Who holds a chunk that is damaged, or has it no more, may say so: that is no lie, and the rest
+//! of the answer counts. A holder is convicted only by a wrong answer for one chunk alone: what it
+//! sent for many may have been spoiled by one of them. Where it answers wrongly more often than
+//! [`QUESTIONS_MAX`] questions can sort out, the rest is unproven: which of it is a lie is not
+//! worth more, as that some of it is was shown by then.
 //!
 //! Pure: whoever asks the holder (the node, the simulator) drives it. Silence is for that one to
 //! note: a question that is not answered says nothing here.
@@ -135,8 +135,11 @@ pub fn judge_macs<'a>(
     verdicts
 }
 
+/// What is said of some chunks.
+type Verdicts = Vec<(ChunkId, Verdict)>;
+
 /// What is to be checked, with the numbers of blocks that the holder says; and what it admits.
-fn split(question: &Question, audited: &Audited) -> (Vec<(ChunkId, u16)>, Vec<(ChunkId, Verdict)>) {
+fn split(question: &Question, audited: &Audited) -> (Vec<(ChunkId, u16)>, Verdicts) {
     let (mut claimed, mut admitted) = (Vec::new(), Vec::new());
     for (id, AuditedChunk { state, blocks }) in question.ids.iter().zip(&audited.chunks) {
         match state {

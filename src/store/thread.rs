@@ -1,5 +1,5 @@
-//! The store on threads of its own: one that writes in groups, two that read, one that proves chunks
-//! for audits, one that scrubs.
+//! The store on threads of its own: one that writes in groups, two that read, one that proves
+//! chunks for audits, one that scrubs.
 //!
 //! The drive loop must never wait for a disk: every call here puts a request in a bounded queue
 //! and returns; what became of it arrives through the completions.
