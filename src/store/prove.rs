@@ -60,3 +60,6 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ mod store_ledger;
 mod store_model;
 mod store_power;
 mod store_powercut;
+mod store_prove;
 mod store_releases;
 mod store_rot;
 mod store_scrub;

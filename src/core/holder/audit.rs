@@ -339,7 +339,10 @@ impl HolderRole {
             }
         };
         // The pair key was derived for the question, so it can be for this.
-        let Some(task) = task else { return self.give_audit_back(&order, order.ids.len()) };
+        let Some(task) = task else {
+            self.give_audit_back(&order, order.ids.len());
+            return self.refuse_question(order.from, order.asked.request, AccountRefusal::Busy);
+        };
         let number = self.number();
         self.audits.working.insert(number, Work::new(order, task));
     }
