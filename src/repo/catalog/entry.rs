@@ -235,16 +235,9 @@ impl Entry {
             }
             Self::PutDone(root) => root.encode(PUT_DONE, out),
             Self::PutShort(root) => root.encode(PUT_SHORT, out),
-            Self::PutAcked(job) => {
-                out.push(PUT_ACKED);
-                out.extend_from_slice(&job.0.to_le_bytes());
-                Ok(())
-            }
+            Self::PutAcked(job) => numbers(out, PUT_ACKED, &[job.0]),
             Self::SourceAway { job, since } => {
-                out.push(SOURCE_AWAY);
-                out.extend_from_slice(&job.0.to_le_bytes());
-                out.extend_from_slice(&since.unwrap_or(0).to_le_bytes());
-                Ok(())
+                numbers(out, SOURCE_AWAY, &[job.0, since.unwrap_or(0)])
             }
             Self::JobDropped(dropped) => dropped.encode(out),
             Self::Device(device) => {
@@ -257,16 +250,8 @@ impl Entry {
             }
             Self::HeadKept(kept) => kept.encode(out),
             Self::SnapshotDue(due) => due.encode(out),
-            Self::SnapshotDone(job) => {
-                out.push(SNAPSHOT_DONE);
-                out.extend_from_slice(&job.0.to_le_bytes());
-                Ok(())
-            }
-            Self::LookedAround { at } => {
-                out.push(LOOKED_AROUND);
-                out.extend_from_slice(&at.to_le_bytes());
-                Ok(())
-            }
+            Self::SnapshotDone(job) => numbers(out, SNAPSHOT_DONE, &[job.0]),
+            Self::LookedAround { at } => numbers(out, LOOKED_AROUND, &[*at]),
             Self::Verified(verified) => {
                 verified.encode(out);
                 Ok(())
@@ -288,11 +273,7 @@ impl Entry {
                 proven.encode(AUDITED, out);
                 Ok(())
             }
-            Self::ShownUpTo { entries } => {
-                out.push(SHOWN_UP_TO);
-                out.extend_from_slice(&entries.to_le_bytes());
-                Ok(())
-            }
+            Self::ShownUpTo { entries } => numbers(out, SHOWN_UP_TO, &[*entries]),
             Self::ReplicaLost(_)
             | Self::ChunkNowhere(_)
             | Self::HolderAudited(_)
@@ -467,6 +448,13 @@ impl PutRoot {
             },
         })
     }
+}
+
+/// An entry of nothing but numbers, which fits.
+fn numbers(out: &mut Vec<u8>, tag: u8, numbers: &[u64]) -> Result<(), TooLong> {
+    out.push(tag);
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+    Ok(())
 }
 
 fn text_length(text: &[u8]) -> Result<[u8; 2], TooLong> {
