@@ -65,12 +65,11 @@ impl Uncounted {
             }
         }
         let many = MANY.max((holders * MANY_PERCENT).div_ceil(100));
-        let together = |at_s: u64| {
-            since.values().filter(|other| other.abs_diff(at_s) <= TOGETHER_S).count()
-        };
-        let silent = since.iter().map(|(node, at_s)| {
-            (*node, (now_s.saturating_sub(*at_s), together(*at_s) >= many))
-        });
+        let together =
+            |at_s: u64| since.values().filter(|other| other.abs_diff(at_s) <= TOGETHER_S).count();
+        let silent = since
+            .iter()
+            .map(|(node, at_s)| (*node, (now_s.saturating_sub(*at_s), together(*at_s) >= many)));
         Self { never, silent: silent.collect() }
     }
 
@@ -83,7 +82,8 @@ impl Uncounted {
     pub(super) fn count(&self, holders: &[NodeId]) -> usize {
         let silent = holders.iter().filter(|node| self.silent.contains_key(node)).count();
         let counts = |node: &&NodeId| {
-            let grace_s = |is_together: bool| if silent >= 2 && !is_together { TWO_S } else { ONE_S };
+            let grace_s =
+                |is_together: bool| if silent >= 2 && !is_together { TWO_S } else { ONE_S };
             let is_in_grace = self
                 .silent
                 .get(node)
