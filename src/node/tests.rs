@@ -2,6 +2,7 @@
 
 mod account;
 mod after;
+mod audit;
 mod backup;
 mod complete;
 mod detached;
