@@ -332,6 +332,8 @@ fn help_shows_what_exists_and_nothing_else() {
         "forget",
         "prune",
         "verify",
+        "audit",
+        "heal",
         "restore",
         "put",
         "get",

@@ -6,13 +6,13 @@
 //! | it lied | not |
 //! | it is silent, and the only one of a chunk's holders that is | for [`ONE_S`] |
 //! | it is silent, and another one of the chunk's holders is, too | for [`TWO_S`] |
-//! | it fell silent within the same hour as many others | for [`ONE_S`], however many of a chunk's it is |
+//! | it fell silent within the same hour as many others | for [`ONE_S`] in any case |
 //! | anything else | always |
 //!
 //! What an audit proved to be gone is no replica in any case, and waits for nothing. Silent means
-//! suspect at least ([`standing`]): one clock that jumps makes nobody silent for long. Many are three
-//! or more, and almost a third of all holders: then it is more likely this machine's line that was
-//! down.
+//! suspect at least ([`standing`]): one clock that jumps makes nobody silent for long. Many are
+//! three or more, and almost a third of all holders: then it is more likely this machine's line
+//! that was down.
 
 use crate::core::types::NodeId;
 use crate::repo::catalog::{AuditRecord, Standing, standing};
