@@ -345,7 +345,7 @@ fn help_shows_what_exists_and_nothing_else() {
     ];
     assert_eq!(commands, expected);
     assert!(help.stdout.contains("Exit codes:"));
-    let planned = ["audit"];
+    let planned = ["quloud share", "quloud fetch", "quloud leave", "quloud words"];
     let settings = [["config", "show"], ["config", "check"]];
     let every = commands.iter().filter(|name| **name != "help").map(std::slice::from_ref);
     for command in every.chain(settings.iter().map(|both| &both[..])).chain([&[][..]]) {
