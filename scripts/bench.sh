@@ -6,7 +6,8 @@
 #   scripts/bench.sh             all of it
 #   scripts/bench.sh put         1 GiB of random bytes, put and got
 #   scripts/bench.sh backup      4 big files and 20,000 small ones, 1.4 GiB: backed up, edited,
-#                                backed up again, and restored on a new machine from the words
+#                                backed up again, audited, and restored on a new machine from the
+#                                words
 #   scripts/bench.sh micro       the micro-benchmarks, in their quick mode
 #   BENCH_MIB=256 BENCH_FILES=5000 BENCH_DIR=/mnt/disk scripts/bench.sh
 #   BENCH_CORPUS=DIR scripts/bench.sh backup     another v1; the program `edit` in DIR makes it v2
@@ -207,6 +208,21 @@ back_up() {
     new=$(printf '%s' "$done" | value new_bytes | awk '{printf "%.2f", $1 / 1048576}')
 }
 
+# audit: every byte of all copies is proven, once.
+audit() {
+    local before done cpu
+    before=$(cpu_all)
+    done=$("${owner[@]}" audit)
+    read -r -a cpu <<<"$(spent "$before" "$(cpu_all)")"
+    figure "audit of all copies" "$(printf '%s' "$done" | value seconds)" s 4 LESS
+    figure "audit, bytes proven" "$(printf '%s' "$done" | value bytes_proven \
+        | awk '{printf "%.0f", $1 / 1048576}')" MiB
+    figure "audit, bytes moved" "$(printf '%s' "$done" | value bytes_moved \
+        | awk '{printf "%.1f", $1 / 1024}')" KiB
+    figure "audit, owner CPU" "${cpu[0]}" s
+    figure "audit, holder CPU (largest)" "$(largest "${cpu[@]:1}")" s
+}
+
 # same ONE OTHER: contents, modes and times are equal.
 same() {
     diff -r "$1" "$2"
@@ -235,6 +251,7 @@ backup() {
     with_restic "incremental" restic_three
     back_up "nothing changed" 1
     with_restic "nothing changed" restic_three
+    audit
     local restored
     restored=$("${owner[@]}" restore latest --target "$work/restored" --timeout 600)
     seconds=$(printf '%s' "$restored" | value seconds)

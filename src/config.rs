@@ -2,12 +2,16 @@
 //!
 //! Parsed once, before anything starts; whoever needs a setting is handed the [`Config`]. The
 //! table of settings is in [`setting`]; `quloud config show` prints it with the effective values.
-//! An unknown name is an error wherever it stands, so that a slip never goes unnoticed.
+//! An unknown name is an error wherever it stands, so that a slip never goes unnoticed. Backups
+//! that the node makes by itself are tables of the file: see [`backup`].
 
+pub mod backup;
+pub mod every;
 pub mod setting;
 pub mod size;
 
 use crate::node::report::{Failure, FailureKind};
+use backup::ConfiguredBackup;
 use serde::Serialize;
 use setting::{SETTINGS, Setting};
 use std::collections::BTreeMap;
@@ -45,12 +49,18 @@ pub struct Config {
     pub account_quota: Option<u64>,
     /// Bytes of the disk to leave free; `None` leaves it to the store.
     pub reserve: Option<u64>,
+    /// Within how many days all that is kept for others is read once.
+    pub scrub_days: u32,
+    /// Bytes that repairs that nobody asked for may move in any 24 hours; `None` = no bound.
+    pub repair_per_day: Option<u64>,
     /// Where the node stands, at most 32 bytes; empty where undeclared.
     pub site: String,
     /// Who runs the node, at most 32 bytes; empty where undeclared.
     pub operator: String,
     /// How replicas on one local network count.
     pub domains: Domains,
+    /// Backups that the node makes by itself.
+    pub backups: Vec<ConfiguredBackup>,
 }
 
 /// How replicas on one local network count as failure domains.
@@ -120,6 +130,14 @@ pub enum ConfigError {
         /// The setting whose name comes nearest, spelled as this origin spells it.
         nearest: Option<String>,
     },
+    /// It is a setting of the node, and stands in the table of a backup.
+    #[error("`{key}` stands below [[backup]]")]
+    Misplaced {
+        /// As it was written.
+        key: String,
+        /// Where it was written.
+        origin: Origin,
+    },
     /// The value cannot be used.
     #[error("`{key}` cannot be {value:?}")]
     Value {
@@ -151,6 +169,10 @@ impl From<ConfigError> for Failure {
                 };
                 (format!("it was set in {origin}"), hint)
             }
+            ConfigError::Misplaced { origin, .. } => (
+                format!("it is a setting of the node, and was set in {origin} as one of a backup"),
+                "write it above the first [[backup]]".into(),
+            ),
             ConfigError::Value { why, origin, .. } => (
                 why,
                 format!("correct it in {origin}; `quloud config show` explains every setting"),
@@ -249,9 +271,12 @@ impl Effective {
         })?;
         for (key, value) in table {
             let origin = Origin::File(path.to_owned());
+            if key == backup::TABLE {
+                self.config.backups = backup::read(&value, &origin)?;
+                continue;
+            }
             let Some(values) = plain_values(&value) else {
-                let nearest = setting::nearest(&key).map(|setting| setting.name.to_owned());
-                return Err(ConfigError::Unknown { key: format!("[{key}]"), origin, nearest });
+                return Err(unknown_table(&key, origin));
             };
             self.apply(&key, &key, values, origin)?;
         }
@@ -314,11 +339,14 @@ impl Default for Config {
             lan_only: false,
             mesh: String::new(),
             capacity: 0,
+            scrub_days: 0,
             account_quota: None,
             reserve: None,
+            repair_per_day: None,
             site: String::new(),
             operator: String::new(),
             domains: Domains::Lan,
+            backups: Vec::new(),
         };
         for setting in &SETTINGS {
             let values: Vec<String> = setting.default.iter().map(|&v| v.to_owned()).collect();
@@ -326,6 +354,15 @@ impl Default for Config {
         }
         config
     }
+}
+
+/// No setting is a table, but for those of backups.
+fn unknown_table(key: &str, origin: Origin) -> ConfigError {
+    let nearest = match strsim::damerau_levenshtein(key, backup::TABLE) {
+        0..=2 => Some(format!("[[{}]]", backup::TABLE)),
+        _ => setting::nearest(key).map(|setting| setting.name.to_owned()),
+    };
+    ConfigError::Unknown { key: format!("[{key}]"), origin, nearest }
 }
 
 /// A TOML value as the texts that a flag would have carried; `None` for a table, as no setting is.
@@ -358,7 +395,7 @@ pub fn template() -> String {
         let Setting { name, unit, help, .. } = setting;
         text.push_str(&format!("\n# {help}\n# ({unit})\n#{name} = {value}\n"));
     }
-    text
+    text + &backup::example()
 }
 
 /// As [`template`], for a node of this mesh.

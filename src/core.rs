@@ -12,6 +12,7 @@ pub mod message;
 pub mod owner;
 pub mod placement;
 pub mod quorum;
+pub mod reputation;
 pub mod shard;
 pub mod topic;
 pub mod types;

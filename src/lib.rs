@@ -9,6 +9,7 @@
 //! | [`repo`] | files to chunks and back |
 //! | [`buffers`] | memory for chunks that is used again |
 //! | `locked` | files that one process at a time may use |
+//! | `replaced` | small files that are replaced as a whole |
 //! | [`store`] | the chunk store: segments with a sled catalogue |
 //! | [`planted`] | faults that a test build of the simulator can switch on: nothing otherwise |
 //! | `net` | libp2p: gossip, streams, discovery |
@@ -56,6 +57,8 @@ pub(crate) mod locked;
 pub mod net;
 #[cfg(feature = "node")]
 pub mod node;
+#[cfg(feature = "node")]
+pub(crate) mod replaced;
 
 /// The schema's messages, generated from `proto/`. Only [`core::codec`] and the store use them.
 #[allow(missing_docs, unreachable_pub)] // generated; the schema's comments document it

@@ -23,8 +23,10 @@
 //! | `verify` | reading a snapshot back from its holders |
 //! | `audit`, `heal` | holders prove what they keep; what is short gets its replicas back |
 //! | `needed` | all that snapshots and files that were put name, for these two |
+//! | `memory` | what is remembered of other nodes, and of repairs |
 //! | `gate` | how many of those run at once |
 //! | `replicas` | how many replicas the chunks of one put have |
+//! | `scheduler` | backups of the settings, with their audits and drills |
 //! | `outbox` | puts that are short of their replicas are taken up again |
 //! | `overview` | the snapshots that are known, for `status` |
 //! | `attention` | what `status` asks the user to look after, in words |
@@ -44,6 +46,7 @@ mod complete;
 pub mod datadir;
 mod detached;
 mod drive;
+mod evidence;
 mod failures;
 mod fetch;
 mod forget;
@@ -52,9 +55,11 @@ mod get;
 pub mod handle;
 mod heads;
 mod heal;
+mod heard;
 mod inner;
 mod jobs;
 mod look;
+mod memory;
 mod needed;
 mod outbox;
 mod overview;
@@ -66,6 +71,7 @@ mod replicas;
 pub mod report;
 mod repository;
 mod restore;
+mod scheduler;
 mod shared;
 mod stores;
 mod verify;
@@ -73,6 +79,7 @@ mod verify;
 pub use get::check_output;
 pub use handle::NodeHandle;
 pub use heads::{HeadStored, HeadWish, HeadsFound, HeadsWanted};
+pub use scheduler::schedule_at_rest;
 
 use crate::config::{Config, Domains};
 use crate::core::effect::{Input, Space};
@@ -81,7 +88,7 @@ use crate::core::message::Hello;
 use crate::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
 use crate::core::placement::DomainPolicy;
 use crate::core::shard::Sharding;
-use crate::core::types::{LeaseTerms, MeshId};
+use crate::core::types::{ChunkId, LeaseTerms, MeshId, NodeId, Time};
 use crate::crypto::keys::{NodeKeys, OwnerKeys, WrapKey};
 use crate::net::{Net, NetConfig, NetEvents, NetLimits};
 use crate::repo::catalog::{self, Catalog};
@@ -92,8 +99,10 @@ use drive::{Drive, Local, Sources};
 use handle::{AtRest, Tasks};
 use inner::Inner;
 use jobs::COMMANDS_QUEUED_MAX;
+use memory::Memory;
 use outbox::Running;
 use report::Failure;
+use scheduler::Schedule;
 use shared::Shared;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -107,6 +116,9 @@ const SHARDING: Sharding = Sharding::WHOLE;
 
 /// Store completions that may wait for the drive loop.
 const COMPLETIONS_QUEUED_MAX: usize = 64;
+
+/// Notices of damage that may wait for their audits.
+const NOTICES_QUEUED_MAX: usize = 64;
 
 /// Acks above the quorum that may wait for the catalogue.
 const LATE_ACKS_QUEUED_MAX: usize = 256;
@@ -136,18 +148,19 @@ pub async fn start(
     let (store, chunks) = open_store(config, dir.path(), node.wrap_key(), completions).await?;
     let catalog = open_catalog(dir.path(), &owner).await?;
     let (net, events) = start_net(config, &node, mesh, dir.path())?;
-    let listeners = net.listeners();
-
     let space = Space { capacity: config.capacity, chunks, ..Space::default() };
-    let shared = Arc::new(Shared::new(space));
+    let memory = open_memory(config, dir.path()).await?;
+    let owner_role = owner_role(config, &node, &owner, (mesh, &memory));
+    let shared = Arc::new(Shared::new(space, memory));
     let (stores, store_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (fetches, fetch_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (questions, head_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (accounts, account_jobs) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (stop, stopped) = mpsc::channel(1);
     let (late_acks, acks) = mpsc::channel(LATE_ACKS_QUEUED_MAX);
+    let (notices, noticed) = mpsc::channel(NOTICES_QUEUED_MAX);
     let drive = Drive {
-        owner: owner_role(config, &node, &owner, mesh),
+        owner: owner_role,
         holder: holder_role(config, &node, mesh, &store),
         net: net.clone(),
         store,
@@ -160,6 +173,7 @@ pub async fn start(
         local: Local::default(),
         look_ups: VecDeque::new(),
         late_acks,
+        notices,
     };
     let sources = Sources {
         net: events,
@@ -172,32 +186,30 @@ pub async fn start(
     };
     let mut listening = shared.watch_listening();
     let drive = tokio::spawn(drive.run(sources));
-    let inner = Inner::new(
-        owner,
-        config.mesh.clone(),
-        net,
-        shared,
-        [stores, fetches, questions, accounts],
-        catalog,
-        dir,
-    );
+    let schedule = Schedule::open(dir.path(), node.node_id(), &config.backups);
+    let (of, queues) = ((config.mesh.clone(), schedule), [stores, fetches, questions, accounts]);
+    let inner = Inner::new(owner, of, net, shared, queues, catalog, dir);
     let inner = Arc::new(inner);
     let running = Arc::new(Running::default());
     let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
     tokio::spawn(outbox::record_late_acks(Arc::downgrade(&inner), acks));
-    let head = tokio::spawn(tend(&inner));
+    let head = tokio::spawn(tend(&inner, noticed));
     let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, head, stop });
 
-    let addresses = first_addresses(&mut listening, listeners).await;
-    if addresses.is_empty() {
-        handle.shutdown().await;
-        return Err(failures::not_listening(&config.listen));
+    match first_addresses(&mut listening, handle.inner.net.listeners()).await {
+        addresses if addresses.is_empty() => {
+            handle.shutdown().await;
+            Err(failures::not_listening(&config.listen))
+        }
+        addresses => Ok((handle, addresses)),
     }
-    Ok((handle, addresses))
 }
 
-/// Sees to the snapshots of this device, for the node's life.
-fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
+/// What holders tell of damage.
+type Notices = mpsc::Receiver<(NodeId, Vec<ChunkId>)>;
+
+/// Sees to the snapshots of this device and to its holders, for the node's life.
+fn tend(inner: &Arc<Inner>, noticed: Notices) -> impl Future<Output = ()> + Send + use<> {
     let again = repository::send_again(Arc::downgrade(inner), inner.shared.watch_peers());
     let around = repository::look_around(Arc::downgrade(inner), inner.shared.watch_peers());
     let named = put::publish_later(Arc::downgrade(inner), inner.shared.watch_peers());
@@ -207,8 +219,15 @@ fn tend(inner: &Arc<Inner>) -> impl Future<Output = ()> + Send + use<> {
     let completed = complete::complete_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let healed = heal::heal_later(Arc::downgrade(inner), inner.shared.watch_peers());
     let audited = audit::audit_later(Arc::downgrade(inner), inner.shared.watch_peers());
+    let tried = audit::fetch_later(Arc::downgrade(inner));
+    let told = audit::audit_noticed(Arc::downgrade(inner), noticed);
+    let remembered = memory::remember(Arc::downgrade(inner));
+    let seen = evidence::look_later(Arc::downgrade(inner));
+    let scheduled = scheduler::run(Arc::downgrade(inner));
     async {
-        tokio::join!(again, around, named, pruned, looked, filled, completed, audited, healed);
+        let holders =
+            async { tokio::join!(audited, tried, healed, told, remembered, seen, scheduled) };
+        tokio::join!(again, around, named, pruned, looked, filled, completed, holders);
     }
 }
 
@@ -272,13 +291,15 @@ async fn open_store(
 
 /// Capacity and reserve: what the user says, else what the disk's size suggests.
 fn options(config: &Config, dir: &Path) -> Result<Options, Failure> {
-    Ok(match config.reserve {
+    let options = match config.reserve {
         Some(reserve) => Options::with_reserve(config.capacity, reserve),
         None => {
             let disk = fs4::total_space(dir).map_err(|error| failures::disk(dir, &error))?;
             Options::new(config.capacity, disk)
         }
-    })
+    };
+    let scrub_round = Duration::from_hours(24 * u64::from(config.scrub_days));
+    Ok(Options { scrub_round, ..options })
 }
 
 /// What opening the store came upon, where that is worth a line.
@@ -312,6 +333,12 @@ async fn open_catalog(dir: &Path, owner: &Arc<OwnerKeys>) -> Result<Catalog, Fai
         .map_err(|error| failures::catalog(&error))?;
     tell_of_catalog(&report);
     Ok(catalog)
+}
+
+async fn open_memory(config: &Config, dir: &Path) -> Result<Memory, Failure> {
+    let (dir, repair_per_day) = (dir.to_owned(), config.repair_per_day);
+    let opened = tokio::task::spawn_blocking(move || Memory::open(&dir, repair_per_day)).await;
+    opened.map_err(|error| failures::died("the memory", &error))
 }
 
 /// What opening the catalogue came upon. Damage is also told by `status`, for as long as the
@@ -358,20 +385,33 @@ fn start_net(
     crate::net::start(net).map_err(|error| failures::net(&error))
 }
 
-fn owner_role(config: &Config, node: &NodeKeys, owner: &Arc<OwnerKeys>, mesh: MeshId) -> OwnerRole {
-    OwnerRole::new(OwnerConfig {
+fn owner_role(
+    config: &Config,
+    node: &NodeKeys,
+    owner: &Arc<OwnerKeys>,
+    (mesh, memory): (MeshId, &Memory),
+) -> OwnerRole {
+    let mut role = OwnerRole::new(OwnerConfig {
         keys: Arc::clone(owner),
         node: node.node_id(),
         mesh,
         seed: rand::random(),
         limits: OwnerLimits::default(),
         sharding: SHARDING,
-        domains: match config.domains {
-            Domains::Lan => DomainPolicy::LanCountsEach,
-            Domains::Strict => DomainPolicy::Strict,
-        },
+        domains: domains(config),
         terms: LeaseTerms::default(),
-    })
+    });
+    for (node, conduct, age) in memory.acquaintances() {
+        role.acquaint(Time::default(), node, conduct, age);
+    }
+    role
+}
+
+fn domains(config: &Config) -> DomainPolicy {
+    match config.domains {
+        Domains::Lan => DomainPolicy::LanCountsEach,
+        Domains::Strict => DomainPolicy::Strict,
+    }
 }
 
 /// What one owner may use here. Half of the capacity where the user does not say otherwise: one

@@ -20,6 +20,9 @@
 //! | [`head`] | what a head says, and which of many records counts (pure) |
 //! | [`retain`], [`mark`] | which snapshots a policy keeps; which chunks those need (pure) |
 //! | [`prunes`] | which chunks may be let go, and when a forget is believed (pure) |
+//! | [`grace`] | how long the replicas of silent holders count (pure) |
+//! | [`standing`] | what audits of a holder came to, and where it stands (pure) |
+//! | [`turn`] | what a holder is asked for, when, and what of it is written down (pure) |
 //! | [`verify`] | whether all that a snapshot names is there and right (pure) |
 //! | [`look`] | what `mark`, `diff`, `find` and `ls` are: they ask, and are given (pure) |
 //! | [`diff`], [`find`], [`ls`] | what two trees differ in; what is in one (pure) |
@@ -49,11 +52,13 @@ pub mod catalog;
 pub mod chunker;
 pub mod diff;
 pub mod engine;
+pub mod evidence;
 pub mod exclude;
 mod fields;
 pub mod find;
 pub mod frame;
 pub mod get;
+pub mod grace;
 pub mod head;
 pub mod known;
 pub mod listing;
@@ -81,7 +86,9 @@ pub mod retain;
 pub mod scan;
 pub mod sealer;
 pub mod snapshot;
+pub mod standing;
 pub mod tree;
+pub mod turn;
 #[cfg(feature = "node")]
 pub mod unfinished;
 pub mod varint;

@@ -22,6 +22,7 @@
 //! | `tidy`, `compact`, `state` | giving space back, and the bound on what is not given back |
 //! | `ledger`, [`heads`] | the small file beside the segments, and the records of heads in it |
 //! | [`releases`] | chunks that were let go: their delay, and their end |
+//! | [`leases`] | when owners were heard of, and what ends with their silence |
 //! | `accounts` | which chunks each account has |
 //! | [`recovery`] | opening: replays, rebuilds, torn tails, rot |
 //! | [`reader`] | reads that are verified against the id |
@@ -38,6 +39,7 @@ mod compact;
 pub mod disk;
 pub mod heads;
 pub mod index;
+pub mod leases;
 mod ledger;
 mod log;
 pub mod memory;

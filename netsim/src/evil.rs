@@ -1,27 +1,35 @@
 //! Nodes that do not follow the protocol: the real roles, and something that stands between them
 //! and the world. One behaviour per file.
 
+mod audit_staller;
 mod botcher;
 mod covert;
+mod deleter;
+mod dropped;
 mod eavesdropper;
 mod equivocator;
 mod flooder;
 mod forger;
 mod forgetful;
 mod gang;
+mod go_between;
 mod hostage;
 mod keeper;
 mod lazy;
 mod liar;
 mod loris;
 mod masker;
+mod meddler;
 mod mute;
 mod relayer;
 mod replayer;
+mod rot_hider;
 mod squatter;
 mod staller;
 mod sybil;
+mod tag_keeper;
 mod vandal;
+mod wrong_proof;
 
 pub(crate) use gang::Gang;
 
@@ -172,6 +180,16 @@ pub(crate) const ALL: &[Make] = &[
     |_| Box::new(staller::Staller),
     |gang| Box::new(sybil::Sybil::of(gang)),
     |_| Box::new(vandal::Vandal),
+    // About audits.
+    |_| Box::new(audit_staller::AuditStaller::silent()),
+    |_| Box::new(audit_staller::AuditStaller::busy()),
+    |_| Box::new(audit_staller::AuditStaller::working()),
+    |_| Box::new(deleter::Deleter::default()),
+    |_| Box::new(go_between::GoBetween::default()),
+    |_| Box::new(meddler::Meddler),
+    |_| Box::new(rot_hider::RotHider::default()),
+    |_| Box::new(tag_keeper::TagKeeper::default()),
+    |_| Box::new(wrong_proof::WrongProof::default()),
 ];
 
 /// What they are called, in the same order.

@@ -112,7 +112,7 @@ impl Limits {
     /// What refuses for good.
     fn draw_policy(&mut self, draw: &mut Draw<'_, impl Rng>, chunk_bytes: u64) {
         let holder = &mut self.holder;
-        let bytes = draw.is_small() && draw.u64(&mut holder.account_bytes_max, 4 * chunk_bytes);
+        let bytes = draw.is_small() && draw.u64(&mut holder.account_bytes_max, 2 * chunk_bytes);
         let accounts = draw.is_small() && draw.usize(&mut holder.accounts_max, 1);
         // Whoever comes after them waits for a day.
         let peers = draw.is_small() && draw.usize(&mut holder.new_account_peers, 1);

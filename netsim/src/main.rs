@@ -10,6 +10,7 @@ mod catalogue;
 mod chance;
 mod clock;
 mod disk;
+mod durability;
 mod ending;
 mod evil;
 mod limits;
@@ -104,6 +105,10 @@ enum Task {
     /// Prints a table in Markdown: control traffic per node, what an owner sends per chunk, and how
     /// long a put and a new replica take.
     Scale(scale::ScaleArgs),
+    /// Simulate how often a chunk loses all replicas, with the windows of audits and repairs
+    ///
+    /// Prints a table in Markdown, beside the usual formula. It is a simulation of failures alone.
+    Durability(durability::DurabilityArgs),
     /// Play a small world by its script: what was found once, and what teaches
     ///
     /// Tells the story first. Exits with 1 where it does not end as it has to.
@@ -185,6 +190,7 @@ fn main() -> ExitCode {
     match Cli::parse().task {
         Task::Mutants(mutants) => mutants.run(),
         Task::Scale(scale) => scale.run(),
+        Task::Durability(durability) => durability.run(),
         Task::Scenario(scenario) => scenario.run(),
         Task::Run { seeds, first_seed, fresh, threads, twice, frame, json, svg } => {
             let threads = threads.map(usize::from);

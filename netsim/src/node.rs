@@ -1,9 +1,11 @@
 //! One node: real roles over the real store, on a machine that may stop at any time.
 
+pub(crate) mod audits;
 pub(crate) mod device;
 mod look;
 pub(crate) mod store;
 pub(crate) mod wishes;
+pub(crate) mod words;
 
 use crate::catalogue::{CatalogueFaults, SimCatalogue};
 use crate::clock::{Clock, Movement};
@@ -11,6 +13,7 @@ use crate::disk::{DiskFaults, SimDisk};
 use crate::evil::Behaviour;
 use crate::limits::Limits;
 use crate::tally::{Fault, Tally};
+use audits::Audits;
 use bytes::Bytes;
 use quloud::core::effect::{Effect, Input, Peer, Reach};
 use quloud::core::holder::{HolderConfig, HolderRole};
@@ -30,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 use wishes::Wishes;
+use words::Words;
 
 /// The mesh of every world.
 pub(crate) const MESH: MeshId = MeshId::from_bytes([1; 32]);
@@ -124,12 +128,18 @@ pub(crate) struct Node {
     pub(crate) machine: Option<Machine>,
     /// What its user wants; survives everything.
     pub(crate) wishes: Wishes,
+    /// What it knows of its replicas; most of it survives, too.
+    pub(crate) audits: Audits,
+    /// What it tells of what it put; survives everything.
+    pub(crate) words: Words,
     /// How it deviates from the protocol, where it does.
     pub(crate) evil: Option<Box<dyn Behaviour>>,
     /// Its disk was whole and truthful since the beginning.
     pub(crate) sound: bool,
     pub(crate) owner_keys: Arc<OwnerKeys>,
     pub(crate) keys: Arc<NodeKeys>,
+    /// What it says first to each peer. Signed once, as in the daemon.
+    hello: Hello,
     pub(crate) disk: Arc<SimDisk>,
     pub(crate) catalogue: Arc<SimCatalogue>,
     /// What the disk and the catalogue held at some time.
@@ -171,8 +181,17 @@ impl Node {
         let owner_keys = Arc::new(OwnerKeys::derive(&Master::generate(&mut rng), 0));
         let disk_rng = ChaCha20Rng::from_seed(rng.random());
         let capacity = disk_bytes(blueprint.options.capacity);
+        let hello = Hello {
+            node: keys.node_id(),
+            mesh: MESH,
+            agreement: keys.agreement_key(),
+            agreement_signature: keys.sign_agreement(),
+            site: String::new(),
+            operator: String::new(),
+        };
         Self {
             id: keys.node_id(),
+            hello,
             homes: blueprint.sharding.homes(&keys.node_id()),
             sound: !blueprint.disk.lies,
             place: blueprint.place.clone(),
@@ -180,6 +199,8 @@ impl Node {
             life: 0,
             machine: None,
             wishes: Wishes::default(),
+            audits: Audits::default(),
+            words: Words::default(),
             evil: None,
             owner_keys,
             disk: Arc::new(SimDisk::new(capacity, blueprint.disk, disk_rng)),
@@ -230,6 +251,7 @@ impl Node {
         let clock = Clock::new(now, self.place.clock);
         let shows = clock.read(now);
         holder.handle(shows, Input::Space(store.told()));
+        holder.handle(shows, Input::ChunksDamaged(store.damaged()));
         holder.handle(shows, Input::OwnRecord(self.record()));
         let met = BTreeSet::new();
         self.machine = Some(Machine { owner, holder, store, clock, wake: None, met });
@@ -240,13 +262,18 @@ impl Node {
 
     /// Stops it without warning: power is cut.
     pub(crate) fn crash(&mut self) {
-        self.machine = None;
-        self.presence = Presence::Down;
+        self.end_process();
         self.disk.power_cut();
         if let Some(left) = self.catalogue.power_cut() {
             self.spent.merge(&self.catalogue.take_tally());
             self.catalogue = Arc::new(left);
         }
+    }
+
+    /// Its process ends; what it wrote stays in the cache of its machine.
+    pub(crate) fn end_process(&mut self) {
+        self.machine = None;
+        self.presence = Presence::Down;
     }
 
     /// It gets a new disk, and an empty one.
@@ -382,15 +409,7 @@ impl Node {
 
     /// The node as its peers see it.
     pub(crate) fn peer(&self) -> Peer {
-        let hello = Hello {
-            node: self.id,
-            mesh: MESH,
-            agreement: self.keys.agreement_key(),
-            agreement_signature: self.keys.sign_agreement(),
-            site: String::new(),
-            operator: String::new(),
-        };
-        Peer { node: self.id, hello, reach: self.place.reach }
+        Peer { node: self.id, hello: self.hello.clone(), reach: self.place.reach }
     }
 }
 

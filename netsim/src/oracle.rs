@@ -2,6 +2,7 @@
 //! broken. One property per file.
 
 mod addressed;
+mod answers;
 mod asked;
 mod blame;
 mod bounds;
@@ -19,24 +20,29 @@ mod held;
 mod judged;
 mod kept;
 mod leases;
+mod proven;
 mod quorum;
 mod recovered;
 mod rightful;
 mod room;
 mod window;
+mod words;
 
 pub(crate) use blame::accuses;
 
 use crate::node::{Index, Node, Role};
 use ::bytes::Bytes;
+use quloud::core::audit::Verdict as Audit;
 use quloud::core::codec::Reject;
 use quloud::core::effect::{Found, Space, Via};
 use quloud::core::holder::HolderLoad;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::owner::{Fill, OwnerEvent};
-use quloud::core::types::{Account, ChunkId, LeaseNonce, NodeId, SnapshotId, Time};
+use quloud::core::types::{Account, ChunkId, LeaseNonce, NodeId, SnapshotId, StoreEpoch, Time};
 use quloud::crypto::head::HeadRecord;
+use quloud::repo::evidence::Word;
 use quloud::repo::head::Verdict;
+use quloud::repo::standing::Standing;
 use quloud::store::{Damage, OpenReport};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,8 +82,29 @@ pub(crate) enum Fact<'a> {
     HeadJudged { node: Index, newest: u64, verdict: &'a Verdict },
     /// By the words, this number of a head was found, and the snapshots that it leads to.
     Recovered { node: Index, head: ChunkId, number: u64, live: &'a BTreeSet<SnapshotId> },
+    /// An owner judged an answer about a chunk, of this store.
+    Audited { owner: Index, holder: NodeId, epoch: StoreEpoch, id: ChunkId, verdict: Audit },
+    /// An owner's audit of a holder is over: where that stands now.
+    Stands { owner: Index, holder: NodeId, standing: Standing },
+    /// An owner's node tells this word of what it put at one moment.
+    Worded(Worded<'a>),
     /// How full the tables of a holder and an owner are, after each event.
     Loaded { node: Index, load: HolderLoad, owner: &'a [Fill] },
+}
+
+/// A word that an owner's node tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Worded<'a> {
+    pub(crate) owner: Index,
+    pub(crate) word: Word,
+    /// Of these chunks,
+    pub(crate) chunks: &'a [ChunkId],
+    /// so many times.
+    pub(crate) target: u8,
+    /// By the owner's clock: seconds since 1970.
+    pub(crate) at_s: u64,
+    /// It has just looked.
+    pub(crate) is_new: bool,
 }
 
 /// Whose words a node has heard: over a stream those of its peer, and over gossip those of whoever
@@ -220,6 +247,7 @@ impl Oracle {
     pub(crate) fn new() -> Self {
         Self(vec![
             Box::new(addressed::Addressed),
+            Box::new(answers::Answers::default()),
             Box::new(asked::Asked::default()),
             Box::new(blame::Blame),
             Box::new(bounds::Bounds),
@@ -237,11 +265,13 @@ impl Oracle {
             Box::new(judged::Judged),
             Box::new(kept::Kept),
             Box::new(leases::Leases::default()),
+            Box::new(proven::Proven::default()),
             Box::new(quorum::Quorum),
             Box::new(recovered::Recovered),
             Box::new(rightful::Rightful),
             Box::new(room::Room),
             Box::new(window::Window),
+            Box::new(words::Words::default()),
         ])
     }
 

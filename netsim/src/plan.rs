@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) backups: BackupPlan,
     /// Every node draws small limits of its own.
     pub(crate) tight: bool,
+    /// Owners audit their holders.
+    pub(crate) audits: bool,
 }
 
 /// The disks.
@@ -147,7 +149,10 @@ impl Plan {
         let sharding = draw_sharding(rng);
         let tight = rng.random_range(0..4) == 0;
         let backups = BackupPlan::draw(rng, use_.owners);
-        let mut plan = Self { nodes, span, sharding, net, disk, people, use_, backups, tight };
+        // A world with audits takes several times as long as one without.
+        let audits = rng.random_range(0..8) == 0;
+        let mut plan =
+            Self { nodes, span, sharding, net, disk, people, use_, backups, tight, audits };
         if sharding != Sharding::WHOLE {
             // What finds too few holders in its shard asks for them until the end of the world.
             let most = u8::try_from(nodes / 5).unwrap_or(u8::MAX).max(1);

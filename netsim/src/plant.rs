@@ -25,6 +25,15 @@ const STAGED: &[(Bug, &str)] = &[
     (Bug::SumWithoutNotes, "lost-note"),
     (Bug::ScrubTrustsLog, "old-records"),
     (Bug::SkipSecondLook, "second-look"),
+    (Bug::AcceptAnyProof, "proof-liar"),
+    (Bug::ConvictBatch, "proof-liar"),
+    (Bug::AskOneHalf, "proof-liar"),
+    (Bug::SkipAnswerMac, "voice-alone"),
+    (Bug::ForgiveLies, "proof-liar"),
+    (Bug::WorkForEver, "stalled-audit"),
+    (Bug::BlameTheSilent, "uplink-down-a-day"),
+    (Bug::SilenceByClock, "clock-jump-audits"),
+    (Bug::WordTrustsSilence, "words-told"),
 ];
 
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug
@@ -44,6 +53,12 @@ const SHOWN: &[(Bug, &str)] = &[
     (Bug::SkipStoreProof, "proof-relayer"),
     (Bug::UnboundProof, "proof-relayer"),
     (Bug::OneHolderOnly, "hostage"),
+    (Bug::CountAcked, "deleted-chunk"),
+    (Bug::CheckOtherSeed, "flipped-byte"),
+    (Bug::ReseedAudit, "flipped-byte"),
+    (Bug::ProofSkipsTail, "holder-away-an-hour"),
+    (Bug::WordCountsAcks, "words-told"),
+    (Bug::KeepWord, "words-told"),
 ];
 
 /// Whether drawn worlds need not find a bug, because a scenario has to.

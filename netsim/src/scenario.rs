@@ -10,10 +10,14 @@ mod another_store;
 mod bad_night;
 mod black_out;
 mod chipped_records;
+mod clock_jump_audits;
 mod cut_off_in_transfer;
 mod dead_before_ack;
+mod deleted_chunk;
 mod failed_sync;
+mod flipped_byte;
 mod flood;
+mod holder_away_an_hour;
 mod hostage;
 mod laptops;
 mod liar_majority;
@@ -26,6 +30,7 @@ mod old_records;
 mod one_door;
 mod outlived_log;
 mod owner_away;
+mod proof_liar;
 mod proof_relayer;
 mod replicas_again;
 mod room_again;
@@ -33,10 +38,14 @@ mod second_look;
 mod silent_holders;
 mod slow_loris;
 mod stage;
+mod stalled_audit;
 mod sybils;
 mod three_disks_left;
+mod uplink_down_a_day;
+mod voice_alone;
 mod week_apart;
 mod words_alone;
+mod words_told;
 mod wrong_bytes;
 
 pub(crate) mod show;
@@ -80,6 +89,15 @@ pub(crate) const ALL: &[Scenario] = &[
     old_image::SCENARIO,
     replicas_again::SCENARIO,
     words_alone::SCENARIO,
+    deleted_chunk::SCENARIO,
+    flipped_byte::SCENARIO,
+    proof_liar::SCENARIO,
+    stalled_audit::SCENARIO,
+    voice_alone::SCENARIO,
+    holder_away_an_hour::SCENARIO,
+    uplink_down_a_day::SCENARIO,
+    clock_jump_audits::SCENARIO,
+    words_told::SCENARIO,
     bad_night::SCENARIO,
     laptops::SCENARIO,
     one_door::SCENARIO,

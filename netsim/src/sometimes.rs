@@ -88,6 +88,16 @@ branches! {
     HeadAgain, "head sent again", "A record of a head was short, and the same one was sent again.";
     HeadBehind, "head behind", "Those who answered an owner had older records than its own.";
     OlderHeard, "older head heard", "Who recovered heard older records beside the newest.";
+    Proven, "replica proven", "An audit proved that a holder has a chunk.";
+    AuditMissed, "audit missed", "A holder did not answer an audit, while others did.";
+    SilenceExcused, "silence excused", "A holder did not answer, and neither did others.";
+    FoundMissing, "found missing", "A holder said in an audit that it has a chunk no more.";
+    FoundDamaged, "found damaged", "A holder said in an audit that its copy is damaged.";
+    FoundLie, "found lie", "A holder answered an audit as if it had a chunk, and had not.";
+    ToldSafe, "told as safe", "An owner's node told that what it put is safe.";
+    ToldAtRisk, "told as at risk", "An owner's node told that what it put is at risk.";
+    ToldLost, "told as lost", "An owner's node told that some of what it put is lost.";
+    Repaired, "replica made again", "Sealed bytes went from one holder to another.";
     CutInTidying, "power cut in tidying", "The power went while a store gave space back.";
 }
 

@@ -18,13 +18,17 @@
 //! | `world/demand.rs` | what the users want, and what they are told |
 //! | `world/script.rs` | what a scenario does to it |
 //! | `world/watch.rs` | what is seen of it in a picture |
+//! | `world/audits.rs` | holders that are asked for proofs |
+//! | `world/repair.rs` | what is made again after that |
 //! | `world/heal.rs` | replicas that are made again |
+//! | `world/words.rs` | what owners tell of what they put |
 //! | `world/join.rs` | somebody who comes new |
 //! | `world/backups.rs` | what owners back up, publish and forget |
 //! | `world/heads.rs` | heads that are sent, and read back |
 //! | `world/recovery.rs` | owners who have nothing left but their words |
 //! | `world/finale.rs` | the end, where nothing goes wrong any more |
 
+mod audits;
 mod backups;
 mod build;
 mod carry;
@@ -39,9 +43,11 @@ mod join;
 mod notice;
 mod recovery;
 mod release;
+mod repair;
 mod script;
 mod stores;
 mod watch;
+mod words;
 
 use crate::agenda::Agenda;
 use crate::ending::Ending;

@@ -79,7 +79,7 @@ impl Audit {
 pub(super) fn exit_code(done: &AuditDone) -> u8 {
     if done.damaged > 0 {
         FailureKind::Damage.exit_code()
-    } else if done.silent > 0 || done.unproven > 0 || done.short > 0 {
+    } else if [done.silent, done.busy, done.unproven, done.short].iter().any(|of| *of > 0) {
         FailureKind::Partial.exit_code()
     } else {
         0
@@ -128,6 +128,7 @@ fn holder_line(holder: &AuditedHolder) -> Option<String> {
         (holder.missing, "gone"),
         (holder.unproven, "not proven"),
         (holder.silent, "without an answer"),
+        (holder.busy, "put off, as it is busy"),
     ];
     let found = found.into_iter().filter(|(of, _)| *of > 0);
     let found: Vec<String> =
@@ -183,6 +184,12 @@ fn summary(done: &AuditDone) -> String {
         text.push_str(&format!(
             "nothing was heard of {}: start the nodes that are away, and run it again\n",
             count(done.silent, "replica"),
+        ));
+    }
+    if done.busy > 0 {
+        text.push_str(&format!(
+            "holders were too busy for {}: a running node asks them again\n",
+            count(done.busy, "replica"),
         ));
     }
     if done.unneeded > 0 {

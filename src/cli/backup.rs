@@ -1,14 +1,17 @@
 //! `quloud backup`: files and folders in, a snapshot out.
 
-use super::args::{GlobalOptions, NodeOptions};
+use super::args::{GlobalOptions, NodeOptions, settings};
 use super::output::{Output, count, printable};
 use super::progress::{Meter, follow, rate};
 use super::secrets::PassphraseOptions;
 use super::session::{Folder, Session};
 use super::signals::Interrupt;
+use crate::api::client::Client;
+use crate::config::backup::ConfiguredBackup;
 use crate::config::size::human;
 use crate::node::report::{
-    BackupDone, BackupRequest, BackupStarted, Failure, FailureKind, PatternFile, date,
+    BackupDone, BackupRequest, BackupStarted, Failure, FailureKind, PatternFile, ScheduledBackup,
+    date,
 };
 use clap::{Args, ValueEnum};
 use std::path::{Component, Path, PathBuf};
@@ -18,12 +21,19 @@ use std::time::Duration;
 ///
 /// Done means that every chunk of it was acknowledged by as many nodes as asked, each after it had
 /// the bytes safely on disk. What earlier snapshots have is not sent again. Exit code 3 when
-/// something could not be read, or has fewer replicas than asked for.
+/// something could not be read, or has fewer replicas than asked for. A running node makes the
+/// backups of the settings by itself: tables [[backup]] in quloud.toml.
 #[derive(Debug, Args)]
 pub(super) struct Backup {
     /// What to back up; links among these are followed, links in folders are recorded
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "name", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Make this backup of the settings now, whenever the node would: `quloud config show` lists
+    /// them
+    #[arg(long, value_name = "NAME", conflicts_with_all = [
+        "paths", "replicas", "exclude", "exclude_file", "exclude_caches", "one_file_system", "tag",
+    ])]
+    name: Option<String>,
     /// How many nodes shall hold each chunk
     #[arg(long, default_value_t = 3, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u8).range(1..=32))]
@@ -72,12 +82,16 @@ enum Wait {
 
 impl Backup {
     pub(super) async fn run(&self, global: &GlobalOptions, output: &Output) -> Result<u8, Failure> {
-        let request = self.request()?;
+        let backups = || Ok(settings(global, Vec::new())?.config.backups);
+        let request = self.request(backups)?;
         if self.wait == Wait::None {
-            return hand_over(&request, global, output).await;
+            return self.hand_over(&request, global, output).await;
         }
         let interrupt = Interrupt::listen()?;
         let session = Session::open(global, &self.node, &self.passphrase).await?;
+        if !session.is_own() {
+            self.compare(&session.client, backups, output).await;
+        }
         let meter = Meter::new("backup", output);
         let resume = "run the same command again: what is stored is not sent again";
         let result = follow(session.client.backup(&request), meter, &interrupt, resume).await;
@@ -91,15 +105,26 @@ impl Backup {
             output.note(&format!("and {untold} more"));
         }
         output.result(&done, || summary(&done))?;
-        let is_whole = !done.partial && (done.dry_run || done.replicas >= self.replicas);
+        let is_whole = !done.partial && (done.dry_run || done.replicas >= done.target);
         Ok(if is_whole { 0 } else { FailureKind::Partial.exit_code() })
     }
 
     /// The request, after what can be told without a node.
-    fn request(&self) -> Result<BackupRequest, Failure> {
+    /// `backups` reads those of the settings.
+    fn request(
+        &self,
+        backups: impl FnOnce() -> Result<Vec<ConfiguredBackup>, Failure>,
+    ) -> Result<BackupRequest, Failure> {
         if self.dry_run && self.wait == Wait::None {
             let why = "a dry run is over when it has told what it found";
             return Err(not_taken_over(why, "leave `--wait none` away, or `--dry-run`"));
+        }
+        if let Some(name) = &self.name {
+            let backups = backups()?;
+            let of = backups.iter().find(|of| of.name == *name);
+            let request =
+                of.ok_or_else(|| not_configured(name, &backups))?.request(self.timeout)?;
+            return Ok(BackupRequest { dry_run: self.dry_run, name: self.name.clone(), ..request });
         }
         Ok(BackupRequest {
             paths: self.paths.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?,
@@ -108,31 +133,62 @@ impl Backup {
             exclude_files: self
                 .exclude_file
                 .iter()
-                .map(|file| read(file))
+                .map(|file| PatternFile::read(file))
                 .collect::<Result<_, _>>()?,
             excludes: self.exclude.clone(),
             exclude_caches: self.exclude_caches,
             one_file_system: self.one_file_system,
             tags: self.tag.clone(),
             dry_run: self.dry_run,
+            name: None,
         })
+    }
+
+    /// Says where the running node has other settings than those that this backup is made by.
+    async fn compare(
+        &self,
+        client: &Client,
+        backups: impl FnOnce() -> Result<Vec<ConfiguredBackup>, Failure>,
+        output: &Output,
+    ) {
+        let Some(name) = &self.name else { return };
+        // It is a remark: whatever is wrong is told by what follows.
+        let (Ok(backups), Ok(status)) = (backups(), client.status(Some(0)).await) else { return };
+        let of = backups.iter().find(|of| of.name == *name);
+        if let Some(told) = of.and_then(|of| difference(of, &status.schedule)) {
+            output.note(&printable(&told));
+        }
+    }
+
+    /// Leaves the work to the running node.
+    async fn hand_over(
+        &self,
+        request: &BackupRequest,
+        global: &GlobalOptions,
+        output: &Output,
+    ) -> Result<u8, Failure> {
+        let Folder::Running(client) = Folder::open(&global.data_dir()?).await? else {
+            let why = "no node runs that could go on with it";
+            let hint = "start one with `quloud up`, or leave `--wait none` away";
+            return Err(not_taken_over(why, hint));
+        };
+        let backups = || Ok(settings(global, Vec::new())?.config.backups);
+        self.compare(&client, backups, output).await;
+        let started = client.start_backup(request).await?;
+        output.result(&started, || taken_over(&started))?;
+        Ok(0)
     }
 }
 
-/// Leaves the work to the running node.
-async fn hand_over(
-    request: &BackupRequest,
-    global: &GlobalOptions,
-    output: &Output,
-) -> Result<u8, Failure> {
-    let Folder::Running(client) = Folder::open(&global.data_dir()?).await? else {
-        let why = "no node runs that could go on with it";
-        let hint = "start one with `quloud up`, or leave `--wait none` away";
-        return Err(not_taken_over(why, hint));
+/// Whether a running node has this backup as the settings have it now.
+fn difference(of: &ConfiguredBackup, running: &[ScheduledBackup]) -> Option<String> {
+    let name = &of.name;
+    let told = match running.iter().find(|running| running.name == *name) {
+        Some(running) if running.settings == of.digest() => return None,
+        Some(_) => format!("the running node has other settings for {name}: restart it"),
+        None => format!("the running node has other settings, without {name}: restart it"),
     };
-    let started = client.start_backup(request).await?;
-    output.result(&started, || taken_over(&started))?;
-    Ok(0)
+    Some(format!("{told}, for it reads them when it starts"))
 }
 
 fn not_taken_over(why: &str, hint: &str) -> Failure {
@@ -167,11 +223,14 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-fn read(file: &Path) -> Result<PatternFile, Failure> {
-    std::fs::read(file).map(PatternFile::new).map_err(|error| {
-        let what = format!("the patterns in {} cannot be read", file.display());
-        Failure::new(FailureKind::Usage, what, error.to_string(), "check the path")
-    })
+fn not_configured(name: &str, backups: &[ConfiguredBackup]) -> Failure {
+    let names: Vec<&str> = backups.iter().map(|of| of.name.as_str()).collect();
+    let hint = match names.as_slice() {
+        [] => "add one as a table [[backup]]: the end of quloud.toml has an example".to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    };
+    let why = "the settings have no such backup";
+    Failure::new(FailureKind::Usage, format!("{name} was not backed up"), why, hint)
 }
 
 fn summary(done: &BackupDone) -> String {
@@ -203,7 +262,7 @@ fn summary(done: &BackupDone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::StartedState;
+    use crate::node::report::{ScheduledTask, StartedState, TaskState};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -236,7 +295,7 @@ mod tests {
             let file = folder.path().join("patterns");
             std::fs::write(&file, bytes).unwrap();
             let asked = parsed(&["--exclude-file", file.to_str().unwrap()]).unwrap();
-            let request = asked.request().unwrap();
+            let request = asked.request(|| Ok(Vec::new())).unwrap();
             let json = serde_json::to_string(&request).unwrap();
             let heard: BackupRequest = serde_json::from_str(&json).unwrap();
             assert_eq!(heard.exclude_files[0].bytes(), bytes, "{json}");
@@ -268,8 +327,71 @@ mod tests {
     #[test]
     fn a_dry_run_is_not_handed_over() {
         let both = parsed(&["--wait", "none", "--dry-run"]).unwrap();
-        assert_eq!(both.request().unwrap_err().kind.exit_code(), 2);
-        assert!(parsed(&["--wait", "quorum", "--dry-run"]).unwrap().request().is_ok());
+        assert_eq!(both.request(|| Ok(Vec::new())).unwrap_err().kind.exit_code(), 2);
+        assert!(
+            parsed(&["--wait", "quorum", "--dry-run"]).unwrap().request(|| Ok(Vec::new())).is_ok()
+        );
+    }
+
+    #[test]
+    fn a_backup_of_the_settings_is_asked_for_by_its_name_alone() {
+        let by_name = |more: &[&str]| {
+            let line = ["backup", "--name", "photos"].iter().chain(more);
+            Line::try_parse_from(line).map(|line| line.backup)
+        };
+        let one = ConfiguredBackup {
+            replicas: 2,
+            tag: vec!["x".to_owned()],
+            ..ConfiguredBackup::new("photos", vec![PathBuf::from("/srv")])
+        };
+        let asked = by_name(&["--dry-run"]).unwrap();
+        let request = asked.request(|| Ok(vec![one.clone()])).unwrap();
+        assert_eq!((request.name.as_deref(), request.dry_run), (Some("photos"), true));
+        assert_eq!((request.paths, request.replicas, request.tags), (one.paths, 2, one.tag));
+        let other = ConfiguredBackup::new("music", vec![PathBuf::from("/m")]);
+        let failure = asked.request(|| Ok(vec![other])).unwrap_err();
+        assert_eq!((failure.kind.exit_code(), failure.hint.as_str()), (2, "there are: music"));
+        for more in [&["/data"][..], &["--replicas", "2"], &["--tag", "x"], &["--exclude", "x"]] {
+            assert!(by_name(more).is_err(), "{more:?}");
+        }
+        assert!(Line::try_parse_from(["backup"]).is_err());
+    }
+
+    #[test]
+    fn a_running_node_with_other_settings_is_told() {
+        let here = ConfiguredBackup::new("photos", vec![PathBuf::from("/srv")]);
+        let of = |settings: &ConfiguredBackup| {
+            let task = ScheduledTask {
+                every: "daily".to_owned(),
+                state: TaskState::Idle,
+                last_at: None,
+                tried_at: None,
+                next_at: None,
+                waits: false,
+                failures: 0,
+                failure: None,
+                result: None,
+                bytes: 0,
+                note: None,
+            };
+            ScheduledBackup {
+                name: settings.name.clone(),
+                settings: settings.digest(),
+                paths: Vec::new(),
+                backup: task.clone(),
+                audit: task.clone(),
+                drill: task,
+            }
+        };
+        assert_eq!(difference(&here, &[of(&here)]), None);
+        let excluding = ConfiguredBackup { exclude: vec!["*.tmp".to_owned()], ..here.clone() };
+        let told = difference(&here, &[of(&excluding)]).unwrap();
+        assert!(told.starts_with("the running node has other settings for photos: restart it"));
+        let tagged = ConfiguredBackup { tag: excluding.exclude.clone(), ..here.clone() };
+        assert_ne!(tagged.digest(), excluding.digest());
+        let other = ConfiguredBackup::new("music", here.paths.clone());
+        let told = difference(&here, &[of(&other)]).unwrap();
+        assert!(told.starts_with("the running node has other settings, without photos"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod account;
 mod corpus;
+mod damage;
 mod edits;
 mod nodes;
 mod scan;
@@ -27,19 +28,21 @@ const REPLICAS: u8 = 3;
 /// Show the whole story on this machine: back up, lose machines, recover from the words, restore
 ///
 /// Starts real nodes as child processes, with real stores in a temporary folder. Backs a copy of
-/// PATH up with three replicas, edits the copy, and backs it up again. Then a node that holds the
-/// data is killed for good, and so is the owner's, whose folder is deleted. A new node that has the
-/// 24 words and one address recovers, restores both snapshots, and everything is compared, byte
-/// for byte and with its metadata. Last, somebody without the key is turned away, and the dead
-/// holder's store is searched for plaintext. Exit code 0 only if every step was verified.
+/// PATH up with three replicas, edits the copy, and backs it up again. A byte is flipped on one
+/// holder's disk, a chunk deleted from another's, and a third one answers with a proof that is
+/// made up: an audit names all three, and healing makes up for it. Then a node that holds the data
+/// is killed for good, and so is the owner's, whose folder is deleted. A new node that has the 24
+/// words and one address recovers, restores both snapshots, and everything is compared, byte for
+/// byte and with its metadata. Last, somebody without the key is turned away, and the dead holder's
+/// store is searched for plaintext. Exit code 0 only if every step was verified.
 #[derive(Debug, Args)]
 pub(super) struct Demo {
     /// A file or folder to work on a copy of [default: ./src where it exists, else a generated
     /// tree]. Takes about seven times its size in the temporary folder for as long as it runs
     path: Option<PathBuf>,
     /// How many nodes to start: an owner and holders; the owner's new machine comes on top
-    #[arg(long, default_value_t = 5, value_name = "COUNT")]
-    #[arg(value_parser = clap::value_parser!(u16).range(5..=30))]
+    #[arg(long, default_value_t = 6, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(6..=30))]
     nodes: u16,
     /// Leave the temporary folder there: stores, logs, and what was restored
     #[arg(long)]
@@ -74,6 +77,7 @@ fn tell(
     let mut story = Story::begin(path, count, folder, &mut account)?;
     let first = story.back_up(&mut account)?;
     let second = story.back_up_again(&first, &mut account)?;
+    story.damage_and_heal(&mut account)?;
     let stolen = story.lose_a_holder(&mut account)?;
     story.lose_the_owner(&mut account)?;
     let recovered = story.recover(&[&first, &second], &mut account)?;

@@ -19,6 +19,10 @@ use clap::Args;
 /// about do not count, and neither do those of holders that have not been heard of for too long:
 /// run `quloud audit` first to know. What was healed when it is broken off is not sent again.
 ///
+/// A running node does the same by itself, within `repair_per_day` (see `quloud config show`). This
+/// command does not stop there, and what it moves counts in it: the node repairs less that day.
+/// Holders that lose what they are given are asked last, and not again while it runs.
+///
 /// Exit code 0 only when every chunk has as many replicas as wanted; 3 when some still have fewer,
 /// 10 when some have none left that can be read: those files are named.
 #[derive(Debug, Args)]

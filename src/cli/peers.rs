@@ -20,7 +20,13 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// List the nodes that are connected, how, and what they hold of ours
+/// List the nodes that are connected, how, what they hold of ours, and how they did
+///
+/// Behind the chunks stands how a node did in our audits (unknown, proven, late, suspect, lost,
+/// damaged, liar), and what we think of it: good; new (nothing is known of it); later (others are
+/// given chunks first); last; never (it gets nothing). That is made of its audits, of how often and
+/// how soon it acknowledges what it is given, and of what it served; --json has it all. It is this
+/// node's own opinion: nobody else is told, or asked.
 #[derive(Debug, Args)]
 pub(super) struct Peers {
     #[command(flatten)]
@@ -78,9 +84,12 @@ fn table(peers: &[PeerReport]) -> String {
             None => "-".to_owned(),
         };
         let PeerReport { peer_id, link, holds_chunks, .. } = peer;
+        let trust = &peer.conduct.trust;
         let address = printable(&peer.address);
         text.push_str(&format!(
-            "{peer_id}  {link:<6}  {round_trip:>9}  {holds_chunks:>7} chunks  {address}",
+            "{peer_id}  {link:<6}  {round_trip:>9}  {holds_chunks:>7} chunks  {:<8}  {trust:<5}  \
+             {address}",
+            peer.standing,
         ));
         for (name, label) in [("site", &peer.site), ("operator", &peer.operator)] {
             if !label.is_empty() {
@@ -95,6 +104,7 @@ fn table(peers: &[PeerReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::report::Conduct;
 
     #[test]
     fn each_peer_is_one_line() {
@@ -106,15 +116,20 @@ mod tests {
             site: "attic\n".to_owned(),
             operator: "ann".to_owned(),
             holds_chunks: 12,
+            standing: "proven".to_owned(),
+            why: "it proved what it was asked for".to_owned(),
+            conduct: Conduct { trust: "good".to_owned(), ..Conduct::default() },
         };
         let unnamed = PeerReport { site: String::new(), ..peer.clone() };
         let away = PeerReport { round_trip_ms: None, operator: String::new(), ..unnamed.clone() };
         assert_eq!(
             table(&[peer, unnamed, away]),
-            "12D3Koo  lan        0.4 ms       12 chunks  /ip4/10.0.0.2/tcp/4747  site attic\\n  \
-             operator ann\n\
-             12D3Koo  lan        0.4 ms       12 chunks  /ip4/10.0.0.2/tcp/4747  operator ann\n\
-             12D3Koo  lan             -       12 chunks  /ip4/10.0.0.2/tcp/4747\n"
+            "12D3Koo  lan        0.4 ms       12 chunks  proven    good   \
+             /ip4/10.0.0.2/tcp/4747  site attic\\n  operator ann\n\
+             12D3Koo  lan        0.4 ms       12 chunks  proven    good   \
+             /ip4/10.0.0.2/tcp/4747  operator ann\n\
+             12D3Koo  lan             -       12 chunks  proven    good   \
+             /ip4/10.0.0.2/tcp/4747\n"
         );
     }
 }

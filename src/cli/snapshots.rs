@@ -13,6 +13,7 @@ use clap::Args;
 /// List the snapshots of all devices of this owner
 ///
 /// They are read from the mesh; with no other node in reach, those that were seen last are listed.
+/// The newest of each set of paths says in one word how it is stored: see `quloud status --help`.
 #[derive(Debug, Args)]
 pub(super) struct Snapshots {
     #[command(flatten)]
@@ -83,7 +84,7 @@ fn day(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::{DrillReport, ReplicasReport};
+    use crate::node::report::{DrillReport, ReplicasReport, ReplicasWord};
 
     #[test]
     fn names_of_a_snapshot_cannot_steer_the_terminal() {
@@ -98,7 +99,12 @@ mod tests {
             bytes: 4,
             new_bytes: 5,
             partial: true,
-            replicas: Some(ReplicasReport { has: 3, target: 3 }),
+            replicas: Some(ReplicasReport {
+                word: ReplicasWord::Stored,
+                has: 3,
+                target: 3,
+                ..Default::default()
+            }),
             proven: Some(DrillReport { at: 90_000, sample_ppm: 50_000, ..DrillReport::default() }),
             failed: Some(DrillReport { at: 180_000, damaged: 2, ..DrillReport::default() }),
         };

@@ -1,5 +1,7 @@
 //! `quloud status`: one screen.
 
+mod schedule;
+
 use super::args::{GlobalOptions, settings};
 use super::output::{Output, count, duration, printable};
 use super::secrets::PassphraseOptions;
@@ -9,8 +11,10 @@ use crate::config::size::human;
 use crate::node::datadir::{DataDir, Identity, peer_id};
 use crate::node::report::{
     BackupState, BackupStatus, DetachedBackup, DetachedState, DeviceStatus, Failure, FailureKind,
-    ProofReport, RebuildStatus, SnapshotSet, SnapshotsStatus, Status as Report, StoreStatus, date,
+    ProofReport, RebuildStatus, SnapshotMade, SnapshotSet, SnapshotsStatus, Status as Report,
+    StoreStatus, date,
 };
+use crate::node::schedule_at_rest;
 use clap::Args;
 use serde::Serialize;
 
@@ -29,9 +33,23 @@ const NOT_RUNNING: &str = "the node is not running: nobody can fetch what it hol
 
 /// Show what this node stored, what it gives, and what needs attention
 ///
+/// Of the newest snapshot of each set of paths, and of all files that were put together, one word
+/// says how they are stored:
+///
+///   queued       nothing of it is acknowledged yet
+///   replicating  some chunk is acknowledged by fewer nodes than were asked for
+///   stored       all chunks are acknowledged by enough, and not all are proven by audits
+///   safe         audits proved that enough nodes have each chunk, within the last 45 days
+///   at risk      replicas or holders were found to count no more: fewer are left, or may be
+///   lost         no node is known to have some chunk any more
+///
+/// `since` is when that began, as far as is known, `seen` when all replicas were last looked at; a
+/// loss is told at once, also before the next look.
+///
 /// Exit code 0 when all is well, 3 when something needs attention. `--json` also shows the
-/// capability of each file.
+/// capability of each file, and what each word is known from.
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Status {
     /// List every file, not only the newest
     #[arg(long)]
@@ -77,6 +95,8 @@ impl Status {
         let identity = Identity::load(dir, || self.passphrase.read_or_ask())?;
         let newest = newest.unwrap_or(usize::MAX);
         let found = crate::node::backups_at_rest(identity.dir.path(), &identity.owner, newest)?;
+        let (schedule, overdue) = schedule_at_rest(identity.dir.path(), &config.backups);
+        let others = found.attention.into_iter().chain(overdue).collect();
         Ok(Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             peer_id: peer_id(&identity.node),
@@ -85,12 +105,13 @@ impl Status {
             peers: 0,
             uptime_s: 0,
             store: None,
-            attention: attention_at_rest(found.count.open, found.attention),
+            attention: attention_at_rest(found.count.open, others),
             backups: found.backups,
             backups_total: found.count.total,
             snapshots: found.snapshots,
             proven: found.proven,
             detached: Vec::new(),
+            schedule,
             pruning: false,
             rebuild: found.rebuild,
             rejects: Default::default(),
@@ -133,7 +154,7 @@ fn screen(document: &Document) -> String {
     for device in found.devices.iter().filter(|device| !device.own || device.short) {
         line("", self::device(device));
     }
-    line("backups", report.backups_total.to_string());
+    line("backups", puts(report));
     for backup in &report.backups {
         line("", self::backup(backup));
     }
@@ -148,6 +169,9 @@ fn screen(document: &Document) -> String {
     let more = report.detached.len().saturating_sub(DETACHED_SHOWN);
     if more > 0 {
         line("", format!("and {more} more that ran by themselves, with --json"));
+    }
+    for (number, of) in schedule::lines(&report.schedule).into_iter().enumerate() {
+        line(if number == 0 { "scheduled" } else { "" }, of);
     }
     if report.pruning {
         line("pruning", "chunks that no snapshot needs are being let go".to_owned());
@@ -196,6 +220,13 @@ fn set(set: &SnapshotSet) -> String {
     printable(&text)
 }
 
+/// How many files were put, and how the worst of them is stored.
+fn puts(report: &Report) -> String {
+    let replicas = report.snapshots.puts_replicas;
+    let replicas = replicas.map(|replicas| format!(" (the worst: {replicas})")).unwrap_or_default();
+    format!("{}{replicas}", report.backups_total)
+}
+
 fn device(device: &DeviceStatus) -> String {
     let DeviceStatus { index, number, signed_at, holders, wanted, own, readable, .. } = device;
     let name = if *own { "this device" } else { "another device" };
@@ -232,9 +263,8 @@ fn detached(of: &DetachedBackup) -> (&'static str, String) {
             let text = format!("{paths}: {bytes}{total}, {chunks}{replicas}{note}; since {since}");
             ("backing up", text)
         }
-        DetachedState::Done {
-            ended_at, snapshot, files, bytes, replicas, target, partial, ..
-        } => {
+        DetachedState::Done { ended_at, made, .. } => {
+            let SnapshotMade { snapshot, files, bytes, replicas, target, partial, .. } = made;
             let name = snapshot.get(..8).unwrap_or(snapshot);
             let (files, bytes) = (count(*files, "file"), human(*bytes));
             let partial = if *partial { ", partial" } else { "" };
@@ -273,7 +303,9 @@ fn backup(backup: &BackupStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::report::{CapabilityText, DrillReport, ReplicasReport, SnapshotReport};
+    use crate::node::report::{
+        CapabilityText, DrillReport, ReplicasReport, ReplicasWord, SnapshotReport,
+    };
 
     fn report() -> Report {
         Report {
@@ -304,6 +336,7 @@ mod tests {
             snapshots: SnapshotsStatus::default(),
             proven: None,
             detached: Vec::new(),
+            schedule: Vec::new(),
             pruning: false,
             rebuild: None,
             rejects: Default::default(),
@@ -313,7 +346,12 @@ mod tests {
 
     fn set_of(root: &str) -> SnapshotSet {
         let newest = SnapshotReport {
-            replicas: Some(ReplicasReport { has: 1, target: 3 }),
+            replicas: Some(ReplicasReport {
+                word: ReplicasWord::Replicating,
+                has: 1,
+                target: 3,
+                ..Default::default()
+            }),
             proven: None,
             failed: None,
             snapshot: "0123456789".to_owned(),
@@ -403,8 +441,7 @@ mod tests {
             target: 3,
             note,
         };
-        let done = DetachedState::Done {
-            ended_at: 120,
+        let made = SnapshotMade {
             snapshot: "0123456789".to_owned(),
             files: 1,
             bytes: 2000,
@@ -412,8 +449,8 @@ mod tests {
             replicas: 3,
             target: 3,
             partial: true,
-            notes: Vec::new(),
         };
+        let done = DetachedState::Done { ended_at: 120, made, notes: Vec::new() };
         let failure = Failure::new(FailureKind::Failed, "what", "nobody is there", "hint");
         let failed = DetachedState::Failed { ended_at: 180, failure };
         let mut report = report();

@@ -16,7 +16,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// Run the node in the foreground, until Ctrl-C or SIGTERM
 ///
 /// When it is ready it prints the addresses that others can join through, one on each line, and
-/// nothing else. Under systemd use Type=notify.
+/// nothing else. It makes the backups of the settings by itself: tables [[backup]] in quloud.toml,
+/// which are read when it starts. Under systemd use Type=notify.
 #[derive(Debug, Args)]
 pub(super) struct Up {
     /// Talk to loopback, private and link-local addresses only

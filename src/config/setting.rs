@@ -28,11 +28,14 @@ const MESH_BYTES_MAX: usize = 64;
 /// Longest site and operator in bytes; [`crate::core::message::Hello`] carries no more.
 const LABEL_BYTES_MAX: usize = 32;
 
+/// The least that repairs may move in a day: a few chunks.
+const REPAIR_MIN: u64 = 100_000_000;
+
 /// Most addresses in one list; more is a mistake.
 const ADDRESSES_MAX: usize = 64;
 
 /// Every setting, in the order in which they are shown.
-pub static SETTINGS: [Setting; 11] = [
+pub static SETTINGS: [Setting; 13] = [
     Setting {
         name: "listen",
         unit: "multiaddress, repeatable",
@@ -111,6 +114,24 @@ pub static SETTINGS: [Setting; 11] = [
         show: |config| vec![config.reserve.map_or("auto".to_owned(), size::exact)],
     },
     Setting {
+        name: "scrub_days",
+        unit: "days, 1 to 30",
+        default: &["15"],
+        many: false,
+        help: "All that is kept for others is read once in so many days, so that rot is found.",
+        set: |config, values| scrub_days(values).map(|value| config.scrub_days = value),
+        show: |config| vec![config.scrub_days.to_string()],
+    },
+    Setting {
+        name: "repair_per_day",
+        unit: "size, or unlimited",
+        default: &["100GB"],
+        many: false,
+        help: "What repairs that nobody asked for may move in any 24 hours, both ways together.",
+        set: |config, values| size_or_unlimited(values).map(|value| config.repair_per_day = value),
+        show: |config| vec![config.repair_per_day.map_or("unlimited".to_owned(), size::exact)],
+    },
+    Setting {
         name: "site",
         unit: "label, at most 32 bytes",
         default: &[""],
@@ -157,14 +178,22 @@ pub fn nearest(name: &str) -> Option<&'static Setting> {
     (distance(&near) <= name.len().max(near.name.len()) / 3).then_some(near)
 }
 
-fn one(values: &[String]) -> Result<&str, String> {
+pub(super) fn one(values: &[String]) -> Result<&str, String> {
     match values {
         [value] => Ok(value.as_str()),
         _ => Err(format!("it takes one value, and {} were given", values.len())),
     }
 }
 
-fn switch(values: &[String]) -> Result<bool, String> {
+/// Nothing has more than `most` of these.
+pub(super) fn within(count: usize, most: usize, of: &str) -> Result<(), String> {
+    if count > most {
+        return Err(format!("it has {count} {of}, the limit is {most}"));
+    }
+    Ok(())
+}
+
+pub(super) fn switch(values: &[String]) -> Result<bool, String> {
     match one(values)? {
         "on" | "true" => Ok(true),
         "off" | "false" => Ok(false),
@@ -172,7 +201,7 @@ fn switch(values: &[String]) -> Result<bool, String> {
     }
 }
 
-fn on_off(value: bool) -> String {
+pub(super) fn on_off(value: bool) -> String {
     if value { "on" } else { "off" }.to_owned()
 }
 
@@ -185,6 +214,24 @@ fn size_or_auto(values: &[String]) -> Result<Option<u64>, String> {
         "auto" => Ok(None),
         text => size::parse(text).map(Some).map_err(|error| error.to_string()),
     }
+}
+
+/// Nothing at all would leave what is short to the next thing that breaks.
+fn size_or_unlimited(values: &[String]) -> Result<Option<u64>, String> {
+    match one(values)? {
+        "unlimited" => Ok(None),
+        text => match size::parse(text) {
+            Ok(size) if size >= REPAIR_MIN => Ok(Some(size)),
+            Ok(_) => Err("it is 100MB at least: else what is short stays short".to_owned()),
+            Err(error) => Err(error.to_string()),
+        },
+    }
+}
+
+/// All is promised to be read within 30 days.
+fn scrub_days(values: &[String]) -> Result<u32, String> {
+    let days = one(values)?.parse().ok().filter(|days| (1..=30).contains(days));
+    days.ok_or_else(|| "it is a number of days from 1 to 30".to_owned())
 }
 
 fn domains(values: &[String]) -> Result<Domains, String> {
@@ -208,9 +255,7 @@ fn label(values: &[String]) -> Result<String, String> {
 
 fn text(values: &[String], bytes_max: usize) -> Result<String, String> {
     let value = one(values)?;
-    if value.len() > bytes_max {
-        return Err(format!("it is {} bytes long, the limit is {bytes_max}", value.len()));
-    }
+    within(value.len(), bytes_max, "bytes")?;
     if value.chars().any(char::is_control) {
         return Err("it holds a control character".to_owned());
     }
@@ -218,9 +263,7 @@ fn text(values: &[String], bytes_max: usize) -> Result<String, String> {
 }
 
 fn addresses(values: &[String]) -> Result<Vec<String>, String> {
-    if values.len() > ADDRESSES_MAX {
-        return Err(format!("it has {} addresses, the limit is {ADDRESSES_MAX}", values.len()));
-    }
+    within(values.len(), ADDRESSES_MAX, "addresses")?;
     values.iter().map(|value| address(value)).collect()
 }
 
@@ -274,6 +317,26 @@ mod tests {
         assert!(label(&"x".repeat(33)).is_err());
         assert!(label("a\u{1b}[31m").is_err());
         assert!(mesh(&[String::new()]).is_err());
+    }
+
+    #[test]
+    fn the_scrub_has_a_day_at_least_and_what_was_promised_at_most() {
+        let days = |text: &str| scrub_days(&[text.to_owned()]);
+        assert_eq!((days("1"), days("30")), (Ok(1), Ok(30)));
+        for bad in ["", "0", "31", "-1", "7.5", "15d"] {
+            assert!(days(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn repairs_have_a_few_chunks_a_day_at_least() {
+        let bound = |text: &str| size_or_unlimited(&[text.to_owned()]);
+        assert_eq!(bound("unlimited"), Ok(None));
+        assert_eq!(bound("100MB"), Ok(Some(100_000_000)));
+        assert_eq!(bound("2TB"), Ok(Some(2_000_000_000_000)));
+        for bad in ["", "0", "99MB", "auto", "none"] {
+            assert!(bound(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -103,6 +103,9 @@ pub const ACCOUNT_CHUNKS_MAX: usize = 4_096;
 /// The largest number of chunks in one release.
 pub const RELEASES_MAX: usize = 256;
 
+/// The largest number of chunks in one notice of damage.
+pub const NOTICE_CHUNKS_MAX: usize = 256;
+
 /// The largest number of head records in one answer: those of the newest number, and others before
 /// it.
 pub const HEAD_RECORDS_MAX: usize = 17;

@@ -114,9 +114,12 @@ pub enum Input {
         /// of it was done.
         result: Result<Vec<ChunkState>, StoreError>,
     },
-    /// Chunks that were released long enough are destroyed: so much less each account has. No
-    /// effect asked for it just now.
+    /// Chunks that were released long enough, or whose leases had to end, are destroyed: so much
+    /// less each account has. No effect asked for it just now.
     ChunksDestroyed(Vec<(ChunkId, Deleted)>),
+    /// Chunks were found damaged, each with whose it is: by a read, an audit or the scrub, or
+    /// before the store was opened. Of many not all.
+    ChunksDamaged(Vec<(Account, ChunkId)>),
     /// How long the store was in use over all its lives, in seconds, to about ten minutes.
     Uptime(u64),
 }
@@ -176,6 +179,8 @@ pub struct Space {
     pub used: u64,
     /// Bytes the disk could still take above the reserve.
     pub free: u64,
+    /// Bytes of chunks whose leases are over: they go where room is needed for others.
+    pub reclaimable: u64,
     /// Chunks held.
     pub chunks: u64,
     /// The store takes no writes (a failed sync, a lost disk).
@@ -236,8 +241,10 @@ pub enum Unproven {
     NotHeld,
     /// It was let go, and waits out its delay.
     Released,
-    /// Its bytes or tags are not what was stored, or cannot be read.
+    /// Its bytes or tags are not what was stored.
     Damaged,
+    /// The disk did not read it this time: nothing is known of it.
+    Unread,
     /// Too much to do: nothing was looked at.
     Busy,
 }
@@ -378,8 +385,7 @@ pub enum Effect {
         /// 1 to 4,096.
         ids: Vec<ChunkId>,
     },
-    /// Read a chunk of an account, verify it against its id, and prove it. Completed by
-    /// [`Input::ChunkProven`].
+    /// Read a chunk of an account and prove it. Completed by [`Input::ChunkProven`].
     ProveChunk {
         /// Comes back with the completion.
         ticket: Ticket,
@@ -389,6 +395,8 @@ pub enum Effect {
         id: ChunkId,
         /// How.
         task: Task,
+        /// Hash it against its id first. Without that the bytes are those that this node wrapped.
+        closely: bool,
     },
     /// Let chunks go, or take that back; whoever asks for it has shown that it may. Completed by
     /// [`Input::ChunksReleased`].
@@ -400,6 +408,14 @@ pub enum Effect {
         /// 1 to 256, each with the lease that is meant: where it is not the one held, nothing
         /// changes.
         items: Vec<(ChunkId, LeaseNonce)>,
+    },
+    /// An owner proved to be there: whoever asked about this account has its key. What is kept for
+    /// it is kept for as long again. No completion.
+    OwnerHeard {
+        /// Which.
+        account: Account,
+        /// An audit of it was answered with a proof.
+        audited: bool,
     },
     /// Make this record of a head durable, where it is the newest. Completed by
     /// [`Input::HeadsWritten`].

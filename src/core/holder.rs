@@ -13,6 +13,7 @@
 //! stream AccountRequest ─▶ MAC ─▶ ListChunks / QueryChunks ─▶ AccountAnswer    (account)
 //!                               └▶ ProveChunk, one by one ─▶ AccountAnswer      (audit)
 //! stream Release ─▶ FindChunks, proofs ─▶ ReleaseChunks ─▶ ReleaseAnswer       (release)
+//! ChunksDamaged ─▶ ChunkNotice to the owners that are connected                (notice)
 //! ```
 //!
 //! It never dials anybody, and sends chunk bytes only to the authenticated peer of a stream whose
@@ -28,6 +29,7 @@ mod audit;
 mod bounds;
 mod heads;
 mod limits;
+mod notice;
 mod release;
 mod serve;
 #[cfg(test)]
@@ -35,6 +37,7 @@ mod tests;
 
 pub use bounds::Rate;
 pub use limits::HolderLimits;
+pub use notice::{DAMAGED_MAX, NOTICE_EVERY};
 
 use super::codec::{RECORD_BYTES_MAX, Reject};
 use super::effect::{Effect, Event, Found, Input, Via};
@@ -59,6 +62,7 @@ use audit::Audits;
 use bounds::{Bucket, Budget, Rates, Seen};
 use bytes::Bytes;
 use heads::HeadWriting;
+use notice::Notices;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use release::Releasing;
@@ -110,6 +114,8 @@ pub struct HolderLoad {
     pub audits: u64,
     /// Chunks that are being proven.
     pub proving: usize,
+    /// Damaged chunks that are remembered for their owners.
+    pub damaged: usize,
     /// Topic requests and proofs remembered.
     pub seen: usize,
     /// Accounts known or with chunks on their way.
@@ -151,6 +157,7 @@ pub struct HolderRole {
     /// Peers of which a release is being looked up, and what they sent since.
     releases: BTreeMap<NodeId, VecDeque<Release>>,
     releasing: BTreeMap<Ticket, Releasing>,
+    notices: Notices,
     effects: VecDeque<Effect>,
     next: u64,
 }
@@ -261,6 +268,7 @@ impl HolderRole {
             audits: Audits::new(&limits),
             releases: BTreeMap::new(),
             releasing: BTreeMap::new(),
+            notices: Notices::default(),
             effects: VecDeque::new(),
             next: 0,
             keys,
@@ -291,8 +299,12 @@ impl HolderRole {
                 dropped.iter().for_each(|dropped| self.admission.free(dropped));
             }
             Input::ChunksDestroyed(gone) => {
-                gone.iter().for_each(|(_, gone)| self.admission.free(gone));
+                for (id, gone) in &gone {
+                    self.admission.free(gone);
+                    self.notices.forget(&gone.account, id);
+                }
             }
+            Input::ChunksDamaged(found) => self.on_chunks_damaged(now, found),
             Input::ChunkProven { ticket, result } => self.on_chunk_proven(now, ticket, result),
             Input::Command(_)
             | Input::PeerSubscribed(_)
@@ -309,7 +321,8 @@ impl HolderRole {
     /// When to feed [`Input::Tick`] at the latest; `None` where nothing waits for time.
     pub fn next_timeout(&self) -> Option<Time> {
         let delayed = self.delayed.keys().next().map(|(at, _)| *at);
-        delayed.into_iter().chain(self.audits.next_timeout()).min()
+        let rest = [self.audits.next_timeout(), self.notices.next_timeout()];
+        delayed.into_iter().chain(rest.into_iter().flatten()).min()
     }
 
     /// How full the tables are.
@@ -324,6 +337,7 @@ impl HolderRole {
             account_work: self.account_work.total(),
             audits: self.audits.open(),
             proving: self.audits.proving(),
+            damaged: self.notices.len(),
             seen: self.requests_seen.len() + self.proofs_seen.len(),
             accounts: self.admission.accounts(),
         }
@@ -354,6 +368,7 @@ impl HolderRole {
             }
         }
         self.go_on_with_audits(now);
+        self.tell_owners(now);
     }
 
     fn on_message(&mut self, now: Time, from: NodeId, via: Via, message: Message) {
@@ -406,7 +421,8 @@ impl HolderRole {
             | StreamMessage::RetrieveReject(_)
             | StreamMessage::HeadData(_)
             | StreamMessage::AccountAnswer(_)
-            | StreamMessage::ReleaseAnswer(_) => {}
+            | StreamMessage::ReleaseAnswer(_)
+            | StreamMessage::ChunkNotice(_) => {}
         }
     }
 
@@ -422,6 +438,7 @@ impl HolderRole {
         self.peers.remove(&node);
         self.reads.forget(node);
         self.drop_releases(node);
+        self.notices.drop_peer(&node);
         self.drop_audits(now, node);
         if planted::is_on(Bug::HolderDials) {
             self.effects.push_back(Effect::Dial { node, record: Bytes::new() });

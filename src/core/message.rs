@@ -15,8 +15,8 @@ mod audit;
 mod head;
 
 pub use account::{
-    AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkState, KeptChunks,
-    ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
+    AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkNotice,
+    ChunkState, KeptChunks, ListedChunk, Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal,
 };
 pub use audit::{AuditKind, AuditState, Audited, AuditedChunk};
 pub use head::{HeadData, HeadGet, StoreHead};
@@ -293,6 +293,8 @@ pub enum StreamMessage {
     Release(Release),
     /// What it came to.
     ReleaseAnswer(ReleaseAnswer),
+    /// Chunks of yours are damaged here.
+    ChunkNotice(ChunkNotice),
 }
 
 /// Who speaks: checked before anything else is read from a stream.

@@ -10,6 +10,8 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `owner/command.rs` | what the user's side asks |
+//! | `owner/event.rs` | what it is told |
 //! | `owner/store.rs` | store jobs from the command to the quorum, the window |
 //! | `owner/payload.rs` | what is stored: a chunk, or a record of a head |
 //! | `owner/batch.rs` | one batch: its offers, requests and candidates |
@@ -22,6 +24,7 @@
 //! | `owner/source.rs` | one fetch job: who may have the chunk, who is next |
 //! | `owner/heads.rs` | asking everyone for heads |
 //! | `owner/account.rs` | asking one holder about the owner's account |
+//! | `owner/notice.rs` | what holders tell of damage without being asked |
 //! | `owner/release.rs` | proofs that let chunks go, or take that back |
 //! | `owner/guess.rs` | who may have a chunk because it served its neighbours |
 //! | `owner/opened.rs` | how many answers are opened for one request |
@@ -54,11 +57,14 @@ mod account;
 mod acks;
 mod batch;
 mod claims;
+mod command;
 mod delivery;
+mod event;
 mod grant;
 mod guess;
 mod heads;
 mod load;
+mod notice;
 mod opened;
 mod outbox;
 mod payload;
@@ -74,6 +80,8 @@ mod tests;
 mod timers;
 
 pub use account::{AccountDone, AccountFailure, AccountJob, AccountWish};
+pub use command::{FetchJob, OwnerCommand, StoreJob};
+pub use event::{FetchFailure, OwnerEvent, Shortage};
 pub use heads::{HeadsJob, SoughtHead};
 pub use load::Fill;
 pub use payload::{HeadLoad, Load};
@@ -83,16 +91,12 @@ use super::codec::Reject;
 use super::effect::{Effect, Input, Via};
 use super::message::{Message, StreamMessage, TopicMessage};
 use super::placement::DomainPolicy;
+use super::reputation::Conduct;
 use super::shard::Sharding;
 use super::topic::Topic;
-use super::types::{
-    ChunkId, LeaseNonce, LeaseTerms, Locality, MeshId, NodeId, StoreEpoch, Ticket, Time,
-};
-use crate::crypto::head::HeadRecord;
-use crate::crypto::header::Header;
-use crate::crypto::keys::{ChunkSecret, OwnerKeys};
+use super::types::{LeaseTerms, MeshId, NodeId, Time};
+use crate::crypto::keys::OwnerKeys;
 use account::AccountFlow;
-use bytes::Bytes;
 use heads::HeadsFlow;
 use retrieve::FetchFlow;
 use shared::Shared;
@@ -194,6 +198,18 @@ impl OwnerRole {
         }
     }
 
+    /// What this owner saw a node do in an earlier run, `age` after that last faded. At most 1,024
+    /// nodes are remembered.
+    pub fn acquaint(&mut self, now: Time, node: NodeId, conduct: Conduct, age: Duration) {
+        self.shared.peers.acquaint(now, node, (conduct, age));
+    }
+
+    /// Whose conduct changed since this was last called: what it is, and for how long it has not
+    /// faded. What a later run is told by [`Self::acquaint`].
+    pub fn take_conduct(&mut self, now: Time) -> Vec<(NodeId, Conduct, Duration)> {
+        self.shared.peers.take_changed(now)
+    }
+
     /// Takes one input. Never blocks, and never fails because of a peer.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
@@ -233,6 +249,7 @@ impl OwnerRole {
             | Input::ChunkProven { .. }
             | Input::ChunksReleased { .. }
             | Input::ChunksDestroyed(_)
+            | Input::ChunksDamaged(_)
             | Input::Uptime(_) => {}
         }
         while let Some(wake) = self.shared.timers.due(now) {
@@ -282,6 +299,7 @@ impl OwnerRole {
             OwnerCommand::Fetch(job) => self.fetch.on_command(now, &mut self.shared, job),
             OwnerCommand::FindHeads(job) => self.heads.on_command(now, &mut self.shared, job),
             OwnerCommand::Account(job) => self.accounts.on_command(now, &mut self.shared, job),
+            OwnerCommand::Judge(node, standing) => self.shared.peers.judge(now, node, standing),
             OwnerCommand::Cancel(ticket) => {
                 self.accounts.cancel(&mut self.shared, ticket);
                 self.heads.cancel(&mut self.shared, ticket);
@@ -334,6 +352,9 @@ impl OwnerRole {
             StreamMessage::ReleaseAnswer(answer) => {
                 self.accounts.on_released(now, shared, from, answer);
             }
+            StreamMessage::ChunkNotice(notice) => {
+                self.accounts.notices.on_notice(now, shared, from, notice);
+            }
             // The transport's, and the holder role's.
             StreamMessage::Hello(_)
             | StreamMessage::StoreRequest(_)
@@ -374,196 +395,4 @@ impl OwnerRole {
             }
         }
     }
-}
-
-/// What the user's side asks of the role.
-#[derive(Debug)]
-pub enum OwnerCommand {
-    /// Store one chunk.
-    Store(StoreJob),
-    /// Fetch one chunk.
-    Fetch(FetchJob),
-    /// Find what is kept of heads.
-    FindHeads(HeadsJob),
-    /// Ask one holder about the owner's account there.
-    Account(AccountJob),
-    /// Forget a job; nothing more is reported of it.
-    Cancel(Ticket),
-}
-
-/// One chunk, or one record of a head, to be stored.
-#[derive(Debug)]
-pub struct StoreJob {
-    /// Comes back in every event of the job.
-    pub ticket: Ticket,
-    /// The chunk, or the record of a head.
-    pub load: Load,
-    /// How many distinct nodes shall hold it, 1 to 32.
-    pub replicas: u8,
-    /// Nodes that acknowledged it earlier. Those that are connected are asked first; one counts
-    /// only if it says that it holds the chunk still, and is an ordinary candidate otherwise.
-    pub held_by: Vec<NodeId>,
-    /// Nodes that are not given it, and whose acks of it do not count: they may be about to let it
-    /// go, and acknowledge it before they do.
-    pub without: Vec<NodeId>,
-    /// When to report that it is short; the job goes on after that.
-    pub deadline: Time,
-}
-
-/// One chunk to be fetched.
-#[derive(Debug)]
-pub struct FetchJob {
-    /// Comes back in every event of the job.
-    pub ticket: Ticket,
-    /// The chunk.
-    pub id: ChunkId,
-    /// Where its topics are.
-    pub locality: Locality,
-    /// y.
-    pub read: ChunkSecret,
-    /// Who is thought to hold it, best first; may be empty.
-    pub holders: Vec<NodeId>,
-    /// When to give up.
-    pub deadline: Time,
-}
-
-/// What the role tells the user's side.
-#[derive(Debug)]
-pub enum OwnerEvent {
-    /// One more verified ack. Every one is recorded, also those above the quorum.
-    Acked {
-        /// Of the job.
-        ticket: Ticket,
-        /// The chunk.
-        id: ChunkId,
-        /// Who acknowledged.
-        node: NodeId,
-        /// The lease's name there.
-        lease: LeaseNonce,
-        /// The store that holds it.
-        epoch: StoreEpoch,
-        /// Distinct nodes so far.
-        replicas: u8,
-    },
-    /// The quorum is reached; the job is over.
-    Stored {
-        /// Of the job.
-        ticket: Ticket,
-        /// The chunk.
-        id: ChunkId,
-        /// How many replicas count: one per failure domain.
-        replicas: u8,
-        /// Who acknowledged it, counted or not.
-        holders: Vec<NodeId>,
-    },
-    /// The deadline passed and the quorum is not reached; the job goes on.
-    Short {
-        /// Of the job.
-        ticket: Ticket,
-        /// The chunk.
-        id: ChunkId,
-        /// Distinct nodes so far.
-        replicas: u8,
-        /// Why there are not more.
-        why: Shortage,
-    },
-    /// A record of a head is not the newest: a holder says that it holds a higher number, or this
-    /// one in other bytes. The job goes on, as that may not be true; whoever wants to know reads
-    /// the head anew.
-    Superseded {
-        /// Of the job.
-        ticket: Ticket,
-        /// The head.
-        id: ChunkId,
-        /// Who says so; `None` where another command brought another record of this head: the job
-        /// with the lower number, or the earlier one of two, is over then.
-        by: Option<NodeId>,
-    },
-    /// Here it is, verified against its id; the job is over.
-    Fetched {
-        /// Of the job.
-        ticket: Ticket,
-        /// The chunk.
-        id: ChunkId,
-        /// What the id certifies.
-        header: Header,
-        /// The sealed bytes.
-        sealed: Bytes,
-        /// Who served it.
-        from: NodeId,
-        /// Who was asked before it came and did not serve it, and what each said last. Whoever
-        /// still owes an answer is not among them, unless it was passed over as late.
-        asked: Vec<(NodeId, FetchFailure)>,
-    },
-    /// A record of a head, of which id and signature were checked. One for each record of each
-    /// holder: what they come to is for whoever asked to judge.
-    HeadSeen {
-        /// Of the job.
-        ticket: Ticket,
-        /// Who served it.
-        from: NodeId,
-        /// The record.
-        record: HeadRecord,
-    },
-    /// Everyone who could be asked for the heads has answered, or is late; the job is over.
-    HeadsDone {
-        /// Of the job.
-        ticket: Ticket,
-        /// For each head who served records of it.
-        answered: Vec<(ChunkId, Vec<NodeId>)>,
-        /// Nodes that were named or made an offer, and said nothing of use: not even no.
-        silent: Vec<NodeId>,
-    },
-    /// What one holder says of the owner's account there; the job is over.
-    Account {
-        /// Of the job.
-        ticket: Ticket,
-        /// Who was asked.
-        holder: NodeId,
-        /// What it says, or why that is not known.
-        outcome: Result<AccountDone, AccountFailure>,
-    },
-    /// Nobody reachable served it before the deadline; the job is over.
-    NotFetched {
-        /// Of the job.
-        ticket: Ticket,
-        /// The chunk.
-        id: ChunkId,
-        /// Who was asked, and what each said last.
-        asked: Vec<(NodeId, FetchFailure)>,
-    },
-}
-
-/// Why a chunk has too few replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shortage {
-    /// No connected peer is at home in the chunk's shard.
-    NoPeers,
-    /// Peers were asked and too few volunteered.
-    TooFewVolunteers,
-    /// Volunteers were granted and have not acknowledged yet.
-    AcksOutstanding,
-    /// Holders refused: full.
-    HoldersFull,
-    /// Holders take no more chunks of this owner.
-    OverQuota,
-    /// Nodes volunteered that share a failure domain with a holder that counts already.
-    SharedDomains,
-}
-
-/// Why a holder did not serve a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FetchFailure {
-    /// It could not be reached.
-    Unreachable,
-    /// It does not hold the chunk, or did not accept the proof.
-    NotHeld,
-    /// It did not answer in time.
-    Late,
-    /// Its bytes do not match the id.
-    WrongBytes,
-    /// It says that its copy is damaged.
-    Damaged,
-    /// It was too busy.
-    Busy,
 }

@@ -1,8 +1,9 @@
 //! Which of the nodes that volunteered get a chunk: one per failure domain, the better ones first.
 //!
 //! Pure functions over plain facts; who volunteered and what became of a grant is the owner role's
-//! business. "Domain" is not a label but a relation between two nodes: whether one event, or one
-//! cheat, may take both (see [`Standing::shares`]).
+//! business, and what a node is worth that of [`reputation`](super::reputation). "Domain" is not a
+//! label but a relation between two nodes: whether one event, or one cheat, may take both (see
+//! [`Standing::shares`]).
 
 use super::effect::Reach;
 use super::types::NodeId;
@@ -90,8 +91,9 @@ pub struct Candidate<'a> {
     pub node: NodeId,
     /// Where it stands.
     pub standing: &'a Standing,
-    /// What it did before; higher is better.
-    pub score: i32,
+    /// What it is worth, by what it did before: more is better, and `None` is never placed. See
+    /// [`score`](super::reputation::score).
+    pub score: Option<i32>,
     /// It says that it holds the chunk already, so that another copy there takes no space.
     pub holds: bool,
     /// There is a connection to it.
@@ -111,10 +113,11 @@ pub fn place(
     policy: DomainPolicy,
     tie_break: u64,
 ) -> Vec<NodeId> {
-    let mut order: Vec<&Candidate<'_>> = candidates.iter().collect();
+    let mut order: Vec<&Candidate<'_>> =
+        candidates.iter().filter(|candidate| candidate.score.is_some()).collect();
     order.sort_by_key(|candidate| {
         let Candidate { score, holds, connected, node, .. } = **candidate;
-        (-i64::from(score), !holds, !connected, shuffle(tie_break, &node), node)
+        (std::cmp::Reverse(score), !holds, !connected, shuffle(tie_break, &node), node)
     });
     let mut taken = taken.to_vec();
     let mut picked = Vec::new();
@@ -159,7 +162,7 @@ mod tests {
     }
 
     fn plain(node: NodeId, standing: &Standing) -> Candidate<'_> {
-        Candidate { node, standing, score: 0, holds: false, connected: true }
+        Candidate { node, standing, score: Some(0), holds: false, connected: true }
     }
 
     #[test]
@@ -218,14 +221,34 @@ mod tests {
     #[test]
     fn better_reputation_comes_first_then_who_holds_then_who_is_connected() {
         let standing = Standing::default();
-        let best = Candidate { score: 3, connected: false, ..plain(node(1), &standing) };
+        let best = Candidate { score: Some(3), connected: false, ..plain(node(1), &standing) };
         let holds = Candidate { holds: true, connected: false, ..plain(node(2), &standing) };
         let near = plain(node(3), &standing);
         let far = Candidate { connected: false, ..plain(node(4), &standing) };
-        let worst = Candidate { score: -1, holds: true, ..plain(node(5), &standing) };
+        let worst = Candidate { score: Some(-1), holds: true, ..plain(node(5), &standing) };
         let all = [far, worst, near, best, holds];
         for seed in 0..50 {
             assert_eq!(place(&all, &[], 9, Strict, seed), [1, 2, 3, 4, 5].map(node));
+        }
+    }
+
+    #[test]
+    fn who_is_never_to_be_placed_is_not_even_where_nobody_else_is() {
+        let standing = Standing::default();
+        let liar = Candidate { score: None, holds: true, ..plain(node(1), &standing) };
+        assert_eq!(place(&[liar], &[], 3, LanCountsEach, 7), []);
+        let last = Candidate { score: Some(-128), ..plain(node(2), &standing) };
+        assert_eq!(place(&[liar, last], &[], 3, LanCountsEach, 7), [node(2)]);
+    }
+
+    #[test]
+    fn a_better_score_is_no_reason_for_two_replicas_in_one_domain() {
+        let (home, away) = (at(Reach::PublicV4([203, 0, 113])), at(Reach::Local));
+        let best = |name| Candidate { score: Some(5), ..plain(node(name), &home) };
+        let worst = Candidate { score: Some(-64), ..plain(node(9), &away) };
+        for seed in 0..20 {
+            let placed = place(&[best(1), best(2), worst], &[], 3, LanCountsEach, seed);
+            assert!(placed.len() == 2 && placed[1] == node(9), "{placed:?}");
         }
     }
 

@@ -121,6 +121,34 @@ impl Time {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
+/// Where a holder stands by the owner's own audits of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// No audit of it proved anything.
+    #[default]
+    Unknown,
+    /// It answered the last time, and nothing was missing.
+    Proven,
+    /// It did not answer the last time, or not for all; or it withheld a chunk that it proved.
+    Late,
+    /// So for a day, three times, and on two days.
+    Suspect,
+    /// So for fourteen days, and on as many.
+    Lost,
+    /// Something was missing or damaged the last time.
+    Damaged,
+    /// It once answered for a chunk as if it had it, and had not.
+    Liar,
+}
+
+impl Standing {
+    /// Whether what the holder acknowledged counts for what is told of snapshots: not where it
+    /// lied, or is silent for so long that it is suspect or lost.
+    pub fn counts(self) -> bool {
+        !matches!(self, Self::Liar | Self::Suspect | Self::Lost)
+    }
+}
+
 /// The durations a holder promises and an owner may ask for, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTerms {

@@ -13,6 +13,14 @@
 //!             operation | nonce 32 | request u64 | epoch 16 | more | SHA-256(payload) 32)
 //! ```
 //!
+//! What a holder says of damage without being asked has a MAC of its own, under a third key:
+//!
+//! ```text
+//! notice:   BLAKE3-keyed(Expand(pair, "quloud/v1/chunk-notice"),
+//!             mesh 32 | holder 32 | owner's node 32 | account 32 | state u8 = 3
+//!             | SHA-256(ids, 32 bytes each) 32)
+//! ```
+//!
 //! Asker, holder and account are in the answer by its key, which is only theirs, and by the nonce.
 
 use super::keys::PairKey;
@@ -126,6 +134,45 @@ impl AccountReply<'_> {
     }
 }
 
+/// All that a holder says when it tells of damaged chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoticeStatement<'a> {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// Who tells.
+    pub holder: NodeId,
+    /// The node that is told.
+    pub owner: NodeId,
+    /// The owner's account at the holder.
+    pub account: Account,
+    /// The chunks' ids, one behind the other.
+    pub ids: &'a [u8],
+}
+
+/// Damaged: as in a list of an account.
+const DAMAGED: u8 = 3;
+
+impl NoticeStatement<'_> {
+    /// See the module's documentation.
+    pub fn mac(&self, pair: &PairKey) -> Mac {
+        let key = Zeroizing::new(expand::<32>(pair.expose(), &[b"quloud/v1/chunk-notice"]));
+        let parts: [&[u8]; 6] = [
+            self.mesh.as_bytes(),
+            self.holder.as_bytes(),
+            self.owner.as_bytes(),
+            self.account.as_bytes(),
+            &[DAMAGED],
+            &sha256(&[self.ids]),
+        ];
+        keyed_hash(&key, &parts)
+    }
+
+    /// Whether `mac` is that of this notice; in constant time.
+    pub fn verify(&self, pair: &PairKey, mac: &Mac) -> bool {
+        self.mac(pair).ct_eq(mac).into()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,6 +238,30 @@ mod tests {
             AccountReply { epoch: StoreEpoch::from_bytes([0; 16]), ..REPLY },
             AccountReply { more: true, ..REPLY },
             AccountReply { payload: b"stated", ..REPLY },
+        ] {
+            assert!(!other.verify(&pair, &mac), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_notice_is_good_for_its_pair_and_for_all_that_it_says() {
+        let notice = NoticeStatement {
+            mesh: MeshId::from_bytes([1; 32]),
+            holder: NodeId::from_bytes([2; 32]),
+            owner: NodeId::from_bytes([3; 32]),
+            account: Account::from_bytes([4; 32]),
+            ids: b"ids",
+        };
+        let pair = PairKey::from_bytes([1; 32]);
+        let mac = notice.mac(&pair);
+        assert!(notice.verify(&pair, &mac));
+        assert!(!notice.verify(&PairKey::from_bytes([2; 32]), &mac));
+        for other in [
+            NoticeStatement { mesh: MeshId::from_bytes([0; 32]), ..notice },
+            NoticeStatement { holder: NodeId::from_bytes([0; 32]), ..notice },
+            NoticeStatement { owner: NodeId::from_bytes([0; 32]), ..notice },
+            NoticeStatement { account: Account::from_bytes([0; 32]), ..notice },
+            NoticeStatement { ids: b"idt", ..notice },
         ] {
             assert!(!other.verify(&pair, &mac), "{other:?}");
         }

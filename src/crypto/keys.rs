@@ -343,6 +343,8 @@ pub struct AgreementKey(pub [u8; 32]);
 pub struct NodeKeys {
     signing: SigningKey,
     agreement: StaticSecret,
+    /// Of `agreement`: each pairwise key is bound to it.
+    public: AgreementKey,
     wrap: WrapKey,
 }
 
@@ -356,7 +358,9 @@ impl NodeKeys {
     pub fn from_seeds(mut signing: [u8; 32], agreement: [u8; 32], wrap: [u8; 32]) -> Self {
         let key = SigningKey::from_bytes(&signing);
         signing.zeroize();
-        Self { signing: key, agreement: StaticSecret::from(agreement), wrap: WrapKey(wrap) }
+        let agreement = StaticSecret::from(agreement);
+        let public = AgreementKey(PublicKey::from(&agreement).to_bytes());
+        Self { signing: key, agreement, public, wrap: WrapKey(wrap) }
     }
 
     /// The three seeds as 96 bytes, for sealing at rest.
@@ -377,7 +381,7 @@ impl NodeKeys {
 
     /// N.
     pub fn agreement_key(&self) -> AgreementKey {
-        AgreementKey(PublicKey::from(&self.agreement).to_bytes())
+        self.public
     }
 
     /// Ed25519 signature (RFC 8032, 64 bytes) over

@@ -9,10 +9,11 @@ use super::address;
 use super::ids;
 use super::{node_of_peer_id, peer_id_of};
 use crate::core::types::NodeId;
+use crate::replaced;
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -49,7 +50,6 @@ pub(super) struct AddressBook {
 /// The file: `{"version":1,"members":[{"peer_id":"12D3..","addresses":["/ip4/.."],"seen":17..}]}`.
 #[derive(Debug, Serialize, Deserialize)]
 struct File {
-    version: u32,
     members: Vec<Line>,
 }
 
@@ -67,7 +67,7 @@ impl AddressBook {
         let Some(path) = &book.path else {
             return book;
         };
-        match read(path) {
+        match replaced::read::<File>(path, FILE_BYTES_MAX) {
             Ok(file) => {
                 for line in file.members.into_iter().take(MEMBERS_MAX) {
                     book.restore(line, now);
@@ -149,8 +149,8 @@ impl AddressBook {
             addresses: member.addresses.iter().map(Multiaddr::to_string).collect(),
             seen: member.seen,
         });
-        let file = File { version: 1, members: members.collect() };
-        Some(move || write(&path, &file))
+        let file = File { members: members.collect() };
+        Some(move || replaced::write(&path, &file))
     }
 }
 
@@ -185,26 +185,6 @@ pub fn known(path: &Path, most: usize) -> Vec<String> {
         Some(address::with_peer(address, ids::peer_id(&node)).to_string())
     };
     members.into_iter().filter_map(best).take(most).collect()
-}
-
-fn read(path: &Path) -> io::Result<File> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    let file: File = serde_json::from_str(&text).map_err(io::Error::other)?;
-    match file.version {
-        1 => Ok(file),
-        version => Err(io::Error::other(format!("version {version} is not known"))),
-    }
-}
-
-/// A temporary file beside it (mode 0600), then a rename: there is always one whole file.
-fn write(path: &Path, file: &File) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut temporary = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
-    temporary.write_all(&serde_json::to_vec(file).map_err(io::Error::other)?)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 fn unix_now() -> u64 {

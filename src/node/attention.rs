@@ -1,8 +1,11 @@
 //! What `quloud status` asks the user to look after, in words: empty where all is well.
 
+use super::audit;
 use super::choose::short_id;
 use super::report::{BackupStatus, Failure, FailureKind, StoreStatus};
-use crate::repo::catalog::{BackupMade, Catalog, JobDropped, JobId};
+use crate::core::types::NodeId;
+use crate::net::peer_id_of;
+use crate::repo::catalog::{AuditRecord, BackupMade, Catalog, JobDropped, JobId};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -13,8 +16,15 @@ const DROPPED_TOLD_S: u64 = 30 * 24 * 3600;
 pub(super) const OPEN_PRUNE: &str =
     "a prune was begun and is not done: run `quloud prune` again, which goes on";
 
+/// Repairs that nobody asked for moved as much as they may.
+pub(super) const REPAIRS_WAIT: &str = "repairs moved what `repair_per_day` allows in 24 hours: \
+     what is still short waits, or is stored anew at once by `quloud heal`";
+
 /// Sets of paths whose newest backup is told one by one.
 const MADE_TOLD_MAX: usize = 8;
+
+/// Holders that are told one by one.
+const HOLDERS_TOLD_MAX: usize = 8;
 
 /// Open puts whose last failure is told one by one.
 const FAILURES_TOLD_MAX: usize = 8;
@@ -25,7 +35,35 @@ pub(super) fn of_catalog(catalog: &Catalog, now: u64) -> Vec<String> {
     let damaged = catalog.damaged().into_iter().map(|kept| damaged(&kept));
     let open = catalog.open_prune().map(|_| OPEN_PRUNE.to_owned());
     let dropped = catalog.dropped().filter(told).map(dropped);
-    damaged.chain(dropped).chain(made(&catalog.made())).chain(open).collect()
+    let made = made(&catalog.made());
+    damaged.chain(dropped).chain(made).chain(open).chain(holders(catalog, now)).collect()
+}
+
+/// Holders that audits found wanting: the first of them one by one. Whoever was only late is not
+/// told, and neither is damage that was found: a running node mends it.
+fn holders(catalog: &Catalog, now: u64) -> Vec<String> {
+    let told = |(node, record): (&NodeId, &AuditRecord)| {
+        let (standing, why) = audit::told(record, now);
+        let held = catalog.chunks_held_by(node);
+        let what = match standing {
+            "liar" => "gets nothing more; what only it and few others have is stored anew",
+            "suspect" | "lost" if held > 0 && record.withholds(now) => {
+                "a running node stores anew what it holds; if you know its owner, ask why"
+            }
+            "suspect" | "lost" if held > 0 => {
+                "start it again, or leave it to a running node to store anew what it holds"
+            }
+            _ => return None,
+        };
+        Some(format!("{} ({standing}, {held} chunks): {why}; {what}", peer_id_of(node)))
+    };
+    let mut all: Vec<String> = catalog.audit_records().filter_map(told).collect();
+    let more = all.len().saturating_sub(HOLDERS_TOLD_MAX);
+    all.truncate(HOLDERS_TOLD_MAX);
+    if more > 0 {
+        all.push(format!("{more} more holders were found wanting: `quloud audit`"));
+    }
+    all
 }
 
 /// The newest backups that are short of replicas, or in which something is missing: newest first.

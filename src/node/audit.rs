@@ -9,17 +9,20 @@
 //! machine's files is needed: after `recover` it is first asked who holds what.
 //!
 //! What an audit found stands in the catalogue: when each replica was proven, which replicas are
-//! gone and why, and what each holder's audits came to ([`standing`]). Whether a lost replica
+//! gone and why, and what each holder's audits came to ([`standing`]). Whether what is proven is
+//! handed over, too, is tried now and then: see [`served`]. Whether a lost replica
 //! matters only the snapshots tell. What none of them names was forgotten, and another device has
 //! let it go: it is no fault of the holder.
 
 mod ask;
 mod later;
 mod mac;
+mod served;
 mod stake;
 
 use super::choose::{Chosen, Deed, Doubt, choose};
 use super::handle::NodeHandle;
+use super::heard::heard;
 use super::inner::Inner;
 use super::needed::named;
 use super::put::seconds_since_1970;
@@ -29,42 +32,40 @@ use super::report::{
     AuditDone, AuditProof, AuditRequest, AuditedHolder, Failure, FailureKind, Progress, date,
 };
 use super::repository::{Breadth, look};
-use crate::core::types::NodeId;
+use crate::core::audit::Debt;
+use crate::core::reputation::Losses;
 use crate::core::types::SnapshotId;
+use crate::core::types::{NodeId, Time};
 use crate::net::peer_id_of;
-use crate::repo::catalog::{AuditRecord, Entry, HolderAudited, Loss, Standing, standing};
+use crate::repo::catalog::{AuditRecord, Entry, HolderAudited, Loss, Silence, Standing, standing};
 use crate::repo::mark::LiveChunks;
 use crate::repo::reference::ChunkRef;
+use crate::repo::turn::{Ended, Note, witnesses};
 use ask::{Heard, Which, ask_all};
-pub(super) use later::{audit_later, prove_new};
+pub(super) use later::{audit_later, audit_noticed, prove_new};
 use mac::ask_by_mac;
+pub(super) use served::fetch_later;
 use stake::{Stake, at_stake};
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-
-/// Progress lines that may wait for a slow listener.
-const PROGRESS_QUEUED_MAX: usize = 64;
 
 const DEED: Deed = Deed { undone: "nothing was audited", command: "audit" };
 
 impl NodeHandle {
     /// Asks holders for proofs of what they keep. Dropping the receiver ends it.
     pub fn audit(&self, request: AuditRequest) -> mpsc::Receiver<Progress<AuditDone>> {
-        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
-        let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let last = tokio::select! {
-                done = run(&inner, &request, &progress) => {
-                    done.map_or_else(Progress::Failed, Progress::Done)
-                }
-                () = progress.closed() => return,
-            };
-            drop(progress.send(last).await);
-        });
-        heard
+        begin(Arc::clone(&self.inner), request)
     }
+}
+
+/// See [`NodeHandle::audit`].
+pub(super) fn begin(
+    inner: Arc<Inner>,
+    request: AuditRequest,
+) -> mpsc::Receiver<Progress<AuditDone>> {
+    heard(move |progress| async move { run(&inner, &request, &progress).await })
 }
 
 async fn run(
@@ -114,6 +115,11 @@ async fn run(
         return Err(nothing_stored());
     }
     let stake = at_stake(inner, &heard, is_all, (patience, progress.clone())).await?;
+    if is_all {
+        // Who answered for all of it owes nothing.
+        let paid = heard.iter().filter(|heard| heard.answers > 0 && heard.owed.is_empty());
+        paid.for_each(|heard| drop(inner.debts().remove(&heard.node)));
+    }
     note(inner, &heard, &stake).await?;
     let mut done = done(inner, &heard, &stake);
     (done.notes, done.by_mac) = (notes, by_mac);
@@ -130,7 +136,7 @@ async fn by_macs_first(
 ) -> Result<(Vec<Heard>, u64), Failure> {
     let mut heard = ask_by_mac(inner, only, (patience, progress)).await?;
     let by_mac = heard.iter().map(|heard| heard.proven).sum();
-    let before = heard.iter().map(|of| (of.node, of.proofs.iter().copied().collect()));
+    let before = heard.iter().map(|of| (of.node, of.proofs.iter().flatten().copied().collect()));
     let before = Arc::new(before.collect());
     let rest = match which {
         Which::Named(named) => Which::Rest(before, Some(named)),
@@ -163,31 +169,86 @@ fn nothing_stored() -> Failure {
     Failure::new(FailureKind::Usage, DEED.undone, why, hint)
 }
 
-/// Writes down what each holder's audit came to.
+/// Notes who answered. Returns those whose silence is their own.
+fn heard_of(inner: &Inner, heard: &[Heard]) -> BTreeSet<NodeId> {
+    let connected = inner.shared.watch_peers().borrow().clone();
+    let now_s = seconds_since_1970();
+    let counted: BTreeSet<NodeId> = inner.with_catalog(|catalog| {
+        let records: BTreeMap<&NodeId, &AuditRecord> = catalog.audit_records().collect();
+        let stores = catalog.stores().into_iter();
+        let holders = stores
+            .map(|(node, _)| (node, catalog.chunks_held_by(&node), records.get(&node).copied()));
+        witnesses(holders, now_s)
+    });
+    let all = counted.iter().copied().chain(heard.iter().map(|heard| heard.node));
+    let stand = inner.shared.standings(all);
+    let mut answered = inner.answered.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Time::default().after(inner.started.elapsed());
+    let there = heard.iter().filter(|heard| heard.answers > 0);
+    there.for_each(|heard| answered.add(heard.node, now));
+    let is_own = |heard: &&Heard| {
+        let is_anybody_there = connected.iter().any(|node| *node != heard.node);
+        let is_one = |node: &NodeId| *node == heard.node || counted.contains(node);
+        let holders = stand.iter().filter(|(node, _)| is_one(node));
+        let holders = holders.map(|(node, standing)| (*node, standing));
+        answered.speak_against(now, &heard.node, holders, is_anybody_there)
+    };
+    heard.iter().filter(is_own).map(|heard| heard.node).collect()
+}
+
+/// Writes down what each holder's audit came to: see [`Ended::note`].
 async fn note(inner: &Arc<Inner>, heard: &[Heard], stake: &Stake) -> Result<(), Failure> {
+    let own = heard_of(inner, heard);
     for heard in heard {
-        let at_s = heard.asked_s;
-        if heard.answers > 0 {
-            let lost = |why| heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
-            inner.record(Entry::HolderAudited(HolderAudited {
-                node: heard.node,
-                epoch: heard.epoch,
-                at_s,
-                asked: heard.replicas - heard.silent,
-                proven: heard.proven,
-                missing: lost(Loss::Missing),
-                damaged: lost(Loss::Damaged),
-                lied: heard.lost(Loss::Lied).count() as u64,
-                released: heard.lost(Loss::Released).count() as u64,
-                bytes_moved: heard.moved,
-            }))?;
-        }
-        if heard.silent > 0 {
-            inner.record(Entry::HolderSilent { node: heard.node, at_s })?;
+        let ended = Ended {
+            answers: heard.answers,
+            unanswered: heard.silent + heard.busy,
+            owes: inner.debts().get(&heard.node).map_or(0, Debt::count) as u64,
+            was_silent: inner.with_catalog(|catalog| {
+                catalog.audit_record(&heard.node).is_some_and(|record| record.silence.is_some())
+            }),
+            is_incident: heard.all_lost().next().is_some(),
+            is_own: own.contains(&heard.node),
+        };
+        let lost = |why| heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
+        match ended.note() {
+            Note::Audited { silent } => {
+                inner.record(Entry::HolderAudited(HolderAudited {
+                    node: heard.node,
+                    epoch: heard.epoch,
+                    at_s: heard.asked_s,
+                    asked: heard.replicas.saturating_sub(heard.silent + heard.busy),
+                    proven: heard.proven,
+                    missing: lost(Loss::Missing),
+                    damaged: lost(Loss::Damaged),
+                    lied: heard.lost(Loss::Lied).count() as u64,
+                    released: heard.lost(Loss::Released).count() as u64,
+                    silent,
+                    bytes_moved: heard.moved,
+                }))?;
+                let losses = losses(heard, stake);
+                inner.shared.memory.audited(heard.node, heard.asked_s, losses);
+            }
+            Note::Silent => {
+                inner.record(Entry::HolderSilent { node: heard.node, at_s: heard.asked_s })?;
+            }
+            Note::Nothing => {}
         }
     }
     super::check::save(inner).await;
     inner.commit_catalog().await
+}
+
+/// What of that a holder is at fault for.
+fn losses(heard: &Heard, stake: &Stake) -> Losses {
+    let mut lost = heard.lost(Loss::Missing).chain(heard.lost(Loss::Damaged));
+    if heard.never_proven().any(|id| stake.matters(id)) {
+        Losses::NeverProven
+    } else if lost.any(|id| stake.matters(id)) {
+        Losses::Proven
+    } else {
+        Losses::None
+    }
 }
 
 /// What it came to, as the user is told.
@@ -200,12 +261,13 @@ fn done(inner: &Inner, heard: &[Heard], stake: &Stake) -> AuditDone {
         short: stake.short(),
         ..AuditDone::default()
     };
-    let mut chunks = BTreeSet::new();
+    let mut chunks: Vec<u64> = Vec::new();
     for heard in heard {
         let holder = holder(inner, heard, stake);
         done.replicas += holder.replicas;
         done.proven += holder.proven;
         done.silent += holder.silent;
+        done.busy += holder.busy;
         done.damaged += holder.damaged;
         done.lied += holder.lied;
         done.missing += holder.missing;
@@ -214,15 +276,20 @@ fn done(inner: &Inner, heard: &[Heard], stake: &Stake) -> AuditDone {
         done.unneeded += heard.all_lost().filter(|id| !stake.matters(id)).count() as u64;
         done.bytes_proven = done.bytes_proven.saturating_add(heard.bytes_proven);
         done.bytes_moved = done.bytes_moved.saturating_add(heard.moved);
-        chunks.extend(heard.prefixes.iter().copied());
+        chunks.extend(&heard.prefixes);
         done.holders.push(holder);
     }
+    chunks.sort_unstable();
+    chunks.dedup();
     done.chunks = chunks.len() as u64;
     done
 }
 
 fn holder(inner: &Inner, heard: &Heard, stake: &Stake) -> AuditedHolder {
-    let lost = |why| heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
+    let lost = |why| {
+        let now = heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
+        now + stake.earlier(&heard.node, why)
+    };
     let (lied, rotten) = (lost(Loss::Lied), lost(Loss::Damaged));
     let missing = lost(Loss::Missing) + lost(Loss::Released);
     let record = inner.with_catalog(|catalog| catalog.audit_record(&heard.node));
@@ -232,6 +299,7 @@ fn holder(inner: &Inner, heard: &Heard, stake: &Stake) -> AuditedHolder {
         replicas: heard.replicas,
         proven: heard.proven,
         silent: heard.silent,
+        busy: heard.busy,
         damaged: lied + rotten + missing,
         lied,
         missing,
@@ -247,9 +315,13 @@ fn holder(inner: &Inner, heard: &Heard, stake: &Stake) -> AuditedHolder {
 pub(super) fn told(record: &AuditRecord, now_s: u64) -> (&'static str, String) {
     let day = |at_s: u64| date(i64::try_from(at_s).unwrap_or(i64::MAX));
     let standing = standing(record, now_s);
-    let silent = || match record.silence {
-        Some(silence) => {
-            format!("not heard of since {}, asked {} times", day(silence.since_s), silence.misses,)
+    let silent = || match record.worst_silence(now_s) {
+        Some(Silence { since_s, misses, .. }) if record.withholds(now_s) => {
+            let since = day(since_s);
+            format!("it proves what it has and withholds it since {since}, asked {misses} times")
+        }
+        Some(Silence { since_s, misses, .. }) => {
+            format!("not heard of since {}, asked {misses} times", day(since_s))
         }
         None => String::new(),
     };
@@ -265,8 +337,7 @@ pub(super) fn told(record: &AuditRecord, now_s: u64) -> (&'static str, String) {
         Standing::Lost => ("lost", silent()),
         Standing::Damaged => ("damaged", last("some was damaged or gone")),
         Standing::Liar => {
-            let lies = record.incidents.iter().chain(&record.last).filter(|it| it.lied > 0);
-            let when: BTreeSet<String> = lies.map(|it| day(it.at_s)).collect();
+            let when: BTreeSet<String> = record.lies_s().map(day).collect();
             let when: Vec<String> = when.into_iter().collect();
             ("liar", format!("it answered wrongly for what it said it has, on {}", when.join(", ")))
         }
@@ -275,23 +346,28 @@ pub(super) fn told(record: &AuditRecord, now_s: u64) -> (&'static str, String) {
 
 /// Holders that answered for chunks as if they had them, and had not: they get nothing more.
 pub(super) fn liars(inner: &Inner) -> BTreeSet<NodeId> {
-    standing_so(inner, |standing| standing == Standing::Liar)
+    those(inner, |_, _, standing| standing == Standing::Liar)
 }
 
-/// Holders whose replicas do not count for who heals at once: liars, and those who did not answer
-/// the last audit.
+/// Holders whose replicas do not count for who heals at once: liars, those who did not answer the
+/// last audit and are away, and those who did not, or withheld what they prove, for long.
 pub(super) fn not_counted(inner: &Inner) -> BTreeSet<NodeId> {
-    standing_so(inner, |standing| match standing {
-        Standing::Liar | Standing::Late | Standing::Suspect | Standing::Lost => true,
+    let connected = inner.shared.watch_peers().borrow().clone();
+    those(inner, |node, record, standing| match standing {
+        Standing::Liar | Standing::Suspect | Standing::Lost => true,
+        Standing::Late => record.silence.is_some() && !connected.contains(node),
         Standing::Unknown | Standing::Proven | Standing::Damaged => false,
     })
 }
 
-fn standing_so(inner: &Inner, is_it: impl Fn(Standing) -> bool) -> BTreeSet<NodeId> {
+fn those(
+    inner: &Inner,
+    is_one: impl Fn(&NodeId, &AuditRecord, Standing) -> bool,
+) -> BTreeSet<NodeId> {
     let now_s = seconds_since_1970();
     inner.with_catalog(|catalog| {
         let records = catalog.audit_records();
-        let them = records.filter(|(_, record)| is_it(standing(record, now_s)));
+        let them = records.filter(|(node, of)| is_one(node, of, standing(of, now_s)));
         them.map(|(node, _)| *node).collect()
     })
 }

@@ -21,26 +21,27 @@ mod rehearsal;
 mod sink;
 mod watch;
 
-pub(super) use sink::{Handed, HeldByMesh, StoreSink, Stored, Trust, Wish, store_all};
+pub(super) use sink::{Handed, HeldByMesh, Hopeless, StoreSink, Stored, Trust, Wish, store_all};
 
 use super::check::{Belief, Checked, check};
 use super::chunks::Chunks;
 use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
-use super::report::{BackupDone, BackupRequest, Failure, FailureKind, Progress};
+use super::put::seconds_since_1970;
+use super::report::{BackupDone, BackupRequest, Failure, FailureKind, Progress, ScheduledBackup};
 use super::repository::{MadeBy, Published, now_ns, utc_offset_min};
+use super::scheduler;
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::{ChunkId, DeviceId, SnapshotId};
 use crate::repo::backup::{BackedUp, BackupContext, BackupError, backup};
 use crate::repo::engine::BackupSink;
-use crate::repo::exclude::Excludes;
 use crate::repo::frame::Kind;
 use crate::repo::manifest::{Added, Body};
 use crate::repo::meta::META_BYTES_MAX;
 use crate::repo::reference::ChunkRef;
 use crate::repo::sealer::Sealer;
-use crate::repo::snapshot::{Snapshot, check_tags};
+use crate::repo::snapshot::Snapshot;
 use crate::repo::unfinished::{self, Unfinished};
 use crate::repo::walk::{RootError, Walk, WalkOptions};
 use earlier::{Before, cut};
@@ -66,22 +67,35 @@ impl NodeHandle {
     /// Backs files and folders up. Dropping the receiver ends it; what was stored is not sent
     /// again by the next one.
     pub fn backup(&self, request: BackupRequest) -> mpsc::Receiver<Progress<BackupDone>> {
-        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
-        let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let work = run(&inner, &request, &progress);
-            let last = tokio::select! {
-                done = work => done.map_or_else(Progress::Failed, Progress::Done),
-                // Whoever asked has gone: what runs is dropped, and its threads end.
-                () = progress.closed() => return,
-            };
-            if matches!(&last, Progress::Done(done) if !done.dry_run) {
-                inner.detached.made(&request.paths);
-            }
-            drop(progress.send(last).await);
-        });
-        heard
+        begin(Arc::clone(&self.inner), request)
     }
+}
+
+/// See [`NodeHandle::backup`].
+pub(super) fn begin(
+    inner: Arc<Inner>,
+    request: BackupRequest,
+) -> mpsc::Receiver<Progress<BackupDone>> {
+    let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
+    tokio::spawn(async move {
+        let began_s = seconds_since_1970();
+        let work = run(&inner, &request, &progress);
+        let last = tokio::select! {
+            done = work => done.map_or_else(Progress::Failed, Progress::Done),
+            // Whoever asked has gone: what runs is dropped, and its threads end.
+            () = progress.closed() => return,
+        };
+        if let Progress::Done(done) = &last
+            && !done.dry_run
+        {
+            inner.detached.made(&request.paths);
+            if let Some(name) = &request.name {
+                scheduler::made_by_hand(&inner, name, began_s, done).await;
+            }
+        }
+        drop(progress.send(last).await);
+    });
+    heard
 }
 
 /// What can be told of a request at once: a path that is not there, a pattern that is none. Blocks
@@ -109,6 +123,7 @@ async fn run(
     let teller = teller_of(inner, told);
     teller.note("looking for earlier snapshots");
     let accounted = inner.repository.accounted();
+    let losses = inner.with_catalog(|catalog| catalog.losses_seen());
     let (before, others, mut notes) = earlier::find(inner, &all, &host).await?;
     let made = Made { host, tags: request.tags.clone(), began_ns: now_ns(), before };
     let unfinished = Unfinished::of(inner.data_dir(), &inner.keys, &made.host, &all);
@@ -132,6 +147,7 @@ async fn run(
     let (id, published) =
         publish(inner, last, Arc::clone(&handed), (Arc::clone(&work), backed), made_by).await?;
     drop(alone);
+    made::doubt(inner, &id, losses)?;
     work.unfinished.forget();
     let Published { stored: last, head_replicas, superseded } = published;
     notes.extend(made::short_remark(inner, wish, [stored, last]));
@@ -207,17 +223,9 @@ fn head_remarks(head: u8, wished: u8, superseded: usize) -> Vec<String> {
 
 /// What is walked.
 fn options(inner: &Inner, request: &BackupRequest) -> Result<WalkOptions, Failure> {
-    let mut excludes = Excludes::default();
-    for file in &request.exclude_files {
-        excludes.add_lines(file.bytes()).map_err(|fault| usage(fault.to_string()))?;
-    }
-    for pattern in &request.excludes {
-        excludes.add(pattern.as_bytes()).map_err(|fault| usage(fault.to_string()))?;
-    }
-    if request.tags.iter().any(String::is_empty) || check_tags(&request.tags).is_err() {
-        let bounds = "tags have 1 to 255 bytes, at most 6 KiB in all, and there are at most 255";
-        return Err(usage(bounds.to_owned()));
-    }
+    let excludes = ScheduledBackup::excludes(&request.exclude_files, &request.excludes);
+    let excludes = excludes.map_err(usage)?;
+    ScheduledBackup::check_tags(&request.tags).map_err(usage)?;
     Ok(WalkOptions {
         roots: request.paths.clone(),
         excludes,

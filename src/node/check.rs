@@ -7,9 +7,14 @@
 //! whether they are connected or not. What they say stands in the catalogue: see
 //! [`crate::repo::catalog::Catalog::prove`].
 //!
+//! Nobody asks liars, nor are they given anything; what they and those hold who are silent for so
+//! long that they are suspect counts for nothing: see
+//! [`Replicas`](crate::repo::catalog::Replicas).
+//!
 //! What to do about chunks that are short is for whoever asks to decide.
 
 use super::account::{self, AccountError};
+use super::audit::liars;
 use super::failures;
 use super::inner::Inner;
 use super::put::seconds_since_1970;
@@ -17,7 +22,7 @@ use super::report::Failure;
 use crate::core::codec::ACCOUNT_CHUNKS_MAX;
 use crate::core::message::ChunkState;
 use crate::core::types::{ChunkId, NodeId};
-use crate::repo::catalog::{BELIEVED_S, Catalog};
+use crate::repo::catalog::{BELIEVED_S, Catalog, Entry};
 use crate::repo::mark::LiveChunks;
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,11 +69,11 @@ pub(super) async fn check(
     belief: Belief,
 ) -> Result<Checked, Failure> {
     let mut checked = Checked { fewest: wanted, ..Checked::default() };
-    let began_s = seconds_since_1970();
+    let (began_s, liars) = (seconds_since_1970(), liars(inner));
     for part in ids.chunks(PART_CHUNKS) {
         let open = |catalog: &mut Catalog| questions(catalog, part, wanted, belief);
         let mut open = inner.with_catalog(open);
-        open.retain(|node, _| !checked.silent.contains(node));
+        open.retain(|node, _| !checked.silent.contains(node) && !liars.contains(node));
         checked.asked += open.values().map(|ids| ids.len() as u64).sum::<u64>();
         let answers = open.into_iter().map(|(node, ids)| ask(inner, node, ids));
         for answer in join_all(answers).await {
@@ -83,7 +88,8 @@ pub(super) async fn check(
         Belief::Nothing => began_s,
     };
     let connected = inner.shared.watch_peers().borrow().clone();
-    let able: Vec<NodeId> = connected.difference(&checked.silent).copied().collect();
+    let heard = connected.difference(&checked.silent).copied();
+    let able: Vec<NodeId> = heard.filter(|node| !liars.contains(node)).collect();
     for part in ids.chunks(PART_CHUNKS) {
         inner.with_catalog(|catalog| {
             part.iter()
@@ -175,7 +181,7 @@ async fn ask(inner: &Arc<Inner>, holder: NodeId, ids: Vec<ChunkId>) -> Result<He
             // What another store has, the one that acknowledged has not.
             Ok(_) | Err(AccountError::NoAccount) => {
                 tracing::warn!(%holder, "a holder has lost its store");
-                inner.with_catalog(|catalog| catalog.store_is_gone(&holder, &epoch));
+                inner.record(Entry::StoreGone { node: holder, epoch, at_s })?;
                 heard.gone += 1;
                 break;
             }
@@ -188,16 +194,19 @@ async fn ask(inner: &Arc<Inner>, holder: NodeId, ids: Vec<ChunkId>) -> Result<He
         };
         inner.with_catalog(|catalog| {
             for (id, (state, _)) in ids.iter().zip(&page.chunks) {
-                let is_live = *state == ChunkState::Live;
-                heard.gone += u64::from(!is_live);
-                catalog.prove(&holder, &epoch, id, is_live.then_some(at_s));
+                if *state == ChunkState::Live {
+                    catalog.prove(&holder, &epoch, id, at_s);
+                } else {
+                    heard.gone += 1;
+                    catalog.refute(&holder, &epoch, id, at_s);
+                }
             }
         });
     }
     Ok(heard)
 }
 
-/// Counts a chunk of which too little was shown. `able` are connected and did answer.
+/// Counts a chunk of which too little was shown. `able` are connected, did answer and never lied.
 fn judge(
     catalog: &Catalog,
     id: &ChunkId,

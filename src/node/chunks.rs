@@ -74,6 +74,7 @@ impl Inner {
             ticket: Ticket(0),
             deadline: Time::default(),
             holders: self.with_catalog(|catalog| catalog.holders_of(&reference.id)),
+            only: false,
             id: reference.id,
             locality: reference.locality,
             read: reference.ck.read_secret(),

@@ -247,7 +247,7 @@ fn replicas(made: &BackupMade, checked: &Checked, unknown: u64) -> u8 {
 }
 
 /// Where the snapshot's own chunk is.
-fn reference(catalog: &Catalog, id: &SnapshotId) -> Option<ChunkRef> {
+pub(super) fn reference(catalog: &Catalog, id: &SnapshotId) -> Option<ChunkRef> {
     let seen = catalog.noted_snapshot(id).map(|noted| noted.seen.reference.duplicate());
     let published = || catalog.to_look_after().find(|it| it.id == *id);
     seen.or_else(|| published().map(|it| it.reference.duplicate()))

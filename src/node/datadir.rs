@@ -10,7 +10,9 @@
 //!   api.sock         0600   the running node     (api)
 //!   peers.json              nodes that were met          (net)
 //!   mesh             0600   the mesh that a node ran in last
+//!   schedule.json    0600   when configured backups ran          (node::scheduler)
 //!   owner/           0700   what was put, and who holds it   (repo::catalog)
+//!     memory.json    0600   what was seen of other nodes
 //!   store/                  chunks held for others
 //! ```
 //!

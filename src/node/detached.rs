@@ -138,6 +138,11 @@ impl Detached {
         self.jobs().ended.retain(|(ended, _)| *ended != paths);
     }
 
+    /// Whether the node is one that stays.
+    pub(super) fn is_open(&self) -> bool {
+        self.jobs().is_open
+    }
+
     /// Ends those that run, and takes no more.
     pub(super) fn stop(&self) {
         let mut jobs = self.jobs();
@@ -236,19 +241,9 @@ impl Job {
 }
 
 fn state_of(done: BackupDone, ended_at: u64) -> DetachedState {
-    let BackupDone { snapshot, files, bytes, new_bytes, replicas, target, partial, .. } = done;
+    let made = done.made();
     let notes = fitting(done.fault_lines.into_iter().chain(done.notes));
-    DetachedState::Done {
-        ended_at,
-        snapshot,
-        files,
-        bytes,
-        new_bytes,
-        replicas,
-        target,
-        partial,
-        notes,
-    }
+    DetachedState::Done { ended_at, made, notes }
 }
 
 /// As many as fit, and `..` for the others. A path alone is no longer than the system lets it be.

@@ -47,6 +47,8 @@ pub(super) struct Drive {
     pub(super) look_ups: VecDeque<(Ticket, Vec<ChunkId>)>,
     /// Acks that came after their job was done.
     pub(super) late_acks: mpsc::Sender<ChunkAcked>,
+    /// What holders tell of damage.
+    pub(super) notices: mpsc::Sender<(NodeId, Vec<ChunkId>)>,
 }
 
 /// Jobs that wait for a look into the node's own store.
@@ -76,7 +78,10 @@ impl Drive {
         loop {
             let wait = self.time_to_next_timeout();
             tokio::select! {
-                _ = sweep.tick() => self.cancel_abandoned().await,
+                _ = sweep.tick() => {
+                    self.cancel_abandoned().await;
+                    self.tell_of_nodes().await;
+                }
                 _ = sources.stop.recv() => break,
                 event = sources.net.recv() => match event {
                     Some(event) => self.on_net(event).await,
@@ -101,6 +106,7 @@ impl Drive {
                 () = tokio::time::sleep(wait) => self.on_tick().await,
             }
         }
+        self.remember_conduct();
         // The store's threads may be waiting for somebody to hear their completions.
         drop(sources);
         self.net.shutdown().await;
@@ -130,7 +136,7 @@ impl Drive {
     async fn on_net(&mut self, event: NetEvent) {
         match event {
             NetEvent::Up(peer) => {
-                self.shared.peer_up(peer.node, &peer.hello);
+                self.shared.peer_up(&peer);
                 self.feed_holder(Input::PeerUp(peer.clone())).await;
                 self.feed_owner(Input::PeerUp(peer)).await;
             }
@@ -161,7 +167,8 @@ impl Drive {
                 | StreamMessage::RetrieveReject(_)
                 | StreamMessage::HeadData(_)
                 | StreamMessage::AccountAnswer(_)
-                | StreamMessage::ReleaseAnswer(_),
+                | StreamMessage::ReleaseAnswer(_)
+                | StreamMessage::ChunkNotice(_),
             ) => true,
             Message::Stream(
                 StreamMessage::StoreRequest(_)
@@ -202,6 +209,11 @@ impl Drive {
             Input::ChunksListed { ticket, result: Ok(page) } => {
                 let result = Ok(self.shared.told(page));
                 self.feed_holder(Input::ChunksListed { ticket, result }).await;
+            }
+            #[cfg(test)]
+            Input::ChunkRead { ticket, result: Ok((header, sealed)) } => {
+                let result = Ok((header, self.shared.served(header.id(), sealed)));
+                self.feed_holder(Input::ChunkRead { ticket, result }).await;
             }
             completion => self.feed_holder(completion).await,
         }
@@ -346,6 +358,9 @@ impl Drive {
     async fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Publish { topic, message } => self.net.publish(topic, message),
+            #[cfg(test)]
+            Effect::Send { to, message } => self.net.send(to, self.shared.sent(message)),
+            #[cfg(not(test))]
             Effect::Send { to, message } => self.net.send(to, message),
             Effect::Dial { node, record } => self.net.dial(node, record),
             Effect::FindChunks { ticket, ids } => self.find(ticket, ids),
@@ -384,8 +399,8 @@ impl Drive {
                     self.refused(Input::ChunksQueried { ticket, result: Err(error) });
                 }
             }
-            Effect::ProveChunk { ticket, account, id, task } => {
-                if self.store.prove(ticket, account, id, task).is_err() {
+            Effect::ProveChunk { ticket, account, id, task, closely } => {
+                if self.store.prove(ticket, (account, id), task, closely).is_err() {
                     let result = Err(Unproven::Busy);
                     self.refused(Input::ChunkProven { ticket, result });
                 }
@@ -395,6 +410,7 @@ impl Drive {
                     self.refused(Input::ChunksReleased { ticket, result: Err(error) });
                 }
             }
+            Effect::OwnerHeard { account, audited } => self.store.heard(account, audited),
             Effect::Report(Event::Owner(event)) => self.on_owner_event(event).await,
             Effect::Report(Event::Rejected { from, reason }) => self.shared.rejected(from, reason),
         }
@@ -427,6 +443,7 @@ impl Drive {
             | OwnerEvent::NotFetched { ticket, .. }
             | OwnerEvent::HeadsDone { ticket, .. }
             | OwnerEvent::Account { ticket, .. } => (*ticket, true),
+            OwnerEvent::Noticed { .. } => return self.on_notice(event),
         };
         let Some(listener) = self.listeners.get(&ticket) else {
             self.record_late(&event);
@@ -437,6 +454,14 @@ impl Drive {
             self.listeners.remove(&ticket);
         } else if !heard {
             self.cancel(ticket);
+        }
+    }
+
+    /// A holder tells of damage: whoever audits is to look.
+    fn on_notice(&self, event: OwnerEvent) {
+        if let OwnerEvent::Noticed { holder, ids } = event {
+            // Where the queue is full the audits of the day find it.
+            let _ = self.notices.try_send((holder, ids));
         }
     }
 
@@ -453,6 +478,21 @@ impl Drive {
     fn cancel(&mut self, ticket: Ticket) {
         self.listeners.remove(&ticket);
         self.pending.push_back((Role::Owner, Input::Command(OwnerCommand::Cancel(ticket))));
+    }
+
+    /// What nodes did is remembered, and what audits say of them is told to the role.
+    async fn tell_of_nodes(&mut self) {
+        self.remember_conduct();
+        for (node, standing) in self.shared.memory.take_judged() {
+            self.feed_owner(Input::Command(OwnerCommand::Judge(node, standing))).await;
+        }
+    }
+
+    fn remember_conduct(&mut self) {
+        let now = self.now();
+        for (node, conduct, age) in self.owner.take_conduct(now) {
+            self.shared.memory.saw(node, conduct, age);
+        }
     }
 
     async fn cancel_abandoned(&mut self) {

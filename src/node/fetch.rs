@@ -14,6 +14,7 @@ use super::check;
 use super::failures;
 use super::inner::Inner;
 use super::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents, Places};
+use super::put::seconds_since_1970;
 use crate::core::owner::{FetchFailure, FetchJob, OwnerEvent};
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::net::peer_id_of;
@@ -175,10 +176,11 @@ impl<'a, T> MeshSource<'a, T> {
         if spoiled.is_empty() {
             return;
         }
+        let now_s = seconds_since_1970();
         self.inner.with_catalog(|catalog| {
             for node in spoiled {
                 if let Some(epoch) = catalog.store_of(node) {
-                    catalog.prove(node, &epoch, id, None);
+                    catalog.refute(node, &epoch, id, now_s);
                 }
             }
         });
@@ -244,6 +246,7 @@ impl<T> ChunkSource for MeshSource<'_, T> {
             ticket: Ticket(0),
             deadline: Time::default(),
             holders: self.holders(&wanted),
+            only: false,
             id: wanted.id,
             locality: wanted.locality,
             read: wanted.read,
@@ -296,6 +299,7 @@ impl<T> ChunkSource for MeshSource<'_, T> {
                 | OwnerEvent::Superseded { .. }
                 | OwnerEvent::HeadSeen { .. }
                 | OwnerEvent::HeadsDone { .. }
+                | OwnerEvent::Noticed { .. }
                 | OwnerEvent::Account { .. } => {}
             }
         }

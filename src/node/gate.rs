@@ -31,6 +31,11 @@ impl Gate {
         Self { places: Semaphore::new(places), jobs: AtomicUsize::new(0) }
     }
 
+    /// Whether any job runs, or waits.
+    pub(super) fn is_busy(&self) -> bool {
+        self.jobs.load(Ordering::Relaxed) > 0
+    }
+
     /// Waits for a place without a word. `None` where nobody listens to `listener` any more.
     pub(super) async fn enter_silently<T>(&self, listener: &mpsc::Sender<T>) -> Option<Place<'_>> {
         self.jobs.fetch_add(1, Ordering::Relaxed);

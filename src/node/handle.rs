@@ -1,10 +1,12 @@
 //! The handle of a running node: what the API and the in-process commands call.
 
 use super::attention;
+use super::audit;
 use super::check;
 use super::detached;
 use super::failures;
 use super::inner::Inner;
+use super::memory;
 use super::outbox::Running;
 use super::overview::{self, Noted};
 use super::put::{PutRun, seconds_since_1970};
@@ -13,9 +15,10 @@ use super::report::{
     ProofReport, PutDone, PutRequest, RebuildStatus, SnapshotsStatus, Status, StoreStatus,
 };
 use super::repository::proof;
+use super::scheduler;
 use super::shared::Labels;
 use crate::core::types::NodeId;
-use crate::repo::catalog::{Catalog, Entry, Job, JobId, PutRoot, PutStarted};
+use crate::repo::catalog::{self, Catalog, Entry, Job, JobId, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -66,6 +69,9 @@ impl NodeHandle {
         };
         let failed = self.inner.shared.failures();
         let mut attention = attention::of_node(&store, count.open, &failed);
+        if self.inner.shared.memory.repair_left() == 0 {
+            attention.push(attention::REPAIRS_WAIT.to_owned());
+        }
         let pruning = self.inner.prunes.load(Ordering::Relaxed);
         if pruning {
             // It is under way.
@@ -76,13 +82,18 @@ impl NodeHandle {
         let detached = self.inner.detached.told();
         attention.extend(detached::attention(&detached));
         attention.extend(self.inner.repository.warnings());
+        let schedule = scheduler::told(&self.inner);
+        // Those that commands count on, which is a moment after they connected.
+        let peers = self.inner.shared.watch_peers().borrow().len();
+        attention.extend(scheduler::attention(&schedule, peers == 0));
+        attention.extend(self.inner.schedule.unwritten());
         let rejects = self.inner.shared.rejects();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             peer_id: net.peer_id,
             mesh: self.inner.mesh_name.clone(),
             listen: net.listen,
-            peers: net.peers.len(),
+            peers,
             uptime_s: self.inner.started.elapsed().as_secs(),
             store: Some(store),
             backups,
@@ -90,6 +101,7 @@ impl NodeHandle {
             snapshots,
             proven,
             detached,
+            schedule,
             pruning,
             rebuild,
             rejects: rejects.iter().map(|(why, count)| (why.name().to_owned(), *count)).collect(),
@@ -126,8 +138,16 @@ impl NodeHandle {
             .into_iter()
             .map(|peer| {
                 let Labels { site, operator } = self.inner.shared.labels(&peer.node);
+                let record = self.inner.with_catalog(|all| all.audit_record(&peer.node));
+                let (record, now_s) = (record.unwrap_or_default(), seconds_since_1970());
+                let (standing, why) = audit::told(&record, now_s);
+                let stands = catalog::standing(&record, now_s);
+                let conduct = self.inner.shared.memory.report(&peer.node, stands);
                 PeerReport {
+                    conduct,
                     holds_chunks: holds(&peer.node),
+                    standing: standing.to_owned(),
+                    why,
                     site,
                     operator,
                     peer_id: peer.peer_id,
@@ -220,6 +240,7 @@ impl NodeHandle {
             tracing::error!(what = failure.what, why = failure.why, "at shutdown");
         }
         check::save(&self.inner).await;
+        memory::save(&self.inner).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! What the records that come back amount to is not decided here.
 
+use super::audit::liars;
 use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
@@ -103,9 +104,11 @@ impl Inner {
     ) -> Result<HeadStored, Failure> {
         let HeadWish { replicas, held_by, patience } = wish;
         let load = Load::head(keys, record);
+        let without = liars(self).into_iter().collect();
         // The drive loop sets ticket and deadline, here and below.
         let (ticket, deadline) = (Ticket(0), Time::default());
-        let job = StoreJob { ticket, load, replicas, held_by, without: Vec::new(), deadline };
+        let job =
+            StoreJob { ticket, load, replicas, held_by, without, beside: Vec::new(), deadline };
         let (sender, mut heard) = mpsc::channel(EVENTS_QUEUED_MAX);
         let command = DriveCommand::Store { job, events: JobEvents::new(sender, 0), patience };
         self.stores.send(command).await.map_err(|_| failures::stopped())?;
@@ -127,6 +130,7 @@ impl Inner {
                 | OwnerEvent::NotFetched { .. }
                 | OwnerEvent::HeadSeen { .. }
                 | OwnerEvent::HeadsDone { .. }
+                | OwnerEvent::Noticed { .. }
                 | OwnerEvent::Account { .. } => {}
             }
         }
@@ -172,6 +176,7 @@ impl Inner {
                 | OwnerEvent::Superseded { .. }
                 | OwnerEvent::Fetched { .. }
                 | OwnerEvent::NotFetched { .. }
+                | OwnerEvent::Noticed { .. }
                 | OwnerEvent::Account { .. } => {}
             }
         }

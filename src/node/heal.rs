@@ -9,45 +9,48 @@
 //! what is there runs an audit first. A replica whose holder comes back counts again with its next
 //! audit: it is not thrown away.
 //!
+//! Who lost replicas of late is given none of what is repaired by itself for a time, and nothing
+//! that it lost meanwhile by whoever heals at once: see
+//! [`Setback`](crate::core::reputation::Setback). Repairs that nobody asked for keep to the bytes
+//! that the user allows them in a day; a heal at once does not, and counts.
+//!
 //! Sealed bytes are taken as they are, checked against their id, and handed on: the id stays what
 //! snapshots name. New replicas are audited at once. A chunk of which nobody has anything is lost,
 //! and the files that need it are named: a backup of these files stores it anew, where they are.
 
-mod grace;
 mod later;
 
 use super::audit::{not_counted, prove_new};
-use super::backup::{Handed, StoreSink, Wish, store_all};
+use super::backup::{Handed, Hopeless, StoreSink, Wish, store_all};
 use super::failures;
 use super::fetch::MeshSource;
 use super::handle::NodeHandle;
+use super::heard::heard;
 use super::inner::Inner;
-use super::needed::{Named, Places, Within, files, named};
+use super::needed::{Named, Places, Targets, Within, files, named};
+use super::put::seconds_since_1970;
 use super::rebuild;
 use super::recover::nobody;
 use super::report::{Failure, FailureKind, HealDone, HealRequest, Progress};
 use super::repository::{Breadth, look};
 use crate::core::codec::QUORUM_MAX;
-use crate::core::types::ChunkId;
+use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::seal::SealedChunk;
 use crate::repo::again::{Again, PieceAt};
+use crate::repo::catalog::Proven;
 use crate::repo::get::{ChunkSource, FetchError, Fetched, Wanted};
+use crate::repo::grace::Uncounted;
 use crate::repo::mark::{Part, Reached};
 use crate::repo::reference::ChunkRef;
-use crate::repo::sealer::ChunkSink;
-use grace::Uncounted;
+#[cfg(test)]
+pub(super) use later::heal_all;
 pub(super) use later::heal_later;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-
-/// Progress lines that may wait for a slow listener.
-const PROGRESS_QUEUED_MAX: usize = 64;
-
-/// Replicas where nothing says how many were wished.
-const REPLICAS: u8 = 3;
 
 /// How long one chunk, or a part of a snapshot's tree, may take to come.
 const FETCH_PATIENCE: Duration = Duration::from_secs(20);
@@ -56,23 +59,19 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(20);
 const FETCHES: usize = 8;
 
 /// Chunks that are healed in one pass: each costs about 150 bytes of memory.
-const PASS_CHUNKS: usize = 1 << 16;
+const PASS_CHUNKS: usize = 1 << 14;
+
+/// No chunk has so many replicas: that of those which nobody has. There is one pass of them.
+const LOST: usize = usize::MAX - 1;
+
+/// How often it begins anew where the first audit of what was stored finds it gone.
+const ROUNDS_MAX: u32 = 3;
 
 impl NodeHandle {
     /// Stores anew what has too few replicas. Dropping the receiver ends it; the next one goes on.
     pub fn heal(&self, request: HealRequest) -> mpsc::Receiver<Progress<HealDone>> {
-        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let last = tokio::select! {
-                done = run(&inner, &request, &progress) => {
-                    done.map_or_else(Progress::Failed, Progress::Done)
-                }
-                () = progress.closed() => return,
-            };
-            drop(progress.send(last).await);
-        });
-        heard
+        heard(move |progress| async move { run(&inner, &request, &progress).await })
     }
 }
 
@@ -95,56 +94,111 @@ async fn run(
                 .to_owned(),
         );
     }
-    let wished = inner.repository.replicas_wished(inner).await;
-    let wished = if wished == 0 { REPLICAS } else { wished };
-    let wanted = request.replicas.unwrap_or(wished);
-    if !(1..=QUORUM_MAX).contains(&wanted) {
-        let why = format!("{wanted} replicas are asked for, and a chunk has 1 to {QUORUM_MAX}");
-        return Err(Failure::new(FailureKind::Usage, "nothing was healed", why, "see --help"));
-    }
-    done.wanted = wanted;
-    // Nothing is let go meanwhile.
-    let stays = inner.letting_go.read().await;
-    let wish = Wish { replicas: wanted, patience: Duration::from_secs(request.timeout_s) };
+    let targets = match request.replicas {
+        Some(wanted) if (1..=QUORUM_MAX).contains(&wanted) => Targets::all(wanted),
+        Some(wanted) => {
+            let why = format!("{wanted} replicas are asked for, and a chunk has 1 to {QUORUM_MAX}");
+            return Err(Failure::new(FailureKind::Usage, "nothing was healed", why, "see --help"));
+        }
+        None => Targets::wished(inner).await,
+    };
+    done.wanted = targets.most();
+    let _alone = inner.healing.lock().await;
     let counts = || Uncounted::these(not_counted(inner));
-    heal(inner, (wish, &counts), progress, &mut done).await?;
-    drop(stays);
-    prove_new(inner).await?;
+    let rules = Rules {
+        targets: &targets,
+        patience: Duration::from_secs(request.timeout_s),
+        uncounted: &counts,
+        by: By::User { since_s: seconds_since_1970() },
+    };
+    let mut short = None;
+    for _ in 0..ROUNDS_MAX {
+        heal(inner, &rules, progress, &mut done).await?;
+        short.get_or_insert(done.short);
+        // Only what is there counts.
+        if prove_new(inner).await? == 0 {
+            break;
+        }
+    }
+    let first = short.unwrap_or(done.short);
+    (done.short, done.healed) = (first, first.saturating_sub(done.still_short + done.lost));
     done.seconds = started.elapsed().as_secs_f64();
     Ok(done)
 }
 
-/// Passes, as long as they store anything; then a last look at what is short.
+/// Who wants it healed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The user, since then: seconds since 1970.
+    User { since_s: u64 },
+    /// Nobody.
+    Itself,
+}
+
+impl By {
+    /// Who rests since then is given nothing.
+    fn resting_since_s(self) -> u64 {
+        match self {
+            Self::User { since_s } => since_s,
+            Self::Itself => 0,
+        }
+    }
+
+    /// Whether more may be moved now.
+    fn may_move(self, inner: &Inner) -> bool {
+        self != Self::Itself || inner.shared.memory.repair_left() > 0
+    }
+}
+
+/// How to heal.
+struct Rules<'a> {
+    targets: &'a Targets,
+    /// How long nodes that take chunks are waited for.
+    patience: Duration,
+    /// Whose replicas do not count by now.
+    uncounted: &'a (dyn Fn() -> Uncounted + Send + Sync),
+    by: By,
+}
+
+/// Passes, those with the fewest replicas first, until each chunk that is short was tried; then a
+/// last look at what is short.
 async fn heal(
     inner: &Arc<Inner>,
-    (wish, uncounted): (Wish, &(dyn Fn() -> Uncounted + Send + Sync)),
+    rules: &Rules<'_>,
     progress: &mpsc::Sender<Progress<HealDone>>,
     done: &mut HealDone,
 ) -> Result<(), Failure> {
     let moved = Arc::new(AtomicU64::new(0));
-    let mut before: Option<(u64, u64)> = None;
+    let (mut tried, hopeless) = (Some(BTreeSet::new()), Hopeless::default());
     let mut first: Option<u64> = None;
     loop {
-        let short = Short::new(inner, (wish.replicas, uncounted()));
+        // Nothing is let go meanwhile; a prune that waits has its turn between two passes.
+        let _stays = inner.letting_go.read().await;
+        let short = Short::new(inner, rules, std::mem::take(&mut tried));
         let read = named(inner, None, short, (FETCH_PATIENCE, progress.clone())).await?;
         let Named { reached: mut short, unread, why } = read;
-        let state = (short.count, short.missing);
         let first = *first.get_or_insert(short.count);
-        let is_stuck = before.is_some_and(|before| state >= before);
-        if short.count == 0 || is_stuck {
+        if short.found.is_empty() || !rules.by.may_move(inner) {
             (done.chunks, done.unread, done.short) = (short.all.len() as u64, unread, first);
             done.notes.extend(why);
             short.sum_up(first, done);
             done.bytes_read = moved.load(Ordering::Relaxed);
             return Ok(());
         }
-        before = Some(state);
-        let lacking = std::mem::take(&mut short.found).into_values().collect();
-        let passing = Passing { lacking, all: short.count, moved: Arc::clone(&moved) };
+        tried = short.begin_pass();
+        let passing = Passing {
+            lacking: std::mem::take(&mut short.found).into_values().collect(),
+            all: short.count,
+            moved: Arc::clone(&moved),
+            avoided: std::mem::take(&mut short.avoided),
+            hopeless: Arc::clone(&hopeless),
+            by: rules.by,
+        };
         let work = {
             let (node, progress) = (Arc::clone(inner), progress.clone());
             move |sink: &mut StoreSink| pass_on(&node, passing, sink, &progress)
         };
+        let wish = Wish { replicas: short.most, patience: rules.patience };
         let (handed, cancel): (Arc<Handed>, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         if let Err(failure) = store_all(inner, wish, (handed, cancel), work).await {
             if progress.is_closed() {
@@ -157,34 +211,76 @@ async fn heal(
     }
 }
 
+/// A chunk with too few replicas.
+struct Lacking {
+    at: ChunkRef,
+    /// Where it was cut from.
+    piece: Option<PieceAt>,
+    /// How many nodes are to hold it,
+    target: u8,
+    /// and those of them that do.
+    counted: Vec<NodeId>,
+    /// The same for all that are wanted as often, and have the same holders: where nobody takes one
+    /// of these, nobody takes the others.
+    kind: u64,
+}
+
 /// What is on its way in one pass.
 struct Passing {
-    lacking: VecDeque<(ChunkRef, Option<PieceAt>)>,
+    lacking: VecDeque<Lacking>,
+    /// Who is given none of it.
+    avoided: BTreeSet<NodeId>,
     /// How many chunks are short in all.
     all: u64,
     /// Sealed bytes that came.
     moved: Arc<AtomicU64>,
+    hopeless: Hopeless,
+    by: By,
 }
 
 impl Passing {
+    /// The next one that somebody may take.
+    fn next(&mut self) -> Option<Lacking> {
+        let hopeless = self.hopeless.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(lacking) = self.lacking.pop_front() {
+            if !hopeless.contains(&lacking.kind) {
+                return Some(lacking);
+            }
+        }
+        None
+    }
+
     /// One more to store, and to tell of.
     fn hand_on(
         &self,
         chunk: SealedChunk,
-        plaintext_bytes: u64,
-        came: u64,
+        it: &Lacking,
+        came: Came,
         (sink, progress): (&mut StoreSink, &mpsc::Sender<Progress<HealDone>>),
     ) -> Result<(), Failure> {
         let length = chunk.sealed.len() as u64;
+        if came.is_fetched {
+            sink.node().shared.memory.repaired(length);
+        }
         let bytes = self.moved.fetch_add(length, Ordering::Relaxed).saturating_add(length);
         // What leads to others was kept here when it was read.
-        sink.store(chunk, plaintext_bytes.max(1)).map_err(|_| failures::stopped())?;
-        let note = Some(format!("{came} of {} chunks", self.all));
-        let working = Progress::Working { bytes, total: None, chunks: came, replicas: None, note };
+        let wish = (it.target, it.counted.as_slice(), &self.avoided);
+        let stored = sink.repair(chunk, it.at.bytes.max(1), wish, (it.kind, &self.hopeless));
+        stored.map_err(|_| failures::stopped())?;
+        let (note, chunks) = (Some(format!("{} of {} chunks", came.count, self.all)), came.count);
+        let working = Progress::Working { bytes, total: None, chunks, replicas: None, note };
         // A full queue means that the listener is slow: the next line tells more.
         drop(progress.try_send(working));
         Ok(())
     }
+}
+
+/// The how many-th chunk it is, and from where.
+#[derive(Debug, Clone, Copy)]
+struct Came {
+    count: u64,
+    /// From a holder, and not from here.
+    is_fetched: bool,
 }
 
 /// Makes what is short again from its file, or fetches it, and hands it on. Blocks. What does not
@@ -196,21 +292,24 @@ fn pass_on(
     progress: &mpsc::Sender<Progress<HealDone>>,
 ) -> Result<(), Failure> {
     let mut source = MeshSource::new(Arc::clone(inner), FETCH_PATIENCE, progress);
-    let mut asked: BTreeMap<u64, ChunkRef> = BTreeMap::new();
+    let mut asked: BTreeMap<u64, Lacking> = BTreeMap::new();
     let (mut next, mut came, mut again) = (0_u64, 0_u64, Again::default());
     loop {
         while asked.len() < FETCHES
-            && let Some((at, piece)) = passing.lacking.pop_front()
+            && passing.by.may_move(inner)
+            && let Some(next_one) = passing.next()
         {
-            let here = piece.and_then(|piece| again.piece(&inner.keys, &piece, &at));
+            let Lacking { at, piece, .. } = &next_one;
+            let here = piece.as_ref().and_then(|piece| again.piece(&inner.keys, piece, at));
             if let Some(chunk) = here {
                 came += 1;
-                passing.hand_on(chunk, at.bytes, came, (sink, progress))?;
+                let came = Came { count: came, is_fetched: false };
+                passing.hand_on(chunk, &next_one, came, (sink, progress))?;
                 continue;
             }
             let (id, locality, read) = (at.id, at.locality, at.ck.read_secret());
             source.request(Wanted { index: next, id, locality, read });
-            asked.insert(next, at);
+            asked.insert(next, next_one);
             next += 1;
         }
         if asked.is_empty() {
@@ -218,7 +317,8 @@ fn pass_on(
         }
         match source.next() {
             Ok(Fetched { index, header, sealed }) => {
-                let Some(at) = asked.remove(&index) else { continue };
+                let Some(it) = asked.remove(&index) else { continue };
+                let at = &it.at;
                 came += 1;
                 let chunk =
                     SealedChunk::fetched(&inner.keys, &at.ck, at.locality, (header, sealed));
@@ -226,11 +326,12 @@ fn pass_on(
                     tracing::warn!(chunk = %at.id, "a chunk of other keys is not stored anew");
                     continue;
                 };
-                passing.hand_on(chunk, at.bytes, came, (sink, progress))?;
+                let came = Came { count: came, is_fetched: true };
+                passing.hand_on(chunk, &it, came, (sink, progress))?;
             }
             Err(FetchError::Unavailable { index, why } | FetchError::Spoiled { index, why }) => {
-                if let Some(at) = asked.remove(&index) {
-                    tracing::info!(chunk = %at.id, why, "a chunk that is short does not come");
+                if let Some(it) = asked.remove(&index) {
+                    tracing::info!(chunk = %it.at.id, why, "a chunk that is short does not come");
                 }
             }
             Err(FetchError::Closed) => return Err(failures::stopped()),
@@ -241,16 +342,23 @@ fn pass_on(
 /// Gathers what is short.
 struct Short {
     inner: Arc<Inner>,
-    wanted: usize,
+    /// All those of whom anything is wrong, and those that rest.
+    avoided: BTreeSet<NodeId>,
     uncounted: Uncounted,
+    targets: Targets,
+    /// The most replicas that are wanted of anything in this pass.
+    most: u8,
+    /// How many replicas count of what is in this pass; of what nobody has [`LOST`], which comes
+    /// last.
+    level: usize,
+    /// What earlier passes tried, by how the ids begin. After one of what is lost that is all.
+    tried: Option<BTreeSet<u64>>,
     /// All that is named, by how the ids begin.
     all: BTreeSet<u64>,
     /// What is to be fetched, of a pass.
-    found: BTreeMap<ChunkId, (ChunkRef, Option<PieceAt>)>,
+    found: BTreeMap<ChunkId, Lacking>,
     /// How many chunks are short.
     count: u64,
-    /// How many replicas are missing.
-    missing: u64,
     /// The fewest replicas of a chunk that has any.
     fewest: usize,
     /// Chunks without any.
@@ -260,20 +368,33 @@ struct Short {
 }
 
 impl Short {
-    fn new(inner: &Arc<Inner>, (wanted, uncounted): (u8, Uncounted)) -> Self {
+    fn new(inner: &Arc<Inner>, rules: &Rules<'_>, tried: Option<BTreeSet<u64>>) -> Self {
+        let (targets, uncounted) = (rules.targets.clone(), (rules.uncounted)());
+        let mut avoided = uncounted.nodes();
+        avoided.extend(inner.shared.memory.resting(rules.by.resting_since_s()));
         Self {
+            avoided,
             uncounted,
+            most: 0,
+            level: usize::MAX,
+            tried,
             inner: Arc::clone(inner),
-            wanted: usize::from(wanted),
             all: BTreeSet::new(),
             found: BTreeMap::new(),
             count: 0,
-            missing: 0,
-            fewest: usize::from(wanted),
+            fewest: usize::from(targets.most()),
+            targets,
             lost: BTreeSet::new(),
             within: Within::default(),
             places: Places::default(),
         }
+    }
+
+    /// What was tried when this pass is over; `None` where no other one is to come.
+    fn begin_pass(&mut self) -> Option<BTreeSet<u64>> {
+        let mut tried = self.tried.take()?;
+        tried.extend(self.found.keys().map(Proven::prefix));
+        (self.level < LOST).then_some(tried)
     }
 
     /// What it came to: so many were short at `first`.
@@ -312,24 +433,47 @@ impl Short {
         if self.lost.contains(&id) {
             return self.places.add(self.within.place());
         }
-        if !self.all.insert(crate::repo::catalog::Proven::prefix(&id)) {
+        if !self.all.insert(Proven::prefix(&id)) {
             return;
         }
         let holders = self.inner.with_catalog(|catalog| catalog.holders_of(&id));
         let counted = self.uncounted.count(&holders);
-        if counted >= self.wanted {
+        let target = self.targets.of(self.within.snapshot());
+        let wanted = usize::from(target);
+        if counted >= wanted {
             return;
         }
         self.count += 1;
-        self.missing += (self.wanted - counted) as u64;
-        if counted == 0 {
+        let is_lost = holders.is_empty();
+        if is_lost {
             self.lost.insert(id);
             self.places.add(self.within.place());
         } else {
             self.fewest = self.fewest.min(counted);
         }
-        if self.found.len() < PASS_CHUNKS {
-            self.found.insert(id, (reference.duplicate(), piece));
+        let prefix = Proven::prefix(&id);
+        if self.tried.as_ref().is_none_or(|tried| tried.contains(&prefix)) {
+            return;
+        }
+        // What is nearest to be lost comes first.
+        let level = if is_lost { LOST } else { counted };
+        if level < self.level {
+            (self.level, self.most) = (level, 0);
+            self.found.clear();
+        }
+        if level == self.level && self.found.len() < PASS_CHUNKS {
+            self.most = self.most.max(target);
+            let kind = kind(&holders, target);
+            let (at, counted) = (reference.duplicate(), self.uncounted.counted(&holders).collect());
+            self.found.insert(id, Lacking { at, piece, target, counted, kind });
         }
     }
+}
+
+/// See [`Lacking::kind`].
+fn kind(holders: &[NodeId], target: u8) -> u64 {
+    let holders: BTreeSet<&NodeId> = holders.iter().collect();
+    let mut hasher = DefaultHasher::new();
+    (holders, target).hash(&mut hasher);
+    hasher.finish()
 }

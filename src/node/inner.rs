@@ -7,15 +7,18 @@ use super::jobs::DriveCommand;
 use super::put::{Names, seconds_since_1970};
 use super::report::Failure;
 use super::repository::Repository;
+use super::scheduler::Schedule;
 use super::shared::Shared;
+use crate::core::audit::{Answered, Debt};
 use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::keys::OwnerKeys;
 use crate::net::Net;
 use crate::repo::catalog::{Catalog, CatalogError, ChunkAcked, Entry};
 use crate::repo::meta::MetaCache;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
@@ -61,8 +64,12 @@ pub(super) struct Inner {
     pub(super) pruning: tokio::sync::Mutex<()>,
     /// One runs.
     pub(super) prunes: AtomicBool,
-    /// Something was acknowledged that may not have been audited yet.
-    pub(super) acked: AtomicBool,
+    /// Holders that answered audits lately.
+    pub(super) answered: Mutex<Answered>,
+    /// See [`Self::debts`].
+    debts: Mutex<BTreeMap<NodeId, Debt>>,
+    /// Who has it heals.
+    pub(super) healing: tokio::sync::Mutex<()>,
     /// A replica was found to be no more, and nobody healed since.
     pub(super) lost: AtomicBool,
     /// Where a prune ends as if the node was killed.
@@ -76,7 +83,12 @@ pub(super) struct Inner {
     /// Whether the node audits and heals when nobody asked: not unless a test says so.
     #[cfg(test)]
     pub(super) tends: AtomicBool,
+    /// Whether it asks holders for chunks to try them: not unless a test says so.
+    #[cfg(test)]
+    pub(super) tries: AtomicBool,
     pub(super) repository: Repository,
+    /// What the settings ask for.
+    pub(super) schedule: Arc<Schedule>,
     /// Who has it gives files that were put their snapshots.
     pub(super) naming: tokio::sync::Mutex<Names>,
     pub(super) meta: MetaCache,
@@ -90,7 +102,7 @@ pub(super) struct Inner {
 impl Inner {
     pub(super) fn new(
         keys: Arc<OwnerKeys>,
-        mesh_name: String,
+        (mesh_name, schedule): (String, Schedule),
         net: Net,
         shared: Arc<Shared>,
         queues: [mpsc::Sender<DriveCommand>; 4],
@@ -123,7 +135,9 @@ impl Inner {
             prune_waits: AtomicBool::new(false),
             pruning: tokio::sync::Mutex::default(),
             prunes: AtomicBool::new(false),
-            acked: AtomicBool::new(false),
+            answered: Mutex::default(),
+            debts: Mutex::default(),
+            healing: tokio::sync::Mutex::default(),
             lost: AtomicBool::new(false),
             #[cfg(test)]
             prune_ends: Mutex::new(None),
@@ -133,7 +147,10 @@ impl Inner {
             rebuild: super::rebuild::Reins::default(),
             #[cfg(test)]
             tends: AtomicBool::new(false),
+            #[cfg(test)]
+            tries: AtomicBool::new(false),
             repository,
+            schedule: Arc::new(schedule),
             naming: tokio::sync::Mutex::default(),
             meta,
             catalog,
@@ -142,10 +159,23 @@ impl Inner {
         }
     }
 
+    /// What holders owe answers for. Each change leaves it whole, even after a panic.
+    pub(super) fn debts(&self) -> MutexGuard<'_, BTreeMap<NodeId, Debt>> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether it audits and heals when nobody asked.
     pub(super) fn tends(&self) -> bool {
         #[cfg(test)]
         return self.tends.load(Ordering::Relaxed);
+        #[cfg(not(test))]
+        true
+    }
+
+    /// Whether it asks holders for chunks now and then to try them.
+    pub(super) fn tries(&self) -> bool {
+        #[cfg(test)]
+        return self.tries.load(Ordering::Relaxed);
         #[cfg(not(test))]
         true
     }
@@ -174,16 +204,15 @@ impl Inner {
             Entry::ChunkAcked(acked) => Some(*acked),
             _ => None,
         };
-        let is_loss = matches!(entry, Entry::ReplicaLost(_));
+        let is_loss = matches!(entry, Entry::ReplicaLost(_) | Entry::StoreGone { .. });
         let record = |catalog: &mut Catalog| {
             catalog.record(entry)?;
             if let Some(ChunkAcked { chunk, node, epoch, .. }) = acked {
-                catalog.prove(&node, &epoch, &chunk, Some(seconds_since_1970()));
+                catalog.prove(&node, &epoch, &chunk, seconds_since_1970());
             }
             Ok::<(), CatalogError>(())
         };
         self.with_catalog(record).map_err(|error| super::failures::catalog(&error))?;
-        self.acked.fetch_or(acked.is_some(), Ordering::Relaxed);
         self.lost.fetch_or(is_loss, Ordering::Relaxed);
         Ok(())
     }
@@ -194,7 +223,7 @@ impl Inner {
         self.with_catalog(|catalog| {
             for node in holders {
                 if let Some(epoch) = catalog.store_of(node) {
-                    catalog.prove(node, &epoch, chunk, Some(now_s));
+                    catalog.prove(node, &epoch, chunk, now_s);
                 }
             }
         });

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What a job asks of the drive loop. The loop sets the ticket and the deadline.
+#[expect(clippy::large_enum_variant, reason = "nearly all commands are of the largest kind")]
 pub(super) enum DriveCommand {
     /// Store one chunk, or one record of a head.
     Store {

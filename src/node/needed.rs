@@ -20,11 +20,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// Replicas where nothing says how many were wished.
+const REPLICAS: u8 = 3;
+
 /// So many names are listed,
 const LISTED_MAX: usize = 200;
 
 /// Names that are remembered: the others are counted with the last of them.
 const NAMES_MAX: usize = 100_000;
+
+/// How long each chunk may take to come, and who hears how far it is.
+type Listener<P> = (Duration, mpsc::Sender<P>);
 
 /// What reading came to.
 pub(super) struct Named<T> {
@@ -40,20 +46,18 @@ pub(super) struct Named<T> {
 ///
 /// # Errors
 /// The node stops.
-pub(super) async fn named<T, P>(
+pub(super) async fn named<T: Reached + Send + 'static, P: Send + 'static>(
     inner: &Arc<Inner>,
     only: Option<(SnapshotId, ChunkRef)>,
     reached: T,
-    (patience, progress): (Duration, mpsc::Sender<P>),
-) -> Result<Named<T>, Failure>
-where
-    T: Reached + Send + 'static,
-    P: Send + 'static,
-{
+    listener: Listener<P>,
+) -> Result<Named<T>, Failure> {
     let mut marks: VecDeque<Start> = VecDeque::new();
+    let mut manifests = Vec::new();
     match only {
         Some((id, at)) => marks.push_back(Start::Snapshot(id, at)),
         None => {
+            manifests = inner.repository.manifests(inner);
             let live = inner.repository.with_live(|mut live| {
                 live.sort_by_key(|live| std::cmp::Reverse(live.added.created_ns));
                 let at = |live: &crate::repo::manifest::merge::Live| {
@@ -65,9 +69,36 @@ where
             marks.extend(files_put(inner).into_iter().map(|(path, root)| Start::File(path, root)));
         }
     }
+    read_all(inner, (manifests, marks), reached, listener).await
+}
+
+/// Tells `reached` of all that these files of no snapshot name.
+///
+/// # Errors
+/// The node stops.
+pub(super) async fn named_files<T: Reached + Send + 'static, P: Send + 'static>(
+    inner: &Arc<Inner>,
+    files: Vec<(Vec<u8>, ChunkRef)>,
+    reached: T,
+    listener: Listener<P>,
+) -> Result<Named<T>, Failure> {
+    let marks = files.into_iter().map(|(path, root)| Start::File(path, root)).collect();
+    read_all(inner, (Vec::new(), marks), reached, listener).await
+}
+
+async fn read_all<T: Reached + Send + 'static, P: Send + 'static>(
+    inner: &Arc<Inner>,
+    (manifests, marks): (Vec<ChunkRef>, VecDeque<Start>),
+    reached: T,
+    (patience, progress): Listener<P>,
+) -> Result<Named<T>, Failure> {
     let inner = Arc::clone(inner);
-    let work =
-        tokio::task::spawn_blocking(move || read(&inner, marks, reached, patience, &progress));
+    let work = tokio::task::spawn_blocking(move || {
+        let mut reached = reached;
+        reached.within(Part::Manifest);
+        manifests.iter().for_each(|at| reached.reach(at));
+        read(&inner, marks, reached, patience, &progress)
+    });
     work.await.map_err(|error| failures::died("the reading thread", &error))?
 }
 
@@ -123,6 +154,43 @@ fn read<T: Reached, P>(
         }
     }
     Ok(Named { reached, unread, why })
+}
+
+/// How many replicas are wanted of what each snapshot names.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Targets {
+    of: BTreeMap<SnapshotId, u8>,
+    /// Of all others.
+    others: u8,
+}
+
+impl Targets {
+    /// The same number for all.
+    pub(super) fn all(wanted: u8) -> Self {
+        Self { of: BTreeMap::new(), others: wanted }
+    }
+
+    /// As they were wished for: the newest backups of this device by what is noted of them, all
+    /// others by what the devices wished for last.
+    pub(super) async fn wished(inner: &Inner) -> Self {
+        let wished = inner.repository.replicas_wished(inner).await;
+        let of = inner.with_catalog(|catalog| {
+            let due = catalog.to_look_after().map(|it| (it.id, it.replicas));
+            let made = catalog.made().into_iter().map(|it| (it.snapshot, it.target));
+            due.chain(made).collect()
+        });
+        Self { of, others: if wished == 0 { REPLICAS } else { wished } }
+    }
+
+    /// Of what this snapshot names.
+    pub(super) fn of(&self, snapshot: Option<&SnapshotId>) -> u8 {
+        snapshot.and_then(|id| self.of.get(id)).copied().unwrap_or(self.others)
+    }
+
+    /// The most of any.
+    pub(super) fn most(&self) -> u8 {
+        self.of.values().copied().max().unwrap_or(0).max(self.others)
+    }
 }
 
 /// A place in a snapshot, for the user.
@@ -184,35 +252,39 @@ pub(super) fn files(places: &Places, lost: &Places) -> Vec<AtStake> {
 pub(super) struct Within {
     snapshot: Option<SnapshotId>,
     path: Option<Vec<u8>>,
-    /// How far the pieces of files were told, in the snapshot that is read.
-    told: BTreeMap<Vec<u8>, u64>,
+    /// How far the pieces of this file were told.
+    told: u64,
 }
 
 impl Within {
     /// See [`Reached::within`].
     pub(super) fn enter(&mut self, part: Part<'_>) {
         match part {
-            Part::Snapshot(id) => {
-                if self.snapshot != Some(*id) {
-                    self.told.clear();
+            Part::Snapshot(id) => (self.snapshot, self.path) = (Some(*id), None),
+            Part::File(path) => {
+                if self.path.as_deref() != Some(path) {
+                    self.told = 0;
                 }
-                (self.snapshot, self.path) = (Some(*id), None);
+                self.path = Some(path.to_vec());
             }
-            Part::File(path) => self.path = Some(path.to_vec()),
             Part::Put(path) => (self.snapshot, self.path) = (None, Some(path.to_vec())),
+            Part::Manifest => {
+                (self.snapshot, self.path) = (None, Some(b"the list of snapshots".to_vec()));
+            }
         }
     }
 
+    /// The snapshot that is told now.
+    pub(super) fn snapshot(&self) -> Option<&SnapshotId> {
+        self.snapshot.as_ref()
+    }
+
     /// Where the piece is that is told now, if it is one of a file: pieces of a file are told in
-    /// order, but for those of the largest files, and those are not found there then.
+    /// order, but for those of some large files, and those are not found there then.
     pub(super) fn piece(&mut self, reference: &ChunkRef) -> Option<PieceAt> {
         let path = self.path.as_ref().filter(|_| self.snapshot.is_some())?;
-        let Some(told) = self.told.get_mut(path) else {
-            self.told.insert(path.clone(), reference.bytes);
-            return Some(PieceAt::new(path, 0));
-        };
-        let at = PieceAt::new(path, *told);
-        *told = told.saturating_add(reference.bytes);
+        let at = PieceAt::new(path, self.told);
+        self.told = self.told.saturating_add(reference.bytes);
         Some(at)
     }
 
@@ -239,12 +311,24 @@ pub(super) struct Sought {
     pub(super) places: Places,
     /// Where those are of which none is left.
     pub(super) lost: Places,
+    targets: Targets,
+    /// Those that were named and have fewer replicas than are wanted of them.
+    pub(super) short: std::collections::BTreeSet<ChunkId>,
+    /// Those that were named and of which none is left.
+    pub(super) nowhere: std::collections::BTreeSet<ChunkId>,
+    /// Those that need not be told where they have enough.
+    if_short: BTreeMap<ChunkId, usize>,
 }
 
 impl Sought {
-    /// These chunks; true for those of which no replica is left.
-    pub(super) fn new(chunks: BTreeMap<ChunkId, bool>) -> Self {
-        Self { chunks, ..Self::default() }
+    /// These chunks; true for those of which no replica is left. Of `if_short`, with how many
+    /// replicas each has, those alone that have fewer than their `targets`.
+    pub(super) fn new(
+        chunks: BTreeMap<ChunkId, bool>,
+        if_short: BTreeMap<ChunkId, usize>,
+        targets: Targets,
+    ) -> Self {
+        Self { chunks, if_short, targets, ..Self::default() }
     }
 }
 
@@ -254,8 +338,22 @@ impl Reached for Sought {
     }
 
     fn reach(&mut self, reference: &ChunkRef) {
-        let Some(is_lost) = self.chunks.get(&reference.id).copied() else { return };
-        self.found.insert(reference.id);
+        let id = reference.id;
+        let has = self.if_short.get(&id).copied();
+        let is_short =
+            has.is_some_and(|has| has < usize::from(self.targets.of(self.within.snapshot())));
+        let is_lost = match self.chunks.get(&id) {
+            Some(is_lost) => *is_lost,
+            None if is_short => has == Some(0),
+            None => return,
+        };
+        if is_short {
+            self.short.insert(id);
+        }
+        self.found.insert(id);
+        if is_lost {
+            self.nowhere.insert(id);
+        }
         let place = self.within.place();
         if is_lost {
             self.lost.add(place.clone());

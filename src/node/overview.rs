@@ -1,10 +1,12 @@
 //! What `status` shows of the snapshots: from the catalogue and the copies of manifests in the data
 //! folder, so at once, whether a node runs or not. Nobody is asked.
 
+use super::evidence::Teller;
+use super::put::seconds_since_1970;
 use super::report::{
-    DeviceStatus, ReplicasReport, SnapshotReport, SnapshotSet, SnapshotsStatus, date,
+    DeviceStatus, ReplicasReport, ReplicasWord, SnapshotReport, SnapshotSet, SnapshotsStatus, date,
 };
-use super::repository::{drill, replicas, report};
+use super::repository::{drill, report};
 use crate::core::types::SnapshotId;
 use crate::crypto::head::HeadKeys;
 use crate::crypto::keys::OwnerKeys;
@@ -17,24 +19,27 @@ use crate::repo::meta::MetaCache;
 use crate::repo::open::open_chunk;
 use crate::repo::reference::ChunkRef;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the catalogue knows of heads and snapshots: taken under its lock, read without.
 pub(super) struct Noted {
     heads: Vec<KnownHead>,
     device: Option<Device>,
     unnamed: u64,
-    made: BTreeMap<SnapshotId, ReplicasReport>,
+    stored: BTreeMap<SnapshotId, ReplicasReport>,
+    puts: Option<ReplicasReport>,
     drills: BTreeMap<SnapshotId, Drills>,
 }
 
 impl Noted {
     pub(super) fn of(catalog: &Catalog) -> Self {
+        let teller = Teller::new(catalog, seconds_since_1970());
         Self {
             heads: catalog.heads().cloned().collect(),
             device: catalog.device(),
             unnamed: catalog.snapshots_due().count() as u64,
-            made: catalog.made().into_iter().map(|it| (it.snapshot, replicas(it))).collect(),
+            stored: teller.snapshots().into_iter().collect(),
+            puts: teller.puts(),
             drills: catalog.drills().map(|drills| (drills.last.snapshot, *drills)).collect(),
         }
     }
@@ -42,6 +47,39 @@ impl Noted {
     /// Reads what the heads name, as far as it lies here, with the `newest` sets. Blocks on the
     /// disk.
     pub(super) fn read(self, keys: &OwnerKeys, meta: &MetaCache, newest: usize) -> SnapshotsStatus {
+        let (merged, devices) = self.lists(keys, meta);
+        let failed = self.failed(&merged, devices.iter().all(|device| device.readable));
+        let found = counted(merged.live().collect(), newest, &self.stored);
+        let (unnamed, puts_replicas) = (self.unnamed, self.puts);
+        SnapshotsStatus { unnamed, puts_replicas, devices, failed, ..found }
+    }
+
+    /// Where the newest snapshots of each set of paths are, and these: as far as the lists lie
+    /// here. Of what this device put, not: that is known by file. Blocks on the disk.
+    pub(super) fn newest(
+        &self,
+        keys: &OwnerKeys,
+        meta: &MetaCache,
+        these: &BTreeSet<SnapshotId>,
+    ) -> Vec<(SnapshotId, ChunkRef)> {
+        let (merged, _) = self.lists(keys, meta);
+        let own = self.device.map(|device| device.index);
+        let mut sets: BTreeMap<_, &Live> = BTreeMap::new();
+        let others = merged.live().filter(|live| !(live.added.put && own == Some(live.index)));
+        for live in others {
+            let newest = sets.entry(of_set(live)).or_insert(live);
+            if newest.added.created_ns < live.added.created_ns {
+                *newest = live;
+            }
+        }
+        let newest: BTreeSet<SnapshotId> = sets.values().map(|live| live.added.id).collect();
+        let wanted = |id: &SnapshotId| newest.contains(id) || these.contains(id);
+        let wanted = merged.live().filter(|live| wanted(&live.added.id));
+        wanted.map(|live| (live.added.id, live.added.reference.duplicate())).collect()
+    }
+
+    /// What the heads name, and whose they are.
+    fn lists(&self, keys: &OwnerKeys, meta: &MetaCache) -> (Merged, Vec<DeviceStatus>) {
         let (mut merged, mut devices) = (Merged::new(), Vec::new());
         for head in &self.heads {
             if head.seen.record.generation() != keys.generation {
@@ -59,9 +97,7 @@ impl Noted {
             let own = self.device.is_some_and(|device| device.index == index);
             devices.push(device(head, &payload, own, view.is_some()));
         }
-        let failed = self.failed(&merged, devices.iter().all(|device| device.readable));
-        let found = counted(merged.live().collect(), newest, &self.made);
-        SnapshotsStatus { unnamed: self.unnamed, devices, failed, ..found }
+        (merged, devices)
     }
 
     /// The snapshots that were found wanting when they were read back, oldest first. One that no
@@ -133,11 +169,11 @@ fn of_set(live: &Live) -> (String, bool, &str, &[Vec<u8>]) {
     (live.device.to_string(), added.put, &added.host, roots)
 }
 
-/// Snapshots by device and roots; `made` is how the newest backups are stored.
+/// Snapshots by device and roots; `stored` says how the newest of them are.
 fn counted(
     live: Vec<&Live>,
     newest: usize,
-    made: &BTreeMap<SnapshotId, ReplicasReport>,
+    stored: &BTreeMap<SnapshotId, ReplicasReport>,
 ) -> SnapshotsStatus {
     let mut found = SnapshotsStatus::default();
     let mut sets: BTreeMap<_, (&Live, u64, u64)> = BTreeMap::new();
@@ -158,12 +194,21 @@ fn counted(
     let mut sets: Vec<_> = sets.into_values().collect();
     sets.sort_by_key(|(live, ..)| std::cmp::Reverse(live.added.created_ns));
     let set = |(live, count, partial): (&Live, u64, u64)| SnapshotSet {
-        newest: SnapshotReport { replicas: made.get(&live.added.id).copied(), ..report(live) },
+        newest: SnapshotReport { replicas: stored.get(&live.added.id).copied(), ..report(live) },
         count,
         partial,
     };
-    found.sets = sets.into_iter().take(newest).map(set).collect();
+    let mut sets: Vec<SnapshotSet> = sets.into_iter().map(set).collect();
+    let all = sets.iter().map(|set| &set.newest);
+    found.endangered = all.filter(|newest| is_endangered(newest)).cloned().collect();
+    sets.truncate(newest);
+    found.sets = sets;
     found
+}
+
+fn is_endangered(snapshot: &SnapshotReport) -> bool {
+    let word = snapshot.replicas.map(|replicas| replicas.word);
+    matches!(word, Some(ReplicasWord::AtRisk | ReplicasWord::Lost))
 }
 
 /// What of this the user has to look after.
@@ -187,12 +232,53 @@ pub(super) fn attention(snapshots: &SnapshotsStatus) -> Vec<String> {
              up`), which makes one once others of the mesh are there"
         )
     }));
+    let stored = snapshots.endangered.iter();
+    let stored = stored.filter_map(|newest| Some((named(newest), newest.replicas?)));
+    let puts = snapshots.puts_replicas.map(|it| ("the files that were put".to_owned(), it));
+    let endangered: Vec<String> =
+        stored.chain(puts).filter_map(|(what, it)| endangered(&what, &it)).collect();
+    attention.extend(endangered.iter().take(ENDANGERED_TOLD_MAX).cloned());
+    let more = endangered.len().saturating_sub(ENDANGERED_TOLD_MAX);
+    if more > 0 {
+        attention.push(format!("{more} more sets of paths are at risk or lost: see --json"));
+    }
     attention.extend(snapshots.failed.iter().take(FAILED_TOLD_MAX).filter_map(failed));
     let more = snapshots.failed.len().saturating_sub(FAILED_TOLD_MAX);
     if more > 0 {
         attention.push(format!("{more} more snapshots did not come back whole: see --json"));
     }
     attention
+}
+
+/// Snapshots at risk, or lost, of which each has a line.
+const ENDANGERED_TOLD_MAX: usize = 8;
+
+fn named(snapshot: &SnapshotReport) -> String {
+    let name = snapshot.snapshot.get(..8).unwrap_or(&snapshot.snapshot);
+    format!("snapshot {name} of {}", snapshot.roots.join(" "))
+}
+
+/// What has fewer replicas than it had, and what to do.
+fn endangered(what: &str, replicas: &ReplicasReport) -> Option<String> {
+    let ReplicasReport { word, target, since, evidence, .. } = *replicas;
+    let since = since.map(|at| format!(" since {}", date(i64::try_from(at).unwrap_or(i64::MAX))));
+    let since = since.unwrap_or_default();
+    let is_behind = evidence.is_some_and(|it| it.may_be_worse);
+    match word {
+        ReplicasWord::AtRisk if is_behind => Some(format!(
+            "replicas were found to count no more{since}, perhaps of {what}: keep a node running \
+             (`quloud up`), which looks at them and stores what is missing"
+        )),
+        ReplicasWord::AtRisk => Some(format!(
+            "fewer than {target} replicas of some of {what} count{since}: keep a node running \
+             (`quloud up`), which stores them anew, or run `quloud heal`"
+        )),
+        ReplicasWord::Lost => Some(format!(
+            "no node is known to have some of {what}{since}: store the same files again; `quloud \
+             heal` says which need it"
+        )),
+        _ => None,
+    }
 }
 
 /// Snapshots that were found wanting, of which each has a line.
@@ -225,6 +311,7 @@ mod tests {
     use super::*;
     use crate::core::types::{ChunkId, DeviceId, Locality, SnapshotId};
     use crate::crypto::keys::ChunkKey;
+    use crate::node::report::EvidenceReport;
     use crate::repo::manifest::Added;
 
     fn live(device: u8, created_ns: i64, root: &str, put: bool, partial: bool) -> Live {
@@ -263,7 +350,8 @@ mod tests {
             live(0, 3, "/another", true, false),
             live(1, 8, "/data", false, false),
         ];
-        let made = ReplicasReport { has: 1, target: 3 };
+        let word = ReplicasWord::Replicating;
+        let made = ReplicasReport { word, has: 1, target: 3, ..Default::default() };
         let made = BTreeMap::from([(all[1].added.id, made), (all[0].added.id, made)]);
         let found = counted(all.iter().collect(), 2, &made);
         assert_eq!((found.total, found.partial, found.puts, found.sets_total), (5, 1, 2, 3));
@@ -276,7 +364,46 @@ mod tests {
             .map(|(newest, count, partial)| (newest.roots[0].as_str(), count, partial))
             .collect();
         assert_eq!(told, [("/data", 2, 1), ("/data", 1, 0), ("/a file", 2, 0)]);
-        assert_eq!(found.sets.len(), 2);
+        assert_eq!((found.sets.len(), found.endangered.len()), (2, 0));
+        let word = ReplicasWord::Lost;
+        let lost =
+            BTreeMap::from([(all[2].added.id, ReplicasReport { word, ..made[&all[1].added.id] })]);
+        let found = counted(all.iter().collect(), 0, &lost);
+        let told: Vec<_> = found.endangered.iter().map(|it| it.roots[0].as_str()).collect();
+        assert_eq!((told, found.sets.len()), (vec!["/a file"], 0), "however few are listed");
+    }
+
+    #[test]
+    fn a_snapshot_at_risk_or_lost_needs_attention_and_one_that_is_safe_none() {
+        let of = |word| ReplicasReport { target: 3, word, since: Some(0), ..Default::default() };
+        let snapshot = |replicas| SnapshotReport { replicas: Some(replicas), ..Default::default() };
+        let told = |replicas| {
+            let endangered = vec![snapshot(replicas)];
+            let found = SnapshotsStatus { endangered, ..Default::default() };
+            let of_sets = attention(&found).join("");
+            let puts_replicas = Some(replicas);
+            let puts = attention(&SnapshotsStatus { puts_replicas, ..Default::default() }).join("");
+            assert_eq!(of_sets.is_empty(), puts.is_empty());
+            (of_sets, puts)
+        };
+        use ReplicasWord::{AtRisk, Lost, Queued, Replicating, Safe, Stored};
+        let (at_risk, puts) = told(of(AtRisk));
+        assert!(at_risk.starts_with("fewer than 3 replicas of some of snapshot  of "), "{at_risk}");
+        assert!(at_risk.contains(" count since 1970-01-01 00:00 UTC: keep a node"), "{at_risk}");
+        assert!(puts.starts_with("fewer than 3 replicas of some of the files that"), "{puts}");
+        let lost = told(of(Lost)).0;
+        assert!(lost.starts_with("no node is known to have some of "), "{lost}");
+        assert!(lost.contains(" since 1970-01-01 00:00 UTC: store"), "{lost}");
+        let behind = EvidenceReport { may_be_worse: true, ..Default::default() };
+        let behind = told(ReplicasReport { evidence: Some(behind), ..of(AtRisk) }).0;
+        assert!(behind.contains(", perhaps of snapshot "), "{behind}");
+        for word in [Queued, Replicating, Stored, Safe] {
+            assert_eq!(told(of(word)).0, "", "it is told elsewhere where it is short");
+        }
+        let endangered = vec![snapshot(of(AtRisk)); ENDANGERED_TOLD_MAX + 3];
+        let all = attention(&SnapshotsStatus { endangered, ..Default::default() });
+        assert_eq!(all.len(), ENDANGERED_TOLD_MAX + 1);
+        assert!(all[ENDANGERED_TOLD_MAX].starts_with("3 more sets of paths"), "{all:?}");
     }
 
     #[test]

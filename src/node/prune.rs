@@ -46,6 +46,7 @@ mod tell;
 use super::backup::Wish;
 use super::failures;
 use super::handle::NodeHandle;
+use super::heard::heard;
 use super::inner::Inner;
 use super::put::seconds_since_1970;
 use super::report::{ACCEPTED_DIGITS_MIN, Failure, FailureKind, Progress, PruneDone, PruneRequest};
@@ -58,8 +59,8 @@ pub(super) use end::finish_later;
 use end::{done, finish, is_unfinished, publish};
 use holders::Holders;
 pub(super) use holders::take_back;
-pub(super) use plan::files_put;
 use plan::{Plan, Sought};
+pub(super) use plan::{files_put, files_stored};
 pub(super) use settle::Settled;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -67,9 +68,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tell::Teller;
 use tokio::sync::{MutexGuard, RwLockReadGuard, RwLockWriteGuard, mpsc};
-
-/// Progress lines that may wait for a slow listener.
-const PROGRESS_QUEUED_MAX: usize = 64;
 
 /// Replicas where nothing was published yet.
 const REPLICAS: u8 = 3;
@@ -121,18 +119,8 @@ fn reached(inner: &Inner, step: Step) -> Result<(), Failure> {
 impl NodeHandle {
     /// Lets go what no snapshot needs. Dropping the receiver ends it; the next one goes on.
     pub fn prune(&self, request: PruneRequest) -> mpsc::Receiver<Progress<PruneDone>> {
-        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
         let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let last = tokio::select! {
-                done = run(&inner, &request, &progress) => {
-                    done.map_or_else(Progress::Failed, Progress::Done)
-                }
-                () = progress.closed() => return,
-            };
-            drop(progress.send(last).await);
-        });
-        heard
+        heard(move |progress| async move { run(&inner, &request, &progress).await })
     }
 }
 

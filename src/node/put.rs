@@ -11,6 +11,7 @@ mod named;
 
 pub(super) use named::{Names, publish_later};
 
+use super::audit::liars;
 use super::failures;
 use super::handle::file_name;
 use super::inner::Inner;
@@ -408,6 +409,7 @@ impl<'a> Tally<'a> {
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Noticed { .. }
             | OwnerEvent::Account { .. } => Ok(()),
         }
     }
@@ -478,13 +480,15 @@ impl ChunkSink for Sink {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(index, plaintext_bytes);
-        let without = self.settled.without(&self.inner, &chunk.id());
+        let mut without = self.settled.without(&self.inner, &chunk.id());
+        without.extend(liars(&self.inner));
         let job = StoreJob {
             // The drive loop sets both.
             ticket: Ticket(0),
             deadline: Time::default(),
             held_by: self.inner.connected_holders(&chunk.id()),
             without,
+            beside: Vec::new(),
             replicas: self.replicas,
             load: Load::Chunk(chunk),
         };

@@ -321,7 +321,7 @@ fn take(
             return end(catalog, listing, ListingState::GivenUp);
         }
         Err(AccountError::NoAccount) => {
-            store_is_gone(catalog, &listing);
+            store_is_gone(catalog, &listing, at_s);
             return end(catalog, listing, ListingState::Whole);
         }
         Err(why) => return Ok(Took::Nothing(why)),
@@ -335,7 +335,7 @@ fn take(
         return end(catalog, listing, ListingState::GivenUp);
     }
     if catalog.store_of(&node).is_some_and(|store| store != page.epoch) {
-        store_is_gone(catalog, &listing);
+        store_is_gone(catalog, &listing, at_s);
     }
     if listing.store.is_some_and(|store| store != page.epoch) {
         // What follows in the list of another store says nothing of what is before it.
@@ -366,10 +366,10 @@ fn end(catalog: &mut Catalog, listing: Listing, state: ListingState) -> Result<T
 }
 
 /// The store that it spoke for before is gone, and what it had.
-fn store_is_gone(catalog: &mut Catalog, listing: &Listing) {
+fn store_is_gone(catalog: &mut Catalog, listing: &Listing, at_s: u64) {
     if let Some(store) = catalog.store_of(&listing.node) {
         tracing::warn!(holder = %listing.node, "a holder has lost its store");
-        catalog.store_is_gone(&listing.node, &store);
+        catalog.store_is_gone(&listing.node, &store, at_s);
     }
 }
 

@@ -10,6 +10,7 @@ mod look;
 mod prune;
 mod recover;
 mod repo;
+mod schedule;
 mod verify;
 
 pub use audit::{
@@ -30,9 +31,10 @@ pub use recover::{
     RestoreDone, RestoreRequest,
 };
 pub use repo::{
-    BackupDone, BackupRequest, DeviceStatus, PatternFile, ReplicasReport, SnapshotReport,
-    SnapshotSet, Snapshots, SnapshotsStatus, date,
+    BackupDone, BackupRequest, DeviceStatus, EvidenceReport, PatternFile, ReplicasReport,
+    ReplicasWord, SnapshotMade, SnapshotReport, SnapshotSet, Snapshots, SnapshotsStatus, date,
 };
+pub use schedule::{ScheduledBackup, ScheduledTask, TaskResult, TaskState};
 pub use verify::{DrillReport, ProofReport, VerifyDone, VerifyFault, VerifyKind, VerifyRequest};
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +71,9 @@ pub struct Status {
     /// set of paths ended, newest first.
     #[serde(default)]
     pub detached: Vec<DetachedBackup>,
+    /// Backups of the settings, in their order.
+    #[serde(default)]
+    pub schedule: Vec<ScheduledBackup>,
     /// A prune of this device runs.
     #[serde(default)]
     pub pruning: bool,
@@ -160,6 +165,40 @@ pub struct PeerReport {
     pub operator: String,
     /// Chunks of ours that it acknowledged.
     pub holds_chunks: u64,
+    /// Where it stands by our own audits: `unknown`, `proven`, `late`, `suspect`, `lost`, `damaged`
+    /// or `liar`.
+    #[serde(default)]
+    pub standing: String,
+    /// Why, and since when, in words.
+    #[serde(default)]
+    pub why: String,
+    /// What this node saw of it itself; nobody else is told.
+    #[serde(default)]
+    pub conduct: Conduct,
+}
+
+/// What this node thinks of another one, by what it saw of it. It is told to the user alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conduct {
+    /// In a word: `good`, `new` (nothing is known), `later` (after others), `last`, `never` (it
+    /// gets nothing).
+    pub trust: String,
+    /// What places chunks: more is better, a stranger has 0; none where it gets nothing.
+    pub score: Option<i32>,
+    /// Chunks that it was sent.
+    pub granted: u64,
+    /// Acks in time, of the last thousand or so.
+    pub acked: u64,
+    /// Late ones, of the same.
+    pub late: u64,
+    /// How long an ack takes, in milliseconds; none where that was never seen.
+    pub ack_ms: Option<u32>,
+    /// How long a chunk takes that it serves, in milliseconds.
+    pub serve_ms: Option<u32>,
+    /// Bytes that it served.
+    pub served_bytes: u64,
+    /// Until when it is given nothing of what is repaired by itself, after it lost replicas.
+    pub rests_until: Option<String>,
 }
 
 /// What `quloud put` asks.

@@ -32,13 +32,15 @@ pub(super) use publish::{MadeBy, Published, now_ns, utc_offset_min};
 pub(super) use publish::{hints, node_at};
 pub(super) use send::send_again;
 
+use super::evidence::Teller;
 use super::failures;
 use super::handle::NodeHandle;
 use super::inner::Inner;
-use super::report::{DrillReport, Failure, ProofReport, ReplicasReport, SnapshotReport, Snapshots};
+use super::put::seconds_since_1970;
+use super::report::{DrillReport, Failure, ProofReport, SnapshotReport, Snapshots};
 use crate::core::types::{NodeId, SnapshotId};
 use crate::crypto::head::{HeadKeys, HeadRecord};
-use crate::repo::catalog::{BackupMade, Device, JobId, KnownHead, SnapshotDue, Verified};
+use crate::repo::catalog::{Device, JobId, KnownHead, SnapshotDue, Verified};
 use crate::repo::head::HeadPayload;
 use crate::repo::manifest::draft::{DeviceView, merge};
 use crate::repo::manifest::merge::{Coverage, Live, Merged};
@@ -202,6 +204,12 @@ impl Repository {
         checkpoint.chain(payload.recent).collect()
     }
 
+    /// The chunks of all manifests that heads name, as far as the heads are known.
+    pub(super) fn manifests(&self, inner: &Inner) -> Vec<ChunkRef> {
+        let heads = known_heads(inner);
+        heads.keys().flat_map(|index| self.manifest_of(inner, *index)).collect()
+    }
+
     /// The prunes that are open, of all devices, in words.
     async fn prunes_told(&self, inner: &Inner) -> Vec<String> {
         let own = inner.with_catalog(|catalog| catalog.device()).map(|device| device.index);
@@ -234,22 +242,18 @@ impl NodeHandle {
         };
         let snapshots = self.inner.repository.with_live(in_order).await;
         let snapshots = self.inner.with_catalog(|catalog| {
+            let teller = Teller::new(catalog, seconds_since_1970());
             let drilled = |(id, snapshot): (SnapshotId, SnapshotReport)| {
                 let drills = catalog.drills_of(&id);
                 let proven = drills.and_then(|drills| drills.proof).map(drill);
                 let failed = drills.and_then(|drills| drills.failed).map(drill);
-                let replicas = catalog.made_as(&id).map(replicas);
+                let replicas = teller.snapshot(&id);
                 SnapshotReport { replicas, proven, failed, ..snapshot }
             };
             snapshots.into_iter().map(drilled).collect()
         });
         Ok(Snapshots { snapshots, whole, notes })
     }
-}
-
-/// How a snapshot is stored, as it is listed.
-pub(super) fn replicas(made: &BackupMade) -> ReplicasReport {
-    ReplicasReport { has: made.replicas, target: made.target }
 }
 
 /// What reading a snapshot back came to, as it is listed.

@@ -1,9 +1,12 @@
 //! What the drive loop tells the rest of the node: small, behind one lock, never awaited under.
 
+use super::memory::Memory;
 use super::report::Failure;
 use crate::core::codec::Reject;
-use crate::core::effect::Space;
-use crate::core::message::Hello;
+use crate::core::effect::{Peer, Reach, Space};
+#[cfg(test)]
+use crate::core::message::{ChunkData, RetrieveRefusal, RetrieveReject, StreamMessage};
+use crate::core::placement::Standing;
 use crate::core::types::NodeId;
 use crate::repo::catalog::JobId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,15 +15,30 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+/// Nodes whose places are remembered while the node runs: more than are ever connected.
+const STANDINGS_MAX: usize = 1_024;
+
 /// Facts about the running node.
 pub(super) struct Shared {
+    /// What is remembered of other nodes, and of repairs.
+    pub(super) memory: Memory,
     facts: Mutex<Facts>,
     listening: watch::Sender<Vec<String>>,
     peers: watch::Sender<BTreeSet<NodeId>>,
     /// What this node says in the place of a page of an account's list.
     #[cfg(test)]
     pub(super) lie: Mutex<Option<Lie>>,
+    /// It proves what it has and hands nothing over.
+    #[cfg(test)]
+    pub(super) withholds: std::sync::atomic::AtomicBool,
+    /// What it serves in the place of a chunk's sealed bytes.
+    #[cfg(test)]
+    pub(super) served: Mutex<Option<Served>>,
 }
+
+/// From a chunk's sealed bytes to other ones.
+#[cfg(test)]
+pub(super) type Served = Box<dyn FnMut(crate::core::types::ChunkId, &mut Vec<u8>) + Send>;
 
 /// From a page, and whether there is more behind it, to another one.
 #[cfg(test)]
@@ -35,8 +53,22 @@ struct Facts {
     space: Space,
     rejects: BTreeMap<Reject, u64>,
     labels: BTreeMap<NodeId, Labels>,
+    /// Where nodes were seen since the start, those that are away too.
+    standings: BTreeMap<NodeId, Standing>,
     /// Why the last try of each open put failed.
     failed: BTreeMap<JobId, Failure>,
+}
+
+impl Facts {
+    fn stand(&mut self, node: NodeId, reach: Reach, site: &str) {
+        if self.standings.len() >= STANDINGS_MAX && !self.standings.contains_key(&node) {
+            let away = self.standings.keys().find(|node| !self.labels.contains_key(node)).copied();
+            away.map(|away| self.standings.remove(&away));
+        }
+        let standing = self.standings.entry(node).or_default();
+        standing.observe(reach);
+        standing.declare(site);
+    }
 }
 
 /// What a connected peer declares of itself, which nobody checks.
@@ -49,20 +81,26 @@ pub(super) struct Labels {
 }
 
 impl Shared {
-    pub(super) fn new(space: Space) -> Self {
+    pub(super) fn new(space: Space, memory: Memory) -> Self {
         let facts = Facts {
             peers_changed: Instant::now(),
             space,
             rejects: BTreeMap::new(),
             labels: BTreeMap::new(),
+            standings: BTreeMap::new(),
             failed: BTreeMap::new(),
         };
         Self {
+            memory,
             facts: Mutex::new(facts),
             listening: watch::Sender::new(Vec::new()),
             peers: watch::Sender::new(BTreeSet::new()),
             #[cfg(test)]
             lie: Mutex::new(None),
+            #[cfg(test)]
+            withholds: std::sync::atomic::AtomicBool::new(false),
+            #[cfg(test)]
+            served: Mutex::new(None),
         }
     }
 
@@ -70,6 +108,33 @@ impl Shared {
     pub(super) fn told(&self, page: ListedPage) -> ListedPage {
         let mut lie = self.lie.lock().unwrap_or_else(PoisonError::into_inner);
         lie.as_mut().map(|lie| lie(page.clone())).unwrap_or(page)
+    }
+
+    /// The message as it goes out.
+    #[cfg(test)]
+    pub(super) fn sent(&self, message: StreamMessage) -> StreamMessage {
+        match message {
+            StreamMessage::ChunkData(ChunkData { request, .. })
+                if self.withholds.load(std::sync::atomic::Ordering::Relaxed) =>
+            {
+                let reason = RetrieveRefusal::Busy;
+                StreamMessage::RetrieveReject(RetrieveReject { request, reason })
+            }
+            message => message,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn served(
+        &self,
+        id: crate::core::types::ChunkId,
+        sealed: bytes::Bytes,
+    ) -> bytes::Bytes {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(change) = served.as_mut() else { return sealed };
+        let mut sealed = sealed.to_vec();
+        change(id, &mut sealed);
+        sealed.into()
     }
 
     pub(super) fn space(&self, space: Space) {
@@ -119,15 +184,26 @@ impl Shared {
         self.facts().failed.clone()
     }
 
+    /// Where these nodes stand, as far as they were seen since the start.
+    pub(super) fn standings(
+        &self,
+        nodes: impl Iterator<Item = NodeId>,
+    ) -> BTreeMap<NodeId, Standing> {
+        let facts = self.facts();
+        nodes.map(|node| (node, facts.standings.get(&node).cloned().unwrap_or_default())).collect()
+    }
+
     /// Empty where the peer is not connected.
     pub(super) fn labels(&self, node: &NodeId) -> Labels {
         self.facts().labels.get(node).cloned().unwrap_or_default()
     }
 
-    pub(super) fn peer_up(&self, node: NodeId, hello: &Hello) {
+    pub(super) fn peer_up(&self, Peer { node, hello, reach }: &Peer) {
+        let node = *node;
         let labels = Labels { site: hello.site.clone(), operator: hello.operator.clone() };
         let mut facts = self.facts();
         facts.labels.insert(node, labels);
+        facts.stand(node, *reach, &hello.site);
         facts.peers_changed = Instant::now();
         drop(facts);
         self.peers.send_if_modified(|peers| peers.insert(node));

@@ -8,18 +8,25 @@ mod complete;
 mod detached;
 mod forget;
 mod heads;
+mod heal;
 mod look;
+mod memory;
 mod named;
 mod needed;
+mod noticed;
 mod prune;
 mod rebuild;
 mod recover;
+mod scheduler;
+mod served;
 mod unheard;
 mod verify;
+mod words;
 
 use super::put::seconds_since_1970;
 use super::report::{BackupState, BackupStatus, GetRequest, Progress, PutDone, PutRequest, Status};
 use super::*;
+use crate::config::backup::ConfiguredBackup;
 use crate::core::types::Locality;
 use crate::crypto::head::{HeadKeys, HeadRecord};
 use crate::crypto::keyfile::Protection;
@@ -40,12 +47,15 @@ struct TestNode {
     folder: TempDir,
     seed: u8,
     running: Option<(NodeHandle, String)>,
+    /// Those of its settings.
+    backups: Vec<ConfiguredBackup>,
 }
 
 impl TestNode {
     /// One that does not run yet. `seed` makes the keys.
     fn new(seed: u8) -> Self {
-        let node = Self { folder: tempfile::tempdir().unwrap(), seed, running: None };
+        let (folder, backups) = (tempfile::tempdir().unwrap(), Vec::new());
+        let node = Self { folder, seed, running: None, backups };
         let dir = DataDir::create(&node.data()).unwrap();
         let keys = NodeKeys::from_seeds([seed; 32], [seed; 32], [seed; 32]);
         let mut rng = rand_chacha::ChaCha20Rng::from_seed([seed; 32]);
@@ -70,6 +80,7 @@ impl TestNode {
             mdns: false,
             capacity,
             reserve: Some(1 << 20),
+            backups: self.backups.clone(),
             ..Config::default()
         };
         let deadline = Instant::now() + PATIENCE;

@@ -41,18 +41,25 @@ const DEED: Deed = Deed { undone: "nothing was verified", command: "verify" };
 impl NodeHandle {
     /// Reads a snapshot back from its holders. Dropping the receiver ends it.
     pub fn verify(&self, request: VerifyRequest) -> mpsc::Receiver<Progress<VerifyDone>> {
-        let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
-        let inner = Arc::clone(&self.inner);
-        tokio::spawn(async move {
-            let Some(_place) = inner.getting.enter(&progress, None).await else { return };
-            let last = tokio::select! {
-                last = run(&inner, &request, &progress) => last,
-                () = progress.closed() => return,
-            };
-            drop(progress.send(last.map_or_else(Progress::Failed, Progress::Done)).await);
-        });
-        heard
+        begin(Arc::clone(&self.inner), request)
     }
+}
+
+/// See [`NodeHandle::verify`].
+pub(super) fn begin(
+    inner: Arc<Inner>,
+    request: VerifyRequest,
+) -> mpsc::Receiver<Progress<VerifyDone>> {
+    let (progress, heard) = mpsc::channel(PROGRESS_QUEUED_MAX);
+    tokio::spawn(async move {
+        let Some(_place) = inner.getting.enter(&progress, None).await else { return };
+        let last = tokio::select! {
+            last = run(&inner, &request, &progress) => last,
+            () = progress.closed() => return,
+        };
+        drop(progress.send(last.map_or_else(Progress::Failed, Progress::Done)).await);
+    });
+    heard
 }
 
 /// What is to be read, found.

@@ -20,12 +20,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use audit::{AuditCounts, AuditRecord, INCIDENTS_MAX, Standing, standing};
+pub use super::standing::{AuditRecord, INCIDENTS_MAX, Standing, standing};
+pub use audit::AuditCounts;
 pub use entry::{
     ASKED_MAX, AWAITED_MAX, BackupMade, ChunkAcked, Device, Entry, HeadKept, HeadSeen,
     HolderAudited, JobDropped, JobId, Listing, ListingState, Loss, OpenPrune, Proven, PruneNote,
-    PutRoot, PutStarted, RebuildNote, ReplicaLost, Silence, SnapshotDue, SnapshotForgotten,
-    SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
+    PutRoot, PutStarted, RebuildNote, ReplicaLost, Silence, SnapshotDue, SnapshotEvidence,
+    SnapshotForgotten, SnapshotSeen, ToLookAfter, TooLong, UnknownEntry, Verified,
 };
 pub use proven::{AUDITS_KEPT_S, BELIEVED_S, ProvenFile, Replicas};
 pub use rebuild::Rebuild;
@@ -212,6 +213,7 @@ impl Catalog {
     /// # Errors
     /// [`CatalogError`]. On a full disk nothing is lost, and a later call may do.
     pub fn write(&mut self) -> Result<(), CatalogError> {
+        self.note_marks()?;
         self.journal.write()
     }
 
@@ -221,6 +223,7 @@ impl Catalog {
     /// [`CatalogError`]. On a full disk nothing is lost, and a later commit may do; after a failed
     /// sync all further calls fail.
     pub fn commit(&mut self) -> Result<(), CatalogError> {
+        self.note_marks()?;
         self.journal.commit()
     }
 
@@ -358,18 +361,26 @@ impl Catalog {
         for drill in self.state.drills().flat_map(Drills::each) {
             append(&mut fresh, |out| Entry::Verified(drill).encode(out))?;
         }
-        for made in self.state.made() {
-            append(&mut fresh, |out| made.encode(out))?;
-        }
         self.copy_acks(&mut fresh)?;
         for chunk in self.state.nowhere() {
             append(&mut fresh, |out| Entry::ChunkNowhere(*chunk).encode(out))?;
+        }
+        // Behind the acks of others, and what is known.
+        for lost in self.state.losses() {
+            append(&mut fresh, |out| Entry::ReplicaLost(*lost).encode(out))?;
         }
         for entry in self.state.audits().each() {
             append(&mut fresh, |out| entry.encode(out))?;
         }
         // Behind the acks of what is being let go.
         self.state.each_prune_entry(|entry| append(&mut fresh, |out| entry.encode(out)))?;
+        // Behind all that would make it look worse.
+        for made in self.state.made() {
+            append(&mut fresh, |out| made.encode(out))?;
+        }
+        for evidence in self.state.evidence() {
+            append(&mut fresh, |out| Entry::SnapshotEvidence(*evidence).encode(out))?;
+        }
         for note in self.state.rebuild().into_iter().flat_map(Rebuild::notes) {
             append(&mut fresh, |out| Entry::Rebuild(note).encode(out))?;
         }

@@ -67,6 +67,8 @@ pub enum Part<'a> {
     File(&'a [u8]),
     /// Of a file that no snapshot need name.
     Put(&'a [u8]),
+    /// Of what lists the snapshots.
+    Manifest,
 }
 
 /// Who is told of all that snapshots name.

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 /// The first half of an id, as a number.
-type Half = u128;
+pub(super) type Half = u128;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Accounts {
     }
 
     /// At most so many, from `from` on.
-    fn some_from(&self, account: &Account, from: Half, count: usize) -> Vec<Half> {
+    pub(super) fn some_from(&self, account: &Account, from: Half, count: usize) -> Vec<Half> {
         let own = self.0.get(account).into_iter();
         own.flat_map(|own| own.range(from..)).take(count).copied().collect()
     }

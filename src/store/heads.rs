@@ -19,6 +19,7 @@ mod writing;
 
 use super::disk::{Disk, DiskError};
 use super::index::Catalogue;
+use super::leases::Leases;
 use super::ledger::format::{HEAD_ITEM_BYTES, HeadItem, Item};
 use super::ledger::{Ledger, Opened, Place, read_head};
 use super::reader::Reader;
@@ -422,6 +423,7 @@ pub(crate) struct Keeping<D> {
     pub(super) ledger: Ledger<D>,
     pub(super) heads: SharedHeads,
     pub(super) releases: SharedReleases,
+    pub(super) leases: Leases,
     /// How long the store was in use, in seconds: never more than it was.
     pub(super) uptime: u64,
     /// The ledger is to be written anew, whatever its length.
@@ -442,6 +444,7 @@ pub(crate) struct Keeping<D> {
 pub(super) struct Reading {
     heads: Heads,
     releases: Releases,
+    leases: Leases,
     uptime: u64,
 }
 
@@ -452,6 +455,10 @@ impl Reading {
             Item::Uptime(seconds) => self.uptime = self.uptime.max(*seconds),
             Item::Release(release) => self.releases.take(release),
             Item::Ended(id, lease) => self.releases.end(id, lease),
+            Item::Heard(heard) => {
+                self.uptime = self.uptime.max(heard.at);
+                self.leases.take(heard);
+            }
             Item::Head(HeadItem { account, stored_at, copy, record, .. }) => {
                 self.uptime = self.uptime.max(*stored_at);
                 let Place { generation, offset } = place;
@@ -471,11 +478,12 @@ impl Reading {
 
 impl<D: Disk> Keeping<D> {
     pub(super) fn new(ledger: Ledger<D>, read: Reading, opened: &Opened) -> Self {
-        let Reading { heads, releases, uptime } = read;
+        let Reading { heads, releases, leases, uptime } = read;
         Self {
             ledger,
             heads: Arc::new(Mutex::new(heads)),
             releases: Arc::new(Mutex::new(releases)),
+            leases,
             uptime,
             is_marred: opened.is_marred,
             is_torn: opened.cut_bytes > 0,
@@ -494,7 +502,8 @@ impl<D: Disk> Keeping<D> {
 
     fn useful_bytes(&self) -> u64 {
         let heads = lock(&self.heads).versions.saturating_mul(RECORD_BYTES);
-        heads.saturating_add(releases::lock(&self.releases).bytes())
+        let releases = releases::lock(&self.releases).bytes();
+        heads.saturating_add(releases).saturating_add(self.leases.bytes())
     }
 }
 

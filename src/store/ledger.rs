@@ -17,7 +17,7 @@
 
 pub(super) mod format;
 
-use super::disk::{Disk, DiskError, File};
+use super::disk::{Disk, DiskError, File, sync_found_names};
 use super::log::LogError;
 use super::writer::ReadOnly;
 use crate::core::types::StoreEpoch;
@@ -150,7 +150,7 @@ impl<D: Disk> Ledger<D> {
         let Some(generation) = chosen else { return Ok((ledger, opened)) };
         let file = File::Ledger(generation);
         // What a killed process left in the cache must not be believed before it is durable.
-        let synced = ledger.disk.sync_data(file).and_then(|()| ledger.disk.sync_names());
+        let synced = ledger.disk.sync_data(file).and_then(|()| sync_found_names(&*ledger.disk));
         opened.read_only = synced.err().map(ReadOnly::Sync).or(opened.read_only);
         ledger.disk.forget_cached(file);
         let scan = ledger.scan(generation, Some(visit))?;

@@ -9,7 +9,7 @@
 
 mod report;
 
-use super::disk::{Disk, DiskError, File};
+use super::disk::{Disk, DiskError, File, sync_found_names};
 use super::heads::{Keeping, Reading};
 use super::index::{Catalogue, Change, Condition, Entry, Index, Note, Position};
 use super::ledger::format::LEDGER_VERSION;
@@ -220,10 +220,7 @@ impl<D: Disk, C: Catalogue> Replay<D, C> {
         }
         if self.report.created {
             self.create()?;
-        } else if !planted::is_on(Bug::LeaveNames)
-            && let Err(error) = self.log.disk.sync_names()
-        {
-            // An earlier process may have ended between making or removing a segment and that.
+        } else if let Err(error) = sync_found_names(&*self.log.disk) {
             self.report.read_only = Some(ReadOnly::Sync(error));
         }
         self.finish(start)

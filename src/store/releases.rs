@@ -188,6 +188,11 @@ pub(super) struct ReleaseGroup {
 }
 
 impl ReleaseGroup {
+    /// A chunk is destroyed with this group.
+    pub(super) fn destroyed(&mut self, id: ChunkId, gone: Deleted) {
+        self.destroyed.push((id, gone));
+    }
+
     /// Nothing of it is in force.
     fn fail(&mut self, error: StoreError) {
         self.now.clear();

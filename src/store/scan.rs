@@ -49,6 +49,8 @@ pub(crate) struct Scan {
     pub(crate) found: Vec<Found>,
     /// Ranges (from, to) that are not records.
     pub(crate) damage: Vec<(u64, u64)>,
+    /// Ranges (from, to) that were passed over, and why they could not be read.
+    pub(crate) unread: Vec<(u64, u64, DiskError)>,
     /// Where the range ends.
     pub(crate) end: u64,
     /// Where the last record of the range ends, which may be beyond it.
@@ -71,31 +73,73 @@ pub(crate) fn scan<D: Disk>(
     disk: &D,
     key: &WrapKey,
     segment: u64,
-    (from, to): (u64, Option<u64>),
+    range: (u64, Option<u64>),
     depth: Depth,
 ) -> Result<Scan, DiskError> {
-    let file = File::Segment(segment);
-    let length = disk.len(file)?;
+    scan_past((disk, key), segment, range, depth, |_, error| Err(error))
+}
+
+/// The same; `past` says where to go on behind what begins there and could not be read, or gives
+/// up.
+pub(crate) fn scan_past<D: Disk, E: From<DiskError>>(
+    (disk, key): (&D, &WrapKey),
+    segment: u64,
+    (from, to): (u64, Option<u64>),
+    depth: Depth,
+    mut past: impl FnMut(u64, DiskError) -> Result<u64, E>,
+) -> Result<Scan, E> {
+    let length = disk.len(File::Segment(segment))?;
     let end = to.map_or(length, |to| to.min(length));
     let mut scan = Scan { end, ..Scan::default() };
-    let (mut at, mut block, mut body) = (from, vec![0; BLOCK_BYTES], Vec::new());
+    let (block, body) = (vec![0; BLOCK_BYTES], Vec::new());
+    let mut look = Look { disk, key, segment, length, depth, block, body };
+    let mut at = from;
     while at < end {
-        let read = disk.read_at(file, at, &mut block)?;
+        at = match look.one(at, &mut scan) {
+            Ok(next) => next,
+            Err(error) => {
+                let next = past(at, error)?.max(at.saturating_add(BLOCK_BYTES as u64));
+                scan.unread.push((at, next, error));
+                next
+            }
+        };
+    }
+    scan.next = at;
+    Ok(scan)
+}
+
+/// What it takes to look at the records of a segment.
+struct Look<'a, D> {
+    disk: &'a D,
+    key: &'a WrapKey,
+    segment: u64,
+    /// Its length.
+    length: u64,
+    depth: Depth,
+    block: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl<D: Disk> Look<'_, D> {
+    /// Looks at what begins at `at`; where the next one begins.
+    fn one(&mut self, at: u64, scan: &mut Scan) -> Result<u64, DiskError> {
+        let (block, segment) = (&mut self.block, self.segment);
+        let read = self.disk.read_at(File::Segment(segment), at, block)?;
         let prefix = Prefix::parse(block.get(..read).unwrap_or_default());
         let place = |prefix: &Prefix| prefix.place.segment == segment && prefix.place.offset == at;
         match prefix {
             Ok(prefix) if place(&prefix) => {
                 let next = prefix.locator().end();
                 let one_block = prefix.record_bytes() == BLOCK_BYTES && prefix.kind != Kind::Void;
-                let whole = match depth {
-                    Depth::Heads if one_block => prefix.body_holds(&block),
-                    Depth::Heads if prefix.kind != Kind::Footer => next <= length,
-                    _ => holds(disk, key, &prefix, &mut body)?,
+                let whole = match self.depth {
+                    Depth::Heads if one_block => prefix.body_holds(block),
+                    Depth::Heads if prefix.kind != Kind::Footer => next <= self.length,
+                    _ => holds(self.disk, self.key, &prefix, &mut self.body)?,
                 };
-                let content = content(&prefix, &block, key);
+                let content = content(&prefix, block, self.key);
                 scan.locked += u64::from(matches!(content, Content::Locked));
                 scan.found.push(Found { prefix, content, whole });
-                at = next;
+                Ok(next)
             }
             refused => {
                 if let Err(HeadError::Newer(version)) = refused {
@@ -106,12 +150,10 @@ pub(crate) fn scan<D: Disk>(
                     Some((_, last)) if *last == at => *last = next,
                     _ => scan.damage.push((at, next)),
                 }
-                at = next;
+                Ok(next)
             }
         }
     }
-    scan.next = at;
-    Ok(scan)
 }
 
 fn content(prefix: &Prefix, block: &[u8], key: &WrapKey) -> Content {
@@ -167,6 +209,8 @@ pub(crate) enum Check {
     /// Header and sealed bytes are what this node wrapped for this id, to the last bit: their boxes
     /// open, and they belong together. What was wrapped matched the id.
     Boxes,
+    /// The same, and the tags too.
+    Tags,
     /// All boxes are looked at, and their contents hashed once more. That shows what memory did to
     /// them before they were wrapped, too.
     Hashes,
@@ -184,11 +228,11 @@ pub(crate) fn open_chunk(
     let header = Header::decode(&head.header).ok()?;
     let tags = match check {
         Check::Boxes => Vec::new(),
-        Check::Hashes => prefix.open(record, 1, key)?,
+        Check::Tags | Check::Hashes => prefix.open(record, 1, key)?,
     };
     let right = header.id() == head.id
         && match check {
-            Check::Boxes => true,
+            Check::Boxes | Check::Tags => true,
             Check::Hashes => bulk_hash(&tags) == head.tags_hash && header.certifies(&sealed),
         };
     right.then_some(OpenChunk { id: head.id, header, tags, sealed })

@@ -16,27 +16,35 @@
 //!
 //! What is found so is read once more, as one bad read is not yet damage.
 //!
+//! # What it cannot read
+//! A sector that the disk does not give is no damage: it may be read the next time, and whoever
+//! asks for the chunk is told so. The record that it lies in is told as not read, and the scrub
+//! goes on behind it: where its head says, or where that is what cannot be read, at the end of the
+//! chunk that the catalogue has there, or at the next chunk that it has.
+//!
 //! # What it does not see
 //! An old record in the place of a live one, if the old one is no chunk's, or if its body is gone,
 //! which looks like what is left of a deleted chunk; and a segment whose file is gone altogether.
-//! Each shows when the chunk is read.
+//! Each shows when the chunk is read. Nor does it see what is no live chunk between a head that
+//! cannot be read and the next live chunk.
 
 use super::disk::{Disk, DiskError, File};
 use super::index::{Catalogue, CatalogueError, Condition, Entry};
 use super::log::Item;
 use super::reader::Reader;
-use super::record::Kind;
+use super::record::{BLOCK_BYTES, Kind};
 use super::recovery::Damage;
-use super::scan::{Content, Depth, Found, Scan, scan};
+use super::scan::{Content, Depth, Found, Scan, read_head, scan_past};
 use super::writer::Request;
 use crate::core::types::ChunkId;
 use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a whole round may take: half of the 30 days within which all is promised to be read,
-/// because a node is not always on.
+/// How long a whole round takes where nobody says otherwise: half of the 30 days within which all
+/// is promised to be read, because a node is not always on.
 pub const ROUND: Duration = Duration::from_hours(15 * 24);
 
 /// Where a scrub stands.
@@ -53,14 +61,25 @@ pub struct Cursor {
 pub struct Scrubbed {
     /// Ranges that hold no record, and damaged records that are not chunks.
     pub damage: Vec<Damage>,
+    /// Ranges that could not be read: what lies there is not known.
+    pub unread: Vec<Unread>,
     /// What the writer should be told: damaged chunks.
     pub rotten: Vec<Request>,
-    /// Bytes that were read.
+    /// Bytes that were read, or could not be.
     pub bytes: u64,
     /// Where to go on.
     pub next: Cursor,
     /// The end was reached: the next step starts a new round.
     pub round_is_over: bool,
+}
+
+/// Records that the disk did not give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unread {
+    /// Where they lie.
+    pub range: Damage,
+    /// Why.
+    pub error: DiskError,
 }
 
 /// Why a step was not done.
@@ -74,17 +93,20 @@ pub enum ScrubError {
     Catalogue(#[from] CatalogueError),
 }
 
-/// How long to wait between two steps of `step` bytes in a store that uses `used` bytes.
-pub fn pause(step: u64, used: u64) -> Duration {
+/// How long to wait between two steps of `step` bytes in a store that uses `used` bytes, for a
+/// round to take so long.
+pub fn pause(step: u64, used: u64, round: Duration) -> Duration {
     let steps = used.checked_div(step).unwrap_or(0).max(1);
-    let pause = ROUND.as_millis() / u128::from(steps);
+    let pause = round.as_millis() / u128::from(steps);
     let pause = Duration::from_millis(u64::try_from(pause).unwrap_or(u64::MAX));
     pause.clamp(Duration::from_millis(20), Duration::from_hours(1))
 }
 
-/// What the catalogue has in a closed segment: there will be no more of it.
+/// What the catalogue has in a segment.
 pub(super) struct Live {
     segment: u64,
+    /// The segment is closed: there will be no more of it.
+    closed: bool,
     /// By where they lie.
     chunks: BTreeMap<u64, ChunkId>,
 }
@@ -122,11 +144,19 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         let ahead = segments.filter(|number| (cursor.segment..=position.segment).contains(number));
         let Some(segment) = ahead.min() else { return Ok(round_is_over) };
         let (file, closed) = (File::Segment(segment), segment != position.segment);
+        // Of an open segment there may be more since the last step.
+        self.live.take_if(|live| !live.closed);
         // What lies above the position is being written.
         let end = if closed { self.disk.len(file)? } else { position.offset };
         let from = if segment == cursor.segment { cursor.offset } else { 0 };
         let to = from.saturating_add(bytes.max(1)).min(end);
-        let scan = scan(&*self.disk, &self.key, segment, (from, Some(to)), Depth::Bodies)?;
+        let (disk, key) = (Arc::clone(&self.disk), Arc::clone(&self.key));
+        let range = (from, Some(to));
+        let scan =
+            scan_past((&*disk, &*key), segment, range, Depth::Bodies, |at, error| match error {
+                DiskError::Io(_) => self.behind((segment, closed), at..end),
+                error => Err(error.into()),
+            })?;
         let is_last = scan.next >= end || scan.end < to;
         let ends = scan.found.last().is_some_and(|found| found.prefix.kind == Kind::Trailer);
         let short = is_last && if closed { !ends } else { scan.end < to };
@@ -154,16 +184,21 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         let segment = part.segment;
         let ranges = scan.damage.iter();
         out.damage.extend(ranges.map(|(from, to)| Damage { segment, from: *from, to: *to }));
-        let suspect = part.short || !scan.damage.is_empty();
+        out.unread.extend(scan.unread.iter().map(|(from, to, error)| {
+            let range = Damage { segment, from: *from, to: *to };
+            Unread { range, error: *error }
+        }));
+        // Also what was passed over is read once more: that it could not be may have passed.
+        let suspect = part.short || !scan.damage.is_empty() || !scan.unread.is_empty();
         let mut met = Met { suspect, ..Met::default() };
         for found in &scan.found {
             self.meet(found, &mut met, out)?;
         }
         let mut missed = met.broken;
         if met.suspect {
-            let there = self.live(part)?;
-            let unmet = there.into_iter().filter(|(offset, _)| !met.whole.contains(offset));
-            missed.extend(unmet.map(|(_, id)| id));
+            let there = self.live(part.segment, part.closed)?.chunks.range(part.range.clone());
+            let unmet = there.filter(|(offset, _)| !met.whole.contains(offset));
+            missed.extend(unmet.map(|(_, id)| *id));
         }
         missed.sort_unstable();
         missed.dedup();
@@ -207,25 +242,43 @@ impl<D: Disk, C: Catalogue> Reader<D, C> {
         Ok(())
     }
 
-    /// What the catalogue has in a part of a segment.
-    fn live(&mut self, part: &Part) -> Result<Vec<(u64, ChunkId)>, ScrubError> {
-        let known = self.live.take().filter(|live| live.segment == part.segment);
-        let live = match known {
+    /// What the catalogue has in a segment; of a closed one it is gone through once.
+    fn live(&mut self, segment: u64, closed: bool) -> Result<&Live, ScrubError> {
+        let live = match self.live.take().filter(|live| live.segment == segment) {
             Some(live) => live,
             None => {
-                let (segment, mut chunks) = (part.segment, BTreeMap::new());
+                let mut chunks = BTreeMap::new();
                 self.index.for_each_chunk(&mut |id, entry| {
                     if entry.locator.segment == segment {
                         chunks.insert(entry.locator.offset, id);
                     }
                 })?;
-                Live { segment, chunks }
+                Live { segment, closed, chunks }
             }
         };
-        let here = live.chunks.range(part.range.clone());
-        let here = here.map(|(offset, id)| (*offset, *id)).collect();
-        self.live = part.closed.then_some(live);
-        Ok(here)
+        Ok(self.live.insert(live))
+    }
+
+    /// Where to go on behind a record that begins where `left` does and cannot be read; the end of
+    /// `left` where nothing more is known.
+    fn behind(
+        &mut self,
+        (segment, closed): (u64, bool),
+        left: Range<u64>,
+    ) -> Result<u64, ScrubError> {
+        let mut block = vec![0; BLOCK_BYTES];
+        if let Ok(Some((head, _))) = read_head(&*self.disk, segment, left.start, &mut block) {
+            return Ok(head.locator().end());
+        }
+        let live = &self.live(segment, closed)?.chunks;
+        let (here, mut ahead) = (live.get(&left.start).copied(), live.range(left.clone()));
+        let next = ahead.find(|(offset, _)| **offset > left.start);
+        let next = next.map_or(left.end, |(offset, _)| *offset);
+        let entry = here.map(|id| self.index.get(&id)).transpose()?.flatten();
+        let locator = entry
+            .map(|entry| entry.locator)
+            .filter(|locator| (locator.segment, locator.offset) == (segment, left.start));
+        Ok(locator.map_or(next, |locator| locator.end()))
     }
 
     /// Where the last scrub stood.

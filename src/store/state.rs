@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// around its items, rounded up.
 pub(crate) const FRAME_BYTES: u64 = 3 * BLOCK_BYTES as u64 + 256;
 
+/// Damaged chunks whose owners are known without a look into the catalogue.
+const DAMAGED_MAX: usize = 65_536;
+
 /// What a tombstone takes, its item in the footer included.
 const TOMBSTONE_BYTES: u64 = BLOCK_BYTES as u64 + ITEM_BYTES_MAX;
 
@@ -72,7 +75,11 @@ pub(crate) struct State {
     pub(crate) fingerprint: u64,
     pub(crate) used: u64,
     pub(crate) quarantined: u64,
+    /// Some of these, with whose they are.
+    pub(crate) damaged: BTreeSet<(Account, ChunkId)>,
     pub(crate) usage: BTreeMap<Account, u64>,
+    /// Bytes of chunks of each account, by the seconds for which they are kept in silence.
+    pub(crate) kept: BTreeMap<Account, BTreeMap<u32, u64>>,
     /// Which chunks each account has.
     pub(crate) accounts: SharedAccounts,
     pub(crate) segments: BTreeMap<u64, Segment>,
@@ -102,9 +109,17 @@ impl State {
         self.entries = self.entries.saturating_add(1);
         self.fingerprint = self.fingerprint.wrapping_add(entry.fingerprint(id));
         self.used = self.used.saturating_add(bytes);
-        self.quarantined += u64::from(entry.condition == Condition::Quarantined);
+        if entry.condition == Condition::Quarantined {
+            self.quarantined = self.quarantined.saturating_add(1);
+            if self.damaged.len() < DAMAGED_MAX {
+                self.damaged.insert((entry.account, *id));
+            }
+        }
         let usage = self.usage.entry(entry.account).or_default();
         *usage = usage.saturating_add(bytes);
+        let kept = self.kept.entry(entry.account).or_default();
+        let kept = kept.entry(entry.terms.keep_after_silence_s).or_default();
+        *kept = kept.saturating_add(bytes);
         let segment = self.segments.entry(entry.locator.segment).or_default();
         segment.live = segment.live.saturating_add(1);
         segment.live_bytes = segment.live_bytes.saturating_add(bytes);
@@ -115,17 +130,32 @@ impl State {
         self.entries = self.entries.saturating_sub(1);
         self.fingerprint = self.fingerprint.wrapping_sub(entry.fingerprint(id));
         self.used = self.used.saturating_sub(bytes);
-        let quarantined = u64::from(entry.condition == Condition::Quarantined);
-        self.quarantined = self.quarantined.saturating_sub(quarantined);
+        if entry.condition == Condition::Quarantined {
+            self.quarantined = self.quarantined.saturating_sub(1);
+            self.damaged.remove(&(entry.account, *id));
+        }
         if !planted::is_on(Bug::UsageOnlyGrows) {
             self.count_down(&entry.account, bytes);
         }
+        self.keep_less(entry, bytes);
         let segment = self.segments.entry(entry.locator.segment).or_default();
         segment.live = segment.live.saturating_sub(1);
         segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
         segment.taken = None;
         if segment.stuck == Some(entry.sequence) {
             segment.stuck = None;
+        }
+    }
+
+    fn keep_less(&mut self, entry: &Entry, bytes: u64) {
+        let Some(kept) = self.kept.get_mut(&entry.account) else { return };
+        let keep_s = entry.terms.keep_after_silence_s;
+        match kept.get(&keep_s).copied().unwrap_or(0).saturating_sub(bytes) {
+            0 => drop(kept.remove(&keep_s)),
+            left => drop(kept.insert(keep_s, left)),
+        }
+        if kept.is_empty() {
+            self.kept.remove(&entry.account);
         }
     }
 

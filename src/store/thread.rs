@@ -7,6 +7,8 @@
 //! Proofs have a queue and a thread of their own: of a hundred chunks of an audit none stands in
 //! front of a chunk that somebody waits for, and the disk has one of them to read at a time.
 
+mod idle;
+
 use super::bounds::{
     GROUP_BYTES_MAX, GROUP_MAX, PROVE_QUEUE_MAX, READ_QUEUE_MAX, WRITE_QUEUE_BYTES_MAX,
     WRITE_QUEUE_MAX,
@@ -17,7 +19,6 @@ use super::heads::UPTIME_EVERY_S;
 use super::index::Catalogue;
 use super::reader::Reader;
 use super::recovery::{OpenReport, Rebuilt, StoreOpenError};
-use super::scrub::{self, Cursor};
 use super::segments::FileDisk;
 use super::tidy::release_ballast_if_low;
 use super::writer::{Options, Request, Writer};
@@ -41,9 +42,6 @@ const READERS: usize = 2;
 /// How often a writer that has nothing to do looks how full the disk is. Others fill it and make
 /// room again; a holder without room is sent nothing, so that no group would ever tell.
 const LOOK: Duration = if cfg!(test) { Duration::from_millis(5) } else { Duration::from_mins(1) };
-
-/// What the scrub reads at once.
-const SCRUB_BYTES: u64 = 1 << 20;
 
 /// Memory for the catalogue's pages: an index of a million chunks has 0.3 GiB, of which inner
 /// pages and the recent leaves fit.
@@ -78,7 +76,25 @@ struct Shared {
     queued: AtomicU64,
     usage: Mutex<BTreeMap<Account, u64>>,
     used: AtomicU64,
+    /// Owners that were heard of since the last group, and whether an audit was answered. As many
+    /// as there are accounts here: whoever is not known is not heard.
+    heard: Mutex<BTreeMap<Account, bool>>,
+    /// Reads, look-ups and proofs that somebody waits for.
+    wanted: AtomicU64,
     completions: Completions,
+}
+
+impl Shared {
+    /// Something that was wanted is done.
+    fn is_served(&self) {
+        self.wanted.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// What was heard since it was asked last: it goes in front of a group.
+    fn take_heard(&self) -> Vec<Request> {
+        let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+        heard.into_iter().map(|(account, audited)| Request::Heard { account, audited }).collect()
+    }
 }
 
 enum Query {
@@ -95,6 +111,7 @@ struct Wanted {
     account: Account,
     id: ChunkId,
     task: Task,
+    closely: bool,
 }
 
 impl ChunkStore {
@@ -152,6 +169,8 @@ impl ChunkStore {
             queued: AtomicU64::new(0),
             usage: Mutex::new(writer.usage().clone()),
             used: AtomicU64::new(writer.space().used),
+            heard: Mutex::default(),
+            wanted: AtomicU64::new(0),
             completions,
         });
         let read_queue = Arc::new(Mutex::new(read_queue));
@@ -169,9 +188,9 @@ impl ChunkStore {
         }));
         let (scrub, stop) = sync_channel(0);
         let (reader, requests) = (writer.reader(), writes.clone());
-        let shared_with_scrub = Arc::clone(&shared);
+        let (shared_with_scrub, round) = (Arc::clone(&shared), writer.options.scrub_round);
         threads.push(spawn("store-scrub", move || {
-            run_scrub(reader, &stop, &requests, &shared_with_scrub);
+            idle::run_scrub((reader, round), &stop, &requests, &shared_with_scrub);
         }));
         let shared_with_writer = Arc::clone(&shared);
         threads
@@ -243,6 +262,13 @@ impl ChunkStore {
         submit(self.writes.as_ref(), Request::Release { ticket, undo, items })
     }
 
+    /// An owner proved to be there; whether an audit of its was answered with a proof. Never lost
+    /// but in a crash, in which the last ten minutes may be.
+    pub fn heard(&self, account: Account, audited: bool) {
+        let mut heard = self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        *heard.entry(account).or_default() |= audited;
+    }
+
     /// Lists a page of what is kept for an account; answered by [`Input::ChunksListed`].
     ///
     /// # Errors
@@ -254,7 +280,7 @@ impl ChunkStore {
         after: ChunkId,
         limit: u32,
     ) -> Result<(), StoreError> {
-        submit(self.reads.as_ref(), Query::List(ticket, account, after, limit))
+        self.want(self.reads.as_ref(), Query::List(ticket, account, after, limit))
     }
 
     /// Looks up how it is with chunks of an account; answered by [`Input::ChunksQueried`].
@@ -267,7 +293,7 @@ impl ChunkStore {
         account: Account,
         ids: Vec<ChunkId>,
     ) -> Result<(), StoreError> {
-        submit(self.reads.as_ref(), Query::States(ticket, account, ids))
+        self.want(self.reads.as_ref(), Query::States(ticket, account, ids))
     }
 
     /// Reads the newest record of a head, and so many that it superseded; answered by
@@ -281,7 +307,7 @@ impl ChunkStore {
         id: ChunkId,
         superseded: usize,
     ) -> Result<(), StoreError> {
-        submit(self.reads.as_ref(), Query::Heads(ticket, id, superseded))
+        self.want(self.reads.as_ref(), Query::Heads(ticket, id, superseded))
     }
 
     /// Reads a chunk; answered by [`Input::ChunkRead`].
@@ -289,22 +315,22 @@ impl ChunkStore {
     /// # Errors
     /// [`StoreError::Busy`] where too much waits, [`StoreError::Io`] where the readers are gone.
     pub fn read(&self, ticket: Ticket, id: ChunkId) -> Result<(), StoreError> {
-        submit(self.reads.as_ref(), Query::Read(ticket, id))
+        self.want(self.reads.as_ref(), Query::Read(ticket, id))
     }
 
-    /// Reads a chunk of an account and does its part of an audit; answered by
-    /// [`Input::ChunkProven`].
+    /// Reads a chunk of an account, hashes it where it is to be looked at `closely`, and does its
+    /// part of an audit; answered by [`Input::ChunkProven`].
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn prove(
         &self,
         ticket: Ticket,
-        account: Account,
-        id: ChunkId,
+        (account, id): (Account, ChunkId),
         task: Task,
+        closely: bool,
     ) -> Result<(), StoreError> {
-        submit(self.proofs.as_ref(), Wanted { ticket, account, id, task })
+        self.want(self.proofs.as_ref(), Wanted { ticket, account, id, task, closely })
     }
 
     /// Looks headers up; answered by [`Input::ChunksFound`].
@@ -312,7 +338,13 @@ impl ChunkStore {
     /// # Errors
     /// As [`Self::read`].
     pub fn find(&self, ticket: Ticket, ids: Vec<ChunkId>) -> Result<(), StoreError> {
-        submit(self.reads.as_ref(), Query::Find(ticket, ids))
+        self.want(self.reads.as_ref(), Query::Find(ticket, ids))
+    }
+
+    /// Queues something that somebody waits for: it goes before the scrub.
+    fn want<T>(&self, queue: Option<&SyncSender<T>>, item: T) -> Result<(), StoreError> {
+        self.shared.wanted.fetch_add(1, Ordering::AcqRel);
+        submit(queue, item).inspect_err(|_| self.shared.is_served())
     }
 
     /// Carries out what is queued and stops. Dropping does the same.
@@ -365,6 +397,7 @@ fn bytes_of(request: &Request) -> u64 {
         | Request::Quarantine { .. }
         | Request::Head { .. }
         | Request::Release { .. }
+        | Request::Heard { .. }
         | Request::Uptime { .. } => 0,
     }
 }
@@ -392,6 +425,10 @@ fn write<D: Disk, C: Catalogue>(
     let mut space = writer.space();
     (shared.completions)(Input::Space(space));
     (shared.completions)(Input::Uptime(writer.uptime()));
+    let damaged = writer.damaged();
+    if !damaged.is_empty() {
+        (shared.completions)(Input::ChunksDamaged(damaged));
+    }
     let mut saved = Instant::now();
     let mut untidy = true;
     loop {
@@ -406,23 +443,33 @@ fn write<D: Disk, C: Catalogue>(
         match first {
             Ok(first) => {
                 let (group, bytes) = gather(first, queue);
-                let inputs = writer.commit(group);
+                let mut requests = shared.take_heard();
+                requests.extend(group);
+                let inputs = writer.commit(requests);
                 shared.queued.fetch_sub(bytes, Ordering::AcqRel);
                 inputs.into_iter().for_each(|input| (shared.completions)(input));
             }
             // Nobody waits: there is time for what is left to reclaim, and for a look at the disk.
             Err(TryRecvError::Empty) => {}
-            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Disconnected) => {
+                writer.commit(shared.take_heard());
+                return;
+            }
         }
         let passed_s = saved.elapsed().as_secs();
         if passed_s >= UPTIME_EVERY_S {
             saved += Duration::from_secs(passed_s);
-            let inputs = writer.commit(vec![Request::Uptime { passed_s }]);
+            let mut requests = shared.take_heard();
+            requests.push(Request::Uptime { passed_s });
+            let inputs = writer.commit(requests);
             inputs.into_iter().for_each(|input| (shared.completions)(input));
         }
         // A few of what was let go long enough, and then whoever waits.
         if writer.has_due() {
-            writer.commit(Vec::new()).into_iter().for_each(|input| (shared.completions)(input));
+            writer
+                .commit(shared.take_heard())
+                .into_iter()
+                .for_each(|input| (shared.completions)(input));
         }
         untidy = writer.tidy() || writer.has_due();
         if let Some(reason) = writer.read_only().filter(|_| !was_read_only) {
@@ -477,6 +524,7 @@ fn serve<D: Disk, C: Catalogue>(
             }
             Err(_) => return,
         }
+        shared.is_served();
     }
 }
 
@@ -487,49 +535,15 @@ fn prove<D: Disk, C: Catalogue>(
     writes: &SyncSender<Request>,
     shared: &Shared,
 ) {
-    while let Ok(Wanted { ticket, account, id, task }) = queue.recv() {
-        let (result, rot) = reader.prove(&account, &id, &task);
+    while let Ok(Wanted { ticket, account, id, task, closely }) = queue.recv() {
+        let (result, rot) = reader.prove(&account, &id, &task, closely);
         if let Some(request) = rot {
             tracing::warn!(%id, "an audit found a chunk damaged on disk");
             // Where the queue is full the next look finds it again.
             let _ = writes.try_send(request);
         }
         (shared.completions)(Input::ChunkProven { ticket, result });
-    }
-}
-
-/// The scrub's thread: a little at a time, all of it within [`scrub::ROUND`].
-fn run_scrub<D: Disk, C: Catalogue>(
-    mut reader: Reader<D, C>,
-    stop: &Receiver<()>,
-    writes: &SyncSender<Request>,
-    shared: &Shared,
-) {
-    let mut cursor = reader.scrub_cursor();
-    loop {
-        let pause = scrub::pause(SCRUB_BYTES, shared.used.load(Ordering::Acquire));
-        if stop.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
-            return;
-        }
-        match reader.scrub(cursor, SCRUB_BYTES) {
-            Ok(scrubbed) => {
-                cursor = scrubbed.next;
-                for damage in scrubbed.damage {
-                    tracing::warn!(?damage, "the scrub found damage");
-                }
-                // Waits where the writer is busy: rot must not be forgotten.
-                let told = scrubbed.rotten.into_iter().try_for_each(|rot| writes.send(rot));
-                if told.is_err() {
-                    return;
-                }
-                // Where the catalogue fails the writer finds out too, and says so.
-                let _ = reader.keep_scrub_cursor(cursor);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the scrub could not read");
-                cursor = Cursor { segment: cursor.segment.saturating_add(1), offset: 0 };
-            }
-        }
+        shared.is_served();
     }
 }
 

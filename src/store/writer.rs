@@ -14,11 +14,13 @@ use super::compact::Job;
 use super::disk::{Disk, DiskError};
 use super::heads::{HeadBounds, HeadGroup, Keeping};
 use super::index::{Catalogue, CatalogueError, Change, Condition, Entry, Index};
+use super::leases::LeaseGroup;
 use super::log::{Log, LogError};
 use super::reader::Reader;
 use super::record::{BLOCK_BYTES, ChunkHead, TAGS_BYTES_MAX};
 use super::recovery::{OpenReport, Recovered, StoreOpenError, position, recover};
 use super::releases::{ReleaseBounds, ReleaseGroup};
+use super::scrub::ROUND;
 use super::state::State;
 use super::tidy::Ballast;
 use crate::core::effect::{Deleted, Input, Space, StoreError, StoredChunk, Written};
@@ -29,6 +31,7 @@ use crate::planted::{self, Bug};
 use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the user decides about a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct Options {
     pub heads: HeadBounds,
     /// How many releases may wait for their day.
     pub releases: ReleaseBounds,
+    /// How long the scrub takes for all of it.
+    pub scrub_round: Duration,
 }
 
 impl Options {
@@ -59,7 +64,8 @@ impl Options {
     pub fn with_reserve(capacity: u64, reserve: u64) -> Self {
         let ballast = (reserve / 8).min(64 << 20);
         let (heads, releases) = (HeadBounds::default(), ReleaseBounds::default());
-        Self { capacity, reserve, segment_bytes: 256 << 20, ballast, heads, releases }
+        let (segment_bytes, scrub_round) = (256 << 20, ROUND);
+        Self { capacity, reserve, segment_bytes, ballast, heads, releases, scrub_round }
     }
 }
 
@@ -125,6 +131,13 @@ pub enum Request {
         /// Seconds since the last one, or since the store was opened.
         passed_s: u64,
     },
+    /// An owner proved to be there: it asked about its account. No completion.
+    Heard {
+        /// Which.
+        account: Account,
+        /// An audit of it was answered with a proof.
+        audited: bool,
+    },
     /// A reader found this record damaged. No completion.
     Quarantine {
         /// The chunk.
@@ -180,8 +193,11 @@ pub(super) struct Group {
     deleted: Vec<(Ticket, Result<Deleted, StoreError>)>,
     pub(super) heads: HeadGroup,
     pub(super) releases: ReleaseGroup,
+    pub(super) leases: LeaseGroup,
+    /// What was found damaged.
+    damaged: Vec<(Account, ChunkId)>,
     /// Bytes the disk can still take; `None` where it did not say.
-    room: Option<u64>,
+    pub(super) room: Option<u64>,
 }
 
 impl<D: Disk, C: Catalogue> Writer<D, C> {
@@ -216,6 +232,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         };
         writer.expire_heads();
         writer.thin_heads();
+        writer.begin_leases(&report);
         writer.settle_doubt(&mut report);
         writer.tidy_opened();
         Ok((writer, report))
@@ -249,6 +266,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         self.read_only.as_ref()
     }
 
+    /// Chunks that are quarantined, with whose they are: of very many not all.
+    pub fn damaged(&self) -> Vec<(Account, ChunkId)> {
+        self.state.damaged.iter().copied().collect()
+    }
+
     /// What was moved and given back so far.
     pub fn moves(&self) -> Moves {
         self.moves
@@ -262,15 +284,16 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             used: self.state.used,
             chunks: self.state.entries,
             free: free.saturating_sub(self.options.reserve),
+            reclaimable: self.reclaimable(),
             read_only: self.read_only.is_some(),
         }
     }
 
     /// Carries a group out and returns the completions: one [`Input::ChunksWritten`] for all
     /// writes, one [`Input::ChunkDeleted`] per delete, one [`Input::HeadsWritten`] for all heads,
-    /// one [`Input::ChunksReleased`] per release; and what the time that passed came to. Chunks
-    /// that are due are destroyed with any group, also with an empty one, as long as
-    /// [`Self::has_due`]. [`Self::tidy`] should follow.
+    /// one [`Input::ChunksReleased`] per release; and what is damaged, and what the time that
+    /// passed came to. Chunks that are due are destroyed with any group, also with an empty one, as
+    /// long as [`Self::has_due`]. [`Self::tidy`] should follow.
     pub fn commit(&mut self, requests: Vec<Request>) -> Vec<Input> {
         let mut group = Group::default();
         if self.read_only.is_none() {
@@ -282,6 +305,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                 self.pass(&mut group.heads, *passed_s);
             }
         }
+        self.hear_all(&requests);
+        self.relieve(&mut group);
         for request in requests {
             match request {
                 Request::Write { ticket, chunk } => {
@@ -293,19 +318,21 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
                     group.deleted.push((ticket, result));
                 }
                 Request::Head { ticket, account, terms, record } => {
+                    self.make_way_for_head(&mut group);
                     let Group { heads, room, .. } = &mut group;
                     self.head(heads, room, ticket, (account, terms, record));
                 }
                 Request::Release { ticket, undo, items } => {
                     self.release(&mut group, ticket, undo, &items);
                 }
-                Request::Uptime { .. } => {}
+                Request::Uptime { .. } | Request::Heard { .. } => {}
                 Request::Quarantine { id, sequence } => {
                     self.quarantine(&mut group, &id, sequence);
                 }
             }
         }
         self.destroy_due(&mut group);
+        self.save_heard(&mut group);
         self.settle(&mut group);
         group.into_inputs()
     }
@@ -382,16 +409,15 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
     }
 
-    /// Whether there is space for the chunk.
-    fn admit(&self, group: &Group, chunk: &StoredChunk) -> Result<(), StoreError> {
+    /// Sees to it that there is space for the chunk.
+    fn admit(&mut self, group: &mut Group, chunk: &StoredChunk) -> Result<(), StoreError> {
         let bytes = chunk.sealed.len() + chunk.tags.len() + 2 * BLOCK_BYTES;
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let used = self.state.used.saturating_add(bytes);
+        let (used, capacity) = (self.state.used.saturating_add(bytes), self.options.capacity);
         match group.room {
             None => Err(StoreError::Io),
-            Some(room) if room < bytes => Err(StoreError::Full),
-            Some(_) if used > self.options.capacity => Err(StoreError::Full),
-            Some(_) => Ok(()),
+            Some(room) if room >= bytes && used <= capacity => Ok(()),
+            Some(_) => self.make_way(group, (bytes, capacity)),
         }
     }
 
@@ -419,6 +445,8 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             buried = self.log.append_tombstone(&tombstone);
         }
         let segment = buried.map_err(|error| self.refused(error))?;
+        let bytes = u64::from(entry.locator.bytes);
+        group.leases.buried = group.leases.buried.saturating_add(bytes);
         self.replace(group, *id, Some(*entry), None);
         group.changes.extend(self.state.bury(segment, tombstone.segment, 1));
         Ok(())
@@ -431,6 +459,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         {
             let marked = Entry { condition: Condition::Quarantined, ..entry };
             self.replace(group, *id, Some(entry), Some(marked));
+            group.damaged.push((entry.account, *id));
         }
     }
 
@@ -486,10 +515,12 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
             self.dead.extend(gone);
             self.show_heads(&mut group.heads);
             self.show_releases(group);
+            self.show_heard(group);
             return;
         }
         self.undo_heads(&mut group.heads, StoreError::Io);
         self.undo_releases(group);
+        group.damaged.clear();
         for (id, old, new) in group.journal.iter().rev() {
             self.state.replace(id, new.as_ref(), old.as_ref());
         }
@@ -530,6 +561,8 @@ impl Group {
         let deleted = self.deleted.into_iter();
         let deleted = deleted.map(|(ticket, result)| Input::ChunkDeleted { ticket, result });
         let released = self.releases.into_inputs();
+        let damaged = (!self.damaged.is_empty()).then_some(Input::ChunksDamaged(self.damaged));
+        let released = released.chain(damaged);
         written.into_iter().chain(deleted).chain(released).chain(self.heads.into_inputs()).collect()
     }
 }

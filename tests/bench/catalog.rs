@@ -2,12 +2,13 @@
 //!
 //! A million chunks with three holders each are written, all of which proved lately what they have,
 //! then a process of its own opens the catalogue and says how long that took and how much memory it
-//! has then. Not part of a run without a filter: it writes some hundred megabytes. `BENCH_DIR`
-//! names the folder to write in.
+//! has then, and at most while an audit of all is planned. Not part of a run without a filter: it
+//! writes some hundred megabytes. `BENCH_DIR` names the folder to write in.
 
+use quloud::core::audit::Sift;
 use quloud::core::types::{ChunkId, LeaseNonce, NodeId, StoreEpoch};
 use quloud::crypto::keys::{Master, OwnerKeys};
-use quloud::repo::catalog::{Catalog, ChunkAcked, Entry};
+use quloud::repo::catalog::{Catalog, ChunkAcked, Entry, Proven};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -15,6 +16,9 @@ use std::time::Instant;
 
 const CHUNKS: u64 = 1_000_000;
 const HOLDERS: u8 = 3;
+
+/// Chunks of one question, as the node asks.
+const BATCH_CHUNKS: usize = 2_048;
 
 /// Some time, in seconds since 1970.
 const NOW_S: u64 = 1_800_000_000;
@@ -41,7 +45,41 @@ pub(crate) fn is_reader() -> bool {
         before / 1024,
     );
     told.expect("somebody listens");
+    plan_audit(&catalog);
     true
+}
+
+/// Makes each question of an audit of all replicas, holder by holder, as the node does, and keeps
+/// what it keeps until the end: how the ids of what was asked for begin.
+fn plan_audit(catalog: &Catalog) {
+    let (before, started) = (resident_kib(), Instant::now());
+    let (mut prefixes, mut questions, mut bytes) = (Vec::new(), 0, 0);
+    for holder in 1..=HOLDERS {
+        let node = NodeId::from_bytes([holder; 32]);
+        let mut after = None;
+        loop {
+            let ids = catalog.held_by(&node, after.as_ref(), BATCH_CHUNKS);
+            let Some(last) = ids.last() else { break };
+            after = Some(*last);
+            prefixes.extend(ids.iter().map(Proven::prefix));
+            let mut sift = Sift::new(node, ids);
+            while let Some(question) = sift.next(&mut rand::rng()) {
+                questions += 1;
+                bytes += question.ids.len() * 32;
+            }
+        }
+    }
+    let (seconds, most) = (started.elapsed().as_secs_f64(), field_kib("VmHWM:"));
+    let told = writeln!(
+        std::io::stdout(),
+        "an audit of all {} replicas: {questions} questions with {} MiB of ids planned in \
+         {seconds:.1} s, {} MiB more in memory, {} MiB at most in all",
+        prefixes.len(),
+        bytes >> 20,
+        resident_kib().saturating_sub(before) / 1024,
+        most / 1024,
+    );
+    told.expect("somebody listens");
 }
 
 /// Only where it is asked for.
@@ -77,7 +115,12 @@ pub(crate) fn run() {
 
 /// What this process has in memory, in KiB; 0 where the system does not say.
 fn resident_kib() -> u64 {
+    field_kib("VmRSS:")
+}
+
+/// A field of what the system says of this process, in KiB; 0 where it does not.
+fn field_kib(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

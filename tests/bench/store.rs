@@ -4,8 +4,8 @@
 
 use criterion::{BatchSize, Criterion, Throughput};
 use quloud::core::effect::StoredChunk;
-use quloud::core::types::{Account, LeaseNonce, LeaseTerms, Ticket};
-use quloud::crypto::audit::tags_bytes;
+use quloud::core::types::{Account, LeaseNonce, LeaseTerms, NodeId, Ticket};
+use quloud::crypto::audit::{Challenge, Task, tags_bytes};
 use quloud::crypto::header::Header;
 use quloud::crypto::keys::{ChunkKey, Master, OwnerKeys, WrapKey};
 use quloud::store::catalogue::SledCatalogue;
@@ -98,6 +98,15 @@ pub(crate) fn all(criterion: &mut Criterion) {
     group.throughput(Throughput::Bytes(64 << 20));
     group.bench_function("read 64 x 1024 KiB", |bencher| {
         bencher.iter(|| ids.iter().filter(|id| reader.read(id).result.is_ok()).count());
+    });
+    // What an audit costs beside that: the same bytes, read and verified, and proven.
+    let account = Account::from_bytes([1; 32]);
+    let task = Task::Compact(Challenge::new(&[3; 32], &NodeId::from_bytes([4; 32])));
+    group.bench_function("prove 64 x 1024 KiB", |bencher| {
+        bencher.iter(|| {
+            let proven = ids.iter().filter(|id| reader.prove(&account, id, &task, false).0.is_ok());
+            assert_eq!(proven.count(), ids.len());
+        });
     });
     group.throughput(Throughput::Elements(64));
     group.bench_function("find 64", |bencher| bencher.iter(|| reader.find(black_box(&ids))));

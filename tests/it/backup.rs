@@ -88,7 +88,7 @@ fn what_is_missing_or_short_exits_with_3_and_what_nobody_takes_with_4() {
     assert_eq!(status.status.code(), Some(3), "{status:?}");
     let screen = String::from_utf8(status.stdout).unwrap();
     assert!(screen.contains("replicating 1 of 2") && screen.contains("has 1 of 2 replicas"));
-    assert!(nodes[0].text(&["snapshots"]).contains("  replicating 1 of 2\n"));
+    assert!(nodes[0].text(&["snapshots"]).contains("  replicating 1 of 2"));
     let told = backup(&nodes[0], std::path::Path::new(path), &["--replicas", "1"]);
     assert_eq!(told["replicas"], 1, "{told}");
     let status = nodes[0].run(&["status"]);

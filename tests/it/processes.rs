@@ -194,6 +194,8 @@ impl Node {
         });
     }
 
+    /// Waits until `status` says so. A node answers what it is asked and tells nobody of changes:
+    /// so it is asked until that is there, or too late.
     pub(crate) fn wait_for(&self, what: &str, enough: impl Fn(&Value) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -36,10 +36,17 @@ pub(crate) enum Verdict {
 type Decide = Box<dyn FnMut(u64, Call) -> Verdict + Send>;
 
 /// Counts the calls of both sides, from 0, and asks about each.
-pub(crate) struct Plan(Mutex<(u64, Decide)>, Mutex<Vec<Bad>>);
+pub(crate) struct Plan(Mutex<(u64, Decide)>, Mutex<Vec<(Bad, Lasts)>>);
 
 /// Bytes of a file that cannot be read, from one up to another.
 type Bad = (File, u64, u64);
+
+#[derive(PartialEq, Eq)]
+enum Lasts {
+    /// A second try succeeds.
+    Once,
+    Always,
+}
 
 impl Plan {
     pub(crate) fn new(decide: impl FnMut(u64, Call) -> Verdict + Send + 'static) -> Arc<Self> {
@@ -64,14 +71,23 @@ impl Plan {
 
     /// Reads of these bytes fail from now on.
     pub(crate) fn spoil_reads(&self, bad: Bad) {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).push(bad);
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).push((bad, Lasts::Always));
+    }
+
+    /// The next read of these bytes fails.
+    pub(crate) fn spoil_reads_once(&self, bad: Bad) {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).push((bad, Lasts::Once));
     }
 
     fn may_read(&self, file: File, from: u64, length: usize) -> Result<(), DiskError> {
-        let bad = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bad = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let to = from.saturating_add(length as u64);
         let is_hit = |(of, begin, end): &Bad| *of == file && from < *end && *begin < to;
-        if bad.iter().any(is_hit) { Err(DiskError::Io(5)) } else { Ok(()) }
+        let Some(hit) = bad.iter().position(|(bad, _)| is_hit(bad)) else { return Ok(()) };
+        if bad[hit].1 == Lasts::Once {
+            bad.remove(hit);
+        }
+        Err(DiskError::Io(5))
     }
 
     fn ask(&self, call: Call) -> Verdict {

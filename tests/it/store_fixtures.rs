@@ -9,6 +9,7 @@ use quloud::store::disk::Disk;
 use quloud::store::heads::HeadBounds;
 use quloud::store::index::Catalogue;
 use quloud::store::releases::ReleaseBounds;
+use quloud::store::scrub::ROUND;
 use quloud::store::segments::FileDisk;
 use quloud::store::{Options, Writer};
 use rand_chacha::ChaCha20Rng;
@@ -74,6 +75,7 @@ pub(crate) fn options() -> Options {
         ballast: 0,
         heads: HeadBounds::default(),
         releases: ReleaseBounds::default(),
+        scrub_round: ROUND,
     }
 }
 

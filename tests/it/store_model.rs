@@ -152,8 +152,10 @@ impl Model {
                         let held = Held { lease: written.lease, due: None };
                         self.held.insert(*number, held);
                     }
-                    (Err(StoreError::Full), None | Some(Held { due: Some(_), .. }))
-                        if self.squeezed => {}
+                    (
+                        Err(StoreError::Full | StoreError::Busy),
+                        None | Some(Held { due: Some(_), .. }),
+                    ) if self.squeezed => {}
                     (result, held) => panic!("{number}: {result:?} while held is {held:?}"),
                 }
             } else {

@@ -90,8 +90,8 @@ fn reads_do_not_wait_for_audits_and_audits_are_bounded() {
     let chunk = sealed_chunk();
     store.write(Ticket(0), Box::new(chunk.clone())).unwrap();
     wait(&inputs, |input| matches!(input, Input::ChunksWritten(_)).then_some(()));
-    let prove =
-        |ticket| store.prove(Ticket(ticket), chunk.account, chunk.id(), Task::Compact(challenge()));
+    let name = (chunk.account, chunk.id());
+    let prove = |ticket| store.prove(Ticket(ticket), name, Task::Compact(challenge()), false);
     prove(1).unwrap();
     let (ticket, result) = wait(&inputs, proven);
     assert!(ticket == Ticket(1) && passes(&chunk, &result));
@@ -121,12 +121,12 @@ fn what_the_disk_cannot_read_is_not_proven_and_not_given_up() {
     let chunk = sealed_chunk();
     store.commit(vec![Request::Write { ticket: Ticket(0), chunk: Box::new(chunk.clone()) }]);
     let prove = |store: &Writer<_, _>| {
-        store.reader().prove(&chunk.account, &chunk.id(), &Task::Compact(challenge()))
+        store.reader().prove(&chunk.account, &chunk.id(), &Task::Compact(challenge()), false)
     };
     assert!(passes(&chunk, &prove(&store).0));
     plan.spoil_reads((File::Segment(0), 0, u64::MAX));
     plan.spoil_reads((File::Segment(1), 0, u64::MAX));
-    assert!(matches!(prove(&store), (Err(Unproven::Damaged), None)));
+    assert!(matches!(prove(&store), (Err(Unproven::Unread), None)));
     let found = store.reader().find(&[chunk.id()]);
     let (header, sound, released) = (chunk.header, true, false);
     assert_eq!(found, [Some(Found::Chunk { header, sound, released })]);

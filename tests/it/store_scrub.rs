@@ -2,15 +2,17 @@
 //! no more than it may.
 
 use super::store_conformance::{Backend, Memory, MemoryWithoutHoles, Store, open, put};
+use super::store_faults::{FaultyDisk, Plan};
 use super::store_fixtures::*;
 use super::store_rot::records;
+use quloud::core::effect::StoreError;
 use quloud::core::types::{ChunkId, Ticket};
-use quloud::store::disk::{Disk, File};
+use quloud::store::disk::{Disk, DiskError, File};
 use quloud::store::index::{Catalogue, CatalogueError, Change};
 use quloud::store::memory::{MemoryCatalogue, MemoryDisk};
 use quloud::store::record::{Kind, Prefix, relocate};
-use quloud::store::scrub::Cursor;
-use quloud::store::{Request, Writer};
+use quloud::store::scrub::{Cursor, Unread};
+use quloud::store::{Damage, Request, Writer};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -199,4 +201,123 @@ fn catalogue_is_gone_through_only_on_suspicion_and_once_for_a_closed_segment() {
     let segments = usize::try_from(newest).unwrap() + 1;
     assert!((1..=segments).contains(&scans), "{scans} in {steps} steps, {segments} segments");
     assert!(steps > 2 * segments);
+}
+
+/// Several closed segments of chunks of `LONG` bytes, on a disk that fails as the plan says; where
+/// the record of each chunk lies.
+fn on_a_bad_disk(plan: &Arc<Plan>) -> (Faulty, Arc<MemoryDisk>, Vec<(ChunkId, Prefix)>) {
+    let (disk, catalogue) = (Arc::new(MemoryDisk::new(64 << 20)), Arc::new(MemoryCatalogue::new()));
+    let faulty = Arc::new(FaultyDisk(Arc::clone(&disk), Arc::clone(plan)));
+    let (mut store, _) = Writer::open(faulty, catalogue, wrap_key(), options(), rng(1)).unwrap();
+    put(&mut store, (0..20).map(|n| chunk(n, LONG)));
+    let chunks = records(&disk).into_iter().filter(|record| record.kind == Kind::Chunk);
+    let chunks = (0..20).map(|n| id(n, LONG)).zip(chunks).collect();
+    (store, disk, chunks)
+}
+
+type Faulty = Writer<FaultyDisk<MemoryDisk>, MemoryCatalogue>;
+
+/// Three records and more in a segment, each of several blocks.
+const LONG: usize = 12_000;
+
+/// What a round finds damaged, and what it could not read.
+fn round_of_reads(store: &Faulty) -> (BTreeSet<ChunkId>, Vec<Unread>) {
+    let (mut reader, mut cursor) = (store.reader(), Cursor::default());
+    let (mut rotten, mut unread) = (BTreeSet::new(), Vec::new());
+    for _ in 0..10_000 {
+        let scrubbed = reader.scrub(cursor, STEP).unwrap();
+        assert_eq!(scrubbed.damage, [], "what cannot be read is no damage");
+        if scrubbed.round_is_over {
+            return (rotten, unread);
+        }
+        unread.extend(scrubbed.unread);
+        rotten.extend(scrubbed.rotten.into_iter().map(|request| match request {
+            Request::Quarantine { id, .. } => id,
+            other => panic!("{other:?}"),
+        }));
+        cursor = scrubbed.next;
+    }
+    panic!("a round ends");
+}
+
+/// The sector of the record that begins at this block of it.
+fn sector(record: &Prefix, block: u64) -> (File, u64, u64) {
+    let from = record.place.offset + block * 4_096;
+    (File::Segment(record.place.segment), from, from + 512)
+}
+
+fn spoil(disk: &MemoryDisk, record: &Prefix) {
+    assert!(disk.flip_bit(File::Segment(record.place.segment), record.place.offset + 6_000, 1));
+}
+
+fn unread(record: &Prefix) -> Unread {
+    let (segment, from) = (record.place.segment, record.place.offset);
+    let range = Damage { segment, from, to: record.locator().end() };
+    Unread { range, error: DiskError::Io(5) }
+}
+
+#[test]
+fn what_lies_behind_a_sector_that_cannot_be_read_is_scrubbed_in_the_same_round() {
+    // The head of a record is read first, and then all of it.
+    for block in [0, 1] {
+        let plan = Plan::none();
+        let (store, disk, chunks) = on_a_bad_disk(&plan);
+        let first = chunks[0].1.place.segment;
+        let here = chunks.iter().take_while(|(_, record)| record.place.segment == first);
+        let [(bad, record), (_, behind), (rotten, last), ..] = &here.collect::<Vec<_>>()[..] else {
+            panic!("a segment has three of them")
+        };
+        assert_eq!(record.locator().end(), behind.place.offset);
+        plan.spoil_reads(sector(record, block));
+        assert_eq!(round_of_reads(&store), (BTreeSet::new(), vec![unread(record)]), "{block}");
+        spoil(&disk, last);
+        let found = round_of_reads(&store);
+        assert_eq!(found, (BTreeSet::from([*rotten]), vec![unread(record)]), "{block}");
+        assert_eq!(store.reader().read(bad).result, Err(StoreError::Io), "nobody quarantines it");
+    }
+}
+
+#[test]
+fn behind_a_head_that_cannot_be_read_and_is_no_chunks_the_scrub_goes_on_at_the_next_chunk() {
+    let plan = Plan::none();
+    let (mut store, disk, chunks) = on_a_bad_disk(&plan);
+    let [(gone, dead), (other, also), (rotten, next), ..] = &chunks[..] else { panic!() };
+    assert!(dead.place.segment == next.place.segment);
+    let ids = [*gone, *other];
+    store.commit(ids.map(|id| Request::Delete { ticket: Ticket(1), id }).into());
+    plan.spoil_reads(sector(dead, 0));
+    spoil(&disk, next);
+    let (found, passed) = round_of_reads(&store);
+    assert_eq!(found, BTreeSet::from([*rotten]));
+    let passed: Vec<_> = passed.iter().map(|unread| (unread.range.from, unread.range.to)).collect();
+    assert_eq!(passed, [(dead.place.offset, next.place.offset)]);
+    assert_eq!(also.locator().end(), next.place.offset);
+}
+
+#[test]
+fn what_could_be_read_a_moment_later_is_judged_by_that() {
+    let plan = Plan::none();
+    let (store, disk, chunks) = on_a_bad_disk(&plan);
+    let (rotten, record) = &chunks[1];
+    spoil(&disk, record);
+    plan.spoil_reads_once(sector(record, 1));
+    assert_eq!(round_of_reads(&store), (BTreeSet::from([*rotten]), vec![unread(record)]));
+}
+
+#[test]
+fn a_disk_that_gives_nothing_ends_a_round_and_condemns_nothing() {
+    let plan = Plan::none();
+    let (store, disk, chunks) = on_a_bad_disk(&plan);
+    for segment in disk.segments().unwrap() {
+        plan.spoil_reads((File::Segment(segment), 0, u64::MAX));
+    }
+    let (rotten, unread) = round_of_reads(&store);
+    assert_eq!(rotten, BTreeSet::new());
+    for (_, record) in &chunks {
+        let (at, end) = (record.place, record.locator().end());
+        assert!(unread.iter().any(|it| {
+            let Damage { segment, from, to } = it.range;
+            segment == at.segment && from <= at.offset && end <= to
+        }));
+    }
 }

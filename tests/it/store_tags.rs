@@ -162,7 +162,8 @@ impl Two {
         let (id, deadline) = (chunk.id(), self.now.after(Duration::from_secs(60)));
         let (held_by, without) = (Vec::new(), Vec::new());
         let load = chunk.into();
-        let job = StoreJob { ticket: Ticket(1), load, replicas: 1, held_by, without, deadline };
+        let (ticket, beside) = (Ticket(1), Vec::new());
+        let job = StoreJob { ticket, load, replicas: 1, held_by, without, beside, deadline };
         self.input(true, Input::Command(OwnerCommand::Store(job)));
         while !self.stored.contains(&id) {
             let owner = self.owner.next_timeout().map(|at| (at, true));

@@ -1,8 +1,9 @@
 //! Looks at a node's store by whoever is no part of the world: nothing fails meanwhile, nothing is
 //! drawn, and what the disk is going to do without a word, it still does to somebody else.
 
-use super::Node;
 use super::store::Store;
+use super::{Blueprint, Node};
+use crate::chance::Chance;
 use crate::oracle::Seen;
 use quloud::core::types::ChunkId;
 use quloud::store::ReadOnly;
@@ -19,6 +20,14 @@ impl Node {
     pub(crate) fn knows_heads(&self) -> bool {
         let why = self.machine.as_ref().and_then(|machine| machine.store.read_only());
         !matches!(why, Some(ReadOnly::Ledger(_)))
+    }
+
+    /// Whether nothing keeps it from reading what it has: its disk never did anything without a
+    /// word, and no call fails.
+    pub(crate) fn reads_well(&self) -> bool {
+        let Blueprint { disk, catalogue, .. } = &self.blueprint;
+        let never_fails = disk.read_error == Chance::NEVER && catalogue.error == Chance::NEVER;
+        never_fails && self.has_sound_disk()
     }
 
     /// Whether it runs, has a chunk and can read it.

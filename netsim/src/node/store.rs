@@ -31,6 +31,8 @@ pub(crate) struct Store {
     /// Requests that may wait.
     queue_max: usize,
     refused: VecDeque<Input>,
+    /// Owners that were heard of since the last group, as in the daemon.
+    heard: BTreeMap<Account, bool>,
     /// A group is on its way, or there is more to tidy.
     busy: bool,
     /// What was known of it when the roles were told last.
@@ -80,9 +82,11 @@ impl Store {
     ) -> Result<(Self, OpenReport), StoreOpenError> {
         let (writer, report) = Writer::open(disk, catalogue, key, options, rng)?;
         let (reader, told) = (writer.reader(), writer.space());
-        let (queue, refused) = (Vec::new(), VecDeque::new());
+        let (queue, refused, heard) = (Vec::new(), VecDeque::new(), BTreeMap::new());
         let scrub = Scrub::at(reader.scrub_cursor());
-        Ok((Self { writer, reader, queue, queue_max, refused, busy: true, told, scrub }, report))
+        let store =
+            Self { writer, reader, queue, queue_max, refused, heard, busy: true, told, scrub };
+        Ok((store, report))
     }
 
     /// Queues a write; `true` where a group is to be begun for it. Where too much waits it is
@@ -137,6 +141,16 @@ impl Store {
         false
     }
 
+    /// An owner was heard of: said with the next group.
+    pub(crate) fn heard(&mut self, account: Account, audited: bool) {
+        *self.heard.entry(account).or_default() |= audited;
+    }
+
+    fn take_heard(&mut self) -> impl Iterator<Item = Request> + use<> {
+        let heard = std::mem::take(&mut self.heard).into_iter();
+        heard.map(|(account, audited)| Request::Heard { account, audited })
+    }
+
     /// The completion of what was refused: an input like any other, after the one that wanted it.
     pub(crate) fn refused(&mut self) -> Option<Input> {
         self.refused.pop_front()
@@ -171,6 +185,7 @@ impl Store {
         let rest = self.queue.split_off(self.queue.len().min(GROUP_MAX));
         let group = std::mem::replace(&mut self.queue, rest);
         let asked: Vec<(Option<Ticket>, ChunkId)> = group.iter().filter_map(asked).collect();
+        let group = self.take_heard().chain(group).collect();
         let done = self.writer.commit(group);
         let deleted = |ticket: Ticket| {
             done.iter().find_map(|input| match input {
@@ -197,7 +212,9 @@ impl Store {
     /// The group that the daemon commits every ten minutes, so that the store knows how long it was
     /// in use.
     pub(crate) fn pass_time(&mut self) -> Vec<Input> {
-        self.writer.commit(vec![Request::Uptime { passed_s: UPTIME_EVERY_S }])
+        let time = Request::Uptime { passed_s: UPTIME_EVERY_S };
+        let group = self.take_heard().chain([time]).collect();
+        self.writer.commit(group)
     }
 
     /// One step of what the daemon does between groups, and what comes then.
@@ -232,6 +249,11 @@ impl Store {
         self.told
     }
 
+    /// Chunks that are known to be damaged.
+    pub(crate) fn damaged(&self) -> Vec<(Account, ChunkId)> {
+        self.writer.damaged()
+    }
+
     /// What was moved between segments so far.
     pub(crate) fn moves(&self) -> Moves {
         self.writer.moves()
@@ -256,9 +278,9 @@ impl Store {
         ticket: Ticket,
         account: &Account,
         id: &ChunkId,
-        task: &Task,
+        (task, closely): (&Task, bool),
     ) -> (Input, bool) {
-        let (result, rot) = self.reader.prove(account, id, task);
+        let (result, rot) = self.reader.prove(account, id, task, closely);
         let begins = rot.is_some_and(|rot| self.submit(rot) && self.begin());
         (Input::ChunkProven { ticket, result }, begins)
     }
@@ -330,6 +352,7 @@ fn bytes_of(request: &Request) -> u64 {
         | Request::Quarantine { .. }
         | Request::Head { .. }
         | Request::Release { .. }
+        | Request::Heard { .. }
         | Request::Uptime { .. } => 0,
     }
 }
@@ -342,6 +365,7 @@ fn asked(request: &Request) -> Option<(Option<Ticket>, ChunkId)> {
         Request::Quarantine { .. }
         | Request::Head { .. }
         | Request::Release { .. }
+        | Request::Heard { .. }
         | Request::Uptime { .. } => None,
     }
 }

@@ -42,6 +42,10 @@ pub(crate) enum Job {
     Look,
     /// A chunk that an owner's words lead to is fetched.
     Bring(ChunkId),
+    /// A chunk is fetched that is short somewhere.
+    Repair(ChunkId),
+    /// A holder is asked for proofs.
+    Audit(NodeId),
 }
 
 /// See the module.
@@ -94,7 +98,7 @@ impl Wishes {
     pub(crate) fn putting(&self) -> impl Iterator<Item = &ChunkId> {
         self.jobs.values().filter_map(|job| match job {
             Job::Put(id) | Job::Head(id) => Some(id),
-            Job::Get(_) | Job::Look | Job::Bring(_) => None,
+            Job::Get(_) | Job::Look | Job::Bring(_) | Job::Repair(_) | Job::Audit(_) => None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Each property can fire: facts that break it, beside ones that do not.
 
+mod audits;
 mod heads;
 mod stand;
 
@@ -392,7 +393,7 @@ fn rightful_fires_where_a_chunk_goes_to_who_has_no_key_and_where_a_holder_dials(
 #[test]
 fn room_fires_where_a_store_is_too_full_or_miscounts() {
     let mut stand = Stand::new();
-    let space = Space { capacity: 100, used: 40, free: 9, chunks: 2, read_only: false };
+    let space = Space { capacity: 100, used: 40, free: 9, chunks: 2, ..Space::default() };
     let over = Space { used: 101, ..space };
     let told = |space| Fact::Told { node: HOLDER, space };
     let counted =

@@ -45,6 +45,7 @@ impl Mesh {
             | Effect::QueryChunks { .. }
             | Effect::ProveChunk { .. }
             | Effect::ReleaseChunks { .. }
+            | Effect::OwnerHeard { .. }
             | Effect::WriteHead { .. }
             | Effect::ReadHeads { .. }
             | Effect::Report(_) => {}

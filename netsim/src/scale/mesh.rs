@@ -106,6 +106,7 @@ impl Mesh {
                 ballast: 0,
                 heads: HeadBounds::default(),
                 releases: ReleaseBounds::default(),
+                scrub_round: quloud::store::scrub::ROUND,
             };
             let blueprint = Blueprint {
                 place,

@@ -106,7 +106,8 @@ impl Mesh {
         let (owner, ticket, held_by) = (put.owner, put.ticket, put.holders.clone());
         let (replicas, without) = (REPLICAS, Vec::new());
         let deadline = self.agenda.now().after(PATIENCE);
-        let job = StoreJob { ticket, load: chunk.into(), replicas, held_by, without, deadline };
+        let (load, beside) = (chunk.into(), Vec::new());
+        let job = StoreJob { ticket, load, replicas, held_by, without, beside, deadline };
         self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Store(job)));
     }
 
@@ -133,6 +134,7 @@ impl Mesh {
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Noticed { .. }
             | OwnerEvent::Account { .. } => {}
         }
     }

@@ -19,6 +19,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(4, 3);
+    // An audit would tell before.
+    stage.plan.audits = false;
     stage.at(HOUR, "the owner puts 12 chunks that all three others hold", [put(12)]);
     stage.expect_at(2 * HOUR, "they are stored", |world| world.all_stored());
     stage.at(DAY, "node 1 loses its disk", [Step::Happen(Event::LoseDisk { node: 1 })]);

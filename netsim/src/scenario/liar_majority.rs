@@ -21,6 +21,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(11, 1);
+    // An audit would tell before.
+    stage.plan.audits = false;
     stage.plan.use_.replicas = 3;
     stage.at(
         HOUR,

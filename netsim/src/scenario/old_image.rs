@@ -20,6 +20,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(4, 12);
+    // An audit would tell before.
+    stage.plan.audits = false;
     stage.at(HOUR, "the owner puts 6 chunks, three times each", [put(6)]);
     stage.at(
         DAY,

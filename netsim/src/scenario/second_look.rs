@@ -21,6 +21,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(5, 2);
+    // An audit would tell before.
+    stage.plan.audits = false;
     stage.plan.use_.replicas = 4;
     stage.at(HOUR / 2, "node 4 is away", [crash(4, 5 * HOUR)]);
     stage.at(HOUR, "the owner puts 12 chunks, four times each", [put(12)]);

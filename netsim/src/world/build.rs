@@ -206,6 +206,10 @@ impl<'a> World<'a> {
             puts.push(at);
         }
         self.foretell_backups(owner);
+        if self.plan.audits {
+            let wait = between(&mut self.rng, SECOND, self.plan.shorter(DAY));
+            self.agenda.after(wait, Event::Audit { owner, regular: true });
+        }
         for _ in 0..self.plan.use_.releases {
             // At any time, or while something is being put.
             let put = puts.iter().choose(&mut self.rng).filter(|_| self.rng.random());
@@ -343,6 +347,7 @@ pub(super) fn blueprint(
         ballast: if rng.random() { 32 << 10 } else { 0 },
         heads: HeadBounds::default(),
         releases: ReleaseBounds::default(),
+        scrub_round: quloud::store::scrub::ROUND,
     };
     Blueprint {
         place,

@@ -12,7 +12,7 @@ use quloud::core::codec::{self, Reject};
 use quloud::core::effect::{self, Effect};
 use quloud::core::message::{StoreAck, StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
-use quloud::core::types::{LeaseTerms, NodeId};
+use quloud::core::types::{Account, LeaseTerms, NodeId};
 use quloud::crypto::ack::AckStatement;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
@@ -73,9 +73,9 @@ impl World<'_> {
                 let what = Wanted::Query(account, ids);
                 self.agenda.after(wait, Event::Read { node, life, ticket, what });
             }
-            Effect::ProveChunk { ticket, account, id, task } => {
+            Effect::ProveChunk { ticket, account, id, task, closely } => {
                 let wait = between(&mut self.rng, READ.0, READ.1);
-                let what = Wanted::Proof(account, id, task);
+                let what = Wanted::Proof(account, id, task, closely);
                 self.agenda.after(wait, Event::Read { node, life, ticket, what });
             }
             Effect::ReleaseChunks { ticket, undo, items } => {
@@ -84,6 +84,7 @@ impl World<'_> {
                     machine.is_some_and(|machine| machine.store.release(ticket, undo, items));
                 self.commit_later(node, begins);
             }
+            Effect::OwnerHeard { account, audited } => self.owner_heard(node, account, audited),
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
             Effect::Report(effect::Event::Rejected { from, reason }) => {
                 self.log(|| format!("{node} rejects {}", reason.name()));
@@ -92,6 +93,12 @@ impl World<'_> {
                 self.note_blame(node, reason);
                 self.see(&Fact::Rejected { node, from, heard, reason });
             }
+        }
+    }
+
+    fn owner_heard(&mut self, node: Index, account: Account, audited: bool) {
+        if let Some(machine) = self.nodes[node].machine.as_mut() {
+            machine.store.heard(account, audited);
         }
     }
 
@@ -255,5 +262,6 @@ fn kind(message: &StreamMessage) -> &'static str {
         StreamMessage::AccountAnswer(_) => "account answer",
         StreamMessage::Release(_) => "release",
         StreamMessage::ReleaseAnswer(_) => "release answer",
+        StreamMessage::ChunkNotice(_) => "chunk notice",
     }
 }

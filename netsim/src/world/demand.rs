@@ -82,7 +82,8 @@ impl World<'_> {
             let chunk = SealedChunk::new(owner_keys, &put.key, put.locality, &put.plaintext);
             let (replicas, held_by, without) = (put.replicas, put.acked.clone(), Vec::new());
             let deadline = self.nodes[node].clock_at(now.after(PATIENCE));
-            let job = StoreJob { ticket, load: chunk.into(), replicas, held_by, without, deadline };
+            let (load, beside) = (chunk.into(), Vec::new());
+            let job = StoreJob { ticket, load, replicas, held_by, without, beside, deadline };
             self.log(|| format!("{node} puts {id:?}, {replicas} times"));
             self.feed(node, Role::Owner, Input::Command(OwnerCommand::Store(job)));
         }
@@ -127,7 +128,7 @@ impl World<'_> {
         let (locality, read) = (put.locality, put.key.read_secret());
         let ticket = self.nodes[reader].wishes.begin(Job::Get(id));
         let deadline = self.nodes[reader].clock_at(deadline);
-        let job = FetchJob { ticket, id, locality, read, holders, deadline };
+        let job = FetchJob { ticket, id, locality, read, holders, only: false, deadline };
         self.log(|| format!("{reader} gets {id:?}"));
         self.feed(reader, Role::Owner, Input::Command(OwnerCommand::Fetch(job)));
     }
@@ -141,11 +142,14 @@ impl World<'_> {
             OwnerEvent::Acked { id, node: holder, .. } if self.heads.contains_key(&id) => {
                 self.head_acked(node, &id, holder);
             }
-            OwnerEvent::Acked { id, node: holder, .. } => {
+            OwnerEvent::Acked { id, node: holder, epoch, .. } => {
                 let put = wishes.puts.get_mut(&id);
                 put.filter(|put| !put.acked.contains(&holder))
                     .into_iter()
                     .for_each(|put| put.acked.push(holder));
+                if self.nodes[node].audits.on_acked(holder, id, epoch) {
+                    self.take_words_back(node);
+                }
             }
             OwnerEvent::Stored { ticket, id, .. } => {
                 wishes.end(ticket);
@@ -158,6 +162,7 @@ impl World<'_> {
                     self.stored += u64::from(!chunk.promised);
                     chunk.promised = true;
                 }
+                self.audit_soon(node);
                 self.work_on(node, &id);
             }
             OwnerEvent::Short { .. } => {}
@@ -167,12 +172,18 @@ impl World<'_> {
                 self.head_seen(node, ticket, from, record);
             }
             OwnerEvent::HeadsDone { ticket, .. } => self.heads_done(node, ticket),
-            // Nobody asks about accounts here.
-            OwnerEvent::Account { .. } => {}
+            OwnerEvent::Account { ticket, holder, outcome } => {
+                self.on_account(node, (ticket, holder), outcome);
+            }
+            // What a holder tells by itself an audit finds as well.
+            OwnerEvent::Noticed { .. } => {}
             OwnerEvent::Fetched { ticket, id, header, sealed, .. } => match wishes.end(ticket) {
                 Some(Job::Get(asked)) if asked == id => drop(self.fetched.insert((node, id))),
                 Some(Job::Bring(asked)) if asked == id => {
                     self.brought.insert(id, (header, sealed));
+                }
+                Some(Job::Repair(asked)) if asked == id => {
+                    self.store_sealed(node, id, (header, sealed));
                 }
                 _ => self.violation(format!("nothing comes unasked: {node} is given {id:?}")),
             },
@@ -185,6 +196,9 @@ impl World<'_> {
 fn brief(event: &OwnerEvent) -> String {
     match event {
         OwnerEvent::Fetched { id, from, .. } => format!("Fetched {id:?} from {from:?}"),
+        OwnerEvent::Account { holder, outcome, .. } => {
+            format!("Account {holder:?} {:?}", outcome.as_ref().map(|_| ()))
+        }
         event => format!("{event:?}"),
     }
 }

@@ -25,7 +25,7 @@ pub(crate) enum Wanted {
     /// How it is with these chunks of an account.
     Query(Account, Vec<ChunkId>),
     /// A proof of a chunk of an account, for an audit.
-    Proof(Account, ChunkId, Task),
+    Proof(Account, ChunkId, Task, bool),
 }
 
 /// What is going to happen.
@@ -111,6 +111,8 @@ pub(crate) enum Event {
     Forget { owner: Index },
     /// A user reads the own head back.
     LookBack { owner: Index },
+    /// An owner looks which holders are to be audited.
+    Audit { owner: Index, regular: bool },
     /// What the work of a device waited for is stored.
     Proceed { owner: Index },
     /// A user fetches some chunk.

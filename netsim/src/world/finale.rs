@@ -32,6 +32,7 @@ impl World<'_> {
         self.settle_heads(false);
         self.ending.puts = self.puts();
         self.scrub_all();
+        self.audit_all();
         // First what is there, so that no new copy hides a lost one.
         self.fetched.clear();
         self.ending.owners = self.fetch_all(None);
@@ -41,6 +42,7 @@ impl World<'_> {
         self.ending.newcomers = self.fetch_all(Some(newcomer));
         self.list_again(newcomer);
         self.cheats_leave();
+        self.audit_all();
         self.heal();
         self.ending.replicas = self.replicas();
         self.settle_heads(true);
@@ -298,6 +300,7 @@ fn is_fault(event: &Event) -> bool {
         | Event::Backup { .. }
         | Event::Forget { .. }
         | Event::LookBack { .. }
+        | Event::Audit { .. }
         | Event::Get
         | Event::Script { .. } => true,
         Event::Gossip { .. }

@@ -62,6 +62,7 @@ impl World<'_> {
             Event::Forget { owner } => self.forget(owner),
             Event::LookBack { owner } => self.look_back(owner),
             Event::Proceed { owner } => self.proceed(owner),
+            Event::Audit { owner, regular } => self.audit(owner, regular),
             Event::Get => self.get_some(),
             Event::Release { owner } => self.release(owner),
             Event::GiveUp { owner } => self.give_up(owner),
@@ -266,10 +267,26 @@ impl World<'_> {
             self.log(|| format!("{node} has no catalogue any more"));
             self.nodes[node].lose_catalogue();
         }
+        self.end_life(node);
+        self.agenda.after(down.max(REBOOT), Event::Start { node });
+    }
+
+    /// The process of a node ends, and is started anew.
+    pub(super) fn restart(&mut self, node: Index) {
+        if self.is_up(node) {
+            self.log(|| format!("{node} is started anew"));
+            self.nodes[node].end_process();
+            self.end_life(node);
+            self.agenda.after(REBOOT, Event::Start { node });
+        }
+    }
+
+    /// What is lost with a process.
+    fn end_life(&mut self, node: Index) {
         self.nodes[node].wishes.forget_jobs();
+        self.nodes[node].audits.restart();
         self.break_off_in_crash(node);
         self.break_links(node);
-        self.agenda.after(down.max(REBOOT), Event::Start { node });
     }
 
     /// All connections of a node are dead; whoever is still there notices later.
@@ -394,6 +411,7 @@ fn addressee_of(event: &Event) -> Option<Index> {
         | Event::Backup { owner: node }
         | Event::Forget { owner: node }
         | Event::LookBack { owner: node }
+        | Event::Audit { owner: node, .. }
         | Event::Proceed { owner: node } => Some(*node),
         _ => None,
     }

@@ -57,7 +57,8 @@ impl World<'_> {
             facts.sending = number;
         }
         self.log(|| format!("{owner} sends number {number} of its head"));
-        let job = StoreJob { ticket, load, replicas, held_by, without: Vec::new(), deadline };
+        let (without, beside) = (Vec::new(), Vec::new());
+        let job = StoreJob { ticket, load, replicas, held_by, without, beside, deadline };
         self.feed(owner, Role::Owner, Input::Command(OwnerCommand::Store(job)));
     }
 

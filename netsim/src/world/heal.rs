@@ -1,8 +1,9 @@
 //! Replicas that are gone are made again.
 //!
-//! No role looks after what it has stored yet, so the world does: where a holder left for ever or
-//! lost what it had, the owner puts the chunk again and names the holders that are left. A cheat
-//! that acknowledged counts as long as it is there: nobody can tell it from others today.
+//! Owners learn by their audits what is gone (see `audits`), and make it again as long as the world
+//! goes on (see `repair`). At its end they do so by hand, and this sees to it that they succeed: an
+//! owner puts again what is short, and names the holders that its last audit left. A cheat that
+//! acknowledged counts as long as it is there: it may pass its audits.
 
 use super::demand::AGAIN;
 use super::finale::CATCH_UP;
@@ -13,6 +14,7 @@ use crate::node::{Domain, Index, Node, Presence};
 use crate::oracle::ChunkFacts;
 use quloud::core::topic::TopicKind;
 use quloud::core::types::{ChunkId, NodeId};
+use quloud::repo::standing::Standing as Holder;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -72,6 +74,7 @@ impl World<'_> {
     pub(super) fn heal(&mut self) {
         let end = self.agenda.now().after(self.plan.shorter(CATCH_UP));
         let mut before = Vec::new();
+        self.begin_repairs_anew();
         while self.violations.is_empty() && self.agenda.now() < end {
             let degraded = self.degraded();
             if degraded.is_empty() {
@@ -106,14 +109,36 @@ impl World<'_> {
         }
     }
 
-    /// The owner counts on those that are left, and wants as many as before.
+    /// What was begun in worse times counts on holders, and leaves others out, by older audits.
+    fn begin_repairs_anew(&mut self) {
+        for owner in 0..self.plan.use_.owners {
+            for (id, _) in std::mem::take(&mut self.nodes[owner].audits.repairing) {
+                self.cancel(owner, id);
+            }
+        }
+    }
+
+    /// The owner counts on those that count, did not lie and are not silent, and wants as many as
+    /// before.
     fn ask_again(&mut self, owner: Index, id: &ChunkId) {
-        let gone = self.nodes.iter().filter(|node| node.presence == Presence::Gone);
-        let gone: BTreeSet<NodeId> = gone.map(|node| node.id).collect();
-        if let Some(put) = self.nodes[owner].wishes.puts.get_mut(id) {
+        let mut gone = self.not_counted(owner);
+        let Node { wishes, audits, .. } = &mut self.nodes[owner];
+        if let Some(put) = wishes.puts.get_mut(id) {
+            // What a holder had in a store that it has no more, it has not.
+            gone.extend(put.acked.iter().filter(|holder| !audits.counts(holder, id)));
             strike(&mut put.acked, &gone);
             put.stored = false;
         }
+    }
+
+    /// Whose replicas do not count for who makes them again by hand.
+    fn not_counted(&self, owner: Index) -> BTreeSet<NodeId> {
+        let (audits, now_s) = (&self.nodes[owner].audits, self.wall_s(owner));
+        let of = |holder: &NodeId| match audits.stands(holder, now_s) {
+            (Holder::Liar, _) => true,
+            (_, silent) => silent.is_some(),
+        };
+        audits.holders().into_iter().filter(of).collect()
     }
 
     /// Promised chunks with too few replicas, of which enough nodes would take one.

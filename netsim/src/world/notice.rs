@@ -6,6 +6,7 @@ use super::World;
 use crate::node::Index;
 use crate::sometimes::Rare;
 use crate::tally::Tally;
+use quloud::core::audit::Verdict;
 use quloud::core::message::{RetrieveRefusal, StoreRefusal, StreamMessage, TopicMessage};
 use quloud::core::owner::{OwnerEvent, Shortage};
 use quloud::core::types::{ChunkId, StoreEpoch};
@@ -99,6 +100,7 @@ impl Noticed {
             OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Noticed { .. }
             | OwnerEvent::Account { .. } => {}
         }
     }
@@ -125,6 +127,17 @@ impl Noticed {
         self.rare.add(Rare::TombstoneMoved, after.tombstones - before.tombstones);
         self.rare.add(Rare::Compacted, after.emptied - before.emptied);
         self.rare.add(Rare::Unlinked, after.unlinked - before.unlinked);
+    }
+
+    /// An audit found a replica to be there no more.
+    pub(super) fn lost_replica(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::NotHeld => self.rare.count(Rare::FoundMissing),
+            Verdict::Damaged => self.rare.count(Rare::FoundDamaged),
+            Verdict::Lied => self.rare.count(Rare::FoundLie),
+            // No user of a world releases anything by a stream.
+            Verdict::Released | Verdict::Proven | Verdict::Unproven => {}
+        }
     }
 
     /// A store takes no writes any more.

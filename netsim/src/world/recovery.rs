@@ -134,6 +134,8 @@ impl World<'_> {
         promised: u64,
     ) -> Restored<Listed> {
         let (index, owner) = (self.heads[&id].index, self.heads[&id].owner);
+        // Who has asked for very much just before is turned away for a moment.
+        self.run_until(self.agenda.now().after(PAUSE), |_| false);
         let can_find = self.can_find(reader, &id, promised);
         let found = self.look_for(reader, keys, index);
         can_find.map_err(Fault::Excused)?;
@@ -317,7 +319,7 @@ impl World<'_> {
         let end = self.agenda.now().after(FETCH);
         let ticket = self.nodes[reader].wishes.begin(Job::Bring(id));
         let (deadline, holders) = (self.nodes[reader].clock_at(end), hints.to_vec());
-        let job = FetchJob { ticket, id, locality, read, holders, deadline };
+        let job = FetchJob { ticket, id, locality, read, holders, only: false, deadline };
         self.log(|| format!("{reader} fetches {id:?}"));
         self.feed(reader, Role::Owner, Input::Command(OwnerCommand::Fetch(job)));
         self.run_until(end.after(Duration::from_secs(1)), |world| world.brought.contains_key(&id));

@@ -39,6 +39,7 @@ impl World<'_> {
         let rare = if put.stored { Rare::Released } else { Rare::PutGivenUp };
         self.noticed.rare.count(rare);
         self.nodes[owner].wishes.dropped.insert(id, put);
+        self.nodes[owner].audits.forget(&id);
         self.cancel(owner, id);
         let Some(chunk) = self.chunks.get_mut(&id) else { return };
         (chunk.released, chunk.promised) = (Some(now), false);
@@ -94,7 +95,7 @@ impl World<'_> {
         self.devices.values_mut().for_each(|device| device.resting = false);
     }
 
-    fn cancel(&mut self, owner: Index, id: ChunkId) {
+    pub(super) fn cancel(&mut self, owner: Index, id: ChunkId) {
         if let Some(ticket) = self.nodes[owner].wishes.end_job(Job::Put(id))
             && self.nodes[owner].machine.is_some()
         {
@@ -130,6 +131,11 @@ impl World<'_> {
         if let Some(chunk) = self.chunks.get_mut(&id) {
             chunk.acked.remove(&node);
         }
+        self.delete_at(node, id);
+    }
+
+    /// A store is told to delete a chunk, by no role.
+    pub(super) fn delete_at(&mut self, node: Index, id: ChunkId) {
         let Some(machine) = &mut self.nodes[node].machine else { return };
         self.releases += 1;
         let begins = machine.store.delete(Ticket(OURS | self.releases), id);

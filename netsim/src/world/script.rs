@@ -44,6 +44,14 @@ pub(crate) enum Step {
     LoseLog(Index),
     /// The catalogue of a node that is down is gone.
     LoseCatalogue(Index),
+    /// The process of a node ends, and is started anew; its machine runs on.
+    Restart(Index),
+    /// Somebody deletes a chunk that a node has, and tells nobody.
+    DeleteOne(Index),
+    /// The clock on an owner's wall is wrong by so many seconds from now on.
+    SetClock(Index, i64),
+    /// With its next look an owner audits all that each holder has.
+    AuditAnew(Index),
     /// A user fetches everything that was promised, as soon as the machine runs.
     Fetch(Index),
     /// A node's router lets strangers in.
@@ -124,6 +132,10 @@ impl<'a> World<'a> {
                     self.nodes[node].lose_catalogue();
                     self.faults.count(Fault::IndexLost);
                 }
+                Step::Restart(node) => self.restart(node),
+                Step::DeleteOne(node) => self.delete_one(node),
+                Step::SetClock(owner, off_s) => self.nodes[owner].audits.clock_off_s = off_s,
+                Step::AuditAnew(owner) => self.nodes[owner].audits.audit_anew(),
                 Step::Fetch(reader) => self.fetch_promised(reader),
                 Step::OpenDoor(node) => {
                     self.nodes[node].place.nat = Nat::Open;
@@ -141,6 +153,14 @@ impl<'a> World<'a> {
         let now = self.agenda.now();
         let gang = self.script.gang.get_or_insert_with(|| Gang::new(now, true)).clone();
         self.corrupt_one(node, which, &gang);
+    }
+
+    fn delete_one(&mut self, node: Index) {
+        let mut has = self.chunks.iter_mut().filter(|(_, chunk)| chunk.acked.contains_key(&node));
+        let Some((id, chunk)) = has.next() else { return };
+        chunk.acked.remove(&node);
+        let id = *id;
+        self.delete_at(node, id);
     }
 
     fn fetch_promised(&mut self, reader: Index) {

@@ -212,8 +212,8 @@ impl World<'_> {
                 let result = store.query(&account, &ids);
                 return self.feed(node, Role::Holder, Input::ChunksQueried { ticket, result });
             }
-            Wanted::Proof(account, id, task) => {
-                let (input, begins) = machine.store.prove(ticket, &account, &id, &task);
+            Wanted::Proof(account, id, task, closely) => {
+                let (input, begins) = machine.store.prove(ticket, &account, &id, (&task, closely));
                 self.commit_later(node, begins);
                 return self.feed(node, Role::Holder, input);
             }

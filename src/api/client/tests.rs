@@ -42,6 +42,7 @@ impl Service for FakeNode {
             snapshots: Default::default(),
             proven: None,
             detached: Vec::new(),
+            schedule: Vec::new(),
             rebuild: None,
             pruning: false,
             rejects: Default::default(),

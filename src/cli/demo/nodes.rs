@@ -4,7 +4,8 @@ use super::account::{Account, ended};
 use super::failed;
 use crate::cli::signals::Interrupt;
 use crate::node::report::{
-    BackupDone, Failure, Recovered, RestoreDone, SnapshotReport, Snapshots, Status,
+    AuditDone, BackupDone, Failure, HealDone, Recovered, RestoreDone, SnapshotReport, Snapshots,
+    Status,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -201,6 +202,19 @@ impl DemoNode {
         let output = self.finish(command)?;
         self.expect_success(&output, "backup")?;
         self.parse(&output, "backup")
+    }
+
+    /// What an audit finds, and its exit code.
+    pub(super) fn audit(&self) -> Result<(AuditDone, i32), Failure> {
+        let output = self.run(&["audit", "--json"])?;
+        let code = output.status.code().unwrap_or(-1);
+        Ok((self.parse(&output, "audit")?, code))
+    }
+
+    pub(super) fn heal(&self) -> Result<HealDone, Failure> {
+        let output = self.run(&["heal", "--json"])?;
+        self.expect_success(&output, "heal")?;
+        self.parse(&output, "heal")
     }
 
     pub(super) fn snapshots(&self) -> Result<Snapshots, Failure> {

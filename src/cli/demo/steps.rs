@@ -65,6 +65,15 @@ impl Story {
         Ok(Self { nodes, folder: folder.to_owned(), corpus, sought })
     }
 
+    /// The owner first, then the holders.
+    pub(super) fn nodes(&self) -> &[DemoNode] {
+        &self.nodes
+    }
+
+    pub(super) fn nodes_mut(&mut self) -> &mut [DemoNode] {
+        &mut self.nodes
+    }
+
     /// The first backup.
     pub(super) fn back_up(&self, account: &mut Account) -> Result<BackupDone, Failure> {
         let clock = Instant::now();
@@ -346,7 +355,7 @@ fn start_mesh(
     Ok(nodes)
 }
 
-fn missing() -> Failure {
+pub(super) fn missing() -> Failure {
     failed("a node is missing", "the demo started too few")
 }
 

@@ -2,11 +2,11 @@
 //! head; their number is checked before anything is made of them.
 
 use super::field::{array, bytes, distinct, ensure};
-use super::{ACCOUNT_CHUNKS_MAX, RELEASES_MAX, Reject};
+use super::{ACCOUNT_CHUNKS_MAX, NOTICE_CHUNKS_MAX, RELEASES_MAX, Reject};
 use crate::core::message::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, AuditKind, AuditState,
-    Audited, AuditedChunk, ChunkState, KeptChunks, ListedChunk, Release, ReleaseAnswer,
-    ReleaseItem, ReleaseRefusal,
+    Audited, AuditedChunk, ChunkNotice, ChunkState, KeptChunks, ListedChunk, Release,
+    ReleaseAnswer, ReleaseItem, ReleaseRefusal,
 };
 use crate::core::types::{Account, CHUNK_SEALED_BYTES_MAX, ChunkId, LeaseNonce, StoreEpoch};
 use crate::crypto::account::AccountOperation;
@@ -290,6 +290,26 @@ pub(super) fn decode_release_answer(answer: proto::ReleaseAnswer) -> Result<Rele
     };
     let states = items.iter().map(state).collect::<Result<Vec<_>, _>>()?;
     Ok(ReleaseAnswer { request, outcome: Ok(states) })
+}
+
+pub(super) fn encode_notice(notice: &ChunkNotice) -> proto::ChunkNotice {
+    let (state, _) = ChunkState::Damaged.encode();
+    proto::ChunkNotice {
+        account: bytes(notice.account.as_bytes()),
+        ids: notice.ids.iter().map(|id| bytes(id.as_bytes())).collect(),
+        state: state.into(),
+        mac: bytes(&notice.mac),
+    }
+}
+
+pub(super) fn decode_notice(notice: proto::ChunkNotice) -> Result<ChunkNotice, Reject> {
+    ensure(ChunkState::decode(notice.state, 0) == Some(ChunkState::Damaged))?;
+    ensure(notice.ids.len() <= NOTICE_CHUNKS_MAX)?;
+    let ids = notice.ids.iter().map(|id| Ok(ChunkId::from_bytes(array(id)?)));
+    let ids = ids.collect::<Result<Vec<_>, _>>()?;
+    distinct(ids.iter().copied(), NOTICE_CHUNKS_MAX)?;
+    let (account, mac) = (Account::from_bytes(array(&notice.account)?), array(&notice.mac)?);
+    Ok(ChunkNotice { account, ids, mac })
 }
 
 fn operation(number: u32) -> Result<AccountOperation, Reject> {

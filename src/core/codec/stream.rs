@@ -74,6 +74,7 @@ pub(super) fn encode(message: &StreamMessage) -> (proto::StreamMessage, Bytes) {
         StreamMessage::ReleaseAnswer(answer) => {
             Body::ReleaseAnswer(account::encode_release_answer(answer))
         }
+        StreamMessage::ChunkNotice(notice) => Body::ChunkNotice(account::encode_notice(notice)),
     };
     (proto::StreamMessage { version: VERSION, body: Some(body) }, payload)
 }
@@ -139,6 +140,7 @@ pub(super) fn decode(
         Body::ReleaseAnswer(answer) => {
             StreamMessage::ReleaseAnswer(account::decode_release_answer(answer)?)
         }
+        Body::ChunkNotice(notice) => StreamMessage::ChunkNotice(account::decode_notice(notice)?),
     })
 }
 

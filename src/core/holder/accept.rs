@@ -310,6 +310,7 @@ impl HolderRole {
             match result {
                 // What is promised is what the store keeps: older terms where it held the chunk.
                 Ok(Written { lease, terms, epoch, .. }) => {
+                    self.notices.forget(&account, &id);
                     let group = (from, batch, account, terms.encode(), epoch);
                     groups.entry(group).or_default().push(AckedChunk { id, lease, receipt });
                 }

@@ -12,7 +12,7 @@ use crate::core::message::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, KeptChunks,
     StreamMessage,
 };
-use crate::core::types::{LeaseNonce, NodeId, Ticket, Time};
+use crate::core::types::{Account, LeaseNonce, NodeId, Ticket, Time};
 
 /// A question whose chunks are being looked up. Without its ids, which the store has.
 #[derive(Debug)]
@@ -44,6 +44,9 @@ impl HolderRole {
         }
         self.rates.unproven.refund(from);
         let (ticket, account) = (self.ticket(), asked.account);
+        self.hear(account, false);
+        self.notices.is_owner(now, from, account);
+        self.tell_owners(now);
         let (ask, effect) = match asked.ask {
             AccountAsk::ListMine { after, limit } => {
                 let effect = Effect::ListChunks { ticket, account, after, limit };
@@ -62,6 +65,12 @@ impl HolderRole {
         let asked = AccountRequest { ask, ..asked };
         self.questions.insert(ticket, Question { from, asked });
         self.effects.push_back(effect);
+    }
+
+    /// The owner of an account is there: what is kept for it is kept for as long again. Said before
+    /// the answer is, so that what an answer says is held is not about to go.
+    pub(super) fn hear(&mut self, account: Account, audited: bool) {
+        self.effects.push_back(Effect::OwnerHeard { account, audited });
     }
 
     pub(super) fn on_chunks_listed(

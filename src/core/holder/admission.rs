@@ -78,7 +78,10 @@ impl Admission {
     /// Bytes that new chunks can still take; `None` where the store takes no writes.
     pub(super) fn available(&self) -> Option<u64> {
         let space = self.space.filter(|space| !space.read_only)?;
-        let granted = space.capacity.saturating_sub(space.used).min(space.free);
+        // Chunks whose leases are over make room.
+        let used = space.used.saturating_sub(space.reclaimable);
+        let free = space.free.saturating_add(space.reclaimable);
+        let granted = space.capacity.saturating_sub(used).min(free);
         Some(granted.saturating_sub(self.reserved))
     }
 
@@ -247,6 +250,17 @@ mod tests {
         assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Enough);
         admission.set_read_only();
         assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Closed);
+    }
+
+    #[test]
+    fn what_goes_where_room_is_needed_counts_as_room() {
+        let mut admission = Admission::new(BTreeMap::new());
+        let limits = HolderLimits::default();
+        admission.set_space(Space { free: 0, ..space(1 << 20, 1 << 20) });
+        assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Short);
+        admission.set_space(Space { free: 0, reclaimable: 64 << 10, ..space(1 << 20, 1 << 20) });
+        assert_eq!(room(&mut admission, (&ACCOUNT, 100), &limits), Room::Enough);
+        assert_eq!(room(&mut admission, (&ACCOUNT, 60 << 10), &limits), Room::Short);
     }
 
     #[test]

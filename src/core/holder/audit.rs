@@ -84,6 +84,10 @@ struct Work {
     next: usize,
     /// Places of those that the store was too busy for.
     again: Vec<usize>,
+    /// Places of those that the disk did not read: tried again after all others.
+    unread: VecDeque<usize>,
+    /// The disk did read one.
+    reads: bool,
     /// Chunks that are being proven.
     proving: usize,
     /// The store is left alone until then.
@@ -166,6 +170,8 @@ impl Work {
             macs: BTreeMap::new(),
             next: 0,
             again: Vec::new(),
+            unread: VecDeque::new(),
+            reads: false,
             proving: 0,
             paused: None,
             stuck: None,
@@ -182,23 +188,55 @@ impl Work {
             let at = Some(self.next).filter(|at| *at < self.order.ids.len())?;
             self.next = at.saturating_add(1);
             Some(at)
-        })?;
+        });
+        let at = at.or_else(|| self.unread.pop_front())?;
         self.proving = self.proving.saturating_add(1);
         Some(at)
     }
 
     /// How many chunks it did not begin with.
     fn untouched(&self) -> usize {
-        self.order.ids.len().saturating_sub(self.next).saturating_add(self.again.len())
+        let left = self.order.ids.len().saturating_sub(self.next);
+        left.saturating_add(self.again.len()).saturating_add(self.unread.len())
+    }
+
+    /// Whether nothing is left but what the disk does not read.
+    fn is_all_but_unread(&self) -> bool {
+        self.next >= self.order.ids.len() && self.again.is_empty()
+    }
+
+    /// Whether chunks are hashed: where each is judged alone, so that what memory did to one before
+    /// it was wrapped is admitted, and is not taken for a lie. A question for many that comes out
+    /// wrong is asked again by halves.
+    fn is_close(&self) -> bool {
+        self.order.kind == AuditKind::Mac || self.order.ids.len() == 1
     }
 
     fn is_done(&self) -> bool {
         self.known >= self.order.ids.len()
     }
 
-    /// Whether the store has been too busy for it for too long.
+    /// Whether the store has been too busy for it for too long, or the disk did not read for as
+    /// long what is left.
     fn is_stuck(&self, now: Time) -> bool {
         self.stuck.is_some_and(|since| now.since(since) >= BUSY_MAX)
+    }
+
+    /// What a disk that reads others does not read for so long is damage: a sector that is gone. So
+    /// it is where one chunk alone was asked for, beside which nothing is read: one bad sector
+    /// would silence an honest holder for ever, and an error that passes costs one replica at most.
+    /// Of a disk that reads nothing of a question for more it says nothing.
+    fn admit_unread(&mut self) {
+        let is_alone = self.order.ids.len() == 1;
+        if !(self.reads || is_alone) || !self.is_all_but_unread() {
+            return;
+        }
+        for at in std::mem::take(&mut self.unread) {
+            self.known = self.known.saturating_add(1);
+            if let Some(chunk) = self.chunks.get_mut(at) {
+                *chunk = AuditedChunk { state: AuditState::Damaged, blocks: 0 };
+            }
+        }
     }
 
     /// Takes in what the store says of the chunk at this place.
@@ -206,6 +244,7 @@ impl Work {
         self.proving = self.proving.saturating_sub(1);
         let state = match result {
             Ok(ProvenChunk { blocks, piece }) => {
+                self.reads = true;
                 match piece {
                     Piece::Compact(proof) => self.sum.add(&proof),
                     Piece::Mac(mac) => drop(self.macs.insert(at, mac)),
@@ -215,6 +254,14 @@ impl Work {
             Err(Unproven::NotHeld) => AuditedChunk { state: AuditState::NotHeld, blocks: 0 },
             Err(Unproven::Released) => AuditedChunk { state: AuditState::Released, blocks: 0 },
             Err(Unproven::Damaged) => AuditedChunk { state: AuditState::Damaged, blocks: 0 },
+            Err(Unproven::Unread) => {
+                self.unread.push_back(at);
+                if self.is_all_but_unread() {
+                    self.paused = Some(now.after(BUSY_PAUSE));
+                    self.stuck = self.stuck.or(Some(now));
+                }
+                return;
+            }
             Err(Unproven::Busy) => {
                 self.again.push(at);
                 self.paused = Some(now.after(BUSY_PAUSE));
@@ -285,8 +332,13 @@ impl HolderRole {
         let Some((number, at)) = self.audits.proving.remove(&ticket) else { return };
         if let Some(work) = self.audits.working.get_mut(&number) {
             work.take(now, at, result);
-            let (is_done, is_stuck) = (work.is_done(), work.is_stuck(now));
-            if is_done || is_stuck {
+            let is_stuck = work.is_stuck(now);
+            if is_stuck {
+                work.admit_unread();
+            }
+            let waits = work.reads && work.is_all_but_unread() && work.proving > 0;
+            let is_done = work.is_done();
+            if is_done || (is_stuck && !waits) {
                 self.end_audit(number, is_done);
             }
         }
@@ -351,9 +403,10 @@ impl HolderRole {
         let ticket = self.ticket();
         let Some(work) = self.audits.working.get(&number) else { return };
         let Some(id) = work.order.ids.get(at).copied() else { return };
-        let (account, task) = (work.order.asked.account, work.task.clone());
+        let (account, task, closely) =
+            (work.order.asked.account, work.task.clone(), work.is_close());
         self.audits.proving.insert(ticket, (number, at));
-        self.effects.push_back(Effect::ProveChunk { ticket, account, id, task });
+        self.effects.push_back(Effect::ProveChunk { ticket, account, id, task, closely });
     }
 
     /// Ends an audit that is worked on: with its answer, or with the word that it is put off.
@@ -362,11 +415,19 @@ impl HolderRole {
         self.give_audit_back(&work.order, work.untouched());
         let Order { from, asked, .. } = &work.order;
         let (from, request) = (*from, asked.request);
+        if !is_done && !work.unread.is_empty() && work.is_all_but_unread() {
+            // No word that it is busy: it is not, and the owner should see that it does not answer.
+            return;
+        }
         let pair = self.keys.pair_key(&asked.account).filter(|_| is_done);
         let Some(pair) = pair else {
             return self.refuse_question(from, request, AccountRefusal::Busy);
         };
-        let kept = KeptChunks::Audited(work.audited());
+        let audited = work.audited();
+        if audited.proven() > 0 {
+            self.hear(work.order.asked.account, true);
+        }
+        let kept = KeptChunks::Audited(audited);
         let page = AccountPage::new(&work.order.asked, self.epoch, (kept, false), &pair);
         let answer = AccountAnswer { request, outcome: Ok(page) };
         self.send(from, StreamMessage::AccountAnswer(answer));

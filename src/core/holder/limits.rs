@@ -137,7 +137,7 @@ impl Default for HolderLimits {
             audits_open: 16,
             audits_working: 2,
             proving_per_audit: 2,
-            audited_chunks_per_account: Rate { per_s: 4, burst: 65_536 },
+            audited_chunks_per_account: Rate { per_s: 16, burst: 262_144 },
             writing_bytes_per_peer: 32 * MIB,
             writing_bytes: 128 * MIB,
             reads_per_peer: 8,

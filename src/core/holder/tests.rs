@@ -6,6 +6,7 @@ mod audit;
 mod claims;
 mod floods;
 mod heads;
+mod notice;
 mod release;
 mod serve;
 
@@ -35,6 +36,8 @@ struct Fixture {
     now: Time,
     rng: ChaCha20Rng,
     owner: OwnerKeys,
+    /// The owners of which the store was told, and whether an audit was answered.
+    heard: Vec<(Account, bool)>,
 }
 
 impl Fixture {
@@ -56,7 +59,7 @@ impl Fixture {
             epoch: EPOCH,
         });
         let owner = OwnerKeys::derive(&Master::from_bytes([6; 32]), 0);
-        let mut fixture = Self { role, now: Time(1_000), rng, owner };
+        let mut fixture = Self { role, now: Time(1_000), rng, owner, heard: Vec::new() };
         fixture.space(|_| {});
         fixture.up(OWNER);
         fixture.handle(Input::OwnRecord(Bytes::from_static(b"signed record")));
@@ -66,7 +69,14 @@ impl Fixture {
     /// Feeds one input and takes all effects.
     fn handle(&mut self, input: Input) -> Vec<Effect> {
         self.role.handle(self.now, input);
-        let effects: Vec<Effect> = std::iter::from_fn(|| self.role.poll_effect()).collect();
+        let mut effects: Vec<Effect> = std::iter::from_fn(|| self.role.poll_effect()).collect();
+        effects.retain(|effect| match effect {
+            Effect::OwnerHeard { account, audited } => {
+                self.heard.push((*account, *audited));
+                false
+            }
+            _ => true,
+        });
         effects.iter().for_each(assert_well_formed);
         effects
     }

@@ -2,7 +2,9 @@
 
 use super::audit::{AuditKind, Audited};
 use crate::core::types::{Account, ChunkId, LeaseNonce, MeshId, NodeId, StoreEpoch};
-use crate::crypto::account::{AccountOperation, AccountQuestion, AccountReply, Mac};
+use crate::crypto::account::{
+    AccountOperation, AccountQuestion, AccountReply, Mac, NoticeStatement,
+};
 use crate::crypto::keys::PairKey;
 use crate::crypto::ownership::{self, Operation, Proof};
 
@@ -280,6 +282,46 @@ impl AccountPage {
             more: self.more,
             payload: &self.kept.payload(),
         })
+    }
+}
+
+/// "These chunks of yours are damaged here": from a holder that was not asked. It is a word, and no
+/// proof of anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChunkNotice {
+    /// The owner's account at this holder.
+    pub account: Account,
+    /// 1 to 256 chunks, all different.
+    pub ids: Vec<ChunkId>,
+    /// See [`NoticeStatement`].
+    pub mac: Mac,
+}
+
+impl ChunkNotice {
+    /// The notice from `holder` to the owner's node, with its MAC under their pair key.
+    pub fn new(
+        account: Account,
+        ids: Vec<ChunkId>,
+        between: (MeshId, NodeId, NodeId),
+        pair: &PairKey,
+    ) -> Self {
+        let mut made = Self { account, ids, mac: [0; 32] };
+        made.mac = made.with_statement(between, |said| said.mac(pair));
+        made
+    }
+
+    /// Whether `holder` told the owner's node this: the MAC holds under their pair key.
+    pub fn verify(&self, between: (MeshId, NodeId, NodeId), pair: &PairKey) -> bool {
+        self.with_statement(between, |said| said.verify(pair, &self.mac))
+    }
+
+    fn with_statement<T>(
+        &self,
+        (mesh, holder, owner): (MeshId, NodeId, NodeId),
+        with: impl FnOnce(&NoticeStatement<'_>) -> T,
+    ) -> T {
+        let ids: Vec<u8> = self.ids.iter().flat_map(|id| *id.as_bytes()).collect();
+        with(&NoticeStatement { mesh, holder, owner, account: self.account, ids: &ids })
     }
 }
 

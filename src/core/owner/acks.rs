@@ -1,21 +1,17 @@
 //! What a holder says to what it was sent.
 
-use super::delivery::{Delivery, Item, Store};
+use super::delivery::{Delivery, Item, Store, Took};
 use super::shared::Shared;
 use super::store::{Grant, Job, StoreFlow};
 use super::timers::Wake;
 use crate::core::codec::Reject;
 use crate::core::message::{StoreAck, StoreRefusal, StoreReject};
 use crate::core::quorum::Recorded;
+use crate::core::reputation::Deed;
 use crate::core::types::{ChunkId, LeaseNonce, LeaseTerms, NodeId, StoreEpoch, Time};
 use crate::crypto::ack::{AckStatement, AckedChunk, receipts_match};
 use crate::planted::{self, Bug};
 use std::time::Duration;
-
-const SCORE_ACK: i32 = 1;
-const SCORE_BUSY: i32 = -1;
-const SCORE_FAILED: i32 = -4;
-const SCORE_LIED: i32 = -32;
 
 /// A busy holder is asked again after so long.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
@@ -116,10 +112,11 @@ impl StoreFlow {
     }
 
     fn record(&mut self, now: Time, shared: &mut Shared, item: Item, ack: Verified) {
-        if let Some(delivery) = self.deliveries.get_mut(&ack.node) {
-            delivery.on_answer(now, &item);
+        let delivery = self.deliveries.get_mut(&ack.node);
+        if let Some(took) = delivery.and_then(|delivery| delivery.on_answer(now, &item)) {
+            let Took { after, in_time } = took;
+            shared.peers.rate(now, ack.node, Deed::Acked { after, in_time });
         }
-        shared.peers.rate(now, ack.node, SCORE_ACK);
         let standing = shared.peers.standing(&ack.node);
         let place = self.jobs.get(&ack.id).and_then(|job| job.place);
         let batch = place.and_then(|(batch, _)| self.batches.get_mut(&batch));
@@ -161,7 +158,7 @@ impl StoreFlow {
         ids: &[ChunkId],
     ) {
         shared.reject(from, Reject::BadProof);
-        shared.peers.rate(now, from, SCORE_LIED);
+        shared.peers.rate(now, from, Deed::Lied);
         for id in ids {
             let Some(job) = self.jobs.get_mut(id) else { continue };
             if job.place.is_some_and(|(current, _)| current == batch) {
@@ -190,7 +187,7 @@ impl StoreFlow {
             let reason = if replayed { Reject::Replayed } else { Reject::Unsolicited };
             return shared.reject(from, reason);
         }
-        delivery.on_answer(now, &item);
+        delivery.on_refusal(now, &item);
         if !is_of_heads(reason) {
             self.rate_refusal(now, shared, from, reason);
         } else if self.jobs.get(&id).is_some_and(|job| !job.load.is_head()) {
@@ -215,20 +212,20 @@ impl StoreFlow {
     }
 
     fn rate_refusal(&self, now: Time, shared: &mut Shared, node: NodeId, reason: StoreRefusal) {
-        let (score, pause) = match reason {
-            StoreRefusal::Busy => (SCORE_BUSY, BUSY_PAUSE),
+        let (deed, pause) = match reason {
+            StoreRefusal::Busy => (Some(Deed::Busy), BUSY_PAUSE),
             // Honest, and no fault of the node.
-            StoreRefusal::Full | StoreRefusal::Unwilling => (0, FULL_PAUSE),
+            StoreRefusal::Full | StoreRefusal::Unwilling => (None, FULL_PAUSE),
             StoreRefusal::OverQuota => {
                 shared.peers.over_quota(now, node, QUOTA_PAUSE);
-                (0, QUOTA_PAUSE)
+                (None, QUOTA_PAUSE)
             }
             StoreRefusal::Invalid
             | StoreRefusal::Failed
             | StoreRefusal::Superseded
-            | StoreRefusal::TooManyHeads => (SCORE_FAILED, FULL_PAUSE),
+            | StoreRefusal::TooManyHeads => (Some(Deed::Failed), FULL_PAUSE),
         };
-        shared.peers.rate(now, node, score);
+        deed.into_iter().for_each(|deed| shared.peers.rate(now, node, deed));
         shared.peers.avoid(now, node, pause);
     }
 }

@@ -104,8 +104,9 @@ impl Batch {
     /// What a node's reputation is worth to this batch. In one batch of four a good one is worth no
     /// more than none: else the first that served well would get everything, and nobody new could
     /// ever prove itself.
-    pub(super) fn trust(&self, score: i32) -> i32 {
-        if self.tie_break.is_multiple_of(4) { score.min(0) } else { score }
+    pub(super) fn trust(&self, score: Option<i32>) -> Option<i32> {
+        let is_blind = self.tie_break.is_multiple_of(4);
+        score.map(|score| if is_blind { score.min(0) } else { score })
     }
 
     /// The chunks without a quorum, with their positions.

@@ -99,7 +99,7 @@ impl StoreFlow {
             .map(|node| placement::Candidate {
                 node: *node,
                 standing: shared.peers.standing(node),
-                score: batch.trust(shared.peers.score(node)),
+                score: batch.trust(shared.peers.score(now, node)),
                 holds: false,
                 connected: true,
             })

@@ -29,15 +29,19 @@ const UPLINK_SLOWEST: u64 = 64 << 10;
 /// A chunk as one batch sends it.
 pub(super) type Item = (BatchId, ChunkId);
 
+/// What goes with each copy of a chunk to one holder, and what its ack must cite.
+pub(super) type Stands = ([u8; 32], Receipt);
+
 /// What was sent and not answered.
 #[derive(Debug)]
 pub(super) struct Sent {
     /// Went with the chunk. The same again if the chunk has to go to this holder twice, because
-    /// the ack of the first time may still come.
+    /// the ack of an earlier copy may still come, even where one copy was refused.
     pub(super) seed: [u8; 32],
     /// What an ack must cite.
     pub(super) receipt: Receipt,
     bytes: usize,
+    since: Time,
     /// Late from then on, even if other chunks make progress.
     overdue: Time,
     state: Flight,
@@ -51,6 +55,15 @@ enum Flight {
     CutOff,
 }
 
+/// How long an answer took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Took {
+    /// Since the chunk was sent.
+    pub(super) after: Duration,
+    /// Before anybody else was given the chunk.
+    pub(super) in_time: bool,
+}
+
 /// Everything between us and one holder.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -59,7 +72,9 @@ pub(super) struct Delivery {
     pub(super) pair: PairKey,
     queue: VecDeque<Item>,
     sent: BTreeMap<Item, Sent>,
-    done: VecDeque<Item>,
+    /// With what stands for the chunk where it was refused: another copy of it may still be on its
+    /// way, and be acknowledged.
+    done: VecDeque<(Item, Option<Stands>)>,
     in_flight: usize,
     in_flight_bytes: usize,
     progress: Time,
@@ -144,9 +159,10 @@ impl Delivery {
         self.stalled
     }
 
-    /// What an earlier sending of the same chunk left behind.
-    pub(super) fn earlier(&self, item: &Item) -> Option<([u8; 32], Receipt)> {
-        self.sent.get(item).map(|sent| (sent.seed, sent.receipt))
+    /// What an earlier sending of the same chunk left behind, that was not answered or refused.
+    pub(super) fn earlier(&self, item: &Item) -> Option<Stands> {
+        let refused = || self.done.iter().find(|(done, _)| done == item)?.1;
+        self.sent.get(item).map(|sent| (sent.seed, sent.receipt)).or_else(refused)
     }
 
     /// The chunk went out.
@@ -155,11 +171,11 @@ impl Delivery {
         now: Time,
         item: Item,
         bytes: usize,
-        (seed, receipt): ([u8; 32], Receipt),
+        (seed, receipt): Stands,
         late_after: Duration,
     ) {
         self.answered(&item);
-        self.done.retain(|done| *done != item);
+        self.done.retain(|(done, _)| *done != item);
         if self.in_flight == 0 {
             self.progress = now;
         }
@@ -168,7 +184,8 @@ impl Delivery {
         let crossing = self.in_flight_bytes as u64 / UPLINK_SLOWEST;
         let patience = 4 * patience(bytes, late_after) + Duration::from_secs(crossing);
         let overdue = now.after(patience);
-        self.sent.insert(item, Sent { seed, receipt, bytes, overdue, state: Flight::OnTime });
+        let (since, state) = (now, Flight::OnTime);
+        self.sent.insert(item, Sent { seed, receipt, bytes, since, overdue, state });
     }
 
     /// What an ack of this chunk must cite; `None` where it was never sent, or is answered.
@@ -178,28 +195,37 @@ impl Delivery {
 
     /// Whether the chunk was sent and answered.
     pub(super) fn is_done(&self, item: &Item) -> bool {
-        self.done.contains(item)
+        self.done.iter().any(|(done, _)| done == item)
     }
 
-    /// The holder answered for this chunk.
-    pub(super) fn on_answer(&mut self, now: Time, item: &Item) {
-        if self.answered(item) {
-            self.progress = now;
-            self.stalled = false;
-            self.done.push_back(*item);
-            if self.done.len() > DONE_MAX {
-                self.done.pop_front();
-            }
+    /// The holder acknowledged this chunk: after how long, where it was expected to.
+    pub(super) fn on_answer(&mut self, now: Time, item: &Item) -> Option<Took> {
+        self.done_with(now, item, false)
+    }
+
+    /// The holder refused this chunk.
+    pub(super) fn on_refusal(&mut self, now: Time, item: &Item) {
+        self.done_with(now, item, true);
+    }
+
+    fn done_with(&mut self, now: Time, item: &Item, is_refused: bool) -> Option<Took> {
+        let sent = self.answered(item)?;
+        self.progress = now;
+        self.stalled = false;
+        self.done.push_back((*item, is_refused.then_some((sent.seed, sent.receipt))));
+        if self.done.len() > DONE_MAX {
+            self.done.pop_front();
         }
+        Some(Took { after: now.since(sent.since), in_time: sent.state == Flight::OnTime })
     }
 
-    fn answered(&mut self, item: &Item) -> bool {
-        let Some(sent) = self.sent.remove(item) else { return false };
+    fn answered(&mut self, item: &Item) -> Option<Sent> {
+        let sent = self.sent.remove(item)?;
         if sent.state != Flight::CutOff {
             self.in_flight = self.in_flight.saturating_sub(1);
             self.in_flight_bytes = self.in_flight_bytes.saturating_sub(sent.bytes);
         }
-        true
+        Some(sent)
     }
 
     /// Chunks that are late now and were not before. Where nothing at all came back, what is

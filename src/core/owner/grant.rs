@@ -9,6 +9,7 @@ use super::store::{Grant, Job, StoreFlow};
 use super::timers::Wake;
 use crate::core::message::{StoreChunk, StoreHead, StoreRefusal, StreamMessage};
 use crate::core::placement::{self, Standing};
+use crate::core::reputation::Deed;
 use crate::core::types::{Account, BatchId, ChunkId, NodeId, Time};
 use crate::crypto::ack::receipt;
 use crate::crypto::keys::random;
@@ -20,11 +21,6 @@ use std::time::Duration;
 
 /// When to look again after something was full: the table of dials, or a holder that was busy.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// What a node's doings are worth.
-const SCORE_LATE: i32 = -4;
-const SCORE_UNREACHABLE: i32 = -2;
-const SCORE_USELESS: i32 = -32;
 
 impl StoreFlow {
     /// Finds holders for every chunk of the batch that lacks some.
@@ -73,7 +69,7 @@ impl StoreFlow {
             .map(|(node, candidate)| placement::Candidate {
                 node: *node,
                 standing: shared.peers.met(node).unwrap_or(&candidate.declared),
-                score: batch.trust(shared.peers.score(node)),
+                score: batch.trust(shared.peers.score(now, node)),
                 holds: candidate.holds >> position & 1 == 1,
                 connected: shared.peers.is_up(node),
             })
@@ -81,7 +77,8 @@ impl StoreFlow {
         // A head stays where it was: whoever looks for it asks there.
         let keeps = |candidate: &placement::Candidate<'_>| {
             let node = &candidate.node;
-            job.load.is_head() && job.held_by.contains(node) && !shared.peers.is_doubtful(node)
+            let is_trusted = !shared.peers.is_doubtful(now, node);
+            job.load.is_head() && job.held_by.contains(node) && is_trusted
         };
         let (keepers, others): (Vec<_>, Vec<_>) = candidates.into_iter().partition(keeps);
         let mut taken: Vec<&Standing> = self.taken(shared, job, None);
@@ -109,7 +106,8 @@ impl StoreFlow {
         holds || self.is_of_head(&batch_id) || !shared.peers.is_over_quota(now, node)
     }
 
-    /// Where the replicas stand that count or are on their way, `but` for one node's.
+    /// Where the replicas stand that count, here or elsewhere, or are on their way, `but` for one
+    /// node's.
     fn taken<'a>(
         &'a self,
         shared: &'a Shared,
@@ -121,7 +119,9 @@ impl StoreFlow {
         let live = job.live().filter(|node| Some(**node) != but).filter_map(|node| {
             shared.peers.met(node).or_else(|| candidate(node).map(|candidate| &candidate.declared))
         });
-        job.quorum.counted().chain(live).collect()
+        let others = job.beside.iter().filter(|node| Some(**node) != but);
+        let beside = others.filter_map(|node| shared.peers.met(node));
+        job.quorum.counted().chain(live).chain(beside).collect()
     }
 
     /// Whether there are candidates for the chunk, and all stand where a replica is already.
@@ -187,7 +187,7 @@ impl StoreFlow {
         }
         let secret = shared.keys.account(&node);
         let Some(pair) = secret.pair_key(&node, &agreement) else {
-            shared.peers.rate(now, node, SCORE_USELESS);
+            shared.peers.rate(now, node, Deed::Lied);
             return false;
         };
         if self.deliveries.len() >= CONNECTED_MAX {
@@ -235,6 +235,7 @@ impl StoreFlow {
             let message =
                 store_message(shared, (node, delivery.account), item, job, (nonce, expected.0));
             delivery.on_sent(now, item, bytes, expected, limits.1);
+            shared.peers.rate(now, node, Deed::Granted);
             shared.send(node, message);
         }
         self.watch(shared, node);
@@ -277,7 +278,7 @@ impl StoreFlow {
         let Some(delivery) = self.deliveries.get_mut(&node) else { return };
         let late = delivery.late(now, shared.limits.late_after);
         if !late.is_empty() {
-            shared.peers.rate(now, node, SCORE_LATE);
+            shared.peers.rate(now, node, Deed::Late(late.len()));
         }
         let lost = delivery.give_up(now);
         if !planted::is_on(Bug::TrustSilence) {
@@ -381,7 +382,7 @@ impl StoreFlow {
             }
         }
         if failed {
-            shared.peers.rate(now, node, SCORE_UNREACHABLE);
+            shared.peers.rate(now, node, Deed::Unreachable);
         }
         self.place_again(now, shared, &cut);
         self.place_again(now, shared, &dialing);

@@ -40,6 +40,7 @@ use super::shared::Shared;
 use super::timers::Wake;
 use crate::core::codec::{HEAD_RECORDS_MAX, Reject, WANTED_MAX};
 use crate::core::message::{HeadData, HeadGet, RetrieveRefusal, RetrieveReject, StreamMessage};
+use crate::core::reputation::Deed;
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::head::{HeadRecord, locality};
@@ -89,8 +90,6 @@ const DIAL_PAUSE: Duration = Duration::from_secs(1);
 const AFTER_SUBSCRIPTION: Duration = Duration::from_millis(50);
 /// Requests on topics are at least so far apart.
 const APART: Duration = Duration::from_secs(1);
-
-const SCORE_LIED: i32 = -32;
 
 /// Which records of these heads are kept, and by whom?
 #[derive(Debug)]
@@ -344,7 +343,7 @@ impl HeadsFlow {
             }
             None => {
                 shared.reject(from, Reject::BadProof);
-                shared.peers.rate(now, from, SCORE_LIED);
+                shared.peers.rate(now, from, Deed::Lied);
             }
         }
         self.go_on(now, shared, ticket);

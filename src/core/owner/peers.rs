@@ -1,16 +1,18 @@
 //! Who is connected, what each node did before, and dials.
 //!
 //! Bounds: at most [`CONNECTED_MAX`] peers are used, more are ignored; [`KNOWN_MAX`] nodes are
-//! remembered, and the one heard of least recently goes first; [`DIALS_MAX`] dials are open or
+//! remembered, and the one heard of least recently goes first, strangers before those that did
+//! anything: a flood of new names forgets nothing but new names; [`DIALS_MAX`] dials are open or
 //! queued, and above that a dial is refused and its user tries again later.
 
 use super::timers::Pace;
 use crate::core::effect::Peer;
 use crate::core::message::Hello;
 use crate::core::placement::Standing;
-use crate::core::types::{NodeId, Time};
+use crate::core::reputation::{self, Conduct, DOUBTFUL, Deed, FADES};
+use crate::core::types::{self, NodeId, Time};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Twice the transport's own limit of connections.
@@ -21,17 +23,17 @@ pub(super) const DIALS_MAX: usize = 64;
 /// A holder that claimed so recently is asked directly.
 pub(super) const CLAIM_FRESH: Duration = Duration::from_secs(600);
 
-/// Where reputation stops: low above, so that good nodes are equals and share the load; deep below.
-const SCORE_BEST: i32 = 3;
-const SCORE_WORST: i32 = -64;
-/// Not asked directly from here down: only when it volunteers anew.
-const SCORE_DOUBTFUL: i32 = -16;
-
 /// What is remembered of a node.
 #[derive(Debug, Default)]
 struct Known {
     standing: Standing,
-    score: i32,
+    /// Where it stands by audits.
+    audited: types::Standing,
+    conduct: Conduct,
+    /// When its conduct last faded, or it was first heard of,
+    faded: Time,
+    /// and how long before that.
+    faded_before: Duration,
     claimed: Option<Time>,
     avoid_until: Time,
     /// Until then it gets nothing new of ours.
@@ -39,11 +41,34 @@ struct Known {
     heard: Time,
 }
 
+impl Known {
+    /// For how long its conduct has not faded.
+    fn unfaded(&self, now: Time) -> Duration {
+        now.since(self.faded).saturating_add(self.faded_before)
+    }
+
+    /// Its conduct as it is by now.
+    fn conduct(&self, now: Time) -> Conduct {
+        self.conduct.faded(self.unfaded(now))
+    }
+
+    fn score(&self, now: Time) -> Option<i32> {
+        reputation::score(&self.conduct(now), self.audited)
+    }
+
+    /// Nothing is remembered of it that a new name would not have.
+    fn is_strange(&self) -> bool {
+        !self.conduct.tells() && self.audited == types::Standing::Unknown
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     connected: BTreeMap<NodeId, Hello>,
     known: BTreeMap<NodeId, Known>,
     nobody: Standing,
+    /// Whose conduct changed since that was last asked.
+    changed: BTreeSet<NodeId>,
 }
 
 impl Peers {
@@ -90,20 +115,59 @@ impl Peers {
         self.known.get(node).map(|known| &known.standing).filter(|standing| standing.is_observed())
     }
 
-    /// What the node did before: 0 for a stranger.
-    pub(super) fn score(&self, node: &NodeId) -> i32 {
-        self.known.get(node).map_or(0, |known| known.score)
+    /// What the node is worth: 0 for a stranger, `None` for whoever is never given anything.
+    pub(super) fn score(&self, now: Time, node: &NodeId) -> Option<i32> {
+        self.known.get(node).map_or(Some(0), |known| known.score(now))
     }
 
     /// Whether what it did before speaks against it.
-    pub(super) fn is_doubtful(&self, node: &NodeId) -> bool {
-        self.score(node) <= SCORE_DOUBTFUL
+    pub(super) fn is_doubtful(&self, now: Time, node: &NodeId) -> bool {
+        self.score(now, node).is_none_or(|score| score <= DOUBTFUL)
     }
 
-    /// Changes a node's reputation.
-    pub(super) fn rate(&mut self, now: Time, node: NodeId, change: i32) {
+    /// Where the node stands among those that are said to have a chunk: less is asked first.
+    pub(super) fn fetch_rank(&self, now: Time, node: &NodeId) -> (u8, u8) {
+        let (conduct, audited) = match self.known.get(node) {
+            Some(known) => (known.conduct(now), known.audited),
+            None => Default::default(),
+        };
+        reputation::fetch_rank(&conduct, audited)
+    }
+
+    /// The node did something.
+    pub(super) fn rate(&mut self, now: Time, node: NodeId, deed: Deed) {
         let known = self.remember(now, node);
-        known.score = known.score.saturating_add(change).clamp(SCORE_WORST, SCORE_BEST);
+        let unfaded = known.unfaded(now);
+        known.conduct = known.conduct.faded(unfaded);
+        let rest = unfaded.as_millis() % FADES.as_millis();
+        known.faded_before = Duration::from_millis(u64::try_from(rest).unwrap_or(0));
+        known.faded = now;
+        known.conduct.on(deed);
+        self.changed.insert(node);
+    }
+
+    /// What the node did in an earlier run, and for how long that has not faded.
+    pub(super) fn acquaint(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        (conduct, age): (Conduct, Duration),
+    ) {
+        let known = self.remember(now, node);
+        (known.conduct, known.faded, known.faded_before) = (conduct, now, age);
+    }
+
+    /// What the node's audits say.
+    pub(super) fn judge(&mut self, now: Time, node: NodeId, standing: types::Standing) {
+        self.remember(now, node).audited = standing;
+    }
+
+    /// Those whose conduct changed since this was last called: how it is, and for how long it has
+    /// not faded.
+    pub(super) fn take_changed(&mut self, now: Time) -> Vec<(NodeId, Conduct, Duration)> {
+        let changed = std::mem::take(&mut self.changed);
+        let of = |node| self.known.get(&node).map(|it| (node, it.conduct, it.unfaded(now)));
+        changed.into_iter().filter_map(of).collect()
     }
 
     /// The node volunteered.
@@ -136,7 +200,8 @@ impl Peers {
         let is_fresh = |node: &&NodeId| {
             self.known.get(node).is_some_and(|known| {
                 let claimed = known.claimed.is_some_and(|at| now.since(at) <= CLAIM_FRESH);
-                claimed && now >= known.avoid_until && known.score > SCORE_DOUBTFUL
+                let is_trusted = known.score(now).is_some_and(|score| score > DOUBTFUL);
+                claimed && now >= known.avoid_until && is_trusted
             })
         };
         self.connected.keys().filter(is_fresh).copied().collect()
@@ -150,12 +215,15 @@ impl Peers {
     fn remember(&mut self, now: Time, node: NodeId) -> &mut Known {
         if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&node) {
             let away = self.known.iter().filter(|(node, _)| !self.connected.contains_key(node));
-            let oldest = away.min_by_key(|(node, known)| (known.heard, **node));
+            let oldest =
+                away.min_by_key(|(node, known)| (!known.is_strange(), known.heard, **node));
             if let Some(oldest) = oldest.map(|(node, _)| *node) {
                 self.known.remove(&oldest);
+                self.changed.remove(&oldest);
             }
         }
-        let known = self.known.entry(node).or_default();
+        let new = || Known { faded: now, ..Known::default() };
+        let known = self.known.entry(node).or_insert_with(new);
         known.heard = now;
         known
     }
@@ -241,14 +309,46 @@ mod tests {
     fn remembered_nodes_are_bounded_and_connected_ones_stay() {
         let mut peers = Peers::default();
         assert!(peers.up(Time(0), peer(0)));
-        peers.rate(Time(0), node(0), -5);
+        peers.rate(Time(0), node(0), Deed::Failed);
         for name in 1..3_000 {
-            peers.rate(Time(name as u64), node(name), -1);
+            peers.rate(Time(name as u64), node(name), Deed::Busy);
+        }
+        let score = |name| peers.score(Time(3_000), &node(name));
+        assert_eq!((peers.known.len(), peers.changed.len()), (KNOWN_MAX, KNOWN_MAX));
+        assert_eq!([0, 1, 2_999].map(score), [-4, 0, -1].map(Some), "the oldest is forgotten");
+    }
+
+    #[test]
+    fn a_flood_of_new_names_makes_nobody_forget_who_did_badly() {
+        let mut peers = Peers::default();
+        peers.rate(Time(0), node(0), Deed::WrongBytes);
+        peers.judge(Time(0), node(1), types::Standing::Liar);
+        for name in 2..5_000 {
+            peers.claimed(Time(name as u64), node(name));
         }
         assert_eq!(peers.known.len(), KNOWN_MAX);
-        assert_eq!(peers.score(&node(0)), -5);
-        assert_eq!(peers.score(&node(1)), 0, "the longest unheard of is forgotten");
-        assert_eq!(peers.score(&node(2_999)), -1);
+        let score = |name| peers.score(Time(5_000), &node(name));
+        assert_eq!([score(0), score(1), score(2)], [Some(-32), None, Some(0)]);
+    }
+
+    #[test]
+    fn what_is_bad_fades_through_restarts_too() {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        let mut peers = Peers::default();
+        peers.rate(Time(0), node(1), Deed::WrongBytes);
+        let later = Time(0).after(4 * DAY);
+        let [(_, conduct, age)] = peers.take_changed(later)[..] else { panic!("it changed") };
+        assert_eq!((conduct.credit, age), (-32, 4 * DAY));
+        assert!(peers.take_changed(later).is_empty());
+
+        let mut peers = Peers::default();
+        peers.acquaint(Time(0), node(1), (conduct, age));
+        let score = |peers: &Peers, days| peers.score(Time(0).after(days * DAY), &node(1));
+        assert_eq!([2, 3, 10].map(|days| score(&peers, days)), [-32, -16, -8].map(Some));
+        assert!(peers.take_changed(Time(0)).is_empty(), "that is no news");
+        // A deed in between does not begin the week anew.
+        peers.rate(Time(0).after(5 * DAY), node(1), Deed::Busy);
+        assert_eq!([5, 9, 10].map(|days| score(&peers, days)), [-17, -17, -8].map(Some));
     }
 
     #[test]
@@ -259,16 +359,6 @@ mod tests {
         assert!(peers.up(Time(1), peer(0)), "a second report of one is not one more");
         peers.down(node(0));
         assert!(peers.up(Time(2), peer(299)));
-    }
-
-    #[test]
-    fn reputation_has_a_low_top_and_a_deep_bottom() {
-        let mut peers = Peers::default();
-        for _ in 0..1_000 {
-            peers.rate(Time(0), node(1), 1);
-            peers.rate(Time(0), node(2), -1);
-        }
-        assert_eq!((peers.score(&node(1)), peers.score(&node(2))), (SCORE_BEST, SCORE_WORST));
     }
 
     #[test]

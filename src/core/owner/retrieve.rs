@@ -19,6 +19,7 @@ use super::timers::Wake;
 use super::{FetchFailure, FetchJob, OwnerEvent, OwnerLimits};
 use crate::core::codec::Reject;
 use crate::core::message::{ChunkData, Retrieve, RetrieveRefusal, RetrieveReject, StreamMessage};
+use crate::core::reputation::Deed;
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::keys::random;
@@ -38,10 +39,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// One fetch in so many may wait for one more holder at the same time (two in any case): on a slow
 /// line everything is slow, and asking twice would only make it slower.
 const HEDGED_SHARE: usize = 8;
-
-const SCORE_SERVED: i32 = 1;
-const SCORE_LATE: i32 = -4;
-const SCORE_WRONG_BYTES: i32 = -32;
 
 /// One request to one holder.
 #[derive(Debug)]
@@ -80,16 +77,17 @@ impl FetchFlow {
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: FetchJob) {
-        let FetchJob { ticket, id, locality, read, holders, deadline } = job;
+        let FetchJob { ticket, id, locality, read, holders, only, deadline } = job;
         let topic = |locality| shared.sharding.topic(TopicKind::Retrieve, locality);
         let point = read.point();
         // One with another secret asks for itself: one of the two is of no use to the other.
         let same = |job: &Fetch| {
-            job.id == id && topic(job.locality) == topic(locality) && job.read.point() == point
+            let is_same = job.id == id && job.read.point() == point;
+            is_same && topic(job.locality) == topic(locality) && !only && !job.only
         };
         let first = self.jobs.iter().find(|(_, job)| same(job)).map(|(first, _)| *first);
         let first = first.unwrap_or(ticket);
-        let job = self.jobs.entry(first).or_insert_with(|| Fetch::new(id, locality, read));
+        let job = self.jobs.entry(first).or_insert_with(|| Fetch::new(id, locality, read, only));
         job.waiters.insert(ticket, deadline);
         for node in holders.into_iter().filter(|node| *node != shared.node) {
             job.add(now, node, Bytes::new(), None, &shared.peers);
@@ -152,6 +150,12 @@ impl FetchFlow {
             let limit = shared.limits.fetches_per_holder;
             let next = job.next(now, &shared.peers, load, limit);
             let Some(node) = next.or_else(|| self.guess(now, shared, ticket)) else {
+                if let Some(job) = self.jobs.get_mut(&ticket)
+                    && job.only
+                {
+                    job.end_if_in_vain(now);
+                    break;
+                }
                 let load = |node: &NodeId| self.load(node);
                 let waits = |job: &Fetch| job.has_ready(now, load) || job.wait_until > now;
                 if !self.jobs.get(&ticket).is_some_and(waits) {
@@ -179,13 +183,13 @@ impl FetchFlow {
     fn guess(&mut self, now: Time, shared: &Shared, ticket: Ticket) -> Option<NodeId> {
         let job = self.jobs.get_mut(&ticket)?;
         job.wait_until = Time::default();
-        if !job.may_guess(now) {
+        if job.only || !job.may_guess(now) {
             return None;
         }
         let limit = shared.limits.fetches_per_holder;
         let load = |node: &NodeId| self.loads.get(node).copied().unwrap_or_default();
         let is_open = |node: &NodeId| {
-            let can = shared.peers.is_up(node) && shared.peers.score(node) >= 0;
+            let can = shared.peers.is_up(node) && shared.peers.fetch_rank(now, node).0 == 0;
             can && !job.sources.contains_key(node)
         };
         match self.guesses.next(now, job.locality, is_open, |node| load(node).room(now, limit))? {
@@ -204,7 +208,7 @@ impl FetchFlow {
             self.loads.get(node).is_some_and(|load| load.late_at(since, stall) <= now)
         };
         for node in job.mark_late(is_late) {
-            shared.peers.rate(now, node, SCORE_LATE);
+            shared.peers.rate(now, node, Deed::ServedLate);
         }
     }
 
@@ -301,10 +305,11 @@ impl FetchFlow {
         if !right && !planted::is_on(Bug::SkipBytesCheck) {
             job.fail(now, &from, FetchFailure::WrongBytes);
             shared.reject(from, Reject::WrongBytes);
-            shared.peers.rate(now, from, SCORE_WRONG_BYTES);
+            shared.peers.rate(now, from, Deed::WrongBytes);
             return self.pump_all(now, shared);
         }
-        shared.peers.rate(now, from, SCORE_SERVED);
+        let (bytes, after) = (sealed.len(), now.since(request.since));
+        shared.peers.rate(now, from, Deed::Served { bytes, after });
         let (id, locality) = (job.id, job.locality);
         let asked = job.failed_before(&from);
         for ticket in

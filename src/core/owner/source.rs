@@ -163,6 +163,8 @@ pub(super) struct Fetch {
     pub(super) id: ChunkId,
     pub(super) locality: Locality,
     pub(super) read: ChunkSecret,
+    /// Nobody is asked but those who were named with the command.
+    pub(super) only: bool,
     /// The commands that want it, each with its deadline. Never empty while the job runs.
     pub(super) waiters: BTreeMap<Ticket, Time>,
     pub(super) sources: BTreeMap<NodeId, Source>,
@@ -178,11 +180,12 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    pub(super) fn new(id: ChunkId, locality: Locality, read: ChunkSecret) -> Self {
+    pub(super) fn new(id: ChunkId, locality: Locality, read: ChunkSecret, only: bool) -> Self {
         Self {
             id,
             locality,
             read,
+            only,
             waiters: BTreeMap::new(),
             sources: BTreeMap::new(),
             next_rank: 0,
@@ -272,7 +275,7 @@ impl Fetch {
 
     /// The best node to ask or to dial now: those that are said to have the chunk first, of these
     /// whoever is not silent, of these the connected ones that have room, of these the trusted,
-    /// then the least loaded, then in the order in which they were named.
+    /// then the least loaded, then the quick, then in the order in which they were named.
     pub(super) fn next(
         &self,
         now: Time,
@@ -288,8 +291,9 @@ impl Fetch {
             let is_up = peers.is_up(node);
             let load = load(node);
             let can = source.is_ready(now) && (!is_up || load.room(now, in_flight_max).is_ok());
-            let doubts = (source.guessed, load.is_silent(now), !is_up, peers.score(node) < 0);
-            can.then_some(((doubts, load.in_flight, source.rank), *node))
+            let (distrust, pace) = peers.fetch_rank(now, node);
+            let doubts = (source.guessed, load.is_silent(now), !is_up, distrust);
+            can.then_some(((doubts, load.in_flight, pace, source.rank), *node))
         });
         ready.min().map(|(_, node)| node)
     }
@@ -352,6 +356,14 @@ impl Fetch {
             }
         }
         late
+    }
+
+    /// Ends it at once where all who were named have failed, and nobody else is asked.
+    pub(super) fn end_if_in_vain(&mut self, now: Time) {
+        let is_over = |source: &Source| matches!(source.state, State::Failed | State::Banned);
+        if self.sources.values().all(is_over) {
+            self.waiters.values_mut().for_each(|deadline| *deadline = now.min(*deadline));
+        }
     }
 
     /// Gives everyone another chance who was away or slow.

@@ -67,6 +67,8 @@ pub(super) struct Job {
     pub(super) held_by: BTreeSet<NodeId>,
     /// Who is not given it, for any of its commands, and does not count.
     pub(super) without: BTreeSet<NodeId>,
+    /// Who has it without being asked, at most [`NODES_MAX`]: see [`StoreJob::beside`].
+    pub(super) beside: BTreeSet<NodeId>,
     /// Its batch and its position there; `None` while the batch is gathered.
     pub(super) place: Option<(BatchId, usize)>,
 }
@@ -158,7 +160,7 @@ impl StoreFlow {
     }
 
     pub(super) fn on_command(&mut self, now: Time, shared: &mut Shared, job: StoreJob) {
-        let StoreJob { ticket, load, replicas, held_by, without, deadline } = job;
+        let StoreJob { ticket, load, replicas, held_by, without, beside, deadline } = job;
         let id = load.id();
         let is_enough = load.is_head() && planted::is_on(Bug::OneAckForHead);
         let replicas = if is_enough { 1 } else { replicas.clamp(1, QUORUM_MAX) };
@@ -177,6 +179,7 @@ impl StoreFlow {
             grants: BTreeMap::new(),
             held_by: BTreeSet::new(),
             without: BTreeSet::new(),
+            beside: BTreeSet::new(),
             place: None,
         });
         without.into_iter().for_each(|node| job.leave_out(node));
@@ -184,6 +187,8 @@ impl StoreFlow {
         job.waiters.push(Waiter { ticket, replicas });
         let counts = |node: &NodeId| *node != shared.node && !job.without.contains(node);
         job.held_by.extend(held_by.into_iter().filter(counts));
+        let room = NODES_MAX.saturating_sub(job.beside.len());
+        job.beside.extend(beside.into_iter().take(room));
         while job.held_by.len() > NODES_MAX {
             job.held_by.pop_last();
         }

@@ -6,6 +6,7 @@ mod chaos;
 mod claims;
 mod fake;
 mod flow;
+mod notice;
 mod outbox;
 mod placement;
 mod retrieve;
@@ -22,12 +23,16 @@ use crate::core::message::{
     StoreReject, StoreRequest,
 };
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, RequestDigest};
+use crate::core::types::{
+    AnswerTag, ChunkId, LeaseNonce, Locality, RequestDigest, StoreEpoch, Ticket,
+};
 use crate::crypto::ack::{AckStatement, AckedChunk, receipt};
+use crate::crypto::header::Header;
 use crate::crypto::keys::{ChunkKey, Master, NodeKeys};
 use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, verify_header};
 use crate::crypto::seal::SealedChunk;
 use crate::crypto::seal::seal_to;
+use bytes::Bytes;
 use fake::{Fake, Manners, claim};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -189,6 +194,7 @@ impl World {
             replicas,
             held_by: Vec::new(),
             without: Vec::new(),
+            beside: Vec::new(),
             deadline,
         }));
     }

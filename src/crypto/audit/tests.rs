@@ -1,5 +1,7 @@
 //! Tags, proofs and what does not pass.
 
+mod saved;
+
 use super::answer::Sums;
 use super::field::PRODUCTS_MAX;
 use super::*;

@@ -47,6 +47,24 @@ fn a_chunk_opens_under_its_key_and_header_only() {
     assert_eq!(open(&ck, &chunk.header, &[]), Err(OpenError));
 }
 
+/// Threat 6: a holder has nothing shorter to keep than what it was given, and none of it can be
+/// made again from the rest.
+#[test]
+fn ciphertext_incompressible() {
+    let line = |number: u32| format!("{{\"room\":\"attic\",\"number\":{number},\"heat\":19.5}}\n");
+    let text = |number: u32| line(number).into_bytes().repeat(6_000);
+    let mut plain: Vec<Vec<u8>> = (0..6).map(text).collect();
+    plain.extend([vec![0; 256 << 10], vec![0; (256 << 10) - 1]]);
+    let sealed: Vec<_> = plain.iter().map(|content| sealed_chunk(content).1.sealed).collect();
+    let ratio = |bytes: Vec<u8>| {
+        let packed = zstd::bulk::compress(&bytes, 19).unwrap();
+        packed.len() as f64 / bytes.len() as f64
+    };
+    assert!(ratio(plain.concat()) < 0.01, "what the owner has is all but nothing");
+    let all = ratio(sealed.concat());
+    assert!(all >= 0.999, "{all}");
+}
+
 #[test]
 fn every_changed_byte_of_a_seal_is_noticed() {
     let (ck, chunk) = sealed_chunk(b"content");

@@ -35,6 +35,8 @@ pub(super) enum Which {
     /// Of those that were not proven in a window of time (from, to: seconds since 1970), and at
     /// most so many of each holder.
     Due((u64, u64), usize),
+    /// Of these, at each node.
+    These(Arc<BTreeMap<NodeId, Vec<ChunkId>>>),
     /// Of those that do not begin like these at each node, of all or of what a snapshot names.
     Rest(Arc<BTreeMap<NodeId, BTreeSet<u64>>>, Option<Arc<LiveChunks>>),
     /// The part of one day: what was not proven from `since_s` to `now_s`, and one of `sample` of
@@ -63,10 +65,21 @@ pub(super) struct Heard {
     pub(super) proven: u64,
     /// Those of which nothing was heard.
     pub(super) silent: u64,
+    /// Those that it was too busy for.
+    pub(super) busy: u64,
+    /// The first of those, and of the silent ones: what it owes an answer for.
+    pub(super) owed: Vec<ChunkId>,
+    /// Nothing more is asked of it now.
+    is_over: bool,
+    /// The store that acknowledged is no more.
+    is_gone: bool,
     /// Those in wrong answers that could not be told apart.
     pub(super) unproven: u64,
     /// Those that count no more, and why.
     lost: BTreeMap<ChunkId, Loss>,
+    /// Of these, those that it acknowledged, never proved and admits to have lost: it says that it
+    /// does not have them, or that they are damaged.
+    never_proven: BTreeSet<ChunkId>,
     /// Answers that were wrong.
     pub(super) wrong: u32,
     /// Answers.
@@ -77,8 +90,8 @@ pub(super) struct Heard {
     pub(super) moved: u64,
     /// How the ids of what was audited begin.
     pub(super) prefixes: Vec<u64>,
-    /// How those begin that were proven.
-    pub(super) proofs: Vec<u64>,
+    /// How those begin that were proven, where that is kept.
+    pub(super) proofs: Option<Vec<u64>>,
 }
 
 impl Heard {
@@ -91,14 +104,19 @@ impl Heard {
             replicas: 0,
             proven: 0,
             silent: 0,
+            busy: 0,
+            owed: Vec::new(),
+            is_over: false,
+            is_gone: false,
             unproven: 0,
             lost: BTreeMap::new(),
+            never_proven: BTreeSet::new(),
             wrong: 0,
             answers: 0,
             bytes_proven: 0,
             moved: 0,
             prefixes: Vec::new(),
-            proofs: Vec::new(),
+            proofs: None,
         }
     }
 
@@ -112,14 +130,27 @@ impl Heard {
         self.lost.keys()
     }
 
+    /// The replicas that it acknowledged, never proved and admits to have lost.
+    pub(super) fn never_proven(&self) -> impl Iterator<Item = &ChunkId> {
+        self.never_proven.iter()
+    }
+
+    /// What is proven is remembered.
+    pub(super) fn keeping_proofs(self) -> Self {
+        Self { proofs: Some(Vec::new()), ..self }
+    }
+
     /// The same holder was asked for other chunks too.
     pub(super) fn absorb(&mut self, other: Self) {
         self.asked_s = self.asked_s.min(other.asked_s);
         self.replicas += other.replicas;
         self.proven += other.proven;
         self.silent += other.silent;
+        self.busy += other.busy;
+        self.owed.extend(other.owed);
         self.unproven += other.unproven;
         self.lost.extend(other.lost);
+        self.never_proven.extend(other.never_proven);
         self.wrong += other.wrong;
         self.answers += other.answers;
         self.bytes_proven = self.bytes_proven.saturating_add(other.bytes_proven);
@@ -127,8 +158,13 @@ impl Heard {
         self.prefixes.extend(other.prefixes);
     }
 
-    fn is_silent(&self) -> bool {
-        self.silent > 0
+    /// It does not answer for these, and is asked no more.
+    fn owes(&mut self, ids: Vec<ChunkId>, is_busy: bool) {
+        let count = ids.len() as u64;
+        *(if is_busy { &mut self.busy } else { &mut self.silent }) += count;
+        let room = BATCH_CHUNKS.saturating_sub(self.owed.len());
+        self.owed.extend(ids.into_iter().take(room));
+        self.is_over = true;
     }
 }
 
@@ -210,10 +246,14 @@ async fn ask_holder(
         heard.replicas += count;
         heard.prefixes.extend(ids.iter().map(Proven::prefix));
         // Whoever fell silent is not waited for at each batch.
-        if heard.is_silent() {
-            heard.silent += count;
+        if heard.is_over {
+            let is_busy = heard.silent == 0;
+            heard.owes(ids, is_busy);
         } else if !ids.is_empty() {
             ask_batch(inner, ids, &mut heard).await?;
+        }
+        if heard.is_gone {
+            break;
         }
         teller.tell(count, heard.bytes_proven.saturating_sub(bytes));
     }
@@ -234,7 +274,7 @@ impl Pages {
     fn new(catalog: &Catalog, node: NodeId, which: &Which) -> Self {
         let held = usize::try_from(catalog.chunks_held_by(&node)).unwrap_or(usize::MAX);
         let (left, sample) = match which {
-            Which::All | Which::Named(_) | Which::Rest(..) => (usize::MAX, 0),
+            Which::All | Which::Named(_) | Which::Rest(..) | Which::These(_) => (usize::MAX, 0),
             Which::Due(_, most) => (*most, 0),
             // What was stored on one day is due on one day: it has the five after that, too.
             Which::Day { sample, .. } => ((held / 5).max(BATCH_CHUNKS), held.div_ceil(*sample)),
@@ -249,6 +289,16 @@ impl Pages {
         let page = match which {
             _ if limit == 0 => Vec::new(),
             Which::All | Which::Named(_) | Which::Rest(..) => catalog.held_by(node, after, limit),
+            Which::These(these) => {
+                let these = these.get(node).into_iter().flatten();
+                let is_next = |id: &&ChunkId| {
+                    after.is_none_or(|after| *id > after) && catalog.holders_of(id).contains(node)
+                };
+                let mut next: Vec<ChunkId> = these.filter(is_next).copied().collect();
+                next.sort_unstable();
+                next.truncate(limit);
+                next
+            }
             Which::Due(window, _) => catalog.due_at(node, *window, after, limit),
             Which::Day { since_s, now_s, .. } => {
                 catalog.due_at(node, (*since_s, *now_s), after, limit)
@@ -267,7 +317,7 @@ impl Pages {
                 };
                 page.into_iter().filter(is_left).collect()
             }
-            Which::All | Which::Due(..) | Which::Day { .. } => page,
+            Which::All | Which::These(_) | Which::Due(..) | Which::Day { .. } => page,
         })
     }
 
@@ -298,7 +348,6 @@ async fn ask_batch(
     while let Some(question) = next(&mut sift) {
         // What is proven was true when it was asked for.
         let at_s = seconds_since_1970();
-        let asked = question.ids.len() as u64;
         let page = account::audit(inner, heard.node, AuditKind::Compact, &question).await;
         let verdicts = match page {
             Ok(page) if page.epoch == heard.epoch => {
@@ -312,21 +361,40 @@ async fn ask_batch(
                 verdicts
             }
             // What another store has, the one that acknowledged has not.
-            Ok(_) | Err(AccountError::NoAccount) => {
-                tracing::warn!(holder = %heard.node, "a holder has lost its store");
-                heard.answers += 1;
-                question.ids.iter().map(|id| (*id, Verdict::NotHeld)).collect()
-            }
+            Ok(_) | Err(AccountError::NoAccount) => return store_is_gone(inner, heard, at_s),
             Err(AccountError::Stopped) => return Err(failures::stopped()),
             Err(why) => {
                 tracing::info!(holder = %heard.node, %why, "a holder was asked for proofs");
-                heard.silent += asked;
-                continue;
+                let mut ids = question.ids;
+                ids.extend(sift.rest());
+                heard.owes(ids, why == AccountError::Busy);
+                return Ok(());
             }
         };
         take(inner, &verdicts, heard, at_s)?;
     }
     Ok(())
+}
+
+/// All that a holder acknowledged with a store which is no more is lost at once.
+fn store_is_gone(inner: &Inner, heard: &mut Heard, at_s: u64) -> Result<(), Failure> {
+    let (node, epoch) = (heard.node, heard.epoch);
+    tracing::warn!(holder = %node, "a holder has lost its store");
+    heard.answers += 1;
+    heard.is_gone = true;
+    let all = inner.with_catalog(|catalog| match catalog.store_of(&node) == Some(epoch) {
+        true => catalog.held_by(&node, None, usize::MAX),
+        false => Vec::new(),
+    });
+    inner.with_catalog(|catalog| {
+        let is_new = |id: &&ChunkId| !catalog.was_audited(&node, id);
+        heard.never_proven.extend(all.iter().filter(is_new));
+    });
+    heard.lost.extend(all.into_iter().map(|id| (id, Loss::Missing)));
+    // What was proven before is among it.
+    (heard.proven, heard.unproven) = (0, 0);
+    heard.replicas = heard.lost.len() as u64;
+    inner.record(Entry::StoreGone { node, epoch, at_s })
 }
 
 /// The generator must not be held over a wait.
@@ -366,7 +434,9 @@ pub(super) fn take(
         .map(|(id, _)| *id)
         .collect();
     heard.proven += proven.len() as u64;
-    heard.proofs.extend(proven.iter().map(Proven::prefix));
+    if let Some(proofs) = &mut heard.proofs {
+        proofs.extend(proven.iter().map(Proven::prefix));
+    }
     inner.with_catalog(|catalog| catalog.prove_audited(&node, &epoch, &proven, at_s));
     for (chunk, verdict) in verdicts {
         let why = match verdict {
@@ -380,14 +450,22 @@ pub(super) fn take(
             Verdict::Damaged => Loss::Damaged,
             Verdict::Lied => Loss::Lied,
         };
+        // What was stored there anew since it was asked for is not what was asked for.
         let is_counted = inner.with_catalog(|catalog| {
-            catalog.store_of(&node) == Some(epoch) && catalog.holders_of(chunk).contains(&node)
+            let since = (at_s.saturating_add(1), u64::MAX);
+            catalog.store_of(&node) == Some(epoch)
+                && catalog.holders_of(chunk).contains(&node)
+                && catalog.unproven_holders(chunk, since).any(|old| old == node)
         });
         if !is_counted {
             heard.replicas = heard.replicas.saturating_sub(1);
             continue;
         }
         tracing::warn!(holder = %node, %chunk, ?why, "a replica counts no more");
+        let is_admitted = matches!(why, Loss::Missing | Loss::Damaged);
+        if is_admitted && !inner.with_catalog(|all| all.was_audited(&node, chunk)) {
+            heard.never_proven.insert(*chunk);
+        }
         heard.lost.insert(*chunk, why);
         let lost = ReplicaLost { chunk: *chunk, node, epoch, why, at_s };
         inner.record(Entry::ReplicaLost(lost))?;

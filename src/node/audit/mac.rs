@@ -114,7 +114,7 @@ async fn ask(
             Ok(_) | Err(_) => continue,
         };
         let Some(key) = page.key else { continue };
-        let heard = all.entry(node).or_insert_with(|| Heard::of(node, epoch));
+        let heard = all.entry(node).or_insert_with(|| Heard::of(node, epoch).keeping_proofs());
         heard.answers += 1;
         heard.moved = heard.moved.saturating_add(page.moved);
         heard.replicas += question.ids.len() as u64;

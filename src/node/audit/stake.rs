@@ -2,11 +2,12 @@
 //! fewer replicas than were wished for: after a recovery nobody tells who should have had it.
 
 use super::ask::Heard;
-use crate::core::types::ChunkId;
+use crate::core::types::{ChunkId, NodeId};
 use crate::node::inner::Inner;
-use crate::node::needed::{Named, Sought, files, named};
+use crate::node::needed::{Named, Sought, Targets, files, named};
 use crate::node::report::{AtStake, AuditDone, Failure, Progress};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::repo::catalog::Loss;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,12 +22,13 @@ const SHORT_MAX: usize = 1 << 17;
 #[derive(Debug, Default)]
 pub(super) struct Stake {
     sought: Sought,
-    /// Chunks with fewer replicas than were wished for.
-    short: BTreeSet<ChunkId>,
+    /// What earlier audits found, and that has too few replicas still.
+    earlier: Vec<(ChunkId, NodeId, Loss)>,
     unread: u64,
 }
 
-/// Reads which files name what was lost and, where `is_all`, what else is short.
+/// Reads which files name what was lost; and where `is_all` also what earlier audits found to be
+/// lost, and whatever else is short.
 ///
 /// # Errors
 /// The node stops.
@@ -36,32 +38,40 @@ pub(super) async fn at_stake(
     is_all: bool,
     (patience, progress): (Duration, mpsc::Sender<Progress<AuditDone>>),
 ) -> Result<Stake, Failure> {
-    let wished = inner.repository.replicas_wished(inner).await;
-    let short = if is_all { short(inner, wished) } else { BTreeSet::new() };
+    let targets = Targets::wished(inner).await;
+    let if_short = if is_all { short(inner, targets.most()) } else { BTreeMap::new() };
     let lost = heard.iter().flat_map(Heard::all_lost);
-    let chunks: BTreeMap<ChunkId, bool> = inner.with_catalog(|catalog| {
-        let is_nowhere = |id: &ChunkId| catalog.holders_of(id).is_empty();
-        lost.chain(&short).map(|id| (*id, is_nowhere(id))).collect()
-    });
-    if chunks.is_empty() {
+    let chunks: BTreeMap<ChunkId, bool> = inner
+        .with_catalog(|catalog| lost.map(|id| (*id, catalog.holders_of(id).is_empty())).collect());
+    if chunks.is_empty() && if_short.is_empty() {
         return Ok(Stake::default());
     }
-    let read = named(inner, None, Sought::new(chunks), (patience, progress)).await?;
+    let sought = Sought::new(chunks, if_short, targets);
+    let read = named(inner, None, sought, (patience, progress)).await?;
     let Named { reached: sought, unread, .. } = read;
-    Ok(Stake { sought, short, unread })
+    let is_now = |node: &NodeId, id: &ChunkId| {
+        heard.iter().any(|heard| heard.node == *node && heard.all_lost().any(|lost| lost == id))
+    };
+    let earlier = inner.with_catalog(|catalog| {
+        let before = catalog
+            .losses()
+            .filter(|(id, node, ..)| sought.short.contains(*id) && !is_now(node, id));
+        before.map(|(id, node, why, _)| (*id, *node, why)).collect()
+    });
+    Ok(Stake { sought, earlier, unread })
 }
 
-/// What fewer nodes have than were wished for, as far as is known.
-fn short(inner: &Inner, wished: u8) -> BTreeSet<ChunkId> {
-    let (mut all, mut after) = (BTreeSet::new(), None);
+/// What fewer nodes have than so many, as far as is known, and how many have it.
+fn short(inner: &Inner, most: u8) -> BTreeMap<ChunkId, usize> {
+    let (mut all, mut after) = (BTreeMap::new(), None);
     while all.len() < SHORT_MAX {
         let page =
-            inner.with_catalog(|catalog| catalog.chunks_short(wished, after.as_ref(), PAGE_CHUNKS));
+            inner.with_catalog(|catalog| catalog.chunks_short(most, after.as_ref(), PAGE_CHUNKS));
         after = page.last().map(|(id, _)| *id);
         if after.is_none() {
             break;
         }
-        all.extend(page.into_iter().map(|(id, _)| id));
+        all.extend(page);
     }
     all
 }
@@ -74,13 +84,18 @@ impl Stake {
 
     /// Chunks of which no replica is left.
     pub(super) fn lost(&self) -> u64 {
-        let named = self.sought.found.iter();
-        named.filter(|id| self.sought.chunks.get(*id) == Some(&true)).count() as u64
+        self.sought.nowhere.len() as u64
     }
 
     /// Chunks that something names, with fewer replicas than were wished for.
     pub(super) fn short(&self) -> u64 {
-        self.sought.found.intersection(&self.short).count() as u64
+        self.sought.short.len() as u64
+    }
+
+    /// What earlier audits found at this holder, and that nobody healed since.
+    pub(super) fn earlier(&self, node: &NodeId, why: Loss) -> u64 {
+        let it = self.earlier.iter().filter(|(_, of, loss)| of == node && *loss == why);
+        it.count() as u64
     }
 
     /// Parts of snapshots that could not be read.

@@ -93,6 +93,19 @@ fn note(inner: &Inner, id: &SnapshotId, replicas: impl Fn(u8) -> u8) -> Result<(
     noted.map_err(|error| failures::catalog(&error))
 }
 
+/// Where something was found to be gone since so many losses were seen, this snapshot is told as
+/// stored once it was looked at.
+///
+/// # Errors
+/// The catalogue takes nothing.
+pub(super) fn doubt(inner: &Inner, id: &SnapshotId, losses_seen: u64) -> Result<(), Failure> {
+    let noted = inner.with_catalog(|catalog| match catalog.losses_seen() == losses_seen {
+        true => Ok(()),
+        false => catalog.doubt(id, seconds_since_1970()),
+    });
+    noted.map_err(|error| failures::catalog(&error))
+}
+
 /// Why chunks are short of replicas, and what comes next; nothing where none is.
 pub(super) fn short_remark(inner: &Inner, wish: Wish, parts: [Stored; 2]) -> Option<String> {
     let short: Vec<Stored> =

@@ -6,7 +6,7 @@
 //! backup waits once, and not at each window.
 
 use crate::core::owner::{Load, OwnerEvent, Shortage, StoreJob};
-use crate::core::types::{ChunkId, Ticket, Time};
+use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::seal::SealedChunk;
 use crate::node::audit::liars;
 use crate::node::failures;
@@ -22,7 +22,7 @@ use crate::repo::engine::{BackupSink, DoneLeaf};
 use crate::repo::sealer::{ChunkSink, Held, SinkClosed};
 use crate::repo::tree::Entry as TreeEntry;
 use crate::repo::unfinished::Recorder;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -224,14 +224,37 @@ pub(in crate::node) async fn store_all<T: Send + 'static>(
     Ok((result, stored))
 }
 
-/// Chunks that were handed over and have neither their quorum nor been given up, by their number;
-/// setting the flag gives one up.
-type Open = Arc<Mutex<BTreeMap<u64, Arc<AtomicBool>>>>;
+/// Chunks that were handed over and have neither their quorum nor been given up, by their number.
+type Open = Arc<Mutex<BTreeMap<u64, OpenChunk>>>;
 
-/// Each change of the map is one insertion or removal: it is whole even after a panic.
-fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<u64, Arc<AtomicBool>>> {
+/// Each change of the map is one insertion or removal, or leaves a chunk whole: so it is even after
+/// a panic.
+fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<u64, OpenChunk>> {
     open.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// See [`Open`].
+struct OpenChunk {
+    /// Setting it gives the chunk up.
+    given_up: Arc<AtomicBool>,
+    /// Where it is stored anew.
+    repair: Option<Repair>,
+}
+
+/// One more replica of a chunk, on its way.
+struct Repair {
+    sealed_bytes: u64,
+    /// Who had it, and who has it now.
+    had: BTreeSet<NodeId>,
+    /// See [`StoreSink::repair`].
+    kind: u64,
+    /// Somebody took it.
+    is_placed: bool,
+    hopeless: Hopeless,
+}
+
+/// Kinds of chunks of which nobody took one.
+pub(in crate::node) type Hopeless = Arc<Mutex<BTreeSet<u64>>>;
 
 /// Counts what comes back from the drive loop.
 struct Tally<'a> {
@@ -279,6 +302,7 @@ impl<'a> Tally<'a> {
                 self.stores.saw(node, epoch);
                 self.inner.record(Entry::ChunkAcked(ChunkAcked { chunk, node, lease, epoch }))?;
                 self.replicas.reached(index, replicas);
+                self.on_taken(index, node);
                 if let Some(known) = self.overdue.get_mut(&index) {
                     *known = replicas.max(*known);
                 }
@@ -307,9 +331,21 @@ impl<'a> Tally<'a> {
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Noticed { .. }
             | OwnerEvent::Account { .. } => {}
         }
         Ok(())
+    }
+
+    /// What is repaired is counted when it has moved.
+    fn on_taken(&self, index: u64, node: NodeId) {
+        let mut open = lock(&self.open);
+        let repair = open.get_mut(&index).and_then(|open| open.repair.as_mut());
+        if let Some(repair) = repair.filter(|repair| !repair.had.contains(&node)) {
+            repair.had.insert(node);
+            repair.is_placed = true;
+            self.inner.shared.memory.repaired(repair.sealed_bytes);
+        }
     }
 
     fn done_with(&mut self, replicas: u8) {
@@ -330,15 +366,18 @@ impl<'a> Tally<'a> {
 
     fn give_up(&mut self) -> Result<(), Failure> {
         let overdue = std::mem::take(&mut self.overdue);
-        if overdue.values().any(|replicas| *replicas == 0) {
-            return Err(self.nobody());
-        }
         for (index, replicas) in &overdue {
-            let given_up = lock(&self.open).remove(index);
-            if let Some(given_up) = given_up {
-                given_up.store(true, Ordering::Relaxed);
-                self.done_with(*replicas);
+            let Some(open) = lock(&self.open).remove(index) else { continue };
+            match open.repair {
+                Some(repair) if !repair.is_placed => {
+                    let hopeless = repair.hopeless.lock();
+                    hopeless.unwrap_or_else(PoisonError::into_inner).insert(repair.kind);
+                }
+                None if *replicas == 0 => return Err(self.nobody()),
+                _ => {}
             }
+            open.given_up.store(true, Ordering::Relaxed);
+            self.done_with(*replicas);
         }
         self.tell();
         let most = overdue.into_values().max().unwrap_or(1);
@@ -391,8 +430,40 @@ impl StoreSink {
     }
 }
 
-impl ChunkSink for StoreSink {
-    fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed> {
+impl StoreSink {
+    pub(in crate::node) fn node(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// Hands a chunk over that is stored anew: so many nodes are to hold it, of whom these count
+    /// already; none of the others is one of `avoided`. Its `kind` is named `hopeless` where nobody
+    /// takes it; what is taken counts as repaired.
+    pub(in crate::node) fn repair(
+        &mut self,
+        chunk: SealedChunk,
+        plaintext_bytes: u64,
+        (target, counted, avoided): (u8, &[NodeId], &BTreeSet<NodeId>),
+        (kind, hopeless): (u64, &Hopeless),
+    ) -> Result<(), SinkClosed> {
+        // Who is off line, or left out, counts without being asked.
+        let is_asked = |node| self.inner.shared.is_connected(node) && !avoided.contains(node);
+        let beside: Vec<NodeId> = counted.iter().filter(|it| !is_asked(it)).copied().collect();
+        let others = u8::try_from(beside.len()).unwrap_or(u8::MAX);
+        let replicas = target.saturating_sub(others).max(1);
+        let sealed_bytes = chunk.sealed.len() as u64;
+        let had = self.inner.with_catalog(|catalog| catalog.holders_of(&chunk.id()));
+        let (had, hopeless) = (had.into_iter().collect(), Arc::clone(hopeless));
+        let repair = Repair { sealed_bytes, had, kind, is_placed: false, hopeless };
+        self.store_around(chunk, plaintext_bytes, (replicas, avoided), (Some(repair), beside))
+    }
+
+    fn store_around(
+        &mut self,
+        chunk: SealedChunk,
+        plaintext_bytes: u64,
+        (replicas, avoided): (u8, &BTreeSet<NodeId>),
+        (repair, beside): (Option<Repair>, Vec<NodeId>),
+    ) -> Result<(), SinkClosed> {
         let index = self.next;
         self.next = self.next.saturating_add(1);
         self.handed.chunks.fetch_add(1, Ordering::Relaxed);
@@ -401,21 +472,32 @@ impl ChunkSink for StoreSink {
             self.inner.keep_chunk(&chunk.header, &chunk.sealed);
         }
         let mut without = self.settled.without(&self.inner, &chunk.id());
-        without.extend(liars(&self.inner));
+        without.extend(avoided.iter().copied());
+        let mut held_by = self.inner.connected_holders(&chunk.id());
+        held_by.retain(|node| !avoided.contains(node));
         let given_up = Arc::new(AtomicBool::new(false));
-        lock(&self.open).insert(index, Arc::clone(&given_up));
+        let open = OpenChunk { given_up: Arc::clone(&given_up), repair };
+        lock(&self.open).insert(index, open);
         let job = StoreJob {
             // The drive loop sets both.
             ticket: Ticket(0),
             deadline: Time::default(),
-            held_by: self.inner.connected_holders(&chunk.id()),
+            held_by,
             without,
-            replicas: self.aim.load(Ordering::Relaxed),
+            beside,
+            replicas,
             load: Load::Chunk(chunk),
         };
         let events = JobEvents::new(self.events.clone(), index).until(given_up);
         let command = DriveCommand::Store { job, events, patience: self.patience };
         self.inner.stores.blocking_send(command).map_err(|_| SinkClosed)
+    }
+}
+
+impl ChunkSink for StoreSink {
+    fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed> {
+        let (replicas, avoided) = (self.aim.load(Ordering::Relaxed), liars(&self.inner));
+        self.store_around(chunk, plaintext_bytes, (replicas, &avoided), (None, Vec::new()))
     }
 }
 

@@ -1,23 +1,25 @@
 //! Healing that nobody asked for. What an audit proved to be gone is stored anew at once; holders
-//! that are silent have their [grace](super::grace).
+//! that are silent have their [grace](crate::repo::grace).
 //!
 //! A look costs reading all trees, from the copies here: it is made when a replica was lost, when
 //! the silence of a holder may count, and, while something is short, when somebody new is connected
-//! or now and then. Backups, puts and prunes go first.
+//! or now and then. Backups, puts and prunes go first, and none begins while repairs have moved
+//! what they may in a day.
 
-use super::grace::Uncounted;
-use super::{REPLICAS, heal};
+use super::{By, Rules, heal};
 use crate::core::types::NodeId;
 use crate::node::audit::prove_new;
-use crate::node::backup::Wish;
 use crate::node::inner::Inner;
+use crate::node::needed::Targets;
 use crate::node::put::seconds_since_1970;
+use crate::node::rebuild;
 use crate::node::report::{Failure, HealDone};
+use crate::repo::grace::Uncounted;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::{RwLockWriteGuard, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 /// How often it is seen whether there is anything to do.
@@ -29,13 +31,18 @@ const BEGIN_AFTER: Duration =
     if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(20) };
 
 /// How long nodes that take chunks are waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration =
+    if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(30) };
 
 /// While something is short, or somebody is silent for long, all is looked at so often.
 const AGAIN_EVERY: Duration = Duration::from_secs(6 * 3_600);
 
 /// After a look that came to nothing, at first; then twice as long each time.
 const AGAIN_FIRST: Duration = Duration::from_secs(60);
+
+/// How long a recovered device waits for the lists of all holders: a day of the folder's age, in
+/// seconds.
+const FILLED_WITHIN_S: u64 = 24 * 3_600;
 
 /// What is remembered while the node runs.
 #[derive(Debug)]
@@ -55,7 +62,8 @@ pub(in crate::node) async fn heal_later(
     peers: watch::Receiver<BTreeSet<NodeId>>,
 ) {
     let (again, pause, seen) = (Instant::now(), AGAIN_FIRST, BTreeSet::new());
-    let mut memory = Memory { again, pause, is_short: false, seen };
+    // What an earlier run found or did not get done is not known any more: a look tells.
+    let mut memory = Memory { again, pause, is_short: true, seen };
     sleep(BEGIN_AFTER).await;
     loop {
         let Some(node) = inner.upgrade() else { return };
@@ -69,8 +77,14 @@ pub(in crate::node) async fn heal_later(
 }
 
 fn is_due(inner: &Inner, connected: &BTreeSet<NodeId>, memory: &Memory) -> bool {
-    let is_filled = inner.with_catalog(|catalog| catalog.rebuild().is_none());
-    if connected.is_empty() || !is_filled || !inner.tends() {
+    // A recovered device that does not know yet who has what would store all of it again; but who
+    // is missing for long is not waited for.
+    let is_filled = inner.with_catalog(|catalog| {
+        let is_old = catalog.aged().is_some_and(|(age_s, _)| age_s >= FILLED_WITHIN_S);
+        catalog.rebuild().is_none() || is_old
+    });
+    let may_move = By::Itself.may_move(inner);
+    if connected.is_empty() || !is_filled || !may_move || !inner.tends() {
         return false;
     }
     let is_time = Instant::now() >= memory.again;
@@ -94,10 +108,11 @@ async fn look(inner: &Arc<Inner>, connected: BTreeSet<NodeId>, memory: &mut Memo
         return;
     }
     let Ok(alone) = inner.letting_go.try_write() else { return };
-    let stays = RwLockWriteGuard::downgrade(alone);
+    drop(alone);
+    let Ok(only) = inner.healing.try_lock() else { return };
     inner.lost.store(false, Ordering::Relaxed);
     let healed = heal_all(inner).await;
-    drop(stays);
+    drop(only);
     (memory.is_short, memory.pause) = match healed {
         Ok(done) if done.short == 0 => (false, AGAIN_FIRST),
         Ok(done) => {
@@ -118,13 +133,14 @@ async fn look(inner: &Arc<Inner>, connected: BTreeSet<NodeId>, memory: &mut Memo
     }
 }
 
-async fn heal_all(inner: &Arc<Inner>) -> Result<HealDone, Failure> {
-    let wished = inner.repository.replicas_wished(inner).await;
-    let replicas = if wished == 0 { REPLICAS } else { wished };
-    let mut done = HealDone { wanted: replicas, ..HealDone::default() };
+pub(in crate::node) async fn heal_all(inner: &Arc<Inner>) -> Result<HealDone, Failure> {
+    rebuild::fill_now(inner).await?;
+    let targets = Targets::wished(inner).await;
+    let mut done = HealDone { wanted: targets.most(), ..HealDone::default() };
     // The work ends when nobody is left who listens.
     let (progress, _nobody) = mpsc::channel(1);
-    let wish = Wish { replicas, patience: PATIENCE };
-    heal(inner, (wish, &|| uncounted(inner)), &progress, &mut done).await?;
+    let counts = || uncounted(inner);
+    let rules = Rules { targets: &targets, patience: PATIENCE, uncounted: &counts, by: By::Itself };
+    heal(inner, &rules, &progress, &mut done).await?;
     Ok(done)
 }

@@ -175,6 +175,21 @@ pub(in crate::node) fn files_put(inner: &Inner) -> Vec<(Vec<u8>, ChunkRef)> {
     files(inner).into_iter().map(|file| (file.name, file.root)).collect()
 }
 
+/// The files that were stored whole, by how many replicas were wanted of each; and which of the
+/// puts was the last one.
+pub(in crate::node) fn files_stored(catalog: &Catalog) -> (u64, FilesByTarget) {
+    let (mut last, mut all) = (0, FilesByTarget::new());
+    for root in catalog.roots() {
+        last = root.job.0.max(last);
+        let File { name, root: at, .. } = file_of(root);
+        all.entry(root.target).or_default().push((name, at));
+    }
+    (last, all)
+}
+
+/// Names of files, and their listings, by how many replicas were wanted.
+pub(in crate::node) type FilesByTarget = BTreeMap<u8, Vec<(Vec<u8>, ChunkRef)>>;
+
 /// Files whose roots nobody has any more: they keep nothing from going. None comes, and
 /// - of one that is listed, all who acknowledged it say so: another device forgot its snapshot and
 ///   let it go;

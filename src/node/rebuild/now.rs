@@ -5,18 +5,31 @@
 //! owner gave some. So everyone who is connected and has acknowledged nothing to this folder is
 //! asked for its list. Most have no account of the owner's, which is one question and one answer.
 
-use super::{Did, HOLDERS_MAX, LISTS_MAX, Memory, PAGE_IDS, ids_max, look};
+use super::{Did, HOLDERS_MAX, Memory, PAGE_IDS, ids_max, look};
+use crate::core::codec::ACCOUNT_CHUNKS_MAX;
 use crate::core::message::ChunkState;
 use crate::core::types::{ChunkId, NodeId};
 use crate::net::node_of_peer_id;
-use crate::node::account::{AccountError, list_mine};
+use crate::node::account::{AccountError, list_mine, query};
 use crate::node::failures;
 use crate::node::inner::Inner;
+use crate::node::needed::named;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::Failure;
 use crate::repo::catalog::{Catalog, ChunkAcked};
+use crate::repo::mark::Reached;
+use crate::repo::reference::ChunkRef;
+use futures::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Chunks that are asked for, of those of which nothing is known: 32 MiB of ids.
+const UNKNOWN_MAX: usize = 1 << 20;
+
+/// How long a part of a snapshot's tree may take.
+const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Fills the catalogue, where that has begun, and asks those of whom nothing is known. Returns
 /// whether all are listed that are known to hold something.
@@ -27,13 +40,70 @@ pub(in crate::node) async fn fill_now(inner: &Arc<Inner>) -> Result<bool, Failur
     let mut memory = Memory::default();
     let is_open = || inner.with_catalog(|catalog| catalog.rebuild().is_some());
     while is_open() && look(inner, &mut memory).await? == Did::APage {}
-    let mut room =
-        inner.repository.with_live(|live| ids_max(&live)).await.saturating_mul(LISTS_MAX);
+    let most = inner.repository.with_live(|live| ids_max(&live)).await;
     for node in strangers(inner).await.into_iter().take(HOLDERS_MAX) {
-        list(inner, node, &mut room).await?;
+        list(inner, node, most).await?;
     }
+    learn(inner).await?;
     inner.commit_catalog().await?;
     Ok(!is_open())
+}
+
+/// Asks everybody who is connected for what is named and of which nothing is known here: another
+/// device of the owner stored it, or nobody who was listed has it.
+async fn learn(inner: &Arc<Inner>) -> Result<(), Failure> {
+    // The reading ends when nobody is left who listens.
+    let (progress, _nobody) = mpsc::channel::<()>(1);
+    let unknown = Unknown { inner: Arc::clone(inner), ids: BTreeSet::new() };
+    let read = named(inner, None, unknown, (CHUNK_PATIENCE, progress)).await?;
+    let ids: Vec<ChunkId> = read.reached.ids.into_iter().collect();
+    let own = node_of_peer_id(&inner.net.snapshot().await.peer_id);
+    let mut nodes = inner.shared.watch_peers().borrow().clone();
+    nodes.retain(|node| Some(*node) != own);
+    for part in ids.chunks(ACCOUNT_CHUNKS_MAX) {
+        let at_s = seconds_since_1970();
+        let asked =
+            nodes.iter().map(|node| async { (*node, query(inner, *node, part.to_vec()).await) });
+        for (node, page) in join_all(asked).await {
+            let page = match page {
+                Ok(page) => page,
+                Err(AccountError::Stopped) => return Err(failures::stopped()),
+                Err(_) => continue,
+            };
+            let claims = |catalog: &mut Catalog| {
+                for (id, (state, lease)) in part.iter().zip(&page.chunks) {
+                    if *state == ChunkState::Live {
+                        let (chunk, lease, epoch) = (*id, *lease, page.epoch);
+                        let claim = ChunkAcked { chunk, node, lease, epoch };
+                        catalog.record_claim(claim, at_s, true)?;
+                    }
+                }
+                Ok(())
+            };
+            inner.with_catalog(claims).map_err(|error| failures::catalog(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gathers what is named and nobody is known to have.
+struct Unknown {
+    inner: Arc<Inner>,
+    ids: BTreeSet<ChunkId>,
+}
+
+impl Reached for Unknown {
+    fn reach(&mut self, reference: &ChunkRef) {
+        let id = reference.id;
+        if self.ids.len() < UNKNOWN_MAX && !self.inner.with_catalog(|catalog| catalog.is_known(&id))
+        {
+            self.ids.insert(id);
+        }
+    }
+
+    fn is_known(&self, _: &ChunkId) -> bool {
+        false
+    }
 }
 
 /// Who is connected, acknowledged nothing, and is not listed in any case.
@@ -50,9 +120,10 @@ async fn strangers(inner: &Inner) -> BTreeSet<NodeId> {
     nodes
 }
 
-/// Takes down what a node lists, up to `room` chunks that nobody else named.
-async fn list(inner: &Arc<Inner>, node: NodeId, room: &mut u64) -> Result<(), Failure> {
-    let (mut after, mut left) = (ChunkId::from_bytes([0; 32]), *room);
+/// Takes down what a node lists of chunks that others are known to have: whoever makes ids up adds
+/// nothing. No more than `most` ids are read.
+async fn list(inner: &Arc<Inner>, node: NodeId, most: u64) -> Result<(), Failure> {
+    let (mut after, mut left) = (ChunkId::from_bytes([0; 32]), most);
     loop {
         // What is listed was true when it was asked for.
         let at_s = seconds_since_1970();
@@ -76,8 +147,7 @@ async fn list(inner: &Arc<Inner>, node: NodeId, room: &mut u64) -> Result<(), Fa
         let claims = |catalog: &mut Catalog| {
             for chunk in page.chunks.iter().filter(|chunk| chunk.state == ChunkState::Live) {
                 let claim = ChunkAcked { chunk: chunk.id, node, lease: chunk.lease, epoch };
-                let is_new = catalog.record_claim(claim, at_s, *room > 0)?;
-                *room -= u64::from(is_new == Some(true));
+                catalog.record_claim(claim, at_s, false)?;
             }
             Ok(())
         };

@@ -39,8 +39,11 @@ pub struct AuditDone {
     /// Of these, by a MAC over bytes that were made again here.
     #[serde(default)]
     pub by_mac: u64,
-    /// Replicas of which nothing was heard: their holders are away, silent or busy.
+    /// Replicas of which nothing was heard: their holders are away or silent.
     pub silent: u64,
+    /// Replicas whose holders were too busy for them: they are asked for again later.
+    #[serde(default)]
+    pub busy: u64,
     /// Replicas that are no more, by an answer: those below, of chunks that something names.
     pub damaged: u64,
     /// Replicas that are not right though their holder says so: it lied.
@@ -89,6 +92,9 @@ pub struct AuditedHolder {
     pub proven: u64,
     /// See [`AuditDone`].
     pub silent: u64,
+    /// See [`AuditDone`].
+    #[serde(default)]
+    pub busy: u64,
     /// See [`AuditDone`].
     pub damaged: u64,
     /// See [`AuditDone`].

@@ -1,6 +1,6 @@
 //! Backups that go on without the command that asked for them.
 
-use super::Failure;
+use super::{Failure, SnapshotMade};
 use serde::{Deserialize, Serialize};
 
 /// `quloud backup --wait none --json`: what is known when it is handed to the node. The fields of
@@ -72,20 +72,9 @@ pub enum DetachedState {
     Done {
         /// When: seconds since 1970.
         ended_at: u64,
-        /// The snapshot's id, 64 hexadecimal digits.
-        snapshot: String,
-        /// Regular files in it.
-        files: u64,
-        /// Their bytes.
-        bytes: u64,
-        /// Sealed bytes that were new, one copy.
-        new_bytes: u64,
-        /// The smallest number of acknowledged replicas of anything that was sent.
-        replicas: u8,
-        /// Replicas asked for.
-        target: u8,
-        /// Something is missing in it.
-        partial: bool,
+        /// What it made.
+        #[serde(flatten)]
+        made: SnapshotMade,
         /// The first names that something is wrong with, and what else the user should know.
         notes: Vec<String>,
     },

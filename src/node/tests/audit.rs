@@ -4,12 +4,14 @@ use super::account::{content, id_of, inner, known, let_go};
 use super::backup::{backup, folder, mesh};
 use super::recover::rot;
 use super::*;
+use crate::core::types::{LeaseNonce, StoreEpoch};
+use crate::node::audit::prove_new;
 use crate::node::report::{AuditDone, AuditRequest, HealDone, HealRequest};
-use crate::repo::catalog::{Standing, standing};
+use crate::repo::catalog::{ChunkAcked, Loss, ReplicaLost, Standing, standing};
 use std::sync::atomic::Ordering;
 
 /// Waits until the catalogue says so.
-async fn until(owner: &TestNode, what: &str, is_so: impl Fn(&TestNode) -> bool) {
+pub(super) async fn until(owner: &TestNode, what: &str, is_so: impl Fn(&TestNode) -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_so(owner) {
         assert!(tokio::time::Instant::now() < deadline, "waited for: {what}");
@@ -17,12 +19,12 @@ async fn until(owner: &TestNode, what: &str, is_so: impl Fn(&TestNode) -> bool) 
     }
 }
 
-fn tend(owner: &TestNode) {
+pub(super) fn tend(owner: &TestNode) {
     inner(owner).tends.store(true, Ordering::Relaxed);
 }
 
 /// The fewest acknowledged, and the fewest proven, replicas of any chunk.
-fn fewest(owner: &TestNode) -> (usize, usize) {
+pub(super) fn fewest(owner: &TestNode) -> (usize, usize) {
     let ids = known(owner);
     inner(owner).with_catalog(|catalog| {
         let all = ids.iter().map(|id| catalog.replicas_of(id, (0, u64::MAX)));
@@ -32,12 +34,12 @@ fn fewest(owner: &TestNode) -> (usize, usize) {
     })
 }
 
-async fn audit(owner: &TestNode) -> AuditDone {
+pub(super) async fn audit(owner: &TestNode) -> AuditDone {
     let request = AuditRequest { timeout_s: 20, ..AuditRequest::default() };
     end(owner.handle().audit(request)).await.unwrap()
 }
 
-async fn heal(owner: &TestNode) -> HealDone {
+pub(super) async fn heal(owner: &TestNode) -> HealDone {
     end(owner.handle().heal(HealRequest { replicas: None, timeout_s: 20 })).await.unwrap()
 }
 
@@ -109,10 +111,64 @@ async fn a_silent_holder_is_late_its_replicas_are_replaced_on_asking_and_count_w
     assert_eq!(heal(&owner).await.short, 0, "it counts again");
 }
 
+/// Threat 8: it cannot choose the questions that suit it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_owes_an_answer_is_silent_whatever_else_it_answers() {
+    let (owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    audit(&owner).await;
+    let node = id_of(&holders[0]);
+    let owed = inner(&owner).with_catalog(|catalog| catalog.held_by(&node, None, 1));
+    inner(&owner).debts().entry(node).or_default().after(owed);
+    let silent = Entry::HolderSilent { node, at_s: seconds_since_1970() };
+    inner(&owner).record(silent).unwrap();
+    assert_eq!(standing_of(&owner, &holders[0]), Standing::Late);
+    backup(&owner, &owner.file("other", 5_000), 2).await;
+    assert_eq!(prove_new(inner(&owner)).await.unwrap(), 0);
+    assert_eq!(fewest(&owner), (2, 2), "it proved what is new");
+    assert_eq!(standing_of(&owner, &holders[0]), Standing::Late);
+    let all = audit(&owner).await;
+    assert_eq!((all.proven, all.silent), (all.replicas, 0), "{all:?}");
+    assert_eq!(standing_of(&owner, &holders[0]), Standing::Proven);
+    assert!(!inner(&owner).debts().contains_key(&node));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_long_gone_or_has_nothing_excuses_nobodys_silence() {
+    let (owner, mut holders) = mesh(2).await;
+    let path = folder(&owner);
+    backup(&owner, &path, 2).await;
+    // Neither was ever seen: they share a domain with nobody.
+    let [gone, other] = [77, 78].map(|byte| NodeId::from_bytes([byte; 32]));
+    let (chunk, epoch) = (known(&owner)[0], StoreEpoch::from_bytes([7; 16]));
+    let record = |entry| inner(&owner).record(entry).unwrap();
+    for node in [gone, other] {
+        let lease = LeaseNonce::from_bytes([node.as_bytes()[0]; 16]);
+        record(Entry::ChunkAcked(ChunkAcked { chunk, node, lease, epoch }));
+    }
+    let (now_s, day_s) = (seconds_since_1970(), 24 * 3_600);
+    for days in (6..=20).rev() {
+        record(Entry::HolderSilent { node: gone, at_s: now_s - days * day_s });
+    }
+    let long_gone = inner(&owner).with_catalog(|catalog| catalog.audit_record(&gone)).unwrap();
+    assert_eq!(standing(&long_gone, now_s), Standing::Lost);
+
+    holders[1].stop().await;
+    owner.status_until(|status| status.peers == 1).await;
+    assert!(audit(&owner).await.silent > 0);
+    assert_eq!(standing_of(&owner, &holders[1]), Standing::Unknown, "another one is silent, too");
+    let (why, at_s) = (Loss::Missing, seconds_since_1970());
+    record(Entry::ReplicaLost(ReplicaLost { chunk, node: other, epoch, why, at_s }));
+    assert!(audit(&owner).await.silent > 0);
+    assert_eq!(standing_of(&owner, &holders[1]), Standing::Late);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_no_holder_has_any_more_is_made_again_from_its_file_or_told_as_lost() {
     let (owner, mut holders) = mesh(1).await;
-    let path = folder(&owner);
+    let path = owner.folder.path().join("files");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::rename(owner.file("large", 3 << 20), path.join("large")).unwrap();
     backup(&owner, &path, 1).await;
     let holder = &mut holders[0];
     holder.stop().await;

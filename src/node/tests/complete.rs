@@ -10,7 +10,7 @@ use crate::core::types::ChunkId;
 use crate::crypto::keys::ChunkKey;
 use crate::node::complete::Lacking;
 use crate::node::report::{
-    ForgetDone, ForgetRequest, ForgetRow, PruneRequest, ReplicasReport, SnapshotReport, VerifyDone,
+    ForgetDone, ForgetRequest, ForgetRow, PruneRequest, ReplicasWord, SnapshotReport, VerifyDone,
     VerifyRequest,
 };
 use crate::repo::mark::Reached;
@@ -45,12 +45,12 @@ async fn a_short_backup_is_told_until_a_running_node_has_stored_what_was_missing
     let name = path.display().to_string();
     let told = [name.as_str(), &done.snapshot[..8], "1 of 3 replicas", "start more"];
     assert!(tells(&owner.handle().status(1).await.attention, &told));
-    assert_eq!(listed(&owner).await.replicas, Some(ReplicasReport { has: 1, target: 3 }));
+    assert_eq!(stored(&listed(&owner).await), (ReplicasWord::Replicating, 1, 3));
     owner.stop().await;
     let at_rest = owner.at_rest();
     assert!(tells(&at_rest.attention, &told), "{:?}", at_rest.attention);
     let set = &at_rest.snapshots.sets[0].newest;
-    assert_eq!(set.replicas, Some(ReplicasReport { has: 1, target: 3 }));
+    assert_eq!(stored(set), (ReplicasWord::Replicating, 1, 3));
     // What is to be stored is taken from the holder: the files are not needed.
     std::fs::remove_dir_all(&path).unwrap();
     owner.start(Some(&holders[0])).await;
@@ -61,12 +61,18 @@ async fn a_short_backup_is_told_until_a_running_node_has_stored_what_was_missing
     }
     let status = owner.status_until(|status| !tells(&status.attention, &["replicas"])).await;
     let set = &status.snapshots.sets[0].newest;
-    assert_eq!(set.replicas, Some(ReplicasReport { has: 3, target: 3 }));
+    assert_eq!(stored(set), (ReplicasWord::Stored, 3, 3));
     owner.status_until(|status| status.attention.is_empty()).await;
     holders[0].stop().await;
     owner.status_until(|status| status.peers == 2).await;
     let drill = verify(&owner, "latest", 20).await;
     assert!(drill.proven && drill.files == 41, "without the first holder: {drill:?}");
+}
+
+/// The word that is told of it, how many replicas it has, and how many it shall have.
+fn stored(snapshot: &SnapshotReport) -> (ReplicasWord, u8, u8) {
+    let replicas = snapshot.replicas.unwrap();
+    (replicas.word, replicas.has, replicas.target)
 }
 
 /// What this holder acknowledged, and nobody else did.
@@ -187,7 +193,9 @@ async fn damage_that_a_drill_found_is_told_until_one_of_a_newer_snapshot_is_clea
     assert!(tells(&owner.handle().status(1).await.attention, &told), "not verified yet");
     let drill = verify(&owner, "latest", 20).await;
     assert!(drill.proven, "{drill:?}");
-    assert_eq!(owner.handle().status(1).await.attention, [""; 0]);
+    // The words of the replicas come back with the next audits.
+    super::audit::tend(&owner);
+    owner.status_until(|status| status.attention.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

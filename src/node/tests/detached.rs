@@ -2,7 +2,9 @@
 
 use super::backup::{folder, mesh, request};
 use super::*;
-use crate::node::report::{BackupRequest, DetachedBackup, DetachedState, FailureKind};
+use crate::node::report::{
+    BackupRequest, DetachedBackup, DetachedState, FailureKind, SnapshotMade,
+};
 
 async fn told_until(
     owner: &TestNode,
@@ -46,9 +48,8 @@ async fn a_backup_that_is_handed_over_goes_on_alone_to_its_snapshot() {
 
     holders.push(TestNode::started(9, Some(&owner)).await);
     let (told, attention) = told_until(&owner, |state| !is_running(state)).await;
-    let DetachedState::Done { snapshot, files, replicas, partial, .. } = told.state else {
-        panic!("{told:?}")
-    };
+    let DetachedState::Done { made, .. } = told.state else { panic!("{told:?}") };
+    let SnapshotMade { snapshot, files, replicas, partial, .. } = made;
     assert_eq!((files, replicas, partial), (41, 2, false));
     assert!(attention.is_empty(), "{attention:?}");
     let listed = owner.handle().snapshots().await.unwrap().snapshots;

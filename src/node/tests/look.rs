@@ -26,7 +26,8 @@ pub(super) async fn rows<R, D>(mut list: Receiver<Rows<R, D>>) -> Result<(Vec<R>
 
 fn wanted(snapshot: &str, path: &Path) -> LsRequest {
     let path = path.as_os_str().as_bytes().to_vec();
-    LsRequest { snapshot: snapshot.to_owned(), path, timeout_s: 5, ..LsRequest::default() }
+    let timeout_s = PATIENCE.as_secs();
+    LsRequest { snapshot: snapshot.to_owned(), path, timeout_s, ..LsRequest::default() }
 }
 
 async fn ls(node: &TestNode, request: LsRequest) -> Result<(Vec<NameReport>, LsDone), Failure> {
@@ -90,7 +91,7 @@ async fn two_snapshots_differ_in_what_was_changed_between_them() {
         before: before.to_owned(),
         after: after.to_owned(),
         lines,
-        timeout_s: 5,
+        timeout_s: PATIENCE.as_secs(),
     };
     let (found, done): (_, DiffDone) =
         rows(owner.handle().diff(request(&before[..8], "latest", false))).await.unwrap();
@@ -121,7 +122,7 @@ async fn names_are_found_in_all_snapshots_or_in_those_that_are_named() {
     let second = backup(&owner, &path, 1).await.snapshot;
     let request = |patterns: &[&str]| FindRequest {
         patterns: patterns.iter().map(|text| (*text).to_owned()).collect(),
-        timeout_s: 5,
+        timeout_s: PATIENCE.as_secs(),
         ..FindRequest::default()
     };
     let find = async |request| rows(owner.handle().find(request)).await;

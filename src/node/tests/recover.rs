@@ -7,6 +7,7 @@ use crate::node::report::{
     ExistingNames, FailureKind, RecoverRequest, Recovered, RestoreDone, RestoreRequest,
 };
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// A machine that was recovered from the words of the owner with this seed, and runs.
@@ -16,7 +17,8 @@ pub(super) async fn machine(seed: u8, holder: &TestNode) -> TestNode {
 
 /// The same; it keeps no more than so many bytes for others.
 pub(super) async fn machine_with(seed: u8, holder: &TestNode, capacity: u64) -> TestNode {
-    let mut node = TestNode { folder: tempfile::tempdir().unwrap(), seed, running: None };
+    let (folder, backups) = (tempfile::tempdir().unwrap(), Vec::new());
+    let mut node = TestNode { folder, seed, running: None, backups };
     let mut rng = rand_chacha::ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).unwrap();
     let master = Master::from_bytes([seed; 32]);
     let sealed = || panic!("nothing is sealed");
@@ -33,7 +35,7 @@ pub(super) fn wanted(target: &Path) -> RestoreRequest {
     RestoreRequest {
         snapshot: "latest".to_owned(),
         target: target.to_owned(),
-        timeout_s: 5,
+        timeout_s: 15,
         ..RestoreRequest::default()
     }
 }
@@ -349,9 +351,11 @@ pub(super) fn rot(segments: &Path) {
     let files = fs::read_dir(segments).unwrap().map(|entry| entry.unwrap());
     let (_, largest) =
         files.map(|file| (file.metadata().unwrap().len(), file.path())).max().unwrap();
-    let mut bytes = fs::read(&largest).unwrap();
-    bytes[2 << 20] ^= 1;
-    fs::write(&largest, bytes).unwrap();
+    // Nothing else of it changes: the holder may be at work on it.
+    let file = fs::File::options().read(true).write(true).open(&largest).unwrap();
+    let (at, mut byte) = (2 << 20, [0]);
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,84 +5,23 @@
 //! A chunk is *stored k of N* when k nodes acknowledged it, and *safe* as far as audits proved it:
 //! [`Replicas::acked`] and [`Replicas::audited`](super::Replicas::audited) count these. A replica
 //! that an audit finds missing, damaged, made up or released is taken off the holders by
-//! [`Entry::ReplicaLost`], and counts again when its node acknowledges the chunk anew.
+//! [`Entry::ReplicaLost`], and counts again when its node acknowledges the chunk anew. Until then
+//! it is one of the [`Catalog::losses`]. All of a store that is gone are taken off by
+//! [`Entry::StoreGone`], which are no such losses: the node is none of the holders any more.
 //!
 //! # Holders
-//! Of each holder the last audit that ended with answers is kept, the last [`INCIDENTS_MAX`] that
-//! found anything, and how long it is silent. [`standing`] makes one word of that, by these rules,
-//! the first that fits:
-//!
-//! - an answer was wrong, ever: [`Standing::Liar`]. A lie stays, also beyond the other incidents;
-//! - it is silent: [`Standing::Late`] at once; [`Standing::Suspect`] after 3 misses and 24 hours;
-//!   [`Standing::Lost`] after misses on 14 days of the calendar and 14 days;
-//! - the last audit found something missing or damaged: [`Standing::Damaged`]. What was released
-//!   may have been by another device of the owner's, and is nobody's fault;
-//! - the last audit proved something: [`Standing::Proven`]. Else [`Standing::Unknown`].
-//!
-//! # Clocks
-//! The wall clock alone makes nobody worse than late: a clock that jumps ahead by ten years adds
-//! one miss at most, and the others have to be made one by one. So misses count that are at least
-//! an hour apart, and of days only one miss each. A miss that comes more than an hour before the
-//! last one says that the clock was put back: the last one was counted for a jump, and counts no
-//! more, nor does this one, from which it goes on; what was counted before stays. A clock that
-//! jumps to and fro so adds nothing.
+//! Of each holder a record is kept, and [`standing`] makes one word of it: see there.
 
 use super::Catalog;
-use super::entry::{Entry, HolderAudited, Silence};
+use super::entry::{Entry, HolderAudited, Loss, Silence};
 use super::proven::seconds;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use crate::repo::standing::{AuditRecord, Standing, standing};
 use std::collections::BTreeMap;
-
-/// Audits of one holder that found anything, and that are remembered. Beyond these the oldest goes
-/// in which nobody lied, if any.
-pub const INCIDENTS_MAX: usize = 16;
 
 /// Holders that are remembered. Beyond these one goes that never lied, if any, and of these the one
 /// of which nothing was heard for the longest time.
 const RECORDS_MAX: usize = 4_096;
-
-const HOUR_S: u64 = 3_600;
-const DAY_S: u64 = 24 * HOUR_S;
-
-/// Silence of this long makes a holder suspect: 24 hours, in seconds.
-const SUSPECT_AFTER_S: u64 = DAY_S;
-/// So many misses do.
-const SUSPECT_MISSES: u32 = 3;
-
-/// Silence of this long makes a holder lost: 14 days, in seconds.
-const LOST_AFTER_S: u64 = 14 * DAY_S;
-/// Misses on so many days do.
-const LOST_DAYS: u32 = 14;
-
-/// What audits of one holder came to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AuditRecord {
-    /// The last one that ended with answers.
-    pub last: Option<HolderAudited>,
-    /// Those that found anything, oldest first.
-    pub incidents: Vec<HolderAudited>,
-    /// How long it did not answer; `None` where it did, the last time.
-    pub silence: Option<Silence>,
-}
-
-/// Where a holder stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// No audit of it proved anything.
-    Unknown,
-    /// It answered the last time, and nothing was missing.
-    Proven,
-    /// It did not answer the last time.
-    Late,
-    /// It did not for a day, and three times.
-    Suspect,
-    /// It did not for fourteen days, and on as many.
-    Lost,
-    /// Something was missing or damaged the last time.
-    Damaged,
-    /// It once answered for a chunk as if it had it, and had not.
-    Liar,
-}
 
 /// What audits of one holder say of the replicas that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,85 +35,17 @@ pub struct AuditCounts {
     pub oldest_proven_s: Option<u64>,
 }
 
-/// Where a holder stands at `now_s`, seconds since 1970: see the module's documentation.
-pub fn standing(record: &AuditRecord, now_s: u64) -> Standing {
-    if record.has_lied() {
-        return Standing::Liar;
-    }
-    if let Some(silence) = record.silence {
-        let silent_s = now_s.saturating_sub(silence.since_s);
-        return if silence.days >= LOST_DAYS && silent_s >= LOST_AFTER_S {
-            Standing::Lost
-        } else if silence.misses >= SUSPECT_MISSES && silent_s >= SUSPECT_AFTER_S {
-            Standing::Suspect
-        } else {
-            Standing::Late
-        };
-    }
-    match record.last {
-        Some(last) if last.missing > 0 || last.damaged > 0 => Standing::Damaged,
-        Some(last) if last.proven > 0 => Standing::Proven,
-        _ => Standing::Unknown,
-    }
-}
-
 impl AuditRecord {
-    /// When it last answered: seconds since 1970.
-    pub fn heard_s(&self) -> Option<u64> {
-        self.last.map(|last| last.at_s)
-    }
-
-    fn has_lied(&self) -> bool {
-        self.incidents.iter().chain(&self.last).any(|audited| audited.lied > 0)
-    }
-
-    /// The last time that anything is known of.
-    fn latest_s(&self) -> u64 {
-        let silent = self.silence.map(|silence| silence.last_s);
-        self.heard_s().into_iter().chain(silent).max().unwrap_or(0)
-    }
-
-    fn on_audited(&mut self, audited: HolderAudited) {
-        self.silence = None;
-        self.last = Some(audited);
-        if audited.is_incident() {
-            if self.incidents.len() >= INCIDENTS_MAX {
-                let harmless = self.incidents.iter().position(|before| before.lied == 0);
-                self.incidents.remove(harmless.unwrap_or(0));
-            }
-            self.incidents.push(audited);
-        }
-    }
-
     /// As few entries as say all of it, in order.
     fn entries(&self, node: NodeId) -> impl Iterator<Item = Entry> {
         let is_told = |last: &HolderAudited| self.incidents.last() == Some(last);
         let last = self.last.filter(|last| !is_told(last));
         let audits = self.incidents.iter().copied().chain(last).map(Entry::HolderAudited);
-        audits.chain(self.silence.map(|silence| Entry::HolderSilence { node, silence }))
-    }
-}
-
-impl Silence {
-    fn new(at_s: u64) -> Self {
-        Self { since_s: at_s, last_s: at_s, misses: 1, days: 1 }
-    }
-
-    /// Once more without an answer.
-    fn miss(&mut self, at_s: u64) {
-        self.since_s = self.since_s.min(at_s);
-        if at_s.abs_diff(self.last_s) < HOUR_S {
-            return;
-        }
-        let is_another_day = at_s / DAY_S != self.last_s / DAY_S;
-        if at_s > self.last_s {
-            self.misses = self.misses.saturating_add(1);
-            self.days = self.days.saturating_add(is_another_day.into());
-        } else {
-            self.misses = self.misses.saturating_sub(1).max(1);
-            self.days = self.days.saturating_sub(is_another_day.into()).max(1);
-        }
-        self.last_s = at_s;
+        // Behind the audits, of which some were misses.
+        let silence = self.silence.map(|silence| Entry::HolderSilence { node, silence });
+        let withholds = self.withheld.map(|silence| Entry::HolderWithholds { node, silence });
+        let lied = self.lied_s.map(|at_s| Entry::HolderLied { node, at_s });
+        audits.chain(silence).chain(withholds).chain(lied)
     }
 }
 
@@ -189,17 +60,40 @@ impl Audits {
     }
 
     pub(super) fn on_silent(&mut self, node: NodeId, at_s: u64) {
-        let record = self.of(node);
-        match &mut record.silence {
-            Some(silence) => silence.miss(at_s),
-            None => record.silence = Some(Silence::new(at_s)),
-        }
+        self.of(node).on_silent(at_s);
         self.make_room(&node);
     }
 
     pub(super) fn on_silence(&mut self, node: NodeId, silence: Silence) {
         self.of(node).silence = Some(silence);
         self.make_room(&node);
+    }
+
+    pub(super) fn on_withheld(&mut self, node: NodeId, at_s: u64) {
+        self.of(node).on_withheld(at_s);
+        self.make_room(&node);
+    }
+
+    pub(super) fn on_withholds(&mut self, node: NodeId, silence: Silence) {
+        self.of(node).withheld = Some(silence);
+        self.make_room(&node);
+    }
+
+    pub(super) fn on_served(&mut self, node: &NodeId) {
+        if let Some(record) = self.0.get_mut(node) {
+            record.on_served();
+        }
+    }
+
+    pub(super) fn on_lied(&mut self, node: NodeId, at_s: u64) {
+        let record = self.of(node);
+        record.lied_s = record.lied_s.max(Some(at_s));
+        self.make_room(&node);
+    }
+
+    /// Where this holder stands at `now_s`, seconds since 1970.
+    pub(super) fn standing_of(&self, node: &NodeId, now_s: u64) -> Standing {
+        self.0.get(node).map_or(Standing::Unknown, |record| standing(record, now_s))
     }
 
     fn of(&mut self, node: NodeId) -> &mut AuditRecord {
@@ -242,10 +136,27 @@ impl Catalog {
         self.state.prove_audited((node, epoch), chunks, seconds(at_s));
     }
 
+    /// Whether this node acknowledged anything, with the store that it has now, that no audit
+    /// proved since: as [`Self::due_at`] from 1 on finds it, without looking at the chunks.
+    pub fn has_unaudited(&self, node: &NodeId) -> bool {
+        self.state.has_unaudited(node)
+    }
+
+    /// Whether an audit ever proved this node's replica, since it acknowledged it.
+    pub fn was_audited(&self, node: &NodeId, chunk: &ChunkId) -> bool {
+        self.state.was_audited(node, chunk)
+    }
+
     /// Of how many replicas of this chunk that count an audit's proof is from `since_s` to `now_s`:
     /// seconds since 1970.
     pub fn audited_within(&self, chunk: &ChunkId, (since_s, now_s): (u64, u64)) -> usize {
         self.state.audited_within(chunk, (seconds(since_s), seconds(now_s)))
+    }
+
+    /// Whether anybody ever acknowledged this chunk, as far as is known here, and no prune of this
+    /// folder let it go.
+    pub fn is_known(&self, chunk: &ChunkId) -> bool {
+        self.state.is_known(chunk)
     }
 
     /// What this node acknowledged with the store that it has now: `limit` ids at most, ascending,
@@ -289,9 +200,27 @@ impl Catalog {
         self.state.chunks_short(wanted.into(), after, limit)
     }
 
+    /// The replicas that were lost last, oldest first: which chunk, by whom, why, and when that was
+    /// found, in seconds since 1970. 65,536 at most; each until its node acknowledges the chunk
+    /// again, this folder's own prune lets the chunk go, or it is settled. That others have the
+    /// chunk by now does not end it: whoever tells of losses skips chunks with enough replicas.
+    pub fn losses(&self) -> impl Iterator<Item = (&ChunkId, &NodeId, Loss, u64)> {
+        self.state.losses().map(|lost| (&lost.chunk, &lost.node, lost.why, lost.at_s))
+    }
+
+    /// Forgets the losses of these chunks. Only in memory: after a restart they may be told again.
+    pub fn settle_losses(&mut self, is_settled: impl Fn(&ChunkId) -> bool) {
+        self.state.settle_losses(is_settled);
+    }
+
     /// What audits of this node came to; `None` where none is known of.
     pub fn audit_record(&self, node: &NodeId) -> Option<AuditRecord> {
         self.state.audits().0.get(node).cloned()
+    }
+
+    /// Whether this node ever answered for a chunk as if it had it, and had not.
+    pub fn is_liar(&self, node: &NodeId) -> bool {
+        self.state.audits().0.get(node).is_some_and(AuditRecord::has_lied)
     }
 
     /// What audits came to, by node.

@@ -6,6 +6,7 @@
 
 mod audit;
 mod due;
+mod evidence;
 mod head;
 mod made;
 mod proven;
@@ -13,6 +14,7 @@ mod prune;
 mod rebuild;
 mod verified;
 
+pub use crate::repo::evidence::SnapshotEvidence;
 pub use audit::{HolderAudited, Loss, ReplicaLost, Silence};
 pub use due::SnapshotDue;
 pub use head::{Device, HeadKept, HeadSeen};
@@ -135,6 +137,8 @@ pub enum Entry {
     Verified(Verified),
     /// A backup made a snapshot, or more is known of how that is stored.
     BackupMade(BackupMade),
+    /// All replicas of such a snapshot were looked at.
+    SnapshotEvidence(SnapshotEvidence),
     /// What letting chunks go has to know.
     Prune(PruneNote),
     /// How far the catalogue is filled anew.
@@ -153,7 +157,7 @@ pub enum Entry {
     ReplicaLost(ReplicaLost),
     /// A chunk was acknowledged, and nobody is known to have it any more.
     ChunkNowhere(ChunkId),
-    /// An audit of a holder ended with answers: it is not silent.
+    /// An audit of a holder ended with answers, to all that was asked or to some.
     HolderAudited(HolderAudited),
     /// A holder was asked for an audit, and did not answer.
     HolderSilent {
@@ -168,6 +172,43 @@ pub enum Entry {
         node: NodeId,
         /// What they came to.
         silence: Silence,
+    },
+    /// A holder proved a chunk, and did not hand it over when it was asked for it.
+    HolderWithheld {
+        /// Who.
+        node: NodeId,
+        /// When: seconds since 1970.
+        at_s: u64,
+    },
+    /// What such entries of one holder came to, since it last handed a chunk over.
+    HolderWithholds {
+        /// Who.
+        node: NodeId,
+        /// What they came to.
+        silence: Silence,
+    },
+    /// A holder that did so handed over all that it was asked for.
+    HolderServed {
+        /// Who.
+        node: NodeId,
+    },
+    /// A holder answered wrongly for what it said it has, as [`Self::ReplicaLost`] told.
+    HolderLied {
+        /// Who.
+        node: NodeId,
+        /// When, the last time: seconds since 1970.
+        at_s: u64,
+    },
+    /// A node has lost a store, or all that it held of the owner's there: what it acknowledged with
+    /// it counts no more, nor do its proofs. Of the same store only what is acknowledged after this
+    /// counts.
+    StoreGone {
+        /// Who.
+        node: NodeId,
+        /// Which store.
+        epoch: StoreEpoch,
+        /// When that was found: seconds since 1970.
+        at_s: u64,
     },
 }
 
@@ -204,6 +245,7 @@ const PROVEN: u8 = 33;
 const BACKUP_MADE: u8 = 34;
 const AUDITED: u8 = 35;
 const SHOWN_UP_TO: u8 = 36;
+const SNAPSHOT_EVIDENCE: u8 = 37;
 
 const NAMED: u8 = 1;
 
@@ -264,6 +306,7 @@ impl Entry {
             Self::SnapshotDone(job) => put_u64(SNAPSHOT_DONE, job.0, out),
             Self::LookedAround { at } => put_u64(LOOKED_AROUND, *at, out),
             Self::Verified(verified) => verified.encode(out),
+            Self::SnapshotEvidence(evidence) => evidence.encode(out),
             Self::Prune(note) => note.encode(out),
             Self::Rebuild(note) => note.encode(out),
             Self::Proven(proven) => proven.encode(PROVEN, out),
@@ -273,7 +316,12 @@ impl Entry {
             | Self::ChunkNowhere(_)
             | Self::HolderAudited(_)
             | Self::HolderSilent { .. }
-            | Self::HolderSilence { .. } => audit::encode(self, out),
+            | Self::HolderSilence { .. }
+            | Self::HolderWithheld { .. }
+            | Self::HolderWithholds { .. }
+            | Self::HolderServed { .. }
+            | Self::HolderLied { .. }
+            | Self::StoreGone { .. } => audit::encode(self, out),
             Self::PutStarted(_)
             | Self::PutDone(_)
             | Self::PutShort(_)
@@ -324,6 +372,7 @@ impl Entry {
             AUDITED => Proven::decode(from).map(Self::Audited),
             SHOWN_UP_TO => Some(Self::ShownUpTo { entries: from.number()? }),
             BACKUP_MADE => BackupMade::decode(from).map(Self::BackupMade),
+            SNAPSHOT_EVIDENCE => SnapshotEvidence::decode(from),
             JOB_DROPPED_BARE => Some(Self::JobDropped(JobDropped {
                 job: JobId(from.number()?),
                 path: PathBuf::new(),

@@ -28,7 +28,8 @@ pub const BELIEVED_S: u64 = 24 * 3600;
 /// How long it is remembered that an audit proved a replica: 400 days, in seconds.
 pub const AUDITS_KEPT_S: u64 = 400 * 24 * 3600;
 
-/// How many nodes have a chunk.
+/// How many nodes have a chunk: distinct ones that count, so none that lied, or is silent for so
+/// long that it is suspect or lost, nor one that said since that it has the chunk no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Replicas {
     /// They acknowledged it, with the stores that they have now.
@@ -56,18 +57,26 @@ impl Catalog {
         self.state.unproven_holders(chunk, (seconds(since_s), seconds(now_s)))
     }
 
-    /// This node said at `at_s` that it keeps the chunk; or, with `None`, that it does not: then
-    /// what an audit proved counts no more either. Another store than the one that acknowledged it
-    /// says nothing of that.
-    pub fn prove(&mut self, node: &NodeId, epoch: &StoreEpoch, chunk: &ChunkId, at_s: Option<u64>) {
-        self.state.prove((node, epoch), chunk, at_s.map_or(0, seconds));
+    /// This node said at `at_s` that it keeps the chunk. Another store than the one that
+    /// acknowledged it says nothing of that.
+    pub fn prove(&mut self, node: &NodeId, epoch: &StoreEpoch, chunk: &ChunkId, at_s: u64) {
+        self.state.prove((node, epoch), chunk, seconds(at_s));
     }
 
-    /// This node has lost that store, or all that it held of the owner's: what it acknowledged with
-    /// it counts no more, until it acknowledges something with it again. Not remembered by the
-    /// journal: the node says so again when it is asked after a restart.
-    pub fn store_is_gone(&mut self, node: &NodeId, epoch: &StoreEpoch) {
-        self.state.store_is_gone((node, epoch));
+    /// This node said at `at_s` that it does not keep the chunk, or sent something else: its
+    /// replica counts no more, nor does what an audit proved, until it acknowledges, shows or
+    /// proves it anew. Another store than the one that acknowledged it says nothing of that.
+    /// Remembered with the times of what was shown; what was told of snapshots is taken back with
+    /// the next commit.
+    pub fn refute(&mut self, node: &NodeId, epoch: &StoreEpoch, chunk: &ChunkId, at_s: u64) {
+        self.state.refute((node, epoch), chunk, at_s);
+    }
+
+    /// This node has lost that store, or all that it held of the owner's, as was found at `at_s`:
+    /// what it acknowledged with it counts no more, until it acknowledges that again. Not
+    /// remembered by the journal: see [`Entry::StoreGone`], which is.
+    pub fn store_is_gone(&mut self, node: &NodeId, epoch: &StoreEpoch, at_s: u64) {
+        self.state.store_is_gone((node, epoch), at_s);
     }
 
     /// Every chunk that anybody acknowledged, in the order of their ids, also where nobody is known

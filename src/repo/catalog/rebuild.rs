@@ -70,7 +70,8 @@ impl Catalog {
     /// A node said at `at_s`, seconds since 1970, that it keeps this chunk, and was not known to.
     /// That counts as what it says when it is asked for the chunk: for a day, and then it is asked.
     /// Returns whether nobody was known to have the chunk; `None` where it is not taken down: it is
-    /// being let go, or nobody is known to have it and there is no `room` for more of these.
+    /// being let go, or nobody is known to have it and there is no `room` for more of these, or the
+    /// node was caught lying: its word brings no replica back.
     ///
     /// # Errors
     /// [`CatalogError`]; it was then not taken down.
@@ -81,7 +82,7 @@ impl Catalog {
         room: bool,
     ) -> Result<Option<bool>, CatalogError> {
         let ChunkAcked { chunk, node, epoch, .. } = claim;
-        if self.is_doomed(&chunk) {
+        if self.is_doomed(&chunk) || self.is_liar(&node) {
             return Ok(None);
         }
         let holders = self.holders_of(&chunk);
@@ -92,15 +93,15 @@ impl Catalog {
         if self.store_of(&node) != Some(epoch) || !holders.contains(&node) {
             self.record(Entry::ChunkAcked(claim))?;
         }
-        self.prove(&node, &epoch, &chunk, Some(at_s));
+        self.prove(&node, &epoch, &chunk, at_s);
         Ok(Some(is_new))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::PruneNote;
     use super::super::entry::tests::acked;
+    use super::super::entry::{Loss, PruneNote, ReplicaLost};
     use super::*;
     use crate::crypto::keys::ChunkKey;
     use crate::repo::fixture::owner;
@@ -164,6 +165,26 @@ mod tests {
         // The store of before is gone, and what it had.
         assert_eq!(catalog.record_claim(acked(2, 1, 9), 1_600, true).unwrap(), Some(true));
         assert_eq!(catalog.holders_of(&claim.chunk), [acked(1, 2, 1).node]);
+    }
+
+    #[test]
+    fn a_liars_word_brings_no_replica_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut catalog = open(&folder);
+        let claim = acked(1, 1, 1);
+        catalog.record(Entry::ChunkAcked(claim)).unwrap();
+        let ChunkAcked { chunk, node, epoch, .. } = claim;
+        let lost = |why| Entry::ReplicaLost(ReplicaLost { chunk, node, epoch, why, at_s: 1_200 });
+        catalog.record(lost(Loss::Damaged)).unwrap();
+        assert_eq!(catalog.record_claim(claim, 1_500, true).unwrap(), Some(true), "who is honest");
+        catalog.record(lost(Loss::Lied)).unwrap();
+        for (claim, room) in [(claim, true), (acked(1, 1, 2), true), (acked(2, 1, 1), false)] {
+            assert_eq!(catalog.record_claim(claim, 1_600, room).unwrap(), None);
+        }
+        assert!(catalog.holders_of(&chunk).is_empty());
+        assert_eq!(catalog.losses().count(), 1, "it stays lost");
+        let other = acked(1, 2, 1);
+        assert_eq!(catalog.record_claim(other, 1_600, true).unwrap(), Some(true));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! is 130: the tree's leaves are half full then. So a rewritten journal has them in another order.
 
 mod holders;
+mod losses;
 mod prune;
 mod shown;
 
@@ -13,13 +14,14 @@ pub(super) use shown::Times;
 
 use super::audit::Audits;
 use super::entry::{
-    BackupMade, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, PutRoot, PutStarted,
-    SnapshotDue, Verified,
+    BackupMade, Device, Entry, HeadKept, HeadSeen, JobDropped, JobId, Loss, PutRoot, PutStarted,
+    SnapshotDue, SnapshotEvidence, Verified,
 };
 use super::made::Made;
 use super::rebuild::{self, Rebuild};
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use holders::{NO_STORE, Replica, Slots, Store, StoreIndex, counting, store};
+use losses::Losses;
 use prune::Prunes;
 use std::collections::BTreeMap;
 
@@ -107,6 +109,7 @@ pub(super) struct State {
     roots: BTreeMap<(ChunkId, String), PutRoot>,
     dropped: BTreeMap<JobId, JobDropped>,
     stores: Vec<Store>,
+    /// All but those that are gone.
     index: BTreeMap<(NodeId, StoreEpoch), StoreIndex>,
     /// The store that each node acknowledged with last: the only one that counts.
     current: BTreeMap<NodeId, StoreIndex>,
@@ -127,6 +130,7 @@ pub(super) struct State {
     prunes: Prunes,
     /// What audits came to, by node.
     audits: Audits,
+    losses: Losses,
     /// How far it is filled anew, where it has to be.
     rebuild: Option<Rebuild>,
 }
@@ -134,26 +138,11 @@ pub(super) struct State {
 impl State {
     pub(super) fn apply(&mut self, entry: Entry) {
         match entry {
-            Entry::PutStarted(started) => {
-                self.saw(started.job);
-                let job = Job { started, short: None, acked: false, away_since: None };
-                self.jobs.insert(job.started.job, job);
-            }
+            Entry::PutStarted(started) => self.on_started(started),
             Entry::ChunkAcked(acked) => self.on_acked(&acked),
-            Entry::PutDone(root) => {
-                self.saw(root.job);
-                if let Some(Job { started, .. }) = self.jobs.remove(&root.job) {
-                    self.dropped.retain(|_, dropped| dropped.path != started.path);
-                }
-                self.on_root(root);
-            }
-            Entry::PutShort(root) => {
-                self.saw(root.job);
-                if let Some(job) = self.jobs.get_mut(&root.job) {
-                    job.acked |= root.replicas > 0;
-                    job.short = Some(root);
-                }
-            }
+            Entry::SnapshotEvidence(evidence) => self.made.look(evidence),
+            Entry::PutDone(root) => self.on_done(root),
+            Entry::PutShort(root) => self.on_short(root),
             Entry::PutAcked(job) => {
                 if let Some(job) = self.jobs.get_mut(&job) {
                     job.acked = true;
@@ -169,12 +158,7 @@ impl State {
             Entry::HeadSeen(seen) => self.on_head(seen),
             Entry::Verified(verified) => self.on_verified(verified),
             Entry::BackupMade(made) => self.made.apply(made),
-            Entry::HeadKept(kept) => {
-                let head = self.heads.get_mut(&(kept.generation, kept.index));
-                if let Some(head) = head.filter(|head| head.seen.record.number() == kept.number) {
-                    head.kept = Some(kept);
-                }
-            }
+            Entry::HeadKept(kept) => self.on_kept(kept),
             Entry::SnapshotDue(due) => {
                 self.saw(due.job);
                 self.due.insert(due.job, due);
@@ -187,11 +171,75 @@ impl State {
             Entry::Audited(proven) => self.on_audited(&proven),
             // The catalogue looks at that itself.
             Entry::ShownUpTo { .. } => {}
-            Entry::ReplicaLost(lost) => self.on_lost(&lost),
+            Entry::ReplicaLost(lost) => {
+                self.on_lost(&lost);
+                if lost.why == Loss::Lied {
+                    self.on_lied((lost.node, lost.at_s));
+                }
+            }
             Entry::ChunkNowhere(chunk) => self.know(chunk),
-            Entry::HolderAudited(audited) => self.audits.on_audited(audited),
-            Entry::HolderSilent { node, at_s } => self.audits.on_silent(node, at_s),
+            Entry::HolderAudited(it) => {
+                self.hear((it.node, it.at_s), |audits| audits.on_audited(it));
+            }
+            Entry::HolderSilent { node, at_s } => {
+                self.hear((node, at_s), |audits| audits.on_silent(node, at_s));
+            }
             Entry::HolderSilence { node, silence } => self.audits.on_silence(node, silence),
+            Entry::HolderWithheld { node, at_s } => {
+                self.hear((node, at_s), |audits| audits.on_withheld(node, at_s));
+            }
+            Entry::HolderWithholds { node, silence } => self.audits.on_withholds(node, silence),
+            Entry::HolderServed { node } => self.audits.on_served(&node),
+            Entry::StoreGone { node, epoch, at_s } => {
+                if self.drop_store((&node, &epoch)) {
+                    self.made.lose(at_s);
+                }
+            }
+            Entry::HolderLied { node, at_s } => self.on_lied((node, at_s)),
+        }
+    }
+
+    fn on_started(&mut self, started: PutStarted) {
+        self.saw(started.job);
+        let job = Job { started, short: None, acked: false, away_since: None };
+        self.jobs.insert(job.started.job, job);
+        self.made.put();
+    }
+
+    fn on_done(&mut self, root: PutRoot) {
+        self.saw(root.job);
+        if let Some(Job { started, .. }) = self.jobs.remove(&root.job) {
+            self.dropped.retain(|_, dropped| dropped.path != started.path);
+        }
+        self.on_root(root);
+    }
+
+    fn on_short(&mut self, root: PutRoot) {
+        self.saw(root.job);
+        if let Some(job) = self.jobs.get_mut(&root.job) {
+            job.acked |= root.replicas > 0;
+            job.short = Some(root);
+        }
+    }
+
+    fn on_kept(&mut self, kept: HeadKept) {
+        let head = self.heads.get_mut(&(kept.generation, kept.index));
+        if let Some(head) = head.filter(|head| head.seen.record.number() == kept.number) {
+            head.kept = Some(kept);
+        }
+    }
+
+    fn on_lied(&mut self, (node, at_s): (NodeId, u64)) {
+        self.hear((node, at_s), |audits| audits.on_lied(node, at_s));
+    }
+
+    /// A holder answered, or did not, at `at_s`: what it holds may count no more from then on.
+    fn hear(&mut self, (node, at_s): (NodeId, u64), note: impl FnOnce(&mut Audits)) {
+        let counts = |audits: &Audits| audits.standing_of(&node, at_s).counts();
+        let did_count = counts(&self.audits);
+        note(&mut self.audits);
+        if did_count && !counts(&self.audits) && self.chunks_held_by(&node) > 0 {
+            self.made.lose(at_s);
         }
     }
 
@@ -201,6 +249,7 @@ impl State {
         let name = (root.capability.id, root.name.clone());
         let was_named = self.roots.get(&name).is_none_or(|before| before.named);
         self.roots.insert(name, PutRoot { named: root.named && was_named, ..root });
+        self.made.put();
     }
 
     /// Only a higher number is news: the first record with a number is the one that counts.
@@ -229,6 +278,22 @@ impl State {
 
     pub(super) fn made(&self) -> impl Iterator<Item = &BackupMade> {
         self.made.all()
+    }
+
+    pub(super) fn evidence(&self) -> impl Iterator<Item = &SnapshotEvidence> {
+        self.made.evidence()
+    }
+
+    pub(super) fn evidence_of(&self, snapshot: &SnapshotId) -> Option<&SnapshotEvidence> {
+        self.made.evidence_of(snapshot)
+    }
+
+    pub(super) fn made_mut(&mut self) -> &mut Made {
+        &mut self.made
+    }
+
+    pub(super) fn losses_seen(&self) -> u64 {
+        self.made.losses_seen()
     }
 
     pub(super) fn drills_of(&self, snapshot: &SnapshotId) -> Option<Drills> {
@@ -303,7 +368,7 @@ impl State {
         let puts = jobs + self.roots.len() as u64 + self.dropped.len() as u64;
         let rebuild = self.rebuild.as_ref().map_or(0, Rebuild::entries);
         let chunks = acks + self.nowhere().count() as u64 + self.prune_entries();
-        let others = self.made.count() + rebuild + self.audits.entries();
+        let others = self.made.count() + rebuild + self.audits.entries() + self.losses.count();
         puts + chunks + heads + due + drills + others
     }
 

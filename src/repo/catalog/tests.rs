@@ -313,7 +313,8 @@ fn a_mostly_dead_journal_is_rewritten() {
     catalog.commit().unwrap();
     drop(catalog);
     let (catalog, report) = setup.open();
-    assert_eq!(report, OpenReport { entries: 4009, ..OpenReport::default() });
+    // With what a store that counts no more makes look worse: the backup, and what was put.
+    assert_eq!(report, OpenReport { entries: 4011, ..OpenReport::default() });
     assert_eq!(catalog.made(), [&made(1, 2, 2)]);
     assert_eq!(catalog.chunks_held_by(&acked(0, 1, 0).node), 4000);
     assert_eq!(catalog.holders_of(&acked(5, 0, 0).chunk).len(), 2);
@@ -379,10 +380,10 @@ fn what_holders_showed_is_there_after_reopening_if_it_is_of_the_last_day() {
             3 => NOW_S - BELIEVED_S,
             _ => NOW_S - 7,
         };
-        catalog.prove(&node, &epoch, &id, Some(at_s));
+        catalog.prove(&node, &epoch, &id, at_s);
     }
     let ChunkAcked { chunk: id, node, epoch, .. } = acked(1, 2, 1);
-    catalog.prove(&node, &epoch, &id, Some(NOW_S));
+    catalog.prove(&node, &epoch, &id, NOW_S);
     let all = |catalog: &Catalog| (1..=5).map(|chunk| proven(catalog, chunk, NOW_S)).collect();
     let before: Vec<usize> = all(&catalog);
     assert_eq!(before, [1, 0, 1, 1, 1]);
@@ -421,7 +422,7 @@ fn what_holders_showed_is_written_while_the_catalogue_goes_on() {
     let (mut catalog, _) = setup.open();
     let ack = acked(1, 1, 1);
     catalog.record(Entry::ChunkAcked(ack)).unwrap();
-    catalog.prove(&ack.node, &ack.epoch, &ack.chunk, Some(NOW_S));
+    catalog.prove(&ack.node, &ack.epoch, &ack.chunk, NOW_S);
     let file = catalog.proven_file(NOW_S);
     // Of what comes now it has nothing, and is in nobody's way.
     catalog.record(Entry::ChunkAcked(acked(2, 1, 1))).unwrap();

@@ -11,7 +11,7 @@ use crate::store::ledger::format::{HeadItem, Item};
 use crate::store::ledger::{Place, read_head};
 use crate::store::log::LogError;
 use crate::store::releases;
-use crate::store::writer::{ReadOnly, Writer};
+use crate::store::writer::{Group, ReadOnly, Writer};
 use std::sync::Arc;
 
 impl<D: Disk, C: Catalogue> Writer<D, C> {
@@ -35,6 +35,15 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
     ) {
         let result = self.stage(group, room, head);
         group.results.push((ticket, result));
+    }
+
+    /// Heads find room above the capacity; only where that is used up leases end for one.
+    pub(in crate::store) fn make_way_for_head(&mut self, group: &mut Group) {
+        let capacity = self.options.capacity.saturating_add(HEADS_RESERVE_BYTES);
+        if self.read_only.is_none() && self.state.used.saturating_add(RECORD_BYTES) > capacity {
+            // Where there is no room after that it is said of the head.
+            let _ = self.make_way(group, (RECORD_BYTES, capacity));
+        }
     }
 
     fn stage(
@@ -299,7 +308,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         });
         let pending = releases::lock(&self.keeping.releases).items();
         let pending = pending.into_iter().map(|release| Ok(Item::Release(release)));
-        let mut items = std::iter::once(Ok(uptime)).chain(records).chain(pending);
+        let heard = self.keeping.leases.items();
+        let behind = heard.iter().map(|heard| Ok(Item::Heard(*heard)));
+        let mut items = std::iter::once(Ok(uptime)).chain(records).chain(pending).chain(behind);
         let rewritten = self.keeping.ledger.rewrite(&mut items);
         drop(items);
         let rewritten = rewritten?;
@@ -322,6 +333,7 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         drop(heads);
         let lost = self.forget_heads(gone);
         self.keeping.lost.extend(lost);
+        self.keeping.leases.saved(&heard);
         self.keeping.ledger.turn_to(&rewritten)?;
         Ok(())
     }

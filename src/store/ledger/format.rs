@@ -1,22 +1,23 @@
 //! The layout of a ledger file.
 //!
 //! ```text
-//! header:  "qlledger" | version u8 = 2 | epoch 16 | generation u64 | begun u64 | crc32 u32
+//! header:  "qlledger" | version u8 = 3 | epoch 16 | generation u64 | begun u64 | crc32 u32
 //! item:    length of the box u32 | crc32 of the box u32 | box
 //! box:     wrapped  kind u8 | fields
 //!          1 release id 32 | lease 16 | account 32 | due u64
 //!          2 ended   id 32 | lease 16
 //!          3 head    account 32 | stored at u64 | terms 12 | copy u8 | record 2,221
 //!          6 uptime  seconds u64
+//!          7 heard   account 32 | at u64 | audited u8 (0 or 1)
 //! ```
 //! Integers are little-endian. `begun` is the length with which the generation began: a file that
 //! is not whole up to there was never finished. Times are seconds of the store's uptime. Of the
 //! records with one number `copy` 0 is the one that was acknowledged. A release is of the chunk
 //! under this lease alone, and ended when the chunk was destroyed, or when it was taken back. Kinds
 //! 4 and 5 are reserved for what becomes of heads: an item of an unknown kind counts as damage, so
-//! the version must go up with the first of them. Version 1 had no releases; it is read, and
-//! written anew before the first one. All items of a kind have one length, by which a
-//! reader finds its way again behind damage.
+//! the version must go up with the first of them. Version 1 had no releases, and version 2 did not
+//! say when owners were heard of; both are read, and written anew before anything else is added.
+//! All items of a kind have one length, by which a reader finds its way again behind damage.
 
 use crate::core::types::{Account, ChunkId, LeaseNonce, LeaseTerms, StoreEpoch};
 use crate::crypto::head::{HEAD_RECORD_BYTES, HeadRecord};
@@ -29,7 +30,7 @@ use bytes::Bytes;
 pub(crate) const HEADER_BYTES: usize = 8 + 1 + 16 + 8 + 8 + 4;
 
 /// The version that is written.
-pub(crate) const LEDGER_VERSION: u8 = 2;
+pub(crate) const LEDGER_VERSION: u8 = 3;
 
 const MAGIC: &[u8; 8] = b"qlledger";
 const PREFIX_BYTES: usize = 8;
@@ -37,6 +38,7 @@ const RELEASE: u8 = 1;
 const ENDED: u8 = 2;
 const HEAD: u8 = 3;
 const UPTIME: u8 = 6;
+const HEARD: u8 = 7;
 
 /// Length of a head's item.
 pub(crate) const HEAD_ITEM_BYTES: usize =
@@ -52,9 +54,12 @@ pub(crate) const RELEASE_ITEM_BYTES: usize =
 /// Length of the item of a release that is over.
 pub(crate) const ENDED_ITEM_BYTES: usize = PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 16;
 
+/// Length of the item that says when an owner was heard of.
+pub(crate) const HEARD_ITEM_BYTES: usize = PREFIX_BYTES + SEAL_OVERHEAD_BYTES + 1 + 32 + 8 + 1;
+
 /// The lengths that an item can have: each kind has its own.
-const LENGTHS: [usize; 4] =
-    [RELEASE_ITEM_BYTES, ENDED_ITEM_BYTES, HEAD_ITEM_BYTES, UPTIME_ITEM_BYTES];
+const LENGTHS: [usize; 5] =
+    [RELEASE_ITEM_BYTES, ENDED_ITEM_BYTES, HEAD_ITEM_BYTES, UPTIME_ITEM_BYTES, HEARD_ITEM_BYTES];
 
 /// The longest item.
 pub(crate) const ITEM_BYTES_MAX: usize = HEAD_ITEM_BYTES;
@@ -116,6 +121,19 @@ pub(crate) enum Item {
     Release(ReleaseItem),
     /// A release is over.
     Ended(ChunkId, LeaseNonce),
+    /// An owner was heard of.
+    Heard(HeardItem),
+}
+
+/// When an owner was heard of last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeardItem {
+    /// Which.
+    pub(crate) account: Account,
+    /// In the store's uptime.
+    pub(crate) at: u64,
+    /// An audit of it was answered with a proof, some time.
+    pub(crate) audited: bool,
 }
 
 /// A chunk that was let go.
@@ -163,6 +181,9 @@ impl Item {
             Self::Ended(id, lease) => {
                 plain.put(&[ENDED]).put(id.as_bytes()).put(lease.as_bytes());
             }
+            Self::Heard(HeardItem { account, at, audited }) => {
+                plain.put(&[HEARD]).put(account.as_bytes()).u64(*at).put(&[u8::from(*audited)]);
+            }
         }
         let wrapped = wrap_synthetic(key, b"ledger", &plain);
         let length = u32::try_from(wrapped.len()).unwrap_or(u32::MAX);
@@ -195,6 +216,16 @@ impl Item {
                 let (id, lease) = (ChunkId::from_bytes(fields.take()?), fields.take()?);
                 let ended = Self::Ended(id, LeaseNonce::from_bytes(lease));
                 fields.0.is_empty().then_some(ended)
+            }
+            [HEARD] => {
+                let (account, at) = (Account::from_bytes(fields.take()?), fields.u64()?);
+                let audited = match fields.take::<1>()? {
+                    [0] => false,
+                    [1] => true,
+                    _ => return None,
+                };
+                let item = HeardItem { account, at, audited };
+                fields.0.is_empty().then_some(Self::Heard(item))
             }
             _ => None,
         }
@@ -249,6 +280,8 @@ mod tests {
             (Item::Uptime(u64::MAX), UPTIME_ITEM_BYTES),
             (Item::Release(ReleaseItem { id, lease, account, due: 4 }), RELEASE_ITEM_BYTES),
             (Item::Ended(id, lease), ENDED_ITEM_BYTES),
+            (Item::Heard(HeardItem { account, at: 5, audited: true }), HEARD_ITEM_BYTES),
+            (Item::Heard(HeardItem { account, at: 5, audited: false }), HEARD_ITEM_BYTES),
         ] {
             let mut bytes = vec![1, 2, 3];
             item.encode(&key(), &mut bytes);
@@ -260,10 +293,10 @@ mod tests {
             assert_eq!(item_box(&bytes[3..bytes.len() - 1]), None);
         }
         let epoch = StoreEpoch::from_bytes([7; 16]);
-        for version in 0..4 {
+        for version in 0..5 {
             let header = Header { version, epoch, generation: 8, begun: 9 };
             let bytes = header.encode();
-            let known = [1, 2].contains(&version);
+            let known = [1, 2, 3].contains(&version);
             let expected = if known { Ok(Some(header)) } else { Err(version) };
             assert_eq!((bytes.len(), Header::decode(&bytes)), (HEADER_BYTES, expected));
         }
@@ -276,9 +309,8 @@ mod tests {
             head().encode(&key(), &mut bytes);
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(item_box(&bytes), None);
-            let mut header = Header {
-                version: 2, epoch: StoreEpoch::from_bytes([7; 16]), generation: 8, begun: 9,
-            }.encode();
+            let (version, epoch) = (LEDGER_VERSION, StoreEpoch::from_bytes([7; 16]));
+            let mut header = Header { version, epoch, generation: 8, begun: 9 }.encode();
             header[at % HEADER_BYTES] ^= 1 << bit;
             prop_assert_eq!(Header::decode(&header), Ok(None));
         }

@@ -81,7 +81,7 @@ impl Fixture {
     }
 
     fn prove(&self, id: &ChunkId, task: &Task) -> Result<ProvenChunk, Unproven> {
-        self.store.reader().prove(&OWNER, id, task).0
+        self.store.reader().prove(&OWNER, id, task, true).0
     }
 
     /// Proves, and tells the writer what is to be told; whether there was something.
@@ -90,7 +90,7 @@ impl Fixture {
         id: &ChunkId,
         task: &Task,
     ) -> (Result<ProvenChunk, Unproven>, bool) {
-        let (result, rot) = self.store.reader().prove(&OWNER, id, task);
+        let (result, rot) = self.store.reader().prove(&OWNER, id, task, true);
         let told = rot.is_some();
         self.store.commit(rot.into_iter().collect());
         (result, told)
@@ -144,8 +144,8 @@ fn a_chunk_of_another_account_is_not_proven() {
     let (one, other) = (chunk(1, 100), Account::from_bytes([5; 32]));
     let fixture = Fixture::with([one.clone()]);
     let mut reader = fixture.store.reader();
-    let of_other = reader.prove(&other, &one.id(), &compact());
-    let of_none = reader.prove(&OWNER, &chunk(2, 100).id(), &compact());
+    let of_other = reader.prove(&other, &one.id(), &compact(), false);
+    let of_none = reader.prove(&OWNER, &chunk(2, 100).id(), &compact(), false);
     // Nothing tells them apart.
     assert_eq!(format!("{of_other:?}"), format!("{of_none:?}"));
     assert!(matches!(of_other, (Err(Unproven::NotHeld), None)));
@@ -179,9 +179,11 @@ fn every_byte_of_a_chunk_is_covered() {
     let (file, range) = fixture.place(&id);
     for at in range.clone() {
         fixture.disk.flip_bit(file, at, (at % 8) as u8);
-        let (result, rot) = fixture.store.reader().prove(&OWNER, &id, &compact());
-        assert_eq!(result, Err(Unproven::Damaged), "byte {} of the record", at - range.start);
-        assert!(rot.is_some());
+        for closely in [false, true] {
+            let (result, rot) = fixture.store.reader().prove(&OWNER, &id, &compact(), closely);
+            assert_eq!(result, Err(Unproven::Damaged), "byte {} of the record", at - range.start);
+            assert!(rot.is_some());
+        }
         fixture.disk.flip_bit(file, at, (at % 8) as u8);
     }
     // In what a dishonest one computes with: the owner does.
@@ -198,7 +200,7 @@ fn every_byte_of_a_chunk_is_covered() {
 }
 
 #[test]
-fn bytes_that_never_were_what_the_id_says_are_not_proven() {
+fn bytes_that_never_were_what_the_id_says_are_admitted_where_they_would_convict() {
     let mut one = chunk(1, 100);
     let mut sealed = one.sealed.to_vec();
     sealed[50] ^= 1;
@@ -208,6 +210,10 @@ fn bytes_that_never_were_what_the_id_says_are_not_proven() {
     for task in [compact(), mac().1] {
         assert_eq!(fixture.prove(&one.id(), &task), Err(Unproven::Damaged));
     }
+    // Among many the proof is wrong, and the owner asks more closely.
+    let proven = fixture.store.reader().prove(&OWNER, &one.id(), &compact(), false).0;
+    let (blocks, proof) = piece(proven);
+    assert!(!passes(&one.id(), blocks, &proof));
 }
 
 #[test]
@@ -280,4 +286,16 @@ fn one_bad_read_is_not_yet_damage() {
         });
     assert!(result.is_ok_and(|found| found.tags == one.tags && found.sealed == one.sealed));
     assert!(rot.is_none() && looks == 2);
+}
+
+#[test]
+fn a_disk_that_does_not_read_for_a_moment_is_no_damage() {
+    let one = chunk(1, 5_000);
+    let mut fixture = Fixture::with([one.clone()]);
+    fixture.disk.fail_reads(1);
+    let (unread, told) = fixture.prove_and_tell(&one.id(), &compact());
+    assert!(matches!(unread, Err(Unproven::Unread)), "{unread:?}");
+    assert!(!told, "nothing is quarantined for it");
+    let (blocks, proof) = piece(fixture.prove(&one.id(), &compact()));
+    assert!(passes(&one.id(), blocks, &proof));
 }

@@ -26,6 +26,11 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
 
     /// Whether there are chunks to destroy: a group does so with some, an empty one too.
     pub fn has_due(&self) -> bool {
+        self.has_due_releases() || self.is_to_relieve()
+    }
+
+    /// The same of those that were let go.
+    pub(in crate::store) fn has_due_releases(&self) -> bool {
         let uptime = self.keeping.uptime;
         self.read_only.is_none()
             && self.keeping.paused_at != Some(uptime)
@@ -60,6 +65,9 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         let mut staged = Staged::default();
         for (id, lease) in items {
             let entry = self.lookup(group, id)?;
+            if let Some(Entry { account, .. }) = &entry {
+                self.hear(account, false);
+            }
             self.stage_item(group, &mut staged, undo, (id, lease, entry))?;
         }
         let now = self.time(group);
@@ -163,29 +171,32 @@ impl<D: Disk, C: Catalogue> Writer<D, C> {
         }
     }
 
-    /// Buries some of the chunks whose delay was over when the uptime was saved last.
-    pub(in crate::store) fn destroy_due(&mut self, group: &mut Group) {
-        if !self.has_due() {
-            return;
+    /// Buries some of the chunks whose delay was over when the uptime was saved last. Whether there
+    /// are more.
+    pub(in crate::store) fn destroy_due(&mut self, group: &mut Group) -> bool {
+        if !self.has_due_releases() {
+            return false;
         }
-        let due = lock(&self.keeping.releases).due(self.keeping.uptime, DESTROYED_MAX);
-        for (id, pending) in due {
+        let due = lock(&self.keeping.releases).due(self.keeping.uptime, DESTROYED_MAX + 1);
+        let is_more = due.len() > DESTROYED_MAX;
+        for (id, pending) in due.into_iter().take(DESTROYED_MAX) {
             // Of what this group did to it the next one knows more.
             if group.releases.now.contains_key(&id) {
                 continue;
             }
-            let Ok(entry) = self.lookup(group, &id) else { return };
+            let Ok(entry) = self.lookup(group, &id) else { return false };
             if let Some(entry) = entry.filter(|entry| entry.lease == pending.lease) {
                 if self.bury(group, &id, &entry).is_err() {
                     self.keeping.paused_at = Some(self.keeping.uptime);
-                    return;
+                    return false;
                 }
                 let freed_bytes = entry.locator.bytes.into();
                 let gone = Deleted { account: entry.account, freed_bytes };
-                group.releases.destroyed.push((id, gone));
+                group.releases.destroyed(id, gone);
             }
             self.change(group, id, pending.lease, None);
         }
+        is_more
     }
 
     /// The ledger has nothing of this group. What it destroyed is destroyed all the same.

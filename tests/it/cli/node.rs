@@ -245,9 +245,9 @@ fn peers_shows_who_runs_a_node_and_where() {
 }
 
 /// The steps of the demo, in their order.
-const STEPS: [&str; 11] = [
-    "mesh", "files", "backup", "again", "holder", "owner", "recover", "restore", "first",
-    "stranger", "thief",
+const STEPS: [&str; 13] = [
+    "mesh", "files", "backup", "again", "audit", "heal", "holder", "owner", "recover", "restore",
+    "first", "stranger", "thief",
 ];
 
 #[test]
@@ -275,6 +275,8 @@ fn demo_verifies_every_step_whatever_is_stored_whoever_holds_it_and_whatever_is_
     };
     assert!(said("backup").contains("each acknowledged by 3 nodes"), "{}", said("backup"));
     assert!(said("again").starts_with("a line more in one file"), "{}", said("again"));
+    assert!(said("audit").contains("the audit named all three and"), "{}", said("audit"));
+    assert!(said("heal").ends_with("proven, 3 of each"), "{}", said("heal"));
     assert!(said("holder").starts_with("SIGKILL to holder "), "{}", said("holder"));
     assert!(said("recover").contains("found 2 snapshots of 1 device"), "{}", said("recover"));
     for name in ["restore", "first"] {

@@ -244,7 +244,8 @@ impl Mesh {
         let load = Load::head(&self.head(0), record);
         let ticket = Ticket(ticket);
         let (deadline, without) = (self.now.after(60 * SECOND), Vec::new());
-        let job = StoreJob { ticket, load, replicas, held_by, without, deadline };
+        let beside = Vec::new();
+        let job = StoreJob { ticket, load, replicas, held_by, without, beside, deadline };
         self.command(OwnerCommand::Store(job));
     }
 

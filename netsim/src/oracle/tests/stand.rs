@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::node::{Blueprint, Index, Node, Place};
 use crate::oracle::{ChunkFacts, Fact, HeadFacts, Property, Said, Truth};
 use bytes::Bytes;
-use quloud::core::effect::Reach;
+use quloud::core::effect::{Reach, StoredChunk};
 use quloud::core::message::{ChunkData, Offer, StoreAck, StoreChunk, StoreRequest, StreamMessage};
 use quloud::core::owner::OwnerEvent;
 use quloud::core::placement::DomainPolicy;
@@ -51,6 +51,7 @@ fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
         ballast: 0,
         heads: HeadBounds::default(),
         releases: ReleaseBounds::default(),
+        scrub_round: quloud::store::scrub::ROUND,
     };
     let mut node = Node::new(
         ChaCha20Rng::from_seed([number + 1; 32]),
@@ -146,6 +147,25 @@ impl Stand {
     pub(super) fn of(&mut self, which: usize) -> &mut ChunkFacts {
         let id = self.id(which);
         self.chunks.get_mut(&id).unwrap()
+    }
+
+    /// A node stores this chunk.
+    pub(super) fn keep(&mut self, node: Index, which: usize) {
+        let SealedChunk { header, sealed, tags, .. } = &self.put[which];
+        let chunk = StoredChunk {
+            header: *header,
+            proof_nonce: [0; 32],
+            proof: [0; 64],
+            account: Account::from_bytes([1; 32]),
+            lease: LeaseNonce::from_bytes([1; 16]),
+            terms: LeaseTerms::default(),
+            tags: tags.clone(),
+            sealed: sealed.clone(),
+        };
+        let machine = self.nodes[node].machine.as_mut().unwrap();
+        machine.store.write(Ticket(1), Box::new(chunk));
+        machine.store.commit();
+        assert!(self.nodes[node].holds(&self.id(which)));
     }
 
     pub(super) fn see(&self, property: &mut dyn Property, fact: &Fact<'_>) -> Option<String> {

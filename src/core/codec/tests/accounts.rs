@@ -125,6 +125,10 @@ pub(super) fn message() -> impl Strategy<Value = StreamMessage> {
                 StreamMessage::ReleaseAnswer(ReleaseAnswer { request, outcome })
             }
         ),
+        (any::<[[u8; 32]; 2]>(), ids(5)).prop_map(|([account, mac], ids)| {
+            let account = Account::from_bytes(account);
+            StreamMessage::ChunkNotice(ChunkNotice { account, ids, mac })
+        }),
     ]
 }
 
@@ -167,6 +171,14 @@ fn the_largest_messages_about_accounts_fit_their_caps() {
         (answer(all_proven(AuditKind::Compact, PROOF_BYTES)), 16_402),
         (answer(all_proven(AuditKind::Mac, 32 * ACCOUNT_CHUNKS_MAX)), 143_362),
         (StreamMessage::Release(Release { request, undo: true, nonce, items }), 0),
+        (
+            StreamMessage::ChunkNotice(ChunkNotice {
+                account,
+                ids: many_ids(NOTICE_CHUNKS_MAX).collect(),
+                mac,
+            }),
+            0,
+        ),
         (
             StreamMessage::HeadData(HeadData {
                 request,
@@ -404,6 +416,32 @@ fn a_refusal_says_nothing_else() {
     assert_eq!((release(vec![], 1), release(vec![], 2)), (Ok(()), Ok(())));
     assert_eq!(release(vec![], 3), Err(Reject::Malformed));
     assert_eq!(release(items, 1), Err(Reject::Malformed));
+}
+
+#[test]
+fn each_wrong_field_of_a_notice_is_rejected() {
+    let id = |id: ChunkId| bytes_of(id.as_bytes());
+    let good = proto::ChunkNotice {
+        account: bytes_of(&[1; 32]),
+        ids: many_ids(256).map(id).collect(),
+        state: 3,
+        mac: bytes_of(&[2; 32]),
+    };
+    let lengths = fixed!(ChunkNotice, account, mac);
+    let changes: &[Change<proto::ChunkNotice>] = &[
+        ("no ids", |m| m.ids.clear()),
+        ("257 ids", |m| m.ids = many_ids(257).map(|id| bytes_of(id.as_bytes())).collect()),
+        ("an id twice", |m| m.ids = vec![bytes_of(&[1; 32]); 2]),
+        ("a short id", |m| m.ids = vec![bytes_of(&[1; 31])]),
+        ("a long id", |m| m.ids = vec![bytes_of(&[1; 33])]),
+        ("not held", |m| m.state = 0),
+        ("live", |m| m.state = 1),
+        ("released", |m| m.state = 2),
+        ("state 4", |m| m.state = 4),
+        ("state 259", |m| m.state = 259),
+    ];
+    each_change_is_rejected(&good, &[changes, &lengths], |m| stream(Body::ChunkNotice(m), &[]));
+    assert_eq!(stream(Body::ChunkNotice(good), &[0]), Err(Reject::Malformed), "a payload");
 }
 
 #[test]

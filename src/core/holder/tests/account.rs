@@ -7,7 +7,8 @@ use crate::core::message::{
 };
 use crate::crypto::keys::PairKey;
 
-const LIST: AccountAsk = AccountAsk::ListMine { after: ChunkId::from_bytes([1; 32]), limit: 9 };
+pub(super) const LIST: AccountAsk =
+    AccountAsk::ListMine { after: ChunkId::from_bytes([1; 32]), limit: 9 };
 
 impl Fixture {
     /// The owner's half of the pair key.

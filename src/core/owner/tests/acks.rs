@@ -403,6 +403,26 @@ fn ack_after_a_broken_connection_is_still_good() {
 }
 
 #[test]
+fn ack_of_a_second_copy_is_good_after_the_first_was_refused() {
+    let (mut world, node, id) = with_silent(1);
+    world.disconnect(node);
+    world.connect(node);
+    world.run(SECOND);
+    assert_eq!(world.receivers(&id), [node, node], "two copies are on their way");
+    let batch = world.fakes[&node].received[0].batch;
+    let busy = StoreReject { batch, id, reason: StoreRefusal::Busy };
+    world.stream(node, StreamMessage::StoreReject(busy));
+    world.run_until(2 * SECOND, |world| world.receivers(&id).len() == 3);
+    // The third went out with the same seed, so the ack of the second stands for it.
+    let received = &world.fakes[&node].received;
+    assert!(received.iter().all(|chunk| chunk.seed == received[0].seed));
+    let ack = ack_of(&world, node);
+    world.stream(node, StreamMessage::StoreAck(ack));
+    assert_eq!(world.acked(1), [(node, 1)]);
+    assert!(world.rejects.is_empty(), "{:?}", world.rejects);
+}
+
+#[test]
 fn two_holders_are_sent_different_seeds_proofs_and_accounts() {
     let mut world = World::new(2);
     store_one(&mut world, 1, 2);

@@ -85,6 +85,7 @@ fn fetch_through(
             locality: Locality(0),
             read: ck.read_secret(),
             holders,
+            only: false,
             deadline: Time(u64::MAX),
         }));
         if dice.random() {

@@ -211,6 +211,7 @@ fn own_node_is_never_a_holder() {
         replicas: 1,
         held_by: vec![node],
         without: Vec::new(),
+        beside: Vec::new(),
         deadline: Time(u64::MAX),
     };
     world.command(OwnerCommand::Store(job));
@@ -236,6 +237,7 @@ pub(super) fn store_again(
         replicas: 3,
         held_by: acked.to_vec(),
         without: Vec::new(),
+        beside: Vec::new(),
         deadline: world.now.after(60 * SECOND),
     }));
     id
@@ -450,6 +452,7 @@ fn store_without(
         replicas,
         held_by: without.to_vec(),
         without: without.to_vec(),
+        beside: Vec::new(),
         deadline: world.now.after(60 * SECOND),
     };
     world.command(OwnerCommand::Store(job));

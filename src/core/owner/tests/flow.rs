@@ -228,6 +228,7 @@ impl Mesh {
                     locality: Locality(0),
                     read: ck.read_secret(),
                     holders: known(holders),
+                    only: false,
                     deadline: self.now.after(Duration::from_secs(60)),
                 };
                 self.input(To::Owner, Input::Command(OwnerCommand::Fetch(job)));

@@ -112,3 +112,29 @@ fn holders_of_a_shared_domain_are_named_and_not_counted() {
     assert_eq!(replicas, 3);
     assert!(holders.len() >= 3 && holders.iter().all(|node| nodes.contains(node)));
 }
+
+#[test]
+fn whoever_has_a_chunk_without_being_asked_takes_its_failure_domain() {
+    let mut world = World::new(0);
+    let nodes: Vec<NodeId> = [1, 1, 2, 3]
+        .into_iter()
+        .map(|name| {
+            let node = world.add(Manners::Honest);
+            world.fake(node).reach = Reach::PublicV4([203, 0, name]);
+            world.connect(node);
+            node
+        })
+        .collect();
+    let (chunk, _) = world.chunk(1_000);
+    world.command(OwnerCommand::Store(StoreJob {
+        ticket: Ticket(1),
+        load: chunk.into(),
+        replicas: 2,
+        held_by: Vec::new(),
+        without: vec![nodes[0]],
+        beside: vec![nodes[0]],
+        deadline: world.now.after(60 * SECOND),
+    }));
+    world.run_until(30 * SECOND, |world| world.stored(1).is_some());
+    assert_eq!(world.stored(1).unwrap(), &nodes[2..], "not its neighbour");
+}

@@ -26,6 +26,7 @@ pub(super) fn fetch(
         locality: Locality(0),
         read: ck.read_secret(),
         holders: holders.to_vec(),
+        only: false,
         deadline,
     }));
 }
@@ -200,6 +201,7 @@ fn a_holder_on_a_slow_line_delivers_all_that_it_was_asked_for() {
             locality: Locality(0),
             read: ck.read_secret(),
             holders: vec![slow],
+            only: false,
             deadline,
         }));
     }
@@ -346,6 +348,53 @@ fn refusal_leads_to_the_next_holder() {
     }
 }
 
+/// Asks these alone.
+fn fetch_from(world: &mut World, (id, ck): (ChunkId, &ChunkKey), holders: &[NodeId]) {
+    let deadline = world.now.after(60 * SECOND);
+    world.command(OwnerCommand::Fetch(FetchJob {
+        ticket: Ticket(1),
+        id,
+        locality: Locality(0),
+        read: ck.read_secret(),
+        holders: holders.to_vec(),
+        only: true,
+        deadline,
+    }));
+}
+
+#[test]
+fn who_is_asked_alone_answers_alone() {
+    for refusal in [RetrieveRefusal::NotHeld, RetrieveRefusal::Damaged] {
+        let mut world = World::new(0);
+        let refuses = world.add_connected(Manners::Withholds(refusal));
+        let good = world.add_connected(Manners::Honest);
+        let (id, ck) = held_by(&mut world, 1_000, &[refuses, good]);
+        // Whoever else wants the chunk is served all the same.
+        fetch(&mut world, 2, (id, &ck), &[good]);
+        fetch_from(&mut world, (id, &ck), &[refuses]);
+        fetch(&mut world, 3, (id, &ck), &[good]);
+        world.run_until(SECOND, |world| not_fetched(world, 1).is_some());
+        assert!(fetched(&world, 2).is_some() && fetched(&world, 3).is_some());
+        assert_eq!(not_fetched(&world, 1).unwrap().len(), 1, "it ends with its only refusal");
+        assert!(world.published.is_empty(), "nobody else is looked for");
+        assert_idle(&mut world);
+    }
+}
+
+#[test]
+fn who_is_asked_alone_and_is_busy_is_asked_again_and_nobody_else_is() {
+    let mut world = World::new(0);
+    let busy = world.add_connected(Manners::Withholds(RetrieveRefusal::Busy));
+    let good = world.add_connected(Manners::Honest);
+    let (id, ck) = held_by(&mut world, 1_000, &[busy, good]);
+    fetch_from(&mut world, (id, &ck), &[busy]);
+    world.run_until(61 * SECOND, |world| not_fetched(world, 1).is_some());
+    assert!(world.fakes[&busy].requests.len() > 5);
+    assert!(world.fakes[&good].requests.is_empty() && world.published.is_empty());
+    assert_eq!(not_fetched(&world, 1), Some([(busy, FetchFailure::Busy)].into()));
+    assert_idle(&mut world);
+}
+
 #[test]
 fn busy_holder_is_asked_again() {
     let mut world = World::new(0);
@@ -365,7 +414,7 @@ fn busy_holder_is_no_fault_and_keeps_its_name() {
     let (id, ck) = held_by(&mut world, 1_000, &[node]);
     fetch(&mut world, 1, (id, &ck), &[node]);
     world.run(20 * SECOND);
-    assert_eq!(world.role.shared.peers.score(&node), 0);
+    assert_eq!(world.role.shared.peers.score(world.now, &node), Some(0));
     assert!(world.rejects.is_empty());
 }
 

@@ -63,7 +63,8 @@ fn earlier_holders_outside_the_shard_are_not_asked() {
     let held_by = vec![at_home[0], away[0]];
     let deadline = world.now.after(60 * SECOND);
     let (ticket, load, without) = (Ticket(0), chunk.into(), Vec::new());
-    let job = StoreJob { ticket, load, replicas: 3, held_by, without, deadline };
+    let beside = Vec::new();
+    let job = StoreJob { ticket, load, replicas: 3, held_by, without, beside, deadline };
     world.command(OwnerCommand::Store(job));
     world.run_until(10 * SECOND, |world| world.stored(0).is_some());
     let asked: BTreeSet<NodeId> = world.sent.iter().map(|(_, to, _)| *to).collect();
@@ -82,7 +83,7 @@ fn answers_come_to_one_home_shard_whatever_is_asked_and_in_every_life() {
             let (holders, read) = (Vec::new(), ck.read_secret());
             let deadline = world.now.after(SECOND);
             let ticket = Ticket(2 * ticket + 1);
-            let job = FetchJob { ticket, id, locality, read, holders, deadline };
+            let job = FetchJob { ticket, id, locality, read, holders, only: false, deadline };
             world.command(OwnerCommand::Fetch(job));
             world.run(2 * SECOND);
         }
@@ -106,7 +107,7 @@ fn a_chunk_stored_in_a_shard_is_found_there_by_whoever_has_only_the_capability()
         let (holders, read) = (Vec::new(), ck.read_secret());
         let deadline = world.now.after(60 * SECOND);
         let of = Ticket(2 * ticket + 1);
-        let job = FetchJob { ticket: of, id, locality, read, holders, deadline };
+        let job = FetchJob { ticket: of, id, locality, read, holders, only: false, deadline };
         world.command(OwnerCommand::Fetch(job));
         let is_fetched = |world: &World| {
             let mut events = world.events.iter().map(|(_, event)| event);

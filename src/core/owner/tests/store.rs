@@ -101,7 +101,7 @@ fn two_requests_unlinkable() {
     for (ticket, (chunk, ck)) in (2..).zip(&fetches) {
         let (id, read, deadline) = (chunk.id(), ck.read_secret(), world.now.after(SECOND));
         let (ticket, locality, holders) = (Ticket(ticket), chunk.locality, Vec::new());
-        let job = FetchJob { ticket, id, locality, read, holders, deadline };
+        let job = FetchJob { ticket, id, locality, read, holders, only: false, deadline };
         world.command(OwnerCommand::Fetch(job));
         world.run(SECOND / 10);
     }

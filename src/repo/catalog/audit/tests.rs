@@ -2,6 +2,8 @@
 
 use super::super::entry::tests::audited;
 use super::*;
+use crate::repo::catalog::{HolderAudited, INCIDENTS_MAX, Standing, standing};
+use crate::repo::standing::{DAY_S, HOUR_S};
 
 const HOUR: u64 = HOUR_S;
 const DAY: u64 = DAY_S;
@@ -44,6 +46,8 @@ fn assert_same_when_told(before: &Audits) {
         match entry {
             Entry::HolderAudited(audited) => after.on_audited(audited),
             Entry::HolderSilence { node, silence } => after.on_silence(node, silence),
+            Entry::HolderWithholds { node, silence } => after.on_withholds(node, silence),
+            Entry::HolderLied { node, at_s } => after.on_lied(node, at_s),
             other => panic!("{other:?}"),
         }
     }
@@ -101,9 +105,12 @@ fn what_is_missing_or_damaged_counts_until_the_next_audit_and_a_lie_for_ever() {
 #[test]
 fn silence_is_late_at_once_suspect_after_a_day_and_lost_after_fourteen() {
     assert_eq!(after([START], START), Standing::Late);
-    let thrice = [START, START + HOUR, START + 23 * HOUR];
-    assert_eq!(after(thrice, START + DAY - 1), Standing::Late, "it is no day yet");
-    assert_eq!(after(thrice, START + DAY), Standing::Suspect);
+    let noon = START + 12 * HOUR;
+    let thrice = [noon, noon + HOUR, START + DAY];
+    assert_eq!(after(thrice, noon + DAY - 1), Standing::Late, "it is no day yet");
+    assert_eq!(after(thrice, noon + DAY), Standing::Suspect);
+    let hours = (0..12).map(|hour| noon + hour * HOUR);
+    assert_eq!(after(hours, START + 9 * DAY), Standing::Late, "often, and on a single day");
     assert_eq!(after([START, START + 23 * HOUR], START + 2 * DAY), Standing::Late, "twice");
     let daily = |days: u64| (0..days).map(|day| START + day * DAY);
     assert_eq!(after(daily(14), START + 14 * DAY - 1), Standing::Suspect);
@@ -111,6 +118,30 @@ fn silence_is_late_at_once_suspect_after_a_day_and_lost_after_fourteen() {
     assert_eq!(after(daily(13), START + 30 * DAY), Standing::Suspect, "asked on 13 days");
     let hourly = (0..13 * 24).map(|hour| START + hour * HOUR);
     assert_eq!(after(hourly, START + 20 * DAY), Standing::Suspect, "often, and on 13 days");
+}
+
+/// Threat 10.
+#[test]
+fn who_proves_and_hands_nothing_over_is_as_if_silent_until_it_does() {
+    let mut audits = Audits::default();
+    for day in 0..14 {
+        let at_s = START + day * DAY;
+        audits.on_audited(audited(1, at_s));
+        audits.on_withheld(node(1), at_s);
+        audits.on_audited(audited(1, at_s + HOUR));
+    }
+    assert_same_when_told(&audits);
+    assert_eq!(stands(&audits, START + 13 * DAY), Standing::Suspect, "it proves all the same");
+    assert_eq!(stands(&audits, START + 14 * DAY), Standing::Lost);
+    assert_eq!(audits.0[&node(1)].suspect_from_s(), Some(START + DAY));
+    audits.on_silent(node(1), START + 14 * DAY);
+    assert_eq!(stands(&audits, START + 14 * DAY), Standing::Lost, "the worse of the two counts");
+    audits.on_served(&node(1));
+    assert_eq!(stands(&audits, START + 14 * DAY), Standing::Late);
+    audits.on_audited(audited(1, START + 15 * DAY));
+    assert_eq!(stands(&audits, START + 15 * DAY), Standing::Proven);
+    audits.on_served(&node(2));
+    assert!(!audits.0.contains_key(&node(2)), "nothing is to be remembered of that");
 }
 
 #[test]
@@ -155,7 +186,8 @@ fn a_clock_that_jumps_makes_nobody_suspect_or_lost_by_itself() {
     assert_eq!(after([START], jumped), Standing::Late);
     assert_eq!(after([START, jumped], jumped), Standing::Late);
     let day = (0..12).map(|hour| START + hour * HOUR);
-    assert_eq!(after(day.clone().chain([jumped]), jumped), Standing::Suspect, "asked often enough");
+    assert_eq!(after(day.clone(), jumped), Standing::Late, "asked often, and on a single day");
+    assert_eq!(after(day.clone().chain([jumped]), jumped), Standing::Suspect, "and once more");
     let days = (0..12).map(|day| START + day * DAY);
     assert_eq!(after(days.clone().chain([jumped]), jumped), Standing::Suspect, "on 13 days");
     // To and fro, without end.
@@ -175,8 +207,57 @@ fn a_clock_that_is_put_back_neither_hides_a_silence_nor_makes_it_longer() {
     assert_eq!(after(times(), START + 14 * DAY), Standing::Lost);
     assert_eq!(after([jumped, jumped + DAY, jumped + 2 * DAY], START), Standing::Late);
     // A moment back is none.
-    let times = (0..3).flat_map(|hour| [START + hour * HOUR, START + hour * HOUR - 5]);
-    assert_eq!(after(times, START + DAY), Standing::Suspect);
+    let times = (22..25).flat_map(|hour| [START + hour * HOUR, START + hour * HOUR - 5]);
+    assert_eq!(after(times, START + 2 * DAY), Standing::Suspect);
+}
+
+#[test]
+fn an_answer_for_some_of_what_was_asked_is_a_miss_and_says_what_it_proved() {
+    let partly = |at_s| HolderAudited { proven: 8, silent: 1, ..audited(1, at_s) };
+    let mut audits = of(&[partly(START)]);
+    let began = Silence { since_s: START, last_s: START, misses: 1, days: 1 };
+    let record = &audits.0[&node(1)];
+    assert_eq!((record.silence, record.last), (Some(began), Some(partly(START))));
+    assert_eq!(record.incidents, [], "nothing is gone");
+    assert_eq!(stands(&audits, START), Standing::Late);
+    // Asked for a single chunk it answers, and for a batch it does not.
+    for hour in 1..48 {
+        audits.on_audited(partly(START + hour * HOUR));
+        // The same audit, told twice: it is one miss.
+        silent(&mut audits, [START + hour * HOUR]);
+    }
+    let expected = Silence { since_s: START, last_s: START + 47 * HOUR, misses: 48, days: 2 };
+    assert_eq!(audits.0[&node(1)].silence, Some(expected));
+    assert_eq!(stands(&audits, START + 2 * DAY), Standing::Suspect);
+    assert_same_when_told(&audits);
+    let found = HolderAudited { missing: 1, ..partly(START + 2 * DAY) };
+    audits.on_audited(found);
+    assert_eq!(audits.0[&node(1)].incidents, [found]);
+    assert_eq!(stands(&audits, START + 2 * DAY), Standing::Suspect);
+    assert_same_when_told(&audits);
+    audits.on_audited(audited(1, START + 3 * DAY));
+    assert_eq!(stands(&audits, START + 3 * DAY), Standing::Proven, "it answered for all");
+    assert_same_when_told(&audits);
+}
+
+#[test]
+fn a_lie_that_no_audit_summed_up_is_a_lie() {
+    let mut audits = Audits::default();
+    audits.on_lied(node(1), START + 5);
+    audits.on_lied(node(1), START);
+    assert_eq!(stands(&audits, START), Standing::Liar);
+    assert_same_when_told(&audits);
+    let many = (0..40).map(|day| HolderAudited { damaged: 1, ..audited(1, START + day * DAY) });
+    many.chain([audited(1, START + 50 * DAY)]).for_each(|audited| audits.on_audited(audited));
+    assert_eq!(stands(&audits, START + TEN_YEARS), Standing::Liar);
+    let record = &audits.0[&node(1)];
+    assert_eq!(record.lies_s().collect::<Vec<_>>(), [START + 5], "the last time");
+    assert_same_when_told(&audits);
+    let lied = HolderAudited { lied: 1, ..audited(1, START + 60 * DAY) };
+    audits.on_audited(lied);
+    let times: std::collections::BTreeSet<u64> = audits.0[&node(1)].lies_s().collect();
+    assert_eq!(times, [START + 5, START + 60 * DAY].into());
+    assert!(AuditRecord::default().lies_s().next().is_none());
 }
 
 #[test]

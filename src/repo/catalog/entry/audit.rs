@@ -1,37 +1,28 @@
-//! What the catalogue remembers of audits: which replicas they found to be there no more, and what
-//! each holder's audits came to. When each replica was proven lies elsewhere: see
-//! [`Entry::Audited`].
+//! What the catalogue remembers of audits: which replicas they found to be there no more, which
+//! stores are gone, and what each holder's audits came to. When each replica was proven lies
+//! elsewhere: see [`Entry::Audited`].
 
 use super::{Entry, Fields};
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+pub use crate::repo::standing::{HolderAudited, Loss, Silence};
 
 /// The tags of these entries are from here.
 pub(super) const FIRST: u8 = REPLICA_LOST;
 /// And up to here.
-pub(super) const LAST: u8 = HOLDER_SILENCE;
+pub(super) const LAST: u8 = HOLDER_SERVED;
 
 const REPLICA_LOST: u8 = 96;
 const CHUNK_NOWHERE: u8 = 97;
 const HOLDER_AUDITED: u8 = 98;
 const HOLDER_SILENT: u8 = 99;
 const HOLDER_SILENCE: u8 = 100;
-
-/// Why a replica counts no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// The holder says that it does not have it.
-    Missing,
-    /// The holder says that it is damaged.
-    Damaged,
-    /// The holder answered for it as if it had it, and the answer is wrong.
-    Lied,
-    /// The holder says that it was released.
-    Released,
-}
+const HOLDER_LIED: u8 = 101;
+const STORE_GONE: u8 = 102;
+const HOLDER_WITHHELD: u8 = 103;
+const HOLDER_WITHHOLDS: u8 = 104;
+const HOLDER_SERVED: u8 = 105;
 
 impl Loss {
-    const ALL: [Self; 4] = [Self::Missing, Self::Damaged, Self::Lied, Self::Released];
-
     fn number(self) -> u8 {
         match self {
             Self::Missing => 0,
@@ -61,66 +52,38 @@ pub struct ReplicaLost {
     pub at_s: u64,
 }
 
-/// An audit of one holder that ended with answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HolderAudited {
-    /// Who.
-    pub node: NodeId,
-    /// Which store of it.
-    pub epoch: StoreEpoch,
-    /// When: seconds since 1970.
-    pub at_s: u64,
-    /// Chunks that it was asked for.
-    pub asked: u64,
-    /// Of these, those that it proved.
-    pub proven: u64,
-    /// Those that it says it does not have.
-    pub missing: u64,
-    /// Those that it says are damaged.
-    pub damaged: u64,
-    /// Those that it answered wrongly for.
-    pub lied: u64,
-    /// Those that it says were released.
-    pub released: u64,
-    /// Bytes that were sent and received for it.
-    pub bytes_moved: u64,
-}
-
-impl HolderAudited {
-    /// How many replicas were lost for this reason.
-    pub fn lost(&self, why: Loss) -> u64 {
-        match why {
-            Loss::Missing => self.missing,
-            Loss::Damaged => self.damaged,
-            Loss::Lied => self.lied,
-            Loss::Released => self.released,
-        }
+impl Silence {
+    fn encode(&self, tag: u8, node: &NodeId, out: &mut Vec<u8>) {
+        let Self { since_s, last_s, misses, days } = self;
+        out.push(tag);
+        out.extend_from_slice(node.as_bytes());
+        numbers(out, &[*since_s, *last_s]);
+        out.extend_from_slice(&misses.to_le_bytes());
+        out.extend_from_slice(&days.to_le_bytes());
     }
 
-    /// Whether any replica was found to be there no more.
-    pub fn is_incident(&self) -> bool {
-        Loss::ALL.into_iter().any(|why| self.lost(why) > 0)
+    fn decode(from: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            since_s: from.number()?,
+            last_s: from.number()?,
+            misses: u32::from_le_bytes(from.array()?),
+            days: u32::from_le_bytes(from.array()?),
+        })
     }
 }
 
-/// How long a holder did not answer, and how often it was asked. See
-/// [`standing`](crate::repo::catalog::standing) for what is counted and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Silence {
-    /// When it was first asked without an answer: seconds since 1970.
-    pub since_s: u64,
-    /// When it was last asked so, of the times that count: seconds since 1970.
-    pub last_s: u64,
-    /// How often it was, at least an hour apart.
-    pub misses: u32,
-    /// On how many days of the calendar it was.
-    pub days: u32,
+fn numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+}
+
+/// What was seen of a node, and when.
+fn sighting(tag: u8, node: &NodeId, at_s: u64, out: &mut Vec<u8>) {
+    out.push(tag);
+    out.extend_from_slice(node.as_bytes());
+    numbers(out, &[at_s]);
 }
 
 pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
-    let numbers = |out: &mut Vec<u8>, numbers: &[u64]| {
-        numbers.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
-    };
     match entry {
         Entry::ReplicaLost(ReplicaLost { chunk, node, epoch, why, at_s }) => {
             out.push(REPLICA_LOST);
@@ -140,19 +103,22 @@ pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
             out.extend_from_slice(it.epoch.as_bytes());
             numbers(out, &[it.at_s, it.asked, it.proven]);
             numbers(out, &Loss::ALL.map(|why| it.lost(why)));
-            numbers(out, &[it.bytes_moved]);
+            numbers(out, &[it.silent, it.bytes_moved]);
         }
-        Entry::HolderSilent { node, at_s } => {
-            out.push(HOLDER_SILENT);
+        Entry::HolderSilent { node, at_s } => sighting(HOLDER_SILENT, node, *at_s, out),
+        Entry::HolderSilence { node, silence } => silence.encode(HOLDER_SILENCE, node, out),
+        Entry::HolderLied { node, at_s } => sighting(HOLDER_LIED, node, *at_s, out),
+        Entry::HolderWithheld { node, at_s } => sighting(HOLDER_WITHHELD, node, *at_s, out),
+        Entry::HolderWithholds { node, silence } => silence.encode(HOLDER_WITHHOLDS, node, out),
+        Entry::HolderServed { node } => {
+            out.push(HOLDER_SERVED);
             out.extend_from_slice(node.as_bytes());
+        }
+        Entry::StoreGone { node, epoch, at_s } => {
+            out.push(STORE_GONE);
+            out.extend_from_slice(node.as_bytes());
+            out.extend_from_slice(epoch.as_bytes());
             numbers(out, &[*at_s]);
-        }
-        Entry::HolderSilence { node, silence } => {
-            out.push(HOLDER_SILENCE);
-            out.extend_from_slice(node.as_bytes());
-            numbers(out, &[silence.since_s, silence.last_s]);
-            out.extend_from_slice(&silence.misses.to_le_bytes());
-            out.extend_from_slice(&silence.days.to_le_bytes());
         }
         _ => {}
     }
@@ -178,19 +144,30 @@ pub(super) fn decode(tag: u8, from: &mut Fields<'_>) -> Option<Entry> {
             damaged: from.number()?,
             lied: from.number()?,
             released: from.number()?,
+            silent: from.number()?,
             bytes_moved: from.number()?,
         }),
-        HOLDER_SILENT => {
-            Entry::HolderSilent { node: NodeId::from_bytes(from.array()?), at_s: from.number()? }
+        HOLDER_SILENT | HOLDER_LIED | HOLDER_WITHHELD => {
+            let (node, at_s) = (NodeId::from_bytes(from.array()?), from.number()?);
+            match tag {
+                HOLDER_SILENT => Entry::HolderSilent { node, at_s },
+                HOLDER_LIED => Entry::HolderLied { node, at_s },
+                _ => Entry::HolderWithheld { node, at_s },
+            }
         }
-        HOLDER_SILENCE => Entry::HolderSilence {
+        HOLDER_SERVED => Entry::HolderServed { node: NodeId::from_bytes(from.array()?) },
+        HOLDER_SILENCE | HOLDER_WITHHOLDS => {
+            let node = NodeId::from_bytes(from.array()?);
+            let silence = Silence::decode(from)?;
+            match tag {
+                HOLDER_SILENCE => Entry::HolderSilence { node, silence },
+                _ => Entry::HolderWithholds { node, silence },
+            }
+        }
+        STORE_GONE => Entry::StoreGone {
             node: NodeId::from_bytes(from.array()?),
-            silence: Silence {
-                since_s: from.number()?,
-                last_s: from.number()?,
-                misses: u32::from_le_bytes(from.array()?),
-                days: u32::from_le_bytes(from.array()?),
-            },
+            epoch: StoreEpoch::from_bytes(from.array()?),
+            at_s: from.number()?,
         },
         _ => return None,
     })
@@ -218,6 +195,7 @@ pub(super) mod tests {
             damaged: 0,
             lied: 0,
             released: 0,
+            silent: 0,
             bytes_moved: 1 << 50,
         }
     }
@@ -225,7 +203,8 @@ pub(super) mod tests {
     pub(in super::super) fn all() -> Vec<Entry> {
         let node = NodeId::from_bytes([7; 32]);
         let losses = Loss::ALL.map(|why| ReplicaLost { why, ..lost(1, 2, 3) });
-        let found = HolderAudited { missing: 1, damaged: 2, lied: 3, released: 4, ..audited(1, 5) };
+        let found = HolderAudited { missing: 1, damaged: 2, lied: 3, ..audited(1, 5) };
+        let found = HolderAudited { released: 4, silent: 5, ..found };
         let silence = Silence { since_s: 1 << 40, last_s: 1 << 41, misses: 1 << 20, days: 1 << 21 };
         let others = [
             Entry::ChunkNowhere(lost(1, 2, 3).chunk),
@@ -233,6 +212,11 @@ pub(super) mod tests {
             Entry::HolderAudited(found),
             Entry::HolderSilent { node, at_s: 1_800_000_007 },
             Entry::HolderSilence { node, silence },
+            Entry::HolderLied { node, at_s: 1 << 43 },
+            Entry::StoreGone { node, epoch: lost(1, 2, 3).epoch, at_s: 1 << 44 },
+            Entry::HolderWithheld { node, at_s: 1_800_000_008 },
+            Entry::HolderWithholds { node, silence },
+            Entry::HolderServed { node },
         ];
         losses.into_iter().map(Entry::ReplicaLost).chain(others).collect()
     }
@@ -248,14 +232,26 @@ pub(super) mod tests {
         let tagged = |bytes: &[u8]| (bytes[0], bytes.len());
         let told: Vec<(u8, usize)> = all().iter().map(|entry| tagged(&bytes(entry))).collect();
         let lost = (96, 1 + 32 + 32 + 16 + 1 + 8);
-        let audited = (98, 1 + 32 + 16 + 8 * 8);
-        let others = [(97, 33), audited, audited, (99, 41), (100, 1 + 32 + 8 * 2 + 4 * 2)];
+        let audited = (98, 1 + 32 + 16 + 8 * 9);
+        let silence = (100, 1 + 32 + 8 * 2 + 4 * 2);
+        let others = [
+            (97, 33),
+            audited,
+            audited,
+            (99, 41),
+            silence,
+            (101, 41),
+            (102, 57),
+            (103, 41),
+            (104, 57),
+            (105, 33),
+        ];
         assert_eq!(told, [[lost; 4].as_slice(), &others].concat());
         let whys: Vec<u8> = all()[..4].iter().map(|entry| bytes(entry)[81]).collect();
         assert_eq!(whys, [0, 1, 2, 3]);
         let found = bytes(&all()[6]);
         let numbers: Vec<u8> = found[49..].chunks_exact(8).map(|number| number[0]).collect();
-        assert_eq!(numbers, [5, 9, 9, 1, 2, 3, 4, 0]);
+        assert_eq!(numbers, [5, 9, 9, 1, 2, 3, 4, 5, 0]);
     }
 
     #[test]

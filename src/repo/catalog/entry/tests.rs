@@ -1,11 +1,13 @@
 //! Entries to bytes and back.
 
 pub(in super::super) use super::audit::tests::{audited, lost};
+pub(in super::super) use super::evidence::tests::evidence;
 pub(in super::super) use super::made::tests::made;
 pub(in super::super) use super::prune::tests::{forgotten, seen, to_look_after};
 use super::*;
 use crate::core::types::DeviceId;
 use crate::crypto::head::HeadKeys;
+use crate::repo::evidence::Word;
 use proptest::prelude::*;
 use rand::SeedableRng;
 
@@ -115,6 +117,8 @@ fn all() -> Vec<Entry> {
         Entry::SnapshotDone(JobId(11)),
         Entry::Verified(verified(1, 2, 3)),
         Entry::BackupMade(made(1, 2, 1)),
+        Entry::SnapshotEvidence(evidence(2, Word::AtRisk)),
+        Entry::SnapshotEvidence(evidence(3, Word::Safe)),
         Entry::Proven(proven()),
         Entry::Audited(proven()),
         Entry::ShownUpTo { entries: 1 << 44 },

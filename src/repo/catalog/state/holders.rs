@@ -4,8 +4,11 @@
 //! holder has another store: then nobody is known to have it, and somebody is to be given it again.
 //! What a prune lets go is known no more, from [`PruneNote::Doomed`](super::super::PruneNote) on,
 //! until it is acknowledged anew, or spared: something needs it after all.
+//!
+//! A store that is gone is another one when it acknowledges anything again, though it has the same
+//! epoch: what it had before is of a store that nobody names any more, and counts in no case.
 
-use super::super::entry::{ChunkAcked, ReplicaLost};
+use super::super::entry::{ChunkAcked, ReplicaLost, SnapshotEvidence};
 use super::State;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use std::collections::BTreeMap;
@@ -16,11 +19,19 @@ pub(super) type StoreIndex = u32;
 
 pub(super) const NO_STORE: StoreIndex = StoreIndex::MAX;
 
+/// In the place of the time at which a holder showed a chunk: it took that back since. No other
+/// field has room for it, and a version that does not know it takes it for a time that lies ahead,
+/// which counts as none.
+pub(super) const REFUTED: u32 = u32::MAX;
+
+/// The last time at which anything can be shown: seconds since 1970.
+pub(super) const SHOWN_MAX_S: u32 = REFUTED - 1;
+
 /// A holder of a chunk. Times are seconds since 1970, 0 where there is none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Replica {
     pub(super) store: StoreIndex,
-    /// When it last showed that it has the chunk.
+    /// When it last showed that it has the chunk, or [`REFUTED`].
     pub(super) shown_s: u32,
     /// When an audit last proved it.
     pub(super) audited_s: u32,
@@ -31,6 +42,18 @@ const NO_REPLICA: Replica = Replica { store: NO_STORE, shown_s: 0, audited_s: 0 
 impl Replica {
     fn new(store: StoreIndex) -> Self {
         Self { store, ..NO_REPLICA }
+    }
+
+    /// Its holder said that it does not have it, and did not acknowledge or show it since.
+    pub(super) fn is_refuted(&self) -> bool {
+        self.shown_s == REFUTED
+    }
+
+    /// Its holder acknowledged it once more, or proved it.
+    pub(super) fn acknowledge(&mut self) {
+        if self.is_refuted() {
+            self.shown_s = 0;
+        }
     }
 }
 
@@ -45,6 +68,20 @@ pub(super) type Slots = [Replica; HOLDERS_INLINE];
 pub(super) struct Store {
     pub(super) node: NodeId,
     chunks: u64,
+    /// Of these, those that no audit proved since they were acknowledged.
+    unaudited: u64,
+    /// No ack brings it back.
+    is_gone: bool,
+}
+
+impl Store {
+    /// It has one chunk more, or less.
+    fn count(&mut self, held: &Replica, change: i64) {
+        self.chunks = self.chunks.saturating_add_signed(change);
+        if held.audited_s == 0 {
+            self.unaudited = self.unaudited.saturating_add_signed(change);
+        }
+    }
 }
 
 impl State {
@@ -142,9 +179,19 @@ impl State {
         self.holders.keys()
     }
 
+    pub(in super::super) fn is_known(&self, chunk: &ChunkId) -> bool {
+        self.holders.contains_key(chunk) && !self.is_doomed(chunk)
+    }
+
     pub(in super::super) fn chunks_held_by(&self, node: &NodeId) -> u64 {
         let store = self.current.get(node).and_then(|index| store(&self.stores, *index));
         store.map_or(0, |store| store.chunks)
+    }
+
+    /// Whether an ack of its is younger than any audit's proof of that chunk.
+    pub(in super::super) fn has_unaudited(&self, node: &NodeId) -> bool {
+        let store = self.current.get(node).and_then(|index| store(&self.stores, *index));
+        store.is_some_and(|store| store.unaudited > 0)
     }
 
     /// Chunks that somebody acknowledged.
@@ -176,23 +223,42 @@ impl State {
             && (held.any(|held| held.store == *index) || self.is_waited_for(acked, *index))
     }
 
-    pub(in super::super) fn store_is_gone(&mut self, (node, epoch): (&NodeId, &StoreEpoch)) {
-        let index = self.index.get(&(*node, *epoch)).copied();
-        if index.is_some() && index == self.current.get(node).copied() {
-            self.current.remove(node);
-            let all = self.holders.values_mut().flatten();
-            let all = all.chain(self.more.values_mut().flatten());
-            let lost = all.filter(|held| Some(held.store) == index);
-            // Its next ack does not bring back what was proven of another chunk.
-            lost.for_each(|held| held.audited_s = 0);
+    /// As [`Self::drop_store`], found at `at_s`, and no entry says so.
+    pub(in super::super) fn store_is_gone(&mut self, store: (&NodeId, &StoreEpoch), at_s: u64) {
+        if self.drop_store(store) {
+            self.made.lose_unsaved(at_s);
         }
+    }
+
+    /// What this store had counts no more; false where it had nothing that did.
+    pub(super) fn drop_store(&mut self, (node, epoch): (&NodeId, &StoreEpoch)) -> bool {
+        // Its next ack makes another one of it, and brings nothing back. The places of its replicas
+        // are taken over one by one: there may be a million.
+        let Some(index) = self.index.remove(&(*node, *epoch)) else { return false };
+        let had = store(&self.stores, index).is_some_and(|store| store.chunks > 0);
+        if let Some(store) = store_mut(&mut self.stores, index) {
+            store.is_gone = true;
+        }
+        let did_count = self.current.get(node) == Some(&index);
+        if did_count {
+            self.current.remove(node);
+        }
+        for chunk in self.forget_in_doomed(index) {
+            self.drop_replica(&chunk, index);
+            self.drop_if_let_go(&chunk);
+        }
+        had && did_count
     }
 
     pub(super) fn on_acked(&mut self, acked: &ChunkAcked) {
         let Some(index) = self.index_of(acked) else {
             return;
         };
-        self.current.insert(acked.node, index);
+        let before = self.current.insert(acked.node, index);
+        if before.is_some_and(|before| before != index) {
+            // What it acknowledged with another store counts no more. No ack says when it came.
+            self.made.lose(SnapshotEvidence::AT_SOME_TIME);
+        }
         if self.is_to_stay(acked) {
             self.hold(&acked.chunk, index);
         }
@@ -200,67 +266,76 @@ impl State {
 
     /// This store has the chunk.
     pub(super) fn hold(&mut self, chunk: &ChunkId, index: StoreIndex) {
-        let Self { stores, current, holders, more, .. } = self;
+        let Self { stores, current, holders, more, losses, .. } = self;
+        if let Some(store) = store(stores, index) {
+            losses.remove(chunk, &store.node);
+        }
         let slots = holders.entry(*chunk).or_insert([NO_REPLICA; HOLDERS_INLINE]);
         let is_it = |held: &Replica| held.store == index;
-        if slots.iter().any(is_it) {
-            return;
+        if let Some(held) = slots.iter_mut().find(|held| is_it(held)) {
+            return held.acknowledge();
         }
         // While a slot is free there are no others.
         if let Some(free) = slots.iter_mut().find(|held| held.store == NO_STORE) {
             *free = Replica::new(index);
-            return self.count(index, 1);
+            return self.count(&Replica::new(index), 1);
         }
-        let others = more.get(chunk).map_or(&[][..], Vec::as_slice);
-        if others.iter().any(is_it) {
-            return;
+        let mut others = more.get_mut(chunk).into_iter().flatten();
+        if let Some(held) = others.find(|held| is_it(held)) {
+            return held.acknowledge();
         }
         // A stale store's place is taken over: its node may be this one, back with a new store.
         let stale = |held: &Replica| counting(stores, current, held.store).is_none();
         if let Some(place) = slots.iter_mut().find(|held| stale(held)) {
             let before = std::mem::replace(place, Replica::new(index));
-            self.count(before.store, -1);
+            self.count(&before, -1);
         } else {
             let others = more.remove(chunk).unwrap_or_default();
             let (gone, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(stale);
             others.push(Replica::new(index));
             more.insert(*chunk, others);
-            gone.into_iter().for_each(|held| self.count(held.store, -1));
+            gone.iter().for_each(|held| self.count(held, -1));
         }
-        self.count(index, 1);
+        self.count(&Replica::new(index), 1);
     }
 
     /// A replica is there no more. What is known of its chunk else, and what a prune waits for, is
     /// as before: a store that is asked to let the chunk go is no holder of it, and asked still.
     pub(super) fn on_lost(&mut self, lost: &ReplicaLost) {
         let index = self.index.get(&(lost.node, lost.epoch)).copied();
-        if let Some(index) = index
-            && self.drop_replica(&lost.chunk, index)
-        {
-            self.count(index, -1);
+        let is_dropped = index.is_some_and(|index| self.drop_replica(&lost.chunk, index));
+        if is_dropped && !self.is_doomed(&lost.chunk) {
+            self.made.lose(lost.at_s);
         }
+        self.drop_if_let_go(&lost.chunk);
+        self.note_loss(lost);
+    }
+
+    /// What is being let go and has no replica left is known no more.
+    fn drop_if_let_go(&mut self, chunk: &ChunkId) {
         let is_bare = |slots: &Slots| slots.iter().all(|held| held.store == NO_STORE);
-        if self.is_doomed(&lost.chunk) && self.holders.get(&lost.chunk).is_some_and(is_bare) {
-            self.holders.remove(&lost.chunk);
+        if self.is_doomed(chunk) && self.holders.get(chunk).is_some_and(is_bare) {
+            self.holders.remove(chunk);
         }
     }
 
-    /// Whether there was one.
+    /// Drops this store's replica of the chunk; false where there is none.
     fn drop_replica(&mut self, chunk: &ChunkId, index: StoreIndex) -> bool {
         let Some(slots) = self.holders.get_mut(chunk) else { return false };
         let is_it = |held: &Replica| held.store == index;
         let others = self.more.get_mut(chunk);
-        let was_held = if let Some(place) = slots.iter_mut().find(|held| is_it(held)) {
+        let dropped = if let Some(place) = slots.iter_mut().find(|held| is_it(held)) {
             // While a slot is free there are no others.
-            *place = others.and_then(Vec::pop).unwrap_or(NO_REPLICA);
-            true
+            let next = others.and_then(Vec::pop).unwrap_or(NO_REPLICA);
+            Some(std::mem::replace(place, next))
         } else {
-            others.is_some_and(|others| others.extract_if(.., |held| is_it(held)).count() > 0)
+            let at = |others: &Vec<Replica>| others.iter().position(is_it);
+            others.and_then(|others| at(others).map(|at| others.remove(at)))
         };
         if self.more.get(chunk).is_some_and(Vec::is_empty) {
             self.more.remove(chunk);
         }
-        was_held
+        dropped.inspect(|dropped| self.count(dropped, -1)).is_some()
     }
 
     /// The chunk is known, and who has it is not, unless that is.
@@ -268,10 +343,10 @@ impl State {
         self.holders.entry(chunk).or_insert([NO_REPLICA; HOLDERS_INLINE]);
     }
 
-    pub(super) fn count(&mut self, index: StoreIndex, change: i64) {
-        let store = usize::try_from(index).ok().and_then(|index| self.stores.get_mut(index));
-        if let Some(store) = store {
-            store.chunks = store.chunks.saturating_add_signed(change);
+    /// The replica's store has it from now on, or no more.
+    pub(super) fn count(&mut self, held: &Replica, change: i64) {
+        if let Some(store) = store_mut(&mut self.stores, held.store) {
+            store.count(held, change);
         }
     }
 
@@ -282,7 +357,7 @@ impl State {
             return Some(*index);
         }
         let index = StoreIndex::try_from(self.stores.len()).ok().filter(|i| *i != NO_STORE)?;
-        self.stores.push(Store { node: acked.node, chunks: 0 });
+        self.stores.push(Store { node: acked.node, chunks: 0, unaudited: 0, is_gone: false });
         self.index.insert(key, index);
         Some(index)
     }
@@ -290,6 +365,24 @@ impl State {
 
 pub(super) fn store(stores: &[Store], index: StoreIndex) -> Option<&Store> {
     stores.get(usize::try_from(index).ok()?)
+}
+
+fn store_mut(stores: &mut [Store], index: StoreIndex) -> Option<&mut Store> {
+    stores.get_mut(usize::try_from(index).ok()?)
+}
+
+pub(super) fn is_gone(stores: &[Store], index: StoreIndex) -> bool {
+    store(stores, index).is_none_or(|store| store.is_gone)
+}
+
+/// Sets a replica's times, and counts what that means for its store.
+pub(super) fn set(stores: &mut [Store], held: &mut Replica, set: impl FnOnce(&mut Replica)) {
+    let before = *held;
+    set(held);
+    if let Some(store) = store_mut(stores, held.store) {
+        store.count(&before, -1);
+        store.count(held, 1);
+    }
 }
 
 /// The node of this store, where it is the node's current one.

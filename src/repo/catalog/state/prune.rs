@@ -25,13 +25,13 @@
 //! others, until the prune that needs it spares it, or one that does not asks them all once more.
 //!
 //! # Replicas that audits find lost
-//! Such a replica leaves the holders and nothing else. Who is asked to let the chunk go is asked
-//! still, under the same lease: that it lacks the chunk now, or has it damaged, says nothing of the
-//! release that it may come to. A doomed chunk that was stored again and then lost everywhere is
-//! let go, and known no more. One that is spared is known from then on, also where nobody has it:
-//! something needs it.
+//! Such a replica leaves the holders and nothing else, and is no loss that anybody misses. Who is
+//! asked to let the chunk go is asked still, under the same lease: that it lacks the chunk now, or
+//! has it damaged, says nothing of the release that it may come to. A doomed chunk that was stored
+//! again and then lost everywhere is let go, and known no more. One that is spared is known from
+//! then on, also where nobody has it: something needs it.
 
-use super::{State, StoreIndex, counting};
+use super::{Replica, State, StoreIndex, counting, holders};
 use crate::core::types::{ChunkId, LeaseNonce, NodeId, SnapshotId};
 use crate::crypto::keys::ChunkKey;
 use crate::repo::catalog::entry::{
@@ -169,11 +169,14 @@ impl State {
         ck: ChunkKey,
         (awaited, asked): (Vec<NodeId>, Vec<(NodeId, LeaseNonce)>),
     ) {
+        self.losses.remove_chunk(&chunk);
         let inline = self.holders.remove(&chunk).into_iter().flatten();
         let held = inline.chain(self.more.remove(&chunk).into_iter().flatten());
-        let held = held.map(|held| held.store).filter(|store| *store != super::NO_STORE);
-        let all: Vec<StoreIndex> = held.collect();
-        all.iter().for_each(|held| self.count(*held, -1));
+        let held: Vec<Replica> = held.filter(|held| held.store != super::NO_STORE).collect();
+        held.iter().for_each(|held| self.count(held, -1));
+        let stores = held.iter().map(|held| held.store);
+        let all: Vec<StoreIndex> =
+            stores.filter(|held| !holders::is_gone(&self.stores, *held)).collect();
         let awaited: Vec<u32> =
             awaited.into_iter().filter_map(|node| self.prunes.awaited(node)).collect();
         let asked = asked.into_iter();
@@ -198,6 +201,17 @@ impl State {
             doomed.asked.retain(|(known, _)| *known != node);
             doomed.asked.push((node, lease));
         }
+    }
+
+    /// This store has nothing that is being let go, and nobody waits for it. Returns what is, and
+    /// was stored again.
+    pub(super) fn forget_in_doomed(&mut self, index: StoreIndex) -> Vec<ChunkId> {
+        for doomed in self.prunes.doomed.values_mut() {
+            doomed.at.retain(|held| *held != index);
+            doomed.gone.retain(|held| *held != index);
+        }
+        let doomed = self.prunes.doomed.keys();
+        doomed.filter(|chunk| self.holders.contains_key(*chunk)).copied().collect()
     }
 
     fn on_let_go(&mut self, chunk: &ChunkId, node: &NodeId) {

@@ -9,7 +9,7 @@ use super::super::audit::AuditCounts;
 use super::super::entry::Proven;
 use super::super::proven::Replicas;
 use super::State;
-use super::holders::{Replica, StoreIndex, counting};
+use super::holders::{self, REFUTED, Replica, SHOWN_MAX_S, StoreIndex, counting};
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ fn is_within(at_s: u32, (since_s, now_s): Window) -> bool {
 
 impl Replica {
     fn is_shown(&self, window: Window) -> bool {
-        is_within(self.shown_s, window)
+        !self.is_refuted() && is_within(self.shown_s, window)
     }
 
     fn is_audited(&self, window: Window) -> bool {
@@ -35,8 +35,10 @@ impl Replica {
 
 impl State {
     pub(in super::super) fn replicas_of(&self, chunk: &ChunkId, window: Window) -> Replicas {
-        let ever = (0, window.1);
-        self.counting(chunk).fold(Replicas::default(), |all, (_, held)| Replicas {
+        let (ever, now_s) = ((0, window.1), u64::from(window.1));
+        let counts = |node: &NodeId| self.audits.standing_of(node, now_s).counts();
+        let all = self.counting(chunk).filter(|(node, held)| !held.is_refuted() && counts(node));
+        all.fold(Replicas::default(), |all, (_, held)| Replicas {
             acked: all.acked + 1,
             proven: all.proven + usize::from(held.is_shown(window)),
             audited: all.audited + usize::from(held.is_audited(ever)),
@@ -45,6 +47,21 @@ impl State {
 
     pub(in super::super) fn audited_within(&self, chunk: &ChunkId, window: Window) -> usize {
         self.counting(chunk).filter(|(_, held)| held.is_audited(window)).count()
+    }
+
+    pub(in super::super) fn was_audited(&self, node: &NodeId, chunk: &ChunkId) -> bool {
+        let ever = (0, u32::MAX);
+        self.counting(chunk).any(|(of, held)| of == *node && held.is_audited(ever))
+    }
+
+    /// Who has the chunk and did not take that back, and when an audit proved it, if any did.
+    pub(in super::super) fn proofs_of(
+        &self,
+        chunk: &ChunkId,
+    ) -> impl Iterator<Item = (NodeId, Option<u64>)> {
+        let at = |held: Replica| (held.audited_s > 0).then_some(u64::from(held.audited_s));
+        let all = self.counting(chunk).filter(|(_, held)| !held.is_refuted());
+        all.map(move |(node, held)| (node, at(held)))
     }
 
     pub(in super::super) fn unproven_holders(
@@ -81,8 +98,7 @@ impl State {
         counts
     }
 
-    /// The store has the chunk, or with 0 it says that it has not: then what an audit proved means
-    /// nothing any more either.
+    /// The store has the chunk.
     pub(in super::super) fn prove(
         &mut self,
         (node, epoch): (&NodeId, &StoreEpoch),
@@ -90,12 +106,28 @@ impl State {
         at_s: u32,
     ) {
         let Some(store) = self.index.get(&(*node, *epoch)).copied() else { return };
+        self.replica(chunk, store, |held| held.shown_s = at_s.min(SHOWN_MAX_S));
+    }
+
+    /// The store says at `at_s`, seconds since 1970, that it does not have the chunk: what an audit
+    /// proved means nothing any more either, and the replica counts for nobody until it is
+    /// acknowledged, shown or proven anew.
+    pub(in super::super) fn refute(
+        &mut self,
+        (node, epoch): (&NodeId, &StoreEpoch),
+        chunk: &ChunkId,
+        at_s: u64,
+    ) {
+        let Some(store) = self.index.get(&(*node, *epoch)).copied() else { return };
+        let mut is_news = false;
         self.replica(chunk, store, |held| {
-            held.shown_s = at_s;
-            if at_s == 0 {
-                held.audited_s = 0;
-            }
+            is_news = !held.is_refuted();
+            (held.shown_s, held.audited_s) = (REFUTED, 0);
         });
+        let did_count = self.current.get(node) == Some(&store) && !self.is_doomed(chunk);
+        if is_news && did_count {
+            self.made.lose_unsaved(at_s);
+        }
     }
 
     pub(in super::super) fn prove_audited(
@@ -106,15 +138,17 @@ impl State {
     ) {
         let Some(store) = self.index.get(&(*node, *epoch)).copied() else { return };
         for chunk in chunks {
-            self.replica(chunk, store, |held| (held.shown_s, held.audited_s) = (at_s, at_s));
+            let shown_s = at_s.min(SHOWN_MAX_S);
+            self.replica(chunk, store, |held| (held.shown_s, held.audited_s) = (shown_s, at_s));
         }
     }
 
     fn replica(&mut self, chunk: &ChunkId, store: StoreIndex, set: impl FnOnce(&mut Replica)) {
-        let inline = self.holders.get_mut(chunk).into_iter().flatten();
-        let mut held = inline.chain(self.more.get_mut(chunk).into_iter().flatten());
+        let Self { stores, holders, more, .. } = self;
+        let inline = holders.get_mut(chunk).into_iter().flatten();
+        let mut held = inline.chain(more.get_mut(chunk).into_iter().flatten());
         if let Some(held) = held.find(|held| held.store == store) {
-            set(held);
+            holders::set(stores, held, set);
         }
     }
 
@@ -123,23 +157,28 @@ impl State {
     }
 
     pub(super) fn on_audited(&mut self, proven: &Proven) {
-        self.each_alike(proven, |held| held.audited_s = proven.at_s);
+        self.each_alike(proven, |held| {
+            held.acknowledge();
+            held.audited_s = proven.at_s;
+        });
     }
 
     fn each_alike(&mut self, proven: &Proven, set: impl Fn(&mut Replica)) {
         let store = self.index.get(&(proven.node, proven.epoch)).copied();
         let Some(store) = store else { return };
+        let Self { stores, holders, more, .. } = self;
         for prefix in &proven.chunks {
             let [first, last] = [[0; 24], [u8::MAX; 24]].map(|rest| from_prefix(*prefix, rest));
-            let alike = self.holders.range_mut(first..=last).flat_map(|(_, held)| held);
-            let more = self.more.range_mut(first..=last).flat_map(|(_, held)| held);
-            alike.chain(more).filter(|held| held.store == store).for_each(&set);
+            let alike = holders.range_mut(first..=last).flat_map(|(_, held)| held);
+            let others = more.range_mut(first..=last).flat_map(|(_, held)| held);
+            let of = alike.chain(others).filter(|held| held.store == store);
+            of.for_each(|held| holders::set(stores, held, &set));
         }
     }
 
-    /// What was shown when.
+    /// What was shown when; what was refuted is so at [`REFUTED`].
     pub(in super::super) fn proven(&self, window: Window) -> Times {
-        self.times(|held| held.is_shown(window).then_some(held.shown_s))
+        self.times(|held| (held.is_refuted() || held.is_shown(window)).then_some(held.shown_s))
     }
 
     /// What audits proved when.
@@ -167,13 +206,14 @@ impl State {
 
     pub(in super::super) fn disbelieve_before(&mut self, at_s: u32) {
         let all = self.holders.values_mut().flatten().chain(self.more.values_mut().flatten());
-        all.filter(|held| held.shown_s < at_s).for_each(|held| held.shown_s = 0);
+        all.filter(|held| held.shown_s < at_s && !held.is_refuted())
+            .for_each(|held| held.shown_s = 0);
     }
 
     #[cfg(test)]
     pub(in super::super) fn forget_proofs(&mut self) {
         let all = self.holders.values_mut().flatten().chain(self.more.values_mut().flatten());
-        all.for_each(|held| held.shown_s = 0);
+        all.filter(|held| !held.is_refuted()).for_each(|held| held.shown_s = 0);
     }
 }
 

@@ -198,33 +198,50 @@ fn what_holders_showed_counts_from_one_time_to_another() {
     assert_eq!(counted.map(|window| counts(&state, window).1), [2, 1, 1, 0, 0]);
     let open: Vec<NodeId> = state.unproven_holders(&chunk, (103, 200)).collect();
     assert_eq!(open, [1, 2, 3, 4].map(node));
-    state.prove((&node(5), &epoch), &chunk, 0);
-    assert_eq!(counts(&state, (0, u32::MAX)), (5, 1), "it does not have it any more");
+    state.refute((&node(5), &epoch), &chunk, 9);
+    assert_eq!(counts(&state, (0, u32::MAX)), (4, 1), "it does not have it any more");
     let other = acked(1, 1, 9).epoch;
     state.prove((&node(1), &other), &chunk, 105);
     state.prove((&node(2), &epoch), &acked(7, 1, 1).chunk, 105);
-    assert_eq!(counts(&state, (103, 200)), (5, 0), "another store, another chunk");
+    assert_eq!(counts(&state, (103, 200)), (4, 0), "another store, another chunk");
     // Acknowledged once more, and kept where it was.
     state.apply(Entry::ChunkAcked(acked(1, 2, 1)));
-    assert_eq!(counts(&state, (0, u32::MAX)), (5, 1));
+    assert_eq!(counts(&state, (0, u32::MAX)), (4, 1));
+    state.apply(Entry::ChunkAcked(acked(1, 5, 1)));
+    assert_eq!(counts(&state, (0, u32::MAX)), (5, 1), "it acknowledged it anew");
 }
 
 #[test]
-fn a_store_that_is_gone_counts_no_more_until_it_acknowledges_again() {
-    let acks = [acked(1, 1, 1), acked(2, 1, 1), acked(1, 2, 1)];
+fn a_store_that_is_gone_counts_for_what_it_acknowledges_again_alone() {
+    let acks = [acked(1, 1, 1), acked(2, 1, 1), acked(1, 2, 1), acked(3, 1, 1)];
     let mut state = state(&acks);
     let epoch = acks[0].epoch;
+    let gone = |number: u8| {
+        let (node, epoch) = (node(1), acked(1, 1, number).epoch);
+        Entry::StoreGone { node, epoch, at_s: 5 }
+    };
     state.prove((&node(1), &epoch), &acks[0].chunk, 100);
     state.prove_audited((&node(1), &epoch), &[acks[1].chunk], 100);
-    state.store_is_gone((&node(1), &acked(1, 1, 2).epoch));
+    state.apply(gone(2));
     assert_eq!(state.holders_of(&acks[0].chunk), [node(1), node(2)], "not the one that it has");
-    state.store_is_gone((&node(1), &epoch));
+    state.apply(gone(1));
     assert_eq!((state.holders_of(&acks[0].chunk), state.store_of(&node(1))), (vec![node(2)], None));
     let Replicas { acked: counted, proven, .. } = state.replicas_of(&acks[0].chunk, (0, u32::MAX));
     assert_eq!((counted, proven, state.proven((0, u32::MAX)).len()), (1, 0, 0));
     state.apply(Entry::ChunkAcked(acks[1]));
-    assert_eq!(state.holders_of(&acks[0].chunk), [node(1), node(2)]);
+    assert_eq!(state.holders_of(&acks[0].chunk), [node(2)]);
+    assert_eq!(state.holders_of(&acks[1].chunk), [node(1)]);
+    assert!(state.counts(&acks[1]) && !state.counts(&acks[0]) && !state.counts(&acks[3]));
+    assert_eq!((state.chunks_held_by(&node(1)), state.store_of(&node(1))), (1, Some(epoch)));
     assert_eq!(state.replicas_of(&acks[1].chunk, (0, u32::MAX)).audited, 0, "nor is it proven");
+    assert_eq!(state.nowhere().collect::<Vec<_>>(), [&acks[3].chunk], "it is known still");
+    // A store of before does not come back with what it had either.
+    state.apply(Entry::ChunkAcked(acked(4, 1, 2)));
+    state.apply(gone(1));
+    assert_eq!(state.store_of(&node(1)), Some(acked(4, 1, 2).epoch));
+    state.apply(Entry::ChunkAcked(acks[0]));
+    assert_eq!(state.chunks_held_by(&node(1)), 1);
+    assert_eq!(state.holders_of(&acks[0].chunk).len(), 2);
 }
 
 proptest! {

@@ -37,6 +37,7 @@ fn told(catalog: &Catalog, chunks: u32) -> Vec<String> {
         format!("{:?}", catalog.chunks_short(2, None, usize::MAX)),
         format!("{:?}", catalog.held_by(&ack.node, None, usize::MAX)),
         format!("{:?}", catalog.audit_counts(&ack.node, EVER)),
+        format!("{:?}", catalog.losses().collect::<Vec<_>>()),
         format!("{:?} {:?}", catalog.chunks(), catalog.chunk_ids().collect::<Vec<_>>()),
     ];
     holders.chain(replicas).chain(records).chain(others).collect()
@@ -85,9 +86,12 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
     assert_eq!(told(&catalog, CHUNKS), before);
     drop(catalog);
     let (mut catalog, report) = setup.open();
-    // The acks that count, one chunk that nobody has, the incidents, the last audit, the silence.
+    // The acks that count, one chunk that nobody has, two losses, the incidents, the last audit,
+    // the lie, the silence.
     let acks = u64::from(CHUNKS) - 2 + 1 + 1;
-    let entries = acks + 1 + INCIDENTS_MAX as u64 + 1 + 1;
+    let entries = acks + 1 + 2 + INCIDENTS_MAX as u64 + 1 + 1 + 1;
+    let told_lost: Vec<_> = catalog.losses().map(|(chunk, _, why, _)| (*chunk, why)).collect();
+    assert_eq!(told_lost, [(id(0), Loss::Lied), (id(1), lost(1, 1, 1).why)]);
     assert_eq!(report, OpenReport { entries, ..OpenReport::default() });
     assert_eq!(told(&catalog, CHUNKS), before);
     let record = catalog.audit_record(&acked(1, 1, 1).node).unwrap();
@@ -104,6 +108,37 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
     drop(catalog);
     let (catalog, _) = setup.open();
     assert_eq!([5, 6].map(|chunk| proven(&catalog, chunk)), [0, 1]);
+}
+
+#[test]
+fn a_store_that_is_gone_is_so_after_a_restart_and_a_compaction() {
+    let setup = Setup::new();
+    let acks = (0..4).map(|chunk| acked(chunk, 1, 1)).chain([acked(0, 2, 1)]);
+    setup.write(vec![acks.map(Entry::ChunkAcked).collect()]);
+    let (mut catalog, _) = setup.open();
+    prove(&mut catalog, &[0, 1, 2, 3], NOW_S);
+    catalog.proven_file(NOW_S).save().unwrap();
+    let ChunkAcked { node, epoch, .. } = acked(0, 1, 1);
+    catalog.record(Entry::StoreGone { node, epoch, at_s: NOW_S }).unwrap();
+    assert_eq!(catalog.stores().len(), 1);
+    // It stores one of them anew.
+    catalog.record(Entry::ChunkAcked(acked(2, 1, 1))).unwrap();
+    catalog.commit().unwrap();
+    for round in 0..4 {
+        let holders = [0, 1, 2, 3].map(|chunk| catalog.holders_of(&id(chunk)));
+        assert_eq!(holders, [vec![acked(0, 2, 1).node], vec![], vec![node], vec![]], "{round}");
+        assert_eq!(catalog.held_by(&node, None, 9), [id(2)]);
+        assert_eq!((proven(&catalog, 2), catalog.has_unaudited(&node)), (0, true));
+        assert_eq!(catalog.chunks_short(1, None, 9), [(id(1), 0), (id(3), 0)]);
+        if round == 1 {
+            catalog.compact().unwrap();
+            catalog.all_proven().save().unwrap();
+        }
+        drop(catalog);
+        catalog = setup.open().0;
+    }
+    prove(&mut catalog, &[2], NOW_S);
+    assert!(!catalog.has_unaudited(&node));
 }
 
 #[test]
@@ -222,5 +257,27 @@ fn a_file_of_before_audits_is_read() {
         let (catalog, _) = setup.open();
         let replicas = catalog.replicas_of(&chunk, (NOW_S, NOW_S));
         assert_eq!((replicas.acked, replicas.proven, replicas.audited), (1, 1, 0));
+    }
+}
+
+#[test]
+fn a_lie_is_remembered_though_its_audit_never_ended_and_the_chunk_is_back() {
+    let setup = Setup::new();
+    setup.write(vec![vec![Entry::ChunkAcked(acked(1, 1, 1))]]);
+    let (mut catalog, _) = setup.open();
+    let lie = ReplicaLost { why: Loss::Lied, ..lost(1, 1, 1) };
+    catalog.record(Entry::ReplicaLost(lie)).unwrap();
+    catalog.record(Entry::ChunkAcked(acked(1, 1, 1))).unwrap();
+    catalog.commit().unwrap();
+    for round in 0..4 {
+        let record = catalog.audit_record(&lie.node).unwrap();
+        assert_eq!(standing(&record, NOW_S), Standing::Liar, "{round}");
+        assert_eq!(record.lies_s().collect::<Vec<_>>(), [lie.at_s]);
+        assert_eq!((catalog.losses().count(), catalog.holders_of(&id(1)).len()), (0, 1));
+        if round == 1 {
+            catalog.compact().unwrap();
+        }
+        drop(catalog);
+        catalog = setup.open().0;
     }
 }

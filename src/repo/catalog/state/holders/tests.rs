@@ -1,7 +1,7 @@
 //! Of who holds what, through acks, losses, prunes and audits.
 
 use super::super::super::entry::tests::{acked, lost};
-use super::super::super::entry::{Entry, OpenPrune, PruneNote};
+use super::super::super::entry::{Entry, OpenPrune, Proven, PruneNote};
 use super::*;
 use crate::core::types::LeaseNonce;
 use crate::crypto::keys::ChunkKey;
@@ -34,6 +34,10 @@ fn doom(chunk: u32, asked: &[u8]) -> Entry {
     Entry::Prune(PruneNote::Doomed { chunk, ck, awaited, asked })
 }
 
+fn gone(number: u8, of: u8) -> Entry {
+    Entry::StoreGone { node: node(number), epoch: epoch(of), at_s: 9 }
+}
+
 fn note(note: PruneNote) -> Entry {
     Entry::Prune(note)
 }
@@ -64,6 +68,7 @@ fn compacted(before: &State, acks: &[ChunkAcked]) -> State {
         .collect();
     let mut entries: Vec<Entry> = last.into_values().map(Entry::ChunkAcked).collect();
     entries.extend(before.nowhere().map(|chunk| Entry::ChunkNowhere(*chunk)));
+    entries.extend(before.losses().copied().map(Entry::ReplicaLost));
     let gather = |entry| {
         entries.push(entry);
         Ok::<_, ()>(())
@@ -71,6 +76,17 @@ fn compacted(before: &State, acks: &[ChunkAcked]) -> State {
     before.each_prune_entry(gather).unwrap();
     assert_eq!(entries.len() as u64, before.entries());
     state(entries)
+}
+
+/// What is counted by store is what a look at every replica counts.
+fn assert_counted(state: &State) {
+    let all: Vec<&Replica> =
+        state.holders.iter().flat_map(|(id, slots)| state.all(id, slots)).collect();
+    for (at, store) in state.stores.iter().enumerate() {
+        let of: Vec<_> = all.iter().filter(|held| usize::try_from(held.store) == Ok(at)).collect();
+        let unaudited = of.iter().filter(|held| held.audited_s == 0).count();
+        assert_eq!((store.chunks, store.unaudited), (of.len() as u64, unaudited as u64));
+    }
 }
 
 #[test]
@@ -90,7 +106,7 @@ fn a_lost_replica_counts_no_more_until_its_node_acknowledges_the_chunk_anew() {
         let mut others = all.clone();
         others.remove(&node(number));
         assert_eq!(holders(&state, 1), others);
-        assert_eq!((state.chunks_held_by(&node(number)), state.entries()), (0, 4));
+        assert_eq!((state.chunks_held_by(&node(number)), state.entries()), (0, 4 + 1));
         assert_eq!(state.replicas_of(&id(1), (0, 9)).acked, 4);
         assert!(!state.counts(&acked(1, number, 1)));
         assert!(state.held_by(&node(number), None, 9).is_empty());
@@ -134,7 +150,7 @@ fn a_chunk_that_nobody_has_stays_known_and_short_through_a_compaction() {
         assert_eq!(state.chunks_short(2, None, 2), all[..2]);
         assert_eq!(state.chunks_short(2, Some(&id(2)), 9), all[2..]);
         assert!(state.chunks_short(2, Some(&id(4)), 9).is_empty());
-        assert_eq!((state.chunks(), state.nowhere().count(), state.entries()), (4, 2, 4));
+        assert_eq!((state.chunks(), state.nowhere().count(), state.entries()), (4, 2, 4 + 2));
     }
 }
 
@@ -233,7 +249,7 @@ fn pages_of_what_a_node_holds_are_ascending_and_of_its_current_store() {
     assert_eq!((pages.len(), pages.concat()), (3, all));
     state.apply(ack(4, 1, 2));
     assert_eq!(state.held_by(&node(1), None, 9), [id(4)]);
-    state.store_is_gone((&node(1), &epoch(2)));
+    state.store_is_gone((&node(1), &epoch(2)), 5);
     assert!(state.held_by(&node(1), None, 9).is_empty());
     assert!(state.held_by(&node(9), None, 9).is_empty());
 }
@@ -269,14 +285,14 @@ fn what_audits_proved_counts_until_the_replica_is_lost_or_its_holder_denies_it()
     state.prove((&node(2), &epoch(1)), &id(1), 120);
     state.apply(ack(1, 2, 1));
     assert_eq!(told(&state), (5, 1, 3, 2));
-    state.prove((&node(2), &epoch(1)), &id(1), 0);
-    assert_eq!(told(&state), (5, 0, 2, 1), "it says that it does not have it");
+    state.refute((&node(2), &epoch(1)), &id(1), 9);
+    assert_eq!(told(&state), (4, 0, 2, 1), "it says that it does not have it");
     for entry in [loss(1, 5, 1), ack(1, 5, 1)] {
         state.apply(entry);
     }
-    assert_eq!(told(&state), (5, 0, 1, 0), "of what it stored anew nothing is proven");
+    assert_eq!(told(&state), (4, 0, 1, 0), "of what it stored anew nothing is proven");
     state.apply(ack(3, 1, 2));
-    assert_eq!(told(&state), (4, 0, 0, 0), "what its other store proved means nothing");
+    assert_eq!(told(&state), (3, 0, 0, 0), "what its other store proved means nothing");
 }
 
 /// What is told by something that knows every replica of the stores that count, and no more.
@@ -286,6 +302,7 @@ struct Model {
     /// By chunk and node, when it was proven.
     held: BTreeMap<(u32, u8), u32>,
     known: BTreeSet<u32>,
+    lost: BTreeSet<(u32, u8)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -298,16 +315,21 @@ enum Step {
     LoseBefore(u32, u8),
     Audit(u32, u8, u32),
     Deny(u32, u8),
+    /// As it is read back from its file.
+    ReadBack(u32, u8, u32),
+    Gone(u8),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (0..14_u8, 0..5_u32, 1..7_u8, 1..9_u32);
+    let step = (0..17_u8, 0..5_u32, 1..7_u8, 1..9_u32);
     let step = step.prop_map(|(kind, chunk, node, at_s)| match kind {
         0..6 => Step::Ack(chunk, node),
         6 => Step::AckAnew(chunk, node),
         7..10 => Step::Lose(chunk, node),
         10 => Step::LoseBefore(chunk, node),
         11 | 12 => Step::Audit(chunk, node, at_s),
+        13 => Step::ReadBack(chunk, node, at_s),
+        14 => Step::Gone(node),
         _ => Step::Deny(chunk, node),
     });
     proptest::collection::vec(step, 0..150)
@@ -326,15 +348,18 @@ impl Model {
                 let epoch = *self.epochs.entry(number).or_default();
                 self.held.entry((chunk, number)).or_insert(0);
                 self.known.insert(chunk);
+                self.lost.remove(&(chunk, number));
                 state.apply(ack(chunk, number, epoch));
                 return Some(acked(chunk, number, epoch));
             }
             Step::Lose(chunk, number) => {
                 self.held.remove(&(chunk, number));
+                self.lose(chunk, number);
                 state.apply(loss(chunk, number, of(self, number)));
             }
             Step::LoseBefore(chunk, number) => {
                 if let Some(before) = of(self, number).checked_sub(1) {
+                    self.lose(chunk, number);
                     state.apply(loss(chunk, number, before));
                 }
             }
@@ -345,10 +370,26 @@ impl Model {
             }
             Step::Deny(chunk, number) => {
                 self.held.entry((chunk, number)).and_modify(|proven| *proven = 0);
-                state.prove((&node(number), &epoch(of(self, number))), &id(chunk), 0);
+                state.refute((&node(number), &epoch(of(self, number))), &id(chunk), 9);
+            }
+            Step::ReadBack(chunk, number, at_s) => {
+                self.held.entry((chunk, number)).and_modify(|proven| *proven = at_s);
+                let (node, epoch) = (node(number), epoch(of(self, number)));
+                let chunks = vec![Proven::prefix(&id(chunk))];
+                state.apply(Entry::Audited(Proven { node, epoch, at_s, chunks }));
+            }
+            Step::Gone(number) => {
+                self.held.retain(|(_, holder), _| *holder != number);
+                state.apply(gone(number, of(self, number)));
             }
         }
         None
+    }
+
+    fn lose(&mut self, chunk: u32, number: u8) {
+        if self.known.contains(&chunk) && !self.held.contains_key(&(chunk, number)) {
+            self.lost.insert((chunk, number));
+        }
     }
 
     fn holders(&self, chunk: u32) -> BTreeSet<NodeId> {
@@ -374,7 +415,10 @@ impl Model {
         }
         let nowhere = self.known.iter().filter(|chunk| self.holders(**chunk).is_empty()).count();
         assert_eq!(state.nowhere().count(), nowhere);
-        assert_eq!(state.entries(), (self.held.len() + nowhere) as u64);
+        assert_eq!(state.entries(), (self.held.len() + nowhere + self.lost.len()) as u64);
+        let lost: BTreeSet<_> = state.losses().map(|lost| (lost.chunk, lost.node)).collect();
+        let expected = self.lost.iter().map(|(chunk, number)| (id(*chunk), node(*number)));
+        assert_eq!(lost, expected.collect());
     }
 
     fn assert_times(&self, state: &State, window: (u32, u32)) {
@@ -393,6 +437,8 @@ impl Model {
             let due = of.iter().filter(|(_, at_s)| !is_within(*at_s));
             let due: Vec<ChunkId> = due.map(|(chunk, _)| id(*chunk)).collect();
             assert_eq!(state.due_at(&node(number), window, None, 9), due);
+            let is_open = of.iter().any(|(_, at_s)| *at_s == 0);
+            assert_eq!(state.has_unaudited(&node(number)), is_open);
             let counts = state.audit_counts(&node(number), window);
             assert_eq!(
                 (counts.held, counts.proven),
@@ -417,10 +463,12 @@ enum PruneStep {
     HeldAgain(u32, u8),
     Spare(u32),
     End,
+    /// A node's store is gone.
+    Gone(u8),
 }
 
 fn prune_steps() -> impl Strategy<Value = Vec<PruneStep>> {
-    let step = (0..14_u8, 0..2_u32, 1..5_u8, any::<u8>());
+    let step = (0..15_u8, 0..2_u32, 1..5_u8, any::<u8>());
     let step = step.prop_map(|(kind, chunk, node, bits)| match kind {
         0..4 => PruneStep::Ack(chunk, node, bits % 2),
         4..7 => PruneStep::Lose(chunk, node),
@@ -428,6 +476,7 @@ fn prune_steps() -> impl Strategy<Value = Vec<PruneStep>> {
         9 => PruneStep::LetGo(chunk, node),
         10 | 11 => PruneStep::HeldAgain(chunk, node),
         12 => PruneStep::Spare(chunk),
+        13 => PruneStep::Gone(node),
         _ => PruneStep::End,
     });
     proptest::collection::vec(step, 0..40)
@@ -456,6 +505,7 @@ fn prune_step(step: PruneStep, state: &mut State) -> Option<ChunkAcked> {
         }
         PruneStep::Spare(chunk) => note(PruneNote::Spared(id(chunk))),
         PruneStep::End => note(PruneNote::Ended([1; 16])),
+        PruneStep::Gone(number) => gone(number, 1),
     };
     state.apply(entry);
     None
@@ -473,7 +523,8 @@ fn told(state: &State) -> Vec<String> {
         format!("{:?}", (holders(state, chunk), doomed, acked, state.was_acked(&id(chunk))))
     };
     let short = format!("{:?} {}", short(state, 9), state.entries());
-    (0..2).map(of).chain([short]).collect()
+    let lost = format!("{:?}", state.losses().collect::<Vec<_>>());
+    (0..2).map(of).chain([short, lost]).collect()
 }
 
 proptest! {
@@ -490,6 +541,7 @@ proptest! {
         for step in more {
             prune_step(step, &mut before);
             prune_step(step, &mut after);
+            assert_counted(&before);
             prop_assert_eq!(told(&after), told(&before), "{:?}", step);
         }
     }
@@ -500,6 +552,7 @@ proptest! {
         let mut acks = Vec::new();
         for step in steps {
             acks.extend(model.step(step, &mut state));
+            assert_counted(&state);
         }
         model.assert_holders(&state);
         model.assert_times(&state, (since_s, 6));

@@ -1,0 +1,564 @@
+//! What a node's owner knows of its replicas and their holders, kept as the daemon's catalogue
+//! keeps it: across restarts. The rules are the daemon's own: whose turn it is ([`Turn`]), what is
+//! written down ([`Ended`]), and where a holder stands by that ([`standing`]). What asks the
+//! holders, and stores again what is short, is in `world/audits.rs` and `world/repair.rs`.
+
+use super::words::Replicas;
+use quloud::core::audit::{Answered, Debt, Question, Sift, Verdict};
+use quloud::core::types::{ChunkId, NodeId, StoreEpoch, Time};
+use quloud::repo::evidence::Held;
+use quloud::repo::grace::Uncounted;
+use quloud::repo::standing::{AuditRecord, HolderAudited, Loss, Silence, Standing, standing};
+use quloud::repo::turn::{Due, Ended, Known, Left, Note, Pace, SAMPLE, Turn, witnesses};
+use rand::{Rng, RngExt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A replica that was acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Replica {
+    epoch: StoreEpoch,
+    /// When an audit last proved it, by the owner's clock.
+    proven_s: Option<u64>,
+}
+
+/// Questions to one holder that are not all answered.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) sift: Sift,
+    /// The one that is on its way.
+    pub(crate) question: Question,
+    /// The store that acknowledged what is asked for.
+    pub(crate) epoch: StoreEpoch,
+    pub(crate) answers: u32,
+    /// Verdicts that say nothing.
+    pub(crate) unsorted: u64,
+    /// It was the holder's turn; nobody wished for it.
+    pub(crate) by_turn: bool,
+    /// When the question was asked.
+    pub(crate) since: Time,
+    /// What they come to so far.
+    pub(crate) found: HolderAudited,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Audits {
+    /// The store that each holder acknowledged with last: the only one that counts.
+    stores: BTreeMap<NodeId, StoreEpoch>,
+    replicas: BTreeMap<(NodeId, ChunkId), Replica>,
+    /// Replicas that audits found to be there no more, and that were not acknowledged since.
+    lost: BTreeMap<(NodeId, ChunkId), Loss>,
+    records: BTreeMap<NodeId, AuditRecord>,
+    /// By how much the wall clock is wrong, in seconds.
+    pub(crate) clock_off_s: i64,
+    /// Chunks that are made again, or were tried to be, and since when: not at once another time.
+    pub(crate) repairing: BTreeMap<ChunkId, Time>,
+    /// How long a question was open, at most.
+    pub(crate) longest: Duration,
+    /// Bytes that were fetched to make replicas again.
+    pub(crate) repair_bytes: u64,
+    // Of this life of the process.
+    pub(crate) asking: BTreeMap<NodeId, Asking>,
+    pub(crate) answered: Answered,
+    debts: BTreeMap<NodeId, Debt>,
+    turns: BTreeMap<NodeId, Turn>,
+    /// A look that is not a regular one is due.
+    pub(crate) is_due_soon: bool,
+    /// The user wishes for an audit of all that each holder has.
+    pub(crate) is_wished: bool,
+}
+
+/// What of a holder is to be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All.
+    All,
+    /// What no audit proved since it was acknowledged.
+    New,
+}
+
+impl Asking {
+    /// What the holder said nothing about so far.
+    fn unanswered(&mut self) -> Vec<ChunkId> {
+        let mut ids = self.question.ids.clone();
+        ids.extend(self.sift.rest());
+        ids
+    }
+}
+
+impl Audits {
+    /// The process ended: questions that were open are asked anew.
+    pub(crate) fn restart(&mut self) {
+        (self.asking, self.debts) = (BTreeMap::new(), BTreeMap::new());
+        self.turns = BTreeMap::new();
+        self.answered.forget();
+        (self.is_due_soon, self.is_wished) = (false, false);
+    }
+
+    /// A holder acknowledged a chunk with this store; whether it is another one than before, with
+    /// which what that one had is gone.
+    pub(crate) fn on_acked(&mut self, node: NodeId, chunk: ChunkId, epoch: StoreEpoch) -> bool {
+        let before = self.stores.insert(node, epoch);
+        self.lost.remove(&(node, chunk));
+        let replica = Replica { epoch, proven_s: None };
+        let known = self.replicas.entry((node, chunk)).or_insert(replica);
+        if known.epoch != epoch {
+            *known = replica;
+        }
+        before.is_some_and(|before| before != epoch)
+    }
+
+    /// What audits say of all that hold anything.
+    pub(crate) fn holding(&self) -> impl Iterator<Item = &AuditRecord> {
+        let holds_any = |node: &NodeId| self.counting_at(node).next().is_some();
+        let holding = self.records.iter().filter(move |(node, _)| holds_any(node));
+        holding.map(|(_, record)| record)
+    }
+
+    /// Of each chunk that anybody ever acknowledged, its replicas.
+    pub(crate) fn replicas(&self, now_s: u64) -> Replicas {
+        let known = self.replicas.keys().chain(self.lost.keys());
+        let mut all: Replicas = known.map(|(_, chunk)| (*chunk, (true, Vec::new()))).collect();
+        for (node, chunk, audited_s) in self.counting() {
+            let counts = self.stands(&node, now_s).0.counts();
+            let replicas = all.entry(chunk).or_default();
+            replicas.1.push(Held { counts, audited_s });
+        }
+        all
+    }
+
+    /// The chunk was let go.
+    pub(crate) fn forget(&mut self, chunk: &ChunkId) {
+        self.replicas.retain(|(_, of), _| of != chunk);
+        self.lost.retain(|(_, of), _| of != chunk);
+        self.repairing.remove(chunk);
+    }
+
+    /// Holders of anything.
+    pub(crate) fn holders(&self) -> Vec<NodeId> {
+        let holders: BTreeSet<NodeId> = self.counting().map(|(node, _, _)| node).collect();
+        holders.into_iter().collect()
+    }
+
+    /// The store that a holder acknowledged with last.
+    pub(crate) fn store_of(&self, node: &NodeId) -> Option<StoreEpoch> {
+        self.stores.get(node).copied()
+    }
+
+    /// Replicas that count: who, what, and when it was proven.
+    pub(crate) fn counting(&self) -> impl Iterator<Item = (NodeId, ChunkId, Option<u64>)> {
+        let counts =
+            |node: &NodeId, replica: &Replica| self.stores.get(node) == Some(&replica.epoch);
+        let counting =
+            self.replicas.iter().filter(move |((node, _), replica)| counts(node, replica));
+        counting.map(|((node, chunk), replica)| (*node, *chunk, replica.proven_s))
+    }
+
+    /// Whether this replica counts.
+    pub(crate) fn counts(&self, node: &NodeId, chunk: &ChunkId) -> bool {
+        let replica = self.replicas.get(&(*node, *chunk));
+        replica.is_some_and(|replica| self.stores.get(node) == Some(&replica.epoch))
+    }
+
+    /// What of this holder's counts, and when it was proven.
+    fn counting_at(&self, holder: &NodeId) -> impl Iterator<Item = (ChunkId, Option<u64>)> {
+        let [first, last] = [[0; 32], [u8::MAX; 32]].map(|id| (*holder, ChunkId::from_bytes(id)));
+        let store = self.stores.get(holder).copied();
+        let its = self.replicas.range(first..=last);
+        let counting = its.filter(move |(_, replica)| Some(replica.epoch) == store);
+        counting.map(|((_, chunk), replica)| (*chunk, replica.proven_s))
+    }
+
+    /// What of this holder's is to be asked for.
+    pub(crate) fn of(&self, holder: &NodeId, which: Which) -> Vec<ChunkId> {
+        let is_it = |proven: Option<u64>| which == Which::All || proven.is_none();
+        let its = self.counting_at(holder).filter(|(_, proven)| is_it(*proven));
+        its.map(|(chunk, _)| chunk).collect()
+    }
+
+    /// Whether it matters who answers.
+    pub(crate) fn is_anybody_silent(&self) -> bool {
+        let is_silent = |record: &AuditRecord| record.silence.is_some();
+        self.debts.values().any(Debt::is_open) || self.records.values().any(is_silent)
+    }
+
+    /// What is due of a holder now, by its process and by the wall, and is asked for.
+    pub(crate) fn due(
+        &mut self,
+        holder: &NodeId,
+        (is_connected, is_watched): (bool, bool),
+        (pace, now, now_s): (&Pace, Time, u64),
+        rng: &mut impl Rng,
+    ) -> Vec<ChunkId> {
+        let mut debt = self.debts.remove(holder).unwrap_or_default();
+        let owed = debt.due(|chunk| self.counts(holder, chunk));
+        self.debts.insert(*holder, debt);
+        let record = self.records.get(holder).cloned().unwrap_or_default();
+        let (mut has_new, mut holds_any) = (false, false);
+        for (_, proven_s) in self.counting_at(holder) {
+            (has_new, holds_any) = (has_new || proven_s.is_none(), true);
+        }
+        let owes = owed.is_some();
+        let known = Known { record: &record, is_connected, owes, has_new, holds_any, is_watched };
+        let turn = self.turns.entry(*holder).or_default();
+        match turn.due(holder, &known, pace, (now, now_s)) {
+            None => Vec::new(),
+            Some(Due::Owed) => owed.unwrap_or_default(),
+            Some(Due::New) => self.of(holder, Which::New),
+            Some(Due::Day { since_s, now_s }) => {
+                let lately = |at_s: u64| (since_s..=now_s).contains(&at_s);
+                let its = self.counting_at(holder).filter(|(_, at_s)| !at_s.is_some_and(lately));
+                let mut due: Vec<ChunkId> = its.map(|(chunk, _)| chunk).collect();
+                let drawn = self.drawn(holder, |held| held.div_ceil(SAMPLE), rng);
+                due.extend(drawn);
+                due.sort_unstable();
+                due.dedup();
+                due
+            }
+            Some(Due::Witness) => self.drawn(holder, |_| 1, rng),
+        }
+    }
+
+    /// So many of a holder's, from an id drawn by chance on.
+    fn drawn(
+        &self,
+        holder: &NodeId,
+        count: impl Fn(usize) -> usize,
+        rng: &mut impl Rng,
+    ) -> Vec<ChunkId> {
+        let from = ChunkId::from_bytes(rng.random());
+        let its = self.of(holder, Which::All);
+        let (before, behind): (Vec<_>, Vec<_>) = its.iter().partition(|id| **id <= from);
+        behind.into_iter().chain(before).take(count(its.len())).copied().collect()
+    }
+
+    /// All that each holder has is due.
+    pub(crate) fn audit_anew(&mut self) {
+        self.is_wished = true;
+    }
+
+    /// Those who have to answer before another one's silence counts.
+    pub(crate) fn witnesses(&self, now_s: u64) -> BTreeSet<NodeId> {
+        let holders = self.stores.keys().map(|node| {
+            let chunks = self.counting_at(node).count() as u64;
+            (*node, chunks, self.records.get(node))
+        });
+        witnesses(holders, now_s)
+    }
+
+    /// Takes a verdict down; whether the replica was lost by it. What does not count any more, or
+    /// of which another store speaks by now, is nobody's loss.
+    pub(crate) fn take(
+        &mut self,
+        (holder, epoch): (NodeId, StoreEpoch),
+        (chunk, verdict): (ChunkId, Verdict),
+        now_s: u64,
+    ) -> bool {
+        let replica = self.replicas.get_mut(&(holder, chunk));
+        let Some(replica) = replica.filter(|replica| replica.epoch == epoch) else { return false };
+        if self.stores.get(&holder) != Some(&epoch) {
+            return false;
+        }
+        let Some(asking) = self.asking.get_mut(&holder) else { return false };
+        let (found, why) = (&mut asking.found, loss(verdict));
+        match (why, verdict) {
+            (None, Verdict::Proven) => {
+                replica.proven_s = Some(now_s);
+                found.proven += 1;
+                return false;
+            }
+            (None, _) => {
+                asking.unsorted += 1;
+                return false;
+            }
+            (Some(Loss::Missing), _) => found.missing += 1,
+            (Some(Loss::Damaged), _) => found.damaged += 1,
+            (Some(Loss::Lied), _) => found.lied += 1,
+            (Some(Loss::Released), _) => found.released += 1,
+        }
+        self.replicas.remove(&(holder, chunk));
+        self.lost.extend(why.map(|why| ((holder, chunk), why)));
+        true
+    }
+
+    /// An audit of this holder is over, and it fell silent or did not: who was asked by turns owes
+    /// what it said nothing of, and rests; who answered for all that a user wished for owes
+    /// nothing. Returns whether it paid a debt.
+    fn note_debt(
+        &mut self,
+        asking: &mut Asking,
+        unanswered: Vec<ChunkId>,
+        (pace, now, is_busy): (&Pace, Time, bool),
+    ) -> bool {
+        let debt = self.debts.entry(asking.found.node).or_default();
+        let was_open = debt.is_open();
+        if asking.by_turn {
+            let left = Left {
+                has_answered: asking.answers > 0,
+                owes: !unanswered.is_empty(),
+                is_unsorted: asking.unsorted > 0 || asking.found.lied > 0,
+                is_busy,
+            };
+            self.turns.entry(asking.found.node).or_default().after(left, pace, now);
+            debt.after(unanswered);
+        } else if asking.answers > 0 && unanswered.is_empty() {
+            debt.after([]);
+        }
+        was_open && !debt.is_open()
+    }
+
+    /// How many chunks a holder owes an answer for.
+    pub(crate) fn owed_by(&self, holder: &NodeId) -> usize {
+        let Some(mut debt) = self.debts.get(holder).cloned() else { return 0 };
+        debt.due(|chunk| self.counts(holder, chunk)).map_or(0, |owed| owed.len())
+    }
+
+    /// An audit of this holder is over, and it fell silent or did not: what it came to stands in
+    /// its record. `is_own` tells whether others answered lately. Returns where it stands, and
+    /// whether it paid a debt.
+    pub(crate) fn end(
+        &mut self,
+        asking: &mut Asking,
+        (is_silent, is_own): (bool, bool),
+        rests: (&Pace, Time, bool),
+    ) -> (Standing, bool) {
+        let unanswered = if is_silent { asking.unanswered() } else { Vec::new() };
+        let count = unanswered.len() as u64;
+        let has_paid = self.note_debt(asking, unanswered, rests);
+        let (node, found) = (asking.found.node, asking.found);
+        let ended = Ended {
+            answers: asking.answers,
+            unanswered: count,
+            owes: self.debts.get(&node).map_or(0, Debt::count) as u64,
+            was_silent: self.records.get(&node).is_some_and(|record| record.silence.is_some()),
+            is_incident: found.is_incident(),
+            is_own,
+        };
+        let record = self.records.entry(node).or_default();
+        match ended.note() {
+            Note::Audited { silent } => record.on_audited(HolderAudited { silent, ..found }),
+            Note::Silent => record.on_silent(found.at_s),
+            Note::Nothing => {}
+        }
+        (standing(record, found.at_s), has_paid)
+    }
+
+    /// Where a holder stands, and how long it is silent.
+    pub(crate) fn stands(&self, holder: &NodeId, now_s: u64) -> (Standing, Option<Silence>) {
+        let record = self.records.get(holder);
+        let silence = record.and_then(|record| record.silence);
+        (record.map_or(Standing::Unknown, |record| standing(record, now_s)), silence)
+    }
+
+    /// Nodes that get nothing more, by what is known of them.
+    pub(crate) fn liars(&self, now_s: u64) -> Vec<NodeId> {
+        let records = self.records.iter();
+        let liars = records.filter(|(_, record)| standing(record, now_s) == Standing::Liar);
+        liars.map(|(node, _)| *node).collect()
+    }
+
+    /// How many replicas were lost for this reason and not acknowledged since.
+    pub(crate) fn lost(&self, why: Loss) -> usize {
+        self.lost.values().filter(|of| **of == why).count()
+    }
+
+    /// Of these holders of a chunk that so many shall have, those that answer and never lied:
+    /// `None` where those are enough that count by the real rule of grace.
+    pub(crate) fn short_of(
+        &self,
+        (chunk, holders): (&ChunkId, &[NodeId]),
+        wanted: usize,
+        now_s: u64,
+    ) -> Option<Vec<NodeId>> {
+        let all = self.holders().len();
+        let uncounted = Uncounted::with_grace(self.records.iter(), all, now_s);
+        let holders = holders.iter().filter(|holder| self.counts(holder, chunk));
+        let holders: Vec<NodeId> = holders.copied().collect();
+        let is_sure = |holder: &NodeId| match self.stands(holder, now_s) {
+            (Standing::Liar, _) => false,
+            (_, silence) => silence.is_none(),
+        };
+        let is_short = uncounted.count(&holders) < wanted;
+        is_short.then(|| holders.into_iter().filter(is_sure).collect())
+    }
+}
+
+/// Why a replica counts no more after this verdict.
+pub(crate) fn loss(verdict: Verdict) -> Option<Loss> {
+    match verdict {
+        Verdict::Proven | Verdict::Unproven => None,
+        Verdict::NotHeld => Some(Loss::Missing),
+        Verdict::Released => Some(Loss::Released),
+        Verdict::Damaged => Some(Loss::Damaged),
+        Verdict::Lied => Some(Loss::Lied),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quloud::repo::grace::ONE_S;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    const DAY_S: u64 = 24 * 3_600;
+
+    /// Nothing is stored, and it rests only where that is said.
+    const REST: (&Pace, Time, bool) = (&Pace::USUAL, Time(0), false);
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 32])
+    }
+
+    fn chunk(number: u8) -> ChunkId {
+        ChunkId::from_bytes([number; 32])
+    }
+
+    fn epoch(number: u8) -> StoreEpoch {
+        StoreEpoch::from_bytes([number; 16])
+    }
+
+    /// Three nodes acknowledged a chunk.
+    fn three() -> Audits {
+        let mut audits = Audits::default();
+        for number in 1..=3 {
+            audits.on_acked(node(number), chunk(1), epoch(1));
+        }
+        audits
+    }
+
+    fn asking(holder: u8) -> Asking {
+        let question = Question { seed: [0; 32], ids: vec![chunk(1)] };
+        let found = HolderAudited {
+            node: node(holder),
+            epoch: epoch(1),
+            at_s: 0,
+            asked: 1,
+            proven: 0,
+            missing: 0,
+            damaged: 0,
+            lied: 0,
+            released: 0,
+            silent: 0,
+            bytes_moved: 0,
+        };
+        // All of it is in the question.
+        let sift = Sift::new(node(holder), Vec::new());
+        let (answers, unsorted, by_turn, since) = (1, 0, true, Time(0));
+        Asking { sift, question, epoch: epoch(1), answers, unsorted, by_turn, since, found }
+    }
+
+    fn judge(audits: &mut Audits, holder: u8, verdict: Verdict, at_s: u64) -> bool {
+        audits.asking.insert(node(holder), asking(holder));
+        let is_lost = audits.take((node(holder), epoch(1)), (chunk(1), verdict), at_s);
+        let mut asking = audits.asking.remove(&node(holder)).unwrap();
+        audits.end(&mut asking, (false, true), REST);
+        is_lost
+    }
+
+    fn short(audits: &Audits, now_s: u64) -> Option<usize> {
+        let nodes = [1, 2, 3].map(node);
+        audits.short_of((&chunk(1), &nodes), 3, now_s).map(|sure| sure.len())
+    }
+
+    #[test]
+    fn replica_counts_until_it_is_lost_and_again_when_it_is_acknowledged_anew() {
+        let mut audits = three();
+        assert_eq!(audits.of(&node(1), Which::New), [chunk(1)]);
+        assert!(!judge(&mut audits, 1, Verdict::Proven, 5));
+        assert_eq!(audits.of(&node(1), Which::New), []);
+        assert!(judge(&mut audits, 1, Verdict::Damaged, 6) && !audits.counts(&node(1), &chunk(1)));
+        assert_eq!((audits.lost(Loss::Damaged), short(&audits, 6)), (1, Some(2)));
+        audits.on_acked(node(1), chunk(1), epoch(1));
+        assert_eq!((audits.lost(Loss::Damaged), short(&audits, 6)), (0, None));
+        assert_eq!(audits.of(&node(1), Which::New), [chunk(1)], "that copy is another one");
+    }
+
+    /// What is due of the first holder then; it is connected, and somebody is silent or not.
+    fn due(audits: &mut Audits, hour: u64, is_watched: bool) -> Vec<ChunkId> {
+        let now = Time(hour * 3_600_000);
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        audits.due(&node(1), (true, is_watched), (&Pace::USUAL, now, hour * 3_600), &mut rng)
+    }
+
+    /// It says nothing of the first chunk.
+    fn fall_silent(audits: &mut Audits, holder: u8, at_s: u64) {
+        let found = HolderAudited { at_s, ..asking(holder).found };
+        let mut asked = Asking { answers: 0, found, ..asking(holder) };
+        audits.end(&mut asked, (true, true), REST);
+    }
+
+    #[test]
+    fn holder_is_asked_for_what_is_new_then_for_its_part_of_a_day_and_for_one_chunk_to_witness() {
+        let mut audits = three();
+        audits.on_acked(node(1), chunk(2), epoch(1));
+        assert_eq!(due(&mut audits, 1, false), [chunk(1), chunk(2)], "never proven");
+        judge(&mut audits, 1, Verdict::Proven, 3_600);
+        assert_eq!(due(&mut audits, 2, false), [chunk(2)], "not proven yet");
+        let proven = audits.replicas.get_mut(&(node(1), chunk(2))).unwrap();
+        proven.proven_s = Some(3_600);
+        let (first, again) = (due(&mut audits, 25, false), due(&mut audits, 20 * 24, false));
+        assert_eq!((first.len(), again.len()), (1, 1), "one of thirty");
+        assert_eq!(due(&mut audits, 27 * 24, false), [chunk(1), chunk(2)], "a round later");
+        let mut audits = three();
+        judge(&mut audits, 1, Verdict::Proven, 3_600);
+        assert_eq!(due(&mut audits, 2, false), []);
+        assert_eq!(due(&mut audits, 2, true), [chunk(1)]);
+    }
+
+    #[test]
+    fn holder_that_owes_an_answer_is_asked_for_that_alone_until_it_answers() {
+        let mut audits = three();
+        fall_silent(&mut audits, 1, 0);
+        audits.on_acked(node(1), chunk(2), epoch(1));
+        assert_eq!(due(&mut audits, 0, true), [], "it rests");
+        assert_eq!(due(&mut audits, 1, true), [chunk(1)], "and is not asked for the other");
+        assert_eq!((audits.owed_by(&node(1)), audits.owed_by(&node(2))), (1, 0));
+        assert!(audits.is_anybody_silent());
+        let (stands, has_paid) = audits.end(&mut asking(1), (false, true), REST);
+        assert!(has_paid && audits.owed_by(&node(1)) == 0 && stands != Standing::Late);
+        assert_eq!(due(&mut audits, 2, false), [chunk(1), chunk(2)]);
+        fall_silent(&mut audits, 1, 7_200);
+        audits.forget(&chunk(1));
+        assert_eq!(due(&mut audits, 4, false), [chunk(2)], "nobody owes what was let go");
+    }
+
+    #[test]
+    fn who_answers_all_that_a_user_wished_for_owes_nothing() {
+        let mut audits = three();
+        fall_silent(&mut audits, 1, 0);
+        let mut wished = Asking { by_turn: false, ..asking(1) };
+        assert_eq!(audits.end(&mut wished, (true, true), REST), (Standing::Late, false));
+        let mut wished = Asking { by_turn: false, ..asking(1) };
+        assert_eq!(audits.end(&mut wished, (false, true), REST), (Standing::Unknown, true));
+    }
+
+    #[test]
+    fn another_store_than_the_one_that_acknowledged_counts_for_nothing() {
+        let mut audits = three();
+        audits.on_acked(node(1), chunk(2), epoch(2));
+        assert!(!audits.counts(&node(1), &chunk(1)) && audits.counts(&node(1), &chunk(2)));
+        assert!(!judge(&mut audits, 1, Verdict::NotHeld, 5), "that is known");
+    }
+
+    #[test]
+    fn silence_has_a_grace_and_damage_has_none() {
+        let mut audits = three();
+        let silent = |audits: &mut Audits, holder: u8, days: std::ops::Range<u64>| {
+            days.for_each(|day| fall_silent(audits, holder, day * DAY_S));
+        };
+        silent(&mut audits, 1, 0..7);
+        assert_eq!(short(&audits, ONE_S - 1), None);
+        assert_eq!(short(&audits, ONE_S), Some(2));
+        let mut audits = three();
+        silent(&mut audits, 1, 0..2);
+        assert_eq!(short(&audits, 100 * ONE_S), None, "a clock alone says nothing");
+        silent(&mut audits, 1, 2..3);
+        silent(&mut audits, 2, 1..4);
+        assert_eq!(short(&audits, 3 * DAY_S), Some(1), "two are silent for a day");
+        let mut audits = three();
+        judge(&mut audits, 3, Verdict::Lied, 0);
+        assert_eq!(short(&audits, 0), Some(2));
+    }
+}

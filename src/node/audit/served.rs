@@ -1,0 +1,463 @@
+//! Full fetches among the audits: a holder that proves a chunk and does not hand it over is worth
+//! nothing on the day it is needed (threat 10).
+//!
+//! An audit's question can be told from a restore's, so whoever means to refuse restores may answer
+//! each audit. So each holder is asked now and then, by chance once a day, for as much as one of
+//! [`SHARE`] of what it proves in a day, one chunk at least: a run of what a snapshot names, in its
+//! order, as somebody who restores a file asks for it, by the same requests on the same streams.
+//! What comes is checked against the ids and thrown away.
+//!
+//! Who does not hand a chunk over, for whatever reason, owes it:
+//!
+//! ```text
+//! refused, late, hung up ─▶ prove that very chunk! ─▶ proven, then or later: one miss
+//!                                                 └▶ not there, damaged, nothing: the audit's
+//! ```
+//! Misses count as those of silence do ([`standing`](crate::repo::standing)): after a day the
+//! holder is suspect, after fourteen lost. Every [`OWED_EVERY`] it is asked for what it owes and
+//! for something fresh, and only all of that makes up for it. A holder that was late, or hung up,
+//! may have met a line of this machine's own that is too narrow: that is no miss unless another one
+//! handed something over within [`WITNESSES_FOR`]. What is owed is remembered while the node runs,
+//! the misses stand in the catalogue.
+//!
+//! Whatever a user restores, and what is stored or let go, goes first: nobody is tried meanwhile.
+//!
+//! Not found so: a holder that serves single chunks, or this node, and refuses when everything is
+//! restored, or when a machine with another name asks, as after a recovery. That is what replicas
+//! in other failure domains are for, and drills of all of it.
+
+use super::later::{owes_too, prove_these};
+use crate::core::owner::{FetchFailure, FetchJob, OwnerEvent};
+use crate::core::types::{ChunkId, NodeId, SnapshotId, Ticket, Time};
+use crate::node::failures;
+use crate::node::inner::Inner;
+use crate::node::jobs::{DriveCommand, JobEvents, Places};
+use crate::node::needed::{named, named_files};
+use crate::node::prune::files_put;
+use crate::node::put::seconds_since_1970;
+use crate::node::report::Failure;
+use crate::node::repository::Breadth;
+use crate::repo::catalog::{Catalog, Entry, Standing, standing};
+use crate::repo::mark::Reached;
+use crate::repo::reference::ChunkRef;
+use crate::repo::turn::SAMPLE;
+use futures::stream::{self, StreamExt};
+use rand::RngExt;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+
+/// How often holders are drawn,
+const LOOK_EVERY: Duration =
+    if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(3_600) };
+
+/// and each of them is with a chance of one in so many.
+const ONE_IN: u32 = if cfg!(test) { 1 } else { 24 };
+
+/// A node that is started for a single command ends before that.
+const BEGIN_AFTER: Duration =
+    if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(60) };
+
+/// One of so many chunks that are proven in a day is fetched.
+const SHARE: usize = 100;
+
+/// So many of one holder are fetched at most, one after the other.
+const RUN_MAX: usize = 16;
+
+/// After so many that did not come, no more are asked for.
+const REFUSALS_MAX: usize = 2;
+
+/// So many holders are tried at once.
+const HOLDERS_AT_ONCE: usize = 4;
+
+/// What was not handed over is asked for again so soon.
+const OWED_EVERY: Duration =
+    if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(4 * 3_600) };
+
+/// Whoever handed something over says for so long that this machine's line is not to blame.
+const WITNESSES_FOR: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long one chunk may take: 4 MiB at 256 kbit/s, twice over.
+const PATIENCE: Duration =
+    if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(300) };
+
+/// How long a part of a snapshot's tree may take that is not here.
+const TREE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A snapshot of which holders have nothing leads to another one, so often.
+const DRAWS: usize = 4;
+
+/// What is remembered while the node runs.
+#[derive(Default)]
+struct Memory {
+    owed: BTreeMap<NodeId, Owed>,
+    /// When each holder last handed a chunk over.
+    served: BTreeMap<NodeId, Instant>,
+}
+
+/// What a holder did not hand over.
+struct Owed {
+    chunks: Vec<ChunkRef>,
+    /// Before it was asked: seconds since 1970.
+    asked_s: u64,
+    /// It said nothing at all: the line may be to blame.
+    is_mute: bool,
+    /// The miss is written down.
+    is_counted: bool,
+    /// It is asked again from then on.
+    next: Instant,
+}
+
+impl Memory {
+    /// Whether anybody else handed something over lately.
+    fn has_witness(&self, holder: &NodeId) -> bool {
+        let mut others = self.served.iter().filter(|(node, _)| *node != holder);
+        others.any(|(_, at)| at.elapsed() <= WITNESSES_FOR)
+    }
+}
+
+/// Fetches for the node's life.
+pub(in crate::node) async fn fetch_later(inner: Weak<Inner>) {
+    let mut memory = Memory::default();
+    sleep(BEGIN_AFTER).await;
+    loop {
+        let Some(node) = inner.upgrade() else { return };
+        if may_try(&node)
+            && let Err(failure) = look(&node, &mut memory).await
+        {
+            tracing::info!(why = failure.why, "holders were not asked for chunks to try them");
+        }
+        drop(node);
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Whatever a user waits for comes first.
+fn may_try(inner: &Inner) -> bool {
+    inner.tries() && !inner.getting.is_busy() && inner.letting_go.try_write().is_ok()
+}
+
+async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
+    let due = due(inner, memory);
+    if !due.is_empty() {
+        let mut runs = draw(inner, &due).await?;
+        let tries = due.into_keys().map(|holder| {
+            let owed = memory.owed.remove(&holder);
+            let fresh = runs.remove(&holder).unwrap_or_default();
+            try_holder(inner, holder, owed.map(|owed| owed.chunks).unwrap_or_default(), fresh)
+        });
+        let tries: Vec<_> = tries.collect();
+        let tried = stream::iter(tries).buffer_unordered(HOLDERS_AT_ONCE);
+        let tried: Vec<Result<Tried, Failure>> = tried.collect().await;
+        for tried in tried {
+            take(inner, tried?, memory).await?;
+        }
+    }
+    count_misses(inner, memory).await
+}
+
+/// Whom to ask now, and for how many fresh chunks.
+fn due(inner: &Inner, memory: &Memory) -> BTreeMap<NodeId, usize> {
+    let now_s = seconds_since_1970();
+    let connected = inner.shared.watch_peers().borrow().clone();
+    let is_due = |catalog: &Catalog, holder: &NodeId| {
+        let record = catalog.audit_record(holder).unwrap_or_default();
+        match memory.owed.get(holder) {
+            _ if standing(&record, now_s) == Standing::Liar => false,
+            Some(owed) => owed.next <= Instant::now(),
+            None => record.withheld.is_some() || rand::rng().random_ratio(1, ONE_IN),
+        }
+    };
+    inner.with_catalog(|catalog| {
+        let holders = catalog.stores().into_iter().map(|(node, _)| node);
+        let holders = holders.filter(|node| connected.contains(node) && is_due(catalog, node));
+        let held = |node: &NodeId| usize::try_from(catalog.chunks_held_by(node)).unwrap_or(0);
+        let some = holders.map(|node| (node, held(&node))).filter(|(_, held)| *held > 0);
+        some.map(|(node, held)| (node, (held / (SAMPLE * SHARE)).clamp(1, RUN_MAX))).collect()
+    })
+}
+
+/// What came of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    /// The chunk.
+    Whole,
+    /// A word that it does not come, or something else.
+    Refused,
+    /// Nothing in time, or it hung up.
+    Nothing,
+    /// It was not asked for.
+    NotAsked,
+}
+
+/// What came of all requests to one holder.
+struct Tried {
+    holder: NodeId,
+    /// Before they went out: seconds since 1970.
+    asked_s: u64,
+    /// What it owed, and how often that came.
+    owed: Vec<(ChunkRef, Came)>,
+    fresh: Vec<(ChunkRef, Came)>,
+}
+
+/// Asks one holder for what it owes, and for something fresh, one chunk after the other.
+async fn try_holder(
+    inner: &Arc<Inner>,
+    holder: NodeId,
+    owed: Vec<ChunkRef>,
+    fresh: Vec<ChunkRef>,
+) -> Result<Tried, Failure> {
+    let mut tried =
+        Tried { holder, asked_s: seconds_since_1970(), owed: Vec::new(), fresh: Vec::new() };
+    let (mut refused, count) = (0, owed.len());
+    for (at, chunk) in owed.into_iter().chain(fresh).enumerate() {
+        let came = match refused < REFUSALS_MAX && may_try(inner) {
+            true => fetch(inner, holder, &chunk).await?,
+            false => Came::NotAsked,
+        };
+        refused += usize::from(matches!(came, Came::Refused | Came::Nothing));
+        let list = if at < count { &mut tried.owed } else { &mut tried.fresh };
+        list.push((chunk, came));
+    }
+    Ok(tried)
+}
+
+/// Takes down what came of it.
+async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(), Failure> {
+    let holder = tried.holder;
+    let (asked_s, is_mute) = (tried.asked_s, tried.is_mute());
+    let (has_served, has_all) = (tried.has_served(), tried.has_all());
+    if has_served {
+        memory.served.insert(holder, Instant::now());
+    }
+    let is_withheld = inner.with_catalog(|catalog| {
+        catalog.audit_record(&holder).is_some_and(|record| record.withheld.is_some())
+    });
+    let (refused, kept) = tried.not_handed_over();
+    if !refused.is_empty() {
+        let ids = refused.iter().map(|chunk| chunk.id).collect();
+        let unanswered = prove_these(inner, holder, ids).await?;
+        owes_too(inner, holder, unanswered);
+    } else if is_withheld && has_all {
+        inner.record(Entry::HolderServed { node: holder })?;
+        return inner.commit_catalog().await;
+    }
+    let is_counted = refused.is_empty();
+    let chunks: Vec<ChunkRef> = refused.into_iter().chain(kept).collect();
+    // Where there is nothing to ask for, one who withholds is not drawn at each look.
+    if !chunks.is_empty() || is_withheld {
+        let next = Instant::now() + OWED_EVERY;
+        memory.owed.insert(holder, Owed { chunks, asked_s, is_mute, is_counted, next });
+    }
+    Ok(())
+}
+
+impl Tried {
+    fn all(&self) -> impl Iterator<Item = Came> {
+        self.owed.iter().chain(&self.fresh).map(|(_, came)| *came)
+    }
+
+    fn has_served(&self) -> bool {
+        self.all().any(|came| came == Came::Whole)
+    }
+
+    /// All that it was to be asked for came, and that was something.
+    fn has_all(&self) -> bool {
+        self.has_served() && self.all().all(|came| came == Came::Whole)
+    }
+
+    fn is_mute(&self) -> bool {
+        !self.all().any(|came| came == Came::Refused)
+    }
+
+    /// What it did not hand over now; and what it still owes and was not asked for, once each. One
+    /// that is late among others that came has a slow line.
+    fn not_handed_over(self) -> (Vec<ChunkRef>, Vec<ChunkRef>) {
+        let is_slow = self.has_served();
+        let (mut refused, mut kept): (Vec<ChunkRef>, Vec<ChunkRef>) = (Vec::new(), Vec::new());
+        let fresh = self.fresh.into_iter().map(|(chunk, came)| (chunk, came, false));
+        let owed = self.owed.into_iter().map(|(chunk, came)| (chunk, came, true));
+        for (chunk, came, is_owed) in owed.chain(fresh) {
+            let is_refused = came == Came::Refused || (came == Came::Nothing && !is_slow);
+            if refused.iter().chain(&kept).any(|other| other.id == chunk.id) {
+                continue;
+            }
+            if is_refused {
+                refused.push(chunk);
+            } else if is_owed && came != Came::Whole {
+                kept.push(chunk);
+            }
+        }
+        (refused, kept)
+    }
+}
+
+/// Writes down who showed that it has what it did not hand over.
+async fn count_misses(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
+    let now_s = seconds_since_1970();
+    let has_it = |catalog: &Catalog, holder: &NodeId, owed: &Owed| {
+        owed.chunks.iter().any(|chunk| {
+            let mut unproven = catalog.unproven_holders(&chunk.id, (owed.asked_s, now_s));
+            catalog.holders_of(&chunk.id).contains(holder) && !unproven.any(|node| node == *holder)
+        })
+    };
+    let is_miss = |holder: &NodeId, owed: &Owed| {
+        let is_own = !owed.is_mute || memory.has_witness(holder);
+        is_own && !owed.is_counted && inner.with_catalog(|catalog| has_it(catalog, holder, owed))
+    };
+    let missed = memory.owed.iter().filter(|(holder, owed)| is_miss(holder, owed));
+    let missed: Vec<NodeId> = missed.map(|(holder, _)| *holder).collect();
+    for holder in &missed {
+        tracing::warn!(%holder, "a holder withholds what it proves");
+        inner.record(Entry::HolderWithheld { node: *holder, at_s: now_s })?;
+        if let Some(owed) = memory.owed.get_mut(holder) {
+            owed.is_counted = true;
+        }
+    }
+    if missed.is_empty() { Ok(()) } else { inner.commit_catalog().await }
+}
+
+/// # Errors
+/// The node stops.
+async fn fetch(inner: &Inner, holder: NodeId, chunk: &ChunkRef) -> Result<Came, Failure> {
+    let job = FetchJob {
+        // The drive loop sets both.
+        ticket: Ticket(0),
+        deadline: Time::default(),
+        holders: vec![holder],
+        only: true,
+        id: chunk.id,
+        locality: chunk.locality,
+        read: chunk.ck.read_secret(),
+    };
+    let (sender, mut heard) = mpsc::channel(1);
+    let (events, places) = (JobEvents::new(sender, 0), Places::Holders);
+    let command = DriveCommand::Fetch { places, job, events, patience: PATIENCE };
+    inner.fetches.send(command).await.map_err(|_| failures::stopped())?;
+    while let Some((_, event)) = heard.recv().await {
+        match event {
+            OwnerEvent::Fetched { .. } => return Ok(Came::Whole),
+            OwnerEvent::NotFetched { asked, .. } => {
+                let is_word = |why: &FetchFailure| match why {
+                    FetchFailure::WrongBytes
+                    | FetchFailure::Damaged
+                    | FetchFailure::NotHeld
+                    | FetchFailure::Busy => true,
+                    FetchFailure::Late | FetchFailure::Unreachable => false,
+                };
+                let has_spoken = asked.iter().any(|(_, why)| is_word(why));
+                return Ok(if has_spoken { Came::Refused } else { Came::Nothing });
+            }
+            _ => {}
+        }
+    }
+    Err(failures::stopped())
+}
+
+/// Draws for each of these holders a run of chunks that it is known to have, of what one snapshot
+/// or file names. None for those of which none that was drawn names any.
+///
+/// # Errors
+/// The node stops, or its catalogue takes nothing.
+async fn draw(
+    inner: &Arc<Inner>,
+    due: &BTreeMap<NodeId, usize>,
+) -> Result<BTreeMap<NodeId, Vec<ChunkRef>>, Failure> {
+    // In this run nothing was read of what there is yet, perhaps.
+    inner.repository.refresh(inner, Breadth::Known).await?;
+    let mut drawn = BTreeMap::new();
+    for _ in 0..DRAWS {
+        let Some(start) = draw_start(inner).await else { break };
+        let left = due.iter().filter(|(holder, _)| !drawn.contains_key(*holder));
+        let runs = left.map(|(holder, most)| (*holder, Run::of(*most))).collect();
+        let runs = Runs { inner: Arc::clone(inner), runs };
+        // The reading ends when nobody is left who listens.
+        let (progress, _nobody) = mpsc::channel::<()>(1);
+        let patience = (TREE_PATIENCE, progress);
+        let read = match start {
+            Start::Snapshot(id, at) => named(inner, Some((id, at)), runs, patience).await?,
+            Start::File(path, root) => {
+                named_files(inner, vec![(path, root)], runs, patience).await?
+            }
+        };
+        let runs = read.reached.runs.into_iter().filter(|(_, run)| !run.chunks.is_empty());
+        drawn.extend(runs.map(|(holder, run)| (holder, run.chunks)));
+        if drawn.len() == due.len() {
+            break;
+        }
+    }
+    Ok(drawn)
+}
+
+enum Start {
+    Snapshot(SnapshotId, ChunkRef),
+    File(Vec<u8>, ChunkRef),
+}
+
+/// One of all snapshots and files that were put; `None` where none is known.
+async fn draw_start(inner: &Inner) -> Option<Start> {
+    let live = inner.repository.with_live(|live| {
+        let at = |live: &crate::repo::manifest::merge::Live| {
+            Start::Snapshot(live.added.id, live.added.reference.duplicate())
+        };
+        live.into_iter().map(at).collect::<Vec<_>>()
+    });
+    let mut all = live.await;
+    all.extend(files_put(inner).into_iter().map(|(path, root)| Start::File(path, root)));
+    let is_any = !all.is_empty();
+    is_any.then(|| all.swap_remove(rand::rng().random_range(0..all.len())))
+}
+
+/// The runs of some holders, drawn in one reading.
+struct Runs {
+    inner: Arc<Inner>,
+    runs: BTreeMap<NodeId, Run>,
+}
+
+/// A run of what a holder has, from a chunk on that is drawn by chance: as likely as it is named.
+struct Run {
+    most: usize,
+    /// Names of chunks that it has, so far.
+    seen: u32,
+    chunks: Vec<ChunkRef>,
+}
+
+impl Run {
+    fn of(most: usize) -> Self {
+        Self { most, seen: 0, chunks: Vec::new() }
+    }
+
+    fn add(&mut self, reference: &ChunkRef, is_drawn: impl FnOnce(u32) -> bool) {
+        // Small files of one folder share a chunk, which is asked for once.
+        if self.chunks.iter().any(|chunk| chunk.id == reference.id) {
+            return;
+        }
+        self.seen = self.seen.saturating_add(1);
+        if is_drawn(self.seen) {
+            self.chunks.clear();
+        }
+        if self.chunks.len() < self.most {
+            self.chunks.push(reference.duplicate());
+        }
+    }
+}
+
+impl Reached for Runs {
+    fn reach(&mut self, reference: &ChunkRef) {
+        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(&reference.id));
+        for holder in holders {
+            if let Some(run) = self.runs.get_mut(&holder) {
+                run.add(reference, |seen| rand::rng().random_ratio(1, seen));
+            }
+        }
+    }
+
+    fn is_known(&self, _: &ChunkId) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Holders that are tried: whether they hand over what they prove.
+
+use super::account::{id_of, inner};
+use super::audit::{audit, fewest, until};
+use super::backup::{backup, folder, mesh};
+use super::recover::rot;
+use super::*;
+use crate::repo::catalog::{AuditRecord, Entry, Standing, standing};
+use std::sync::atomic::Ordering;
+
+fn record_of(owner: &TestNode, holder: &TestNode) -> AuditRecord {
+    inner(owner).with_catalog(|catalog| catalog.audit_record(&id_of(holder))).unwrap_or_default()
+}
+
+fn misses(owner: &TestNode, holder: &TestNode) -> u32 {
+    record_of(owner, holder).withheld.map_or(0, |withheld| withheld.misses)
+}
+
+fn try_holders(owner: &TestNode, is_on: bool) {
+    inner(owner).tries.store(is_on, Ordering::Relaxed);
+}
+
+fn withhold(holder: &TestNode, is_on: bool) {
+    inner(holder).shared.withholds.store(is_on, Ordering::Relaxed);
+}
+
+/// Threat 10.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostage_holder_detected_by_drill() {
+    let (mut owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    let [hostage, honest] = holders.as_slice() else { panic!() };
+    withhold(hostage, true);
+    let proven = audit(&owner).await;
+    assert_eq!((proven.proven, proven.silent), (proven.replicas, 0), "{proven:?}");
+    try_holders(&owner, true);
+    until(&owner, "a miss", |owner| misses(owner, hostage) > 0).await;
+    // Nothing that it proves makes up for it, nor does a restart.
+    let proven = audit(&owner).await;
+    assert_eq!((proven.proven, proven.silent), (proven.replicas, 0), "{proven:?}");
+    let is_late = |holder: &crate::node::report::AuditedHolder| {
+        holder.standing == "late" && holder.why.contains("withholds it since")
+    };
+    assert_eq!(proven.holders.iter().filter(|holder| is_late(holder)).count(), 1, "{proven:?}");
+    owner.stop().await;
+    owner.start(Some(honest)).await;
+    owner.status_until(|status| status.peers == 2).await;
+    assert_eq!((misses(&owner, hostage), misses(&owner, honest)), (1, 0));
+
+    // The days pass.
+    let (now_s, node) = (seconds_since_1970(), id_of(hostage));
+    for at_s in [now_s + 12 * 3_600, now_s + 25 * 3_600] {
+        inner(&owner).record(Entry::HolderWithheld { node, at_s }).unwrap();
+    }
+    let record = record_of(&owner, hostage);
+    assert_eq!(standing(&record, now_s + 25 * 3_600), Standing::Suspect);
+    // It thinks better of it.
+    withhold(hostage, false);
+    try_holders(&owner, true);
+    until(&owner, "a chunk", |owner| record_of(owner, hostage).withheld.is_none()).await;
+    assert_eq!(standing(&record_of(&owner, hostage), now_s), Standing::Proven);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_tried_and_is_away_or_has_lost_the_chunk_withholds_nothing() {
+    let (owner, mut holders) = mesh(2).await;
+    end(owner.put(owner.file("file", 3 << 20), 2, 60)).await.unwrap();
+    audit(&owner).await;
+    assert_eq!(fewest(&owner), (2, 2));
+    holders[0].stop().await;
+    rot(&holders[0].data().join("store/segments"));
+    holders[0].start(Some(&owner)).await;
+    holders[1].stop().await;
+    let node = id_of(&holders[0]);
+    owner.status_until(|status| status.peers == 1).await;
+    until(&owner, "the rotten one", |owner| inner(owner).shared.is_connected(&node)).await;
+    try_holders(&owner, true);
+    until(&owner, "the loss", |owner| fewest(owner).0 < 2).await;
+    assert!(holders.iter().all(|holder| misses(&owner, holder) == 0));
+}
