@@ -49,7 +49,8 @@ pub(super) struct Checked {
     pub(super) fewest: u8,
     /// Chunks of which fewer than the wanted replicas were shown.
     pub(super) short: u64,
-    /// Of these, those that some connected node could be given which does not have them.
+    /// Of these, those that some connected node could be given which does not have them, and is
+    /// not spared.
     pub(super) storable: u64,
     /// Answers that a holder has a chunk no more, or is about to; in [`recheck`] also chunks that
     /// nobody acknowledged to this device.
@@ -67,6 +68,19 @@ pub(super) async fn check(
     ids: &[ChunkId],
     wanted: u8,
     belief: Belief,
+) -> Result<Checked, Failure> {
+    check_sparing(inner, ids, (wanted, belief), &BTreeSet::new()).await
+}
+
+/// The same where `spared` are given nothing.
+///
+/// # Errors
+/// The node is being shut down.
+pub(super) async fn check_sparing(
+    inner: &Arc<Inner>,
+    ids: &[ChunkId],
+    (wanted, belief): (u8, Belief),
+    spared: &BTreeSet<NodeId>,
 ) -> Result<Checked, Failure> {
     let mut checked = Checked { fewest: wanted, ..Checked::default() };
     let (began_s, liars) = (seconds_since_1970(), liars(inner));
@@ -89,7 +103,8 @@ pub(super) async fn check(
     };
     let connected = inner.shared.watch_peers().borrow().clone();
     let heard = connected.difference(&checked.silent).copied();
-    let able: Vec<NodeId> = heard.filter(|node| !liars.contains(node)).collect();
+    let is_able = |node: &NodeId| !liars.contains(node) && !spared.contains(node);
+    let able: Vec<NodeId> = heard.filter(is_able).collect();
     for part in ids.chunks(PART_CHUNKS) {
         inner.with_catalog(|catalog| {
             part.iter()
@@ -206,7 +221,8 @@ async fn ask(inner: &Arc<Inner>, holder: NodeId, ids: Vec<ChunkId>) -> Result<He
     Ok(heard)
 }
 
-/// Counts a chunk of which too little was shown. `able` are connected, did answer and never lied.
+/// Counts a chunk of which too little was shown. `able` are connected, did answer, never lied and
+/// are not spared.
 fn judge(
     catalog: &Catalog,
     id: &ChunkId,

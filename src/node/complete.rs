@@ -12,13 +12,15 @@
 //!
 //! A chunk is fetched only where somebody who is connected has it, and where it may come to have
 //! more replicas: once nobody takes another one, those that have as many as others got are left.
+//! Who rests from repairs is given none of it: what it lost and is short is not to be sent to it
+//! again and again, see [`Setback`](crate::core::reputation::Setback).
 
 mod hold;
 mod looks;
 
 use super::after::read_on;
 use super::backup::{Handed, StoreSink, Wish, note_replicas, store_all};
-use super::check::{Belief, Checked, check};
+use super::check::{Belief, Checked, check_sparing};
 use super::failures;
 use super::fetch::MeshSource;
 use super::inner::Inner;
@@ -209,7 +211,8 @@ async fn look(
         if !hold.go_on().await || !is_short(inner, &id) {
             return Ok(None);
         }
-        let checked = check(inner, part, wanted, Belief::ADay).await?;
+        let resting = inner.shared.memory.resting(0);
+        let checked = check_sparing(inner, part, (wanted, Belief::ADay), &resting).await?;
         all.fewest = all.fewest.min(checked.fewest);
         all.storable = all.storable.saturating_add(checked.storable);
         all.silent.extend(checked.silent);
@@ -363,6 +366,7 @@ async fn store(
         let (handed, is_over): (Arc<Handed>, _) = (Arc::default(), Arc::clone(&cancel));
         let (node, until, room) = (Arc::clone(inner), hold.until(), hold.room());
         let work = move |sink: &mut StoreSink| {
+            sink.spare(node.shared.memory.resting(0));
             let passing = Passing { until, room, lacking, asked: 0, came: 0 };
             Ok((pass_on(&node, passing, &is_over, sink)?, sink.aim()))
         };

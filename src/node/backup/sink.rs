@@ -175,6 +175,7 @@ pub(in crate::node) async fn store_all<T: Send + 'static>(
         handed,
         recorder: None,
         settled: Settled::default(),
+        spared: BTreeSet::new(),
     };
     // However this ends, the thread ends too.
     let _cancel = CancelOnDrop(cancel);
@@ -237,6 +238,8 @@ fn lock(open: &Open) -> MutexGuard<'_, BTreeMap<u64, OpenChunk>> {
 struct OpenChunk {
     /// Setting it gives the chunk up.
     given_up: Arc<AtomicBool>,
+    /// How many have it and were not asked: see [`Counts`].
+    beside: u8,
     /// Where it is stored anew.
     repair: Option<Repair>,
 }
@@ -251,6 +254,12 @@ struct Repair {
     /// Somebody took it.
     is_placed: bool,
     hopeless: Hopeless,
+}
+
+/// How many nodes are asked to have a chunk, and who has it and counts without being asked.
+struct Counts {
+    replicas: u8,
+    beside: Vec<NodeId>,
 }
 
 /// Kinds of chunks of which nobody took one.
@@ -301,6 +310,7 @@ impl<'a> Tally<'a> {
                 self.heard = Instant::now();
                 self.stores.saw(node, epoch);
                 self.inner.record(Entry::ChunkAcked(ChunkAcked { chunk, node, lease, epoch }))?;
+                let replicas = self.with_beside(index, replicas);
                 self.replicas.reached(index, replicas);
                 self.on_taken(index, node);
                 if let Some(known) = self.overdue.get_mut(&index) {
@@ -310,6 +320,7 @@ impl<'a> Tally<'a> {
             OwnerEvent::Stored { id, replicas, holders, .. } => {
                 self.heard = Instant::now();
                 self.inner.shown(&id, &holders);
+                let replicas = self.with_beside(index, replicas);
                 self.replicas.reached(index, replicas);
                 self.overdue.remove(&index);
                 // One that was given up is done already.
@@ -319,6 +330,7 @@ impl<'a> Tally<'a> {
                 self.tell();
             }
             OwnerEvent::Short { replicas, why, .. } => {
+                let replicas = self.with_beside(index, replicas);
                 self.replicas.reached(index, replicas);
                 self.short = Some(why);
                 if lock(&self.open).contains_key(&index) {
@@ -335,6 +347,12 @@ impl<'a> Tally<'a> {
             | OwnerEvent::Account { .. } => {}
         }
         Ok(())
+    }
+
+    /// So many of those who were asked have it: how many have it in all.
+    fn with_beside(&self, index: u64, replicas: u8) -> u8 {
+        let beside = lock(&self.open).get(&index).map_or(0, |open| open.beside);
+        replicas.saturating_add(beside)
     }
 
     /// What is repaired is counted when it has moved.
@@ -416,9 +434,17 @@ pub(in crate::node) struct StoreSink {
     /// Where what is done is noted for a later run.
     recorder: Option<Recorder>,
     settled: Settled,
+    /// See [`StoreSink::spare`].
+    spared: BTreeSet<NodeId>,
 }
 
 impl StoreSink {
+    /// Gives these nothing from now on, beside those who get nothing from anybody. What they have
+    /// counts.
+    pub(in crate::node) fn spare(&mut self, nodes: BTreeSet<NodeId>) {
+        self.spared = nodes;
+    }
+
     /// Notes what is done from now on, in case that this run is broken off.
     pub(in crate::node) fn record(&mut self, recorder: Option<Recorder>) {
         self.recorder = recorder;
@@ -445,24 +471,29 @@ impl StoreSink {
         (target, counted, avoided): (u8, &[NodeId], &BTreeSet<NodeId>),
         (kind, hopeless): (u64, &Hopeless),
     ) -> Result<(), SinkClosed> {
-        // Who is off line, or left out, counts without being asked.
-        let is_asked = |node| self.inner.shared.is_connected(node) && !avoided.contains(node);
-        let beside: Vec<NodeId> = counted.iter().filter(|it| !is_asked(it)).copied().collect();
-        let others = u8::try_from(beside.len()).unwrap_or(u8::MAX);
-        let replicas = target.saturating_sub(others).max(1);
+        let counts = self.counts(target, counted, avoided);
         let sealed_bytes = chunk.sealed.len() as u64;
         let had = self.inner.with_catalog(|catalog| catalog.holders_of(&chunk.id()));
         let (had, hopeless) = (had.into_iter().collect(), Arc::clone(hopeless));
         let repair = Repair { sealed_bytes, had, kind, is_placed: false, hopeless };
-        self.store_around(chunk, plaintext_bytes, (replicas, avoided), (Some(repair), beside))
+        self.store_around(chunk, plaintext_bytes, (counts, avoided), Some(repair))
+    }
+
+    /// How many are to be asked where `target` nodes are to have a chunk and these of them do: who
+    /// is off line, or left out, counts without being asked.
+    fn counts(&self, target: u8, counted: &[NodeId], avoided: &BTreeSet<NodeId>) -> Counts {
+        let is_asked = |node| self.inner.shared.is_connected(node) && !avoided.contains(node);
+        let beside: Vec<NodeId> = counted.iter().filter(|it| !is_asked(it)).copied().collect();
+        let others = u8::try_from(beside.len()).unwrap_or(u8::MAX);
+        Counts { replicas: target.saturating_sub(others).max(1), beside }
     }
 
     fn store_around(
         &mut self,
         chunk: SealedChunk,
         plaintext_bytes: u64,
-        (replicas, avoided): (u8, &BTreeSet<NodeId>),
-        (repair, beside): (Option<Repair>, Vec<NodeId>),
+        (Counts { replicas, beside }, avoided): (Counts, &BTreeSet<NodeId>),
+        repair: Option<Repair>,
     ) -> Result<(), SinkClosed> {
         let index = self.next;
         self.next = self.next.saturating_add(1);
@@ -476,7 +507,8 @@ impl StoreSink {
         let mut held_by = self.inner.connected_holders(&chunk.id());
         held_by.retain(|node| !avoided.contains(node));
         let given_up = Arc::new(AtomicBool::new(false));
-        let open = OpenChunk { given_up: Arc::clone(&given_up), repair };
+        let others = u8::try_from(beside.len()).unwrap_or(u8::MAX);
+        let open = OpenChunk { given_up: Arc::clone(&given_up), beside: others, repair };
         lock(&self.open).insert(index, open);
         let job = StoreJob {
             // The drive loop sets both.
@@ -496,8 +528,15 @@ impl StoreSink {
 
 impl ChunkSink for StoreSink {
     fn store(&mut self, chunk: SealedChunk, plaintext_bytes: u64) -> Result<(), SinkClosed> {
-        let (replicas, avoided) = (self.aim.load(Ordering::Relaxed), liars(&self.inner));
-        self.store_around(chunk, plaintext_bytes, (replicas, &avoided), (None, Vec::new()))
+        let (aim, mut avoided) = (self.aim.load(Ordering::Relaxed), liars(&self.inner));
+        let mut counted = Vec::new();
+        if !self.spared.is_empty() {
+            counted = self.inner.connected_holders(&chunk.id());
+            counted.retain(|node| self.spared.contains(node) && !avoided.contains(node));
+            avoided.extend(&self.spared);
+        }
+        let counts = self.counts(aim, &counted, &avoided);
+        self.store_around(chunk, plaintext_bytes, (counts, &avoided), None)
     }
 }
 

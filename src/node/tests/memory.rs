@@ -5,7 +5,8 @@ use super::audit::{audit, fewest, heal};
 use super::backup::{backup, folder, mesh, request};
 use super::recover::rot;
 use super::*;
-use crate::core::types::Standing;
+use crate::core::reputation::Losses;
+use crate::core::types::{NodeId, Standing};
 use crate::node::heal::heal_all;
 use crate::node::report::{HealRequest, PeerReport};
 
@@ -183,6 +184,28 @@ async fn what_nobody_can_take_keeps_nothing_else_from_repair_and_costs_nothing()
     assert_eq!((again.healed, again.still_short), (0, healed.still_short), "{again:?}");
     // What is read on the way, of which copies lie here.
     assert!(moved < 1 << 20, "{moved}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_short_backup_lacks_is_sent_to_others_than_who_rests() {
+    let (owner, mut holders) = mesh(2).await;
+    let path = folder(&owner);
+    let short = end(owner.handle().backup(request(&path, 3, 6))).await.unwrap();
+    assert_eq!(short.replicas, 2, "{short:?}");
+    let (at_s, rests) = (seconds_since_1970(), id_of(&holders[0]));
+    inner(&owner).shared.memory.audited(rests, at_s, Losses::NeverProven);
+    empty(&owner, &mut holders[0], 2).await;
+    assert!(audit(&owner).await.missing > 0);
+    let held = |holder: &NodeId| inner(&owner).with_catalog(|it| it.chunks_held_by(holder));
+    assert_eq!(held(&rests), 0);
+    holders.push(TestNode::started(9, Some(&owner)).await);
+    let (whole, given) = (held(&id_of(&holders[1])), id_of(&holders[2]));
+    let deadline = Instant::now() + PATIENCE;
+    while held(&given) < whole {
+        assert!(Instant::now() < deadline, "{} of {whole}", held(&given));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(held(&rests), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
