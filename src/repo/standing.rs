@@ -141,6 +141,9 @@ pub struct AuditRecord {
     /// When a replica was last lost because of a lie: seconds since 1970. Tells of lies also where
     /// the audit that found them did not come to its end.
     pub lied_s: Option<u64>,
+    /// When it was asked for the part of a day for which it answered last: seconds since 1970. See
+    /// [`turn`](super::turn).
+    pub day_s: Option<u64>,
 }
 
 /// What silence makes of a holder, from bad to worse.
@@ -209,7 +212,13 @@ impl AuditRecord {
     /// The last time that anything is known of.
     pub fn latest_s(&self) -> u64 {
         let silent = self.silences().map(|silence| silence.last_s);
-        self.heard_s().into_iter().chain(silent).chain(self.lied_s).max().unwrap_or(0)
+        self.heard_s()
+            .into_iter()
+            .chain(silent)
+            .chain(self.lied_s)
+            .chain(self.day_s)
+            .max()
+            .unwrap_or(0)
     }
 
     /// An audit of it ended with answers.

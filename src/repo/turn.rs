@@ -5,9 +5,13 @@
 //! | what | when |
 //! |---|---|
 //! | what a holder owes an answer for, and nothing else | every [`Pace::owed_every`] |
-//! | replicas that no audit proved since their acks | at once, where it is connected |
 //! | what was not proven for [`Pace::round_s`], and one of [`SAMPLE`] | once in [`Pace::day_s`] |
+//! | replicas that no audit proved since their acks | at once, where it is connected |
 //! | one chunk, where it is connected | every [`Pace::witness_every`], while anybody is silent |
+//!
+//! The first that fits. A day goes from one answer for its part to the next, also over restarts of
+//! the node, and whatever else the holder answered for meanwhile: else who is given something every
+//! day would never be asked for what it has had for long.
 //!
 //! Whoever answered in a way that cannot be sorted out, or lied, rests for [`Pace::rest`].
 
@@ -143,20 +147,20 @@ impl Turn {
         if known.owes {
             return Some(Due::Owed);
         }
-        let is_liar = standing(known.record, now_s) == Standing::Liar;
-        if known.has_new && known.is_connected && !is_liar {
-            return Some(Due::New);
-        }
         self.is_daily = known.holds_any && self.is_day_over(node, known.record, pace, (now, now_s));
         if self.is_daily {
             return Some(Due::Day { since_s: now_s.saturating_sub(pace.round_s), now_s });
+        }
+        let is_liar = standing(known.record, now_s) == Standing::Liar;
+        if known.has_new && known.is_connected && !is_liar {
+            return Some(Due::New);
         }
         let is_late = self.answered.is_none_or(|at| now.since(at) >= pace.witness_every);
         let is_there = known.is_connected && known.holds_any && known.record.silence.is_none();
         (known.is_watched && is_there && is_late).then_some(Due::Witness)
     }
 
-    /// The record says when it answered, and not for what: that counts until it answered here.
+    /// The record counts until it answered here.
     fn is_day_over(
         &self,
         node: &NodeId,
@@ -169,16 +173,21 @@ impl Turn {
             return now.since(at) >= Duration::from_secs(day_s);
         }
         let silent_s = record.silence.map(|silence| silence.last_s);
-        let last_s = record.heard_s().into_iter().chain(silent_s).max();
+        let last_s = record.day_s.into_iter().chain(silent_s).max();
         // A clock that was put back makes nobody wait longer than it takes.
         last_s.is_none_or(|at_s| at_s > now_s || now_s - at_s >= day_s)
     }
 
-    /// What it was asked for is over.
-    pub fn after(&mut self, left: Left, pace: &Pace, now: Time) {
+    /// What it was asked for is over. Returns whether it answered for its part of a day: that is to
+    /// stand in the [record](AuditRecord::day_s).
+    #[must_use]
+    pub fn after(&mut self, left: Left, pace: &Pace, now: Time) -> bool {
+        let had_day = left.has_answered && self.is_daily;
         if left.has_answered {
             self.answered = Some(now);
-            self.daily = if self.is_daily { self.answered } else { self.daily };
+        }
+        if had_day {
+            self.daily = Some(now);
         }
         let pauses = [
             (left.is_unsorted, pace.rest),
@@ -187,6 +196,7 @@ impl Turn {
         ];
         let pause = pauses.into_iter().find_map(|(is_so, pause)| is_so.then_some(pause));
         self.rests_until = pause.map(|pause| now.after(pause));
+        had_day
     }
 }
 

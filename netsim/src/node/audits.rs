@@ -300,7 +300,10 @@ impl Audits {
                 is_unsorted: asking.unsorted > 0 || asking.found.lied > 0,
                 is_busy,
             };
-            self.turns.entry(asking.found.node).or_default().after(left, pace, now);
+            let (node, at_s) = (asking.found.node, asking.found.at_s);
+            if self.turns.entry(node).or_default().after(left, pace, now) {
+                self.records.entry(node).or_default().day_s = Some(at_s);
+            }
             debt.after(unanswered);
         } else if asking.answers > 0 && unanswered.is_empty() {
             debt.after([]);

@@ -4,6 +4,7 @@
 //!   that asked for it there, of the store that acknowledged it last. That a proof is true when it
 //!   is given is another property; so what is missing went missing after it;
 //!   Of these none counts that lied, or was silent for so long that it is suspect;
+//! - stored: the same of those who acknowledged it, and that no audit found without it since;
 //! - lost, by a look: of some chunk no honest holder has it that did not say that it is gone, and
 //!   that no other store of it spoke for since. What is stored anew is told with the next look.
 //!
@@ -143,10 +144,8 @@ impl Property for Words {
                         .iter()
                         .all(|id| self.is_there(truth, *owner, id))
                         .then(|| format!("{owner} tells Lost, and all of it is there")),
-                    // That a chunk is stored is a property of the role's word: see `quorum`.
-                    Word::Queued | Word::Replicating | Word::Stored | Word::AtRisk | Word::Lost => {
-                        None
-                    }
+                    Word::Stored => short(|last| last != Last::Gone),
+                    Word::Queued | Word::Replicating | Word::AtRisk | Word::Lost => None,
                 }
             }
             _ => None,

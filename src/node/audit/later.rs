@@ -6,7 +6,7 @@
 //! ago a fifth of a holder's, of the sample 4,096 at most, from an id drawn by chance on. What a
 //! holder tells of damage by itself is audited at once.
 //!
-//! Each holder has a task of its own, so none waits for another one. When a holder was asked last
+//! Each holder has a task of its own, so none waits for another one. When a holder had its last day
 //! stands in the catalogue, so a restart asks nobody twice; the day of each begins at another
 //! second.
 //!
@@ -25,7 +25,7 @@ use crate::core::types::{ChunkId, NodeId, StoreEpoch, Time};
 use crate::node::inner::Inner;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::Failure;
-use crate::repo::catalog::{Catalog, Loss};
+use crate::repo::catalog::{Catalog, Entry, Loss};
 use crate::repo::turn::{Due, Known, Left, Pace, SAMPLE, Turn};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -184,7 +184,9 @@ async fn take(
     for heard in &heard {
         if let Some(turns) = &mut turns {
             let turn = turns.entry(heard.node).or_default();
-            turn.after(left(heard, is_busy), &Pace::USUAL, now(inner));
+            if turn.after(left(heard, is_busy), &Pace::USUAL, now(inner)) {
+                inner.record(Entry::HolderHadDay { node: heard.node, at_s: heard.asked_s })?;
+            }
             inner.debts().entry(heard.node).or_default().after(heard.owed.iter().copied());
         }
     }

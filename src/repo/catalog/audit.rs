@@ -45,7 +45,8 @@ impl AuditRecord {
         let silence = self.silence.map(|silence| Entry::HolderSilence { node, silence });
         let withholds = self.withheld.map(|silence| Entry::HolderWithholds { node, silence });
         let lied = self.lied_s.map(|at_s| Entry::HolderLied { node, at_s });
-        audits.chain(silence).chain(withholds).chain(lied)
+        let day = self.day_s.map(|at_s| Entry::HolderHadDay { node, at_s });
+        audits.chain(silence).chain(withholds).chain(lied).chain(day)
     }
 }
 
@@ -83,6 +84,11 @@ impl Audits {
         if let Some(record) = self.0.get_mut(node) {
             record.on_served();
         }
+    }
+
+    pub(super) fn on_day(&mut self, node: NodeId, at_s: u64) {
+        self.of(node).day_s = Some(at_s);
+        self.make_room(&node);
     }
 
     pub(super) fn on_lied(&mut self, node: NodeId, at_s: u64) {

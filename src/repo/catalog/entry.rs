@@ -192,6 +192,13 @@ pub enum Entry {
         /// Who.
         node: NodeId,
     },
+    /// A holder answered for its part of a day.
+    HolderHadDay {
+        /// Who.
+        node: NodeId,
+        /// When it was asked: seconds since 1970.
+        at_s: u64,
+    },
     /// A holder answered wrongly for what it said it has, as [`Self::ReplicaLost`] told.
     HolderLied {
         /// Who.
@@ -320,6 +327,7 @@ impl Entry {
             | Self::HolderWithheld { .. }
             | Self::HolderWithholds { .. }
             | Self::HolderServed { .. }
+            | Self::HolderHadDay { .. }
             | Self::HolderLied { .. }
             | Self::StoreGone { .. } => audit::encode(self, out),
             Self::PutStarted(_)

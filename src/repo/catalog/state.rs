@@ -190,6 +190,7 @@ impl State {
             }
             Entry::HolderWithholds { node, silence } => self.audits.on_withholds(node, silence),
             Entry::HolderServed { node } => self.audits.on_served(&node),
+            Entry::HolderHadDay { node, at_s } => self.audits.on_day(node, at_s),
             Entry::StoreGone { node, epoch, at_s } => {
                 if self.drop_store((&node, &epoch)) {
                     self.made.lose(at_s);

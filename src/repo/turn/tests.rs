@@ -9,7 +9,7 @@ const NOW_S: u64 = 1_800_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 const PACE: Pace = Pace::USUAL;
 
-/// It answered then for all that it was asked for, or for some of it wrongly.
+/// It answered then for its part of a day, or for some of it wrongly.
 fn audited(at_s: u64, lied: u64) -> AuditRecord {
     let (node, epoch) = (NODE, StoreEpoch::from_bytes([0; 16]));
     let (asked, proven) = (2, 2 - lied);
@@ -27,7 +27,7 @@ fn audited(at_s: u64, lied: u64) -> AuditRecord {
         silent,
         bytes_moved,
     };
-    AuditRecord { last: Some(last), ..AuditRecord::default() }
+    AuditRecord { last: Some(last), day_s: Some(at_s), ..AuditRecord::default() }
 }
 
 /// It fell silent so long ago, and was asked on as many days.
@@ -63,7 +63,7 @@ fn holder_is_asked_for_what_it_owes_and_nothing_else_and_that_every_hour() {
     let mut turn = Turn::default();
     assert_eq!(due(&mut turn, &owing, HOUR), Some(Due::Owed));
     let owes = Left { has_answered: false, owes: true, ..ANSWERED };
-    turn.after(owes, &PACE, Time(0).after(HOUR));
+    assert!(!turn.after(owes, &PACE, Time(0).after(HOUR)));
     assert_eq!(due(&mut turn, &owing, 2 * HOUR - Duration::from_secs(1)), None);
     assert_eq!(due(&mut turn, &owing, 2 * HOUR), Some(Due::Owed));
     let away = Known { is_connected: false, ..owing };
@@ -87,19 +87,56 @@ fn each_holder_has_its_part_of_a_day_once_a_day_also_after_a_restart() {
     let mut turn = Turn::default();
     assert_eq!(due(&mut turn, &known(&record), HOUR / 2), None);
     assert_eq!(due(&mut turn, &known(&record), HOUR), Some(day(HOUR)));
-    turn.after(ANSWERED, &PACE, Time(0).after(HOUR));
+    assert!(turn.after(ANSWERED, &PACE, Time(0).after(HOUR)));
     assert_eq!(due(&mut turn, &known(&record), 24 * HOUR), None, "whatever the record says");
     assert_eq!(due(&mut turn, &known(&record), 25 * HOUR), Some(day(25 * HOUR)));
+    assert!(turn.after(ANSWERED, &PACE, Time(0).after(25 * HOUR)));
     // An answer to something else is no part of a day.
-    turn.after(ANSWERED, &PACE, Time(0).after(25 * HOUR));
     let new = Known { has_new: true, ..known(&record) };
     assert_eq!(due(&mut turn, &new, 26 * HOUR), Some(Due::New));
-    turn.after(ANSWERED, &PACE, Time(0).after(26 * HOUR));
+    assert!(!turn.after(ANSWERED, &PACE, Time(0).after(26 * HOUR)));
     assert_eq!(due(&mut turn, &known(&record), 49 * HOUR), Some(day(49 * HOUR)));
     let nothing = Known { holds_any: false, ..known(&never) };
     assert_eq!(due(&mut Turn::default(), &nothing, HOUR), None);
     let ahead = audited(NOW_S + 9 * DAY_S, 0);
     assert_eq!(due(&mut Turn::default(), &known(&ahead), HOUR), Some(day(HOUR)), "put back");
+}
+
+/// Days on which a holder had its part of thirty, that is given something every so often, and whose
+/// answers for that stand in its record. The owner's node is on for so many hours of each day.
+fn days_of(given_every: Duration, on_h: u32) -> u32 {
+    let (mut record, mut turn, mut days) = (audited(NOW_S, 0), Turn::default(), 0);
+    let step = Duration::from_secs(600);
+    let mut given = Duration::ZERO;
+    for at in (1..=30 * 144).map(|step_number| step * step_number) {
+        if at.as_secs() % DAY_S >= u64::from(on_h) * 3_600 {
+            turn = Turn::default();
+            continue;
+        }
+        let has_new = at.saturating_sub(given) >= given_every;
+        let Some(what) = due(&mut turn, &Known { has_new, ..known(&record) }, at) else { continue };
+        let had_day = turn.after(ANSWERED, &PACE, Time(0).after(at));
+        assert_eq!(had_day, matches!(what, Due::Day { .. }));
+        let at_s = NOW_S + at.as_secs();
+        // What is new is part of that.
+        given = at;
+        record.last = audited(at_s, 0).last;
+        if had_day {
+            days += 1;
+            record.day_s = Some(at_s);
+        }
+    }
+    days
+}
+
+#[test]
+fn who_is_given_something_every_day_or_hour_still_has_its_part_of_each_day() {
+    for given_every in [HOUR / 6, HOUR, 24 * HOUR, 1_000 * HOUR] {
+        for on_h in [24, 8] {
+            let days = days_of(given_every, on_h);
+            assert!((28..=30).contains(&days), "{days} of 30, {given_every:?}, {on_h} h a day");
+        }
+    }
 }
 
 #[test]
@@ -109,7 +146,7 @@ fn while_anybody_is_silent_the_others_are_asked_for_a_chunk_often_enough_to_coun
     let mut turn = Turn::default();
     assert_eq!(due(&mut turn, &known(&record), HOUR), None, "nobody is");
     assert_eq!(due(&mut turn, &watched(&record), HOUR), Some(Due::Witness));
-    turn.after(ANSWERED, &PACE, Time(0).after(HOUR));
+    assert!(!turn.after(ANSWERED, &PACE, Time(0).after(HOUR)));
     let soon = HOUR + PACE.witness_every;
     assert_eq!(due(&mut turn, &watched(&record), soon - Duration::from_secs(1)), None);
     assert_eq!(due(&mut turn, &watched(&record), soon), Some(Due::Witness));
@@ -123,7 +160,7 @@ fn who_cannot_be_sorted_out_rests_the_longest() {
     let record = AuditRecord::default();
     let rest = |left: Left| {
         let mut turn = Turn::default();
-        turn.after(left, &PACE, Time(0));
+        assert!(!turn.after(left, &PACE, Time(0)));
         let rests = |turn: &mut Turn, at| due(turn, &known(&record), at).is_none();
         let waits = [Duration::ZERO, PACE.busy_pause, PACE.owed_every, PACE.rest];
         waits.map(|at| rests(&mut turn, at))

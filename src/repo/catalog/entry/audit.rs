@@ -9,7 +9,7 @@ pub use crate::repo::standing::{HolderAudited, Loss, Silence};
 /// The tags of these entries are from here.
 pub(super) const FIRST: u8 = REPLICA_LOST;
 /// And up to here.
-pub(super) const LAST: u8 = HOLDER_SERVED;
+pub(super) const LAST: u8 = HOLDER_HAD_DAY;
 
 const REPLICA_LOST: u8 = 96;
 const CHUNK_NOWHERE: u8 = 97;
@@ -21,6 +21,7 @@ const STORE_GONE: u8 = 102;
 const HOLDER_WITHHELD: u8 = 103;
 const HOLDER_WITHHOLDS: u8 = 104;
 const HOLDER_SERVED: u8 = 105;
+const HOLDER_HAD_DAY: u8 = 106;
 
 impl Loss {
     fn number(self) -> u8 {
@@ -109,6 +110,7 @@ pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
         Entry::HolderSilence { node, silence } => silence.encode(HOLDER_SILENCE, node, out),
         Entry::HolderLied { node, at_s } => sighting(HOLDER_LIED, node, *at_s, out),
         Entry::HolderWithheld { node, at_s } => sighting(HOLDER_WITHHELD, node, *at_s, out),
+        Entry::HolderHadDay { node, at_s } => sighting(HOLDER_HAD_DAY, node, *at_s, out),
         Entry::HolderWithholds { node, silence } => silence.encode(HOLDER_WITHHOLDS, node, out),
         Entry::HolderServed { node } => {
             out.push(HOLDER_SERVED);
@@ -147,11 +149,12 @@ pub(super) fn decode(tag: u8, from: &mut Fields<'_>) -> Option<Entry> {
             silent: from.number()?,
             bytes_moved: from.number()?,
         }),
-        HOLDER_SILENT | HOLDER_LIED | HOLDER_WITHHELD => {
+        HOLDER_SILENT | HOLDER_LIED | HOLDER_WITHHELD | HOLDER_HAD_DAY => {
             let (node, at_s) = (NodeId::from_bytes(from.array()?), from.number()?);
             match tag {
                 HOLDER_SILENT => Entry::HolderSilent { node, at_s },
                 HOLDER_LIED => Entry::HolderLied { node, at_s },
+                HOLDER_HAD_DAY => Entry::HolderHadDay { node, at_s },
                 _ => Entry::HolderWithheld { node, at_s },
             }
         }
@@ -217,6 +220,7 @@ pub(super) mod tests {
             Entry::HolderWithheld { node, at_s: 1_800_000_008 },
             Entry::HolderWithholds { node, silence },
             Entry::HolderServed { node },
+            Entry::HolderHadDay { node, at_s: 1_800_000_009 },
         ];
         losses.into_iter().map(Entry::ReplicaLost).chain(others).collect()
     }
@@ -245,6 +249,7 @@ pub(super) mod tests {
             (103, 41),
             (104, 57),
             (105, 33),
+            (106, 41),
         ];
         assert_eq!(told, [[lost; 4].as_slice(), &others].concat());
         let whys: Vec<u8> = all()[..4].iter().map(|entry| bytes(entry)[81]).collect();
