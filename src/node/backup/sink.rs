@@ -349,10 +349,12 @@ impl<'a> Tally<'a> {
         Ok(())
     }
 
-    /// So many of those who were asked have it: how many have it in all.
+    /// So many of those who were asked have it: how many have it in all. Of a repair only those are
+    /// told who were asked: whether it found anybody.
     fn with_beside(&self, index: u64, replicas: u8) -> u8 {
-        let beside = lock(&self.open).get(&index).map_or(0, |open| open.beside);
-        replicas.saturating_add(beside)
+        let open = lock(&self.open);
+        let stored = open.get(&index).filter(|open| open.repair.is_none());
+        replicas.saturating_add(stored.map_or(0, |open| open.beside))
     }
 
     /// What is repaired is counted when it has moved.
@@ -439,8 +441,8 @@ pub(in crate::node) struct StoreSink {
 }
 
 impl StoreSink {
-    /// Gives these nothing from now on, beside those who get nothing from anybody. What they have
-    /// counts.
+    /// Gives these nothing from now on, beside those who get nothing from anybody. What they showed
+    /// within a day that they have counts.
     pub(in crate::node) fn spare(&mut self, nodes: BTreeSet<NodeId>) {
         self.spared = nodes;
     }
@@ -531,8 +533,13 @@ impl ChunkSink for StoreSink {
         let (aim, mut avoided) = (self.aim.load(Ordering::Relaxed), liars(&self.inner));
         let mut counted = Vec::new();
         if !self.spared.is_empty() {
-            counted = self.inner.connected_holders(&chunk.id());
-            counted.retain(|node| self.spared.contains(node) && !avoided.contains(node));
+            let now_s = seconds_since_1970();
+            let window = (now_s.saturating_sub(BELIEVED_S), now_s);
+            let id = chunk.id();
+            counted = self.inner.with_catalog(|catalog| {
+                let proven = catalog.proven_holders(&id, window);
+                proven.filter(|node| self.spared.contains(node)).collect()
+            });
             avoided.extend(&self.spared);
         }
         let counts = self.counts(aim, &counted, &avoided);

@@ -48,6 +48,15 @@ impl Catalog {
         self.state.replicas_of(chunk, (seconds(since_s), seconds(now_s)))
     }
 
+    /// Who those are that [`Replicas::proven`] counts.
+    pub fn proven_holders(
+        &self,
+        chunk: &ChunkId,
+        (since_s, now_s): (u64, u64),
+    ) -> impl Iterator<Item = NodeId> {
+        self.state.proven_holders(chunk, (seconds(since_s), seconds(now_s)))
+    }
+
     /// Who acknowledged this chunk, and did not show since `since_s` that it has it still.
     pub fn unproven_holders(
         &self,

@@ -35,14 +35,28 @@ impl Replica {
 
 impl State {
     pub(in super::super) fn replicas_of(&self, chunk: &ChunkId, window: Window) -> Replicas {
-        let (ever, now_s) = ((0, window.1), u64::from(window.1));
-        let counts = |node: &NodeId| self.audits.standing_of(node, now_s).counts();
-        let all = self.counting(chunk).filter(|(node, held)| !held.is_refuted() && counts(node));
-        all.fold(Replicas::default(), |all, (_, held)| Replicas {
+        let ever = (0, window.1);
+        self.sound(chunk, window.1).fold(Replicas::default(), |all, (_, held)| Replicas {
             acked: all.acked + 1,
             proven: all.proven + usize::from(held.is_shown(window)),
             audited: all.audited + usize::from(held.is_audited(ever)),
         })
+    }
+
+    pub(in super::super) fn proven_holders(
+        &self,
+        chunk: &ChunkId,
+        window: Window,
+    ) -> impl Iterator<Item = NodeId> {
+        let shown = self.sound(chunk, window.1).filter(move |(_, held)| held.is_shown(window));
+        shown.map(|(node, _)| node)
+    }
+
+    /// Replicas that nobody took back, of holders that count at `now_s`, seconds since 1970.
+    fn sound(&self, chunk: &ChunkId, now_s: u32) -> impl Iterator<Item = (NodeId, Replica)> {
+        let now_s = u64::from(now_s);
+        let counts = move |node: &NodeId| self.audits.standing_of(node, now_s).counts();
+        self.counting(chunk).filter(move |(node, held)| !held.is_refuted() && counts(node))
     }
 
     pub(in super::super) fn audited_within(&self, chunk: &ChunkId, window: Window) -> usize {

@@ -167,6 +167,30 @@ fn what_was_proven_is_remembered_for_400_days_and_not_from_the_future() {
 }
 
 #[test]
+fn those_who_showed_a_chunk_and_count_are_named() {
+    let setup = Setup::new();
+    setup.write(vec![(1..4).map(|node| Entry::ChunkAcked(acked(0, node, 1))).collect()]);
+    let (mut catalog, _) = setup.open();
+    let [one, two, three] = [1, 2, 3].map(|node| acked(0, node, 1));
+    for ack in [&one, &two] {
+        catalog.prove(&ack.node, &ack.epoch, &id(0), NOW_S);
+    }
+    catalog.prove(&three.node, &three.epoch, &id(0), NOW_S - 2);
+    let window = (NOW_S - 1, NOW_S);
+    let named = |catalog: &Catalog| {
+        let named: Vec<_> = catalog.proven_holders(&id(0), window).collect();
+        assert_eq!(named.len(), catalog.replicas_of(&id(0), window).proven);
+        named
+    };
+    assert_eq!(named(&catalog), [one.node, two.node]);
+    for day in [2, 1, 0] {
+        let at_s = NOW_S - day * 24 * 3_600;
+        catalog.record(Entry::HolderSilent { node: two.node, at_s }).unwrap();
+    }
+    assert_eq!(named(&catalog), [one.node], "the other one is suspect");
+}
+
+#[test]
 fn what_was_stored_anew_after_the_proofs_were_written_is_not_proven() {
     let setup = Setup::new();
     setup.write(vec![(0..4).map(|chunk| Entry::ChunkAcked(acked(chunk, 1, 1))).collect()]);
