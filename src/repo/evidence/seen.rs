@@ -24,6 +24,9 @@ pub struct SnapshotEvidence {
     pub word: Word,
     /// It was stored or safe then, or before.
     pub was_whole: bool,
+    /// Something was found to be gone since it was begun, and by no look since then it had all its
+    /// replicas: what was acknowledged for it may be gone again.
+    pub was_hit: bool,
     /// Of all its chunks the fewest replicas that were acknowledged,
     pub acked: u8,
     /// of these the fewest that count,
@@ -78,6 +81,7 @@ impl SnapshotEvidence {
             behind_s: 0,
             word: Word::Queued,
             was_whole: false,
+            was_hit: false,
             acked: 0,
             counted: 0,
             audited: 0,
@@ -153,6 +157,7 @@ impl Subject {
         now_s: u64,
     ) -> SnapshotEvidence {
         let Counts { target, acked, counted, audited, until_s, .. } = *counts;
+        let was_hit = before.is_some_and(|before| before.was_hit || before.behind_s > 0);
         let before = before.filter(|before| before.target == target);
         let was_whole = self.was_whole || before.is_some_and(|before| before.was_whole);
         let word = counts.word(was_whole);
@@ -173,6 +178,7 @@ impl Subject {
             behind_s: 0,
             word,
             was_whole: was_whole || acked >= target,
+            was_hit: was_hit && !word.is_whole(),
             acked,
             counted,
             audited,

@@ -2,7 +2,8 @@
 //! whichever says less. So at once, without another look.
 //!
 //! A backup notes acknowledgements, also of holders that count no more. So where no look says
-//! otherwise nothing is told as stored while any such holder has chunks.
+//! otherwise nothing is told as stored while any such holder has chunks; and of what was short when
+//! something was found to be gone the next look tells whether it is stored.
 
 use super::{SnapshotEvidence, Word};
 use crate::planted::{Bug, is_on};
@@ -126,10 +127,13 @@ impl Teller {
         let (has, target) = (acked.has, acked.target);
         let Some(last) = last else { return self.unseen(&acked) };
         let (worse_since, is_behind) = (self.behind_s(last), self.is_behind(last));
-        // All of it was acknowledged since, perhaps by some who do not count.
-        if !is_behind && last.is_outdated(&acked) {
+        // All of it was acknowledged since, perhaps by some who do not count,
+        let is_outdated = last.is_outdated(&acked);
+        if !is_behind && is_outdated && !last.was_hit {
             return self.unseen(&acked);
         }
+        // or who have lost it by now.
+        let is_doubtful = is_outdated && last.was_hit;
         let is_timely = (last.at_s..=last.until_s).contains(&self.now_s);
         let word = match last.word {
             Word::Lost => Word::Lost,
@@ -137,6 +141,7 @@ impl Teller {
             Word::Safe | Word::Stored if is_behind => Word::AtRisk,
             _ if acked.is_short() => acked.word(),
             _ if is_behind => Word::AtRisk,
+            word if is_doubtful => word,
             Word::Safe if is_timely => Word::Safe,
             _ => Word::Stored,
         };
@@ -149,6 +154,7 @@ impl Teller {
             _ => None,
         };
         let (has, target) = match word {
+            Word::Queued | Word::Replicating if is_doubtful => (last.counted, last.target),
             Word::Queued | Word::Replicating => (has, target),
             // How many are left nobody counted.
             Word::AtRisk if is_behind => (0, last.target),
@@ -220,6 +226,36 @@ mod tests {
         assert_eq!((told.word, told.worse_since), (Word::AtRisk, Some(NOW_S)));
         safe.lose(NOW_S + 5);
         assert_eq!(safe.behind_s, NOW_S, "the first loss is told");
+    }
+
+    /// Found by the simulator: one of three had lost a chunk before the third one acknowledged it.
+    #[test]
+    fn what_was_short_when_something_was_lost_is_told_as_stored_by_a_look_and_not_by_acks() {
+        let subject = |was_whole| {
+            let (snapshot, target) = (SNAPSHOT, 2);
+            Subject { snapshot, target, was_whole, is_own: true, covers: 0 }
+        };
+        let looked = |has: usize, was_whole, before: &SnapshotEvidence| {
+            let mut counts = Counts::new(2);
+            counts.add(true, &vec![Held { counts: true, audited_s: None }; has], NOW_S);
+            subject(was_whole).found(Some(before), &counts, NOW_S)
+        };
+        let mut short = look(1, &[true], NOW_S - DAY_S);
+        short.lose(NOW_S - DAY_S / 2);
+        let mut again = looked(1, false, &short);
+        for _ in 0..2 {
+            let told = teller(&[]).tell(acked(2), Some(&again));
+            assert_eq!((told.word, told.has, told.target), (Word::Replicating, 1, 2));
+            assert_eq!(teller(&[]).tell(acked(1), Some(&again)).word, Word::Replicating);
+            // However often it was looked at.
+            again = looked(1, false, &again);
+        }
+        let stored = looked(2, true, &again);
+        let told = teller(&[]).tell(acked(2), Some(&stored));
+        assert_eq!((told.word, told.has, stored.was_hit), (Word::Stored, 2, false));
+        // One that is known to be short though all of it was acknowledged is at risk.
+        let told = teller(&[]).tell(acked(2), Some(&looked(1, true, &again)));
+        assert_eq!((told.word, told.has), (Word::AtRisk, 1));
     }
 
     /// Found by the simulator (scenario week-apart): half of the holders of what had been short

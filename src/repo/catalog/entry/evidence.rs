@@ -20,7 +20,7 @@ impl SnapshotEvidence {
         }
         let word = Word::ALL.iter().position(|word| *word == self.word).unwrap_or(0);
         out.push(u8::try_from(word).unwrap_or(0));
-        out.push(u8::from(self.was_whole));
+        out.push(u8::from(self.was_whole) | u8::from(self.was_hit) << 1);
         out.extend_from_slice(&[self.acked, self.counted, self.audited, self.target]);
         let (oldest_s, newest_s) = self.proofs_s;
         let Self { covers, chunks, lost, proven, unproven, .. } = *self;
@@ -30,18 +30,23 @@ impl SnapshotEvidence {
     }
 
     pub(super) fn decode(from: &mut Fields<'_>) -> Option<Entry> {
+        let snapshot = SnapshotId::from_bytes(from.array()?);
+        let [at_s, since_s, until_s, behind_s] =
+            [from.number()?, from.number()?, from.number()?, from.number()?];
+        let word = *Word::ALL.get(usize::from(from.byte()?))?;
+        let flags = from.byte()?;
+        if flags > 3 {
+            return None;
+        }
         let it = Self {
-            snapshot: SnapshotId::from_bytes(from.array()?),
-            at_s: from.number()?,
-            since_s: from.number()?,
-            until_s: from.number()?,
-            behind_s: from.number()?,
-            word: *Word::ALL.get(usize::from(from.byte()?))?,
-            was_whole: match from.byte()? {
-                0 => false,
-                1 => true,
-                _ => return None,
-            },
+            snapshot,
+            at_s,
+            since_s,
+            until_s,
+            behind_s,
+            word,
+            was_whole: flags & 1 > 0,
+            was_hit: flags & 2 > 0,
             acked: from.byte()?,
             counted: from.byte()?,
             audited: from.byte()?,
@@ -70,6 +75,7 @@ pub(super) mod tests {
             behind_s: 0,
             word,
             was_whole: word.is_whole(),
+            was_hit: true,
             acked: 4,
             counted: 3,
             audited: 2,
@@ -88,10 +94,10 @@ pub(super) mod tests {
         let mut bytes = Vec::new();
         Entry::SnapshotEvidence(evidence(7, Word::Safe)).encode(&mut bytes).unwrap();
         assert_eq!((bytes[0], bytes.len()), (37, 1 + 32 + 4 * 8 + 6 + 7 * 8));
-        assert_eq!(bytes[65..71], [3, 1, 4, 3, 2, 1]);
+        assert_eq!(bytes[65..71], [3, 3, 4, 3, 2, 1]);
         let numbers: Vec<u8> = bytes[71..].chunks_exact(8).map(|number| number[0]).collect();
         assert_eq!(numbers, [0, 11, 12, 13, 14, 15, 16]);
-        for (at, last) in [(65, 5), (66, 1)] {
+        for (at, last) in [(65, 5), (66, 3)] {
             for value in 0..=u8::MAX {
                 let mut bytes = bytes.clone();
                 bytes[at] = value;
@@ -110,6 +116,7 @@ pub(super) mod tests {
             SnapshotEvidence { behind_s: 5, ..it },
             SnapshotEvidence { word: Word::Safe, ..it },
             SnapshotEvidence { was_whole: false, ..it },
+            SnapshotEvidence { was_hit: false, ..it },
             SnapshotEvidence { audited: 5, ..it },
             SnapshotEvidence { target: 5, ..it },
             SnapshotEvidence { lost: 5, ..it },
