@@ -1,5 +1,6 @@
 //! What all parts of a running node share: keys, queues into the drive loop, the catalogue.
 
+use super::audit::Asked;
 use super::datadir::DataDir;
 use super::detached::Detached;
 use super::gate::Gate;
@@ -86,6 +87,11 @@ pub(super) struct Inner {
     /// Whether it asks holders for chunks to try them: not unless a test says so.
     #[cfg(test)]
     pub(super) tries: AtomicBool,
+    /// How often it looked whom to ask, to the end.
+    #[cfg(test)]
+    pub(super) looks: std::sync::atomic::AtomicU64,
+    /// The replicas that it asked for.
+    pub(super) asked: Asked,
     pub(super) repository: Repository,
     /// What the settings ask for.
     pub(super) schedule: Arc<Schedule>,
@@ -149,6 +155,9 @@ impl Inner {
             tends: AtomicBool::new(false),
             #[cfg(test)]
             tries: AtomicBool::new(false),
+            #[cfg(test)]
+            looks: std::sync::atomic::AtomicU64::new(0),
+            asked: Asked::default(),
             repository,
             schedule: Arc::new(schedule),
             naming: tokio::sync::Mutex::default(),
@@ -206,6 +215,7 @@ impl Inner {
         };
         let is_loss = matches!(entry, Entry::ReplicaLost(_) | Entry::StoreGone { .. });
         let record = |catalog: &mut Catalog| {
+            self.asked.on_entry(&entry);
             catalog.record(entry)?;
             if let Some(ChunkAcked { chunk, node, epoch, .. }) = acked {
                 catalog.prove(&node, &epoch, &chunk, seconds_since_1970());

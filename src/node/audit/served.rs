@@ -26,9 +26,11 @@
 //! restored, or when a machine with another name asks, as after a recovery. That is what replicas
 //! in other failure domains are for, and drills of all of it.
 
+mod asked;
+
 use super::later::{owes_too, prove_these};
 use crate::core::owner::{FetchFailure, FetchJob, OwnerEvent};
-use crate::core::types::{ChunkId, NodeId, SnapshotId, Ticket, Time};
+use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch, Ticket, Time};
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::jobs::{DriveCommand, JobEvents, Places};
@@ -41,6 +43,7 @@ use crate::repo::catalog::{Catalog, Entry, Standing, standing};
 use crate::repo::mark::Reached;
 use crate::repo::reference::ChunkRef;
 use crate::repo::turn::SAMPLE;
+pub(in crate::node) use asked::Asked;
 use futures::stream::{self, StreamExt};
 use rand::RngExt;
 use std::collections::BTreeMap;
@@ -74,7 +77,7 @@ const HOLDERS_AT_ONCE: usize = 4;
 
 /// What was not handed over is asked for again so soon.
 const OWED_EVERY: Duration =
-    if cfg!(test) { Duration::from_millis(100) } else { Duration::from_secs(4 * 3_600) };
+    if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(4 * 3_600) };
 
 /// Whoever handed something over says for so long that this machine's line is not to blame.
 const WITNESSES_FOR: Duration = Duration::from_secs(24 * 3_600);
@@ -100,6 +103,8 @@ struct Memory {
 /// What a holder did not hand over.
 struct Owed {
     chunks: Vec<ChunkRef>,
+    /// Those that it was asked for last.
+    refused: Vec<ChunkId>,
     /// Before it was asked: seconds since 1970.
     asked_s: u64,
     /// It said nothing at all: the line may be to blame.
@@ -140,6 +145,10 @@ fn may_try(inner: &Inner) -> bool {
 }
 
 async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
+    memory.owed.retain(|holder, owed| {
+        owed.forget_replaced(inner, holder);
+        !owed.chunks.is_empty() || withholds(inner, holder)
+    });
     let due = due(inner, memory);
     if !due.is_empty() {
         let mut runs = draw(inner, &due).await?;
@@ -155,7 +164,36 @@ async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
             take(inner, tried?, memory).await?;
         }
     }
-    count_misses(inner, memory).await
+    count_misses(inner, memory).await?;
+    #[cfg(test)]
+    inner.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    Ok(())
+}
+
+fn withholds(inner: &Inner, holder: &NodeId) -> bool {
+    inner.with_catalog(|catalog| {
+        catalog.audit_record(holder).is_some_and(|record| record.withheld.is_some())
+    })
+}
+
+/// The store of which this holder's replica counts, if any does.
+fn replica(catalog: &Catalog, holder: &NodeId, chunk: &ChunkId) -> Option<StoreEpoch> {
+    catalog.store_of(holder).filter(|_| catalog.holders_of(chunk).contains(holder))
+}
+
+impl Owed {
+    /// Nobody owes what counts no more there, as it was lost or let go. What was stored there anew
+    /// is another replica, which the holder was not asked for.
+    fn forget_replaced(&mut self, inner: &Inner, holder: &NodeId) {
+        inner.with_catalog(|catalog| {
+            let is_same = |chunk: &ChunkId| {
+                replica(catalog, holder, chunk)
+                    .is_some_and(|epoch| inner.asked.is_same((*holder, epoch), chunk))
+            };
+            self.chunks.retain(|chunk| is_same(&chunk.id));
+            self.refused.retain(is_same);
+        });
+    }
 }
 
 /// Whom to ask now, and for how many fresh chunks.
@@ -213,7 +251,8 @@ async fn try_holder(
         Tried { holder, asked_s: seconds_since_1970(), owed: Vec::new(), fresh: Vec::new() };
     let (mut refused, count) = (0, owed.len());
     for (at, chunk) in owed.into_iter().chain(fresh).enumerate() {
-        let came = match refused < REFUSALS_MAX && may_try(inner) {
+        let is_asked = refused < REFUSALS_MAX && may_try(inner) && ask(inner, holder, &chunk.id);
+        let came = match is_asked {
             true => fetch(inner, holder, &chunk).await?,
             false => Came::NotAsked,
         };
@@ -224,6 +263,14 @@ async fn try_holder(
     Ok(tried)
 }
 
+/// Notes that the holder is asked for its replica, which has to count.
+fn ask(inner: &Inner, holder: NodeId, chunk: &ChunkId) -> bool {
+    inner.with_catalog(|catalog| {
+        let epoch = replica(catalog, &holder, chunk);
+        epoch.inspect(|epoch| inner.asked.ask((holder, *epoch), *chunk)).is_some()
+    })
+}
+
 /// Takes down what came of it.
 async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(), Failure> {
     let holder = tried.holder;
@@ -232,24 +279,25 @@ async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(
     if has_served {
         memory.served.insert(holder, Instant::now());
     }
-    let is_withheld = inner.with_catalog(|catalog| {
-        catalog.audit_record(&holder).is_some_and(|record| record.withheld.is_some())
-    });
-    let (refused, kept) = tried.not_handed_over();
+    let is_withheld = withholds(inner, &holder);
+    let (chunks, kept) = tried.not_handed_over();
+    let refused: Vec<ChunkId> = chunks.iter().map(|chunk| chunk.id).collect();
     if !refused.is_empty() {
-        let ids = refused.iter().map(|chunk| chunk.id).collect();
-        let unanswered = prove_these(inner, holder, ids).await?;
+        let unanswered = prove_these(inner, holder, refused.clone()).await?;
         owes_too(inner, holder, unanswered);
     } else if is_withheld && has_all {
+        inner.asked.keep(&holder, &[]);
         inner.record(Entry::HolderServed { node: holder })?;
         return inner.commit_catalog().await;
     }
-    let is_counted = refused.is_empty();
-    let chunks: Vec<ChunkRef> = refused.into_iter().chain(kept).collect();
+    let chunks = chunks.into_iter().chain(kept).collect();
+    let next = Instant::now() + OWED_EVERY;
+    let mut owed = Owed { chunks, refused, asked_s, is_mute, is_counted: false, next };
+    owed.forget_replaced(inner, &holder);
+    inner.asked.keep(&holder, &owed.chunks);
     // Where there is nothing to ask for, one who withholds is not drawn at each look.
-    if !chunks.is_empty() || is_withheld {
-        let next = Instant::now() + OWED_EVERY;
-        memory.owed.insert(holder, Owed { chunks, asked_s, is_mute, is_counted, next });
+    if !owed.chunks.is_empty() || is_withheld {
+        memory.owed.insert(holder, owed);
     }
     Ok(())
 }
@@ -297,10 +345,14 @@ impl Tried {
 /// Writes down who showed that it has what it did not hand over.
 async fn count_misses(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
     let now_s = seconds_since_1970();
+    for (holder, owed) in &mut memory.owed {
+        owed.forget_replaced(inner, holder);
+    }
     let has_it = |catalog: &Catalog, holder: &NodeId, owed: &Owed| {
-        owed.chunks.iter().any(|chunk| {
-            let mut unproven = catalog.unproven_holders(&chunk.id, (owed.asked_s, now_s));
-            catalog.holders_of(&chunk.id).contains(holder) && !unproven.any(|node| node == *holder)
+        let is_since = |at_s: u64| (owed.asked_s..=now_s).contains(&at_s);
+        owed.refused.iter().any(|chunk| {
+            let mut proofs = catalog.proofs_of(chunk);
+            proofs.any(|(node, at_s)| node == *holder && at_s.is_some_and(is_since))
         })
     };
     let is_miss = |holder: &NodeId, owed: &Owed| {

@@ -1,10 +1,11 @@
 //! Holders that are tried: whether they hand over what they prove.
 
 use super::account::{id_of, inner};
-use super::audit::{audit, fewest, until};
+use super::audit::{audit, fewest, heal, until};
 use super::backup::{backup, folder, mesh};
 use super::recover::rot;
 use super::*;
+use crate::node::audit::prove_new;
 use crate::repo::catalog::{AuditRecord, Entry, Standing, standing};
 use std::sync::atomic::Ordering;
 
@@ -61,8 +62,16 @@ async fn hostage_holder_detected_by_drill() {
     assert_eq!(standing(&record_of(&owner, hostage), now_s), Standing::Proven);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_tried_and_is_away_or_has_lost_the_chunk_withholds_nothing() {
+/// Waits until it looked so often again whom to ask, each time to the end.
+async fn looks(owner: &TestNode, count: u64) {
+    let looks = |owner: &TestNode| inner(owner).looks.load(Ordering::Relaxed);
+    // One may be under way.
+    let wanted = looks(owner) + count + 1;
+    until(owner, "looks", |owner| looks(owner) >= wanted).await;
+}
+
+/// An owner with two holders that proved all; at the first one a chunk is damaged since.
+async fn rotten() -> (TestNode, Vec<TestNode>) {
     let (owner, mut holders) = mesh(2).await;
     end(owner.put(owner.file("file", 3 << 20), 2, 60)).await.unwrap();
     audit(&owner).await;
@@ -70,11 +79,46 @@ async fn who_is_tried_and_is_away_or_has_lost_the_chunk_withholds_nothing() {
     holders[0].stop().await;
     rot(&holders[0].data().join("store/segments"));
     holders[0].start(Some(&owner)).await;
-    holders[1].stop().await;
     let node = id_of(&holders[0]);
-    owner.status_until(|status| status.peers == 1).await;
     until(&owner, "the rotten one", |owner| inner(owner).shared.is_connected(&node)).await;
+    (owner, holders)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_tried_and_is_away_or_has_lost_the_chunk_withholds_nothing() {
+    let (owner, mut holders) = rotten().await;
+    holders[1].stop().await;
+    owner.status_until(|status| status.peers == 1).await;
     try_holders(&owner, true);
     until(&owner, "the loss", |owner| fewest(owner).0 < 2).await;
+    looks(&owner, 2).await;
     assert!(holders.iter().all(|holder| misses(&owner, holder) == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lost_a_chunk_and_is_given_it_anew_withholds_nothing() {
+    let (owner, holders) = rotten().await;
+    try_holders(&owner, true);
+    until(&owner, "the loss", |owner| fewest(owner).0 < 2).await;
+    // Before it is asked again.
+    let healed = heal(&owner).await;
+    assert_eq!((healed.healed, healed.still_short), (1, 0), "{healed:?}");
+    prove_new(inner(&owner)).await.unwrap();
+    assert_eq!(fewest(&owner), (2, 2));
+    looks(&owner, 3).await;
+    assert!(holders.iter().all(|holder| misses(&owner, holder) == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_counts_no_more_at_a_holder_it_does_not_owe() {
+    let (owner, holders) = rotten().await;
+    let [rotten, _] = holders.as_slice() else { panic!() };
+    try_holders(&owner, true);
+    until(&owner, "the loss", |owner| fewest(owner).0 < 2).await;
+    looks(&owner, 1).await;
+    let (node, at_s) = (id_of(rotten), seconds_since_1970());
+    inner(&owner).record(Entry::HolderWithheld { node, at_s }).unwrap();
+    // It is asked for what else it has, and hands that over.
+    until(&owner, "something fresh", |owner| record_of(owner, rotten).withheld.is_none()).await;
+    assert_eq!(fewest(&owner).0, 1);
 }
