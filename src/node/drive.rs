@@ -359,7 +359,11 @@ impl Drive {
         match effect {
             Effect::Publish { topic, message } => self.net.publish(topic, message),
             #[cfg(test)]
-            Effect::Send { to, message } => self.net.send(to, self.shared.sent(message)),
+            Effect::Send { to, message } => {
+                if let Some(message) = self.shared.sent(message) {
+                    self.net.send(to, message);
+                }
+            }
             #[cfg(not(test))]
             Effect::Send { to, message } => self.net.send(to, message),
             Effect::Dial { node, record } => self.net.dial(node, record),

@@ -31,6 +31,9 @@ pub(super) struct Shared {
     /// It proves what it has and hands nothing over.
     #[cfg(test)]
     pub(super) withholds: std::sync::atomic::AtomicBool,
+    /// The same, without a word.
+    #[cfg(test)]
+    pub(super) is_mute: std::sync::atomic::AtomicBool,
     /// What it serves in the place of a chunk's sealed bytes.
     #[cfg(test)]
     pub(super) served: Mutex<Option<Served>>,
@@ -100,6 +103,8 @@ impl Shared {
             #[cfg(test)]
             withholds: std::sync::atomic::AtomicBool::new(false),
             #[cfg(test)]
+            is_mute: std::sync::atomic::AtomicBool::new(false),
+            #[cfg(test)]
             served: Mutex::new(None),
         }
     }
@@ -110,10 +115,15 @@ impl Shared {
         lie.as_mut().map(|lie| lie(page.clone())).unwrap_or(page)
     }
 
-    /// The message as it goes out.
+    /// The message as it goes out, if it does.
     #[cfg(test)]
-    pub(super) fn sent(&self, message: StreamMessage) -> StreamMessage {
-        match message {
+    pub(super) fn sent(&self, message: StreamMessage) -> Option<StreamMessage> {
+        Some(match message {
+            StreamMessage::ChunkData(_)
+                if self.is_mute.load(std::sync::atomic::Ordering::Relaxed) =>
+            {
+                return None;
+            }
             StreamMessage::ChunkData(ChunkData { request, .. })
                 if self.withholds.load(std::sync::atomic::Ordering::Relaxed) =>
             {
@@ -121,7 +131,7 @@ impl Shared {
                 StreamMessage::RetrieveReject(RetrieveReject { request, reason })
             }
             message => message,
-        }
+        })
     }
 
     #[cfg(test)]

@@ -15,10 +15,14 @@
 //! ```
 //! Misses count as those of silence do ([`standing`](crate::repo::standing)): after a day the
 //! holder is suspect, after fourteen lost. Every [`OWED_EVERY`] it is asked for what it owes and
-//! for something fresh, and only all of that makes up for it. A holder that was late, or hung up,
-//! may have met a line of this machine's own that is too narrow: that is no miss unless another one
-//! handed something over within [`WITNESSES_FOR`]. What is owed is remembered while the node runs,
-//! the misses stand in the catalogue.
+//! for something fresh, and only all of that makes up for it. What counts there no more it does not
+//! owe, and what it was given since it was asked is no proof: see [`asked`].
+//!
+//! A holder that was late, or hung up, may have met a line of this machine's own that is too narrow.
+//! So another one is asked right after it, and it is no miss unless that one hands over the same
+//! chunk, or something as fast as it takes, within [`WITNESSES_FOR`]. Holders are asked one after
+//! the other, so that none is late because of another one. What is owed is remembered while the
+//! node runs, the misses stand in the catalogue.
 //!
 //! Whatever a user restores, and what is stored or let go, goes first: nobody is tried meanwhile.
 //!
@@ -27,25 +31,24 @@
 //! in other failure domains are for, and drills of all of it.
 
 mod asked;
+mod draw;
 
 use super::later::{owes_too, prove_these};
 use crate::core::owner::{FetchFailure, FetchJob, OwnerEvent};
-use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch, Ticket, Time};
+use crate::core::types::{ChunkId, NodeId, StoreEpoch, Ticket, Time};
 use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::jobs::{DriveCommand, JobEvents, Places};
-use crate::node::needed::{named, named_files};
-use crate::node::prune::files_put;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::Failure;
-use crate::node::repository::Breadth;
 use crate::repo::catalog::{Catalog, Entry, Standing, standing};
-use crate::repo::mark::Reached;
+use crate::repo::frame::PLAINTEXT_BYTES_MAX;
 use crate::repo::reference::ChunkRef;
 use crate::repo::turn::SAMPLE;
 pub(in crate::node) use asked::Asked;
-use futures::stream::{self, StreamExt};
+use draw::draw;
 use rand::RngExt;
+use rand::seq::SliceRandom;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -72,32 +75,29 @@ const RUN_MAX: usize = 16;
 /// After so many that did not come, no more are asked for.
 const REFUSALS_MAX: usize = 2;
 
-/// So many holders are tried at once.
-const HOLDERS_AT_ONCE: usize = 4;
-
 /// What was not handed over is asked for again so soon.
 const OWED_EVERY: Duration =
     if cfg!(test) { Duration::from_secs(3) } else { Duration::from_secs(4 * 3_600) };
 
-/// Whoever handed something over says for so long that this machine's line is not to blame.
-const WITNESSES_FOR: Duration = Duration::from_secs(24 * 3_600);
-
 /// How long one chunk may take: 4 MiB at 256 kbit/s, twice over.
 const PATIENCE: Duration =
-    if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(300) };
+    if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(PATIENCE_S) };
 
-/// How long a part of a snapshot's tree may take that is not here.
-const TREE_PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE_S: u64 = 300;
 
-/// A snapshot of which holders have nothing leads to another one, so often.
-const DRAWS: usize = 4;
+/// So many others are asked whether this machine's line is to blame.
+const WITNESSES: usize = 2;
+
+/// Whoever hands something over so soon after another one did not says that it is not.
+const WITNESSES_FOR: Duration = PATIENCE.saturating_mul(3);
+
+/// Bytes in a second at which the largest chunk comes in time.
+const LINE_RATE: u64 = PLAINTEXT_BYTES_MAX as u64 / PATIENCE_S;
 
 /// What is remembered while the node runs.
 #[derive(Default)]
 struct Memory {
     owed: BTreeMap<NodeId, Owed>,
-    /// When each holder last handed a chunk over.
-    served: BTreeMap<NodeId, Instant>,
 }
 
 /// What a holder did not hand over.
@@ -109,6 +109,10 @@ struct Owed {
     asked_s: u64,
     /// It said nothing at all: the line may be to blame.
     is_mute: bool,
+    /// When it was asked for nothing more,
+    ended: Instant,
+    /// and whether another one handed something over then: the line is not to blame.
+    is_vouched: bool,
     /// The miss is written down.
     is_counted: bool,
     /// It is asked again from then on.
@@ -116,10 +120,21 @@ struct Owed {
 }
 
 impl Memory {
-    /// Whether anybody else handed something over lately.
-    fn has_witness(&self, holder: &NodeId) -> bool {
-        let mut others = self.served.iter().filter(|(node, _)| *node != holder);
-        others.any(|(_, at)| at.elapsed() <= WITNESSES_FOR)
+    /// This holder handed these over just now, and whether as fast as it takes. That says something
+    /// of those who were asked shortly before, and of nobody else: a line goes bad from one minute
+    /// to the next.
+    fn vouch(&mut self, holder: &NodeId, handed: &[(ChunkId, bool)]) {
+        for (_, owed) in self.owed.iter_mut().filter(|(node, _)| *node != holder) {
+            let is_soon = owed.ended.elapsed() <= WITNESSES_FOR;
+            let mut says = handed.iter().map(|(id, is_fast)| *is_fast || owed.refused.contains(id));
+            owed.is_vouched |= is_soon && says.any(|is_so| is_so);
+        }
+    }
+
+    /// Whether only others can say if it is to blame.
+    fn lacks_witness(&self, holder: &NodeId) -> bool {
+        let owed = self.owed.get(holder).filter(|owed| !owed.refused.is_empty());
+        owed.is_some_and(|owed| owed.is_mute && !owed.is_vouched && !owed.is_counted)
     }
 }
 
@@ -152,16 +167,15 @@ async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
     let due = due(inner, memory);
     if !due.is_empty() {
         let mut runs = draw(inner, &due).await?;
-        let tries = due.into_keys().map(|holder| {
-            let owed = memory.owed.remove(&holder);
+        for holder in due.into_keys() {
+            if !inner.shared.is_connected(&holder) {
+                continue;
+            }
+            let owed = memory.owed.remove(&holder).map(|owed| owed.chunks).unwrap_or_default();
             let fresh = runs.remove(&holder).unwrap_or_default();
-            try_holder(inner, holder, owed.map(|owed| owed.chunks).unwrap_or_default(), fresh)
-        });
-        let tries: Vec<_> = tries.collect();
-        let tried = stream::iter(tries).buffer_unordered(HOLDERS_AT_ONCE);
-        let tried: Vec<Result<Tried, Failure>> = tried.collect().await;
-        for tried in tried {
-            take(inner, tried?, memory).await?;
+            let tried = try_holder(inner, holder, owed, fresh).await?;
+            take(inner, tried, memory).await?;
+            ask_witnesses(inner, memory, &holder).await?;
         }
     }
     count_misses(inner, memory).await?;
@@ -238,6 +252,10 @@ struct Tried {
     /// What it owed, and how often that came.
     owed: Vec<(ChunkRef, Came)>,
     fresh: Vec<(ChunkRef, Came)>,
+    /// What came, and whether as fast as it takes.
+    handed: Vec<(ChunkId, bool)>,
+    /// When it was asked for nothing more.
+    ended: Instant,
 }
 
 /// Asks one holder for what it owes, and for something fresh, one chunk after the other.
@@ -247,20 +265,36 @@ async fn try_holder(
     owed: Vec<ChunkRef>,
     fresh: Vec<ChunkRef>,
 ) -> Result<Tried, Failure> {
-    let mut tried =
-        Tried { holder, asked_s: seconds_since_1970(), owed: Vec::new(), fresh: Vec::new() };
+    let mut tried = Tried {
+        holder,
+        asked_s: seconds_since_1970(),
+        owed: Vec::new(),
+        fresh: Vec::new(),
+        handed: Vec::new(),
+        ended: Instant::now(),
+    };
     let (mut refused, count) = (0, owed.len());
     for (at, chunk) in owed.into_iter().chain(fresh).enumerate() {
         let is_asked = refused < REFUSALS_MAX && may_try(inner) && ask(inner, holder, &chunk.id);
-        let came = match is_asked {
+        let began = Instant::now();
+        let (came, bytes) = match is_asked {
             true => fetch(inner, holder, &chunk).await?,
-            false => Came::NotAsked,
+            false => (Came::NotAsked, 0),
         };
+        if came == Came::Whole {
+            tried.handed.push((chunk.id, is_fast(bytes, began.elapsed())));
+        }
         refused += usize::from(matches!(came, Came::Refused | Came::Nothing));
         let list = if at < count { &mut tried.owed } else { &mut tried.fresh };
         list.push((chunk, came));
     }
+    tried.ended = Instant::now();
     Ok(tried)
+}
+
+/// Whether the largest chunk comes in time on a line that brought so many bytes in that time.
+fn is_fast(bytes: usize, took: Duration) -> bool {
+    bytes as u128 * 1_000 >= u128::from(LINE_RATE) * took.as_millis()
 }
 
 /// Notes that the holder is asked for its replica, which has to count.
@@ -275,10 +309,8 @@ fn ask(inner: &Inner, holder: NodeId, chunk: &ChunkId) -> bool {
 async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(), Failure> {
     let holder = tried.holder;
     let (asked_s, is_mute) = (tried.asked_s, tried.is_mute());
-    let (has_served, has_all) = (tried.has_served(), tried.has_all());
-    if has_served {
-        memory.served.insert(holder, Instant::now());
-    }
+    let (has_all, ended) = (tried.has_all(), tried.ended);
+    memory.vouch(&holder, &tried.handed);
     let is_withheld = withholds(inner, &holder);
     let (chunks, kept) = tried.not_handed_over();
     let refused: Vec<ChunkId> = chunks.iter().map(|chunk| chunk.id).collect();
@@ -292,7 +324,8 @@ async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(
     }
     let chunks = chunks.into_iter().chain(kept).collect();
     let next = Instant::now() + OWED_EVERY;
-    let mut owed = Owed { chunks, refused, asked_s, is_mute, is_counted: false, next };
+    let (is_vouched, is_counted) = (false, false);
+    let mut owed = Owed { chunks, refused, asked_s, is_mute, ended, is_vouched, is_counted, next };
     owed.forget_replaced(inner, &holder);
     inner.asked.keep(&holder, &owed.chunks);
     // Where there is nothing to ask for, one who withholds is not drawn at each look.
@@ -300,6 +333,82 @@ async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(
         memory.owed.insert(holder, owed);
     }
     Ok(())
+}
+
+/// Where a holder said nothing in time, asks others: first for what it did not hand over.
+async fn ask_witnesses(
+    inner: &Arc<Inner>,
+    memory: &mut Memory,
+    holder: &NodeId,
+) -> Result<(), Failure> {
+    let mut left = WITNESSES;
+    for is_same in [true, false] {
+        if left == 0 || !memory.lacks_witness(holder) {
+            return Ok(());
+        }
+        let asks = match is_same {
+            true => same_elsewhere(inner, memory, holder),
+            false => others(inner, memory, holder, left).await?,
+        };
+        for (witness, chunk) in asks.into_iter().take(left) {
+            if !memory.lacks_witness(holder) || !may_try(inner) {
+                return Ok(());
+            }
+            left -= 1;
+            let tried = try_holder(inner, witness, Vec::new(), vec![chunk]).await?;
+            take(inner, tried, memory).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Those who are there, but for this holder and those who owe something themselves, in any order.
+fn witnesses(inner: &Inner, memory: &Memory, holder: &NodeId) -> Vec<NodeId> {
+    let now_s = seconds_since_1970();
+    let connected = inner.shared.watch_peers().borrow().clone();
+    let mut all: Vec<NodeId> = inner.with_catalog(|catalog| {
+        let is_one = |node: &NodeId| {
+            let record = catalog.audit_record(node).unwrap_or_default();
+            node != holder
+                && connected.contains(node)
+                && !memory.owed.contains_key(node)
+                && standing(&record, now_s) != Standing::Liar
+                && catalog.chunks_held_by(node) > 0
+        };
+        catalog.stores().into_iter().map(|(node, _)| node).filter(is_one).collect()
+    });
+    all.shuffle(&mut rand::rng());
+    all
+}
+
+/// What it did not hand over, at those who have it too: each of them once.
+fn same_elsewhere(inner: &Inner, memory: &Memory, holder: &NodeId) -> Vec<(NodeId, ChunkRef)> {
+    let Some(owed) = memory.owed.get(holder) else { return Vec::new() };
+    let witnesses = witnesses(inner, memory, holder).into_iter();
+    let asks = witnesses.filter_map(|witness| {
+        let mut refused = owed.chunks.iter().filter(|chunk| owed.refused.contains(&chunk.id));
+        let same = inner.with_catalog(|catalog| {
+            refused.find(|chunk| catalog.holders_of(&chunk.id).contains(&witness))
+        });
+        same.map(|chunk| (witness, chunk.duplicate()))
+    });
+    asks.collect()
+}
+
+/// Something of what some of the others have.
+async fn others(
+    inner: &Arc<Inner>,
+    memory: &Memory,
+    holder: &NodeId,
+    count: usize,
+) -> Result<Vec<(NodeId, ChunkRef)>, Failure> {
+    let others = witnesses(inner, memory, holder).into_iter().take(count);
+    let others: BTreeMap<NodeId, usize> = others.map(|node| (node, 1)).collect();
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runs = draw(inner, &others).await?;
+    Ok(runs.into_iter().flat_map(|(node, run)| run.into_iter().map(move |at| (node, at))).collect())
 }
 
 impl Tried {
@@ -356,7 +465,7 @@ async fn count_misses(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Fai
         })
     };
     let is_miss = |holder: &NodeId, owed: &Owed| {
-        let is_own = !owed.is_mute || memory.has_witness(holder);
+        let is_own = !owed.is_mute || owed.is_vouched;
         is_own && !owed.is_counted && inner.with_catalog(|catalog| has_it(catalog, holder, owed))
     };
     let missed = memory.owed.iter().filter(|(holder, owed)| is_miss(holder, owed));
@@ -371,9 +480,11 @@ async fn count_misses(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Fai
     if missed.is_empty() { Ok(()) } else { inner.commit_catalog().await }
 }
 
+/// Also gives how many bytes came.
+///
 /// # Errors
 /// The node stops.
-async fn fetch(inner: &Inner, holder: NodeId, chunk: &ChunkRef) -> Result<Came, Failure> {
+async fn fetch(inner: &Inner, holder: NodeId, chunk: &ChunkRef) -> Result<(Came, usize), Failure> {
     let job = FetchJob {
         // The drive loop sets both.
         ticket: Ticket(0),
@@ -390,7 +501,7 @@ async fn fetch(inner: &Inner, holder: NodeId, chunk: &ChunkRef) -> Result<Came, 
     inner.fetches.send(command).await.map_err(|_| failures::stopped())?;
     while let Some((_, event)) = heard.recv().await {
         match event {
-            OwnerEvent::Fetched { .. } => return Ok(Came::Whole),
+            OwnerEvent::Fetched { sealed, .. } => return Ok((Came::Whole, sealed.len())),
             OwnerEvent::NotFetched { asked, .. } => {
                 let is_word = |why: &FetchFailure| match why {
                     FetchFailure::WrongBytes
@@ -400,115 +511,12 @@ async fn fetch(inner: &Inner, holder: NodeId, chunk: &ChunkRef) -> Result<Came, 
                     FetchFailure::Late | FetchFailure::Unreachable => false,
                 };
                 let has_spoken = asked.iter().any(|(_, why)| is_word(why));
-                return Ok(if has_spoken { Came::Refused } else { Came::Nothing });
+                return Ok((if has_spoken { Came::Refused } else { Came::Nothing }, 0));
             }
             _ => {}
         }
     }
     Err(failures::stopped())
-}
-
-/// Draws for each of these holders a run of chunks that it is known to have, of what one snapshot
-/// or file names. None for those of which none that was drawn names any.
-///
-/// # Errors
-/// The node stops, or its catalogue takes nothing.
-async fn draw(
-    inner: &Arc<Inner>,
-    due: &BTreeMap<NodeId, usize>,
-) -> Result<BTreeMap<NodeId, Vec<ChunkRef>>, Failure> {
-    // In this run nothing was read of what there is yet, perhaps.
-    inner.repository.refresh(inner, Breadth::Known).await?;
-    let mut drawn = BTreeMap::new();
-    for _ in 0..DRAWS {
-        let Some(start) = draw_start(inner).await else { break };
-        let left = due.iter().filter(|(holder, _)| !drawn.contains_key(*holder));
-        let runs = left.map(|(holder, most)| (*holder, Run::of(*most))).collect();
-        let runs = Runs { inner: Arc::clone(inner), runs };
-        // The reading ends when nobody is left who listens.
-        let (progress, _nobody) = mpsc::channel::<()>(1);
-        let patience = (TREE_PATIENCE, progress);
-        let read = match start {
-            Start::Snapshot(id, at) => named(inner, Some((id, at)), runs, patience).await?,
-            Start::File(path, root) => {
-                named_files(inner, vec![(path, root)], runs, patience).await?
-            }
-        };
-        let runs = read.reached.runs.into_iter().filter(|(_, run)| !run.chunks.is_empty());
-        drawn.extend(runs.map(|(holder, run)| (holder, run.chunks)));
-        if drawn.len() == due.len() {
-            break;
-        }
-    }
-    Ok(drawn)
-}
-
-enum Start {
-    Snapshot(SnapshotId, ChunkRef),
-    File(Vec<u8>, ChunkRef),
-}
-
-/// One of all snapshots and files that were put; `None` where none is known.
-async fn draw_start(inner: &Inner) -> Option<Start> {
-    let live = inner.repository.with_live(|live| {
-        let at = |live: &crate::repo::manifest::merge::Live| {
-            Start::Snapshot(live.added.id, live.added.reference.duplicate())
-        };
-        live.into_iter().map(at).collect::<Vec<_>>()
-    });
-    let mut all = live.await;
-    all.extend(files_put(inner).into_iter().map(|(path, root)| Start::File(path, root)));
-    let is_any = !all.is_empty();
-    is_any.then(|| all.swap_remove(rand::rng().random_range(0..all.len())))
-}
-
-/// The runs of some holders, drawn in one reading.
-struct Runs {
-    inner: Arc<Inner>,
-    runs: BTreeMap<NodeId, Run>,
-}
-
-/// A run of what a holder has, from a chunk on that is drawn by chance: as likely as it is named.
-struct Run {
-    most: usize,
-    /// Names of chunks that it has, so far.
-    seen: u32,
-    chunks: Vec<ChunkRef>,
-}
-
-impl Run {
-    fn of(most: usize) -> Self {
-        Self { most, seen: 0, chunks: Vec::new() }
-    }
-
-    fn add(&mut self, reference: &ChunkRef, is_drawn: impl FnOnce(u32) -> bool) {
-        // Small files of one folder share a chunk, which is asked for once.
-        if self.chunks.iter().any(|chunk| chunk.id == reference.id) {
-            return;
-        }
-        self.seen = self.seen.saturating_add(1);
-        if is_drawn(self.seen) {
-            self.chunks.clear();
-        }
-        if self.chunks.len() < self.most {
-            self.chunks.push(reference.duplicate());
-        }
-    }
-}
-
-impl Reached for Runs {
-    fn reach(&mut self, reference: &ChunkRef) {
-        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(&reference.id));
-        for holder in holders {
-            if let Some(run) = self.runs.get_mut(&holder) {
-                run.add(reference, |seen| rand::rng().random_ratio(1, seen));
-            }
-        }
-    }
-
-    fn is_known(&self, _: &ChunkId) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

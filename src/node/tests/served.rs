@@ -25,6 +25,10 @@ fn withhold(holder: &TestNode, is_on: bool) {
     inner(holder).shared.withholds.store(is_on, Ordering::Relaxed);
 }
 
+fn silence(holder: &TestNode, is_on: bool) {
+    inner(holder).shared.is_mute.store(is_on, Ordering::Relaxed);
+}
+
 /// Threat 10.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostage_holder_detected_by_drill() {
@@ -121,4 +125,24 @@ async fn what_counts_no_more_at_a_holder_it_does_not_owe() {
     // It is asked for what else it has, and hands that over.
     until(&owner, "something fresh", |owner| record_of(owner, rotten).withheld.is_none()).await;
     assert_eq!(fewest(&owner).0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_late_while_nobody_hands_anything_over_withholds_nothing() {
+    let (owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    audit(&owner).await;
+    // Both hand something over, and then the owner's line goes bad for all that is large.
+    try_holders(&owner, true);
+    looks(&owner, 2).await;
+    holders.iter().for_each(|holder| silence(holder, true));
+    looks(&owner, 1).await;
+    let proven = audit(&owner).await;
+    assert_eq!((proven.proven, proven.silent), (proven.replicas, 0), "{proven:?}");
+    assert!(holders.iter().all(|holder| misses(&owner, holder) == 0));
+    // It is well again, and one of them is as it was.
+    let [hostage, honest] = holders.as_slice() else { panic!() };
+    silence(honest, false);
+    until(&owner, "a miss", |owner| misses(owner, hostage) > 0).await;
+    assert_eq!(misses(&owner, honest), 0);
 }

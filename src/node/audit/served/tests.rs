@@ -1,5 +1,6 @@
 //! What is owed, what makes up for it, and what is drawn.
 
+use super::draw::Run;
 use super::*;
 use crate::core::types::Locality;
 use crate::crypto::keys::ChunkKey;
@@ -16,7 +17,8 @@ fn numbers(chunks: &[ChunkRef]) -> Vec<u8> {
 fn tried(owed: &[(u8, Came)], fresh: &[(u8, Came)]) -> Tried {
     let of = |came: &[(u8, Came)]| came.iter().map(|(at, came)| (chunk(*at), *came)).collect();
     let holder = NodeId::from_bytes([1; 32]);
-    Tried { holder, asked_s: 0, owed: of(owed), fresh: of(fresh) }
+    let (handed, ended) = (Vec::new(), Instant::now());
+    Tried { holder, asked_s: 0, owed: of(owed), fresh: of(fresh), handed, ended }
 }
 
 /// What it refused, and what it owes besides.
@@ -63,12 +65,41 @@ fn run_begins_anywhere_and_names_each_chunk_once() {
 }
 
 #[test]
-fn one_line_alone_blames_nobody() {
+fn only_who_hands_something_over_soon_after_vouches_for_the_line() {
     let [one, other] = [1, 2].map(|byte| NodeId::from_bytes([byte; 32]));
-    let mut memory = Memory::default();
-    assert!(!memory.has_witness(&one));
-    memory.served.insert(one, Instant::now());
-    assert!(!memory.has_witness(&one), "its own word is none");
-    memory.served.insert(other, Instant::now());
-    assert!(memory.has_witness(&one));
+    let id = |number: u8| ChunkId::from_bytes([number; 32]);
+    let ago = |seconds: u64| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+    let is_blamed = |ended: Instant, by: &NodeId, handed: &[(ChunkId, bool)]| {
+        let (chunks, refused) = (vec![chunk(1)], vec![id(1)]);
+        let owed = Owed {
+            chunks,
+            refused,
+            asked_s: 0,
+            is_mute: true,
+            ended,
+            is_vouched: false,
+            is_counted: false,
+            next: ended,
+        };
+        let mut memory = Memory { owed: BTreeMap::from([(one, owed)]) };
+        assert!(memory.lacks_witness(&one) && !memory.lacks_witness(&other));
+        memory.vouch(by, handed);
+        !memory.lacks_witness(&one)
+    };
+    assert!(!is_blamed(ago(0), &other, &[]));
+    assert!(!is_blamed(ago(0), &one, &[(id(2), true)]), "its own word is none");
+    assert!(is_blamed(ago(0), &other, &[(id(3), false), (id(2), true)]));
+    assert!(!is_blamed(ago(0), &other, &[(id(2), false)]), "a small one on a slow line");
+    assert!(is_blamed(ago(0), &other, &[(id(1), false)]), "the same one");
+    assert!(!is_blamed(ago(1 + WITNESSES_FOR.as_secs()), &other, &[(id(1), true)]));
+}
+
+#[test]
+fn line_is_fast_enough_that_brings_the_largest_chunk_in_time() {
+    let ms = Duration::from_millis;
+    assert!(is_fast(PLAINTEXT_BYTES_MAX, ms(PATIENCE_S * 1_000)));
+    assert!(!is_fast(PLAINTEXT_BYTES_MAX / 2, ms(PATIENCE_S * 1_000)));
+    // 64 kbit/s.
+    assert!(!is_fast(20 << 10, ms(2_500)));
+    assert!(is_fast(20 << 10, ms(500)));
 }

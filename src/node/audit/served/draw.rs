@@ -1,0 +1,124 @@
+//! What a holder is asked for: a run of what a snapshot or a file names, drawn by chance.
+
+use crate::core::types::{ChunkId, NodeId, SnapshotId};
+use crate::node::inner::Inner;
+use crate::node::needed::{named, named_files};
+use crate::node::prune::files_put;
+use crate::node::report::Failure;
+use crate::node::repository::Breadth;
+use crate::repo::mark::Reached;
+use crate::repo::reference::ChunkRef;
+use rand::RngExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a part of a snapshot's tree may take that is not here.
+const TREE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A snapshot of which holders have nothing leads to another one, so often.
+const DRAWS: usize = 4;
+
+/// Draws for each of these holders a run of chunks that it is known to have, of what one snapshot
+/// or file names. None for those of which none that was drawn names any.
+///
+/// # Errors
+/// The node stops, or its catalogue takes nothing.
+pub(super) async fn draw(
+    inner: &Arc<Inner>,
+    due: &BTreeMap<NodeId, usize>,
+) -> Result<BTreeMap<NodeId, Vec<ChunkRef>>, Failure> {
+    // In this run nothing was read of what there is yet, perhaps.
+    inner.repository.refresh(inner, Breadth::Known).await?;
+    let mut drawn = BTreeMap::new();
+    for _ in 0..DRAWS {
+        let Some(start) = draw_start(inner).await else { break };
+        let left = due.iter().filter(|(holder, _)| !drawn.contains_key(*holder));
+        let runs = left.map(|(holder, most)| (*holder, Run::of(*most))).collect();
+        let runs = Runs { inner: Arc::clone(inner), runs };
+        // The reading ends when nobody is left who listens.
+        let (progress, _nobody) = mpsc::channel::<()>(1);
+        let patience = (TREE_PATIENCE, progress);
+        let read = match start {
+            Start::Snapshot(id, at) => named(inner, Some((id, at)), runs, patience).await?,
+            Start::File(path, root) => {
+                named_files(inner, vec![(path, root)], runs, patience).await?
+            }
+        };
+        let runs = read.reached.runs.into_iter().filter(|(_, run)| !run.chunks.is_empty());
+        drawn.extend(runs.map(|(holder, run)| (holder, run.chunks)));
+        if drawn.len() == due.len() {
+            break;
+        }
+    }
+    Ok(drawn)
+}
+
+enum Start {
+    Snapshot(SnapshotId, ChunkRef),
+    File(Vec<u8>, ChunkRef),
+}
+
+/// One of all snapshots and files that were put; `None` where none is known.
+async fn draw_start(inner: &Inner) -> Option<Start> {
+    let live = inner.repository.with_live(|live| {
+        let at = |live: &crate::repo::manifest::merge::Live| {
+            Start::Snapshot(live.added.id, live.added.reference.duplicate())
+        };
+        live.into_iter().map(at).collect::<Vec<_>>()
+    });
+    let mut all = live.await;
+    all.extend(files_put(inner).into_iter().map(|(path, root)| Start::File(path, root)));
+    let is_any = !all.is_empty();
+    is_any.then(|| all.swap_remove(rand::rng().random_range(0..all.len())))
+}
+
+/// The runs of some holders, drawn in one reading.
+struct Runs {
+    inner: Arc<Inner>,
+    runs: BTreeMap<NodeId, Run>,
+}
+
+/// A run of what a holder has, from a chunk on that is drawn by chance: as likely as it is named.
+pub(super) struct Run {
+    most: usize,
+    /// Names of chunks that it has, so far.
+    seen: u32,
+    pub(super) chunks: Vec<ChunkRef>,
+}
+
+impl Run {
+    pub(super) fn of(most: usize) -> Self {
+        Self { most, seen: 0, chunks: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, reference: &ChunkRef, is_drawn: impl FnOnce(u32) -> bool) {
+        // Small files of one folder share a chunk, which is asked for once.
+        if self.chunks.iter().any(|chunk| chunk.id == reference.id) {
+            return;
+        }
+        self.seen = self.seen.saturating_add(1);
+        if is_drawn(self.seen) {
+            self.chunks.clear();
+        }
+        if self.chunks.len() < self.most {
+            self.chunks.push(reference.duplicate());
+        }
+    }
+}
+
+impl Reached for Runs {
+    fn reach(&mut self, reference: &ChunkRef) {
+        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(&reference.id));
+        for holder in holders {
+            if let Some(run) = self.runs.get_mut(&holder) {
+                run.add(reference, |seen| rand::rng().random_ratio(1, seen));
+            }
+        }
+    }
+
+    fn is_known(&self, _: &ChunkId) -> bool {
+        false
+    }
+}
