@@ -360,9 +360,8 @@ impl Drive {
             Effect::Publish { topic, message } => self.net.publish(topic, message),
             #[cfg(test)]
             Effect::Send { to, message } => {
-                if let Some(message) = self.shared.sent(message) {
-                    self.net.send(to, message);
-                }
+                let messages = self.shared.sent(to, message);
+                messages.into_iter().for_each(|message| self.net.send(to, message));
             }
             #[cfg(not(test))]
             Effect::Send { to, message } => self.net.send(to, message),

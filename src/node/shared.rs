@@ -31,9 +31,11 @@ pub(super) struct Shared {
     /// It proves what it has and hands nothing over.
     #[cfg(test)]
     pub(super) withholds: std::sync::atomic::AtomicBool,
-    /// The same, without a word.
+    /// So many chunks more it sends only with whatever goes to the same node next.
     #[cfg(test)]
-    pub(super) is_mute: std::sync::atomic::AtomicBool,
+    pub(super) late: std::sync::atomic::AtomicU32,
+    #[cfg(test)]
+    unsent: Mutex<Vec<(NodeId, StreamMessage)>>,
     /// What it serves in the place of a chunk's sealed bytes.
     #[cfg(test)]
     pub(super) served: Mutex<Option<Served>>,
@@ -103,7 +105,9 @@ impl Shared {
             #[cfg(test)]
             withholds: std::sync::atomic::AtomicBool::new(false),
             #[cfg(test)]
-            is_mute: std::sync::atomic::AtomicBool::new(false),
+            late: std::sync::atomic::AtomicU32::new(0),
+            #[cfg(test)]
+            unsent: Mutex::default(),
             #[cfg(test)]
             served: Mutex::new(None),
         }
@@ -115,14 +119,14 @@ impl Shared {
         lie.as_mut().map(|lie| lie(page.clone())).unwrap_or(page)
     }
 
-    /// The message as it goes out, if it does.
+    /// What goes out now.
     #[cfg(test)]
-    pub(super) fn sent(&self, message: StreamMessage) -> Option<StreamMessage> {
-        Some(match message {
-            StreamMessage::ChunkData(_)
-                if self.is_mute.load(std::sync::atomic::Ordering::Relaxed) =>
-            {
-                return None;
+    pub(super) fn sent(&self, to: NodeId, message: StreamMessage) -> Vec<StreamMessage> {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = match message {
+            StreamMessage::ChunkData(_) if self.is_late() => {
+                unsent.push((to, message));
+                return Vec::new();
             }
             StreamMessage::ChunkData(ChunkData { request, .. })
                 if self.withholds.load(std::sync::atomic::Ordering::Relaxed) =>
@@ -131,7 +135,15 @@ impl Shared {
                 StreamMessage::RetrieveReject(RetrieveReject { request, reason })
             }
             message => message,
-        })
+        };
+        let late = unsent.extract_if(.., |(of, _)| *of == to).map(|(_, message)| message);
+        late.chain([message]).collect()
+    }
+
+    #[cfg(test)]
+    fn is_late(&self) -> bool {
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        self.late.fetch_update(relaxed, relaxed, |count| count.checked_sub(1)).is_ok()
     }
 
     #[cfg(test)]

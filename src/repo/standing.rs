@@ -14,7 +14,8 @@
 //!   that, and nothing less;
 //! - it withholds: it proves a chunk and did not hand it over when it was asked for it. The same
 //!   three words by the same numbers, whichever of the two is worse. It ends when the holder hands
-//!   over all that it is asked for; no proof ends it;
+//!   over all that it is asked for, or has nothing any more that it could be asked for; no proof
+//!   ends it;
 //! - the last audit found something missing or damaged: [`Standing::Damaged`]. What was released
 //!   may have been by another device of the owner's, and is nobody's fault;
 //! - the last audit proved something: [`Standing::Proven`]. Else [`Standing::Unknown`].

@@ -15,14 +15,15 @@
 //! ```
 //! Misses count as those of silence do ([`standing`](crate::repo::standing)): after a day the
 //! holder is suspect, after fourteen lost. Every [`OWED_EVERY`] it is asked for what it owes and
-//! for something fresh, and only all of that makes up for it. What counts there no more it does not
-//! owe, and what it was given since it was asked is no proof: see [`asked`].
+//! for something fresh, and only all of that makes up for it; or that it has nothing any more that
+//! anything names. What counts there no more it does not owe, and what it was given since it was
+//! asked is no proof: see [`asked`].
 //!
-//! A holder that was late, or hung up, may have met a line of this machine's own that is too narrow.
-//! So another one is asked right after it, and it is no miss unless that one hands over the same
-//! chunk, or something as fast as it takes, within [`WITNESSES_FOR`]. Holders are asked one after
-//! the other, so that none is late because of another one. What is owed is remembered while the
-//! node runs, the misses stand in the catalogue.
+//! Who was late, or hung up, may have met a line of this machine's own that is too narrow. So
+//! others are asked right after it, until one hands over the same chunk, or anything as fast as it
+//! takes, and then that holder once more: it is no miss unless it says nothing again. Holders are
+//! asked one after the other, so that none is late because of another one. What is owed is
+//! remembered while the node runs, the misses stand in the catalogue.
 //!
 //! Whatever a user restores, and what is stored or let go, goes first: nobody is tried meanwhile.
 //!
@@ -46,7 +47,7 @@ use crate::repo::frame::PLAINTEXT_BYTES_MAX;
 use crate::repo::reference::ChunkRef;
 use crate::repo::turn::SAMPLE;
 pub(in crate::node) use asked::Asked;
-use draw::draw;
+use draw::{draw, draw_all};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use std::collections::BTreeMap;
@@ -88,9 +89,6 @@ const PATIENCE_S: u64 = 300;
 /// So many others are asked whether this machine's line is to blame.
 const WITNESSES: usize = 2;
 
-/// Whoever hands something over so soon after another one did not says that it is not.
-const WITNESSES_FOR: Duration = PATIENCE.saturating_mul(3);
-
 /// Bytes in a second at which the largest chunk comes in time.
 const LINE_RATE: u64 = PLAINTEXT_BYTES_MAX as u64 / PATIENCE_S;
 
@@ -109,9 +107,7 @@ struct Owed {
     asked_s: u64,
     /// It said nothing at all: the line may be to blame.
     is_mute: bool,
-    /// When it was asked for nothing more,
-    ended: Instant,
-    /// and whether another one handed something over then: the line is not to blame.
+    /// Another one handed something over, and it said nothing again: the line is not.
     is_vouched: bool,
     /// The miss is written down.
     is_counted: bool,
@@ -119,22 +115,22 @@ struct Owed {
     next: Instant,
 }
 
-impl Memory {
-    /// This holder handed these over just now, and whether as fast as it takes. That says something
-    /// of those who were asked shortly before, and of nobody else: a line goes bad from one minute
-    /// to the next.
-    fn vouch(&mut self, holder: &NodeId, handed: &[(ChunkId, bool)]) {
-        for (_, owed) in self.owed.iter_mut().filter(|(node, _)| *node != holder) {
-            let is_soon = owed.ended.elapsed() <= WITNESSES_FOR;
-            let mut says = handed.iter().map(|(id, is_fast)| *is_fast || owed.refused.contains(id));
-            owed.is_vouched |= is_soon && says.any(|is_so| is_so);
-        }
+impl Owed {
+    /// Whether only others can say if it is to blame.
+    fn lacks_witness(&self) -> bool {
+        !self.refused.is_empty() && self.is_mute && !self.is_vouched && !self.is_counted
     }
 
-    /// Whether only others can say if it is to blame.
+    /// Whether what another one handed over right after, and whether as fast as it takes, says that
+    /// the line is not to blame.
+    fn is_line_good(&self, handed: &[(ChunkId, bool)]) -> bool {
+        handed.iter().any(|(id, is_fast)| *is_fast || self.refused.contains(id))
+    }
+}
+
+impl Memory {
     fn lacks_witness(&self, holder: &NodeId) -> bool {
-        let owed = self.owed.get(holder).filter(|owed| !owed.refused.is_empty());
-        owed.is_some_and(|owed| owed.is_mute && !owed.is_vouched && !owed.is_counted)
+        self.owed.get(holder).is_some_and(Owed::lacks_witness)
     }
 }
 
@@ -167,7 +163,8 @@ async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
     let due = due(inner, memory);
     if !due.is_empty() {
         let mut runs = draw(inner, &due).await?;
-        for holder in due.into_keys() {
+        let idle = draw_of_all(inner, memory, &due, &mut runs).await?;
+        for holder in due.into_keys().filter(|holder| !idle.contains(holder)) {
             if !inner.shared.is_connected(&holder) {
                 continue;
             }
@@ -178,10 +175,61 @@ async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
             ask_witnesses(inner, memory, &holder).await?;
         }
     }
+    let_off(inner, memory, with_nothing(inner)).await?;
     count_misses(inner, memory).await?;
     #[cfg(test)]
     inner.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     Ok(())
+}
+
+/// Draws from all that is named for those who withhold and have nothing of what chance drew. Those
+/// who have nothing of all that cannot make up for anything: they are let off, and returned.
+async fn draw_of_all(
+    inner: &Arc<Inner>,
+    memory: &mut Memory,
+    due: &BTreeMap<NodeId, usize>,
+    runs: &mut BTreeMap<NodeId, Vec<ChunkRef>>,
+) -> Result<Vec<NodeId>, Failure> {
+    let owes = |holder| memory.owed.get(holder).is_some_and(|owed| !owed.chunks.is_empty());
+    let without = due.iter().filter(|(holder, _)| !runs.contains_key(*holder) && !owes(*holder));
+    let without = without.filter(|(holder, _)| withholds(inner, holder));
+    let without: BTreeMap<NodeId, usize> = without.map(|(node, most)| (*node, *most)).collect();
+    if without.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (drawn, is_all) = draw_all(inner, &without).await?;
+    let idle = without.into_keys().filter(|holder| is_all && !drawn.contains_key(holder));
+    let idle: Vec<NodeId> = idle.collect();
+    runs.extend(drawn);
+    let_off(inner, memory, idle.clone()).await?;
+    Ok(idle)
+}
+
+/// Those who withhold, and of whom nothing is known any more that they have.
+fn with_nothing(inner: &Inner) -> Vec<NodeId> {
+    inner.with_catalog(|catalog| {
+        let all = catalog.audit_records().filter(|(_, record)| record.withheld.is_some());
+        let idle = all.map(|(node, _)| *node).filter(|node| catalog.chunks_held_by(node) == 0);
+        idle.collect()
+    })
+}
+
+/// These withhold nothing any more.
+async fn let_off(
+    inner: &Arc<Inner>,
+    memory: &mut Memory,
+    holders: Vec<NodeId>,
+) -> Result<(), Failure> {
+    // While it is not known yet who has what, nobody has nothing.
+    if holders.is_empty() || inner.with_catalog(|catalog| catalog.rebuild().is_some()) {
+        return Ok(());
+    }
+    for node in holders {
+        tracing::info!(holder = %node, "a holder has nothing any more that it could withhold");
+        memory.owed.remove(&node);
+        inner.record(Entry::HolderServed { node })?;
+    }
+    inner.commit_catalog().await
 }
 
 fn withholds(inner: &Inner, holder: &NodeId) -> bool {
@@ -254,8 +302,6 @@ struct Tried {
     fresh: Vec<(ChunkRef, Came)>,
     /// What came, and whether as fast as it takes.
     handed: Vec<(ChunkId, bool)>,
-    /// When it was asked for nothing more.
-    ended: Instant,
 }
 
 /// Asks one holder for what it owes, and for something fresh, one chunk after the other.
@@ -271,7 +317,6 @@ async fn try_holder(
         owed: Vec::new(),
         fresh: Vec::new(),
         handed: Vec::new(),
-        ended: Instant::now(),
     };
     let (mut refused, count) = (0, owed.len());
     for (at, chunk) in owed.into_iter().chain(fresh).enumerate() {
@@ -288,7 +333,6 @@ async fn try_holder(
         let list = if at < count { &mut tried.owed } else { &mut tried.fresh };
         list.push((chunk, came));
     }
-    tried.ended = Instant::now();
     Ok(tried)
 }
 
@@ -309,8 +353,7 @@ fn ask(inner: &Inner, holder: NodeId, chunk: &ChunkId) -> bool {
 async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(), Failure> {
     let holder = tried.holder;
     let (asked_s, is_mute) = (tried.asked_s, tried.is_mute());
-    let (has_all, ended) = (tried.has_all(), tried.ended);
-    memory.vouch(&holder, &tried.handed);
+    let has_all = tried.has_all();
     let is_withheld = withholds(inner, &holder);
     let (chunks, kept) = tried.not_handed_over();
     let refused: Vec<ChunkId> = chunks.iter().map(|chunk| chunk.id).collect();
@@ -325,7 +368,7 @@ async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(
     let chunks = chunks.into_iter().chain(kept).collect();
     let next = Instant::now() + OWED_EVERY;
     let (is_vouched, is_counted) = (false, false);
-    let mut owed = Owed { chunks, refused, asked_s, is_mute, ended, is_vouched, is_counted, next };
+    let mut owed = Owed { chunks, refused, asked_s, is_mute, is_vouched, is_counted, next };
     owed.forget_replaced(inner, &holder);
     inner.asked.keep(&holder, &owed.chunks);
     // Where there is nothing to ask for, one who withholds is not drawn at each look.
@@ -335,7 +378,8 @@ async fn take(inner: &Arc<Inner>, tried: Tried, memory: &mut Memory) -> Result<(
     Ok(())
 }
 
-/// Where a holder said nothing in time, asks others: first for what it did not hand over.
+/// Where a holder said nothing in time, asks others, first for what it did not hand over; and
+/// itself once more where they do.
 async fn ask_witnesses(
     inner: &Arc<Inner>,
     memory: &mut Memory,
@@ -356,8 +400,28 @@ async fn ask_witnesses(
             }
             left -= 1;
             let tried = try_holder(inner, witness, Vec::new(), vec![chunk]).await?;
+            let owed = memory.owed.get(holder);
+            let is_line_good = owed.is_some_and(|owed| owed.is_line_good(&tried.handed));
             take(inner, tried, memory).await?;
+            if is_line_good {
+                return ask_again(inner, memory, holder).await;
+            }
         }
+    }
+    Ok(())
+}
+
+/// The line was good a moment ago. What is silent then is not the line.
+async fn ask_again(
+    inner: &Arc<Inner>,
+    memory: &mut Memory,
+    holder: &NodeId,
+) -> Result<(), Failure> {
+    let Some(owed) = memory.owed.remove(holder) else { return Ok(()) };
+    let tried = try_holder(inner, *holder, owed.chunks, Vec::new()).await?;
+    take(inner, tried, memory).await?;
+    if let Some(owed) = memory.owed.get_mut(holder) {
+        owed.is_vouched = owed.lacks_witness();
     }
     Ok(())
 }
@@ -420,9 +484,10 @@ impl Tried {
         self.all().any(|came| came == Came::Whole)
     }
 
-    /// All that it was to be asked for came, and that was something.
+    /// All that it was to be asked for came, and some of that was fresh: who knows what it is asked
+    /// for again hands that over.
     fn has_all(&self) -> bool {
-        self.has_served() && self.all().all(|came| came == Came::Whole)
+        !self.fresh.is_empty() && self.all().all(|came| came == Came::Whole)
     }
 
     fn is_mute(&self) -> bool {

@@ -5,8 +5,9 @@ use super::audit::{audit, fewest, heal, until};
 use super::backup::{backup, folder, mesh};
 use super::recover::rot;
 use super::*;
+use crate::core::types::{ChunkId, LeaseNonce, NodeId, StoreEpoch};
 use crate::node::audit::prove_new;
-use crate::repo::catalog::{AuditRecord, Entry, Standing, standing};
+use crate::repo::catalog::{AuditRecord, ChunkAcked, Entry, Standing, standing};
 use std::sync::atomic::Ordering;
 
 fn record_of(owner: &TestNode, holder: &TestNode) -> AuditRecord {
@@ -25,8 +26,9 @@ fn withhold(holder: &TestNode, is_on: bool) {
     inner(holder).shared.withholds.store(is_on, Ordering::Relaxed);
 }
 
-fn silence(holder: &TestNode, is_on: bool) {
-    inner(holder).shared.is_mute.store(is_on, Ordering::Relaxed);
+/// So many chunks come too late.
+fn delay(holder: &TestNode, count: u32) {
+    inner(holder).shared.late.store(count, Ordering::Relaxed);
 }
 
 /// Threat 10.
@@ -135,14 +137,53 @@ async fn who_is_late_while_nobody_hands_anything_over_withholds_nothing() {
     // Both hand something over, and then the owner's line goes bad for all that is large.
     try_holders(&owner, true);
     looks(&owner, 2).await;
-    holders.iter().for_each(|holder| silence(holder, true));
+    holders.iter().for_each(|holder| delay(holder, u32::MAX));
     looks(&owner, 1).await;
     let proven = audit(&owner).await;
     assert_eq!((proven.proven, proven.silent), (proven.replicas, 0), "{proven:?}");
     assert!(holders.iter().all(|holder| misses(&owner, holder) == 0));
     // It is well again, and one of them is as it was.
     let [hostage, honest] = holders.as_slice() else { panic!() };
-    silence(honest, false);
+    delay(honest, 0);
     until(&owner, "a miss", |owner| misses(owner, hostage) > 0).await;
     assert_eq!(misses(&owner, honest), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_late_and_hands_it_over_after_another_one_has_withholds_nothing() {
+    let (owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    audit(&owner).await;
+    delay(&holders[0], 1);
+    try_holders(&owner, true);
+    looks(&owner, 1).await;
+    assert_eq!(inner(&holders[0]).shared.late.load(Ordering::Relaxed), 0);
+    assert!(holders.iter().all(|holder| misses(&owner, holder) == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_nothing_any_more_that_anything_names_withholds_nothing() {
+    let (owner, holders) = mesh(1).await;
+    backup(&owner, &folder(&owner), 1).await;
+    let other = TestNode::started(9, Some(&owner)).await;
+    owner.status_until(|status| status.peers == 2).await;
+    let record = |entry| inner(&owner).record(entry).unwrap();
+    let (chunk, node) = (ChunkId::from_bytes([9; 32]), id_of(&other));
+    let (lease, epoch) = (LeaseNonce::from_bytes([9; 16]), StoreEpoch::from_bytes([9; 16]));
+    record(Entry::ChunkAcked(ChunkAcked { chunk, node, lease, epoch }));
+    // It has nothing at all.
+    let away = NodeId::from_bytes([99; 32]);
+    let at_s = seconds_since_1970();
+    for node in [id_of(&holders[0]), node, away] {
+        record(Entry::HolderWithheld { node, at_s });
+    }
+    withhold(&holders[0], true);
+    let is_withheld = |node: &NodeId| {
+        let record = inner(&owner).with_catalog(|catalog| catalog.audit_record(node));
+        record.is_some_and(|record| record.withheld.is_some())
+    };
+    try_holders(&owner, true);
+    looks(&owner, 1).await;
+    assert!(!is_withheld(&node) && !is_withheld(&away));
+    assert!(is_withheld(&id_of(&holders[0])), "it has what is named");
 }

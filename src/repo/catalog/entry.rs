@@ -187,7 +187,8 @@ pub enum Entry {
         /// What they came to.
         silence: Silence,
     },
-    /// A holder that did so handed over all that it was asked for.
+    /// A holder that did so handed over all that it was asked for, or has nothing any more that it
+    /// could be asked for.
     HolderServed {
         /// Who.
         node: NodeId,

@@ -55,6 +55,23 @@ pub(super) async fn draw(
     Ok(drawn)
 }
 
+/// The same of all that is named. Also gives whether all of that could be read, so that the others
+/// have nothing of it.
+///
+/// # Errors
+/// The node stops.
+pub(super) async fn draw_all(
+    inner: &Arc<Inner>,
+    due: &BTreeMap<NodeId, usize>,
+) -> Result<(BTreeMap<NodeId, Vec<ChunkRef>>, bool), Failure> {
+    let runs = due.iter().map(|(holder, most)| (*holder, Run::of(*most))).collect();
+    let runs = Runs { inner: Arc::clone(inner), runs };
+    let (progress, _nobody) = mpsc::channel::<()>(1);
+    let read = named(inner, None, runs, (TREE_PATIENCE, progress)).await?;
+    let runs = read.reached.runs.into_iter().filter(|(_, run)| !run.chunks.is_empty());
+    Ok((runs.map(|(holder, run)| (holder, run.chunks)).collect(), read.unread == 0))
+}
+
 enum Start {
     Snapshot(SnapshotId, ChunkRef),
     File(Vec<u8>, ChunkRef),

@@ -17,8 +17,8 @@ fn numbers(chunks: &[ChunkRef]) -> Vec<u8> {
 fn tried(owed: &[(u8, Came)], fresh: &[(u8, Came)]) -> Tried {
     let of = |came: &[(u8, Came)]| came.iter().map(|(at, came)| (chunk(*at), *came)).collect();
     let holder = NodeId::from_bytes([1; 32]);
-    let (handed, ended) = (Vec::new(), Instant::now());
-    Tried { holder, asked_s: 0, owed: of(owed), fresh: of(fresh), handed, ended }
+    let handed = Vec::new();
+    Tried { holder, asked_s: 0, owed: of(owed), fresh: of(fresh), handed }
 }
 
 /// What it refused, and what it owes besides.
@@ -44,6 +44,7 @@ fn only_all_that_is_owed_and_something_fresh_make_up_for_it() {
     assert!(tried(&[(1, Whole)], &[(2, Whole)]).has_all());
     assert!(!tried(&[(1, Whole)], &[(2, NotAsked)]).has_all(), "nothing fresh was tried");
     assert!(!tried(&[(1, Whole)], &[(2, Refused)]).has_all());
+    assert!(!tried(&[(1, Whole)], &[]).has_all(), "nothing fresh was drawn");
     assert!(!tried(&[], &[]).has_all());
     assert!(tried(&[], &[(1, Nothing)]).is_mute());
     assert!(!tried(&[], &[(1, Nothing), (2, Refused)]).is_mute());
@@ -65,33 +66,24 @@ fn run_begins_anywhere_and_names_each_chunk_once() {
 }
 
 #[test]
-fn only_who_hands_something_over_soon_after_vouches_for_the_line() {
-    let [one, other] = [1, 2].map(|byte| NodeId::from_bytes([byte; 32]));
+fn who_says_nothing_is_blamed_where_another_one_is_fast_or_hands_over_the_same() {
     let id = |number: u8| ChunkId::from_bytes([number; 32]);
-    let ago = |seconds: u64| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-    let is_blamed = |ended: Instant, by: &NodeId, handed: &[(ChunkId, bool)]| {
-        let (chunks, refused) = (vec![chunk(1)], vec![id(1)]);
-        let owed = Owed {
-            chunks,
-            refused,
-            asked_s: 0,
-            is_mute: true,
-            ended,
-            is_vouched: false,
-            is_counted: false,
-            next: ended,
-        };
-        let mut memory = Memory { owed: BTreeMap::from([(one, owed)]) };
-        assert!(memory.lacks_witness(&one) && !memory.lacks_witness(&other));
-        memory.vouch(by, handed);
-        !memory.lacks_witness(&one)
+    let mut owed = Owed {
+        chunks: vec![chunk(1), chunk(2)],
+        refused: vec![id(1)],
+        asked_s: 0,
+        is_mute: true,
+        is_vouched: false,
+        is_counted: false,
+        next: Instant::now(),
     };
-    assert!(!is_blamed(ago(0), &other, &[]));
-    assert!(!is_blamed(ago(0), &one, &[(id(2), true)]), "its own word is none");
-    assert!(is_blamed(ago(0), &other, &[(id(3), false), (id(2), true)]));
-    assert!(!is_blamed(ago(0), &other, &[(id(2), false)]), "a small one on a slow line");
-    assert!(is_blamed(ago(0), &other, &[(id(1), false)]), "the same one");
-    assert!(!is_blamed(ago(1 + WITNESSES_FOR.as_secs()), &other, &[(id(1), true)]));
+    assert!(owed.lacks_witness());
+    assert!(!owed.is_line_good(&[]));
+    assert!(!owed.is_line_good(&[(id(2), false), (id(3), false)]), "small ones on a slow line");
+    assert!(owed.is_line_good(&[(id(3), false), (id(4), true)]));
+    assert!(owed.is_line_good(&[(id(1), false)]), "the same one, in time");
+    owed.is_mute = false;
+    assert!(!owed.lacks_witness(), "it gave its word");
 }
 
 #[test]
