@@ -44,3 +44,32 @@ impl Asked {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::types::LeaseNonce;
+    use crate::repo::catalog::{ChunkAcked, Loss, ReplicaLost};
+
+    #[test]
+    fn what_was_lost_or_given_anew_is_another_replica() {
+        let [node, other] = [1, 2].map(|byte| NodeId::from_bytes([byte; 32]));
+        let [chunk, kept] = [3, 4].map(|byte| ChunkId::from_bytes([byte; 32]));
+        let [epoch, later] = [5, 6].map(|byte| StoreEpoch::from_bytes([byte; 16]));
+        let lease = LeaseNonce::from_bytes([7; 16]);
+        let lost = ReplicaLost { chunk, node, epoch, why: Loss::Damaged, at_s: 8 };
+        let acked = Entry::ChunkAcked(ChunkAcked { chunk, node, lease, epoch });
+        for entry in [Entry::ReplicaLost(lost), acked] {
+            let asked = Asked::default();
+            [chunk, kept].into_iter().for_each(|chunk| asked.ask((node, epoch), chunk));
+            asked.ask((other, epoch), chunk);
+            assert!(asked.is_same((node, epoch), &chunk));
+            assert!(!asked.is_same((node, later), &chunk), "another store");
+            asked.on_entry(&entry);
+            assert!(!asked.is_same((node, epoch), &chunk));
+            assert!(asked.is_same((node, epoch), &kept) && asked.is_same((other, epoch), &chunk));
+            asked.on_entry(&Entry::StoreGone { node, epoch, at_s: 9 });
+            assert!(!asked.is_same((node, epoch), &kept) && asked.is_same((other, epoch), &chunk));
+        }
+    }
+}
