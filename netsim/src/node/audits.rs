@@ -492,20 +492,27 @@ mod tests {
         audits.end(&mut asked, (true, true), REST);
     }
 
+    /// It answered for its part of a day.
+    fn have_day(audits: &mut Audits, at_s: u64) {
+        audits.records.entry(node(1)).or_default().day_s = Some(at_s);
+    }
+
     #[test]
     fn holder_is_asked_for_what_is_new_then_for_its_part_of_a_day_and_for_one_chunk_to_witness() {
         let mut audits = three();
         audits.on_acked(node(1), chunk(2), epoch(1));
         assert_eq!(due(&mut audits, 1, false), [chunk(1), chunk(2)], "never proven");
         judge(&mut audits, 1, Verdict::Proven, 3_600);
+        have_day(&mut audits, 3_600);
         assert_eq!(due(&mut audits, 2, false), [chunk(2)], "not proven yet");
         let proven = audits.replicas.get_mut(&(node(1), chunk(2))).unwrap();
         proven.proven_s = Some(3_600);
-        let (first, again) = (due(&mut audits, 25, false), due(&mut audits, 20 * 24, false));
+        let (first, again) = (due(&mut audits, 26, false), due(&mut audits, 20 * 24, false));
         assert_eq!((first.len(), again.len()), (1, 1), "one of thirty");
         assert_eq!(due(&mut audits, 27 * 24, false), [chunk(1), chunk(2)], "a round later");
         let mut audits = three();
         judge(&mut audits, 1, Verdict::Proven, 3_600);
+        have_day(&mut audits, 3_600);
         assert_eq!(due(&mut audits, 2, false), []);
         assert_eq!(due(&mut audits, 2, true), [chunk(1)]);
     }
