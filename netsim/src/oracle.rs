@@ -86,6 +86,8 @@ pub(crate) enum Fact<'a> {
     Audited { owner: Index, holder: NodeId, epoch: StoreEpoch, id: ChunkId, verdict: Audit },
     /// An owner's audit of a holder is over: where that stands now.
     Stands { owner: Index, holder: NodeId, standing: Standing },
+    /// A user gives a chunk up: its owner knows of no replica of it any more.
+    GaveUp { owner: Index, id: ChunkId },
     /// An owner's node tells this word of what it put at one moment.
     Worded(Worded<'a>),
     /// How full the tables of a holder and an owner are, after each event.

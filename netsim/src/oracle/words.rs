@@ -7,6 +7,7 @@
 //! - stored: the same of those who acknowledged it, and that no audit found without it since;
 //! - lost, by a look: of some chunk no honest holder has it that did not say that it is gone, and
 //!   that no other store of it spoke for since. What is stored anew is told with the next look.
+//!   Replicas of before it was given up are none.
 //!
 //! How old a proof may be is not looked at: few worlds are as long.
 
@@ -125,6 +126,10 @@ impl Property for Words {
             Fact::Audited { owner, holder, epoch, id, verdict } => {
                 let holder = *truth.indices.get(holder)?;
                 self.audited((*owner, *id, holder), *epoch, *verdict);
+                None
+            }
+            Fact::GaveUp { owner, id } => {
+                self.heard.retain(|(of, chunk, _), _| (&*of, &*chunk) != (owner, id));
                 None
             }
             Fact::Worded(Worded { owner, word, chunks, target, at_s, is_new }) => {

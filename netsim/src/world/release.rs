@@ -40,6 +40,7 @@ impl World<'_> {
         self.noticed.rare.count(rare);
         self.nodes[owner].wishes.dropped.insert(id, put);
         self.nodes[owner].audits.forget(&id);
+        self.see(&Fact::GaveUp { owner, id });
         self.cancel(owner, id);
         let Some(chunk) = self.chunks.get_mut(&id) else { return };
         (chunk.released, chunk.promised) = (Some(now), false);

@@ -148,6 +148,7 @@ fn words_fires_where_a_word_says_more_than_the_last_audits() {
     let acks = [HOLDER, OTHER].map(|holder| acked(&stand, holder, 1));
     stand.holds(property, &[told(Word::Queued), told(Word::Lost), reported(&acks[0])]);
     stand.breaks(property, &[told(Word::Safe)]);
+    stand.breaks(property, &[told(Word::Stored)]);
     stand.holds(property, &[reported(&acks[1]), told(Word::Stored), told(Word::AtRisk)]);
     stand.breaks(property, &[told(Word::Safe)]);
     stand.holds(property, &[judged(&stand, HOLDER, Audit::Proven)]);
@@ -156,6 +157,7 @@ fn words_fires_where_a_word_says_more_than_the_last_audits() {
     for gone in [Audit::NotHeld, Audit::Damaged, Audit::Released, Audit::Lied] {
         stand.holds(property, &[told(Word::Safe), judged(&stand, OTHER, gone)]);
         stand.breaks(property, &[told(Word::Safe)]);
+        stand.breaks(property, &[told(Word::Stored)]);
         stand.holds(property, &[reported(&acks[1]), told(Word::Stored)]);
         stand.breaks(property, &[told(Word::Safe)]);
         stand.holds(property, &[judged(&stand, OTHER, Audit::Proven)]);
@@ -168,4 +170,8 @@ fn words_fires_where_a_word_says_more_than_the_last_audits() {
     stand.holds(property, &[reported(&first), told(Word::Lost)]);
     stand.keep(HOLDER, 0);
     stand.breaks(property, &[told(Word::Lost)]);
+    // Nobody knows of what was given up.
+    let gave_up = Fact::GaveUp { owner: OWNER, id: chunks[0] };
+    stand.holds(property, &[gave_up, told(Word::Lost)]);
+    stand.breaks(property, &[told(Word::Stored)]);
 }
