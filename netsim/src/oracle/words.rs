@@ -129,7 +129,7 @@ impl Property for Words {
                 None
             }
             Fact::GaveUp { owner, id } => {
-                self.heard.retain(|(of, chunk, _), _| (&*of, &*chunk) != (owner, id));
+                self.heard.retain(|(of, chunk, _), _| (of, chunk) != (owner, id));
                 None
             }
             Fact::Worded(Worded { owner, word, chunks, target, at_s, is_new }) => {
