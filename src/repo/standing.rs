@@ -97,6 +97,25 @@ pub struct HolderAudited {
 }
 
 impl HolderAudited {
+    /// One that begins at `at_s`, seconds since 1970, with so many chunks to ask for: nothing came
+    /// of it yet.
+    pub fn begun((node, epoch): (NodeId, StoreEpoch), at_s: u64, asked: u64) -> Self {
+        let [proven, missing, damaged, lied, released, silent, bytes_moved] = [0; 7];
+        Self {
+            node,
+            epoch,
+            at_s,
+            asked,
+            proven,
+            missing,
+            damaged,
+            lied,
+            released,
+            silent,
+            bytes_moved,
+        }
+    }
+
     /// How many replicas were lost for this reason.
     pub fn lost(&self, why: Loss) -> u64 {
         match why {

@@ -433,19 +433,7 @@ mod tests {
 
     fn asking(holder: u8) -> Asking {
         let question = Question { seed: [0; 32], ids: vec![chunk(1)] };
-        let found = HolderAudited {
-            node: node(holder),
-            epoch: epoch(1),
-            at_s: 0,
-            asked: 1,
-            proven: 0,
-            missing: 0,
-            damaged: 0,
-            lied: 0,
-            released: 0,
-            silent: 0,
-            bytes_moved: 0,
-        };
+        let found = HolderAudited::begun((node(holder), epoch(1)), 0, 1);
         // All of it is in the question.
         let sift = Sift::new(node(holder), Vec::new());
         let (answers, unsorted, by_turn, since) = (1, 0, true, Time(0));

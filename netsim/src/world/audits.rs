@@ -113,19 +113,7 @@ impl World<'_> {
         if audits.asking.contains_key(&holder) {
             return;
         }
-        let found = HolderAudited {
-            node: holder,
-            epoch,
-            at_s,
-            asked: ids.len() as u64,
-            proven: 0,
-            missing: 0,
-            damaged: 0,
-            lied: 0,
-            released: 0,
-            silent: 0,
-            bytes_moved: 0,
-        };
+        let found = HolderAudited::begun((holder, epoch), at_s, ids.len() as u64);
         let mut sift = Sift::new(holder, ids);
         let Some(question) = sift.next(&mut self.rng) else { return };
         let (answers, unsorted, since) = (0, 0, self.agenda.now());

@@ -13,20 +13,8 @@ const PACE: Pace = Pace::USUAL;
 fn audited(at_s: u64, lied: u64) -> AuditRecord {
     let (node, epoch) = (NODE, StoreEpoch::from_bytes([0; 16]));
     let (asked, proven) = (2, 2 - lied);
-    let [missing, damaged, released, silent, bytes_moved] = [0; 5];
-    let last = HolderAudited {
-        node,
-        epoch,
-        at_s,
-        asked,
-        proven,
-        missing,
-        damaged,
-        lied,
-        released,
-        silent,
-        bytes_moved,
-    };
+    let begun = HolderAudited::begun((node, epoch), at_s, asked);
+    let last = HolderAudited { proven, lied, ..begun };
     AuditRecord { last: Some(last), day_s: Some(at_s), ..AuditRecord::default() }
 }
 
