@@ -30,6 +30,7 @@
 mod answer;
 mod field;
 mod mac;
+mod sums;
 
 use super::header::Header;
 use super::keys::AuditPurposeKey;

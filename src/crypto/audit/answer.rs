@@ -1,9 +1,10 @@
 //! A holder's half: what it is asked to do with each chunk, and the answers that come of it.
 
-use super::field::{P, PRODUCTS_MAX, add, mul, reduce};
+use super::field::{P, add, mul};
+use super::sums::Sums;
 use super::{
     BLOCK_BYTES, BadTags, Challenge, ELEMENT_BYTES, MacKey, SECTORS, TAG_BYTES, are_tags,
-    for_each_block, groups,
+    for_each_block,
 };
 use crate::core::types::ChunkId;
 use crate::planted::{Bug, is_on};
@@ -112,38 +113,4 @@ fn prove(
         mu.add_block(weight, block);
     });
     Ok(Proof { mu: mu.reduced(), sigma })
-}
-
-/// mu as it grows, block by block.
-pub(super) struct Sums {
-    mu: Box<[u128; SECTORS]>,
-    /// Products in each of `mu` since it was reduced.
-    products: usize,
-}
-
-impl Sums {
-    /// Of no block yet.
-    pub(super) fn new() -> Self {
-        Self { mu: Box::new([0; SECTORS]), products: 0 }
-    }
-
-    pub(super) fn add_block(&mut self, weight: u64, block: &[u8; BLOCK_BYTES]) {
-        if self.products == PRODUCTS_MAX {
-            self.mu.iter_mut().for_each(|mu| *mu = reduce(*mu).into());
-            self.products = 0;
-        }
-        self.products += 1;
-        let (mu, _) = self.mu.as_chunks_mut::<8>();
-        for (group, mu) in groups(block).zip(mu) {
-            for (sector, mu) in group.into_iter().zip(mu) {
-                *mu += u128::from(sector) * u128::from(weight);
-            }
-        }
-    }
-
-    pub(super) fn reduced(&self) -> Box<[u64; SECTORS]> {
-        let mut mu = Box::new([0; SECTORS]);
-        mu.iter_mut().zip(self.mu.iter()).for_each(|(to, from)| *to = reduce(*from));
-        mu
-    }
 }

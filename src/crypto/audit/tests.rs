@@ -2,8 +2,6 @@
 
 mod saved;
 
-use super::answer::Sums;
-use super::field::PRODUCTS_MAX;
 use super::*;
 use crate::crypto::keys::{ChunkKey, Master, NodeKeys, OwnerKeys, PairKey};
 use proptest::prelude::*;
@@ -246,21 +244,6 @@ fn equal_blocks_of_one_chunk_and_of_two_have_different_tags() {
     assert_ne!(pairs[0], pairs[1]);
     assert_ne!(pairs[0][..8], pairs[0][8..]);
     assert_eq!(Some(first), key.tags(&one.0, &one.1), "and the same each time");
-}
-
-/// The sums are reduced in between: a chunk may have more blocks than fit.
-#[test]
-fn long_chunks_do_not_overflow() {
-    let mut sums = Sums::new();
-    // Twice as many as fit.
-    let blocks = 2 * PRODUCTS_MAX as u128 + 2;
-    for _ in 0..blocks {
-        sums.add_block(P - 1, &[0xff; BLOCK_BYTES]);
-    }
-    let sector = (1 << 56) - 1;
-    let product = u128::from(P - 1) * sector % u128::from(P);
-    let expected = u64::try_from(product * blocks % u128::from(P)).unwrap();
-    assert!(sums.reduced().iter().all(|mu| *mu == expected));
 }
 
 #[test]
