@@ -187,7 +187,8 @@ pub async fn start(
     let mut listening = shared.watch_listening();
     let drive = tokio::spawn(drive.run(sources));
     let schedule = Schedule::open(dir.path(), node.node_id(), &config.backups);
-    let (of, queues) = ((config.mesh.clone(), schedule), [stores, fetches, questions, accounts]);
+    let of = (config.mesh.clone(), schedule, domains(config));
+    let queues = [stores, fetches, questions, accounts];
     let inner = Inner::new(owner, of, net, shared, queues, catalog, dir);
     let inner = Arc::new(inner);
     let running = Arc::new(Running::default());
@@ -403,6 +404,9 @@ fn owner_role(
     });
     for (node, conduct, age) in memory.acquaintances() {
         role.acquaint(Time::default(), node, conduct, age);
+    }
+    for (node, standing) in memory.met_at() {
+        role.met(Time::default(), node, standing);
     }
     role
 }

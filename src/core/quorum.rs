@@ -47,17 +47,27 @@ pub struct Collector {
     wanted: u8,
     policy: DomainPolicy,
     nodes: BTreeMap<NodeId, Node>,
+    /// Where replicas stand that count elsewhere.
+    beside: Vec<Standing>,
 }
 
 impl Collector {
     /// Waits for `wanted` replicas.
     pub fn new(wanted: u8, policy: DomainPolicy) -> Self {
-        Self { wanted, policy, nodes: BTreeMap::new() }
+        Self { wanted, policy, nodes: BTreeMap::new(), beside: Vec::new() }
     }
 
     /// Asks for at least so many replicas.
     pub fn raise(&mut self, wanted: u8) {
         self.wanted = self.wanted.max(wanted);
+    }
+
+    /// A replica there counts elsewhere: none in its failure domain counts here from now on. Of
+    /// more than [`NODES_MAX`] nothing is noted.
+    pub fn beside(&mut self, standing: &Standing) {
+        if self.beside.len() < NODES_MAX {
+            self.beside.push(standing.clone());
+        }
     }
 
     /// A node would take the chunk. False where it cannot be taken note of, see [`NODES_MAX`].
@@ -125,7 +135,8 @@ impl Collector {
             Some(Node { sent: true, .. }) => {}
             Some(_) | None => return Recorded::NeverSent,
         }
-        let shared = self.counted().any(|other| standing.shares(other, self.policy));
+        let is_near = |other: &Standing| standing.shares(other, self.policy);
+        let shared = self.counted().any(is_near) || self.beside.iter().any(is_near);
         let counted = (!shared).then(|| standing.clone());
         self.nodes.insert(node, Node { sent: true, stage: Stage::Acked(counted) });
         if shared { Recorded::SharedDomain } else { Recorded::Counted }

@@ -36,7 +36,23 @@ pub(super) fn of_catalog(catalog: &Catalog, now: u64) -> Vec<String> {
     let open = catalog.open_prune().map(|_| OPEN_PRUNE.to_owned());
     let dropped = catalog.dropped().filter(told).map(dropped);
     let made = made(&catalog.made());
-    damaged.chain(dropped).chain(made).chain(open).chain(holders(catalog, now)).collect()
+    let holders = holders(catalog, now).into_iter().chain(together(catalog));
+    damaged.chain(dropped).chain(made).chain(open).chain(holders).collect()
+}
+
+/// Who shares a failure domain, where too little counts: that explains why.
+fn together(catalog: &Catalog) -> Option<String> {
+    let holding = catalog.near().0.nodes().filter(|node| catalog.chunks_held_by(node) > 0);
+    let names: Vec<String> = holding.take(HOLDERS_TOLD_MAX).map(peer_id_of).collect();
+    let is_short = catalog.evidence().any(|last| last.counted < last.target);
+    (is_short && !names.is_empty()).then(|| {
+        format!(
+            "{} share an address block or a declared site, so that of each chunk's replicas one \
+             of theirs counts: start more of the mesh's nodes elsewhere, and a running node stores \
+             there what is short",
+            names.join(", ")
+        )
+    })
 }
 
 /// Holders that audits found wanting: the first of them one by one. Whoever was only late is not

@@ -181,7 +181,7 @@ fn heard_of(inner: &Inner, heard: &[Heard]) -> BTreeSet<NodeId> {
         witnesses(holders, now_s)
     });
     let all = counted.iter().copied().chain(heard.iter().map(|heard| heard.node));
-    let stand = inner.shared.standings(all);
+    let stand = inner.shared.memory.standings(all);
     let mut answered = inner.answered.lock().unwrap_or_else(PoisonError::into_inner);
     let now = Time::default().after(inner.started.elapsed());
     let there = heard.iter().filter(|heard| heard.answers > 0);

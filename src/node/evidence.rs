@@ -9,6 +9,7 @@
 //! | what happens | what is told, and when |
 //! |---|---|
 //! | a replica, its proof, a store or a holder counts no more | nothing is told as stored or safe |
+//! | two holders turn out to share a failure domain | the same |
 //! | a backup or a put ends | as it noted; a look after the first audits |
 //! | the same, and a holder of anything counts no more | at risk until it is looked at |
 //! | an audit or healing ends | a look, within [`LOOK_EVERY`] |
@@ -34,9 +35,10 @@ use super::overview::Noted;
 use super::put::seconds_since_1970;
 use super::report::Failure;
 use super::{failures, prune};
+use crate::core::placement::Near;
 use crate::core::types::{ChunkId, NodeId, SnapshotId};
 use crate::repo::catalog::{BackupMade, Catalog, SnapshotEvidence, Standing, standing};
-use crate::repo::evidence::{Counts, Held, Subject};
+use crate::repo::evidence::{Counts, Held, Subject, apart};
 use crate::repo::mark::Reached;
 use crate::repo::reference::ChunkRef;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +79,8 @@ struct Known {
     /// Each holder: how many chunks, whether one was never audited, where it stands, and when that
     /// was heard.
     holders: Vec<(NodeId, u64, bool, Standing, Option<u64>)>,
+    /// Which of them share a failure domain, and since when.
+    near: (Near, Option<u64>),
     made: Vec<(SnapshotId, u8, u8)>,
     /// The last of the files that were put, and how many there are.
     puts: (u64, usize),
@@ -99,6 +103,7 @@ impl Known {
                 losses: catalog.losses_seen(),
                 chunks: catalog.chunks(),
                 holders: catalog.stores().into_iter().map(holder).collect(),
+                near: (catalog.near().0.clone(), catalog.near().1),
                 made: catalog.made().into_iter().map(made).collect(),
                 puts: (roots.iter().map(|root| root.job.0).max().unwrap_or(0), roots.len()),
             }
@@ -141,6 +146,10 @@ impl Memory {
             return None;
         }
         let changed = *self.changed.get_or_insert(now);
+        // Within the second in which holders came to stand together, a look could be one before.
+        if known.near.1 == Some(seconds_since_1970()) {
+            return None;
+        }
         // After a loss nobody is waited for: until it is looked at all are told to be at risk.
         let is_urgent = inner
             .with_catalog(|catalog| Teller::new(catalog, seconds_since_1970()).waits_for_a_look());
@@ -354,12 +363,12 @@ impl All {
 impl Reached for All {
     fn reach(&mut self, reference: &ChunkRef) {
         let id = &reference.id;
-        let held = |(node, audited_s): (NodeId, Option<u64>)| Held {
-            counts: !self.uncounted.contains(&node),
-            audited_s,
+        let held = |(node, audited_s): (NodeId, Option<u64>)| {
+            (node, Held { counts: !self.uncounted.contains(&node), audited_s })
         };
         let (is_known, replicas) = self.inner.with_catalog(|catalog| {
-            (catalog.is_known(id), catalog.proofs_of(id).map(held).collect::<Vec<_>>())
+            let replicas = catalog.proofs_of(id).map(held).collect();
+            (catalog.is_known(id), apart(catalog.near().0, replicas))
         });
         self.unknown += u64::from(!is_known && replicas.is_empty());
         // What was proven since the look began is not from a time that lies ahead.

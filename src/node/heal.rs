@@ -7,7 +7,7 @@
 //! Which replicas count: those that were acknowledged and that no audit found gone or damaged
 //! since, at holders that neither lied nor are silent by their last audit. So whoever wants to know
 //! what is there runs an audit first. A replica whose holder comes back counts again with its next
-//! audit: it is not thrown away.
+//! audit: it is not thrown away. Of those in one failure domain one counts.
 //!
 //! Who lost replicas of late is given none of what is repaired by itself for a time, and nothing
 //! that it lost meanwhile by whoever heals at once: see
@@ -436,8 +436,12 @@ impl Short {
         if !self.all.insert(Proven::prefix(&id)) {
             return;
         }
-        let holders = self.inner.with_catalog(|catalog| catalog.holders_of(&id));
-        let counted = self.uncounted.count(&holders);
+        let (holders, counting) = self.inner.with_catalog(|catalog| {
+            let holders = catalog.holders_of(&id);
+            let counting = catalog.near().0.apart(self.uncounted.counted(&holders));
+            (holders, counting)
+        });
+        let counted = counting.len();
         let target = self.targets.of(self.within.snapshot());
         let wanted = usize::from(target);
         if counted >= wanted {
@@ -464,7 +468,7 @@ impl Short {
         if level == self.level && self.found.len() < PASS_CHUNKS {
             self.most = self.most.max(target);
             let kind = kind(&holders, target);
-            let (at, counted) = (reference.duplicate(), self.uncounted.counted(&holders).collect());
+            let (at, counted) = (reference.duplicate(), counting);
             self.found.insert(id, Lacking { at, piece, target, counted, kind });
         }
     }

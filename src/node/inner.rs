@@ -11,6 +11,7 @@ use super::repository::Repository;
 use super::scheduler::Schedule;
 use super::shared::Shared;
 use crate::core::audit::{Answered, Debt};
+use crate::core::placement::DomainPolicy;
 use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::keys::OwnerKeys;
 use crate::net::Net;
@@ -38,6 +39,8 @@ const LOOKS_AT_ONCE: usize = 4;
 pub(super) struct Inner {
     pub(super) keys: Arc<OwnerKeys>,
     pub(super) mesh_name: String,
+    /// What counts as one failure domain.
+    pub(super) domains: DomainPolicy,
     pub(super) net: Net,
     pub(super) shared: Arc<Shared>,
     pub(super) stores: mpsc::Sender<DriveCommand>,
@@ -71,7 +74,8 @@ pub(super) struct Inner {
     debts: Mutex<BTreeMap<NodeId, Debt>>,
     /// Who has it heals.
     pub(super) healing: tokio::sync::Mutex<()>,
-    /// A replica was found to be no more, and nobody healed since.
+    /// A replica was found to be no more, or not to count beside another one, and nobody healed
+    /// since.
     pub(super) lost: AtomicBool,
     /// Where a prune ends as if the node was killed.
     #[cfg(test)]
@@ -108,7 +112,7 @@ pub(super) struct Inner {
 impl Inner {
     pub(super) fn new(
         keys: Arc<OwnerKeys>,
-        (mesh_name, schedule): (String, Schedule),
+        (mesh_name, schedule, domains): (String, Schedule, DomainPolicy),
         net: Net,
         shared: Arc<Shared>,
         queues: [mpsc::Sender<DriveCommand>; 4],
@@ -125,6 +129,7 @@ impl Inner {
         Self {
             keys,
             mesh_name,
+            domains,
             net,
             shared,
             stores,

@@ -1,25 +1,33 @@
 //! What the node remembers besides the catalogue, in a small file that it can do without: what it
-//! thinks of other nodes, and how much it repaired lately.
+//! thinks of other nodes, where they were seen, and how much it repaired lately.
 //!
 //! The drive loop tells what nodes do, and takes what audits say of them; `peers` shows both. The
 //! rules are [`reputation`]'s: none of this ever leaves this machine. Bounds: 1,024 nodes, those
-//! first that did more than to give a name; 25 hours of repairs.
+//! first that did more than to give a name; 25 hours of repairs. Where holders were seen says which
+//! share a failure domain: the catalogue is told, and counts one replica in each.
 //!
 //! The file, `owner/memory.json`, is replaced as a whole, now and then and at the end. One that is
-//! lost, or cannot be read, is a new beginning: everybody is a stranger then.
+//! lost, or cannot be read, is a new beginning: everybody is a stranger then, and stands apart from
+//! all until it is met.
+
+mod places;
 
 use super::inner::Inner;
 use super::put::seconds_since_1970;
 use super::report::{Conduct as ConductReport, date};
+use crate::core::effect::Reach;
+use crate::core::placement::{self, Near};
 use crate::core::reputation::{self, Conduct, Losses, Setback};
 use crate::core::types::{NodeId, Standing};
 use crate::net::{node_of_peer_id, peer_id_of};
 use crate::replaced;
 use crate::repo::catalog::standing;
+use places::Places;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -28,7 +36,7 @@ use tokio::time::sleep;
 const NODES_MAX: usize = 1_024;
 
 /// A larger file is not ours.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: u64 = 2 << 20;
 
 /// How often it is seen where holders stand.
 const JUDGE_EVERY: Duration =
@@ -53,6 +61,7 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 struct State {
     nodes: BTreeMap<NodeId, Seen>,
+    places: Places,
     /// Bytes that repairs moved, by the hour since 1970.
     repaired: BTreeMap<u64, u64>,
     /// Where holders stand by now, for the drive loop.
@@ -122,6 +131,26 @@ impl Memory {
             seen.setback.since_s > since_s && seen.setback.until_s(now_s).is_some()
         };
         self.state().nodes.iter().filter(rests).map(|(node, _)| *node).collect()
+    }
+
+    /// A node is connected, from there, and declares that site.
+    pub(super) fn met(&self, node: NodeId, reach: Reach, site: &str) {
+        let mut state = self.state();
+        state.is_changed |= state.places.met(node, reach, site);
+    }
+
+    /// Where nodes were seen, all that were.
+    pub(super) fn met_at(&self) -> Vec<(NodeId, placement::Standing)> {
+        self.state().places.all().map(|(node, standing)| (node, standing.clone())).collect()
+    }
+
+    /// Where these nodes stand, as far as they were seen.
+    pub(super) fn standings(
+        &self,
+        nodes: impl Iterator<Item = NodeId>,
+    ) -> BTreeMap<NodeId, placement::Standing> {
+        let state = self.state();
+        nodes.map(|node| (node, state.places.standing(&node))).collect()
     }
 
     /// For the drive loop: where holders stand, of those for whom that changed.
@@ -215,8 +244,10 @@ impl State {
 /// Tells the drive loop where holders stand, and writes down what changed, for the node's life.
 pub(super) async fn remember(inner: Weak<Inner>) {
     let mut told: BTreeMap<NodeId, Standing> = BTreeMap::new();
+    let mut drawn = None;
     for look in 0_u32.. {
         let Some(node) = inner.upgrade() else { return };
+        draw_near(&node, &mut drawn);
         if look.is_multiple_of(TELL_ALL_EVERY) {
             told.clear();
         }
@@ -227,6 +258,27 @@ pub(super) async fn remember(inner: Weak<Inner>) {
         drop(node);
         sleep(JUDGE_EVERY).await;
     }
+}
+
+/// Tells the catalogue which holders share a failure domain, where that is not what it was told.
+fn draw_near(inner: &Inner, drawn: &mut Option<BTreeMap<NodeId, placement::Standing>>) {
+    let holders = inner.with_catalog(|catalog| catalog.stores());
+    let stand = inner.shared.memory.standings(holders.into_iter().map(|(node, _)| node));
+    if drawn.as_ref() == Some(&stand) {
+        return;
+    }
+    // What was seen in an earlier run is no news, unless nobody looked at what it means since.
+    let at_s = match drawn {
+        Some(_) => seconds_since_1970(),
+        None => inner.shared.memory.state().places.moved_s(),
+    };
+    let near = Near::of(&stand, inner.domains);
+    let is_nearer = inner.with_catalog(|catalog| catalog.draw_near(near, at_s));
+    if is_nearer {
+        tracing::info!("holders turned out to share a failure domain: one replica counts in each");
+        inner.lost.store(true, Ordering::Relaxed);
+    }
+    *drawn = Some(stand);
 }
 
 fn judge(inner: &Inner, told: &mut BTreeMap<NodeId, Standing>) {
@@ -252,10 +304,12 @@ pub(super) async fn save(inner: &Inner) {
     }
 }
 
-/// The file: `{"version":1,"nodes":[{"peer_id":"12D3..","credit":3,..}],"repaired":[[496000,1]]}`.
+/// The file: `{"version":1,"nodes":[{"peer_id":"12D3..","credit":3,..}],"places":{"nodes":[..],..},
+/// "repaired":[[496000,1]]}`.
 #[derive(Debug, Serialize, Deserialize)]
 struct File {
     nodes: Vec<Line>,
+    places: places::Lines,
     /// Hours since 1970, and bytes.
     repaired: Vec<(u64, u64)>,
 }
@@ -297,7 +351,8 @@ impl File {
             }
         };
         let repaired = state.repaired.iter().map(|(hour, bytes)| (*hour, *bytes)).collect();
-        Self { nodes: state.nodes.iter().map(line).collect(), repaired }
+        let places = state.places.lines();
+        Self { nodes: state.nodes.iter().map(line).collect(), places, repaired }
     }
 
     fn into_state(self) -> State {
@@ -319,6 +374,7 @@ impl File {
         };
         State {
             nodes: self.nodes.into_iter().take(NODES_MAX).filter_map(seen).collect(),
+            places: Places::of(self.places),
             repaired: self.repaired.into_iter().collect(),
             ..State::default()
         }

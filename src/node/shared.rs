@@ -3,10 +3,9 @@
 use super::memory::Memory;
 use super::report::Failure;
 use crate::core::codec::Reject;
-use crate::core::effect::{Peer, Reach, Space};
+use crate::core::effect::{Peer, Space};
 #[cfg(test)]
 use crate::core::message::{ChunkData, RetrieveRefusal, RetrieveReject, StreamMessage};
-use crate::core::placement::Standing;
 use crate::core::types::NodeId;
 use crate::repo::catalog::JobId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +13,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// Nodes whose places are remembered while the node runs: more than are ever connected.
-const STANDINGS_MAX: usize = 1_024;
 
 /// Facts about the running node.
 pub(super) struct Shared {
@@ -58,22 +54,8 @@ struct Facts {
     space: Space,
     rejects: BTreeMap<Reject, u64>,
     labels: BTreeMap<NodeId, Labels>,
-    /// Where nodes were seen since the start, those that are away too.
-    standings: BTreeMap<NodeId, Standing>,
     /// Why the last try of each open put failed.
     failed: BTreeMap<JobId, Failure>,
-}
-
-impl Facts {
-    fn stand(&mut self, node: NodeId, reach: Reach, site: &str) {
-        if self.standings.len() >= STANDINGS_MAX && !self.standings.contains_key(&node) {
-            let away = self.standings.keys().find(|node| !self.labels.contains_key(node)).copied();
-            away.map(|away| self.standings.remove(&away));
-        }
-        let standing = self.standings.entry(node).or_default();
-        standing.observe(reach);
-        standing.declare(site);
-    }
 }
 
 /// What a connected peer declares of itself, which nobody checks.
@@ -92,7 +74,6 @@ impl Shared {
             space,
             rejects: BTreeMap::new(),
             labels: BTreeMap::new(),
-            standings: BTreeMap::new(),
             failed: BTreeMap::new(),
         };
         Self {
@@ -206,15 +187,6 @@ impl Shared {
         self.facts().failed.clone()
     }
 
-    /// Where these nodes stand, as far as they were seen since the start.
-    pub(super) fn standings(
-        &self,
-        nodes: impl Iterator<Item = NodeId>,
-    ) -> BTreeMap<NodeId, Standing> {
-        let facts = self.facts();
-        nodes.map(|node| (node, facts.standings.get(&node).cloned().unwrap_or_default())).collect()
-    }
-
     /// Empty where the peer is not connected.
     pub(super) fn labels(&self, node: &NodeId) -> Labels {
         self.facts().labels.get(node).cloned().unwrap_or_default()
@@ -225,9 +197,9 @@ impl Shared {
         let labels = Labels { site: hello.site.clone(), operator: hello.operator.clone() };
         let mut facts = self.facts();
         facts.labels.insert(node, labels);
-        facts.stand(node, *reach, &hello.site);
         facts.peers_changed = Instant::now();
         drop(facts);
+        self.memory.met(node, *reach, &hello.site);
         self.peers.send_if_modified(|peers| peers.insert(node));
     }
 

@@ -6,6 +6,7 @@ mod audit;
 mod backup;
 mod complete;
 mod detached;
+mod domains;
 mod forget;
 mod heads;
 mod heal;
@@ -47,6 +48,8 @@ struct TestNode {
     folder: TempDir,
     seed: u8,
     running: Option<(NodeHandle, String)>,
+    /// What it declares.
+    site: String,
     /// Those of its settings.
     backups: Vec<ConfiguredBackup>,
 }
@@ -55,7 +58,7 @@ impl TestNode {
     /// One that does not run yet. `seed` makes the keys.
     fn new(seed: u8) -> Self {
         let (folder, backups) = (tempfile::tempdir().unwrap(), Vec::new());
-        let node = Self { folder, seed, running: None, backups };
+        let node = Self { folder, seed, running: None, site: String::new(), backups };
         let dir = DataDir::create(&node.data()).unwrap();
         let keys = NodeKeys::from_seeds([seed; 32], [seed; 32], [seed; 32]);
         let mut rng = rand_chacha::ChaCha20Rng::from_seed([seed; 32]);
@@ -80,6 +83,7 @@ impl TestNode {
             mdns: false,
             capacity,
             reserve: Some(1 << 20),
+            site: self.site.clone(),
             backups: self.backups.clone(),
             ..Config::default()
         };

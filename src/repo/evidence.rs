@@ -16,8 +16,8 @@
 //! that it is suspect or lost ([`standing`](super::standing)). It is proven by an audit since it
 //! was acknowledged, not longer than [`PROVEN_S`] ago. What is not known is never taken for better.
 //!
-//! Replicas are those of distinct nodes, whatever failure domain these are in. A quorum counts
-//! domains: what healing stores anew and what looks count may be in fewer than were asked for.
+//! One replica counts in each failure domain, the one that was proven last: as a quorum counts
+//! them. Who shares a domain is known of nodes that were seen ([`apart`]).
 
 mod seen;
 mod told;
@@ -26,6 +26,8 @@ pub use seen::{SnapshotEvidence, Subject};
 pub use told::{Acked, Teller, Told};
 
 use super::standing::DAY_S;
+use crate::core::placement::Near;
+use crate::core::types::NodeId;
 use crate::planted::{Bug, is_on};
 
 /// How long an audit's proof of a replica says that it is safe: 45 days, in seconds. Running nodes
@@ -75,10 +77,22 @@ impl Word {
 /// One replica of a chunk, by a node that acknowledged it with the store that it has now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Its holder neither lied nor is suspect or lost.
+    /// Its holder neither lied nor is suspect or lost; and see [`apart`].
     pub counts: bool,
     /// When an audit last proved it since then: seconds since 1970.
     pub audited_s: Option<u64>,
+}
+
+/// Replicas by their nodes: of those that count and share a failure domain one does, that which was
+/// proven last.
+pub fn apart(near: &Near, mut replicas: Vec<(NodeId, Held)>) -> Vec<Held> {
+    if !near.is_empty() {
+        replicas.sort_by_key(|(_, held)| std::cmp::Reverse((held.counts, held.audited_s)));
+        let counting = replicas.iter().filter(|(_, held)| held.counts).map(|(node, _)| *node);
+        let apart = near.apart(counting);
+        replicas.iter_mut().for_each(|(node, held)| held.counts &= apart.contains(node));
+    }
+    replicas.into_iter().map(|(_, held)| held).collect()
 }
 
 /// Of each kind the fewest replicas of any chunk, and how many there are of all chunks.
@@ -211,6 +225,8 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::placement::{DomainPolicy, Standing};
+    use std::collections::BTreeMap;
 
     const NOW_S: u64 = 1_800_000_000;
 
@@ -281,6 +297,30 @@ mod tests {
         assert_eq!(queued.word(false), Word::Queued);
         queued.add(false, &[new], NOW_S);
         assert_eq!(queued.word(false), Word::Replicating);
+    }
+
+    #[test]
+    fn of_replicas_in_one_failure_domain_the_one_that_was_proven_last_counts() {
+        let node = |name| NodeId::from_bytes([name; 32]);
+        let site = |name| (node(name), Standing::declared("attic"));
+        let near = Near::of(&BTreeMap::from([site(1), site(2), site(3)]), DomainPolicy::Strict);
+        let (old, new) = (held(true, Some(9)), held(true, Some(1)));
+        let (acked, liar) = (held(true, None), held(false, Some(0)));
+        let all = [acked, old, new, liar, old].into_iter();
+        let of = |names: [u8; 5]| (0..).zip(all.clone()).map(move |(at, it)| (node(names[at]), it));
+        let counting = |names| {
+            let mut all = apart(&near, of(names).collect());
+            all.retain(|held| held.counts);
+            all
+        };
+        assert_eq!(counting([1, 2, 3, 4, 5]), [new, old], "one of 1 to 3, and 5");
+        assert_eq!(
+            counting([4, 5, 6, 1, 2]),
+            [new, old, old, acked],
+            "who does not count hides none"
+        );
+        let apart = apart(&Near::default(), of([1, 2, 3, 4, 5]).collect());
+        assert_eq!(apart, all.collect::<Vec<_>>(), "all stand apart");
     }
 
     #[test]

@@ -188,7 +188,14 @@ impl StoreFlow {
         let counts = |node: &NodeId| *node != shared.node && !job.without.contains(node);
         job.held_by.extend(held_by.into_iter().filter(counts));
         let room = NODES_MAX.saturating_sub(job.beside.len());
-        job.beside.extend(beside.into_iter().take(room));
+        for node in beside.into_iter().take(room) {
+            // Of one that was never met nothing is known that could be shared.
+            if job.beside.insert(node)
+                && let Some(standing) = shared.peers.met(&node)
+            {
+                job.quorum.beside(standing);
+            }
+        }
         while job.held_by.len() > NODES_MAX {
             job.held_by.pop_last();
         }

@@ -1,7 +1,7 @@
 //! What a node thinks of others, and how it repairs by that.
 
 use super::account::{id_of, inner};
-use super::audit::{audit, fewest, heal};
+use super::audit::{audit, fewest, heal, until};
 use super::backup::{backup, folder, mesh, request};
 use super::recover::rot;
 use super::*;
@@ -200,11 +200,7 @@ async fn what_a_short_backup_lacks_is_sent_to_others_than_who_rests() {
     assert_eq!(held(&rests), 0);
     holders.push(TestNode::started(9, Some(&owner)).await);
     let (whole, given) = (held(&id_of(&holders[1])), id_of(&holders[2]));
-    let deadline = Instant::now() + PATIENCE;
-    while held(&given) < whole {
-        assert!(Instant::now() < deadline, "{} of {whole}", held(&given));
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(&owner, "what is short", |_| held(&given) >= whole).await;
     assert_eq!(held(&rests), 0);
 }
 

@@ -18,7 +18,7 @@ pub(super) async fn machine(seed: u8, holder: &TestNode) -> TestNode {
 /// The same; it keeps no more than so many bytes for others.
 pub(super) async fn machine_with(seed: u8, holder: &TestNode, capacity: u64) -> TestNode {
     let (folder, backups) = (tempfile::tempdir().unwrap(), Vec::new());
-    let mut node = TestNode { folder, seed, running: None, backups };
+    let mut node = TestNode { folder, seed, running: None, site: String::new(), backups };
     let mut rng = rand_chacha::ChaCha20Rng::try_from_rng(&mut rand::rngs::SysRng).unwrap();
     let master = Master::from_bytes([seed; 32]);
     let sealed = || panic!("nothing is sealed");

@@ -17,17 +17,17 @@ fn of_snapshot(found: &SnapshotsStatus) -> Option<ReplicasReport> {
     found.sets.first().and_then(|set| set.newest.replicas)
 }
 
-async fn told(owner: &TestNode) -> ReplicasReport {
+pub(super) async fn told(owner: &TestNode) -> ReplicasReport {
     of_snapshot(&owner.handle().status(9).await.snapshots).unwrap()
 }
 
-async fn until_told(owner: &TestNode, word: ReplicasWord) -> ReplicasReport {
+pub(super) async fn until_told(owner: &TestNode, word: ReplicasWord) -> ReplicasReport {
     let is_it = |it: ReplicasReport| it.word == word;
     owner.status_until(|status| of_snapshot(&status.snapshots).is_some_and(is_it)).await;
     told(owner).await
 }
 
-fn seen(told: &ReplicasReport) -> EvidenceReport {
+pub(super) fn seen(told: &ReplicasReport) -> EvidenceReport {
     told.evidence.unwrap()
 }
 

@@ -18,6 +18,7 @@ use super::entry::{Entry, PROVEN_CHUNKS_MAX, Proven};
 use super::journal::{Journal, Seal};
 use super::state::{State, Times};
 use super::{Catalog, CatalogError, append};
+use crate::core::placement::Near;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,8 @@ pub const BELIEVED_S: u64 = 24 * 3600;
 pub const AUDITS_KEPT_S: u64 = 400 * 24 * 3600;
 
 /// How many nodes have a chunk: distinct ones that count, so none that lied, or is silent for so
-/// long that it is suspect or lost, nor one that said since that it has the chunk no more.
+/// long that it is suspect or lost, nor one that said since that it has the chunk no more; and one
+/// of those that share a failure domain ([`Catalog::draw_near`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Replicas {
     /// They acknowledged it, with the stores that they have now.
@@ -42,6 +44,19 @@ pub struct Replicas {
 }
 
 impl Catalog {
+    /// Takes in which holders share a failure domain by now, at `now_s`: seconds since 1970. Of a
+    /// chunk's replicas one counts in each. Not written down: while nobody said so, each holder
+    /// stands apart. Whether two stand together now that did not.
+    pub fn draw_near(&mut self, near: Near, now_s: u64) -> bool {
+        self.state.draw_near(near, now_s)
+    }
+
+    /// What [`Self::draw_near`] took in last, and when two came to stand together that did not
+    /// before: seconds since 1970.
+    pub fn near(&self) -> (&Near, Option<u64>) {
+        self.state.near()
+    }
+
     /// How many nodes have this chunk, and of how many that was shown from `since_s` to `now_s`:
     /// seconds since 1970.
     pub fn replicas_of(&self, chunk: &ChunkId, (since_s, now_s): (u64, u64)) -> Replicas {

@@ -19,6 +19,7 @@ use super::entry::{
 };
 use super::made::Made;
 use super::rebuild::{self, Rebuild};
+use crate::core::placement::Near;
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
 use holders::{NO_STORE, Replica, Slots, Store, StoreIndex, counting, store};
 use losses::Losses;
@@ -131,6 +132,10 @@ pub(super) struct State {
     /// What audits came to, by node.
     audits: Audits,
     losses: Losses,
+    /// Which holders share a failure domain. Told by whoever sees them, and not written down.
+    near: Near,
+    /// When that last grew: seconds since 1970.
+    nearer_s: Option<u64>,
     /// How far it is filled anew, where it has to be.
     rebuild: Option<Rebuild>,
 }

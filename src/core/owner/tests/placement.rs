@@ -113,8 +113,9 @@ fn holders_of_a_shared_domain_are_named_and_not_counted() {
     assert!(holders.len() >= 3 && holders.iter().all(|node| nodes.contains(node)));
 }
 
-#[test]
-fn whoever_has_a_chunk_without_being_asked_takes_its_failure_domain() {
+/// Four nodes, of which the first two are neighbours. Two replicas are wanted beside that of the
+/// first one, which is not asked.
+fn store_beside(is_held_by_neighbour: bool) -> (World, Vec<NodeId>) {
     let mut world = World::new(0);
     let nodes: Vec<NodeId> = [1, 1, 2, 3]
         .into_iter()
@@ -126,15 +127,30 @@ fn whoever_has_a_chunk_without_being_asked_takes_its_failure_domain() {
         })
         .collect();
     let (chunk, _) = world.chunk(1_000);
+    let held_by = nodes[1..2].iter().copied().filter(|_| is_held_by_neighbour).collect();
     world.command(OwnerCommand::Store(StoreJob {
         ticket: Ticket(1),
         load: chunk.into(),
         replicas: 2,
-        held_by: Vec::new(),
+        held_by,
         without: vec![nodes[0]],
         beside: vec![nodes[0]],
         deadline: world.now.after(60 * SECOND),
     }));
     world.run_until(30 * SECOND, |world| world.stored(1).is_some());
+    (world, nodes)
+}
+
+#[test]
+fn whoever_has_a_chunk_without_being_asked_takes_its_failure_domain() {
+    let (world, nodes) = store_beside(false);
     assert_eq!(world.stored(1).unwrap(), &nodes[2..], "not its neighbour");
+}
+
+#[test]
+fn a_neighbour_of_who_is_not_asked_does_not_count_though_it_has_the_chunk() {
+    let (world, nodes) = store_beside(true);
+    for node in &nodes[2..] {
+        assert!(world.stored(1).unwrap().contains(node), "both are needed");
+    }
 }

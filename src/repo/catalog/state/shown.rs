@@ -10,6 +10,7 @@ use super::super::entry::Proven;
 use super::super::proven::Replicas;
 use super::State;
 use super::holders::{self, REFUTED, Replica, SHOWN_MAX_S, StoreIndex, counting};
+use crate::core::placement::Near;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use std::collections::BTreeMap;
 
@@ -36,11 +37,30 @@ impl Replica {
 impl State {
     pub(in super::super) fn replicas_of(&self, chunk: &ChunkId, window: Window) -> Replicas {
         let ever = (0, window.1);
-        self.sound(chunk, window.1).fold(Replicas::default(), |all, (_, held)| Replicas {
-            acked: all.acked + 1,
-            proven: all.proven + usize::from(held.is_shown(window)),
-            audited: all.audited + usize::from(held.is_audited(ever)),
-        })
+        let of = |is_it: &dyn Fn(&Replica) -> bool| {
+            let nodes = self.sound(chunk, window.1).filter(|(_, held)| is_it(held));
+            let nodes = nodes.map(|(node, _)| node);
+            if self.near.is_empty() { nodes.count() } else { self.near.apart(nodes).len() }
+        };
+        Replicas {
+            acked: of(&|_| true),
+            proven: of(&|held| held.is_shown(window)),
+            audited: of(&|held| held.is_audited(ever)),
+        }
+    }
+
+    /// Which holders share a failure domain by now, at `now_s`: seconds since 1970.
+    pub(in super::super) fn draw_near(&mut self, near: Near, now_s: u64) -> bool {
+        let is_nearer = near.is_beyond(&self.near);
+        if is_nearer {
+            self.nearer_s = Some(now_s);
+        }
+        self.near = near;
+        is_nearer
+    }
+
+    pub(in super::super) fn near(&self) -> (&Near, Option<u64>) {
+        (&self.near, self.nearer_s)
     }
 
     pub(in super::super) fn proven_holders(
@@ -49,7 +69,7 @@ impl State {
         window: Window,
     ) -> impl Iterator<Item = NodeId> {
         let shown = self.sound(chunk, window.1).filter(move |(_, held)| held.is_shown(window));
-        shown.map(|(node, _)| node)
+        self.near.apart(shown.map(|(node, _)| node)).into_iter()
     }
 
     /// Replicas that nobody took back, of holders that count at `now_s`, seconds since 1970.
