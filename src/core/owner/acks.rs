@@ -53,7 +53,7 @@ impl StoreFlow {
         }
         let matches = |chunk: &AckedChunk| {
             let expected = delivery.expected(&(batch, chunk.id));
-            let right = expected.is_some_and(|expected| receipts_match(expected, &chunk.receipt));
+            let right = expected.is_some_and(|expected| receipts_match(&expected, &chunk.receipt));
             right && self.is_lease(&(batch, chunk.id), &chunk.lease)
         };
         let (good, bad): (Vec<AckedChunk>, Vec<AckedChunk>) =
@@ -182,7 +182,7 @@ impl StoreFlow {
         let Some(delivery) = self.deliveries.get_mut(&from) else {
             return shared.reject(from, Reject::Unsolicited);
         };
-        if delivery.expected(&item).is_none() {
+        if !delivery.is_open(&item) {
             let replayed = delivery.is_done(&item);
             let reason = if replayed { Reject::Replayed } else { Reject::Unsolicited };
             return shared.reject(from, reason);
@@ -235,7 +235,7 @@ pub(super) fn is_of_heads(reason: StoreRefusal) -> bool {
     matches!(reason, StoreRefusal::Superseded | StoreRefusal::TooManyHeads)
 }
 
-/// The chunks of the ack that were sent to this holder and are not answered yet.
+/// The chunks of the ack that were sent to this holder and are not acknowledged yet.
 fn fresh_chunks(delivery: &Delivery, ack: &StoreAck) -> Result<Vec<AckedChunk>, Reject> {
     let mut fresh: Vec<AckedChunk> = Vec::new();
     for chunk in &ack.chunks {

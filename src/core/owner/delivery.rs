@@ -4,7 +4,7 @@
 //! receipt that stands here. Bounds, per holder: [`IN_FLIGHT_MAX`] chunks and
 //! `OwnerLimits::in_flight_bytes` on their way (one chunk always may be); [`CUT_OFF_MAX`] more that
 //! were given up or cut off (of more than that some are forgotten, and their acks then count as
-//! unsolicited); [`DONE_MAX`] answered ones, the oldest forgotten first.
+//! unsolicited); [`DONE_MAX`] acknowledged and as many refused ones, the oldest forgotten first.
 
 use crate::core::types::{Account, BatchId, ChunkId, StoreEpoch, Time};
 use crate::crypto::ack::Receipt;
@@ -72,9 +72,11 @@ pub(super) struct Delivery {
     pub(super) pair: PairKey,
     queue: VecDeque<Item>,
     sent: BTreeMap<Item, Sent>,
-    /// With what stands for the chunk where it was refused: another copy of it may still be on its
-    /// way, and be acknowledged.
-    done: VecDeque<(Item, Option<Stands>)>,
+    /// Acknowledged.
+    done: VecDeque<Item>,
+    /// Refused, with what stands for the chunk: another copy of it may still be on its way, and be
+    /// acknowledged.
+    refused: VecDeque<(Item, Stands)>,
     in_flight: usize,
     in_flight_bytes: usize,
     progress: Time,
@@ -106,6 +108,7 @@ impl Delivery {
             queue: VecDeque::new(),
             sent: BTreeMap::new(),
             done: VecDeque::new(),
+            refused: VecDeque::new(),
             in_flight: 0,
             in_flight_bytes: 0,
             progress: Time::default(),
@@ -143,9 +146,10 @@ impl Delivery {
         self.queue.pop_front();
     }
 
-    /// Chunks that were sent and not answered, and answered ones that are remembered.
+    /// Chunks that were sent and not answered, and answered ones that are remembered: of each kind
+    /// at most as many as of the larger one.
     pub(super) fn sizes(&self) -> (usize, usize) {
-        (self.sent.len(), self.done.len())
+        (self.sent.len(), self.done.len().max(self.refused.len()))
     }
 
     /// Whether a chunk of this size may go now.
@@ -161,8 +165,9 @@ impl Delivery {
 
     /// What an earlier sending of the same chunk left behind, that was not answered or refused.
     pub(super) fn earlier(&self, item: &Item) -> Option<Stands> {
-        let refused = || self.done.iter().find(|(done, _)| done == item)?.1;
-        self.sent.get(item).map(|sent| (sent.seed, sent.receipt)).or_else(refused)
+        let refused = || self.refused.iter().find(|(refused, _)| refused == item);
+        let sent = self.sent.get(item).map(|sent| (sent.seed, sent.receipt));
+        sent.or_else(|| refused().map(|(_, stands)| *stands))
     }
 
     /// The chunk went out.
@@ -175,7 +180,8 @@ impl Delivery {
         late_after: Duration,
     ) {
         self.answered(&item);
-        self.done.retain(|(done, _)| *done != item);
+        self.done.retain(|done| *done != item);
+        self.refused.retain(|(refused, _)| *refused != item);
         if self.in_flight == 0 {
             self.progress = now;
         }
@@ -188,35 +194,44 @@ impl Delivery {
         self.sent.insert(item, Sent { seed, receipt, bytes, since, overdue, state });
     }
 
-    /// What an ack of this chunk must cite; `None` where it was never sent, or is answered.
-    pub(super) fn expected(&self, item: &Item) -> Option<&Receipt> {
-        self.sent.get(item).map(|sent| &sent.receipt)
+    /// What an ack of this chunk must cite; `None` where it was never sent, or is acknowledged. Of
+    /// several copies one may be refused and another one acknowledged, in any order.
+    pub(super) fn expected(&self, item: &Item) -> Option<Receipt> {
+        self.earlier(item).map(|(_, receipt)| receipt)
+    }
+
+    /// Whether the chunk was sent, and no answer came since.
+    pub(super) fn is_open(&self, item: &Item) -> bool {
+        self.sent.contains_key(item)
     }
 
     /// Whether the chunk was sent and answered.
     pub(super) fn is_done(&self, item: &Item) -> bool {
-        self.done.iter().any(|(done, _)| done == item)
+        self.done.contains(item) || self.refused.iter().any(|(refused, _)| refused == item)
     }
 
-    /// The holder acknowledged this chunk: after how long, where it was expected to.
+    /// The holder acknowledged this chunk: after how long, where it was not answered before.
     pub(super) fn on_answer(&mut self, now: Time, item: &Item) -> Option<Took> {
-        self.done_with(now, item, false)
+        self.refused.retain(|(refused, _)| refused != item);
+        let sent = self.answered(item);
+        remember(&mut self.done, *item);
+        let sent = sent?;
+        self.came(now);
+        Some(Took { after: now.since(sent.since), in_time: sent.state == Flight::OnTime })
     }
 
     /// The holder refused this chunk.
     pub(super) fn on_refusal(&mut self, now: Time, item: &Item) {
-        self.done_with(now, item, true);
+        if let Some(sent) = self.answered(item) {
+            self.came(now);
+            remember(&mut self.refused, (*item, (sent.seed, sent.receipt)));
+        }
     }
 
-    fn done_with(&mut self, now: Time, item: &Item, is_refused: bool) -> Option<Took> {
-        let sent = self.answered(item)?;
+    /// An answer to what was open came.
+    fn came(&mut self, now: Time) {
         self.progress = now;
         self.stalled = false;
-        self.done.push_back((*item, is_refused.then_some((sent.seed, sent.receipt))));
-        if self.done.len() > DONE_MAX {
-            self.done.pop_front();
-        }
-        Some(Took { after: now.since(sent.since), in_time: sent.state == Flight::OnTime })
     }
 
     fn answered(&mut self, item: &Item) -> Option<Sent> {
@@ -306,6 +321,14 @@ impl Delivery {
     }
 }
 
+/// Remembers one answer more, and forgets the oldest of more than [`DONE_MAX`].
+fn remember<T>(answers: &mut VecDeque<T>, answer: T) {
+    answers.push_back(answer);
+    if answers.len() > DONE_MAX {
+        answers.pop_front();
+    }
+}
+
 impl Sent {
     fn lost_at(&self) -> Time {
         self.overdue.after(GIVE_UP_AFTER)
@@ -315,4 +338,38 @@ impl Sent {
 /// How long the holder may be silent with a chunk of this size on its way.
 fn patience(bytes: usize, late_after: Duration) -> Duration {
     late_after + Duration::from_secs(bytes as u64 / PACE_SLOWEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::keys::{Master, NodeKeys, OwnerKeys};
+
+    fn item(number: u32) -> Item {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_le_bytes());
+        (BatchId::from_bytes([1; 16]), ChunkId::from_bytes(bytes))
+    }
+
+    #[test]
+    fn what_was_refused_is_not_forgotten_for_what_is_acknowledged() {
+        let holder = NodeKeys::from_seeds([1; 32], [2; 32], [3; 32]);
+        let owner = OwnerKeys::derive(&Master::from_bytes([4; 32]), 0);
+        let secret = owner.account(&holder.node_id());
+        let pair = secret.pair_key(&holder.node_id(), &holder.agreement_key()).unwrap();
+        let mut delivery = Delivery::new(secret.account(), holder.agreement_key(), pair);
+        let (now, stands) = (Time::default(), ([5; 32], [6; 32]));
+        for number in 0..=DONE_MAX as u32 + 1 {
+            delivery.on_sent(now, item(number), 1, stands, Duration::ZERO);
+            match number {
+                0 => delivery.on_refusal(now, &item(0)),
+                _ => drop(delivery.on_answer(now, &item(number))),
+            }
+        }
+        assert!(!delivery.is_done(&item(1)), "the oldest of what is acknowledged is forgotten");
+        assert_eq!(delivery.earlier(&item(0)), Some(stands));
+        assert_eq!(delivery.sizes(), (0, DONE_MAX));
+        assert!(delivery.on_answer(now, &item(0)).is_none(), "nothing was waited for");
+        assert!(delivery.is_done(&item(0)) && delivery.expected(&item(0)).is_none());
+    }
 }

@@ -402,8 +402,8 @@ fn ack_after_a_broken_connection_is_still_good() {
     assert_eq!(world.rejects, [(node, Reject::Replayed)]);
 }
 
-#[test]
-fn ack_of_a_second_copy_is_good_after_the_first_was_refused() {
+/// Two copies are on their way to a node, and the first was refused.
+fn with_one_of_two_refused() -> (World, NodeId, ChunkId) {
     let (mut world, node, id) = with_silent(1);
     world.disconnect(node);
     world.connect(node);
@@ -412,6 +412,37 @@ fn ack_of_a_second_copy_is_good_after_the_first_was_refused() {
     let batch = world.fakes[&node].received[0].batch;
     let busy = StoreReject { batch, id, reason: StoreRefusal::Busy };
     world.stream(node, StreamMessage::StoreReject(busy));
+    (world, node, id)
+}
+
+#[test]
+fn ack_of_a_second_copy_is_good_at_once_after_the_first_was_refused() {
+    let (mut world, node, id) = with_one_of_two_refused();
+    let ack = ack_of(&world, node);
+    world.stream(node, StreamMessage::StoreAck(ack.clone()));
+    assert_eq!(world.acked(1), [(node, 1)]);
+    assert!(world.rejects.is_empty(), "{:?}", world.rejects);
+    world.run(120 * SECOND);
+    assert_eq!(world.receivers(&id).len(), 2, "it is not sent a third time");
+    let batch = world.fakes[&node].received[0].batch;
+    let refusal = StoreReject { batch, id, reason: StoreRefusal::Busy };
+    world.stream(node, StreamMessage::StoreAck(ack));
+    world.stream(node, StreamMessage::StoreReject(refusal));
+    assert_eq!(world.rejects, [(node, Reject::Replayed); 2], "once is enough");
+}
+
+#[test]
+fn a_refusal_that_comes_twice_is_a_replay() {
+    let (mut world, node, id) = with_one_of_two_refused();
+    let batch = world.fakes[&node].received[0].batch;
+    let refusal = StoreReject { batch, id, reason: StoreRefusal::Busy };
+    world.stream(node, StreamMessage::StoreReject(refusal));
+    assert_eq!(world.rejects, [(node, Reject::Replayed)]);
+}
+
+#[test]
+fn ack_of_a_second_copy_is_good_after_the_first_was_refused() {
+    let (mut world, node, id) = with_one_of_two_refused();
     world.run_until(2 * SECOND, |world| world.receivers(&id).len() == 3);
     // The third went out with the same seed, so the ack of the second stands for it.
     let received = &world.fakes[&node].received;
