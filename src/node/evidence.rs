@@ -117,6 +117,15 @@ impl Known {
         };
         !self.holders.iter().any(waits)
     }
+
+    /// Whether a holder counts no more that did then. A look in the seconds between a question that
+    /// was in vain and the note of that is told from a later one by this alone.
+    fn has_fewer_than(&self, before: &Self) -> bool {
+        let counts = |known: &Self, of: &NodeId| {
+            known.holders.iter().any(|(node, .., standing, _)| node == of && standing.counts())
+        };
+        before.holders.iter().any(|(node, ..)| counts(before, node) && !counts(self, node))
+    }
 }
 
 /// What is remembered while the node runs.
@@ -180,7 +189,8 @@ pub(super) async fn look_later(inner: Weak<Inner>) {
             && let Some(known) = memory.due(&node)
         {
             let began = Instant::now();
-            let is_whole = match look(&node, &known).await {
+            let fewer = memory.last.as_ref().is_some_and(|(_, last)| known.has_fewer_than(last));
+            let is_whole = match look(&node, &known, fewer).await {
                 Ok(is_whole) => is_whole,
                 Err(failure) => {
                     tracing::info!(why = failure.why, "the replicas were not looked at");
@@ -198,8 +208,9 @@ fn is_due(subject: &Subject, catalog: &Catalog, now_s: u64) -> bool {
     subject.is_due(catalog.evidence_of(&subject.snapshot), &teller.words)
 }
 
-/// Looks at all that is due. False where some of it could not be read.
-async fn look(inner: &Arc<Inner>, known: &Known) -> Result<bool, Failure> {
+/// Looks at all that is due, and where `fewer` holders count at all. False where some of it could
+/// not be read.
+async fn look(inner: &Arc<Inner>, known: &Known, fewer: bool) -> Result<bool, Failure> {
     let now_s = seconds_since_1970();
     let targets = Targets::wished(inner).await;
     let is_filled = inner.with_catalog(|catalog| catalog.rebuild().is_none());
@@ -214,7 +225,7 @@ async fn look(inner: &Arc<Inner>, known: &Known) -> Result<bool, Failure> {
             is_own: made.is_some(),
             covers: 0,
         };
-        let is_due = inner.with_catalog(|catalog| is_due(&subject, catalog, now_s));
+        let is_due = fewer || inner.with_catalog(|catalog| is_due(&subject, catalog, now_s));
         // Of what others made more is known once all holders were asked.
         if !is_due || (!subject.is_own && !is_filled) {
             continue;
@@ -225,7 +236,7 @@ async fn look(inner: &Arc<Inner>, known: &Known) -> Result<bool, Failure> {
         let found = named(inner, Some((snapshot, at)), all, (CHUNK_PATIENCE, progress)).await?;
         is_whole &= take(inner, &subject, found, (known.losses, now_s))?;
     }
-    is_whole &= look_at_puts(inner, known.losses, now_s).await?;
+    is_whole &= look_at_puts(inner, (known.losses, fewer), now_s).await?;
     inner.commit_catalog().await?;
     Ok(is_whole)
 }
@@ -263,7 +274,11 @@ fn forget_others(inner: &Inner, all: &[Newest]) -> Result<(), Failure> {
 }
 
 /// Looks at the files that were put, by how many replicas were wanted of them.
-async fn look_at_puts(inner: &Arc<Inner>, losses: u64, now_s: u64) -> Result<bool, Failure> {
+async fn look_at_puts(
+    inner: &Arc<Inner>,
+    (losses, fewer): (u64, bool),
+    now_s: u64,
+) -> Result<bool, Failure> {
     let (covers, lots) = inner.with_catalog(|catalog| prune::files_stored(catalog));
     let snapshot = SnapshotEvidence::PUTS;
     if lots.is_empty() {
@@ -276,7 +291,7 @@ async fn look_at_puts(inner: &Arc<Inner>, losses: u64, now_s: u64) -> Result<boo
         return Ok(true);
     }
     let mut subject = Subject { snapshot, target: 0, was_whole: true, is_own: true, covers };
-    if !inner.with_catalog(|catalog| is_due(&subject, catalog, now_s)) {
+    if !fewer && !inner.with_catalog(|catalog| is_due(&subject, catalog, now_s)) {
         return Ok(true);
     }
     let mut found: Option<Named<All>> = None;

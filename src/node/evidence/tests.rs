@@ -105,6 +105,29 @@ impl Setup {
 }
 
 #[test]
+fn a_holder_that_counts_no_more_is_worth_a_look_and_one_that_counts_again_is_not_missed() {
+    let [one, other] = [1, 2].map(|byte| NodeId::from_bytes([byte; 32]));
+    let known = |standings: [Standing; 2]| Known {
+        losses: 0,
+        chunks: 1,
+        holders: [one, other]
+            .into_iter()
+            .zip(standings)
+            .map(|(n, s)| (n, 1, false, s, None))
+            .collect(),
+        near: Default::default(),
+        made: Vec::new(),
+        puts: (0, 0),
+    };
+    let (both, fewer) =
+        (known([Standing::Proven; 2]), known([Standing::Proven, Standing::Suspect]));
+    assert!(fewer.has_fewer_than(&both));
+    assert!(!both.has_fewer_than(&fewer) && !fewer.has_fewer_than(&fewer));
+    let late = known([Standing::Late, Standing::Proven]);
+    assert!(!late.has_fewer_than(&both), "who is late counts");
+}
+
+#[test]
 fn nothing_is_told_that_the_backup_and_the_last_look_do_not_both_bear_out() {
     let words = [Word::Queued, Word::Replicating, Word::Stored, Word::Safe, Word::AtRisk];
     for (word, has) in
