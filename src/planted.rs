@@ -105,6 +105,8 @@ bugs! {
     // The owner role.
     SameDomainTwice "same-domain-twice"
         "Nodes of one public network count as failure domains of their own."
+    CountTogether "count-together"
+        "What is told, and healed, counts each replica of one failure domain."
     KeepOldAcks "keep-old-acks"
         "Acks of a store that is gone still count."
     BelieveStores "believe-stores"

@@ -5,8 +5,9 @@
 
 use super::words::Replicas;
 use quloud::core::audit::{Answered, Debt, Question, Sift, Verdict};
+use quloud::core::placement::Near;
 use quloud::core::types::{ChunkId, NodeId, StoreEpoch, Time};
-use quloud::repo::evidence::Held;
+use quloud::repo::evidence::{Held, apart};
 use quloud::repo::grace::Uncounted;
 use quloud::repo::standing::{AuditRecord, HolderAudited, Loss, Silence, Standing, standing};
 use quloud::repo::turn::{Due, Ended, Known, Left, Note, Pace, SAMPLE, Turn, witnesses};
@@ -116,16 +117,17 @@ impl Audits {
         holding.map(|(_, record)| record)
     }
 
-    /// Of each chunk that anybody ever acknowledged, its replicas.
-    pub(crate) fn replicas(&self, now_s: u64) -> Replicas {
+    /// Of each chunk that anybody ever acknowledged, its replicas, of holders of which these share a
+    /// failure domain.
+    pub(crate) fn replicas(&self, now_s: u64, near: &Near) -> Replicas {
         let known = self.replicas.keys().chain(self.lost.keys());
-        let mut all: Replicas = known.map(|(_, chunk)| (*chunk, (true, Vec::new()))).collect();
+        let mut all: BTreeMap<ChunkId, Vec<(NodeId, Held)>> =
+            known.map(|(_, chunk)| (*chunk, Vec::new())).collect();
         for (node, chunk, audited_s) in self.counting() {
             let counts = self.stands(&node, now_s).0.counts();
-            let replicas = all.entry(chunk).or_default();
-            replicas.1.push(Held { counts, audited_s });
+            all.entry(chunk).or_default().push((node, Held { counts, audited_s }));
         }
-        all
+        all.into_iter().map(|(chunk, replicas)| (chunk, (true, apart(near, replicas)))).collect()
     }
 
     /// The chunk was let go.
@@ -372,7 +374,7 @@ impl Audits {
         &self,
         (chunk, holders): (&ChunkId, &[NodeId]),
         wanted: usize,
-        now_s: u64,
+        (now_s, near): (u64, &Near),
     ) -> Option<Vec<NodeId>> {
         let all = self.holders().len();
         let uncounted = Uncounted::with_grace(self.records.iter(), all, now_s);
@@ -382,7 +384,7 @@ impl Audits {
             (Standing::Liar, _) => false,
             (_, silence) => silence.is_none(),
         };
-        let is_short = uncounted.count(&holders) < wanted;
+        let is_short = near.apart(uncounted.counted(&holders)).len() < wanted;
         is_short.then(|| holders.into_iter().filter(is_sure).collect())
     }
 }
@@ -450,7 +452,7 @@ mod tests {
 
     fn short(audits: &Audits, now_s: u64) -> Option<usize> {
         let nodes = [1, 2, 3].map(node);
-        audits.short_of((&chunk(1), &nodes), 3, now_s).map(|sure| sure.len())
+        audits.short_of((&chunk(1), &nodes), 3, (now_s, &Near::default())).map(|sure| sure.len())
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //!   that no other store of it spoke for since. What is stored anew is told with the next look.
 //!   Replicas of before it was given up are none.
 //!
+//! Of holders in one failure domain one counts.
+//!
 //! How old a proof may be is not looked at: few worlds are as long.
 
 use super::{Audit, Fact, Property, Truth, Worded};
@@ -83,7 +85,9 @@ impl Words {
         };
         let count = |id: &ChunkId| {
             let heard = self.of(owner, id);
-            heard.filter(|(holder, last)| is_it(*last) && counts(*holder)).count()
+            let counting = heard.filter(|(holder, last)| is_it(*last) && counts(*holder));
+            let domains = counting.map(|(holder, _)| truth.nodes[holder].domain());
+            domains.collect::<BTreeSet<_>>().len()
         };
         let counted = chunks.iter().map(|id| (id, count(id)));
         counted.into_iter().find(|(_, count)| *count < usize::from(target))

@@ -214,18 +214,28 @@ impl World<'_> {
         }
     }
 
+    /// Where whoever meets a node sees it.
+    fn seen_at(&self, id: &NodeId) -> placement::Standing {
+        let mut standing = placement::Standing::default();
+        standing.observe(self.nodes[self.indices[id]].place.reach);
+        standing
+    }
+
+    /// Which of its holders an owner sees in one failure domain.
+    pub(super) fn near(&self, owner: Index) -> placement::Near {
+        let holders = self.nodes[owner].audits.holders().into_iter();
+        let holders = holders.map(|id| (id, self.seen_at(&id))).collect();
+        placement::Near::of(&holders, self.plan.people.domains)
+    }
+
     /// Whose silence is its own is noted.
     fn end_audit(&mut self, owner: Index, holder: NodeId, is_silent: bool) {
         let (now_s, shows) = (self.wall_s(owner), self.nodes[owner].clock_at(self.agenda.now()));
         let mut holders = self.nodes[owner].audits.witnesses(now_s);
         holders.insert(holder);
         let (pace, is_busy) = (self.pace(), self.nodes[owner].wishes.putting().next().is_some());
-        let stands = |id: NodeId| {
-            let mut standing = placement::Standing::default();
-            standing.observe(self.nodes[self.indices[&id]].place.reach);
-            (id, standing)
-        };
-        let holders: Vec<(NodeId, placement::Standing)> = holders.into_iter().map(stands).collect();
+        let holders: Vec<(NodeId, placement::Standing)> =
+            holders.into_iter().map(|id| (id, self.seen_at(&id))).collect();
         let met = self.nodes[owner].machine.as_ref().map(|machine| &machine.met);
         let others = met.is_some_and(|met| met.iter().any(|peer| self.ids[*peer] != holder));
         let audits = &mut self.nodes[owner].audits;

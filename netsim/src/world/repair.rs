@@ -38,12 +38,13 @@ impl World<'_> {
             self.cancel(owner, id);
             self.nodes[owner].audits.repairing.remove(&id);
         }
+        let near = self.near(owner);
         let Node { wishes, audits, .. } = &self.nodes[owner];
         let stored = wishes.puts.iter().filter(|(_, put)| put.stored);
         let short = stored.filter_map(|(id, put)| {
             let is_busy = wishes.has_job(Job::Put(*id)) || audits.repairing.contains_key(id);
             let wanted = usize::from(put.replicas);
-            let sure = audits.short_of((id, &put.acked), wanted, now_s)?;
+            let sure = audits.short_of((id, &put.acked), wanted, (now_s, &near))?;
             (!is_busy && !put.acked.is_empty()).then_some((*id, sure))
         });
         let short: Vec<(ChunkId, Vec<NodeId>)> = short.take(AT_ONCE).collect();
@@ -82,6 +83,7 @@ impl World<'_> {
         let (now, now_s) = (self.agenda.now(), self.wall_s(owner));
         let bytes = sealed.len() as u64;
         let deadline = self.nodes[owner].clock_at(now.after(PATIENCE));
+        let near = self.near(owner);
         let Node { wishes, machine, audits, owner_keys, .. } = &mut self.nodes[owner];
         let room = machine.as_ref().is_some_and(|machine| machine.owner.store_window_free() > 0);
         let Some(put) = wishes.puts.get(&id).filter(|_| room) else { return };
@@ -92,7 +94,7 @@ impl World<'_> {
         audits.repair_bytes += bytes;
         let wanted = usize::from(put.replicas);
         // Who is silent would say that it has the chunk, and be counted for that.
-        let sure = audits.short_of((&id, &put.acked), wanted, now_s);
+        let sure = audits.short_of((&id, &put.acked), wanted, (now_s, &near));
         let held_by = sure.unwrap_or_else(|| put.acked.clone());
         let mut without = audits.liars(now_s);
         let is_silent = |node: &&NodeId| audits.stands(node, now_s).1.is_some();

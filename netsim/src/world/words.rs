@@ -55,7 +55,8 @@ impl World<'_> {
         }
         let (lots, teller) = (self.lots(owner), self.teller(owner));
         self.tell_words(owner, &lots, false);
-        let replicas: Replicas = self.nodes[owner].audits.replicas(teller.now_s());
+        let near = self.near(owner);
+        let replicas: Replicas = self.nodes[owner].audits.replicas(teller.now_s(), &near);
         let Node { words, .. } = &mut self.nodes[owner];
         words.look(&lots, &replicas, &teller);
         self.tell_words(owner, &lots, true);
