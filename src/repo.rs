@@ -21,6 +21,7 @@
 //! | [`retain`], [`mark`] | which snapshots a policy keeps; which chunks those need (pure) |
 //! | [`prunes`] | which chunks may be let go, and when a forget is believed (pure) |
 //! | [`grace`] | how long the replicas of silent holders count (pure) |
+//! | [`near`] | which holders share a failure domain, and which of them count (pure) |
 //! | [`standing`] | what audits of a holder came to, and where it stands (pure) |
 //! | [`turn`] | what a holder is asked for, when, and what of it is written down (pure) |
 //! | [`verify`] | whether all that a snapshot names is there and right (pure) |
@@ -69,6 +70,7 @@ pub mod mark;
 #[cfg(feature = "node")]
 pub mod meta;
 pub mod names;
+pub mod near;
 pub mod open;
 pub mod pack;
 pub mod pattern;

@@ -94,54 +94,17 @@ impl Standing {
     }
 }
 
-/// Of some nodes, which may be lost, or may lie, together with which: so that of a chunk's replicas
-/// one counts in each failure domain.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Near(BTreeMap<NodeId, BTreeSet<NodeId>>);
-
-impl Near {
-    /// Of nodes that stand there. Takes time that grows with the square of their number.
-    pub fn of(nodes: &BTreeMap<NodeId, Standing>, policy: DomainPolicy) -> Self {
-        let mut near: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
-        let mut rest = nodes.iter();
-        while let Some((node, standing)) = rest.next() {
-            let others = rest.clone().filter(|(_, other)| standing.shares(other, policy));
-            for (other, _) in others {
-                near.entry(*node).or_default().insert(*other);
-                near.entry(*other).or_default().insert(*node);
-            }
-        }
-        Self(near)
-    }
-
-    /// Whether each node stands apart from all others.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Those that stand together with others.
-    pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        self.0.keys()
-    }
-
-    /// Whether two nodes stand together here that did not there.
-    pub fn is_beyond(&self, before: &Self) -> bool {
-        let knew = |node, other| before.0.get(node).is_some_and(|near| near.contains(other));
-        self.0.iter().any(|(node, near)| near.iter().any(|other| !knew(node, other)))
-    }
-
-    /// Of these nodes those that count: each that stands apart from all that count before it.
-    /// Where domains overlap without being equal these may be fewer than could.
-    pub fn apart(&self, nodes: impl Iterator<Item = NodeId>) -> Vec<NodeId> {
-        let mut apart: Vec<NodeId> = Vec::new();
-        for node in nodes {
-            let near = self.0.get(&node).filter(|_| !planted::is_on(Bug::CountTogether));
-            if !near.is_some_and(|near| apart.iter().any(|other| near.contains(other))) {
-                apart.push(node);
-            }
-        }
-        apart
-    }
+/// Each two of these nodes that share a failure domain. Takes time that grows with the square of
+/// their number.
+pub fn together(
+    nodes: &BTreeMap<NodeId, Standing>,
+    policy: DomainPolicy,
+) -> impl Iterator<Item = (NodeId, NodeId)> {
+    nodes.iter().enumerate().flat_map(move |(at, (node, standing))| {
+        let others = nodes.iter().skip(at + 1);
+        let near = others.filter(move |(_, other)| standing.shares(other, policy));
+        near.map(|(other, _)| (*node, *other))
+    })
 }
 
 /// A node that would take a chunk.
@@ -293,20 +256,15 @@ mod tests {
     }
 
     #[test]
-    fn of_nodes_that_stand_together_one_counts() {
+    fn whoever_stands_together_is_named_once() {
         let (town, city) = (Reach::PublicV4([203, 0, 113]), Reach::PublicV4([198, 51, 100]));
         let mut both = at(town);
         both.observe(city);
         let stand = [(1, at(town)), (2, both), (3, at(city)), (4, at(Reach::Local))];
-        let stand = stand.map(|(name, standing)| (node(name), standing));
-        let near = Near::of(&BTreeMap::from(stand), LanCountsEach);
-        let apart = |names: &[u8]| near.apart(names.iter().map(|name| node(*name)));
-        assert_eq!(apart(&[1, 2, 3, 4, 9]), [1, 3, 4, 9].map(node), "2 stands with both");
-        assert_eq!(apart(&[2, 1, 3, 4]), [2, 4].map(node), "who comes first counts");
-        assert!(Near::of(&BTreeMap::new(), Strict).is_empty() && !near.is_empty());
-        assert!(near.is_beyond(&Near::default()) && !near.is_beyond(&near));
-        let fewer = Near::of(&BTreeMap::from([(node(1), at(town))]), LanCountsEach);
-        assert!(!fewer.is_beyond(&near) && near.is_beyond(&fewer));
+        let stand = BTreeMap::from(stand.map(|(name, standing)| (node(name), standing)));
+        let named = |policy| together(&stand, policy).collect::<Vec<_>>();
+        assert_eq!(named(LanCountsEach), [(1, 2), (2, 3)].map(|(a, b)| (node(a), node(b))));
+        assert_eq!(named(Strict), named(LanCountsEach), "one in the LAN is alone");
     }
 
     #[test]

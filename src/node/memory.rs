@@ -16,7 +16,7 @@ use super::inner::Inner;
 use super::put::seconds_since_1970;
 use super::report::{Conduct as ConductReport, date};
 use crate::core::effect::Reach;
-use crate::core::placement::{self, Near};
+use crate::core::placement;
 use crate::core::reputation::{self, Conduct, Losses, Setback};
 use crate::core::types::{NodeId, Standing};
 use crate::net::{node_of_peer_id, peer_id_of};
@@ -272,7 +272,7 @@ fn draw_near(inner: &Inner, drawn: &mut Option<BTreeMap<NodeId, placement::Stand
         Some(_) => seconds_since_1970(),
         None => inner.shared.memory.state().places.moved_s(),
     };
-    let near = Near::of(&stand, inner.domains);
+    let near = placement::together(&stand, inner.domains).collect();
     let is_nearer = inner.with_catalog(|catalog| catalog.draw_near(near, at_s));
     if is_nearer {
         tracing::info!("holders turned out to share a failure domain: one replica counts in each");

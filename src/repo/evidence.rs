@@ -26,9 +26,9 @@ pub use seen::{SnapshotEvidence, Subject};
 pub use told::{Acked, Teller, Told};
 
 use super::standing::DAY_S;
-use crate::core::placement::Near;
 use crate::core::types::NodeId;
 use crate::planted::{Bug, is_on};
+use crate::repo::near::Near;
 
 /// How long an audit's proof of a replica says that it is safe: 45 days, in seconds. Running nodes
 /// ask for all within 30.
@@ -225,8 +225,6 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::placement::{DomainPolicy, Standing};
-    use std::collections::BTreeMap;
 
     const NOW_S: u64 = 1_800_000_000;
 
@@ -302,8 +300,7 @@ mod tests {
     #[test]
     fn of_replicas_in_one_failure_domain_the_one_that_was_proven_last_counts() {
         let node = |name| NodeId::from_bytes([name; 32]);
-        let site = |name| (node(name), Standing::declared("attic"));
-        let near = Near::of(&BTreeMap::from([site(1), site(2), site(3)]), DomainPolicy::Strict);
+        let near = [(1, 2), (1, 3), (2, 3)].map(|(a, b)| (node(a), node(b))).into_iter().collect();
         let (old, new) = (held(true, Some(9)), held(true, Some(1)));
         let (acked, liar) = (held(true, None), held(false, Some(0)));
         let all = [acked, old, new, liar, old].into_iter();

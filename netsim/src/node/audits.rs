@@ -5,10 +5,10 @@
 
 use super::words::Replicas;
 use quloud::core::audit::{Answered, Debt, Question, Sift, Verdict};
-use quloud::core::placement::Near;
 use quloud::core::types::{ChunkId, NodeId, StoreEpoch, Time};
 use quloud::repo::evidence::{Held, apart};
 use quloud::repo::grace::Uncounted;
+use quloud::repo::near::Near;
 use quloud::repo::standing::{AuditRecord, HolderAudited, Loss, Silence, Standing, standing};
 use quloud::repo::turn::{Due, Ended, Known, Left, Note, Pace, SAMPLE, Turn, witnesses};
 use rand::{Rng, RngExt};
@@ -117,8 +117,8 @@ impl Audits {
         holding.map(|(_, record)| record)
     }
 
-    /// Of each chunk that anybody ever acknowledged, its replicas, of holders of which these share a
-    /// failure domain.
+    /// Of each chunk that anybody ever acknowledged, its replicas. Of holders that share a failure
+    /// domain one counts.
     pub(crate) fn replicas(&self, now_s: u64, near: &Near) -> Replicas {
         let known = self.replicas.keys().chain(self.lost.keys());
         let mut all: BTreeMap<ChunkId, Vec<(NodeId, Held)>> =

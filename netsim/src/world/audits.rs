@@ -21,6 +21,7 @@ use quloud::core::message::AuditKind;
 use quloud::core::owner::{AccountDone, AccountFailure, AccountJob, AccountWish, OwnerCommand};
 use quloud::core::placement;
 use quloud::core::types::{ChunkId, NodeId, Ticket};
+use quloud::repo::near::Near;
 use quloud::repo::standing::{HolderAudited, Standing};
 use quloud::repo::turn::Pace;
 use std::collections::BTreeSet;
@@ -222,10 +223,10 @@ impl World<'_> {
     }
 
     /// Which of its holders an owner sees in one failure domain.
-    pub(super) fn near(&self, owner: Index) -> placement::Near {
+    pub(super) fn near(&self, owner: Index) -> Near {
         let holders = self.nodes[owner].audits.holders().into_iter();
         let holders = holders.map(|id| (id, self.seen_at(&id))).collect();
-        placement::Near::of(&holders, self.plan.people.domains)
+        placement::together(&holders, self.plan.people.domains).collect()
     }
 
     /// Whose silence is its own is noted.

@@ -1,8 +1,9 @@
 //! mu of a compact proof, as it grows: the sums of all sectors of one column, each times the weight
 //! of its block.
 //!
-//! This is what a proof costs beside reading the bytes. On x86-64 processors with AVX2, four columns
-//! at a time go through their vectors ([`lanes`]), in about half the time. The sums are the same.
+//! This is what a proof costs beside reading the bytes. On x86-64 processors with AVX2, four
+//! columns at a time go through their vectors ([`lanes`]), in about half the time. The sums are the
+//! same.
 
 #[cfg_attr(not(target_arch = "x86_64"), path = "sums/no_lanes.rs")]
 mod lanes;
@@ -102,7 +103,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn sums_are_those_of_the_definition(seed: [u8; 32], weights in prop::collection::vec(0..P, 0..40)) {
+        fn sums_are_those_of_the_definition(
+            seed: [u8; 32],
+            weights in prop::collection::vec(0..P, 0..40),
+        ) {
             let mut bytes = blake3::Hasher::new_keyed(&seed).finalize_xof();
             let blocks = weights.into_iter().map(|weight| {
                 let mut block = vec![0; BLOCK_BYTES];

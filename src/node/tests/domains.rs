@@ -1,4 +1,4 @@
-//! Replicas in one failure domain count once, whenever it is that two holders turn out to share one.
+//! Replicas in one failure domain count once, whenever two holders turn out to share one.
 
 use super::account::{id_of, inner};
 use super::audit::{audit, heal, tend, until};

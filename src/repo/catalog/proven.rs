@@ -18,9 +18,9 @@ use super::entry::{Entry, PROVEN_CHUNKS_MAX, Proven};
 use super::journal::{Journal, Seal};
 use super::state::{State, Times};
 use super::{Catalog, CatalogError, append};
-use crate::core::placement::Near;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use crate::crypto::keys::OwnerKeys;
+use crate::repo::near::Near;
 use std::path::{Path, PathBuf};
 
 /// How long it is believed that a holder keeps a chunk: 24 hours, in seconds.

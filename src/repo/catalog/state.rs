@@ -19,8 +19,8 @@ use super::entry::{
 };
 use super::made::Made;
 use super::rebuild::{self, Rebuild};
-use crate::core::placement::Near;
 use crate::core::types::{ChunkId, NodeId, SnapshotId, StoreEpoch};
+use crate::repo::near::Near;
 use holders::{NO_STORE, Replica, Slots, Store, StoreIndex, counting, store};
 use losses::Losses;
 use prune::Prunes;

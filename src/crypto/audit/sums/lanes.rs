@@ -84,8 +84,8 @@ struct AddBlock<'a> {
     block: &'a [u8; BLOCK_BYTES],
 }
 
-/// Where each byte of a vector comes from: two sectors are in the first 16 of their 28 bytes, two in
-/// the last 16. The eighth byte of a lane is 0.
+/// Where each byte of a vector comes from: two sectors are in the first 16 of their 28 bytes, two
+/// in the last 16. The eighth byte of a lane is 0.
 const SPREAD: [u8; 32] = {
     let mut from = [0x80; 32];
     let mut byte = 0;

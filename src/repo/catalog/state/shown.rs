@@ -10,8 +10,8 @@ use super::super::entry::Proven;
 use super::super::proven::Replicas;
 use super::State;
 use super::holders::{self, REFUTED, Replica, SHOWN_MAX_S, StoreIndex, counting};
-use crate::core::placement::Near;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use crate::repo::near::Near;
 use std::collections::BTreeMap;
 
 /// From when to when.
