@@ -28,6 +28,7 @@ mod squatter;
 mod staller;
 mod sybil;
 mod tag_keeper;
+mod thief;
 mod vandal;
 mod wrong_proof;
 
@@ -39,11 +40,14 @@ use quloud::core::effect::{Effect, Input, StoredChunk, Written};
 use quloud::core::message::{Contact, Hello, StreamMessage};
 use quloud::core::shard::Sharding;
 use quloud::core::topic::{Topic, TopicKind};
-use quloud::core::types::{AnswerTag, Locality, NodeId, StoreEpoch, Ticket, Time};
-use quloud::crypto::keys::NodeKeys;
+use quloud::core::types::{
+    AnswerTag, ChunkId, LeaseNonce, Locality, NodeId, StoreEpoch, Ticket, Time,
+};
+use quloud::crypto::keys::{ChunkKey, NodeKeys, OwnerKeys};
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha20Rng;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a behaviour has at hand.
@@ -64,6 +68,17 @@ pub(crate) struct Env<'a> {
     pub(crate) effects: Vec<Effect>,
     /// What it says to whom so much later, if it still runs then.
     pub(crate) later: Vec<(Duration, NodeId, StreamMessage)>,
+    /// For a thief that acts: an owner's keys, and its replicas.
+    pub(crate) loot: Option<(Arc<OwnerKeys>, Vec<Loot>)>,
+}
+
+/// What an owner's catalogue has of a replica.
+#[derive(Debug)]
+pub(crate) struct Loot {
+    pub(crate) holder: NodeId,
+    pub(crate) id: ChunkId,
+    pub(crate) key: ChunkKey,
+    pub(crate) lease: LeaseNonce,
 }
 
 impl<'a> Env<'a> {
@@ -75,7 +90,8 @@ impl<'a> Env<'a> {
         sharding: Sharding,
     ) -> Self {
         let (inputs, effects, later) = (Vec::new(), Vec::new(), Vec::new());
-        Self { now, rng, keys, nodes, sharding, acts: 0, inputs, effects, later }
+        let (acts, loot) = (0, None);
+        Self { now, rng, keys, nodes, sharding, acts, inputs, effects, later, loot }
     }
 
     /// Some shard's topic of this kind, its own or a strange one.
@@ -144,6 +160,16 @@ pub(crate) trait Behaviour {
         Vec::new()
     }
 
+    /// Whether it has what is on an owner's device.
+    fn steals(&self) -> bool {
+        false
+    }
+
+    /// Whether that owner's delete key is among it.
+    fn has_delete_key(&self) -> bool {
+        false
+    }
+
     /// Whether one machine pretends to be several such nodes.
     fn is_many(&self) -> bool {
         false
@@ -156,9 +182,9 @@ pub(crate) trait Behaviour {
 }
 
 /// A new node of this kind, and whom it works with.
-type Make = fn(&Gang) -> Box<dyn Behaviour>;
+pub(crate) type Make = fn(&Gang) -> Box<dyn Behaviour>;
 
-/// Every behaviour, to draw from.
+/// Every behaviour that a node is given by chance.
 pub(crate) const ALL: &[Make] = &[
     |_| Box::new(botcher::Botcher::default()),
     |gang| Box::new(covert::Covert::of(gang)),
@@ -192,10 +218,22 @@ pub(crate) const ALL: &[Make] = &[
     |_| Box::new(wrong_proof::WrongProof::default()),
 ];
 
-/// What they are called, in the same order.
+/// Has what is on an owner's device, but for the delete key.
+pub(crate) const THIEF: Make = |_| Box::new(thief::Thief::without_delete_key());
+
+/// For scripts alone: what this does an owner has to notice, and not every one looks.
+const THIEF_OF_ALL: Make = |_| Box::new(thief::Thief::with_delete_key());
+
+/// The behaviour of this name.
+pub(crate) fn named(name: &str) -> Option<Make> {
+    let gang = Gang::new(Time(0), false);
+    ALL.iter().chain(&[THIEF, THIEF_OF_ALL]).find(|make| make(&gang).name() == name).copied()
+}
+
+/// What those are called that drawn worlds have.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     let gang = Gang::new(Time(0), false);
-    ALL.iter().map(move |make| make(&gang).name())
+    ALL.iter().chain(&[THIEF]).map(move |make| make(&gang).name())
 }
 
 #[cfg(test)]

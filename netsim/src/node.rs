@@ -113,6 +113,8 @@ pub(crate) struct Blueprint {
     pub(crate) disk: DiskFaults,
     pub(crate) catalogue: CatalogueFaults,
     pub(crate) domains: DomainPolicy,
+    /// What its owner asks of holders.
+    pub(crate) terms: LeaseTerms,
     pub(crate) limits: Limits,
     pub(crate) sharding: Sharding,
 }
@@ -164,6 +166,8 @@ pub(crate) struct Machine {
     pub(crate) wake: Option<Time>,
     /// Whom it takes itself to be connected to.
     pub(crate) met: BTreeSet<Index>,
+    /// Its store is told of the time that passes.
+    pub(crate) is_timed: bool,
 }
 
 /// Which of the two roles.
@@ -235,7 +239,7 @@ impl Node {
             limits: self.blueprint.limits.owner.clone(),
             sharding: self.blueprint.sharding,
             domains: self.blueprint.domains,
-            terms: LeaseTerms::default(),
+            terms: self.blueprint.terms,
         });
         let mut holder = HolderRole::new(HolderConfig {
             keys: self.keys.clone(),
@@ -254,7 +258,8 @@ impl Node {
         holder.handle(shows, Input::ChunksDamaged(store.damaged()));
         holder.handle(shows, Input::OwnRecord(self.record()));
         let met = BTreeSet::new();
-        self.machine = Some(Machine { owner, holder, store, clock, wake: None, met });
+        let (wake, is_timed) = (None, false);
+        self.machine = Some(Machine { owner, holder, store, clock, wake, met, is_timed });
         self.presence = Presence::Up;
         self.life += 1;
         Ok(report)

@@ -9,6 +9,7 @@ mod bounds;
 mod bytes;
 mod counts;
 mod damage;
+mod delays;
 mod dials;
 mod durable;
 mod epochs;
@@ -25,6 +26,7 @@ mod quorum;
 mod recovered;
 mod rightful;
 mod room;
+mod wanted;
 mod window;
 mod words;
 
@@ -45,6 +47,7 @@ use quloud::repo::head::Verdict;
 use quloud::repo::standing::Standing;
 use quloud::store::{Damage, OpenReport};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Something happened.
 #[derive(Debug)]
@@ -88,6 +91,10 @@ pub(crate) enum Fact<'a> {
     Stands { owner: Index, holder: NodeId, standing: Standing },
     /// A user gives a chunk up: its owner knows of no replica of it any more.
     GaveUp { owner: Index, id: ChunkId },
+    /// A store destroyed a chunk, by no script.
+    Destroyed { node: Index, id: ChunkId, at: Time },
+    /// A holder told an owner that it keeps what it was to let go: it counts as it did before.
+    TookBack { owner: Index, holder: NodeId, id: ChunkId, epoch: StoreEpoch },
     /// An owner's node tells this word of what it put at one moment.
     Worded(Worded<'a>),
     /// How full the tables of a holder and an owner are, after each event.
@@ -156,8 +163,38 @@ pub(crate) struct ChunkFacts {
     pub(crate) buried: BTreeSet<Index>,
     /// When its owner gave it up.
     pub(crate) released: Option<Time>,
+    /// By holder.
+    pub(crate) leases: BTreeMap<Index, LeaseFacts>,
     /// The owner was told that it is stored.
     pub(crate) promised: bool,
+}
+
+/// What is true of a chunk at a holder.
+#[derive(Debug, Default)]
+pub(crate) struct LeaseFacts {
+    /// How long it promised to keep what is let go, in seconds: this can only grow.
+    pub(crate) delay_s: u32,
+    /// What was said to let it go, by whoever may, and is not over.
+    pub(crate) let_go: Vec<LetGo>,
+}
+
+/// A chunk is let go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LetGo {
+    pub(crate) since: Time,
+    pub(crate) lease: LeaseNonce,
+    /// Who said it, and under which number.
+    pub(crate) request: (Index, u64),
+    /// The holder said that it does.
+    pub(crate) is_answered: bool,
+}
+
+impl LeaseFacts {
+    /// Whether the holder may destroy it by now.
+    pub(crate) fn may_go(&self, now: Time) -> bool {
+        let delay = Duration::from_secs(self.delay_s.into());
+        self.let_go.iter().any(|let_go| let_go.since.after(delay) <= now)
+    }
 }
 
 /// What is true of a head.
@@ -256,6 +293,7 @@ impl Oracle {
             Box::new(bytes::RightBytes),
             Box::new(counts::Counts),
             Box::new(damage::Damage),
+            Box::new(delays::Delays),
             Box::new(dials::Dials),
             Box::new(durable::Durable),
             Box::new(epochs::Epochs::default()),
@@ -272,6 +310,7 @@ impl Oracle {
             Box::new(recovered::Recovered),
             Box::new(rightful::Rightful),
             Box::new(room::Room),
+            Box::new(wanted::Wanted),
             Box::new(window::Window),
             Box::new(words::Words::default()),
         ])

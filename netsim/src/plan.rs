@@ -16,6 +16,7 @@ use crate::chance::{Chance, draw};
 use crate::disk::DiskFaults;
 use net::PARTITIONS_MAX;
 use quloud::core::shard::Sharding;
+use quloud::core::types::LeaseTerms;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use std::ops::RangeInclusive;
@@ -112,8 +113,8 @@ pub(crate) struct UsePlan {
     pub(crate) again: Chance,
     /// How long a user waits for a put before it is left for later.
     pub(crate) patience: Duration,
-    /// The longest that a holder takes to delete what was given up.
-    pub(crate) grace: Duration,
+    /// How long owners want holders to keep what was let go.
+    pub(crate) delay: Duration,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -167,7 +168,7 @@ impl Plan {
     /// is given up shows no bug any more.
     fn hasten(&mut self, times: u64) {
         let Self { net, disk, people, use_, .. } = self;
-        let lengths = [&mut net.partition, &mut people.downtime, &mut use_.grace];
+        let lengths = [&mut net.partition, &mut people.downtime, &mut use_.delay];
         for length in lengths {
             *length = (*length / u32::try_from(times).unwrap_or(u32::MAX)).max(SECOND);
         }
@@ -210,7 +211,8 @@ impl Plan {
         plan.people.downtime = Duration::from_secs(600);
         let (chunk_bytes, replicas) = (4_000, 3);
         let patience = DAY * 365;
-        let never = UsePlan { puts: 0, gets: 0, releases: 0, patience, ..plan.use_ };
+        let delay = DAY * 7;
+        let never = UsePlan { puts: 0, gets: 0, releases: 0, patience, delay, ..plan.use_ };
         plan.use_ = UsePlan { owners: 1, chunk_bytes, replicas, ..never };
         plan.backups = BackupPlan::none();
         plan
@@ -276,6 +278,12 @@ impl DiskPlan {
 }
 
 impl UsePlan {
+    /// What owners ask of holders.
+    pub(crate) fn terms(&self) -> LeaseTerms {
+        let release_delay_s = u32::try_from(self.delay.as_secs()).unwrap_or(u32::MAX);
+        LeaseTerms { release_delay_s, ..LeaseTerms::default() }
+    }
+
     fn draw(rng: &mut impl Rng, nodes: usize) -> Self {
         let most = (nodes - 1).min(5);
         Self {
@@ -292,7 +300,7 @@ impl UsePlan {
                 0 => 30 * 86_400,
                 _ => rng.random_range(3_600..=3 * 86_400),
             }),
-            grace: Duration::from_secs(rng.random_range(1..=10 * 86_400)),
+            delay: Duration::from_secs(rng.random_range(1..=2 * 86_400)),
         }
     }
 }

@@ -20,6 +20,7 @@ mod flood;
 mod holder_away_an_hour;
 mod hostage;
 mod laptops;
+mod late_release;
 mod liar_majority;
 mod lost_name;
 mod lost_note;
@@ -39,6 +40,8 @@ mod silent_holders;
 mod slow_loris;
 mod stage;
 mod stalled_audit;
+mod stolen_delete_key;
+mod stolen_device;
 mod sybils;
 mod three_disks_left;
 mod uplink_down_a_day;
@@ -104,6 +107,9 @@ pub(crate) const ALL: &[Scenario] = &[
     ack_ahead::SCENARIO,
     proof_relayer::SCENARIO,
     hostage::SCENARIO,
+    late_release::SCENARIO,
+    stolen_device::SCENARIO,
+    stolen_delete_key::SCENARIO,
     wrong_bytes::SCENARIO,
     liar_majority::SCENARIO,
     sybils::SCENARIO,

@@ -77,6 +77,11 @@ branches! {
     Released, "chunk released", "An owner gave a stored chunk up.";
     PutGivenUp, "put given up", "An owner gave a chunk up before it was stored.";
     PutAgain, "released chunk put again", "An owner put again what it had given up.";
+    StoredAnew, "let go and stored anew", "A holder acknowledged anew what it was letting go.";
+    ReleaseBusy, "release put off", "A holder was too busy to let chunks go.";
+    ReleaseTurnedDown, "release turned down", "Proofs of a release did not hold.";
+    TakenBack, "release taken back", "A holder kept what it had been asked to let go.";
+    TakenBackLate, "release taken back too late", "It was asked to, and had the chunk no more.";
     Deleted, "released chunk deleted", "A holder deleted what was given up, durably.";
     Compacted, "segment compacted", "All that was needed of a segment was moved elsewhere.";
     ChunkMoved, "chunk moved", "A chunk was copied out of a segment that was mostly waste.";

@@ -154,8 +154,12 @@ pub(crate) struct World<'a> {
     events: u64,
     /// Chunks that were stored, each time it is put.
     stored: u64,
-    /// Deletes that holders were told of.
-    releases: u64,
+    /// Undoings that holders were asked for: by owner, holder and number, when and of which chunks.
+    undoing: BTreeMap<(Index, Index, u64), (Time, Vec<ChunkId>)>,
+    /// The same of releases.
+    releasing: BTreeMap<(Index, Index, u64), Vec<ChunkId>>,
+    /// Deletes that a script told stores of.
+    deletes: u64,
     calm: bool,
     script: Script,
     /// Of a world that is watched.

@@ -56,7 +56,7 @@ mod tests {
     use quloud::core::effect::Reach;
     use quloud::core::placement::DomainPolicy;
     use quloud::core::shard::Sharding;
-    use quloud::core::types::{ChunkId, Time};
+    use quloud::core::types::{ChunkId, LeaseTerms, Time};
     use quloud::store::writer::Options;
     use rand::SeedableRng;
     use rand_chacha::ChaCha20Rng;
@@ -68,6 +68,7 @@ mod tests {
             disk: DiskFaults::default(),
             catalogue: Default::default(),
             domains: DomainPolicy::LanCountsEach,
+            terms: LeaseTerms::default(),
             limits: Limits::default(),
             sharding: Sharding::WHOLE,
         };

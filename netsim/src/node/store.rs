@@ -14,7 +14,6 @@ use quloud::crypto::audit::Task;
 use quloud::crypto::head::HeadRecord;
 use quloud::crypto::keys::WrapKey;
 use quloud::store::bounds::{GROUP_MAX, WRITE_QUEUE_BYTES_MAX};
-use quloud::store::heads::UPTIME_EVERY_S;
 use quloud::store::reader::{Outcome, Reader};
 use quloud::store::writer::{Moves, Options, Request, Writer};
 use quloud::store::{OpenReport, ReadOnly, StoreOpenError};
@@ -22,6 +21,7 @@ use rand_chacha::ChaCha20Rng;
 use scrub::Scrub;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// See the module.
 pub(crate) struct Store {
@@ -33,6 +33,8 @@ pub(crate) struct Store {
     refused: VecDeque<Input>,
     /// Owners that were heard of since the last group, as in the daemon.
     heard: BTreeMap<Account, bool>,
+    /// Seconds that it ran and was not told of yet.
+    passed_s: u64,
     /// A group is on its way, or there is more to tidy.
     busy: bool,
     /// What was known of it when the roles were told last.
@@ -56,6 +58,8 @@ pub(crate) enum Change {
     Written,
     /// It is not there any more, for good.
     Deleted,
+    /// The same, as its delay is over.
+    Destroyed,
     /// It was not there.
     WasMissing,
 }
@@ -84,8 +88,9 @@ impl Store {
         let (reader, told) = (writer.reader(), writer.space());
         let (queue, refused, heard) = (Vec::new(), VecDeque::new(), BTreeMap::new());
         let scrub = Scrub::at(reader.scrub_cursor());
+        let (passed_s, busy) = (0, true);
         let store =
-            Self { writer, reader, queue, queue_max, refused, heard, busy: true, told, scrub };
+            Self { writer, reader, queue, queue_max, refused, heard, passed_s, busy, told, scrub };
         Ok((store, report))
     }
 
@@ -151,6 +156,17 @@ impl Store {
         heard.map(|(account, audited)| Request::Heard { account, audited })
     }
 
+    /// It ran for so long: said with the next group; `true` where one is to be begun for it.
+    pub(crate) fn pass(&mut self, passed: Duration) -> bool {
+        self.passed_s += passed.as_secs();
+        self.begin()
+    }
+
+    /// Chunks that were let go and not destroyed yet.
+    pub(crate) fn releases(&self) -> usize {
+        self.writer.releases()
+    }
+
     /// The completion of what was refused: an input like any other, after the one that wanted it.
     pub(crate) fn refused(&mut self) -> Option<Input> {
         self.refused.pop_front()
@@ -168,16 +184,12 @@ impl Store {
     }
 
     fn begin(&mut self) -> bool {
-        !self.queue.is_empty() && !std::mem::replace(&mut self.busy, true)
+        self.waits() && !std::mem::replace(&mut self.busy, true)
     }
 
-    /// Whether the chunk waits to be written.
-    pub(crate) fn is_to_write(&self, id: &ChunkId) -> bool {
-        let is_write = |request: &Request| match request {
-            Request::Write { chunk, .. } => chunk.id() == *id,
-            _ => false,
-        };
-        self.queue.iter().any(is_write)
+    /// Whether there is something for a group.
+    fn waits(&self) -> bool {
+        !self.queue.is_empty() || self.passed_s > 0
     }
 
     /// Carries a group out; [`Self::tidy`] is to follow.
@@ -185,7 +197,9 @@ impl Store {
         let rest = self.queue.split_off(self.queue.len().min(GROUP_MAX));
         let group = std::mem::replace(&mut self.queue, rest);
         let asked: Vec<(Option<Ticket>, ChunkId)> = group.iter().filter_map(asked).collect();
-        let group = self.take_heard().chain(group).collect();
+        let passed_s = std::mem::take(&mut self.passed_s);
+        let passed = (passed_s > 0).then_some(Request::Uptime { passed_s });
+        let group = self.take_heard().chain(passed).chain(group).collect();
         let done = self.writer.commit(group);
         let deleted = |ticket: Ticket| {
             done.iter().find_map(|input| match input {
@@ -201,7 +215,9 @@ impl Store {
         };
         let changes = asked.into_iter().filter_map(|(ticket, id)| Some((id, change(ticket)?)));
         let destroyed = done.iter().filter_map(|input| match input {
-            Input::ChunksDestroyed(gone) => Some(gone.iter().map(|(id, _)| (*id, Change::Deleted))),
+            Input::ChunksDestroyed(gone) => {
+                Some(gone.iter().map(|(id, _)| (*id, Change::Destroyed)))
+            }
             _ => None,
         });
         // Last: what was written with the same group was not due.
@@ -209,10 +225,9 @@ impl Store {
         Committed { changes, done }
     }
 
-    /// The group that the daemon commits every ten minutes, so that the store knows how long it was
-    /// in use.
-    pub(crate) fn pass_time(&mut self) -> Vec<Input> {
-        let time = Request::Uptime { passed_s: UPTIME_EVERY_S };
+    /// A group with nothing in it, such as the daemon commits every ten minutes.
+    pub(crate) fn commit_nothing(&mut self) -> Vec<Input> {
+        let time = Request::Uptime { passed_s: 0 };
         let group = self.take_heard().chain([time]).collect();
         self.writer.commit(group)
     }
@@ -220,12 +235,12 @@ impl Store {
     /// One step of what the daemon does between groups, and what comes then.
     pub(crate) fn tidy(&mut self) -> Next {
         let untidy = self.writer.tidy();
-        let next = match (self.queue.is_empty(), untidy) {
-            (false, _) => Next::Commit,
+        let next = match (self.waits(), untidy) {
+            (true, _) => Next::Commit,
             // What was let go long enough is destroyed with an empty group, too.
-            (true, _) if self.writer.has_due() => Next::Commit,
-            (true, true) => Next::Tidy,
-            (true, false) => Next::Rest,
+            (false, _) if self.writer.has_due() => Next::Commit,
+            (false, true) => Next::Tidy,
+            (false, false) => Next::Rest,
         };
         self.busy = next != Next::Rest;
         next

@@ -1,5 +1,7 @@
 //! What a sound disk holds is never called damaged: a power cut leaves torn writes, and those are
-//! told from rot, when a store is opened and when it is scrubbed.
+//! told from rot, when a store is opened and when it is scrubbed. But for the ledger where the
+//! catalogue was lost: nobody knows then how far it was durable, and of several items that were
+//! written at once the last may be whole and the first may not.
 
 use super::{Fact, Property, Truth};
 
@@ -13,7 +15,9 @@ impl Property for Damage {
     fn see(&mut self, truth: &Truth<'_>, fact: &Fact<'_>) -> Option<String> {
         let (node, damage, rotten) = match fact {
             Fact::Opened { node, report } => {
-                (*node, report.damage.as_slice(), report.ledger_damage.len())
+                let ledger = report.ledger_damage.len();
+                let is_known = report.rebuilt.is_none();
+                (*node, report.damage.as_slice(), if is_known { ledger } else { 0 })
             }
             Fact::Scrubbed { node, damage, rotten } => (*node, *damage, *rotten),
             _ => return None,

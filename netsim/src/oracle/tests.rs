@@ -7,7 +7,7 @@ mod stand;
 use super::*;
 use crate::node::wishes::Job;
 use quloud::core::effect::Reach;
-use quloud::core::message::{Retrieve, StoreClaim};
+use quloud::core::message::{Release, ReleaseItem, Retrieve, StoreClaim};
 use quloud::core::owner::FetchFailure;
 use quloud::core::placement::DomainPolicy;
 use quloud::core::types::{StoreEpoch, Ticket};
@@ -241,6 +241,54 @@ fn damage_fires_where_the_disk_is_sound() {
     stand.breaks(&mut damage::Damage, &wrong);
     stand.nodes[HOLDER].sound = false;
     stand.holds(&mut damage::Damage, &wrong);
+}
+
+#[test]
+fn damage_of_a_ledger_fires_where_the_catalogue_is_not_lost() {
+    let stand = Stand::new();
+    let damaged = OpenReport { ledger_damage: vec![(1, 9)], ..opened(vec![]) };
+    let rebuilt = Some(quloud::store::recovery::Rebuilt::Missing);
+    let doubted = OpenReport { ledger_damage: vec![(1, 9)], rebuilt, ..opened(vec![]) };
+    let fact = |report| Fact::Opened { node: HOLDER, report };
+    stand.breaks(&mut damage::Damage, &[fact(&damaged)]);
+    stand.holds(&mut damage::Damage, &[fact(&doubted)]);
+}
+
+#[test]
+fn delays_fires_where_a_chunk_goes_that_was_not_let_go_or_is_kept_still() {
+    let mut stand = Stand::new();
+    let id = stand.id(0);
+    let gone = |at_s: u64| Fact::Destroyed { node: HOLDER, id, at: Time(at_s * 1_000) };
+    stand.breaks(&mut delays::Delays, &[gone(99)]);
+    let (lease, request) = (LeaseNonce::from_bytes([1; 16]), (OWNER, 1));
+    let let_go = LetGo { since: Time(50_000), lease, request, is_answered: false };
+    let facts = LeaseFacts { delay_s: 40, let_go: vec![let_go] };
+    stand.chunks.get_mut(&id).unwrap().leases.insert(HOLDER, facts);
+    stand.breaks(&mut delays::Delays, &[gone(51), gone(89)]);
+    stand.holds(&mut delays::Delays, &[gone(90)]);
+    // Who is no honest holder of it destroys what it likes.
+    let other = |node| Fact::Destroyed { node, id, at: Time(90_000) };
+    stand.holds(&mut delays::Delays, &[other(CHEAT)]);
+    stand.breaks(&mut delays::Delays, &[other(OTHER)]);
+}
+
+#[test]
+fn wanted_fires_where_an_owner_lets_go_what_its_user_did_not_give_up() {
+    let mut stand = Stand::new();
+    let (first, second) = (stand.id(0), stand.id(1));
+    let message = |undo: bool, ids: &[ChunkId]| {
+        let lease = LeaseNonce::from_bytes([1; 16]);
+        let item = |id: &ChunkId| ReleaseItem { id: *id, lease, proof: [0; 64] };
+        let items = ids.iter().map(item).collect();
+        StreamMessage::Release(Release { request: 1, undo, nonce: [0; 32], items })
+    };
+    let (both, one) = (message(false, &[first, second]), message(false, &[first]));
+    let back = message(true, &[first, second]);
+    stand.breaks(&mut wanted::Wanted, &[said(OWNER, HOLDER, &both), said(OWNER, HOLDER, &one)]);
+    stand.holds(&mut wanted::Wanted, &[said(OWNER, HOLDER, &back), said(CHEAT, HOLDER, &both)]);
+    stand.chunks.get_mut(&first).unwrap().released = Some(Time(1));
+    stand.breaks(&mut wanted::Wanted, &[said(OWNER, HOLDER, &both)]);
+    stand.holds(&mut wanted::Wanted, &[said(OWNER, HOLDER, &one)]);
 }
 
 #[test]

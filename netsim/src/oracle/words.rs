@@ -7,7 +7,7 @@
 //! - stored: the same of those who acknowledged it, and that no audit found without it since;
 //! - lost, by a look: of some chunk no honest holder has it that did not say that it is gone, and
 //!   that no other store of it spoke for since. What is stored anew is told with the next look.
-//!   Replicas of before it was given up are none.
+//!   Replicas of before it was given up are none, unless their holders took that back.
 //!
 //! Of holders in one failure domain one counts.
 //!
@@ -130,6 +130,11 @@ impl Property for Words {
             Fact::Audited { owner, holder, epoch, id, verdict } => {
                 let holder = *truth.indices.get(holder)?;
                 self.audited((*owner, *id, holder), *epoch, *verdict);
+                None
+            }
+            Fact::TookBack { owner, holder, id, epoch } => {
+                let holder = *truth.indices.get(holder)?;
+                self.acked((*owner, *id, holder), *epoch);
                 None
             }
             Fact::GaveUp { owner, id } => {

@@ -18,7 +18,7 @@ use quloud::core::message::{Message, StreamMessage};
 use quloud::core::owner::OwnerLimits;
 use quloud::core::placement::DomainPolicy;
 use quloud::core::topic::Topic;
-use quloud::core::types::{ChunkId, NodeId, Ticket, Time};
+use quloud::core::types::{ChunkId, LeaseTerms, NodeId, Ticket, Time};
 use quloud::store::heads::HeadBounds;
 use quloud::store::releases::ReleaseBounds;
 use quloud::store::writer::Options;
@@ -114,6 +114,7 @@ impl Mesh {
                 disk: DiskFaults::default(),
                 catalogue: CatalogueFaults::default(),
                 domains: DomainPolicy::LanCountsEach,
+                terms: LeaseTerms::default(),
                 limits: Limits { owner: limits.clone(), ..Limits::default() },
                 sharding: setup.sharding,
             };

@@ -30,7 +30,7 @@ fn stage() -> Stage {
     stage.plan.disk.segment_bytes = 64 << 10;
     let use_ = &mut stage.plan.use_;
     (use_.released, use_.again) = (Chance::per_mille(150), Chance::NEVER);
-    use_.grace = Duration::from_secs(600);
+    use_.delay = Duration::from_secs(600);
     stage.at(Duration::ZERO, "every other hour the owner puts 12 chunks, and gives some up", []);
     for hour in (1..48).step_by(2) {
         stage.at(hour * HOUR, "", [put(12)]);

@@ -24,7 +24,7 @@ fn stage() -> Stage {
     let mut stage = Stage::new(4, 2);
     let use_ = &mut stage.plan.use_;
     (use_.released, use_.again) = (Chance::per_mille(1_000), Chance::NEVER);
-    use_.grace = Duration::from_secs(600);
+    use_.delay = Duration::from_secs(600);
     stage.at(Duration::ZERO, "every hour the owner puts a chunk, and gives it up later", []);
     for hour in 1..=12 {
         stage.at(hour * HOUR, "", [put(1)]);

@@ -143,8 +143,14 @@ impl World<'_> {
         (ticket, holder): (Ticket, NodeId),
         outcome: Result<AccountDone, AccountFailure>,
     ) {
-        if self.nodes[owner].wishes.end(ticket) != Some(Job::Audit(holder)) {
-            return;
+        let Node { wishes, .. } = &mut self.nodes[owner];
+        let asked = wishes.asked.remove(&ticket);
+        match (wishes.end(ticket), asked) {
+            (Some(Job::Audit(of)), _) if of == holder => {}
+            (Some(Job::Let(of, undo)), Some(asked)) if of == holder => {
+                return self.on_let(owner, (holder, undo, asked), outcome);
+            }
+            _ => return,
         }
         let (keys, now) = (self.nodes[owner].owner_keys.clone(), self.agenda.now());
         let audits = &mut self.nodes[owner].audits;

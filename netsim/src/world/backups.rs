@@ -96,11 +96,22 @@ impl World<'_> {
         let (replicas, since) = (self.plan.use_.replicas, self.agenda.now());
         let wishes = &mut self.nodes[owner].wishes;
         // What a backup that was broken off had put is known still, and who took it.
-        let before = wishes.dropped.remove(&id).map(|put| put.acked);
-        let acked = before.unwrap_or_default();
+        let before = wishes.dropped.remove(&id).map(|put| (put.acked, put.leases));
+        let (acked, leases) = before.unwrap_or_default();
         let (stored, resting, backup) = (false, false, true);
         let (key, plaintext) = (fresh.key.duplicate(), fresh.frame());
-        let put = Put { key, locality, plaintext, replicas, acked, stored, since, resting, backup };
+        let put = Put {
+            key,
+            locality,
+            plaintext,
+            replicas,
+            acked,
+            leases,
+            stored,
+            since,
+            resting,
+            backup,
+        };
         wishes.puts.insert(id, put);
         self.chunks.entry(id).or_insert_with(|| ChunkFacts {
             owner,
@@ -112,6 +123,7 @@ impl World<'_> {
             buried: BTreeSet::new(),
             promised: false,
             released: None,
+            leases: BTreeMap::new(),
         });
     }
 

@@ -7,7 +7,7 @@ use crate::chance::{Chance, between, heavy, moments};
 use crate::clock::Movement;
 use crate::disk::{DiskFaults, Mishap};
 use crate::ending::Ending;
-use crate::evil::{self, Gang};
+use crate::evil::{self, Gang, Make};
 use crate::limits::Limits;
 use crate::net::{Cut, Net};
 use crate::node::{Blueprint, Index, Nat, Node, Place, REBOOT};
@@ -87,7 +87,9 @@ impl<'a> World<'a> {
             noticed: Noticed::default(),
             events: 0,
             stored: 0,
-            releases: 0,
+            undoing: BTreeMap::new(),
+            releasing: BTreeMap::new(),
+            deletes: 0,
             calm: false,
             script: Script::default(),
             timeline: None,
@@ -130,19 +132,25 @@ impl<'a> World<'a> {
         for node in self.plan.use_.owners..self.plan.nodes {
             if let Some((which, left)) = names.filter(|(_, left)| *left > 0) {
                 names = Some((which, left - 1));
-                self.corrupt_one(node, which, &gang);
+                self.corrupt_one(node, evil::ALL[which], &gang);
             } else if self.plan.people.byzantine.happens(&mut self.rng) {
                 let which = only.unwrap_or(self.rng.random_range(kinds.clone()));
-                if self.corrupt_one(node, which, &gang) && names.is_none() {
+                if self.corrupt_one(node, evil::ALL[which], &gang) && names.is_none() {
                     names = Some((which, self.rng.random_range(1..=4)));
                 }
             }
         }
+        // Whatever else is drawn, one world of ten has a thief.
+        let last = self.plan.nodes.saturating_sub(1);
+        let is_free = last >= self.plan.use_.owners && self.nodes[last].is_honest();
+        let has_thief = self.rng.clone().random_range(0..10) == 0;
+        if is_free && has_thief && self.plan.people.byzantine > Chance::NEVER {
+            self.corrupt_one(last, evil::THIEF, &gang);
+        }
     }
 
     /// Returns whether it is only one name of several.
-    pub(super) fn corrupt_one(&mut self, node: Index, which: usize, gang: &Gang) -> bool {
-        let Some(make) = evil::ALL.get(which) else { return false };
+    pub(super) fn corrupt_one(&mut self, node: Index, make: Make, gang: &Gang) -> bool {
         let evil = make(gang);
         let is_many = evil.is_many();
         if !evil.forwards() {
@@ -339,7 +347,10 @@ pub(super) fn blueprint(
     let lies = may_lie && plan.disk.liars.happens(rng);
     // The largest chunk, sealed.
     let chunk_bytes = plan.chunk_bytes() as u64;
-    let limits = if plan.tight { Limits::tight(rng, chunk_bytes) } else { Limits::default() };
+    let mut limits = if plan.tight { Limits::tight(rng, chunk_bytes) } else { Limits::default() };
+    let terms = plan.use_.terms();
+    // Holders insist on less than owners ask for.
+    limits.holder.release_delay_min_s = terms.release_delay_s / 2;
     let options = Options {
         capacity: plan.disk.capacity,
         reserve: 64 << 10,
@@ -355,6 +366,7 @@ pub(super) fn blueprint(
         disk: DiskFaults { lies, ..plan.disk.faults },
         catalogue: plan.disk.catalogue,
         domains: plan.people.domains,
+        terms,
         limits,
         sharding: plan.sharding,
     }

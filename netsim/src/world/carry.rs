@@ -153,6 +153,7 @@ impl World<'_> {
     fn send(&mut self, node: Index, to: NodeId, message: StreamMessage) {
         let Some(&to) = self.indices.get(&to) else { return };
         self.note_acks(node, &message);
+        self.note_leases(node, to, &message);
         self.notice_said(node, to, &message);
         self.log(|| format!("{node} says to {to}: {}", kind(&message)));
         self.see(&Fact::Said { from: node, to, message: &message });
@@ -179,7 +180,8 @@ impl World<'_> {
     fn note_acks(&mut self, node: Index, message: &StreamMessage) {
         let StreamMessage::StoreAck(ack) = message else { return };
         let now = self.agenda.now();
-        if !self.nodes[node].is_honest() && !is_promise(ack, &self.ids[node]) {
+        let asked = self.plan.use_.terms();
+        if !self.nodes[node].is_honest() && !is_promise(ack, &asked, &self.ids[node]) {
             return;
         }
         for acked in &ack.chunks {
@@ -191,9 +193,6 @@ impl World<'_> {
                 continue;
             }
             chunk.acked.insert(node, now);
-            if let Some(released) = chunk.released {
-                self.expire_later(node, acked.id, released.max(now));
-            }
         }
     }
 
@@ -234,9 +233,8 @@ impl World<'_> {
 }
 
 /// Whether an ack binds its holder to what owners ask for.
-fn is_promise(ack: &StoreAck, holder: &NodeId) -> bool {
+fn is_promise(ack: &StoreAck, asked: &LeaseTerms, holder: &NodeId) -> bool {
     let StoreAck { batch, account, epoch, terms, chunks, signature } = ack.clone();
-    let asked = LeaseTerms::default();
     let enough = terms.renew_every_s >= asked.renew_every_s
         && terms.keep_after_silence_s >= asked.keep_after_silence_s
         && terms.release_delay_s >= asked.release_delay_s;

@@ -50,13 +50,24 @@ impl World<'_> {
                 buried: BTreeSet::new(),
                 promised: false,
                 released: None,
+                leases: BTreeMap::new(),
             };
             self.chunks.insert(chunk.id(), facts);
-            let acked = Vec::new();
+            let (acked, leases) = (Vec::new(), BTreeMap::new());
             let (stored, resting, since) = (false, false, self.agenda.now());
             let backup = false;
-            let put =
-                Put { key, locality, plaintext, replicas, acked, stored, since, resting, backup };
+            let put = Put {
+                key,
+                locality,
+                plaintext,
+                replicas,
+                acked,
+                leases,
+                stored,
+                since,
+                resting,
+                backup,
+            };
             self.nodes[owner].wishes.puts.insert(chunk.id(), put);
         }
         self.agenda.after(self.plan.use_.patience, Event::GiveUp { owner });
@@ -68,7 +79,7 @@ impl World<'_> {
         if !self.is_up(node) {
             return;
         }
-        let unfinished = self.nodes[node].wishes.unfinished();
+        let unfinished = self.nodes[node].wishes.unfinished(self.agenda.now());
         for id in unfinished {
             let now = self.agenda.now();
             let Node { wishes, owner_keys, machine, .. } = &mut self.nodes[node];
@@ -80,7 +91,8 @@ impl World<'_> {
             let ticket = wishes.begin(Job::Put(id));
             let Some(put) = wishes.puts.get(&id) else { continue };
             let chunk = SealedChunk::new(owner_keys, &put.key, put.locality, &put.plaintext);
-            let (replicas, held_by, without) = (put.replicas, put.acked.clone(), Vec::new());
+            let (replicas, held_by, without) =
+                (put.replicas, put.acked.clone(), wishes.unsettled(&id));
             let deadline = self.nodes[node].clock_at(now.after(PATIENCE));
             let (load, beside) = (chunk.into(), Vec::new());
             let job = StoreJob { ticket, load, replicas, held_by, without, beside, deadline };
@@ -142,11 +154,13 @@ impl World<'_> {
             OwnerEvent::Acked { id, node: holder, .. } if self.heads.contains_key(&id) => {
                 self.head_acked(node, &id, holder);
             }
-            OwnerEvent::Acked { id, node: holder, epoch, .. } => {
-                let put = wishes.puts.get_mut(&id);
-                put.filter(|put| !put.acked.contains(&holder))
-                    .into_iter()
-                    .for_each(|put| put.acked.push(holder));
+            OwnerEvent::Acked { id, node: holder, epoch, lease, .. } => {
+                if let Some(put) = wishes.puts.get_mut(&id) {
+                    put.leases.insert(holder, (lease, epoch));
+                    if !put.acked.contains(&holder) {
+                        put.acked.push(holder);
+                    }
+                }
                 if self.nodes[node].audits.on_acked(holder, id, epoch) {
                     self.take_words_back(node);
                 }

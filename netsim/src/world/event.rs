@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quloud::core::codec;
 use quloud::core::message::{StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
-use quloud::core::types::{Account, ChunkId, NodeId, Ticket, Time};
+use quloud::core::types::{Account, ChunkId, NodeId, Ticket};
 use quloud::crypto::audit::Task;
 use std::time::Duration;
 
@@ -103,8 +103,10 @@ pub(crate) enum Event {
     GiveUp { owner: Index },
     /// A user puts a chunk again that was given up.
     PutAgain { owner: Index, id: ChunkId },
-    /// A holder deletes a chunk that was given up then.
-    Expire { node: Index, id: ChunkId, released: Time },
+    /// An owner asks holders for what they have not answered of what was given up.
+    TellHolders { owner: Index },
+    /// A store is told that time passed.
+    TimePasses { node: Index, life: u64 },
     /// A user backs a device up.
     Backup { owner: Index },
     /// A user forgets some snapshots.

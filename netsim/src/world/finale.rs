@@ -320,7 +320,8 @@ fn is_fault(event: &Event) -> bool {
         | Event::Start { .. }
         | Event::Resume { .. }
         | Event::Later { .. }
-        | Event::Expire { .. }
+        | Event::TimePasses { .. }
+        | Event::TellHolders { .. }
         | Event::Proceed { .. }
         | Event::Retry { .. } => false,
     }

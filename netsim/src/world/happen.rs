@@ -53,6 +53,9 @@ impl World<'_> {
             Event::Later { node, life, to, message } if self.is_alive(node, life) => {
                 self.carry_out(node, Role::Holder, Effect::Send { to, message: *message });
             }
+            Event::TimePasses { node, life } if self.is_alive(node, life) => {
+                self.time_passes(node);
+            }
             Event::Publish { node, life, topic, message } if self.is_alive(node, life) => {
                 self.gossip(node, topic, &message);
             }
@@ -67,7 +70,7 @@ impl World<'_> {
             Event::Release { owner } => self.release(owner),
             Event::GiveUp { owner } => self.give_up(owner),
             Event::PutAgain { owner, id } => self.put_again(owner, id),
-            Event::Expire { node, id, released } => self.expire(node, id, released),
+            Event::TellHolders { owner } => self.tell_holders(owner),
             Event::Retry { node } => self.submit(node),
             Event::Script { text, steps } => self.on_script(text, steps),
             // A fate, or what an earlier life asked for, which is void.
@@ -248,7 +251,12 @@ impl World<'_> {
             return;
         }
         let mut inputs = VecDeque::new();
-        let effects = self.deviate(node, &mut inputs, |evil, env| evil.act(env));
+        let steals = self.nodes[node].evil.as_ref().is_some_and(|evil| evil.steals());
+        let loot = steals.then(|| self.loot(0));
+        let effects = self.deviate(node, &mut inputs, |evil, env| {
+            env.loot = loot;
+            evil.act(env)
+        });
         for effect in effects.unwrap_or_default() {
             self.carry_out(node, Role::Owner, effect);
         }
@@ -396,7 +404,8 @@ fn addressee_of(event: &Event) -> Option<Index> {
         | Event::Tidy { node, .. }
         | Event::Look { node, .. }
         | Event::Scrub { node, .. }
-        | Event::Expire { node, .. }
+        | Event::TimePasses { node, .. }
+        | Event::TellHolders { owner: node }
         | Event::Find { node, .. }
         | Event::Read { node, .. }
         | Event::Wake { node, .. }

@@ -135,7 +135,7 @@ impl Noticed {
             Verdict::NotHeld => self.rare.count(Rare::FoundMissing),
             Verdict::Damaged => self.rare.count(Rare::FoundDamaged),
             Verdict::Lied => self.rare.count(Rare::FoundLie),
-            // No user of a world releases anything by a stream.
+            // What a user gave up is not counted any more, and few have a delete key besides.
             Verdict::Released | Verdict::Proven | Verdict::Unproven => {}
         }
     }

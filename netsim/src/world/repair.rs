@@ -99,6 +99,7 @@ impl World<'_> {
         let mut without = audits.liars(now_s);
         let is_silent = |node: &&NodeId| audits.stands(node, now_s).1.is_some();
         without.extend(put.acked.iter().filter(is_silent));
+        without.extend(wishes.unsettled(&id));
         let replicas = put.replicas;
         let ticket = wishes.begin(Job::Put(id));
         self.noticed.rare.count(Rare::Repaired);

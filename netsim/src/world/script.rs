@@ -11,7 +11,7 @@ use crate::scenario::Stage;
 use crate::sometimes::Rare;
 use crate::tally::Fault;
 use quloud::core::codec::Reject;
-use quloud::core::types::ChunkId;
+use quloud::core::types::{ChunkId, Ticket};
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
 use std::collections::BTreeMap;
@@ -22,6 +22,9 @@ pub(crate) const SCRIPTED: &str = "* ";
 
 /// Begins what a script expects.
 pub(crate) const EXPECTED: &str = "as it has to be: ";
+
+/// Marks tickets that no role has given out.
+const OURS: u64 = 1 << 63;
 
 /// One thing that a script does.
 #[derive(Debug, Clone)]
@@ -52,6 +55,10 @@ pub(crate) enum Step {
     SetClock(Index, i64),
     /// With its next look an owner audits all that each holder has.
     AuditAnew(Index),
+    /// A user puts all again that was given up.
+    PutAgain(Index),
+    /// A user takes back whatever holders were made to let go of what was put.
+    TakeBack(Index),
     /// A user fetches everything that was promised, as soon as the machine runs.
     Fetch(Index),
     /// A node's router lets strangers in.
@@ -136,6 +143,12 @@ impl<'a> World<'a> {
                 Step::DeleteOne(node) => self.delete_one(node),
                 Step::SetClock(owner, off_s) => self.nodes[owner].audits.clock_off_s = off_s,
                 Step::AuditAnew(owner) => self.nodes[owner].audits.audit_anew(),
+                Step::PutAgain(owner) => {
+                    let dropped: Vec<ChunkId> =
+                        self.nodes[owner].wishes.dropped.keys().copied().collect();
+                    dropped.into_iter().for_each(|id| self.put_again(owner, id));
+                }
+                Step::TakeBack(owner) => self.take_all_back(owner),
                 Step::Fetch(reader) => self.fetch_promised(reader),
                 Step::OpenDoor(node) => {
                     self.nodes[node].place.nat = Nat::Open;
@@ -147,7 +160,7 @@ impl<'a> World<'a> {
     }
 
     fn deviate_from_now_on(&mut self, node: Index, how: &str) {
-        let Some(which) = evil::names().position(|name| name == how) else {
+        let Some(which) = evil::named(how) else {
             return self.violation(format!("there is a behaviour of this name: {how}"));
         };
         let now = self.agenda.now();
@@ -160,7 +173,10 @@ impl<'a> World<'a> {
         let Some((id, chunk)) = has.next() else { return };
         chunk.acked.remove(&node);
         let id = *id;
-        self.delete_at(node, id);
+        let Some(machine) = &mut self.nodes[node].machine else { return };
+        self.deletes += 1;
+        let begins = machine.store.delete(Ticket(OURS | self.deletes), id);
+        self.commit_later(node, begins);
     }
 
     fn fetch_promised(&mut self, reader: Index) {

@@ -99,6 +99,8 @@ impl World<'_> {
         self.disturb(node);
         let Some(machine) = &mut self.nodes[node].machine else { return };
         let was_stuck = machine.store.read_only().is_some();
+        self.note_due(node);
+        let Some(machine) = &mut self.nodes[node].machine else { return };
         let committed = machine.store.commit();
         for (id, change) in committed.changes {
             self.note_change(node, &id, change);
@@ -111,6 +113,7 @@ impl World<'_> {
             self.feed(node, Role::Holder, input);
         }
         self.note_stuck(node, was_stuck);
+        self.time_later(node);
         self.tidy_later(node);
     }
 
@@ -147,7 +150,7 @@ impl World<'_> {
             if machine.store.read_only().is_some() {
                 return;
             }
-            let told = machine.store.pass_time();
+            let told = machine.store.commit_nothing();
             told.into_iter().for_each(|input| self.feed(node, Role::Holder, input));
             self.note_stuck(node, false);
             let machine = self.nodes[node].machine.as_ref();
@@ -234,14 +237,24 @@ impl World<'_> {
 
     /// What is true of a chunk changed where its bytes are.
     fn note_change(&mut self, node: Index, id: &ChunkId, change: Change) {
+        if change == Change::Destroyed && self.chunks.contains_key(id) {
+            self.log(|| format!("{node} deletes {id:?}"));
+            self.noticed.rare.count(Rare::Deleted);
+            let at = self.agenda.now();
+            self.see(&Fact::Destroyed { node, id: *id, at });
+        }
         let Some(chunk) = self.chunks.get_mut(id) else { return };
         match change {
             Change::Written => drop(chunk.buried.remove(&node)),
-            Change::Deleted | Change::WasMissing => drop(chunk.buried.insert(node)),
+            Change::Deleted | Change::Destroyed | Change::WasMissing => {
+                chunk.buried.insert(node);
+            }
         }
-        if change == Change::Deleted {
-            self.log(|| format!("{node} deletes {id:?}"));
-            self.noticed.rare.count(Rare::Deleted);
+        if change == Change::Destroyed
+            && let Some(lease) = chunk.leases.get_mut(&node)
+        {
+            // What is given to it after that it has under another lease.
+            lease.let_go.clear();
         }
     }
 
@@ -304,10 +317,12 @@ impl World<'_> {
             self.faults.count(Fault::ClockDrift);
         }
         self.look_through(node);
+        self.time_later(node);
         self.tidy_later(node);
         self.scrub_later(node, false);
         self.reconnect(|a, b| a == node || b == node);
         self.agenda.after(Duration::from_secs(2), Event::Retry { node });
+        self.agenda.after(Duration::from_secs(2), Event::TellHolders { owner: node });
     }
 
     fn on_unopened(&mut self, node: Index, error: &StoreOpenError) {

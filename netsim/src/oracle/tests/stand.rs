@@ -37,7 +37,7 @@ pub(super) const CHEAT: Index = 3;
 pub(super) struct Stand {
     pub(super) nodes: Vec<Node>,
     indices: BTreeMap<NodeId, Index>,
-    chunks: BTreeMap<ChunkId, ChunkFacts>,
+    pub(super) chunks: BTreeMap<ChunkId, ChunkFacts>,
     heads: BTreeMap<ChunkId, HeadFacts>,
     pub(super) put: [SealedChunk; 2],
 }
@@ -61,6 +61,7 @@ fn node(number: u8, domains: DomainPolicy, reach: Reach) -> Node {
             disk: DiskFaults::default(),
             catalogue: CatalogueFaults::default(),
             domains,
+            terms: LeaseTerms::default(),
             limits: Limits::default(),
             sharding: Sharding::WHOLE,
         },
@@ -100,6 +101,7 @@ impl Stand {
             acked: BTreeMap::from([(HOLDER, Time(0)), (OTHER, Time(0))]),
             buried: BTreeSet::new(),
             released: None,
+            leases: BTreeMap::new(),
             promised: true,
         };
         let chunks = put.iter().map(|chunk| (chunk.id(), facts(chunk))).collect();
