@@ -34,6 +34,7 @@ const STAGED: &[(Bug, &str)] = &[
     (Bug::BlameTheSilent, "uplink-down-a-day"),
     (Bug::SilenceByClock, "clock-jump-audits"),
     (Bug::WordTrustsSilence, "words-told"),
+    (Bug::ResendRelease, "late-release"),
 ];
 
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug
@@ -59,6 +60,9 @@ const SHOWN: &[(Bug, &str)] = &[
     (Bug::ProofSkipsTail, "holder-away-an-hour"),
     (Bug::WordCountsAcks, "words-told"),
     (Bug::KeepWord, "words-told"),
+    (Bug::SkipReleaseDelay, "stolen-delete-key"),
+    (Bug::KeepRelease, "stolen-delete-key"),
+    (Bug::SkipReleaseProof, "stolen-device"),
 ];
 
 /// Whether drawn worlds need not find a bug, because a scenario has to.

@@ -17,6 +17,7 @@ use crate::core::message::{Release, ReleaseAnswer, ReleaseItem, ReleaseRefusal, 
 use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::header::Header;
 use crate::crypto::ownership::{Context, Statement, Verifier, verify_batch};
+use crate::planted::{Bug, is_on};
 use std::collections::VecDeque;
 
 /// So many items of a release cost as much as one message with a single proof.
@@ -142,7 +143,7 @@ impl HolderRole {
             Statement { point, id: &item.id, context, proof: &item.proof }
         });
         let statements: Vec<Statement<'_>> = statements.collect();
-        if !verify_batch(&statements, &mut self.rng) {
+        if !verify_batch(&statements, &mut self.rng) && !is_on(Bug::SkipReleaseProof) {
             return Err(Reject::BadProof);
         }
         for (item, _) in held {

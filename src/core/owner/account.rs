@@ -268,6 +268,7 @@ impl AccountFlow {
         let AccountJob { ticket, holder, wish, deadline } = job;
         if let AccountWish::Release { undo: true, items } = &wish
             && wish.is_fit()
+            && !is_on(Bug::ResendRelease)
         {
             self.overtake(shared, &holder, items);
         }
