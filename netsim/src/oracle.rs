@@ -157,7 +157,8 @@ pub(crate) struct ChunkFacts {
     pub(crate) replicas: u8,
     /// Who was ever brought its bytes.
     pub(crate) reached: BTreeSet<Index>,
-    /// Who acknowledged it, and when last, and was not told since that it was given up.
+    /// Who acknowledged it, or took a release of it back, and when last; but for those whose delay
+    /// may have been over at some group since.
     pub(crate) acked: BTreeMap<Index, Time>,
     /// Whose store deleted it, durably, and was not asked since to write it again.
     pub(crate) buried: BTreeSet<Index>,
