@@ -405,9 +405,6 @@ fn owner_role(
     for (node, conduct, age) in memory.acquaintances() {
         role.acquaint(Time::default(), node, conduct, age);
     }
-    for (node, standing) in memory.met_at() {
-        role.met(Time::default(), node, standing);
-    }
     role
 }
 

@@ -90,7 +90,7 @@ pub use release::ReleaseWish;
 use super::codec::Reject;
 use super::effect::{Effect, Input, Via};
 use super::message::{Message, StreamMessage, TopicMessage};
-use super::placement::{DomainPolicy, Standing};
+use super::placement::DomainPolicy;
 use super::reputation::Conduct;
 use super::shard::Sharding;
 use super::topic::Topic;
@@ -202,11 +202,6 @@ impl OwnerRole {
     /// nodes are remembered.
     pub fn acquaint(&mut self, now: Time, node: NodeId, conduct: Conduct, age: Duration) {
         self.shared.peers.acquaint(now, node, (conduct, age));
-    }
-
-    /// Where a node was seen in an earlier run.
-    pub fn met(&mut self, now: Time, node: NodeId, standing: Standing) {
-        self.shared.peers.met_before(now, node, standing);
     }
 
     /// Whose conduct changed since this was last called: what it is, and for how long it has not

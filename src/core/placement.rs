@@ -52,16 +52,6 @@ impl Standing {
         self.site = site.trim().to_lowercase();
     }
 
-    /// Where it was seen. At most [`REACHES_MAX`].
-    pub fn reaches(&self) -> impl Iterator<Item = Reach> {
-        self.reaches.iter().copied()
-    }
-
-    /// What it declared last, in lower case.
-    pub fn site(&self) -> &str {
-        &self.site
-    }
-
     /// Whether it was ever connected, so that its places are known.
     pub fn is_observed(&self) -> bool {
         !self.reaches.is_empty()

@@ -26,6 +26,9 @@ const MADE_TOLD_MAX: usize = 8;
 /// Holders that are told one by one.
 const HOLDERS_TOLD_MAX: usize = 8;
 
+/// Groups of holders that are told one by one.
+const GROUPS_TOLD_MAX: usize = 4;
+
 /// Open puts whose last failure is told one by one.
 const FAILURES_TOLD_MAX: usize = 8;
 
@@ -40,19 +43,47 @@ pub(super) fn of_catalog(catalog: &Catalog, now: u64) -> Vec<String> {
     damaged.chain(dropped).chain(made).chain(open).chain(holders).collect()
 }
 
-/// Who shares a failure domain, where too little counts: that explains why.
-fn together(catalog: &Catalog) -> Option<String> {
-    let holding = catalog.near().0.nodes().filter(|node| catalog.chunks_held_by(node) > 0);
-    let names: Vec<String> = holding.take(HOLDERS_TOLD_MAX).map(peer_id_of).collect();
-    let is_short = catalog.evidence().any(|last| last.counted < last.target);
-    (is_short && !names.is_empty()).then(|| {
-        format!(
-            "{} share an address block or a declared site, so that of each chunk's replicas one \
-             of theirs counts: start more of the mesh's nodes elsewhere, and a running node stores \
-             there what is short",
-            names.join(", ")
-        )
-    })
+/// Who shares a failure domain, where too little counts: that may be why. Group by group.
+fn together(catalog: &Catalog) -> Vec<String> {
+    if !catalog.evidence().any(|last| last.counted < last.target) {
+        return Vec::new();
+    }
+    let near = catalog.near().0;
+    let mut left: Vec<NodeId> = near.nodes().copied().collect();
+    left.retain(|node| catalog.chunks_held_by(node) > 0);
+    let mut told = Vec::new();
+    while let Some(first) = left.pop() {
+        let mut group = vec![first];
+        let mut at = 0;
+        while let Some(node) = group.get(at).copied() {
+            let (beside, others) = left.into_iter().partition(|other| near.is_near(&node, other));
+            group.extend::<Vec<NodeId>>(beside);
+            left = others;
+            at += 1;
+        }
+        if group.len() > 1 {
+            told.push(group);
+        }
+    }
+    let more = told.len().saturating_sub(GROUPS_TOLD_MAX);
+    let mut told: Vec<String> = told.iter().take(GROUPS_TOLD_MAX).map(|it| in_one(it)).collect();
+    if more > 0 {
+        told.push(format!("{more} more groups of holders share failure domains"));
+    }
+    told
+}
+
+fn in_one(group: &[NodeId]) -> String {
+    let mut names: Vec<String> = group.iter().take(HOLDERS_TOLD_MAX).map(peer_id_of).collect();
+    let more = group.len().saturating_sub(HOLDERS_TOLD_MAX);
+    names.extend((more > 0).then(|| format!("{more} more")));
+    format!(
+        "{} share a failure domain (an address block, a declared site, relays alone or, where \
+         `domains = \"strict\"`, the LAN), so that of a chunk's replicas one counts of those that \
+         share one: start more of the mesh's nodes elsewhere, and a running node stores there what \
+         is short",
+        names.join(", ")
+    )
 }
 
 /// Holders that audits found wanting: the first of them one by one. Whoever was only late is not

@@ -240,5 +240,8 @@ fn judge(
     let open: BTreeSet<NodeId> = catalog.unproven_holders(id, window).collect();
     let holders = catalog.holders_of(id);
     let has_it = |node: &NodeId| holders.contains(node) && !open.contains(node);
-    checked.storable += u64::from(!able.iter().all(has_it));
+    let near = catalog.near().0;
+    let shown: Vec<NodeId> = catalog.proven_holders(id, window).collect();
+    let is_apart = |node: &NodeId| !shown.iter().any(|other| near.is_near(node, other));
+    checked.storable += u64::from(able.iter().any(|node| !has_it(node) && is_apart(node)));
 }

@@ -34,12 +34,11 @@ use super::needed::{Named, Targets, named, named_files};
 use super::overview::Noted;
 use super::put::seconds_since_1970;
 use super::report::Failure;
-use super::{failures, prune};
+use super::{failures, memory, prune};
 use crate::core::types::{ChunkId, NodeId, SnapshotId};
 use crate::repo::catalog::{BackupMade, Catalog, SnapshotEvidence, Standing, standing};
 use crate::repo::evidence::{Counts, Held, Subject, apart};
 use crate::repo::mark::Reached;
-use crate::repo::near::Near;
 use crate::repo::reference::ChunkRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -79,8 +78,8 @@ struct Known {
     /// Each holder: how many chunks, whether one was never audited, where it stands, and when that
     /// was heard.
     holders: Vec<(NodeId, u64, bool, Standing, Option<u64>)>,
-    /// Which of them share a failure domain, and since when.
-    near: (Near, Option<u64>),
+    /// How often was told which of them share a failure domain.
+    drawn: u64,
     made: Vec<(SnapshotId, u8, u8)>,
     /// The last of the files that were put, and how many there are.
     puts: (u64, usize),
@@ -103,7 +102,7 @@ impl Known {
                 losses: catalog.losses_seen(),
                 chunks: catalog.chunks(),
                 holders: catalog.stores().into_iter().map(holder).collect(),
-                near: (catalog.near().0.clone(), catalog.near().1),
+                drawn: catalog.near().1,
                 made: catalog.made().into_iter().map(made).collect(),
                 puts: (roots.iter().map(|root| root.job.0).max().unwrap_or(0), roots.len()),
             }
@@ -155,10 +154,6 @@ impl Memory {
             return None;
         }
         let changed = *self.changed.get_or_insert(now);
-        // Within the second in which holders came to stand together, a look could be one before.
-        if known.near.1 == Some(seconds_since_1970()) {
-            return None;
-        }
         // After a loss nobody is waited for: until it is looked at all are told to be at risk.
         let is_urgent = inner
             .with_catalog(|catalog| Teller::new(catalog, seconds_since_1970()).waits_for_a_look());
@@ -211,6 +206,8 @@ fn is_due(subject: &Subject, catalog: &Catalog, now_s: u64) -> bool {
 /// Looks at all that is due, and where `fewer` holders count at all. False where some of it could
 /// not be read.
 async fn look(inner: &Arc<Inner>, known: &Known, fewer: bool) -> Result<bool, Failure> {
+    // Who became a holder just now may be near another one.
+    memory::draw_near(inner).await;
     let now_s = seconds_since_1970();
     let targets = Targets::wished(inner).await;
     let is_filled = inner.with_catalog(|catalog| catalog.rebuild().is_none());
@@ -379,7 +376,8 @@ impl Reached for All {
     fn reach(&mut self, reference: &ChunkRef) {
         let id = &reference.id;
         let held = |(node, audited_s): (NodeId, Option<u64>)| {
-            (node, Held { counts: !self.uncounted.contains(&node), audited_s })
+            let counts = !self.uncounted.contains(&node);
+            (node, Held { counts, is_beside: false, audited_s })
         };
         let (is_known, replicas) = self.inner.with_catalog(|catalog| {
             let replicas = catalog.proofs_of(id).map(held).collect();

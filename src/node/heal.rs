@@ -22,7 +22,6 @@ mod later;
 
 use super::audit::{not_counted, prove_new};
 use super::backup::{Handed, Hopeless, StoreSink, Wish, store_all};
-use super::failures;
 use super::fetch::MeshSource;
 use super::handle::NodeHandle;
 use super::heard::heard;
@@ -33,6 +32,7 @@ use super::rebuild;
 use super::recover::nobody;
 use super::report::{Failure, FailureKind, HealDone, HealRequest, Progress};
 use super::repository::{Breadth, look};
+use super::{failures, memory};
 use crate::core::codec::QUORUM_MAX;
 use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::seal::SealedChunk;
@@ -168,6 +168,7 @@ async fn heal(
     progress: &mpsc::Sender<Progress<HealDone>>,
     done: &mut HealDone,
 ) -> Result<(), Failure> {
+    memory::draw_near(inner).await;
     let moved = Arc::new(AtomicU64::new(0));
     let (mut tried, hopeless) = (Some(BTreeSet::new()), Hopeless::default());
     let mut first: Option<u64> = None;
@@ -345,6 +346,7 @@ struct Short {
     /// All those of whom anything is wrong, and those that rest.
     avoided: BTreeSet<NodeId>,
     uncounted: Uncounted,
+    connected: BTreeSet<NodeId>,
     targets: Targets,
     /// The most replicas that are wanted of anything in this pass.
     most: u8,
@@ -375,6 +377,7 @@ impl Short {
         Self {
             avoided,
             uncounted,
+            connected: inner.shared.watch_peers().borrow().clone(),
             most: 0,
             level: usize::MAX,
             tried,
@@ -437,8 +440,10 @@ impl Short {
             return;
         }
         let (holders, counting) = self.inner.with_catalog(|catalog| {
-            let holders = catalog.holders_of(&id);
-            let counting = catalog.near().0.apart(self.uncounted.counted(&holders));
+            let mut holders = catalog.holders_of(&id);
+            // Of two in one failure domain that one counts which can be asked.
+            holders.sort_by_key(|node| !self.connected.contains(node));
+            let counting = self.uncounted.counted(catalog.near().0, &holders);
             (holders, counting)
         });
         let counted = counting.len();

@@ -22,13 +22,13 @@ use crate::core::types::{NodeId, Standing};
 use crate::net::{node_of_peer_id, peer_id_of};
 use crate::replaced;
 use crate::repo::catalog::standing;
-use places::Places;
+use places::{Drawn, Places};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -48,6 +48,10 @@ const SAVE_EVERY: u32 = 30;
 /// How often all are told, whether they changed or not, in such looks.
 const TELL_ALL_EVERY: u32 = 360;
 
+/// How long it is waited before what is short is stored anew because two holders turned out to share
+/// a failure domain, in seconds: a day. Nothing is lost yet.
+const NEARNESS_GRACE_S: u64 = if cfg!(test) { 0 } else { 24 * HOUR_S };
+
 const HOUR_S: u64 = 3_600;
 
 /// What is remembered. Small, behind one lock, never awaited under.
@@ -62,6 +66,8 @@ pub(super) struct Memory {
 struct State {
     nodes: BTreeMap<NodeId, Seen>,
     places: Places,
+    /// When to store anew what is short as two holders share a failure domain: seconds since 1970.
+    heal_s: Option<u64>,
     /// Bytes that repairs moved, by the hour since 1970.
     repaired: BTreeMap<u64, u64>,
     /// Where holders stand by now, for the drive loop.
@@ -135,16 +141,14 @@ impl Memory {
 
     /// A node is connected, from there, and declares that site.
     pub(super) fn met(&self, node: NodeId, reach: Reach, site: &str) {
-        let mut state = self.state();
-        state.is_changed |= state.places.met(node, reach, site);
+        self.state().places.met(node, reach, site);
     }
 
-    /// Where nodes were seen, all that were.
-    pub(super) fn met_at(&self) -> Vec<(NodeId, placement::Standing)> {
-        self.state().places.all().map(|(node, standing)| (node, standing.clone())).collect()
+    pub(super) fn left(&self, node: &NodeId) {
+        self.state().places.left(node);
     }
 
-    /// Where these nodes stand, as far as they were seen.
+    /// Where these nodes stand, as far as they were seen since the start.
     pub(super) fn standings(
         &self,
         nodes: impl Iterator<Item = NodeId>,
@@ -244,10 +248,10 @@ impl State {
 /// Tells the drive loop where holders stand, and writes down what changed, for the node's life.
 pub(super) async fn remember(inner: Weak<Inner>) {
     let mut told: BTreeMap<NodeId, Standing> = BTreeMap::new();
-    let mut drawn = None;
     for look in 0_u32.. {
         let Some(node) = inner.upgrade() else { return };
-        draw_near(&node, &mut drawn);
+        draw_near(&node).await;
+        heal_near(&node);
         if look.is_multiple_of(TELL_ALL_EVERY) {
             told.clear();
         }
@@ -261,24 +265,41 @@ pub(super) async fn remember(inner: Weak<Inner>) {
 }
 
 /// Tells the catalogue which holders share a failure domain, where that is not what it was told.
-fn draw_near(inner: &Inner, drawn: &mut Option<BTreeMap<NodeId, placement::Standing>>) {
-    let holders = inner.with_catalog(|catalog| catalog.stores());
-    let stand = inner.shared.memory.standings(holders.into_iter().map(|(node, _)| node));
-    if drawn.as_ref() == Some(&stand) {
-        return;
-    }
-    // What was seen in an earlier run is no news, unless nobody looked at what it means since.
-    let at_s = match drawn {
-        Some(_) => seconds_since_1970(),
-        None => inner.shared.memory.state().places.moved_s(),
+pub(super) async fn draw_near(inner: &Arc<Inner>) {
+    let now_s = seconds_since_1970();
+    let holders = inner.with_catalog(|catalog| {
+        let mut holders = catalog.stores();
+        holders.retain(|(node, _)| catalog.chunks_held_by(node) > 0);
+        holders
+    });
+    let drawn = {
+        let mut state = inner.shared.memory.state();
+        let holders = holders.into_iter().map(|(node, _)| node);
+        let Some(drawn) = state.places.draw(holders, inner.domains, now_s) else { return };
+        state.is_changed = true;
+        if drawn.is_nearer {
+            state.heal_s = Some(now_s.saturating_add(NEARNESS_GRACE_S));
+        }
+        drawn
     };
-    let near = placement::together(&stand, inner.domains).collect();
-    let is_nearer = inner.with_catalog(|catalog| catalog.draw_near(near, at_s));
+    let Drawn { pairs, is_nearer } = drawn;
     if is_nearer {
         tracing::info!("holders turned out to share a failure domain: one replica counts in each");
+    }
+    let lost_s = is_nearer.then_some(now_s);
+    inner.with_catalog(|catalog| catalog.draw_near(pairs.into_iter().collect(), lost_s));
+    if is_nearer && let Err(failure) = inner.commit_catalog().await {
+        tracing::warn!(why = failure.why, "what was told of snapshots was not taken back for good");
+    }
+}
+
+/// Where the grace of replicas that count no more beside others is over, all is looked at.
+fn heal_near(inner: &Inner) {
+    let mut state = inner.shared.memory.state();
+    if state.heal_s.is_some_and(|at_s| at_s <= seconds_since_1970()) {
+        state.heal_s = None;
         inner.lost.store(true, Ordering::Relaxed);
     }
-    *drawn = Some(stand);
 }
 
 fn judge(inner: &Inner, told: &mut BTreeMap<NodeId, Standing>) {
@@ -304,8 +325,8 @@ pub(super) async fn save(inner: &Inner) {
     }
 }
 
-/// The file: `{"version":1,"nodes":[{"peer_id":"12D3..","credit":3,..}],"places":{"nodes":[..],..},
-/// "repaired":[[496000,1]]}`.
+/// The file: `{"version":1,"nodes":[{"peer_id":"12D3..","credit":3,..}],"places":{"is_strict":false,
+/// "pairs":[["12D3..","12D3..",1790000000]]},"repaired":[[496000,1]]}`.
 #[derive(Debug, Serialize, Deserialize)]
 struct File {
     nodes: Vec<Line>,
@@ -351,7 +372,7 @@ impl File {
             }
         };
         let repaired = state.repaired.iter().map(|(hour, bytes)| (*hour, *bytes)).collect();
-        let places = state.places.lines();
+        let places = state.places.lines(seconds_since_1970());
         Self { nodes: state.nodes.iter().map(line).collect(), places, repaired }
     }
 

@@ -208,6 +208,7 @@ impl Shared {
         facts.labels.remove(node);
         facts.peers_changed = Instant::now();
         drop(facts);
+        self.memory.left(node);
         self.peers.send_if_modified(|peers| peers.remove(node));
     }
 

@@ -77,20 +77,25 @@ impl Word {
 /// One replica of a chunk, by a node that acknowledged it with the store that it has now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Its holder neither lied nor is suspect or lost; and see [`apart`].
+    /// Its holder neither lied nor is suspect or lost.
     pub counts: bool,
+    /// Another one counts in its failure domain: see [`apart`].
+    pub is_beside: bool,
     /// When an audit last proved it since then: seconds since 1970.
     pub audited_s: Option<u64>,
 }
 
-/// Replicas by their nodes: of those that count and share a failure domain one does, that which was
-/// proven last.
+/// Replicas by their nodes: of those that count and share a failure domain one does, where that can
+/// be the one that was proven last. Those that do not count stand beside it, too.
 pub fn apart(near: &Near, mut replicas: Vec<(NodeId, Held)>) -> Vec<Held> {
     if !near.is_empty() {
         replicas.sort_by_key(|(_, held)| std::cmp::Reverse((held.counts, held.audited_s)));
         let counting = replicas.iter().filter(|(_, held)| held.counts).map(|(node, _)| *node);
         let apart = near.apart(counting);
-        replicas.iter_mut().for_each(|(node, held)| held.counts &= apart.contains(node));
+        for (node, held) in &mut replicas {
+            let is_beside = apart.iter().any(|other| near.is_near(node, other));
+            held.is_beside = !apart.contains(node) && is_beside && !is_on(Bug::CountTogether);
+        }
     }
     replicas.into_iter().map(|(_, held)| held).collect()
 }
@@ -146,7 +151,8 @@ impl Counts {
     /// seconds since 1970.
     pub fn add(&mut self, is_known: bool, replicas: &[Held], now_s: u64) {
         let short = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
-        let counted = || replicas.iter().filter(|held| held.counts);
+        let apart = || replicas.iter().filter(|held| !held.is_beside);
+        let counted = || apart().filter(|held| held.counts);
         let since_s = now_s.saturating_sub(PROVEN_S);
         // A proof from a time that lies ahead is none.
         let lately = |at_s: &u64| (since_s..=now_s).contains(at_s);
@@ -162,10 +168,10 @@ impl Counts {
             let before = self.proofs_s.unwrap_or((*oldest_s, *newest_s));
             self.proofs_s = Some((before.0.min(*oldest_s), before.1.max(*newest_s)));
         }
-        let unproven = replicas.len().saturating_sub(proofs.len());
+        let unproven = apart().count().saturating_sub(proofs.len());
         self.proven = self.proven.saturating_add(proofs.len() as u64);
         self.unproven = self.unproven.saturating_add(unproven as u64);
-        self.acked = self.acked.min(short(replicas.len()));
+        self.acked = self.acked.min(short(apart().count()));
         self.counted = self.counted.min(short(counted().count()));
         self.audited = self.audited.min(short(proofs.len()));
         self.chunks = self.chunks.saturating_add(1);
@@ -229,7 +235,7 @@ mod tests {
     const NOW_S: u64 = 1_800_000_000;
 
     fn held(counts: bool, age_s: Option<u64>) -> Held {
-        Held { counts, audited_s: age_s.map(|age_s| NOW_S - age_s) }
+        Held { counts, is_beside: false, audited_s: age_s.map(|age_s| NOW_S - age_s) }
     }
 
     fn of(target: u8, chunks: &[&[Held]]) -> Counts {
@@ -303,21 +309,23 @@ mod tests {
         let near = [(1, 2), (1, 3), (2, 3)].map(|(a, b)| (node(a), node(b))).into_iter().collect();
         let (old, new) = (held(true, Some(9)), held(true, Some(1)));
         let (acked, liar) = (held(true, None), held(false, Some(0)));
-        let all = [acked, old, new, liar, old].into_iter();
-        let of = |names: [u8; 5]| (0..).zip(all.clone()).map(move |(at, it)| (node(names[at]), it));
+        let all = [acked, old, new, liar, old];
+        let of = |names: [u8; 5]| (0..).zip(all).map(move |(at, it)| (node(names[at]), it));
+        let apart = |near: &Near, names| apart(near, of(names).collect());
         let counting = |names| {
-            let mut all = apart(&near, of(names).collect());
-            all.retain(|held| held.counts);
+            let mut all = apart(&near, names);
+            all.retain(|held| held.counts && !held.is_beside);
             all
         };
         assert_eq!(counting([1, 2, 3, 4, 5]), [new, old], "one of 1 to 3, and 5");
-        assert_eq!(
-            counting([4, 5, 6, 1, 2]),
-            [new, old, old, acked],
-            "who does not count hides none"
-        );
-        let apart = apart(&Near::default(), of([1, 2, 3, 4, 5]).collect());
-        assert_eq!(apart, all.collect::<Vec<_>>(), "all stand apart");
+        assert_eq!(counting([4, 5, 6, 1, 2]), [new, old, old, acked], "a liar hides nobody");
+        assert_eq!(apart(&Near::default(), [1, 2, 3, 4, 5]), all);
+        // Of three that acknowledged it two are in one place: as many as a quorum counted.
+        let mut counts = Counts::new(3);
+        let three = [(1, acked), (2, old), (4, new)].map(|(name, held)| (node(name), held));
+        counts.add(true, &super::apart(&near, three.to_vec()), NOW_S);
+        assert_eq!((counts.acked, counts.proven, counts.unproven), (2, 2, 0), "{counts:?}");
+        assert_eq!([true, false].map(|it| counts.word(it)), [Word::AtRisk, Word::Replicating]);
     }
 
     #[test]
@@ -359,7 +367,7 @@ mod tests {
         assert_eq!(two(PROVEN_S).word(false), Word::Safe);
         assert_eq!(two(PROVEN_S).until_s, NOW_S);
         assert_eq!(two(PROVEN_S + 1).word(false), Word::Stored);
-        let ahead = Held { counts: true, audited_s: Some(NOW_S + 1) };
+        let ahead = Held { audited_s: Some(NOW_S + 1), ..held(true, None) };
         assert_eq!(of(1, &[&[ahead]]).word(false), Word::Stored);
         // Of three, the two that last longest.
         let ages = [2 * DAY_S, 9 * DAY_S, DAY_S].map(|age_s| held(true, Some(age_s)));

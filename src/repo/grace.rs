@@ -17,6 +17,7 @@
 //! A grace is over when both are: its time by the clock, and its days of the calendar on which the
 //! holder was asked in vain. A clock that jumps ahead ends the first and adds one day at most.
 
+use super::near::Near;
 use crate::core::types::NodeId;
 use crate::repo::standing::{AuditRecord, Standing, standing};
 use std::collections::{BTreeMap, BTreeSet};
@@ -122,20 +123,17 @@ impl Uncounted {
         self.never.iter().chain(self.silent.keys()).copied().collect()
     }
 
-    /// How many of a chunk's `holders` count.
-    pub fn count(&self, holders: &[NodeId]) -> usize {
-        self.counted(holders).count()
-    }
-
-    /// Those of a chunk's `holders` that count.
-    pub fn counted(&self, holders: &[NodeId]) -> impl Iterator<Item = NodeId> {
-        let silent = holders.iter().filter(|node| self.silent.contains_key(node)).count();
+    /// Those of a chunk's `holders` that count, one in each failure domain: several that are silent
+    /// in one house are one.
+    pub fn counted(&self, near: &Near, holders: &[NodeId]) -> Vec<NodeId> {
+        let silent = holders.iter().filter(|node| self.silent.contains_key(node)).copied();
+        let silent = near.apart(silent).len();
         let counts = move |node: &NodeId| {
             let grace = |it: &Silent| if silent >= 2 && !it.is_together { TWO } else { ONE };
             let is_over = self.silent.get(node).is_some_and(|it| it.is_beyond(grace(it)));
             !self.never.contains(node) && !is_over
         };
-        holders.iter().copied().filter(counts)
+        near.apart(holders.iter().copied().filter(counts))
     }
 }
 
@@ -145,6 +143,13 @@ mod tests {
     use crate::repo::standing::{HolderAudited, Silence};
 
     const NOW_S: u64 = 1_800_000_000;
+
+    impl Uncounted {
+        /// How many count where all stand apart.
+        fn count(&self, holders: &[NodeId]) -> usize {
+            self.counted(&Near::default(), holders).len()
+        }
+    }
 
     fn node(number: u8) -> NodeId {
         NodeId::from_bytes([number; 32])

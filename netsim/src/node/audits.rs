@@ -125,7 +125,9 @@ impl Audits {
             known.map(|(_, chunk)| (*chunk, Vec::new())).collect();
         for (node, chunk, audited_s) in self.counting() {
             let counts = self.stands(&node, now_s).0.counts();
-            all.entry(chunk).or_default().push((node, Held { counts, audited_s }));
+            all.entry(chunk)
+                .or_default()
+                .push((node, Held { counts, is_beside: false, audited_s }));
         }
         all.into_iter().map(|(chunk, replicas)| (chunk, (true, apart(near, replicas)))).collect()
     }
@@ -384,7 +386,7 @@ impl Audits {
             (Standing::Liar, _) => false,
             (_, silence) => silence.is_none(),
         };
-        let is_short = near.apart(uncounted.counted(&holders)).len() < wanted;
+        let is_short = uncounted.counted(near, &holders).len() < wanted;
         is_short.then(|| holders.into_iter().filter(is_sure).collect())
     }
 }

@@ -82,7 +82,8 @@ mod tests {
     fn stored(proven: usize) -> (Lot, Replicas) {
         let acked = Acked { has: 2, target: 2, is_any: true, since_s: 5 };
         let lot = Lot { since: Time(5), chunks: vec![chunk(1), chunk(2)], acked };
-        let held = |at| Held { counts: true, audited_s: (at < proven).then_some(9) };
+        let held =
+            |at| Held { counts: true, is_beside: false, audited_s: (at < proven).then_some(9) };
         let replicas = lot.chunks.iter().map(|id| (*id, (true, (0..2).map(held).collect())));
         let replicas = replicas.collect();
         (lot, replicas)

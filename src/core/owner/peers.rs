@@ -157,11 +157,6 @@ impl Peers {
         (known.conduct, known.faded, known.faded_before) = (conduct, now, age);
     }
 
-    /// Where the node was seen in an earlier run.
-    pub(super) fn met_before(&mut self, now: Time, node: NodeId, standing: Standing) {
-        self.remember(now, node).standing = standing;
-    }
-
     /// What the node's audits say.
     pub(super) fn judge(&mut self, now: Time, node: NodeId, standing: types::Standing) {
         self.remember(now, node).audited = standing;

@@ -115,7 +115,7 @@ fn a_holder_that_counts_no_more_is_worth_a_look_and_one_that_counts_again_is_not
             .zip(standings)
             .map(|(n, s)| (n, 1, false, s, None))
             .collect(),
-        near: Default::default(),
+        drawn: 0,
         made: Vec::new(),
         puts: (0, 0),
     };
@@ -234,7 +234,7 @@ fn found(setup: &Setup) -> [u8; 3] {
     let mut counts = Counts::new(3);
     let held = |(node, audited_s)| {
         let record = setup.catalog.audit_record(&node).unwrap_or_default();
-        Held { counts: standing(&record, NOW_S + YEAR_S).counts(), audited_s }
+        Held { counts: standing(&record, NOW_S + YEAR_S).counts(), is_beside: false, audited_s }
     };
     let all: Vec<Held> = setup.catalog.proofs_of(&CHUNK).map(held).collect();
     counts.add(setup.catalog.is_known(&CHUNK), &all, NOW_S + 9);

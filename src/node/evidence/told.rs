@@ -17,7 +17,6 @@ impl<'a> Teller<'a> {
     pub(in crate::node) fn new(catalog: &'a Catalog, now_s: u64) -> Self {
         let holding = catalog.audit_records().filter(|(node, _)| catalog.chunks_held_by(node) > 0);
         let words = Words::new(holding.map(|(_, record)| record), now_s);
-        let words = words.with_nearer(catalog.near().1);
         Self { catalog, words }
     }
 

@@ -50,35 +50,6 @@ fn what_was_seen_is_the_same_after_a_restart_and_rests_go_on() {
 }
 
 #[test]
-fn where_nodes_were_seen_is_the_same_after_a_restart_and_bounded() {
-    let folder = folder();
-    let memory = Memory::open(folder.path(), None);
-    let reaches = [
-        Reach::PublicV4([203, 0, 113]),
-        Reach::PublicV6([1, 2, 3, 4, 5, 6]),
-        Reach::Local,
-        Reach::Relayed,
-    ];
-    reaches.into_iter().for_each(|reach| memory.met(node(1), reach, "Attic"));
-    memory.met(node(2), Reach::Local, "");
-    memory.save().unwrap();
-    let after = Memory::open(folder.path(), None);
-    assert_eq!(after.state().places, memory.state().places);
-    let [(_, first), (_, second)] = &after.met_at()[..] else { panic!("two nodes") };
-    assert_eq!((first.reaches().collect::<BTreeSet<_>>(), first.site()), (reaches.into(), "attic"));
-    assert!(after.state().places.moved_s() > 0 && second.site().is_empty());
-    // Who comes back to where it was is no news.
-    after.met(node(2), Reach::Local, "");
-    assert!(!after.state().is_changed);
-    for name in 3..3_000 {
-        memory.met(node(name), Reach::Local, "");
-    }
-    assert_eq!(memory.met_at().len(), 1_024);
-    memory.save().unwrap();
-    assert_eq!(Memory::open(folder.path(), None).met_at().len(), 1_024);
-}
-
-#[test]
 fn a_file_that_cannot_be_read_is_a_new_beginning() {
     let folder = folder();
     let path = folder.path().join("owner/memory.json");

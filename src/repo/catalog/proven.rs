@@ -44,16 +44,16 @@ pub struct Replicas {
 }
 
 impl Catalog {
-    /// Takes in which holders share a failure domain by now, at `now_s`: seconds since 1970. Of a
-    /// chunk's replicas one counts in each. Not written down: while nobody said so, each holder
-    /// stands apart. Whether two stand together now that did not.
-    pub fn draw_near(&mut self, near: Near, now_s: u64) -> bool {
-        self.state.draw_near(near, now_s)
+    /// Takes in which holders share a failure domain by now: of a chunk's replicas one counts in
+    /// each. Not written down: while nobody said so, each holder stands apart. Where replicas count
+    /// no more by that since `lost_s`, seconds since 1970, what was told of snapshots is taken back,
+    /// for good with the next commit.
+    pub fn draw_near(&mut self, near: Near, lost_s: Option<u64>) {
+        self.state.draw_near(near, lost_s);
     }
 
-    /// What [`Self::draw_near`] took in last, and when two came to stand together that did not
-    /// before: seconds since 1970.
-    pub fn near(&self) -> (&Near, Option<u64>) {
+    /// What [`Self::draw_near`] took in last, and how often it took in anything.
+    pub fn near(&self) -> (&Near, u64) {
         self.state.near()
     }
 

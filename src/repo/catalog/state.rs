@@ -134,8 +134,8 @@ pub(super) struct State {
     losses: Losses,
     /// Which holders share a failure domain. Told by whoever sees them, and not written down.
     near: Near,
-    /// When that last grew: seconds since 1970.
-    nearer_s: Option<u64>,
+    /// How often that was told.
+    drawn: u64,
     /// How far it is filled anew, where it has to be.
     rebuild: Option<Rebuild>,
 }

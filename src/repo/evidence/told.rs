@@ -69,8 +69,6 @@ pub struct Teller {
     suspect_s: Option<u64>,
     /// When the last holder came to count no more, of those that hold anything and do not.
     uncounted_s: Option<u64>,
-    /// When two holders came to stand in one failure domain.
-    nearer_s: Option<u64>,
 }
 
 impl Teller {
@@ -84,13 +82,7 @@ impl Teller {
                 uncounted_s = uncounted_s.max(record.lies_s().max().or(silent_s).or(Some(0)));
             }
         }
-        Self { now_s, suspect_s, uncounted_s, nearer_s: None }
-    }
-
-    /// Two holders came to stand in one failure domain at that time, seconds since 1970, if any
-    /// ever did.
-    pub fn with_nearer(self, nearer_s: Option<u64>) -> Self {
-        Self { nearer_s: nearer_s.filter(|at_s| *at_s <= self.now_s), ..self }
+        Self { now_s, suspect_s, uncounted_s }
     }
 
     /// When it tells: seconds since 1970.
@@ -98,38 +90,32 @@ impl Teller {
         self.now_s
     }
 
-    /// Whether anybody who holds anything does not count, or does not beside another one.
+    /// Whether anybody who holds anything does not count.
     pub fn is_anybody_uncounted(&self) -> bool {
-        self.uncounted_s.or(self.nearer_s).is_some()
+        self.uncounted_s.is_some()
     }
 
     /// Whether what was found by this look may be worse by now.
     pub fn is_behind(&self, last: &SnapshotEvidence) -> bool {
-        last.behind_s > 0 || self.fewer_since(last).is_some()
+        last.behind_s > 0 || self.suspect_since(last).is_some()
     }
 
     /// Since when it may be worse, where that is known: seconds since 1970.
     fn behind_s(&self, last: &SnapshotEvidence) -> Option<u64> {
         match last.behind_s {
-            0 => self.fewer_since(last),
+            0 => self.suspect_since(last),
             _ => last.behind_since_s(),
         }
     }
 
-    /// Since when fewer count than at that look, by what is known without another one.
-    fn fewer_since(&self, last: &SnapshotEvidence) -> Option<u64> {
-        let silent_s = self.suspect_s.filter(|at_s| *at_s > last.at_s);
-        let silent_s = silent_s.filter(|_| !is_on(Bug::WordTrustsSilence));
-        // Within the same second it may have been after the look.
-        silent_s.max(self.nearer_s.filter(|at_s| *at_s >= last.at_s))
+    fn suspect_since(&self, last: &SnapshotEvidence) -> Option<u64> {
+        self.suspect_s.filter(|at_s| *at_s > last.at_s && !is_on(Bug::WordTrustsSilence))
     }
 
     /// What nobody looked at.
     fn unseen(&self, acked: &Acked) -> Told {
         let told = acked.told();
-        let nearer_s = self.nearer_s.filter(|at_s| *at_s >= acked.since_s);
-        let less_s = self.uncounted_s.max(nearer_s);
-        let Some(at_s) = less_s.filter(|_| !acked.is_short()) else { return told };
+        let Some(at_s) = self.uncounted_s.filter(|_| !acked.is_short()) else { return told };
         let since = Some(at_s.max(acked.since_s));
         // How many count nobody knows.
         let (has, word) = (0, Word::AtRisk);
@@ -198,7 +184,11 @@ mod tests {
     /// A look at one chunk, whose replicas are these, at `at_s`.
     fn look(has: u8, audited: &[bool], at_s: u64) -> SnapshotEvidence {
         let mut counts = Counts::new(2);
-        let held = |audited: &bool| Held { counts: true, audited_s: audited.then_some(at_s) };
+        let held = |audited: &bool| Held {
+            counts: true,
+            is_beside: false,
+            audited_s: audited.then_some(at_s),
+        };
         counts.add(true, &audited.iter().map(held).collect::<Vec<_>>(), at_s);
         let was_whole = has >= 2;
         let subject = Subject { snapshot: SNAPSHOT, target: 2, was_whole, is_own: true, covers: 0 };
@@ -242,22 +232,6 @@ mod tests {
         assert_eq!(safe.behind_s, NOW_S, "the first loss is told");
     }
 
-    #[test]
-    fn who_stands_together_takes_a_word_back_until_it_is_looked_at_since() {
-        let nearer = |at_s| teller(&[]).with_nearer(Some(at_s));
-        let safe = look(2, &[true, true], NOW_S - DAY_S);
-        let told = |teller: Teller| teller.tell(acked(2), Some(&safe));
-        let word = |at_s| told(nearer(at_s)).word;
-        assert_eq!(word(safe.at_s - 1), Word::Safe, "it was looked at since");
-        assert_eq!(word(safe.at_s), Word::AtRisk, "within the same second");
-        assert_eq!(told(nearer(NOW_S)).worse_since, Some(NOW_S));
-        assert_eq!(word(NOW_S + 1), Word::Safe, "a time that lies ahead is none");
-        // What nobody looked at: by when it was acknowledged.
-        let unseen = |at_s| nearer(at_s).tell(acked(2), None).word;
-        let put_s = acked(2).since_s;
-        assert_eq!([put_s - 1, put_s].map(unseen), [Word::Stored, Word::AtRisk]);
-    }
-
     /// Found by the simulator: one of three had lost a chunk before the third one acknowledged it.
     #[test]
     fn what_was_short_when_something_was_lost_is_told_as_stored_by_a_look_and_not_by_acks() {
@@ -267,7 +241,11 @@ mod tests {
         };
         let looked = |has: usize, was_whole, before: &SnapshotEvidence| {
             let mut counts = Counts::new(2);
-            counts.add(true, &vec![Held { counts: true, audited_s: None }; has], NOW_S);
+            counts.add(
+                true,
+                &vec![Held { counts: true, is_beside: false, audited_s: None }; has],
+                NOW_S,
+            );
             subject(was_whole).found(Some(before), &counts, NOW_S)
         };
         let mut short = look(1, &[true], NOW_S - DAY_S);

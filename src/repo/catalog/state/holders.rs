@@ -163,7 +163,12 @@ impl State {
         let is_current = |held: &&Replica| {
             usize::try_from(held.store).is_ok_and(|at| counts.get(at).copied().unwrap_or(false))
         };
-        self.all(id, slots).filter(is_current).count()
+        let current = self.all(id, slots).filter(is_current);
+        if self.near.is_empty() {
+            return current.count();
+        }
+        let node = |held: &Replica| Some(self.stores.get(usize::try_from(held.store).ok()?)?.node);
+        self.near.apart(current.filter_map(node)).len()
     }
 
     /// By store, whether it is the one that its node has now.

@@ -49,18 +49,18 @@ impl State {
         }
     }
 
-    /// Which holders share a failure domain by now, at `now_s`: seconds since 1970.
-    pub(in super::super) fn draw_near(&mut self, near: Near, now_s: u64) -> bool {
-        let is_nearer = near.is_beyond(&self.near);
-        if is_nearer {
-            self.nearer_s = Some(now_s);
-        }
+    /// Which holders share a failure domain by now. Where replicas count no more by that since
+    /// `lost_s`, seconds since 1970, that is a loss like others.
+    pub(in super::super) fn draw_near(&mut self, near: Near, lost_s: Option<u64>) {
         self.near = near;
-        is_nearer
+        self.drawn += 1;
+        if let Some(at_s) = lost_s {
+            self.made.lose_unsaved(at_s);
+        }
     }
 
-    pub(in super::super) fn near(&self) -> (&Near, Option<u64>) {
-        (&self.near, self.nearer_s)
+    pub(in super::super) fn near(&self) -> (&Near, u64) {
+        (&self.near, self.drawn)
     }
 
     pub(in super::super) fn proven_holders(
