@@ -24,6 +24,7 @@
 //! | [`near`] | which holders share a failure domain, and which of them count (pure) |
 //! | [`standing`] | what audits of a holder came to, and where it stands (pure) |
 //! | [`turn`] | what a holder is asked for, when, and what of it is written down (pure) |
+//! | [`served`] | whether holders hand over what they prove: whom to try, whom to blame (pure) |
 //! | [`verify`] | whether all that a snapshot names is there and right (pure) |
 //! | [`look`] | what `mark`, `diff`, `find` and `ls` are: they ask, and are given (pure) |
 //! | [`diff`], [`find`], [`ls`] | what two trees differ in; what is in one (pure) |
@@ -87,6 +88,7 @@ pub mod retain;
 #[cfg(feature = "node")]
 pub mod scan;
 pub mod sealer;
+pub mod served;
 pub mod snapshot;
 pub mod standing;
 pub mod tree;

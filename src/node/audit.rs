@@ -44,7 +44,7 @@ use crate::repo::turn::{Ended, Note, witnesses};
 use ask::{Heard, Which, ask_all};
 pub(super) use later::{audit_later, audit_noticed, prove_new};
 use mac::ask_by_mac;
-pub(super) use served::{Asked, fetch_later};
+pub(super) use served::fetch_later;
 use stake::{Stake, at_stake};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};

@@ -1,6 +1,5 @@
 //! What all parts of a running node share: keys, queues into the drive loop, the catalogue.
 
-use super::audit::Asked;
 use super::datadir::DataDir;
 use super::detached::Detached;
 use super::gate::Gate;
@@ -17,6 +16,7 @@ use crate::crypto::keys::OwnerKeys;
 use crate::net::Net;
 use crate::repo::catalog::{Catalog, CatalogError, ChunkAcked, Entry};
 use crate::repo::meta::MetaCache;
+use crate::repo::served::Served;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -94,8 +94,8 @@ pub(super) struct Inner {
     /// How often it looked whom to ask, to the end.
     #[cfg(test)]
     pub(super) looks: std::sync::atomic::AtomicU64,
-    /// The replicas that it asked for.
-    pub(super) asked: Asked,
+    /// Whether holders hand over what they prove.
+    served: Mutex<Served>,
     pub(super) repository: Repository,
     /// What the settings ask for.
     pub(super) schedule: Arc<Schedule>,
@@ -162,7 +162,7 @@ impl Inner {
             tries: AtomicBool::new(false),
             #[cfg(test)]
             looks: std::sync::atomic::AtomicU64::new(0),
-            asked: Asked::default(),
+            served: Mutex::default(),
             repository,
             schedule: Arc::new(schedule),
             naming: tokio::sync::Mutex::default(),
@@ -176,6 +176,22 @@ impl Inner {
     /// What holders owe answers for. Each change leaves it whole, even after a panic.
     pub(super) fn debts(&self) -> MutexGuard<'_, BTreeMap<NodeId, Debt>> {
         self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Trials of holders; whoever has the catalogue, too, took that first. Each change leaves it
+    /// whole, even after a panic.
+    pub(super) fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which replicas are no more, or were given anew.
+    fn tell_served(&self, entry: &Entry) {
+        match entry {
+            Entry::ReplicaLost(lost) => self.served().on_replaced(&lost.node, &lost.chunk),
+            Entry::ChunkAcked(acked) => self.served().on_replaced(&acked.node, &acked.chunk),
+            Entry::StoreGone { node, .. } => self.served().on_store_gone(node),
+            _ => {}
+        }
     }
 
     /// Whether it audits and heals when nobody asked.
@@ -220,7 +236,7 @@ impl Inner {
         };
         let is_loss = matches!(entry, Entry::ReplicaLost(_) | Entry::StoreGone { .. });
         let record = |catalog: &mut Catalog| {
-            self.asked.on_entry(&entry);
+            self.tell_served(&entry);
             catalog.record(entry)?;
             if let Some(ChunkAcked { chunk, node, epoch, .. }) = acked {
                 catalog.prove(&node, &epoch, &chunk, seconds_since_1970());

@@ -154,3 +154,13 @@ pub enum FetchFailure {
     /// It was too busy.
     Busy,
 }
+
+impl FetchFailure {
+    /// Whether it said anything, so that it was there and heard the request.
+    pub fn is_answer(self) -> bool {
+        match self {
+            Self::WrongBytes | Self::Damaged | Self::NotHeld | Self::Busy => true,
+            Self::Late | Self::Unreachable => false,
+        }
+    }
+}

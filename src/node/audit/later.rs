@@ -110,7 +110,7 @@ fn begin(
 }
 
 /// By the process, which nobody can set.
-fn now(inner: &Inner) -> Time {
+pub(super) fn now(inner: &Inner) -> Time {
     Time::default().after(inner.started.elapsed())
 }
 

@@ -8,6 +8,7 @@ use crate::node::report::Failure;
 use crate::node::repository::Breadth;
 use crate::repo::mark::Reached;
 use crate::repo::reference::ChunkRef;
+use crate::repo::served::Run;
 use rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,8 +47,7 @@ pub(super) async fn draw(
                 named_files(inner, vec![(path, root)], runs, patience).await?
             }
         };
-        let runs = read.reached.runs.into_iter().filter(|(_, run)| !run.chunks.is_empty());
-        drawn.extend(runs.map(|(holder, run)| (holder, run.chunks)));
+        drawn.extend(read.reached.drawn());
         if drawn.len() == due.len() {
             break;
         }
@@ -68,8 +68,7 @@ pub(super) async fn draw_all(
     let runs = Runs { inner: Arc::clone(inner), runs };
     let (progress, _nobody) = mpsc::channel::<()>(1);
     let read = named(inner, None, runs, (TREE_PATIENCE, progress)).await?;
-    let runs = read.reached.runs.into_iter().filter(|(_, run)| !run.chunks.is_empty());
-    Ok((runs.map(|(holder, run)| (holder, run.chunks)).collect(), read.unread == 0))
+    Ok((read.reached.drawn().collect(), read.unread == 0))
 }
 
 enum Start {
@@ -97,31 +96,11 @@ struct Runs {
     runs: BTreeMap<NodeId, Run>,
 }
 
-/// A run of what a holder has, from a chunk on that is drawn by chance: as likely as it is named.
-pub(super) struct Run {
-    most: usize,
-    /// Names of chunks that it has, so far.
-    seen: u32,
-    pub(super) chunks: Vec<ChunkRef>,
-}
-
-impl Run {
-    pub(super) fn of(most: usize) -> Self {
-        Self { most, seen: 0, chunks: Vec::new() }
-    }
-
-    pub(super) fn add(&mut self, reference: &ChunkRef, is_drawn: impl FnOnce(u32) -> bool) {
-        // Small files of one folder share a chunk, which is asked for once.
-        if self.chunks.iter().any(|chunk| chunk.id == reference.id) {
-            return;
-        }
-        self.seen = self.seen.saturating_add(1);
-        if is_drawn(self.seen) {
-            self.chunks.clear();
-        }
-        if self.chunks.len() < self.most {
-            self.chunks.push(reference.duplicate());
-        }
+impl Runs {
+    /// Of those of which anything is named.
+    fn drawn(self) -> impl Iterator<Item = (NodeId, Vec<ChunkRef>)> {
+        let runs = self.runs.into_iter().map(|(holder, run)| (holder, run.into_chunks()));
+        runs.filter(|(_, chunks)| !chunks.is_empty())
     }
 }
 
