@@ -22,8 +22,10 @@
 //!
 //! Who was late, or hung up, may have met a line of this machine's own that is too narrow. So
 //! others are asked right after it, until one hands over the same chunk, or anything as fast as it
-//! takes, and then that holder once more: it is no miss unless it says nothing again. Holders are
-//! asked one after the other, so that none is late because of another one.
+//! takes, and then that holder once more: it is no miss unless it says nothing again. One that hung
+//! up and is gone hears no question, and is asked once more when it is its turn again: a connection
+//! that broke once makes nobody withhold anything. Holders are asked one after the other, so that
+//! none is late because of another one.
 //!
 //! Whatever a user restores, and what is stored or let go, goes first: nobody is tried meanwhile.
 //!

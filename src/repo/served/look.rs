@@ -67,6 +67,8 @@ struct Trial {
     /// What it is being asked for, and since when.
     open: Option<(ChunkRef, bool, Time)>,
     whose: Whose,
+    /// See [`Owed::has_hung_up`].
+    has_hung_up: bool,
 }
 
 /// Why a holder is tried.
@@ -90,6 +92,8 @@ struct Judged {
     has_all: bool,
     /// It withheld something before.
     is_withheld: bool,
+    /// See [`Owed::has_hung_up`].
+    has_hung_up: bool,
     /// By what it handed over the line is not to blame for the holder that it is a witness of.
     is_line_good: bool,
     refused: Vec<ChunkRef>,
@@ -151,7 +155,8 @@ impl Trial {
     ) -> Self {
         let owed = owed.into_iter().map(|chunk| (chunk, true));
         let left = owed.chain(fresh.into_iter().map(|chunk| (chunk, false))).collect();
-        Self { tried: Tried::begun(holder, asked_s), left, open: None, whose }
+        let (open, has_hung_up) = (None, false);
+        Self { tried: Tried::begun(holder, asked_s), left, open, whose, has_hung_up }
     }
 
     fn note(&mut self, chunk: ChunkRef, is_owed: bool, came: Came) {
@@ -280,9 +285,11 @@ impl Served {
         };
         let fresh = look.runs.remove(&holder).unwrap_or_default();
         if at.known.is_connected(&holder) {
-            let owed = self.owed.remove(&holder).map(|owed| owed.chunks).unwrap_or_default();
+            let owed = self.owed.remove(&holder);
+            let has_hung_up = owed.as_ref().is_some_and(|owed| owed.has_hung_up);
+            let owed = owed.map(|owed| owed.chunks).unwrap_or_default();
             let trial = Trial::new((holder, at.now_s), (owed, fresh), Whose::Turn);
-            look.stage = Stage::Trial(trial);
+            look.stage = Stage::Trial(Trial { has_hung_up, ..trial });
         }
         None
     }
@@ -311,7 +318,7 @@ impl Served {
             look.stage = Stage::Trial(trial);
             return Some(step);
         }
-        let Trial { tried, whose, .. } = trial;
+        let Trial { tried, whose, has_hung_up, .. } = trial;
         let is_line_good = match whose {
             Whose::WitnessOf(of) => {
                 self.owed.get(&of).is_some_and(|owed| owed.is_line_good(&tried.handed))
@@ -329,6 +336,7 @@ impl Served {
             is_mute,
             has_all,
             is_withheld,
+            has_hung_up,
             is_line_good,
             refused,
             kept,
@@ -349,10 +357,7 @@ impl Served {
             Whose::Turn => look.witnesses = Some(Witnesses::of(holder)),
             Whose::WitnessOf(of) if is_line_good => {
                 look.witnesses = None;
-                if let Some(owed) = self.owed.remove(&of) {
-                    let all = (owed.chunks, Vec::new());
-                    look.stage = Stage::Trial(Trial::new((of, at.now_s), all, Whose::Again));
-                }
+                self.ask_again(look, of, at);
             }
             Whose::WitnessOf(_) => {}
             Whose::Again => {
@@ -363,14 +368,29 @@ impl Served {
         }
     }
 
+    /// Asks a holder that said nothing once more. Who is gone hears no question: a connection that
+    /// broke once is nobody's fault.
+    fn ask_again<K: Known>(&mut self, look: &mut Look, holder: NodeId, at: &Moment<'_, K>) {
+        if at.known.is_connected(&holder) {
+            if let Some(owed) = self.owed.remove(&holder) {
+                let all = (owed.chunks, Vec::new());
+                look.stage = Stage::Trial(Trial::new((holder, at.now_s), all, Whose::Again));
+            }
+        } else if let Some(owed) = self.owed.get_mut(&holder) {
+            (owed.is_vouched, owed.has_hung_up) = (owed.has_hung_up, true);
+        }
+    }
+
     /// What it owes now.
     fn take<K: Known>(&mut self, judged: Judged, at: &Moment<'_, K>) {
         let Judged { holder, asked_s, is_mute, is_withheld, refused: chunks, kept, .. } = judged;
+        let has_hung_up = judged.has_hung_up && !chunks.is_empty();
         let refused = chunks.iter().map(|chunk| chunk.id).collect();
         let chunks = chunks.into_iter().chain(kept).collect();
         let (is_vouched, is_counted) = (false, false);
         let next = at.now.after(at.pace.owed_every);
-        let mut owed = Owed { chunks, refused, asked_s, is_mute, is_vouched, is_counted, next };
+        let mut owed =
+            Owed { chunks, refused, asked_s, is_mute, is_vouched, has_hung_up, is_counted, next };
         owed.forget_replaced(&self.asked, at.known, &holder);
         self.asked.keep(&holder, &owed.chunks);
         // Where there is nothing to ask for, one who withholds is not drawn at each look.

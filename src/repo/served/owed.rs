@@ -17,6 +17,9 @@ pub(super) struct Owed {
     pub(super) is_mute: bool,
     /// Another one handed something over, and it said nothing again: the line is not.
     pub(super) is_vouched: bool,
+    /// It hung up while the line was good, and could not be asked once more: should it say nothing
+    /// when it is its turn again, the line is not to blame.
+    pub(super) has_hung_up: bool,
     /// The miss is written down.
     pub(super) is_counted: bool,
     /// It is asked again from then on.

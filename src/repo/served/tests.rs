@@ -6,6 +6,7 @@ use crate::core::types::Locality;
 use crate::crypto::keys::ChunkKey;
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
+use std::collections::BTreeSet;
 
 fn chunk(number: u8) -> ChunkRef {
     let (ck, id) = (ChunkKey::from_bytes([number; 32]), ChunkId::from_bytes([number; 32]));
@@ -78,6 +79,7 @@ fn who_says_nothing_is_blamed_where_another_one_is_fast_or_hands_over_the_same()
         asked_s: 0,
         is_mute: true,
         is_vouched: false,
+        has_hung_up: false,
         is_counted: false,
         next: Time(0),
     };
@@ -106,6 +108,9 @@ struct Mesh {
     proven_s: BTreeMap<(NodeId, ChunkId), u64>,
     /// What holders say of a request, where they do not hand the chunk over.
     says: BTreeMap<u8, Came>,
+    /// Who says nothing hangs up, and is gone for the rest of the look.
+    hangs_up: bool,
+    away: BTreeSet<NodeId>,
     /// Whom the owner asked, in order.
     asked: Vec<u8>,
     is_busy: bool,
@@ -120,8 +125,8 @@ impl Known for Mesh {
         (1..=3).map(node).collect()
     }
 
-    fn is_connected(&self, _: &NodeId) -> bool {
-        true
+    fn is_connected(&self, holder: &NodeId) -> bool {
+        !self.away.contains(holder)
     }
 
     fn record(&self, holder: &NodeId) -> AuditRecord {
@@ -159,6 +164,8 @@ impl Mesh {
             records: BTreeMap::new(),
             proven_s: BTreeMap::new(),
             says: says.iter().copied().collect(),
+            hangs_up: false,
+            away: BTreeSet::new(),
             asked: Vec::new(),
             is_busy: false,
             now_s: 1_000_000,
@@ -183,6 +190,7 @@ impl Mesh {
     /// lost and stored again before.
     fn look(&mut self, hours: u64, given_anew: bool) {
         self.now_s += hours * 3_600;
+        self.away.clear();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let mut served = std::mem::take(&mut self.served);
         served.begin(&self.moment(), &mut rng);
@@ -198,6 +206,9 @@ impl Mesh {
                     let number = holder.as_bytes()[0];
                     self.asked.push(number);
                     let came = self.says.get(&number).copied().unwrap_or(Came::Whole);
+                    if came == Came::Nothing && self.hangs_up {
+                        self.away.insert(holder);
+                    }
                     self.served.came(came, PLAINTEXT_BYTES_MAX, Time(self.now_s * 1_000));
                 }
                 Step::Prove { holder, chunks } => {
@@ -248,6 +259,25 @@ fn who_says_nothing_is_asked_once_more_when_a_witness_handed_something_over() {
     mesh.asked.clear();
     mesh.look(1, false);
     assert_eq!(mesh.asked, [1, 3]);
+}
+
+#[test]
+fn who_hangs_up_withholds_only_if_it_does_so_again_when_it_is_its_turn() {
+    let mut mesh = Mesh::new(&[(2, Came::Nothing)]);
+    mesh.hangs_up = true;
+    mesh.look(1, false);
+    assert_eq!((mesh.misses(), mesh.served.owed_by(&node(2))), ([0; 3], 1));
+    // It is there again, and hands all over.
+    mesh.says.clear();
+    mesh.look(5, false);
+    assert_eq!((mesh.misses(), mesh.served.owed_by(&node(2))), ([0; 3], 0));
+    mesh.says.insert(2, Came::Nothing);
+    mesh.look(5, false);
+    assert_eq!(mesh.misses(), [0; 3], "that is the first time again");
+    (1..=3).for_each(|count| {
+        mesh.look(5, false);
+        assert_eq!(mesh.misses(), [0, count, 0]);
+    });
 }
 
 #[test]
