@@ -260,6 +260,11 @@ impl World<'_> {
     }
 
     fn fetch_one(&mut self, reader: Index, id: ChunkId) {
+        // A repair that is under way may have the only slot.
+        self.run_until(self.agenda.now().after(FETCH), |world| {
+            let machine = world.nodes[reader].machine.as_ref();
+            machine.is_none_or(|machine| machine.owner.fetch_slots_free() > 0)
+        });
         let end = self.agenda.now().after(FETCH);
         self.fetch(reader, id, end);
         self.run_until(end.after(Duration::from_secs(1)), |world| {
@@ -301,6 +306,7 @@ fn is_fault(event: &Event) -> bool {
         | Event::Forget { .. }
         | Event::LookBack { .. }
         | Event::Audit { .. }
+        | Event::Try { .. }
         | Event::Get
         | Event::Script { .. } => true,
         Event::Gossip { .. }
@@ -323,6 +329,7 @@ fn is_fault(event: &Event) -> bool {
         | Event::TimePasses { .. }
         | Event::TellHolders { .. }
         | Event::Proceed { .. }
+        | Event::TryOn { .. }
         | Event::Retry { .. } => false,
     }
 }
