@@ -30,7 +30,8 @@ use crate::node::Index;
 use crate::plan::NetPlan;
 use crate::tally::{Fault, Tally};
 use cuts::Cuts;
-use lines::{LINE, Lines};
+pub(crate) use lines::LINE;
+use lines::Lines;
 use links::{Links, Trip};
 use quloud::core::types::Time;
 use rand::seq::IteratorRandom;
@@ -127,6 +128,11 @@ impl Net {
     /// `node` forwards no gossip from now on.
     pub(crate) fn mute(&mut self, node: Index) {
         self.mute.insert(node);
+    }
+
+    /// From now on a node's line carries so many bytes a second.
+    pub(crate) fn set_line(&mut self, node: Index, rate: u64) {
+        self.lines.set(node, rate);
     }
 
     /// Begins a cut; the number ends it again.

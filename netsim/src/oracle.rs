@@ -28,6 +28,7 @@ mod rightful;
 mod room;
 mod wanted;
 mod window;
+mod withheld;
 mod words;
 
 pub(crate) use blame::accuses;
@@ -89,6 +90,9 @@ pub(crate) enum Fact<'a> {
     Audited { owner: Index, holder: NodeId, epoch: StoreEpoch, id: ChunkId, verdict: Audit },
     /// An owner's audit of a holder is over: where that stands now.
     Stands { owner: Index, holder: NodeId, standing: Standing },
+    /// An owner writes down that a holder proved a chunk and did not hand it over;
+    /// it stands there by that alone.
+    Withholds { owner: Index, holder: NodeId, standing: Standing },
     /// A user gives a chunk up: its owner knows of no replica of it any more.
     GaveUp { owner: Index, id: ChunkId },
     /// A store destroyed a chunk, by no script.
@@ -313,6 +317,7 @@ impl Oracle {
             Box::new(room::Room),
             Box::new(wanted::Wanted),
             Box::new(window::Window),
+            Box::new(withheld::Withheld::default()),
             Box::new(words::Words::default()),
         ])
     }

@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) tight: bool,
     /// Owners audit their holders.
     pub(crate) audits: bool,
+    /// Those who do try by themselves whether holders hand over what they prove.
+    pub(crate) trials: bool,
 }
 
 /// The disks.
@@ -152,8 +154,9 @@ impl Plan {
         let backups = BackupPlan::draw(rng, use_.owners);
         // A world with audits takes several times as long as one without.
         let audits = rng.random_range(0..8) == 0;
+        let trials = true;
         let mut plan =
-            Self { nodes, span, sharding, net, disk, people, use_, backups, tight, audits };
+            Self { nodes, span, sharding, net, disk, people, use_, backups, tight, audits, trials };
         if sharding != Sharding::WHOLE {
             // What finds too few holders in its shard asks for them until the end of the world.
             let most = u8::try_from(nodes / 5).unwrap_or(u8::MAX).max(1);

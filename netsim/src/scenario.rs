@@ -17,14 +17,17 @@ mod deleted_chunk;
 mod failed_sync;
 mod flipped_byte;
 mod flood;
+mod given_anew;
 mod holder_away_an_hour;
 mod hostage;
+mod hostage_found;
 mod laptops;
 mod late_release;
 mod liar_majority;
 mod lost_name;
 mod lost_note;
 mod many_beginnings;
+mod narrow_line;
 mod new_disk;
 mod old_image;
 mod old_records;
@@ -101,6 +104,9 @@ pub(crate) const ALL: &[Scenario] = &[
     uplink_down_a_day::SCENARIO,
     clock_jump_audits::SCENARIO,
     words_told::SCENARIO,
+    hostage_found::SCENARIO,
+    narrow_line::SCENARIO,
+    given_anew::SCENARIO,
     bad_night::SCENARIO,
     laptops::SCENARIO,
     one_door::SCENARIO,

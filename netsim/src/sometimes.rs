@@ -99,6 +99,11 @@ branches! {
     FoundMissing, "found missing", "A holder said in an audit that it has a chunk no more.";
     FoundDamaged, "found damaged", "A holder said in an audit that its copy is damaged.";
     FoundLie, "found lie", "A holder answered an audit as if it had a chunk, and had not.";
+    TriedWell, "tried: handed over", "A holder that was tried handed a chunk over.";
+    TriedRefused, "tried: refused", "A holder that was tried said that a chunk does not come.";
+    TriedMute, "tried: mute", "A holder that was tried said nothing in time.";
+    Withheld, "withheld", "A holder proved a chunk that it did not hand over.";
+    WithheldNoMore, "withheld no more", "A holder that withheld chunks handed them over.";
     ToldSafe, "told as safe", "An owner's node told that what it put is safe.";
     ToldAtRisk, "told as at risk", "An owner's node told that what it put is at risk.";
     ToldLost, "told as lost", "An owner's node told that some of what it put is lost.";

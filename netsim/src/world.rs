@@ -19,6 +19,7 @@
 //! | `world/script.rs` | what a scenario does to it |
 //! | `world/watch.rs` | what is seen of it in a picture |
 //! | `world/audits.rs` | holders that are asked for proofs |
+//! | `world/trials.rs` | holders that are tried, whether they hand over what they prove |
 //! | `world/repair.rs` | what is made again after that |
 //! | `world/heal.rs` | replicas that are made again |
 //! | `world/words.rs` | what owners tell of what they put |
@@ -46,6 +47,7 @@ mod release;
 mod repair;
 mod script;
 mod stores;
+mod trials;
 mod watch;
 mod words;
 

@@ -12,7 +12,7 @@ use quloud::core::types::Time;
 use std::time::Duration;
 
 /// Bytes per second of an ordinary line.
-pub(super) const LINE: u64 = 10_000_000;
+pub(crate) const LINE: u64 = 10_000_000;
 
 /// One node's.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +68,11 @@ impl Lines {
         let line = &mut self.0[to];
         line.into = line.into.max(now).after(line.takes(bytes));
         line.into.max(sent).after(hop)
+    }
+
+    /// From now on a node's line carries so many bytes a second.
+    pub(super) fn set(&mut self, node: Index, rate: u64) {
+        self.0[node].rate = rate.max(1);
     }
 
     /// All connections of a node are gone, and so is what waited for its line.

@@ -9,6 +9,7 @@ use quloud::core::types::{ChunkId, NodeId, StoreEpoch, Time};
 use quloud::repo::evidence::{Held, apart};
 use quloud::repo::grace::Uncounted;
 use quloud::repo::near::Near;
+use quloud::repo::served::{Note as Tried, Served};
 use quloud::repo::standing::{AuditRecord, HolderAudited, Loss, Silence, Standing, standing};
 use quloud::repo::turn::{Due, Ended, Known, Left, Note, Pace, SAMPLE, Turn, witnesses};
 use rand::{Rng, RngExt};
@@ -34,12 +35,22 @@ pub(crate) struct Asking {
     pub(crate) answers: u32,
     /// Verdicts that say nothing.
     pub(crate) unsorted: u64,
-    /// It was the holder's turn; nobody wished for it.
-    pub(crate) by_turn: bool,
+    pub(crate) why: Why,
     /// When the question was asked.
     pub(crate) since: Time,
     /// What they come to so far.
     pub(crate) found: HolderAudited,
+}
+
+/// Why a holder is asked for proofs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It is its turn.
+    Turn,
+    /// The user wishes for it.
+    Wish,
+    /// It did not hand these chunks over.
+    Trial,
 }
 
 /// See the module.
@@ -64,6 +75,12 @@ pub(crate) struct Audits {
     pub(crate) answered: Answered,
     debts: BTreeMap<NodeId, Debt>,
     turns: BTreeMap<NodeId, Turn>,
+    /// Whether holders hand over what they prove.
+    pub(crate) served: Served,
+    /// What is to be proven as soon as that holder is asked for nothing else.
+    pub(crate) to_prove: Option<(NodeId, Vec<ChunkId>)>,
+    /// The trial of a holder is to go on.
+    pub(crate) goes_on: bool,
     /// A look that is not a regular one is due.
     pub(crate) is_due_soon: bool,
     /// The user wishes for an audit of all that each holder has.
@@ -92,7 +109,8 @@ impl Audits {
     /// The process ended: questions that were open are asked anew.
     pub(crate) fn restart(&mut self) {
         (self.asking, self.debts) = (BTreeMap::new(), BTreeMap::new());
-        self.turns = BTreeMap::new();
+        (self.turns, self.served) = (BTreeMap::new(), Served::default());
+        (self.to_prove, self.goes_on) = (None, false);
         self.answered.forget();
         (self.is_due_soon, self.is_wished) = (false, false);
     }
@@ -101,6 +119,10 @@ impl Audits {
     /// which what that one had is gone.
     pub(crate) fn on_acked(&mut self, node: NodeId, chunk: ChunkId, epoch: StoreEpoch) -> bool {
         let before = self.stores.insert(node, epoch);
+        if before.is_some_and(|before| before != epoch) {
+            self.served.on_store_gone(&node);
+        }
+        self.served.on_replaced(&node, &chunk);
         self.lost.remove(&(node, chunk));
         let replica = Replica { epoch, proven_s: None };
         let known = self.replicas.entry((node, chunk)).or_insert(replica);
@@ -282,6 +304,7 @@ impl Audits {
             (Some(Loss::Released), _) => found.released += 1,
         }
         self.replicas.remove(&(holder, chunk));
+        self.served.on_replaced(&holder, &chunk);
         self.lost.extend(why.map(|why| ((holder, chunk), why)));
         true
     }
@@ -297,7 +320,9 @@ impl Audits {
     ) -> bool {
         let debt = self.debts.entry(asking.found.node).or_default();
         let was_open = debt.is_open();
-        if asking.by_turn {
+        if asking.why == Why::Trial {
+            debt.and(unanswered);
+        } else if asking.why == Why::Turn {
             let left = Left {
                 has_answered: asking.answers > 0,
                 owes: !unanswered.is_empty(),
@@ -343,7 +368,11 @@ impl Audits {
             is_own,
         };
         let record = self.records.entry(node).or_default();
+        // Of who did not hand a chunk over, and says nothing of it either, others tell whether it
+        // is silent.
+        let is_known = asking.why != Why::Trial || count == 0;
         match ended.note() {
+            _ if !is_known => {}
             Note::Audited { silent } => record.on_audited(HolderAudited { silent, ..found }),
             Note::Silent => record.on_silent(found.at_s),
             Note::Nothing => {}
@@ -351,11 +380,45 @@ impl Audits {
         (standing(record, found.at_s), has_paid)
     }
 
-    /// Where a holder stands, and how long it is silent.
+    /// Where a holder stands, and how long it is silent, or withholds.
     pub(crate) fn stands(&self, holder: &NodeId, now_s: u64) -> (Standing, Option<Silence>) {
         let record = self.records.get(holder);
-        let silence = record.and_then(|record| record.silence);
+        let silence = record.and_then(|record| record.worst_silence(now_s));
         (record.map_or(Standing::Unknown, |record| standing(record, now_s)), silence)
+    }
+
+    /// What audits of a holder came to.
+    pub(crate) fn record(&self, holder: &NodeId) -> AuditRecord {
+        self.records.get(holder).cloned().unwrap_or_default()
+    }
+
+    /// How many replicas of a holder count.
+    pub(crate) fn held(&self, holder: &NodeId) -> u64 {
+        self.counting_at(holder).count() as u64
+    }
+
+    /// When an audit last proved this replica, which counts.
+    pub(crate) fn proven_s(&self, holder: &NodeId, chunk: &ChunkId) -> Option<u64> {
+        let replica = self.replicas.get(&(*holder, *chunk));
+        replica.filter(|_| self.counts(holder, chunk))?.proven_s
+    }
+
+    /// Those who withhold what they prove.
+    pub(crate) fn withholding(&self) -> Vec<NodeId> {
+        let all = self.records.iter().filter(|(_, record)| record.withheld.is_some());
+        all.map(|(node, _)| *node).collect()
+    }
+
+    /// What the trial of a holder came to.
+    pub(crate) fn note_tried(&mut self, note: Tried) {
+        match note {
+            Tried::Served(node) | Tried::LetOff(node) => {
+                self.records.entry(node).or_default().on_served();
+            }
+            Tried::Withheld { node, at_s } => {
+                self.records.entry(node).or_default().on_withheld(at_s);
+            }
+        }
     }
 
     /// Nodes that get nothing more, by what is known of them.
@@ -440,8 +503,8 @@ mod tests {
         let found = HolderAudited::begun((node(holder), epoch(1)), 0, 1);
         // All of it is in the question.
         let sift = Sift::new(node(holder), Vec::new());
-        let (answers, unsorted, by_turn, since) = (1, 0, true, Time(0));
-        Asking { sift, question, epoch: epoch(1), answers, unsorted, by_turn, since, found }
+        let (answers, unsorted, why, since) = (1, 0, Why::Turn, Time(0));
+        Asking { sift, question, epoch: epoch(1), answers, unsorted, why, since, found }
     }
 
     fn judge(audits: &mut Audits, holder: u8, verdict: Verdict, at_s: u64) -> bool {
@@ -530,9 +593,9 @@ mod tests {
     fn who_answers_all_that_a_user_wished_for_owes_nothing() {
         let mut audits = three();
         fall_silent(&mut audits, 1, 0);
-        let mut wished = Asking { by_turn: false, ..asking(1) };
+        let mut wished = Asking { why: Why::Wish, ..asking(1) };
         assert_eq!(audits.end(&mut wished, (true, true), REST), (Standing::Late, false));
-        let mut wished = Asking { by_turn: false, ..asking(1) };
+        let mut wished = Asking { why: Why::Wish, ..asking(1) };
         assert_eq!(audits.end(&mut wished, (false, true), REST), (Standing::Unknown, true));
     }
 

@@ -55,6 +55,8 @@ pub(crate) enum Job {
     Audit(NodeId),
     /// A holder is asked to let chunks go, or to take that back.
     Let(NodeId, bool),
+    /// A holder is asked for a chunk to try it.
+    Try(ChunkId),
 }
 
 /// A chunk that a holder was, or is to be, asked to let go.
@@ -128,8 +130,14 @@ impl Wishes {
         self.jobs.values().filter_map(|job| match job {
             Job::Put(id) | Job::Head(id) => Some(id),
             Job::Get(_) | Job::Look | Job::Bring(_) | Job::Repair(_) => None,
-            Job::Audit(_) | Job::Let(..) => None,
+            Job::Audit(_) | Job::Let(..) | Job::Try(_) => None,
         })
+    }
+
+    /// Whether a user waits for any chunk.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        let is_wished = |job: &Job| matches!(job, Job::Put(_) | Job::Get(_) | Job::Bring(_));
+        self.jobs.values().any(is_wished)
     }
 
     /// What this holder is just being asked to let go, or to take back.

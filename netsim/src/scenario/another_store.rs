@@ -25,6 +25,7 @@ const CHUNKS_BYTES: u64 = 8 * 4_000;
 
 fn stage() -> Stage {
     let mut stage = Stage::new(6, 2);
+    stage.plan.trials = false;
     let away = [3, 4, 5].map(|node| crash(node, 4 * HOUR));
     stage.at(30 * MINUTE, "nodes 3, 4 and 5 are switched off for four hours", away);
     let cheat = [Step::Deviate(1, "is another store each time")];

@@ -27,6 +27,7 @@ fn backup() -> Step {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(8, 12);
+    stage.plan.trials = false;
     stage.plan.backups.forgotten = Chance::per_mille(400);
     stage.plan.backups.thin = Chance::per_mille(300);
     stage.at(HOUR, "the owner backs a folder up", [backup()]);

@@ -20,6 +20,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn stage() -> Stage {
     let mut stage = Stage::new(4, 2);
+    stage.plan.trials = false;
     stage.at(HOUR, "the owner puts 12 chunks that all three others hold", [put(12)]);
     let vandals = [1, 2].map(|node| Step::Deviate(node, "hands out wrong bytes"));
     stage.at(2 * HOUR, "nodes 1 and 2 hand out wrong bytes from now on", vandals);

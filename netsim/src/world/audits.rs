@@ -9,7 +9,7 @@
 
 use super::{Event, World};
 use crate::chance::between;
-use crate::node::audits::{Asking, Audits, Which};
+use crate::node::audits::{Asking, Audits, Which, Why};
 use crate::node::device::wall_ns;
 use crate::node::wishes::Job;
 use crate::node::{Index, Node, Role};
@@ -88,7 +88,7 @@ impl World<'_> {
             }
             let is_there = (connected.contains(&holder), is_watched);
             let due = audits.due(&holder, is_there, (&pace, now, now_s), &mut self.rng);
-            self.begin_audit(owner, holder, (due, true));
+            self.begin_audit(owner, holder, (due, Why::Turn));
         }
     }
 
@@ -102,12 +102,17 @@ impl World<'_> {
     fn audit_wholly(&mut self, owner: Index) {
         for holder in self.nodes[owner].audits.holders() {
             let all = self.nodes[owner].audits.of(&holder, Which::All);
-            self.begin_audit(owner, holder, (all, false));
+            self.begin_audit(owner, holder, (all, Why::Wish));
         }
     }
 
-    /// Asks a holder for proofs of these, as it is its turn or by a wish, unless it is being asked.
-    fn begin_audit(&mut self, owner: Index, holder: NodeId, (ids, by_turn): (Vec<ChunkId>, bool)) {
+    /// Asks a holder for proofs of these, unless it is being asked.
+    pub(super) fn begin_audit(
+        &mut self,
+        owner: Index,
+        holder: NodeId,
+        (ids, why): (Vec<ChunkId>, Why),
+    ) {
         let at_s = self.wall_s(owner);
         let audits = &mut self.nodes[owner].audits;
         let Some(epoch) = audits.store_of(&holder).filter(|_| !ids.is_empty()) else { return };
@@ -118,7 +123,7 @@ impl World<'_> {
         let mut sift = Sift::new(holder, ids);
         let Some(question) = sift.next(&mut self.rng) else { return };
         let (answers, unsorted, since) = (0, 0, self.agenda.now());
-        let asking = Asking { sift, question, epoch, answers, unsorted, by_turn, since, found };
+        let asking = Asking { sift, question, epoch, answers, unsorted, why, since, found };
         audits.asking.insert(holder, asking);
         self.ask(owner, holder);
     }
@@ -268,6 +273,10 @@ impl World<'_> {
             // Nothing else was asked of it meanwhile.
             self.audit_soon(owner);
         }
+        if asking.why == Why::Trial {
+            self.try_on_soon(owner);
+        }
+        self.prove_tried(owner, holder);
     }
 
     /// All owners audit all holders, as at a user's wish, and what is gone is known after it.

@@ -218,6 +218,10 @@ impl<'a> World<'a> {
             let wait = between(&mut self.rng, SECOND, self.plan.shorter(DAY));
             self.agenda.after(wait, Event::Audit { owner, regular: true });
         }
+        if self.plan.audits && self.plan.trials {
+            let wait = between(&mut self.rng, SECOND, self.plan.shorter(DAY));
+            self.agenda.after(wait, Event::Try { owner });
+        }
         for _ in 0..self.plan.use_.releases {
             // At any time, or while something is being put.
             let put = puts.iter().choose(&mut self.rng).filter(|_| self.rng.random());

@@ -10,6 +10,7 @@ use quloud::core::owner::{FetchJob, OwnerCommand, OwnerEvent, StoreJob};
 use quloud::core::types::{ChunkId, Locality, Time};
 use quloud::crypto::keys::ChunkKey;
 use quloud::crypto::seal::SealedChunk;
+use quloud::repo::served::Came;
 use rand::seq::IteratorRandom;
 use rand::{Rng, RngExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,12 +197,19 @@ impl World<'_> {
                 Some(Job::Bring(asked)) if asked == id => {
                     self.brought.insert(id, (header, sealed));
                 }
+                Some(Job::Try(asked)) if asked == id => {
+                    self.tried(node, (Came::Whole, sealed.len()));
+                }
                 Some(Job::Repair(asked)) if asked == id => {
                     self.store_sealed(node, id, (header, sealed));
                 }
                 _ => self.violation(format!("nothing comes unasked: {node} is given {id:?}")),
             },
-            OwnerEvent::NotFetched { ticket, .. } => drop(wishes.end(ticket)),
+            OwnerEvent::NotFetched { ticket, asked, .. } => {
+                if let Some(Job::Try(_)) = wishes.end(ticket) {
+                    self.tried_in_vain(node, &asked);
+                }
+            }
         }
     }
 }

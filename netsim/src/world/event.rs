@@ -115,6 +115,10 @@ pub(crate) enum Event {
     LookBack { owner: Index },
     /// An owner looks which holders are to be audited.
     Audit { owner: Index, regular: bool },
+    /// An owner looks which holders are to be tried.
+    Try { owner: Index },
+    /// It goes on with that.
+    TryOn { owner: Index, life: u64 },
     /// What the work of a device waited for is stored.
     Proceed { owner: Index },
     /// A user fetches some chunk.

@@ -66,6 +66,8 @@ impl World<'_> {
             Event::LookBack { owner } => self.look_back(owner),
             Event::Proceed { owner } => self.proceed(owner),
             Event::Audit { owner, regular } => self.audit(owner, regular),
+            Event::Try { owner } => self.try_holders(owner),
+            Event::TryOn { owner, life } if self.is_alive(owner, life) => self.try_on(owner),
             Event::Get => self.get_some(),
             Event::Release { owner } => self.release(owner),
             Event::GiveUp { owner } => self.give_up(owner),
@@ -421,6 +423,8 @@ fn addressee_of(event: &Event) -> Option<Index> {
         | Event::Forget { owner: node }
         | Event::LookBack { owner: node }
         | Event::Audit { owner: node, .. }
+        | Event::Try { owner: node }
+        | Event::TryOn { owner: node, .. }
         | Event::Proceed { owner: node } => Some(*node),
         _ => None,
     }

@@ -59,6 +59,10 @@ pub(crate) enum Step {
     PutAgain(Index),
     /// A user takes back whatever holders were made to let go of what was put.
     TakeBack(Index),
+    /// An owner tries each of its holders now.
+    TryAll(Index),
+    /// From now on a node's line carries so many bytes a second.
+    SetLine(Index, u64),
     /// A user fetches everything that was promised, as soon as the machine runs.
     Fetch(Index),
     /// A node's router lets strangers in.
@@ -149,6 +153,8 @@ impl<'a> World<'a> {
                     dropped.into_iter().for_each(|id| self.put_again(owner, id));
                 }
                 Step::TakeBack(owner) => self.take_all_back(owner),
+                Step::TryAll(owner) => self.try_all(owner),
+                Step::SetLine(node, rate) => self.net.set_line(node, rate),
                 Step::Fetch(reader) => self.fetch_promised(reader),
                 Step::OpenDoor(node) => {
                     self.nodes[node].place.nat = Nat::Open;

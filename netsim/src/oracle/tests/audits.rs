@@ -1,16 +1,16 @@
 //! The properties of audits can fire, too.
 
 use super::stand::{CHEAT, HOLDER, OTHER, OWNER, Stand};
-use super::{Audit, Fact, Worded, answers, proven, reported, said, words};
+use super::{Audit, Fact, Worded, answers, opened, proven, reported, said, withheld, words};
 use crate::chance::Chance;
 use crate::disk::DiskFaults;
 use crate::node::{Index, MESH};
 use bytes::Bytes;
 use quloud::core::message::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, AuditKind, AuditState,
-    Audited, AuditedChunk, KeptChunks, StreamMessage,
+    Audited, AuditedChunk, KeptChunks, Retrieve, StreamMessage,
 };
-use quloud::core::owner::{AccountDone, AccountFailure, OwnerEvent};
+use quloud::core::owner::{AccountDone, AccountFailure, FetchFailure, OwnerEvent};
 use quloud::core::types::{LeaseNonce, StoreEpoch, Ticket};
 use quloud::repo::evidence::Word;
 use quloud::repo::standing::Standing;
@@ -174,4 +174,54 @@ fn words_fires_where_a_word_says_more_than_the_last_audits() {
     let gave_up = Fact::GaveUp { owner: OWNER, id: chunks[0] };
     stand.holds(property, &[gave_up, told(Word::Lost)]);
     stand.breaks(property, &[told(Word::Stored)]);
+}
+
+/// The owner says that this holder withholds what it proves.
+fn withholds(stand: &Stand, holder: Index, standing: Standing) -> Fact<'_> {
+    Fact::Withholds { owner: OWNER, holder: stand.nodes[holder].id, standing }
+}
+
+/// The owner does not get the first chunk of this holder.
+fn not_fetched(stand: &Stand, holder: Index, why: FetchFailure) -> OwnerEvent {
+    let asked = vec![(stand.nodes[holder].id, why)];
+    OwnerEvent::NotFetched { ticket: Ticket(1), id: stand.id(0), asked }
+}
+
+#[test]
+fn withheld_fires_where_an_honest_holder_is_not_to_blame_and_where_it_is_suspect() {
+    let stand = Stand::new();
+    let retrieve = Retrieve { request: 5, id: stand.id(0), nonce: [0; 32], proof: [0; 64] };
+    let asked = StreamMessage::Retrieve(retrieve);
+    let [word, late, gone] = [FetchFailure::Busy, FetchFailure::Late, FetchFailure::Unreachable]
+        .map(|why| not_fetched(&stand, HOLDER, why));
+    let ask = || said(OWNER, HOLDER, &asked);
+    let sent = stand.data(0, 5);
+    let blamed = || [withholds(&stand, HOLDER, Standing::Late)];
+    let to_blame = [
+        vec![ask(), reported(&word)],
+        vec![ask(), reported(&late), ask(), reported(&gone)],
+        vec![ask(), said(HOLDER, OWNER, &sent), reported(&gone), ask(), reported(&late)],
+    ];
+    let mut not = vec![
+        vec![],
+        vec![ask(), reported(&gone), reported(&gone)],
+        vec![ask(), said(HOLDER, OWNER, &sent), reported(&late), ask(), reported(&gone)],
+    ];
+    let (given, ack, report) = (stand.chunk(0), stand.ack(0, 1), opened(Vec::new()));
+    let ends = [said(OWNER, HOLDER, &given), said(HOLDER, OWNER, &ack)];
+    for end in ends.into_iter().chain([Fact::Opened { node: OWNER, report: &report }]) {
+        not.push(vec![ask(), reported(&word), end]);
+    }
+    for facts in to_blame {
+        let property = &mut withheld::Withheld::default();
+        stand.holds(property, &facts);
+        stand.holds(property, &blamed());
+        stand.breaks(property, &[withholds(&stand, HOLDER, Standing::Suspect)]);
+    }
+    for facts in not {
+        let property = &mut withheld::Withheld::default();
+        stand.holds(property, &facts);
+        stand.breaks(property, &blamed());
+        stand.holds(property, &[withholds(&stand, CHEAT, Standing::Lost)]);
+    }
 }
