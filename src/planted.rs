@@ -168,6 +168,13 @@ bugs! {
         "A proof of storage leaves out what a chunk has beyond its last whole block."
     ForgiveLies "forgive-lies"
         "A holder that lied is like any other one as soon as it answers rightly."
+    // Trials of holders.
+    SkipWitness "skip-witness"
+        "Who says nothing when it is tried is blamed for it, whatever the line."
+    OldProofOfNew "old-proof-of-new"
+        "A proof of a replica that was given anew counts for the one that was asked for."
+    ProofsMakeUp "proofs-make-up"
+        "Whoever withholds a chunk makes up for it by proving it."
     // What is told of the replicas.
     WordCountsAcks "word-counts-acks"
         "A replica that was acknowledged and never proven is told as safe."

@@ -35,6 +35,9 @@ const STAGED: &[(Bug, &str)] = &[
     (Bug::SilenceByClock, "clock-jump-audits"),
     (Bug::WordTrustsSilence, "words-told"),
     (Bug::ResendRelease, "late-release"),
+    (Bug::SkipWitness, "narrow-line"),
+    (Bug::OldProofOfNew, "given-anew"),
+    (Bug::ProofsMakeUp, "hostage-found"),
 ];
 
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug

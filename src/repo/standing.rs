@@ -245,6 +245,7 @@ impl AuditRecord {
     pub fn on_audited(&mut self, audited: HolderAudited) {
         if audited.silent == 0 {
             self.silence = None;
+            self.withheld.take_if(|_| is_on(Bug::ProofsMakeUp));
         } else {
             self.on_silent(audited.at_s);
         }
