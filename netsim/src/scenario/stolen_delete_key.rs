@@ -23,6 +23,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 fn stage() -> Stage {
     let mut stage = Stage::new(5, 4);
     (stage.plan.use_.delay, stage.plan.audits) = (DAY, true);
+    // They would find it within hours, and all would be stored anew before the user comes.
+    stage.plan.trials = false;
     stage.at(HOUR, "the owner puts 12 chunks, three times each", [put(12)]);
     let thief = Step::Deviate(4, "lets go with a stolen delete key");
     stage.at(2 * HOUR, "node 4 has copied all that is on the owner's device", [thief]);
