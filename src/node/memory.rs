@@ -48,8 +48,8 @@ const SAVE_EVERY: u32 = 30;
 /// How often all are told, whether they changed or not, in such looks.
 const TELL_ALL_EVERY: u32 = 360;
 
-/// How long it is waited before what is short is stored anew because two holders turned out to share
-/// a failure domain, in seconds: a day. Nothing is lost yet.
+/// How long it is waited before what is short is stored anew because two holders turned out to
+/// share a failure domain, in seconds: a day. Nothing is lost yet.
 const NEARNESS_GRACE_S: u64 = if cfg!(test) { 0 } else { 24 * HOUR_S };
 
 const HOUR_S: u64 = 3_600;
@@ -325,8 +325,8 @@ pub(super) async fn save(inner: &Inner) {
     }
 }
 
-/// The file: `{"version":1,"nodes":[{"peer_id":"12D3..","credit":3,..}],"places":{"is_strict":false,
-/// "pairs":[["12D3..","12D3..",1790000000]]},"repaired":[[496000,1]]}`.
+/// The file: `{"version":1,"nodes":[{"peer_id":"12D3..","credit":3,..}],"places":
+/// {"is_strict":false,"pairs":[["12D3..","12D3..",1790000000]]},"repaired":[[496000,1]]}`.
 #[derive(Debug, Serialize, Deserialize)]
 struct File {
     nodes: Vec<Line>,

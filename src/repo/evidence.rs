@@ -94,7 +94,7 @@ pub fn apart(near: &Near, mut replicas: Vec<(NodeId, Held)>) -> Vec<Held> {
         let apart = near.apart(counting);
         for (node, held) in &mut replicas {
             let is_beside = apart.iter().any(|other| near.is_near(node, other));
-            held.is_beside = !apart.contains(node) && is_beside && !is_on(Bug::CountTogether);
+            held.is_beside = is_beside && !apart.contains(node);
         }
     }
     replicas.into_iter().map(|(_, held)| held).collect()

@@ -45,9 +45,9 @@ pub struct Replicas {
 
 impl Catalog {
     /// Takes in which holders share a failure domain by now: of a chunk's replicas one counts in
-    /// each. Not written down: while nobody said so, each holder stands apart. Where replicas count
-    /// no more by that since `lost_s`, seconds since 1970, what was told of snapshots is taken back,
-    /// for good with the next commit.
+    /// each. Not written down: while nobody said so, each holder stands apart. Where replicas
+    /// count no more by that since `lost_s`, seconds since 1970, what was told of snapshots is
+    /// taken back, for good with the next commit.
     pub fn draw_near(&mut self, near: Near, lost_s: Option<u64>) {
         self.state.draw_near(near, lost_s);
     }
