@@ -14,7 +14,7 @@
 //! matters only the snapshots tell. What none of them names was forgotten, and another device has
 //! let it go: it is no fault of the holder.
 
-mod ask;
+pub(super) mod ask;
 mod later;
 mod mac;
 mod served;

@@ -230,22 +230,37 @@ impl Inner {
     /// # Errors
     /// The entry was not taken, and a commit that succeeds later does not bring it back.
     pub(super) fn record(&self, entry: Entry) -> Result<(), Failure> {
-        let acked = match &entry {
-            Entry::ChunkAcked(acked) => Some(*acked),
-            _ => None,
-        };
-        let is_loss = matches!(entry, Entry::ReplicaLost(_) | Entry::StoreGone { .. });
+        self.record_if(|_| Some(entry)).map(drop)
+    }
+
+    /// The same where what the catalogue says decides whether, and of what: nobody else changes it
+    /// in between. Returns whether anything was appended.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub(super) fn record_if(
+        &self,
+        decide: impl FnOnce(&Catalog) -> Option<Entry>,
+    ) -> Result<bool, Failure> {
+        let mut is_loss = false;
         let record = |catalog: &mut Catalog| {
+            let Some(entry) = decide(catalog) else { return Ok(false) };
+            is_loss = matches!(entry, Entry::ReplicaLost(_) | Entry::StoreGone { .. });
+            let acked = match &entry {
+                Entry::ChunkAcked(acked) => Some(*acked),
+                _ => None,
+            };
             self.tell_served(&entry);
             catalog.record(entry)?;
             if let Some(ChunkAcked { chunk, node, epoch, .. }) = acked {
                 catalog.prove(&node, &epoch, &chunk, seconds_since_1970());
             }
-            Ok::<(), CatalogError>(())
+            Ok::<bool, CatalogError>(true)
         };
-        self.with_catalog(record).map_err(|error| super::failures::catalog(&error))?;
+        let recorded = self.with_catalog(record);
+        let recorded = recorded.map_err(|error| super::failures::catalog(&error))?;
         self.lost.fetch_or(is_loss, Ordering::Relaxed);
-        Ok(())
+        Ok(recorded)
     }
 
     /// These nodes have the chunk: they acknowledged it before, and offered it anew.

@@ -53,7 +53,7 @@ pub(super) enum Which {
 
 /// What one holder said.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(in crate::node) struct Heard {
     pub(super) node: NodeId,
     /// The store that acknowledged what was asked for.
     pub(super) epoch: StoreEpoch,
@@ -96,7 +96,7 @@ pub(super) struct Heard {
 
 impl Heard {
     /// Nothing yet.
-    pub(super) fn of(node: NodeId, epoch: StoreEpoch) -> Self {
+    pub(in crate::node) fn of(node: NodeId, epoch: StoreEpoch) -> Self {
         Self {
             node,
             epoch,
@@ -126,12 +126,12 @@ impl Heard {
     }
 
     /// All replicas that were lost.
-    pub(super) fn all_lost(&self) -> impl Iterator<Item = &ChunkId> {
+    pub(in crate::node) fn all_lost(&self) -> impl Iterator<Item = &ChunkId> {
         self.lost.keys()
     }
 
     /// The replicas that it acknowledged, never proved and admits to have lost.
-    pub(super) fn never_proven(&self) -> impl Iterator<Item = &ChunkId> {
+    pub(in crate::node) fn never_proven(&self) -> impl Iterator<Item = &ChunkId> {
         self.never_proven.iter()
     }
 
@@ -382,19 +382,21 @@ fn store_is_gone(inner: &Inner, heard: &mut Heard, at_s: u64) -> Result<(), Fail
     tracing::warn!(holder = %node, "a holder has lost its store");
     heard.answers += 1;
     heard.is_gone = true;
-    let all = inner.with_catalog(|catalog| match catalog.store_of(&node) == Some(epoch) {
-        true => catalog.held_by(&node, None, usize::MAX),
-        false => Vec::new(),
-    });
-    inner.with_catalog(|catalog| {
-        let is_new = |id: &&ChunkId| !catalog.was_audited(&node, id);
-        heard.never_proven.extend(all.iter().filter(is_new));
-    });
+    let mut all = Vec::new();
+    inner.record_if(|catalog| {
+        // Nothing is known of it where another audit found that first.
+        if catalog.store_of(&node)? == epoch {
+            all = catalog.held_by(&node, None, usize::MAX);
+            let is_new = |id: &&ChunkId| !catalog.was_audited(&node, id);
+            heard.never_proven.extend(all.iter().filter(is_new));
+        }
+        Some(Entry::StoreGone { node, epoch, at_s })
+    })?;
     heard.lost.extend(all.into_iter().map(|id| (id, Loss::Missing)));
     // What was proven before is among it.
     (heard.proven, heard.unproven) = (0, 0);
     heard.replicas = heard.lost.len() as u64;
-    inner.record(Entry::StoreGone { node, epoch, at_s })
+    Ok(())
 }
 
 /// The generator must not be held over a wait.
@@ -421,7 +423,7 @@ async fn judge(
 }
 
 /// Takes verdicts down. Chunks that were let go meanwhile count for nothing.
-pub(super) fn take(
+pub(in crate::node) fn take(
     inner: &Inner,
     verdicts: &[(ChunkId, Verdict)],
     heard: &mut Heard,
@@ -450,25 +452,25 @@ pub(super) fn take(
             Verdict::Damaged => Loss::Damaged,
             Verdict::Lied => Loss::Lied,
         };
-        // What was stored there anew since it was asked for is not what was asked for.
-        let is_counted = inner.with_catalog(|catalog| {
+        let (lost, mut is_new) = (ReplicaLost { chunk: *chunk, node, epoch, why, at_s }, false);
+        let counted = inner.record_if(|catalog| {
+            // What was stored there anew since it was asked for is not what was asked for; and what
+            // another audit found at the same time is lost once.
             let since = (at_s.saturating_add(1), u64::MAX);
-            catalog.store_of(&node) == Some(epoch)
-                && catalog.holders_of(chunk).contains(&node)
-                && catalog.unproven_holders(chunk, since).any(|old| old == node)
-        });
-        if !is_counted {
+            let is_counted = catalog.store_of(&node) == Some(epoch)
+                && catalog.unproven_holders(chunk, since).any(|old| old == node);
+            is_new = !catalog.was_audited(&node, chunk);
+            is_counted.then_some(Entry::ReplicaLost(lost))
+        })?;
+        if !counted {
             heard.replicas = heard.replicas.saturating_sub(1);
             continue;
         }
         tracing::warn!(holder = %node, %chunk, ?why, "a replica counts no more");
-        let is_admitted = matches!(why, Loss::Missing | Loss::Damaged);
-        if is_admitted && !inner.with_catalog(|all| all.was_audited(&node, chunk)) {
+        if is_new && matches!(why, Loss::Missing | Loss::Damaged) {
             heard.never_proven.insert(*chunk);
         }
         heard.lost.insert(*chunk, why);
-        let lost = ReplicaLost { chunk: *chunk, node, epoch, why, at_s };
-        inner.record(Entry::ReplicaLost(lost))?;
     }
     Ok(())
 }

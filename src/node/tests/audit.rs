@@ -4,7 +4,9 @@ use super::account::{content, id_of, inner, known, let_go};
 use super::backup::{backup, folder, mesh};
 use super::recover::rot;
 use super::*;
+use crate::core::audit::Verdict;
 use crate::core::types::{LeaseNonce, StoreEpoch};
+use crate::node::audit::ask::{Heard, take};
 use crate::node::audit::prove_new;
 use crate::node::report::{AuditDone, AuditRequest, HealDone, HealRequest};
 use crate::repo::catalog::{ChunkAcked, Loss, ReplicaLost, Standing, standing};
@@ -187,4 +189,39 @@ async fn what_no_holder_has_any_more_is_made_again_from_its_file_or_told_as_lost
     assert_eq!((healed.lost, healed.healed), (0, 1), "{healed:?}");
     let clean = audit(&owner).await;
     assert_eq!((clean.damaged, clean.proven), (0, clean.replicas), "{clean:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_two_audits_find_at_once_is_lost_once_and_was_proven() {
+    let (owner, _holders) = mesh(1).await;
+    // A node that keeps much, and that nobody asks.
+    let (node, epoch) = (NodeId::from_bytes([77; 32]), StoreEpoch::from_bytes([7; 16]));
+    let lease = LeaseNonce::from_bytes([7; 16]);
+    let name = |at: u64| {
+        let mut bytes = [9; 32];
+        bytes[..8].copy_from_slice(&at.to_be_bytes());
+        ChunkId::from_bytes(bytes)
+    };
+    let chunks: Vec<ChunkId> = (0..2_000).map(name).collect();
+    let at_s = seconds_since_1970();
+    for chunk in &chunks {
+        let acked = ChunkAcked { chunk: *chunk, node, lease, epoch };
+        inner(&owner).record(Entry::ChunkAcked(acked)).unwrap();
+    }
+    inner(&owner).with_catalog(|all| all.prove_audited(&node, &epoch, &chunks, at_s));
+    let verdicts: Vec<_> = chunks.iter().map(|chunk| (*chunk, Verdict::Damaged)).collect();
+    let begin = std::sync::Barrier::new(2);
+    let find = || {
+        let mut heard = Heard::of(node, epoch);
+        begin.wait();
+        take(inner(&owner), &verdicts, &mut heard, at_s).unwrap();
+        heard
+    };
+    let found = std::thread::scope(|scope| {
+        let both = [scope.spawn(find), scope.spawn(find)];
+        both.map(|one| one.join().unwrap())
+    });
+    let lost: usize = found.iter().map(|heard| heard.all_lost().count()).sum();
+    let new: usize = found.iter().map(|heard| heard.never_proven().count()).sum();
+    assert_eq!((lost, new), (chunks.len(), 0));
 }

@@ -148,7 +148,8 @@ impl Catalog {
         self.state.has_unaudited(node)
     }
 
-    /// Whether an audit ever proved this node's replica, since it acknowledged it.
+    /// Whether an audit ever proved this node's replica, since it acknowledged it; also where the
+    /// node said since that it does not have it.
     pub fn was_audited(&self, node: &NodeId, chunk: &ChunkId) -> bool {
         self.state.was_audited(node, chunk)
     }

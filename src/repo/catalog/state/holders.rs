@@ -24,14 +24,17 @@ pub(super) const NO_STORE: StoreIndex = StoreIndex::MAX;
 /// which counts as none.
 pub(super) const REFUTED: u32 = u32::MAX;
 
+/// The same of what an audit had proven since it was acknowledged.
+pub(super) const REFUTED_PROVEN: u32 = REFUTED - 1;
+
 /// The last time at which anything can be shown: seconds since 1970.
-pub(super) const SHOWN_MAX_S: u32 = REFUTED - 1;
+pub(super) const SHOWN_MAX_S: u32 = REFUTED_PROVEN - 1;
 
 /// A holder of a chunk. Times are seconds since 1970, 0 where there is none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Replica {
     pub(super) store: StoreIndex,
-    /// When it last showed that it has the chunk, or [`REFUTED`].
+    /// When it last showed that it has the chunk, or [`REFUTED`], or [`REFUTED_PROVEN`].
     pub(super) shown_s: u32,
     /// When an audit last proved it.
     pub(super) audited_s: u32,
@@ -46,7 +49,15 @@ impl Replica {
 
     /// Its holder said that it does not have it, and did not acknowledge or show it since.
     pub(super) fn is_refuted(&self) -> bool {
-        self.shown_s == REFUTED
+        self.shown_s >= REFUTED_PROVEN
+    }
+
+    /// Its holder says that it does not have it.
+    pub(super) fn refute(&mut self) {
+        if !self.is_refuted() {
+            self.shown_s = if self.audited_s > 0 { REFUTED_PROVEN } else { REFUTED };
+        }
+        self.audited_s = 0;
     }
 
     /// Its holder acknowledged it once more, or proved it.

@@ -9,7 +9,7 @@ use super::super::audit::AuditCounts;
 use super::super::entry::Proven;
 use super::super::proven::Replicas;
 use super::State;
-use super::holders::{self, REFUTED, Replica, SHOWN_MAX_S, StoreIndex, counting};
+use super::holders::{self, REFUTED_PROVEN, Replica, SHOWN_MAX_S, StoreIndex, counting};
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
 use crate::repo::near::Near;
 use std::collections::BTreeMap;
@@ -31,6 +31,10 @@ impl Replica {
 
     fn is_audited(&self, window: Window) -> bool {
         is_within(self.audited_s, window)
+    }
+
+    fn was_audited(&self) -> bool {
+        self.audited_s > 0 || self.shown_s == REFUTED_PROVEN
     }
 }
 
@@ -84,8 +88,7 @@ impl State {
     }
 
     pub(in super::super) fn was_audited(&self, node: &NodeId, chunk: &ChunkId) -> bool {
-        let ever = (0, u32::MAX);
-        self.counting(chunk).any(|(of, held)| of == *node && held.is_audited(ever))
+        self.counting(chunk).any(|(of, held)| of == *node && held.was_audited())
     }
 
     /// Who has the chunk and did not take that back, and when an audit proved it, if any did.
@@ -144,8 +147,8 @@ impl State {
     }
 
     /// The store says at `at_s`, seconds since 1970, that it does not have the chunk: what an audit
-    /// proved means nothing any more either, and the replica counts for nobody until it is
-    /// acknowledged, shown or proven anew.
+    /// proved means nothing any more either, but that it did, and the replica counts for nobody
+    /// until it is acknowledged, shown or proven anew.
     pub(in super::super) fn refute(
         &mut self,
         (node, epoch): (&NodeId, &StoreEpoch),
@@ -156,7 +159,7 @@ impl State {
         let mut is_news = false;
         self.replica(chunk, store, |held| {
             is_news = !held.is_refuted();
-            (held.shown_s, held.audited_s) = (REFUTED, 0);
+            held.refute();
         });
         let did_count = self.current.get(node) == Some(&store) && !self.is_doomed(chunk);
         if is_news && did_count {
@@ -210,7 +213,8 @@ impl State {
         }
     }
 
-    /// What was shown when; what was refuted is so at [`REFUTED`].
+    /// What was shown when; what was refuted is so at [`holders::REFUTED`] or
+    /// [`REFUTED_PROVEN`].
     pub(in super::super) fn proven(&self, window: Window) -> Times {
         self.times(|held| (held.is_refuted() || held.is_shown(window)).then_some(held.shown_s))
     }

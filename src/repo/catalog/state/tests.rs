@@ -1,7 +1,7 @@
 //! Of the catalogue's state.
 
-use super::super::entry::ChunkAcked;
 use super::super::entry::tests::{acked, dropped, due, head, kept, made, root, started, verified};
+use super::super::entry::{ChunkAcked, Proven};
 use super::super::proven::Replicas;
 use super::*;
 use proptest::prelude::*;
@@ -209,6 +209,34 @@ fn what_holders_showed_counts_from_one_time_to_another() {
     assert_eq!(counts(&state, (0, u32::MAX)), (4, 1));
     state.apply(Entry::ChunkAcked(acked(1, 5, 1)));
     assert_eq!(counts(&state, (0, u32::MAX)), (5, 1), "it acknowledged it anew");
+}
+
+#[test]
+fn what_a_holder_takes_back_was_proven_where_it_was_until_it_acknowledges_it_anew() {
+    let mut state = state(&[acked(1, 1, 1), acked(2, 1, 1)]);
+    let (node, epoch) = (node(1), acked(1, 1, 1).epoch);
+    let chunks = [1, 2].map(|number| acked(number, 1, 1).chunk);
+    let was_audited = |state: &State| chunks.map(|chunk| state.was_audited(&node, &chunk));
+    state.prove_audited((&node, &epoch), &chunks[..1], 100);
+    for _ in 0..2 {
+        chunks.iter().for_each(|chunk| state.refute((&node, &epoch), chunk, 200));
+        assert_eq!(was_audited(&state), [true, false]);
+        assert!(chunks.iter().all(|chunk| state.replicas_of(chunk, (0, u32::MAX)).acked == 0));
+        assert!(state.has_unaudited(&node), "it is audited soon");
+    }
+    // Written down, and read.
+    let mut after = super::State::default();
+    for number in [1, 2] {
+        after.apply(Entry::ChunkAcked(acked(number, 1, 1)));
+    }
+    for ((node, epoch, at_s), chunks) in state.proven((0, 300)) {
+        after.on_proven(&Proven { node, epoch, at_s, chunks });
+    }
+    assert_eq!(was_audited(&after), [true, false]);
+    for number in [1, 2] {
+        after.apply(Entry::ChunkAcked(acked(number, 1, 1)));
+    }
+    assert_eq!(was_audited(&after), [false, false], "it is new");
 }
 
 #[test]
