@@ -35,6 +35,8 @@ pub(super) struct Look {
     witnesses: Option<Witnesses>,
     /// What is to be written down before anything else.
     notes: VecDeque<Note>,
+    /// Whose miss is being written down.
+    writing: Option<NodeId>,
     /// The answer to the last draw.
     pub(super) drawn: Option<(BTreeMap<NodeId, Vec<ChunkRef>>, bool)>,
     /// The answer to the last request.
@@ -132,6 +134,7 @@ impl Look {
             runs: BTreeMap::new(),
             witnesses: None,
             notes: VecDeque::new(),
+            writing: None,
             drawn: None,
             came: None,
         }
@@ -183,7 +186,14 @@ impl Served {
         rng: &mut impl Rng,
     ) -> Option<Step> {
         loop {
+            // A look that goes on has written what it was told to.
+            if let Some(owed) = look.writing.take().and_then(|holder| self.owed.get_mut(&holder)) {
+                owed.is_counted = true;
+            }
             if let Some(note) = look.notes.pop_front() {
+                if let Note::Withheld { node, .. } = note {
+                    look.writing = Some(node);
+                }
                 return Some(Step::Write(note));
             }
             let step = match std::mem::replace(&mut look.stage, Stage::Next) {
@@ -488,7 +498,6 @@ impl Served {
         for (holder, owed) in &mut self.owed {
             owed.forget_replaced(&self.asked, at.known, holder);
             if owed.is_miss(at.known, holder, at.now_s) {
-                owed.is_counted = true;
                 look.notes.push_back(Note::Withheld { node: *holder, at_s: at.now_s });
             }
         }

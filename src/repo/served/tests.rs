@@ -114,6 +114,8 @@ struct Mesh {
     /// Whom the owner asked, in order.
     asked: Vec<u8>,
     is_busy: bool,
+    /// Nothing can be written down.
+    is_full: bool,
     now_s: u64,
     served: Served,
 }
@@ -168,6 +170,7 @@ impl Mesh {
             away: BTreeSet::new(),
             asked: Vec::new(),
             is_busy: false,
+            is_full: false,
             now_s: 1_000_000,
             served: Served::default(),
         }
@@ -219,6 +222,7 @@ impl Mesh {
                         self.proven_s.insert((holder, chunk), self.now_s);
                     }
                 }
+                Step::Write(_) if self.is_full => self.served.break_off(),
                 Step::Write(Note::Withheld { node, at_s }) => {
                     self.records.entry(node).or_default().on_withheld(at_s);
                 }
@@ -292,6 +296,19 @@ fn what_was_given_anew_before_it_was_proven_is_no_miss() {
     let mut mesh = Mesh::new(&[(2, Came::Refused)]);
     mesh.look(1, true);
     assert_eq!((mesh.misses(), mesh.served.owed_by(&node(2))), ([0; 3], 0));
+}
+
+#[test]
+fn misses_that_could_not_be_written_down_are_with_the_next_look() {
+    let mut mesh = Mesh::new(&[(2, Came::Refused), (3, Came::Refused)]);
+    mesh.is_full = true;
+    mesh.look(1, false);
+    assert_eq!(mesh.misses(), [0; 3]);
+    mesh.is_full = false;
+    mesh.look(1, false);
+    assert_eq!(mesh.misses(), [0, 1, 1]);
+    mesh.look(1, false);
+    assert_eq!(mesh.misses(), [0, 1, 1], "and once");
 }
 
 #[test]
