@@ -15,7 +15,7 @@ pub struct Near(BTreeMap<NodeId, BTreeSet<NodeId>>);
 impl FromIterator<(NodeId, NodeId)> for Near {
     fn from_iter<I: IntoIterator<Item = (NodeId, NodeId)>>(pairs: I) -> Self {
         let mut near: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
-        for (one, other) in pairs {
+        for (one, other) in pairs.into_iter().filter(|(one, other)| one != other) {
             near.entry(one).or_default().insert(other);
             near.entry(other).or_default().insert(one);
         }

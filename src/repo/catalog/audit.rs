@@ -148,8 +148,8 @@ impl Catalog {
         self.state.has_unaudited(node)
     }
 
-    /// Whether an audit ever proved this node's replica, since it acknowledged it; also where the
-    /// node said since that it does not have it.
+    /// Whether an audit ever proved this node's replica, since it acknowledged it, or said that it
+    /// has it after all; also where it says now that it does not.
     pub fn was_audited(&self, node: &NodeId, chunk: &ChunkId) -> bool {
         self.state.was_audited(node, chunk)
     }

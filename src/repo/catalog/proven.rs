@@ -72,6 +72,11 @@ impl Catalog {
         self.state.proven_holders(chunk, (seconds(since_s), seconds(now_s)))
     }
 
+    /// The same, and those beside them that share a failure domain with one of them.
+    pub fn shown_holders(&self, chunk: &ChunkId, (since_s, now_s): (u64, u64)) -> Vec<NodeId> {
+        self.state.shown_holders(chunk, (seconds(since_s), seconds(now_s))).collect()
+    }
+
     /// Who acknowledged this chunk, and did not show since `since_s` that it has it still.
     pub fn unproven_holders(
         &self,

@@ -72,8 +72,16 @@ impl State {
         chunk: &ChunkId,
         window: Window,
     ) -> impl Iterator<Item = NodeId> {
+        self.near.apart(self.shown_holders(chunk, window)).into_iter()
+    }
+
+    pub(in super::super) fn shown_holders(
+        &self,
+        chunk: &ChunkId,
+        window: Window,
+    ) -> impl Iterator<Item = NodeId> {
         let shown = self.sound(chunk, window.1).filter(move |(_, held)| held.is_shown(window));
-        self.near.apart(shown.map(|(node, _)| node)).into_iter()
+        shown.map(|(node, _)| node)
     }
 
     /// Replicas that nobody took back, of holders that count at `now_s`, seconds since 1970.
@@ -135,7 +143,7 @@ impl State {
         counts
     }
 
-    /// The store has the chunk.
+    /// The store has the chunk. Of one that said that it has it not this is news, and no proof.
     pub(in super::super) fn prove(
         &mut self,
         (node, epoch): (&NodeId, &StoreEpoch),
