@@ -85,7 +85,7 @@ use crate::config::{Config, Domains};
 use crate::core::effect::{Input, Space};
 use crate::core::holder::{HolderConfig, HolderLimits, HolderRole};
 use crate::core::message::Hello;
-use crate::core::owner::{OwnerConfig, OwnerLimits, OwnerRole};
+use crate::core::owner::{OwnerCommand, OwnerConfig, OwnerLimits, OwnerRole};
 use crate::core::placement::DomainPolicy;
 use crate::core::shard::Sharding;
 use crate::core::types::{ChunkId, LeaseTerms, MeshId, NodeId, Time};
@@ -405,6 +405,7 @@ fn owner_role(
     for (node, conduct, age) in memory.acquaintances() {
         role.acquaint(Time::default(), node, conduct, age);
     }
+    role.handle(Time::default(), Input::Command(OwnerCommand::Bind(memory.pairs())));
     role
 }
 

@@ -300,6 +300,7 @@ impl OwnerRole {
             OwnerCommand::FindHeads(job) => self.heads.on_command(now, &mut self.shared, job),
             OwnerCommand::Account(job) => self.accounts.on_command(now, &mut self.shared, job),
             OwnerCommand::Judge(node, standing) => self.shared.peers.judge(now, node, standing),
+            OwnerCommand::Bind(pairs) => self.shared.peers.bind(&pairs),
             OwnerCommand::Cancel(ticket) => {
                 self.accounts.cancel(&mut self.shared, ticket);
                 self.heads.cancel(&mut self.shared, ticket);

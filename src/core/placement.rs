@@ -9,6 +9,7 @@ use super::effect::Reach;
 use super::types::NodeId;
 use crate::planted::{self, Bug};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// How many different places a node is remembered at.
 pub const REACHES_MAX: usize = 8;
@@ -24,19 +25,24 @@ pub enum DomainPolicy {
     Strict,
 }
 
-/// Where a node stands, as far as it was observed or declared.
+/// Two nodes, the smaller id first.
+pub type Pair = (NodeId, NodeId);
+
+/// Where a node stands, as far as it was observed or declared, now or earlier.
 ///
 /// The default is a node of which nothing is known yet: it shares a domain with nobody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standing {
     reaches: BTreeSet<Reach>,
     site: String,
+    /// The pairs that it is one of.
+    bonds: Arc<BTreeSet<Pair>>,
 }
 
 impl Standing {
     /// A node with this declared site (empty where it declares none), not observed yet.
     pub fn declared(site: &str) -> Self {
-        Self { reaches: BTreeSet::new(), site: site.trim().to_lowercase() }
+        Self { site: site.trim().to_lowercase(), ..Self::default() }
     }
 
     /// Adds a place where the node was seen. Above [`REACHES_MAX`] places nothing is added: a node
@@ -52,13 +58,25 @@ impl Standing {
         self.site = site.trim().to_lowercase();
     }
 
+    /// Takes over which pairs the node is one of that shared a domain at some time, and are taken
+    /// to do so still.
+    pub fn bind(&mut self, bonds: Arc<BTreeSet<Pair>>) {
+        self.bonds = bonds;
+    }
+
     /// Whether it was ever connected, so that its places are known.
     pub fn is_observed(&self) -> bool {
         !self.reaches.is_empty()
     }
 
+    /// Whether it was, or is one of a [pair](Self::bind).
+    pub fn is_known(&self) -> bool {
+        self.is_observed() || !self.bonds.is_empty()
+    }
+
     /// Whether the two may be lost, or may lie, together.
     ///
+    /// - A [pair](Self::bind) that both are one of: yes.
     /// - The same declared site: yes. A site only ever joins; nobody stands apart by declaring one.
     /// - Any public /24 or /48 that both were seen in: yes.
     /// - Both in the LAN: under [`DomainPolicy::Strict`] only.
@@ -67,6 +85,9 @@ impl Standing {
     ///   hundred domains. One relayed peer beside known ones counts as a domain of its own.
     pub fn shares(&self, other: &Self, policy: DomainPolicy) -> bool {
         if !self.site.is_empty() && self.site == other.site {
+            return true;
+        }
+        if !self.bonds.is_disjoint(&other.bonds) {
             return true;
         }
         let both = |reach: &Reach| match reach {
@@ -89,7 +110,7 @@ impl Standing {
 pub fn together(
     nodes: &BTreeMap<NodeId, Standing>,
     policy: DomainPolicy,
-) -> impl Iterator<Item = (NodeId, NodeId)> {
+) -> impl Iterator<Item = Pair> {
     nodes.iter().enumerate().flat_map(move |(at, (node, standing))| {
         let others = nodes.iter().skip(at + 1);
         let near = others.filter(move |(_, other)| standing.shares(other, policy));
@@ -243,6 +264,19 @@ mod tests {
         for seed in 0..50 {
             assert_eq!(place(&all, &[], 9, Strict, seed), [1, 2, 3, 4, 5].map(node));
         }
+    }
+
+    #[test]
+    fn those_that_shared_a_domain_do_wherever_they_are_seen() {
+        let mut stand = [1, 2, 3].map(|last| at(Reach::PublicV4([203, 0, last])));
+        let pairs = [(node(1), node(2)), (node(2), node(3))];
+        let bonds = [&pairs[..1], &pairs[..], &pairs[1..]];
+        for (standing, bonds) in stand.iter_mut().zip(bonds) {
+            standing.bind(Arc::new(bonds.iter().copied().collect()));
+        }
+        let shares = |one: usize, other: usize| stand[one].shares(&stand[other], LanCountsEach);
+        assert_eq!([shares(0, 1), shares(1, 2), shares(2, 0)], [true, true, false]);
+        assert!(!stand[0].shares(&at(Reach::Local), Strict));
     }
 
     #[test]

@@ -486,6 +486,9 @@ impl Drive {
     /// What nodes did is remembered, and what audits say of them is told to the role.
     async fn tell_of_nodes(&mut self) {
         self.remember_conduct();
+        if let Some(pairs) = self.shared.memory.take_pairs() {
+            self.feed_owner(Input::Command(OwnerCommand::Bind(pairs))).await;
+        }
         for (node, standing) in self.shared.memory.take_judged() {
             self.feed_owner(Input::Command(OwnerCommand::Judge(node, standing))).await;
         }

@@ -66,7 +66,10 @@ pub(super) struct Memory {
 struct State {
     nodes: BTreeMap<NodeId, Seen>,
     places: Places,
+    /// All pairs that share a failure domain, for the drive loop; `None` where it knows them.
+    pairs: Option<Vec<placement::Pair>>,
     /// When to store anew what is short as two holders share a failure domain: seconds since 1970.
+    /// A restart ends that grace, as a node that starts looks at all.
     heal_s: Option<u64>,
     /// Bytes that repairs moved, by the hour since 1970.
     repaired: BTreeMap<u64, u64>,
@@ -160,6 +163,16 @@ impl Memory {
     /// For the drive loop: where holders stand, of those for whom that changed.
     pub(super) fn take_judged(&self) -> BTreeMap<NodeId, Standing> {
         std::mem::take(&mut self.state().judged)
+    }
+
+    /// All pairs of nodes that are taken to share a failure domain.
+    pub(super) fn pairs(&self) -> Vec<placement::Pair> {
+        self.state().places.pairs()
+    }
+
+    /// The same for the drive loop, where that changed.
+    pub(super) fn take_pairs(&self) -> Option<Vec<placement::Pair>> {
+        self.state().pairs.take()
     }
 
     /// As `peers` shows it.
@@ -267,28 +280,28 @@ pub(super) async fn remember(inner: Weak<Inner>) {
 /// Tells the catalogue which holders share a failure domain, where that is not what it was told.
 pub(super) async fn draw_near(inner: &Arc<Inner>) {
     let now_s = seconds_since_1970();
-    let holders = inner.with_catalog(|catalog| {
+    // Whoever draws later tells later.
+    let is_nearer = inner.with_catalog(|catalog| {
         let mut holders = catalog.stores();
         holders.retain(|(node, _)| catalog.chunks_held_by(node) > 0);
-        holders
-    });
-    let drawn = {
-        let mut state = inner.shared.memory.state();
         let holders = holders.into_iter().map(|(node, _)| node);
-        let Some(drawn) = state.places.draw(holders, inner.domains, now_s) else { return };
+        let mut state = inner.shared.memory.state();
+        let Some(drawn) = state.places.draw(holders, inner.domains, now_s) else { return false };
+        let Drawn { pairs, is_nearer } = drawn;
         state.is_changed = true;
-        if drawn.is_nearer {
-            state.heal_s = Some(now_s.saturating_add(NEARNESS_GRACE_S));
+        if is_nearer {
+            // The next pairs do not make the first ones wait longer.
+            state.heal_s.get_or_insert(now_s.saturating_add(NEARNESS_GRACE_S));
         }
-        drawn
-    };
-    let Drawn { pairs, is_nearer } = drawn;
-    if is_nearer {
-        tracing::info!("holders turned out to share a failure domain: one replica counts in each");
+        state.pairs = Some(pairs.clone());
+        catalog.draw_near(pairs.into_iter().collect(), is_nearer.then_some(now_s));
+        is_nearer
+    });
+    if !is_nearer {
+        return;
     }
-    let lost_s = is_nearer.then_some(now_s);
-    inner.with_catalog(|catalog| catalog.draw_near(pairs.into_iter().collect(), lost_s));
-    if is_nearer && let Err(failure) = inner.commit_catalog().await {
+    tracing::info!("holders turned out to share a failure domain: one replica counts in each");
+    if let Err(failure) = inner.commit_catalog().await {
         tracing::warn!(why = failure.why, "what was told of snapshots was not taken back for good");
     }
 }

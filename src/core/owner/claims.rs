@@ -198,7 +198,7 @@ impl StoreFlow {
         };
         ask.opened.note_good(from, &answer.sealed);
         if hello.node != shared.node {
-            let origin = (record, Standing::declared(&hello.site), Some(from));
+            let origin = (record, shared.peers.declared(&hello.node, &hello.site), Some(from));
             self.accept(now, shared, from, (batch_id, hello.node), origin, &claim);
         }
     }

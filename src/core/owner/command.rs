@@ -3,6 +3,7 @@
 use super::account::AccountJob;
 use super::heads::HeadsJob;
 use super::payload::Load;
+use crate::core::placement::Pair;
 use crate::core::types::{ChunkId, Locality, NodeId, Standing, Ticket, Time};
 use crate::crypto::keys::ChunkSecret;
 
@@ -22,6 +23,9 @@ pub enum OwnerCommand {
     Cancel(Ticket),
     /// What audits of a node say by now.
     Judge(NodeId, Standing),
+    /// All pairs of nodes that are taken to share a failure domain by what was seen earlier,
+    /// wherever they are seen now; the smaller id of each first.
+    Bind(Vec<Pair>),
 }
 
 /// One chunk, or one record of a head, to be stored.

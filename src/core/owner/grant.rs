@@ -120,7 +120,7 @@ impl StoreFlow {
             shared.peers.met(node).or_else(|| candidate(node).map(|candidate| &candidate.declared))
         });
         let others = job.beside.iter().filter(|node| Some(**node) != but);
-        let beside = others.filter_map(|node| shared.peers.met(node));
+        let beside = others.filter_map(|node| shared.peers.stands(node));
         job.quorum.counted().chain(live).chain(beside).collect()
     }
 

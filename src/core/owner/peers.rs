@@ -8,11 +8,12 @@
 use super::timers::Pace;
 use crate::core::effect::Peer;
 use crate::core::message::Hello;
-use crate::core::placement::Standing;
+use crate::core::placement::{Pair, Standing};
 use crate::core::reputation::{self, Conduct, DOUBTFUL, Deed, FADES};
 use crate::core::types::{self, NodeId, Time};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Twice the transport's own limit of connections.
@@ -67,6 +68,8 @@ pub(super) struct Peers {
     connected: BTreeMap<NodeId, Hello>,
     known: BTreeMap<NodeId, Known>,
     nobody: Standing,
+    /// Those that share a domain with others by what was seen earlier, and by nothing else.
+    bound: BTreeMap<NodeId, Standing>,
     /// Whose conduct changed since that was last asked.
     changed: BTreeSet<NodeId>,
 }
@@ -105,14 +108,48 @@ impl Peers {
         self.connected.keys()
     }
 
-    /// Where the node stands; a node never met stands apart from all.
-    pub(super) fn standing(&self, node: &NodeId) -> &Standing {
-        self.known.get(node).map_or(&self.nobody, |known| &known.standing)
-    }
-
-    /// Where the node was seen; `None` before it was ever connected.
+    /// Where the node was seen, and what it declared; `None` before it was ever connected.
     pub(super) fn met(&self, node: &NodeId) -> Option<&Standing> {
         self.known.get(node).map(|known| &known.standing).filter(|standing| standing.is_observed())
+    }
+
+    /// Where a node that was never connected stands by what it declares.
+    pub(super) fn declared(&self, node: &NodeId, site: &str) -> Standing {
+        let mut standing = self.standing(node).clone();
+        standing.declare(site);
+        standing
+    }
+
+    /// Where the node stands; one of which nothing is known stands apart from all.
+    pub(super) fn standing(&self, node: &NodeId) -> &Standing {
+        self.stands(node).unwrap_or(&self.nobody)
+    }
+
+    /// The same; `None` where nothing is known of it.
+    pub(super) fn stands(&self, node: &NodeId) -> Option<&Standing> {
+        let known = self.known.get(node).map(|known| &known.standing);
+        known.or_else(|| self.bound.get(node)).filter(|standing| standing.is_known())
+    }
+
+    /// All pairs of nodes that shared a domain, and are taken to do so still.
+    pub(super) fn bind(&mut self, pairs: &[Pair]) {
+        let mut bonds: BTreeMap<NodeId, BTreeSet<Pair>> = BTreeMap::new();
+        for (one, other) in pairs {
+            for node in [one, other] {
+                bonds.entry(*node).or_default().insert((*one, *other));
+            }
+        }
+        let bonds = bonds.into_iter().map(|(node, bonds)| (node, Arc::new(bonds)));
+        let bonds: BTreeMap<NodeId, Arc<BTreeSet<Pair>>> = bonds.collect();
+        for (node, known) in &mut self.known {
+            known.standing.bind(bonds.get(node).cloned().unwrap_or_default());
+        }
+        let stand = |bonds| {
+            let mut standing = Standing::default();
+            standing.bind(bonds);
+            standing
+        };
+        self.bound = bonds.into_iter().map(|(node, bonds)| (node, stand(bonds))).collect();
     }
 
     /// What the node is worth: 0 for a stranger, `None` for whoever is never given anything.
@@ -222,7 +259,11 @@ impl Peers {
                 self.changed.remove(&oldest);
             }
         }
-        let new = || Known { faded: now, ..Known::default() };
+        let new = || Known {
+            faded: now,
+            standing: self.bound.get(&node).cloned().unwrap_or_default(),
+            ..Known::default()
+        };
         let known = self.known.entry(node).or_insert_with(new);
         known.heard = now;
         known
@@ -349,6 +390,28 @@ mod tests {
         // A deed in between does not begin the week anew.
         peers.rate(Time(0).after(5 * DAY), node(1), Deed::Busy);
         assert_eq!([5, 9, 10].map(|days| score(&peers, days)), [-17, -17, -8].map(Some));
+    }
+
+    #[test]
+    fn whoever_shared_a_domain_does_whether_it_was_met_or_forgotten() {
+        let policy = crate::core::placement::DomainPolicy::LanCountsEach;
+        let shares = |peers: &Peers, one: usize, other: usize| {
+            peers.standing(&node(one)).shares(peers.standing(&node(other)), policy)
+        };
+        let mut peers = Peers::default();
+        assert!(peers.up(Time(0), peer(1)));
+        peers.bind(&[(node(1), node(2)), (node(3), node(4))]);
+        assert!(shares(&peers, 1, 2) && shares(&peers, 3, 4) && !shares(&peers, 1, 3));
+        assert!(peers.stands(&node(2)).is_some() && peers.stands(&node(9)).is_none());
+        assert!(peers.up(Time(1), peer(2)));
+        peers.rate(Time(1), node(3), Deed::Busy);
+        assert!(shares(&peers, 1, 2) && shares(&peers, 3, 4));
+        for name in 10..3_000 {
+            peers.claimed(Time(name as u64), node(name));
+        }
+        assert!(shares(&peers, 1, 2) && shares(&peers, 3, 4));
+        peers.bind(&[]);
+        assert!(!shares(&peers, 1, 2) && !shares(&peers, 3, 4));
     }
 
     #[test]

@@ -189,9 +189,9 @@ impl StoreFlow {
         job.held_by.extend(held_by.into_iter().filter(counts));
         let room = NODES_MAX.saturating_sub(job.beside.len());
         for node in beside.into_iter().take(room) {
-            // Of one that was never met nothing is known that could be shared.
+            // Where nothing is known of it there is nothing that could be shared.
             if job.beside.insert(node)
-                && let Some(standing) = shared.peers.met(&node)
+                && let Some(standing) = shared.peers.stands(&node)
             {
                 job.quorum.beside(standing);
             }

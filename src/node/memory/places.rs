@@ -1,11 +1,13 @@
 //! Where nodes were seen in this run, and which holders share a failure domain by that.
 //!
 //! Two holders that did are taken to do so for [`REMEMBERED_S`] after that was last seen, over
-//! restarts too: whoever is away, or says something else now, stands where it stood. Bounds: 1,024
-//! nodes, holders and those that are connected before others; 4,096 pairs over restarts.
+//! restarts too: whoever is away, or says something else now, stands where it stood. So it is for
+//! what is counted and for where replicas are placed, or healing would store nothing elsewhere.
+//! Bounds: 1,024 nodes, holders and those that are connected before others; 4,096 pairs over
+//! restarts.
 
 use crate::core::effect::Reach;
-use crate::core::placement::{DomainPolicy, Standing, together};
+use crate::core::placement::{DomainPolicy, Pair, Standing, together};
 use crate::core::types::NodeId;
 use crate::net::{node_of_peer_id, peer_id_of};
 use serde::{Deserialize, Serialize};
@@ -19,9 +21,6 @@ const PAIRS_MAX: usize = 4_096;
 /// 30 days, in seconds.
 const REMEMBERED_S: u64 = 30 * 24 * 3_600;
 
-/// A pair, the smaller id first.
-type Pair = (NodeId, NodeId);
-
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Places {
@@ -33,6 +32,8 @@ pub(super) struct Places {
     /// All pairs that count, and when they were last seen: seconds since 1970.
     pairs: BTreeMap<Pair, u64>,
     policy: Option<DomainPolicy>,
+    /// In this run.
+    is_drawn: bool,
     met: u64,
 }
 
@@ -48,7 +49,8 @@ struct Place {
 /// What was drawn anew.
 pub(super) struct Drawn {
     pub(super) pairs: Vec<Pair>,
-    /// Two that held something before share a domain, and that was not known.
+    /// Two that held something before share a domain, and that was not known, not to an earlier run
+    /// either.
     pub(super) is_nearer: bool,
 }
 
@@ -91,15 +93,22 @@ impl Places {
         now_s: u64,
     ) -> Option<Drawn> {
         let holders = holders.map(|node| (node, self.standing(&node))).collect();
-        let is_other = self.policy.is_some_and(|before| before != policy);
-        if self.policy == Some(policy) && self.holders == holders {
+        for pair in &self.seen {
+            self.pairs.insert(*pair, now_s);
+        }
+        let is_over = |(pair, at_s): (&Pair, &u64)| {
+            !self.seen.contains(pair) && now_s.saturating_sub(*at_s) >= REMEMBERED_S
+        };
+        let is_same = self.is_drawn && self.policy == Some(policy) && self.holders == holders;
+        if is_same && !self.pairs.iter().any(is_over) {
             return None;
         }
-        if is_other {
+        if self.policy.is_some_and(|before| before != policy) {
             self.pairs.clear();
         }
         let seen: BTreeSet<Pair> = together(&holders, policy).collect();
-        let held = |node| self.holders.contains_key(node);
+        // At first all of them were holders before this run, as far as anybody knows.
+        let held = |node| !self.is_drawn || self.holders.contains_key(node);
         let mut is_nearer = false;
         for pair in &seen {
             let is_new = self.pairs.insert(*pair, now_s).is_none();
@@ -111,7 +120,13 @@ impl Places {
             seen.contains(pair) || now_s - *at_s < REMEMBERED_S
         });
         (self.holders, self.seen, self.policy) = (holders, seen, Some(policy));
-        Some(Drawn { pairs: self.pairs.keys().copied().collect(), is_nearer })
+        self.is_drawn = true;
+        Some(Drawn { pairs: self.pairs(), is_nearer })
+    }
+
+    /// All pairs that count.
+    pub(super) fn pairs(&self) -> Vec<Pair> {
+        self.pairs.keys().copied().collect()
     }
 
     /// As it is at `now_s`, for the file.
@@ -193,6 +208,21 @@ mod tests {
         assert_eq!(draw(&mut after, &[1, 2], at_s + 29 * DAY_S), Some((1, false)), "not met yet");
         declares(&mut after, "");
         assert_eq!(draw(&mut after, &[1, 2], at_s + 30 * DAY_S), Some((0, false)), "forgotten");
+    }
+
+    #[test]
+    fn a_pair_is_remembered_from_when_it_was_last_seen_and_not_from_when_anything_changed() {
+        let mut places = Places::default();
+        declares(&mut places, "attic");
+        assert_eq!(draw(&mut places, &[1, 2], NOW_S), Some((1, true)), "not known to a run before");
+        let at_s = NOW_S + 40 * DAY_S;
+        assert_eq!(draw(&mut places, &[1, 2], at_s), None);
+        declares(&mut places, "");
+        assert_eq!(draw(&mut places, &[1, 2], at_s + 1), Some((1, false)));
+        assert_eq!(draw(&mut places, &[1, 2], at_s + 29 * DAY_S), None);
+        let forgotten = draw(&mut places, &[1, 2], at_s + 31 * DAY_S);
+        assert_eq!(forgotten, Some((0, false)), "though nothing else changes");
+        assert_eq!(draw(&mut places, &[1, 2], at_s + 32 * DAY_S), None);
     }
 
     #[test]

@@ -53,9 +53,16 @@ async fn two_of_three_holders_in_one_place_are_two_replicas_until_a_fourth_has_o
     assert_eq!(together, attic);
     assert_eq!(told(&owner).await.word, ReplicasWord::AtRisk);
 
+    // And while both say something else.
+    moves(&owner, &mut holders[1], "", 2).await;
+    holders[0].site.clear();
+    holders[0].start(Some(&owner)).await;
+    owner.status_until(|status| status.peers == 3).await;
+    assert_eq!(told(&owner).await.word, ReplicasWord::AtRisk);
+
     // A node in another place gets a replica of all.
     holders.push(TestNode::started(9, Some(&owner)).await);
-    owner.status_until(|status| status.peers == 3).await;
+    owner.status_until(|status| status.peers == 4).await;
     let healed = heal(&owner).await;
     assert!(healed.healed > 0 && healed.still_short == 0, "{healed:?}");
     assert!(audit(&owner).await.proven > 0);
