@@ -475,7 +475,7 @@ pub(crate) fn waking() -> [(Role, Input); 2] {
 /// Which role a message concerns.
 pub(crate) fn addressee(message: &Message) -> Role {
     match message {
-        Message::Topic(TopicMessage::StoreRequest(_) | TopicMessage::RetrieveRequest(_)) => {
+        Message::Topic(TopicMessage::StoreRequest(_) | TopicMessage::SearchRequest(_)) => {
             Role::Holder
         }
         Message::Stream(

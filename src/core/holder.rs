@@ -5,7 +5,7 @@
 //! stream StoreRequest ────────▶ FindChunks ─▶ StoreClaim
 //! stream StoreChunk ─▶ bounds, room, proof, bytes ─▶ WriteChunk
 //!                                ChunksWritten(Ok) ─▶ signed StoreAck
-//!  topic RetrieveRequest ─▶ FindChunks, proofs ─jitter─▶ sealed offer  (serve)
+//!  topic SearchRequest ───────▶ FindChunks, proofs ─jitter─▶ sealed offer  (serve)
 //! stream Retrieve ─▶ FindChunks, proof ─▶ ReadChunk ─▶ ChunkData
 //! stream StoreHead ─▶ bounds, room, signature, proof ─▶ WriteHead       (heads)
 //!                                HeadsWritten(Ok) ─▶ signed StoreAck
@@ -42,7 +42,7 @@ pub use notice::{DAMAGED_MAX, NOTICE_EVERY};
 use super::codec::{RECORD_BYTES_MAX, Reject};
 use super::effect::{Effect, Event, Found, Input, Via};
 use super::message::{
-    Answer, AnswerBody, Contact, Hello, Message, Release, RetrieveRequest, SignedAnswer,
+    Answer, AnswerBody, Contact, Hello, Message, Release, SearchKind, SearchRequest, SignedAnswer,
     StoreRefusal, StoreRequest, StreamMessage, TopicMessage,
 };
 use super::shard::Sharding;
@@ -201,9 +201,9 @@ enum Lookup {
         /// What it is told otherwise.
         refusal: StoreRefusal,
     },
-    TopicRetrieve {
+    TopicSearch {
         from: NodeId,
-        request: RetrieveRequest,
+        request: SearchRequest,
     },
     StreamRetrieve {
         from: NodeId,
@@ -376,8 +376,8 @@ impl HolderRole {
             (Via::Topic, Message::Topic(TopicMessage::StoreRequest(request))) => {
                 self.on_topic_store_request(now, from, request);
             }
-            (Via::Topic, Message::Topic(TopicMessage::RetrieveRequest(request))) => {
-                self.on_topic_retrieve_request(now, from, request);
+            (Via::Topic, Message::Topic(TopicMessage::SearchRequest(request))) => {
+                self.on_topic_search_request(now, from, request);
             }
             // The owner role's.
             (Via::Topic, Message::Topic(TopicMessage::Answer(_))) => {}
@@ -452,11 +452,13 @@ impl HolderRole {
 
     fn on_chunks_found(&mut self, now: Time, ticket: Ticket, found: Vec<Option<Found>>) {
         let lookup = self.lookups.remove(&ticket);
-        // What is damaged or let go is wanted anew, and given to whoever asks as long as its bytes
-        // are there.
-        let serves =
-            matches!(lookup, Some(Lookup::TopicRetrieve { .. } | Lookup::StreamRetrieve { .. }))
-                && !planted::is_on(Bug::HideDamaged);
+        // What is damaged or let go is wanted anew, and given to whoever fetches as long as its
+        // bytes are there. As a replica it does not count.
+        let serves = match &lookup {
+            Some(Lookup::TopicSearch { request, .. }) => request.kind == SearchKind::Retrieve,
+            Some(Lookup::StreamRetrieve { .. }) => true,
+            _ => false,
+        } && !planted::is_on(Bug::HideDamaged);
         let header = |one: &Option<Found>| match one {
             Some(Found::Chunk { header, sound, released }) => {
                 (*sound && !released || serves).then_some(*header)
@@ -482,10 +484,12 @@ impl HolderRole {
                 self.stream_work.give_back(from, 1);
                 self.on_short_found(now, from, *arrival, refusal, &found);
             }
-            Some(Lookup::TopicRetrieve { from, request }) => {
+            Some(Lookup::TopicSearch { from, request }) => {
+                let kind = request.kind;
                 let point = |(one, header): (&Option<Found>, &Option<Header>)| match one {
-                    Some(Found::Head { read }) => Some(*read),
-                    _ => header.map(|header| header.read),
+                    // Who keeps a head stands in it: only whoever fetches looks for it.
+                    Some(Found::Head { read }) => (kind == SearchKind::Retrieve).then_some(*read),
+                    _ => header.map(|header| *kind.operation().point(&header)),
                 };
                 let points: Vec<_> = all.iter().zip(&found).map(point).collect();
                 self.answer_with_offer(now, from, &request, &points);

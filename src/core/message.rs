@@ -9,10 +9,12 @@
 //! | `message/head.rs` | heads: storing and fetching them |
 //! | `message/account.rs` | an owner's account at a holder, and letting go of chunks |
 //! | `message/audit.rs` | what a holder proves of an account |
+//! | `message/search.rs` | looking for whoever holds some chunks, on topics |
 
 mod account;
 mod audit;
 mod head;
+mod search;
 
 pub use account::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkNotice,
@@ -20,6 +22,7 @@ pub use account::{
 };
 pub use audit::{AuditKind, AuditState, Audited, AuditedChunk};
 pub use head::{HeadData, HeadGet, StoreHead};
+pub use search::{SearchKind, SearchRequest};
 
 use super::types::{
     Account, AnswerTag, BatchId, ChunkId, LeaseTerms, MeshId, RequestDigest, StoreEpoch,
@@ -45,8 +48,8 @@ pub enum Message {
 pub enum TopicMessage {
     /// "Who would hold these?" on the store topic.
     StoreRequest(StoreRequest),
-    /// "Who holds these, and may I have them?" on the retrieve topic.
-    RetrieveRequest(RetrieveRequest),
+    /// "Who holds these?" on the retrieve or the audit topic.
+    SearchRequest(SearchRequest),
     /// A sealed [`StoreClaim`] or [`RetrieveOffer`] on the answer topic.
     Answer(Answer),
 }
@@ -113,34 +116,6 @@ pub struct Offer {
     pub sealed_bytes: u32,
 }
 
-/// "Who holds these chunks?" with a proof for anyone under each chunk's Y.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetrieveRequest {
-    /// The asker's one-time X25519 key, to which offers are sealed.
-    pub ephemeral: [u8; 32],
-    /// 0, then one more with each publication.
-    pub attempt: u32,
-    /// The nonce of all proofs of this request.
-    pub nonce: [u8; 32],
-    /// 1 to 32 chunks, each with its proof (operation Retrieve, verifier Anyone, no asker, body =
-    /// attempt as `u32` LE).
-    pub wanted: Vec<(ChunkId, Proof)>,
-}
-
-impl RetrieveRequest {
-    /// The request's name: `SHA-256("quloud/v1/request" | 2 u8 | ephemeral 32 | attempt u32 |
-    /// nonce 32 | count u16 | count * (id 32 | proof 64))`, integers little-endian.
-    pub fn digest(&self) -> RequestDigest {
-        let mut list = Vec::with_capacity(self.wanted.len() * 96);
-        for (id, proof) in &self.wanted {
-            list.extend_from_slice(id.as_bytes());
-            list.extend_from_slice(proof);
-        }
-        let wanted = (self.wanted.len(), list.as_slice());
-        request_digest(2, &self.ephemeral, self.attempt, &self.nonce, wanted)
-    }
-}
-
 /// An answer that only the asker can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -187,7 +162,7 @@ impl SignedAnswer {
 pub enum AnswerBody {
     /// To a store request.
     Claim(StoreClaim),
-    /// To a retrieve request.
+    /// To a search request.
     Offer(RetrieveOffer),
 }
 

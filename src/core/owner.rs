@@ -329,7 +329,7 @@ impl OwnerRole {
                 self.heads.on_answer(now, &mut self.shared, from, answer);
             }
             // The holder role's.
-            TopicMessage::StoreRequest(_) | TopicMessage::RetrieveRequest(_) => {}
+            TopicMessage::StoreRequest(_) | TopicMessage::SearchRequest(_) => {}
         }
     }
 

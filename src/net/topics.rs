@@ -284,7 +284,7 @@ impl Forwarder {
 fn kind_of(message: &TopicMessage) -> TopicKind {
     match message {
         TopicMessage::StoreRequest(_) => TopicKind::Store,
-        TopicMessage::RetrieveRequest(_) => TopicKind::Retrieve,
+        TopicMessage::SearchRequest(request) => request.kind.topic_kind(),
         TopicMessage::Answer(_) => TopicKind::Answer,
     }
 }
@@ -292,8 +292,8 @@ fn kind_of(message: &TopicMessage) -> TopicKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::message::Answer;
-    use crate::core::types::{AnswerTag, Locality, NodeId};
+    use crate::core::message::{Answer, SearchKind, SearchRequest};
+    use crate::core::types::{AnswerTag, ChunkId, Locality, NodeId};
 
     fn topics() -> Topics {
         let all = TopicKind::ALL.map(|kind| Topic::new(kind, Locality(0), 0));
@@ -317,10 +317,26 @@ mod tests {
     fn a_message_counts_only_on_the_topic_of_its_kind() {
         let (mut topics, now) = (topics(), Instant::now());
         topics.connected(peer(1), Reach::Local, now);
-        for kind in TopicKind::ALL {
+        let search = |kind| SearchRequest {
+            kind,
+            ephemeral: [1; 32],
+            attempt: 0,
+            nonce: [2; 32],
+            wanted: vec![(ChunkId::from_bytes([3; 32]), [4; 64])],
+        };
+        let search =
+            |kind| codec::encode_topic(&TopicMessage::SearchRequest(search(kind))).to_vec();
+        let messages = [
+            (answer(), TopicKind::Answer),
+            (search(SearchKind::Retrieve), TopicKind::Retrieve),
+            (search(SearchKind::Locate), TopicKind::Audit),
+        ];
+        for (kind, (message, own)) in
+            TopicKind::ALL.iter().flat_map(|kind| messages.iter().map(move |of| (*kind, of)))
+        {
             let hash = hash(&topics, kind);
-            let verdict = topics.judge(&peer(1), &hash, &answer(), now);
-            assert_eq!(matches!(verdict, Verdict::Accept(_)), kind == TopicKind::Answer);
+            let verdict = topics.judge(&peer(1), &hash, message, now);
+            assert_eq!(matches!(verdict, Verdict::Accept(_)), kind == *own, "{own:?} on {kind:?}");
         }
         let other = TopicHash::from_raw("/quloud/1/other/0000/answer");
         let verdict = topics.judge(&peer(1), &other, &answer(), now);

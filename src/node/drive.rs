@@ -156,9 +156,7 @@ impl Drive {
     async fn on_message(&mut self, from: NodeId, via: Via, message: Message) {
         let for_owner = match &message {
             Message::Topic(TopicMessage::Answer(_)) => true,
-            Message::Topic(TopicMessage::StoreRequest(_) | TopicMessage::RetrieveRequest(_)) => {
-                false
-            }
+            Message::Topic(TopicMessage::StoreRequest(_) | TopicMessage::SearchRequest(_)) => false,
             Message::Stream(
                 StreamMessage::StoreClaim(_)
                 | StreamMessage::StoreAck(_)

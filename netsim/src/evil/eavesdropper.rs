@@ -3,8 +3,9 @@
 use super::{Behaviour, Env};
 use crate::node::Role;
 use quloud::core::effect::{Effect, Input};
-use quloud::core::message::{Message, Retrieve, RetrieveRequest, StreamMessage, TopicMessage};
-use quloud::core::topic::TopicKind;
+use quloud::core::message::{
+    Message, Retrieve, SearchKind, SearchRequest, StreamMessage, TopicMessage,
+};
 use quloud::core::types::ChunkId;
 use quloud::crypto::ownership::Proof;
 use rand::RngExt;
@@ -63,7 +64,7 @@ impl Behaviour for Eavesdropper {
                 Message::Topic(TopicMessage::StoreRequest(request)) => {
                     request.offers.iter().for_each(|offer| self.note(offer.id));
                 }
-                Message::Topic(TopicMessage::RetrieveRequest(request)) => {
+                Message::Topic(TopicMessage::SearchRequest(request)) => {
                     for (id, proof) in &request.wanted {
                         self.note_proof(*id, request.nonce, *proof);
                     }
@@ -86,9 +87,11 @@ impl Behaviour for Eavesdropper {
             let Some((id, nonce, proof)) = self.proof(env) else { break };
             if env.rng.random_range(0..8) == 0 {
                 let (ephemeral, wanted) = (env.rng.random(), vec![(id, proof)]);
-                let request = RetrieveRequest { ephemeral, attempt: 0, nonce, wanted };
-                let topic = env.some_topic(TopicKind::Retrieve);
-                let message = TopicMessage::RetrieveRequest(request);
+                let [first, ..] = nonce;
+                let kind = SearchKind::ALL[usize::from(first % 2)];
+                let request = SearchRequest { kind, ephemeral, attempt: 0, nonce, wanted };
+                let topic = env.some_topic(kind.topic_kind());
+                let message = TopicMessage::SearchRequest(request);
                 effects.push(Effect::Publish { topic, message });
             } else if let Some(to) = env.somebody() {
                 let retrieve = Retrieve { request: env.rng.random(), id, nonce, proof };

@@ -4,7 +4,8 @@ use super::{Behaviour, Env};
 use crate::node::Role;
 use quloud::core::effect::{Effect, Input};
 use quloud::core::message::{
-    Message, Retrieve, RetrieveRequest, StoreChunk, StoreRequest, StreamMessage, TopicMessage,
+    Message, Retrieve, SearchKind, SearchRequest, StoreChunk, StoreRequest, StreamMessage,
+    TopicMessage,
 };
 use quloud::core::topic::TopicKind;
 use quloud::core::types::ChunkId;
@@ -57,7 +58,7 @@ impl Behaviour for Flooder {
         }
         for _ in 0..AT_ONCE {
             let id = ChunkId::from_bytes(env.rng.random());
-            let (nonce, ephemeral) = (env.rng.random(), env.rng.random());
+            let (nonce, ephemeral): ([u8; 32], _) = (env.rng.random(), env.rng.random());
             // A point that decodes, and a scalar that proves nothing.
             let mut proof = [0; 64];
             proof[32] = env.rng.random_range(1..200);
@@ -76,10 +77,12 @@ impl Behaviour for Flooder {
                     Effect::Publish { topic, message: TopicMessage::StoreRequest(request) }
                 }
                 _ => {
+                    let [first, ..] = nonce;
+                    let kind = SearchKind::ALL[usize::from(first % 2)];
                     let wanted = vec![(id, proof)];
-                    let request = RetrieveRequest { ephemeral, attempt: 0, nonce, wanted };
-                    let topic = env.some_topic(TopicKind::Retrieve);
-                    Effect::Publish { topic, message: TopicMessage::RetrieveRequest(request) }
+                    let request = SearchRequest { kind, ephemeral, attempt: 0, nonce, wanted };
+                    let topic = env.some_topic(kind.topic_kind());
+                    Effect::Publish { topic, message: TopicMessage::SearchRequest(request) }
                 }
             };
             effects.push(effect);

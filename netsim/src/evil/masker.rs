@@ -36,7 +36,7 @@ impl Masker {
                 let claim = StoreClaim { contact, ephemeral, wants, holds: wants };
                 (ephemeral, request.digest(), AnswerBody::Claim(claim))
             }
-            TopicMessage::RetrieveRequest(request) => {
+            TopicMessage::SearchRequest(request) => {
                 let holds = (1_u32 << request.wanted.len().min(31)) - 1;
                 let offer = RetrieveOffer { contact, holds };
                 (request.ephemeral, request.digest(), AnswerBody::Offer(offer))

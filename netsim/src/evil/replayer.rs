@@ -63,7 +63,9 @@ impl Behaviour for Replayer {
             if let Some(message) = self.gossip.get(env.rng.random_range(0..KEPT)).cloned() {
                 let topic = match &message {
                     TopicMessage::StoreRequest(_) => env.some_topic(TopicKind::Store),
-                    TopicMessage::RetrieveRequest(_) => env.some_topic(TopicKind::Retrieve),
+                    TopicMessage::SearchRequest(request) => {
+                        env.some_topic(request.kind.topic_kind())
+                    }
                     TopicMessage::Answer(answer) => env.answer_topic(&answer.tag),
                 };
                 effects.push(Effect::Publish { topic, message });

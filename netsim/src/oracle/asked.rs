@@ -32,7 +32,7 @@ impl Asked {
                     self.claims(node, &ephemeral, u64::MAX);
                 }
             }
-            TopicMessage::RetrieveRequest(_) => {}
+            TopicMessage::SearchRequest(_) => {}
         }
     }
 

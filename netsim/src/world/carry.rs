@@ -10,7 +10,7 @@ use crate::oracle::{Fact, accuses};
 use bytes::Bytes;
 use quloud::core::codec::{self, Reject};
 use quloud::core::effect::{self, Effect};
-use quloud::core::message::{StoreAck, StreamMessage, TopicMessage};
+use quloud::core::message::{SearchKind, StoreAck, StreamMessage, TopicMessage};
 use quloud::core::topic::Topic;
 use quloud::core::types::{Account, LeaseTerms, NodeId};
 use quloud::crypto::ack::AckStatement;
@@ -137,7 +137,10 @@ impl World<'_> {
         let arrivals = self.net.gossip(now, node, bytes.len(), |peer| nodes[peer].hears(topic));
         let kind = match message {
             TopicMessage::StoreRequest(_) => "store request",
-            TopicMessage::RetrieveRequest(_) => "retrieve request",
+            TopicMessage::SearchRequest(request) => match request.kind {
+                SearchKind::Retrieve => "retrieve request",
+                SearchKind::Locate => "locate request",
+            },
             TopicMessage::Answer(_) => "answer",
         };
         self.log(|| {

@@ -175,7 +175,7 @@ impl World<'_> {
             TopicMessage::StoreRequest(request) if request.attempt > 0 => {
                 self.noticed.rare.count(Rare::StoreAgain);
             }
-            TopicMessage::RetrieveRequest(request) if request.attempt > 0 => {
+            TopicMessage::SearchRequest(request) if request.attempt > 0 => {
                 self.noticed.rare.count(Rare::SearchAgain);
             }
             _ => {}

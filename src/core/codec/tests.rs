@@ -77,21 +77,22 @@ prop_compose! {
 }
 
 fn topic_message() -> impl Strategy<Value = TopicMessage> {
-    let retrieve = (any::<[[u8; 32]; 2]>(), any::<u32>(), ids(WANTED_MAX), any::<u8>()).prop_map(
-        |([ephemeral, nonce], attempt, ids, byte)| RetrieveRequest {
+    let kind = prop::sample::select(&SearchKind::ALL);
+    let search = (kind, any::<[[u8; 32]; 2]>(), any::<u32>(), ids(WANTED_MAX), any::<u8>())
+        .prop_map(|(kind, [ephemeral, nonce], attempt, ids, byte)| SearchRequest {
+            kind,
             ephemeral,
             attempt,
             nonce,
             wanted: ids.into_iter().map(|id| (id, [byte; 64])).collect(),
-        },
-    );
+        });
     let answer =
         (any::<[u8; 8]>(), vec(any::<u8>(), SEALED_BOX_OVERHEAD_BYTES + 1..=1000)).prop_map(
             |(tag, sealed)| Answer { tag: AnswerTag::from_bytes(tag), sealed: sealed.into() },
         );
     prop_oneof![
         store_request().prop_map(TopicMessage::StoreRequest),
-        retrieve.prop_map(TopicMessage::RetrieveRequest),
+        search.prop_map(TopicMessage::SearchRequest),
         answer.prop_map(TopicMessage::Answer),
     ]
 }
@@ -325,15 +326,16 @@ fn largest_request() -> StoreRequest {
 
 #[test]
 fn largest_topic_messages_fit_their_cap() {
-    let retrieve = RetrieveRequest {
+    let search = |kind| SearchRequest {
+        kind,
         ephemeral: [255; 32],
         attempt: u32::MAX,
         nonce: [255; 32],
         wanted: ids_of(WANTED_MAX).map(|id| (id, [255; 64])).collect(),
     };
-    for message in
-        [TopicMessage::StoreRequest(largest_request()), TopicMessage::RetrieveRequest(retrieve)]
-    {
+    let searches = SearchKind::ALL.map(search).map(TopicMessage::SearchRequest);
+    let store = TopicMessage::StoreRequest(largest_request());
+    for message in searches.into_iter().chain([store]) {
         let bytes = encode_topic(&message);
         assert!(bytes.len() <= TOPIC_BYTES_MAX, "{} bytes", bytes.len());
         assert_eq!(decode_topic(&bytes), Ok(message));

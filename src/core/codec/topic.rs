@@ -6,7 +6,7 @@ use super::field::{
 };
 use super::{Reject, VERSION, WANTED_MAX};
 use crate::core::message::{
-    Answer, AnswerBody, RetrieveOffer, RetrieveRequest, SignedAnswer, TopicMessage,
+    Answer, AnswerBody, RetrieveOffer, SearchKind, SearchRequest, SignedAnswer, TopicMessage,
 };
 use crate::core::types::{AnswerTag, ChunkId};
 use crate::crypto::ownership::Proof;
@@ -16,7 +16,10 @@ use crate::proto::{self, answer_body, topic_message::Body};
 pub(super) fn encode(message: &TopicMessage) -> proto::TopicMessage {
     let body = match message {
         TopicMessage::StoreRequest(request) => Body::StoreRequest(encode_request(request)),
-        TopicMessage::RetrieveRequest(request) => Body::RetrieveRequest(encode_retrieve(request)),
+        TopicMessage::SearchRequest(request) => match request.kind {
+            SearchKind::Retrieve => Body::RetrieveRequest(encode_search(request)),
+            SearchKind::Locate => Body::LocateRequest(encode_search(request)),
+        },
         TopicMessage::Answer(answer) => Body::Answer(proto::Answer {
             tag: bytes(answer.tag.as_bytes()),
             sealed: answer.sealed.clone(),
@@ -28,7 +31,12 @@ pub(super) fn encode(message: &TopicMessage) -> proto::TopicMessage {
 pub(super) fn decode(message: proto::TopicMessage) -> Result<TopicMessage, Reject> {
     Ok(match message.body.ok_or(Reject::Malformed)? {
         Body::StoreRequest(request) => TopicMessage::StoreRequest(decode_request(request)?),
-        Body::RetrieveRequest(request) => TopicMessage::RetrieveRequest(decode_retrieve(request)?),
+        Body::RetrieveRequest(request) => {
+            TopicMessage::SearchRequest(decode_search(SearchKind::Retrieve, request)?)
+        }
+        Body::LocateRequest(request) => {
+            TopicMessage::SearchRequest(decode_search(SearchKind::Locate, request)?)
+        }
         Body::Answer(answer) => {
             ensure(answer.sealed.len() > SEALED_BOX_OVERHEAD_BYTES)?;
             let tag = AnswerTag::from_bytes(array(&answer.tag)?);
@@ -37,12 +45,12 @@ pub(super) fn decode(message: proto::TopicMessage) -> Result<TopicMessage, Rejec
     })
 }
 
-fn encode_retrieve(request: &RetrieveRequest) -> proto::RetrieveRequest {
+fn encode_search(request: &SearchRequest) -> proto::SearchRequest {
     let wanted = |(id, proof): &(ChunkId, Proof)| proto::Wanted {
         id: bytes(id.as_bytes()),
         proof: bytes(proof),
     };
-    proto::RetrieveRequest {
+    proto::SearchRequest {
         ephemeral: bytes(&request.ephemeral),
         attempt: request.attempt,
         nonce: bytes(&request.nonce),
@@ -50,14 +58,15 @@ fn encode_retrieve(request: &RetrieveRequest) -> proto::RetrieveRequest {
     }
 }
 
-fn decode_retrieve(request: proto::RetrieveRequest) -> Result<RetrieveRequest, Reject> {
+fn decode_search(kind: SearchKind, request: proto::SearchRequest) -> Result<SearchRequest, Reject> {
     ensure(request.wanted.len() <= WANTED_MAX)?;
     let wanted = |wanted: &proto::Wanted| {
         Ok((ChunkId::from_bytes(array(&wanted.id)?), array(&wanted.proof)?))
     };
     let wanted = request.wanted.iter().map(wanted).collect::<Result<Vec<_>, _>>()?;
     distinct(wanted.iter().map(|(id, _)| *id), WANTED_MAX)?;
-    Ok(RetrieveRequest {
+    Ok(SearchRequest {
+        kind,
         ephemeral: array(&request.ephemeral)?,
         attempt: request.attempt,
         nonce: array(&request.nonce)?,

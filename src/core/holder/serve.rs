@@ -6,8 +6,8 @@ use super::{Delayed, HolderRole, Lookup};
 use crate::core::codec::Reject;
 use crate::core::effect::{Effect, StoreError};
 use crate::core::message::{
-    AnswerBody, ChunkData, Retrieve, RetrieveOffer, RetrieveRefusal, RetrieveReject,
-    RetrieveRequest, StreamMessage,
+    AnswerBody, ChunkData, Retrieve, RetrieveOffer, RetrieveRefusal, RetrieveReject, SearchRequest,
+    StreamMessage,
 };
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::header::Header;
@@ -196,11 +196,11 @@ impl HolderRole {
         self.send(to, StreamMessage::RetrieveReject(RetrieveReject { request, reason }));
     }
 
-    pub(super) fn on_topic_retrieve_request(
+    pub(super) fn on_topic_search_request(
         &mut self,
         now: Time,
         from: NodeId,
-        request: RetrieveRequest,
+        request: SearchRequest,
     ) {
         if let Err(reason) = self.admit_topic_request(now, from, request.digest()) {
             return self.reject(from, reason);
@@ -209,16 +209,17 @@ impl HolderRole {
             return self.topic_work.give_back(from, 1);
         }
         let ids = request.wanted.iter().map(|(id, _)| *id).collect();
-        self.find(ids, Lookup::TopicRetrieve { from, request });
+        self.find(ids, Lookup::TopicSearch { from, request });
     }
 
-    /// Offers what is held and proven: `points` has the Y of each wanted chunk or head that is. One
-    /// bad proof spoils the request (no honest asker sends one), so that all are checked in one go.
+    /// Offers what is held and proven: `points` has for each wanted chunk or head that is held the
+    /// point under which it is to be proven. One bad proof spoils the request (no honest asker
+    /// sends one), so that all are checked in one go.
     pub(super) fn answer_with_offer(
         &mut self,
         now: Time,
         from: NodeId,
-        request: &RetrieveRequest,
+        request: &SearchRequest,
         points: &[Option<[u8; 32]>],
     ) {
         match self.offer(request, points) {
@@ -234,17 +235,10 @@ impl HolderRole {
 
     fn offer(
         &mut self,
-        request: &RetrieveRequest,
+        request: &SearchRequest,
         points: &[Option<[u8; 32]>],
     ) -> Result<Option<(super::Topic, super::TopicMessage)>, Reject> {
-        let context = Context {
-            operation: Operation::Retrieve,
-            mesh: self.hello.mesh,
-            verifier: Verifier::Anyone(request.ephemeral),
-            asker: None,
-            nonce: request.nonce,
-            body_hash: body_hash(&[&request.attempt.to_le_bytes()]),
-        };
+        let context = request.context(self.hello.mesh);
         let mut holds = 0u32;
         let mut statements = Vec::new();
         for (at, ((id, proof), point)) in request.wanted.iter().zip(points).enumerate() {

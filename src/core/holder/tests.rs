@@ -6,6 +6,7 @@ mod audit;
 mod claims;
 mod floods;
 mod heads;
+mod locate;
 mod notice;
 mod release;
 mod serve;

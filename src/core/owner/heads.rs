@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! known holders ─▶ HeadGet ─▶ HeadData ─▶ HeadSeen, one for each record
-//! too few of them ─▶ RetrieveRequest on the topics ─▶ offers ─▶ dial ─▶ HeadGet ...
+//! too few of them ─▶ SearchRequest on the topics ─▶ offers ─▶ dial ─▶ HeadGet ...
 //! listened for a while, or the deadline ─▶ HeadsDone
 //! ```
 //! One holder's word is not enough for a head: it may have an old record, or be one of a few that

@@ -9,11 +9,11 @@ use super::shared::Shared;
 use super::source::Fetch;
 use super::timers::Wake;
 use crate::core::codec::{Reject, WANTED_MAX};
-use crate::core::message::{Answer, RetrieveRequest, TopicMessage};
+use crate::core::message::{Answer, SearchKind, SearchRequest, TopicMessage};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, NodeId, RequestDigest, Ticket, Time};
 use crate::crypto::keys::random;
-use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
+use crate::crypto::ownership::prove;
 use crate::crypto::seal::AnswerSecret;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -90,14 +90,8 @@ impl FetchFlow {
         let attempts = wanted.iter().filter_map(|ticket| self.jobs.get(ticket));
         let attempt = attempts.map(|job| job.schedule.attempt()).max().unwrap_or(0);
         let nonce = random(&mut shared.rng);
-        let context = Context {
-            operation: Operation::Retrieve,
-            mesh: shared.mesh,
-            verifier: Verifier::Anyone(ephemeral),
-            asker: None,
-            nonce,
-            body_hash: body_hash(&[&attempt.to_le_bytes()]),
-        };
+        let kind = SearchKind::Retrieve;
+        let context = kind.context(shared.mesh, ephemeral, attempt, nonce);
         let mut proofs = Vec::new();
         for ticket in &wanted {
             let Some(job) = self.jobs.get_mut(ticket) else { continue };
@@ -112,9 +106,9 @@ impl FetchFlow {
         if !shared.peers.none_connected() {
             self.heard.published(now, topic);
         }
-        let request = RetrieveRequest { ephemeral, attempt, nonce, wanted: proofs };
+        let request = SearchRequest { kind, ephemeral, attempt, nonce, wanted: proofs };
         let digest = request.digest();
-        shared.publish(topic, TopicMessage::RetrieveRequest(request));
+        shared.publish(topic, TopicMessage::SearchRequest(request));
         let tag = AnswerTag::of(&ephemeral);
         let answered = BTreeSet::new();
         let tickets = wanted.clone();

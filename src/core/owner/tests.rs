@@ -19,7 +19,7 @@ use crate::core::codec::{decode_stream, decode_topic, encode_answer, encode_stre
 use crate::core::effect::{Event, Found, Peer, Reach};
 use crate::core::message::{
     Answer, AnswerBody, ChunkData, Contact, Hello, Retrieve, RetrieveOffer, RetrieveRefusal,
-    RetrieveReject, RetrieveRequest, SignedAnswer, StoreAck, StoreChunk, StoreClaim, StoreRefusal,
+    RetrieveReject, SearchRequest, SignedAnswer, StoreAck, StoreChunk, StoreClaim, StoreRefusal,
     StoreReject, StoreRequest,
 };
 use crate::core::topic::{Topic, TopicKind};
@@ -349,10 +349,13 @@ impl World {
                     claim.contact = Some(fake.contact());
                     (Asked::from(request), AnswerBody::Claim(claim))
                 }
-                TopicMessage::RetrieveRequest(request) => match self.offer(fake, request) {
-                    Some(offer) => (Asked::from(request), AnswerBody::Offer(offer)),
-                    None => continue,
-                },
+                TopicMessage::SearchRequest(request) => {
+                    assert_eq!(topic.kind, request.kind.topic_kind());
+                    match self.offer(fake, request) {
+                        Some(offer) => (Asked::from(request), AnswerBody::Offer(offer)),
+                        None => continue,
+                    }
+                }
                 TopicMessage::Answer(_) => continue,
             };
             let answer = self.seal(asked, &body);
@@ -386,12 +389,12 @@ impl World {
         Answer { tag: AnswerTag::of(&ephemeral), sealed: sealed.into() }
     }
 
-    fn offer(&self, fake: &Fake, request: &RetrieveRequest) -> Option<RetrieveOffer> {
+    fn offer(&self, fake: &Fake, request: &SearchRequest) -> Option<RetrieveOffer> {
         let mut holds = 0;
         for (at, (id, proof)) in request.wanted.iter().enumerate() {
             let Some((header, _)) = fake.held.get(id) else { continue };
             let context = Context {
-                operation: Operation::Retrieve,
+                operation: request.kind.operation(),
                 mesh: self.mesh,
                 verifier: Verifier::Anyone(request.ephemeral),
                 asker: None,
@@ -478,8 +481,8 @@ impl From<&StoreRequest> for Asked {
     }
 }
 
-impl From<&RetrieveRequest> for Asked {
-    fn from(request: &RetrieveRequest) -> Self {
+impl From<&SearchRequest> for Asked {
+    fn from(request: &SearchRequest) -> Self {
         Self { ephemeral: request.ephemeral, digest: request.digest() }
     }
 }

@@ -5,7 +5,7 @@ mod bad;
 use super::{Record, counted, freeze, keys, oracle, read};
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
-use quloud::core::message::{Offer, RetrieveRequest, StoreRequest};
+use quloud::core::message::{Offer, SearchKind, SearchRequest, StoreRequest};
 use quloud::core::types::{ChunkId, LeaseTerms, MeshId, NodeId, RequestDigest};
 use quloud::crypto::answer::{AnswerKind, AnswerStatement};
 use quloud::crypto::keys::AgreementKey;
@@ -34,8 +34,9 @@ fn store_request(count: u8) -> StoreRequest {
     }
 }
 
-fn retrieve_request(count: u8) -> RetrieveRequest {
-    RetrieveRequest {
+fn search_request(kind: SearchKind, count: u8) -> SearchRequest {
+    SearchRequest {
+        kind,
         ephemeral: counted(0x10),
         attempt: 3,
         nonce: counted(0x30),
@@ -60,9 +61,13 @@ fn store_record(count: u8) -> Record {
     record.hex("digest", request.digest().as_bytes())
 }
 
-fn retrieve_record(count: u8) -> Record {
-    let request = retrieve_request(count);
-    let record = Record::new(&format!("request-retrieve-{count}"))
+fn search_record(kind: SearchKind, count: u8) -> Record {
+    let request = search_request(kind, count);
+    let name = match kind {
+        SearchKind::Retrieve => "retrieve",
+        SearchKind::Locate => "locate",
+    };
+    let record = Record::new(&format!("request-{name}-{count}"))
         .hex("ephemeral", request.ephemeral)
         .text("attempt", request.attempt)
         .hex("nonce", request.nonce);
@@ -77,7 +82,7 @@ fn statement(kind: AnswerKind) -> AnswerStatement<'static> {
         mesh: MeshId::from_bytes(counted(0x01)),
         request: match kind {
             AnswerKind::Claim => store_request(2).digest(),
-            AnswerKind::Offer => retrieve_request(2).digest(),
+            AnswerKind::Offer => search_request(SearchKind::Retrieve, 2).digest(),
         },
         kind,
         wants: if kind == AnswerKind::Claim { 3 } else { 0 },
@@ -135,8 +140,10 @@ fn records() -> Vec<Record> {
     vec![
         store_record(1),
         store_record(64),
-        retrieve_record(1),
-        retrieve_record(32),
+        search_record(SearchKind::Retrieve, 1),
+        search_record(SearchKind::Retrieve, 32),
+        search_record(SearchKind::Locate, 1),
+        search_record(SearchKind::Locate, 32),
         answer_record("answer-claim", AnswerKind::Claim),
         answer_record("answer-offer", AnswerKind::Offer),
     ]
@@ -159,8 +166,10 @@ fn a_second_implementation_names_the_same_requests() {
     let words = |line: &str| -> Vec<String> { line.split(' ').map(String::from).collect() };
     for record in read(FILE).iter().filter(|record| record.name.starts_with("request")) {
         let mut out = b"quloud/v1/request".to_vec();
-        let is_store = record.name.starts_with("request-store");
-        out.push(if is_store { 1 } else { 2 });
+        let names = ["request-store", "request-retrieve", "request-locate"];
+        let kind = names.iter().position(|name| record.name.starts_with(name)).unwrap();
+        let is_store = kind == 0;
+        out.push(u8::try_from(kind).unwrap() + 1);
         out.extend(record.bytes("ephemeral"));
         out.extend(record.number("attempt").to_le_bytes());
         if is_store {

@@ -61,10 +61,10 @@ const REQUEST: &[Change<proto::StoreRequest>] = &[
     ("stamp long", |m| m.stamp = bytes_of(&[0; 65])),
 ];
 
-fn retrieve() -> proto::RetrieveRequest {
+fn search() -> proto::SearchRequest {
     let wanted =
         |id: ChunkId| proto::Wanted { id: bytes_of(id.as_bytes()), proof: bytes_of(&[5; 64]) };
-    proto::RetrieveRequest {
+    proto::SearchRequest {
         ephemeral: bytes_of(&[1; 32]),
         attempt: 0,
         nonce: bytes_of(&[2; 32]),
@@ -72,7 +72,7 @@ fn retrieve() -> proto::RetrieveRequest {
     }
 }
 
-const RETRIEVE: &[Change<proto::RetrieveRequest>] = &[
+const SEARCH: &[Change<proto::SearchRequest>] = &[
     ("nothing wanted", |m| m.wanted.clear()),
     ("wanted twice", |m| m.wanted.push(m.wanted[0].clone())),
     ("33 wanted", |m| {
@@ -212,9 +212,10 @@ fn each_wrong_field_of_a_topic_message_is_rejected() {
     use proto::topic_message::Body;
     let lengths = fixed!(StoreRequest, ephemeral);
     each_change_is_rejected(&request(), &[REQUEST, &lengths], |m| topic(Body::StoreRequest(m)));
-    let lengths = fixed!(RetrieveRequest, ephemeral, nonce);
-    let decode = |m| topic(Body::RetrieveRequest(m));
-    each_change_is_rejected(&retrieve(), &[RETRIEVE, &lengths], decode);
+    let lengths = fixed!(SearchRequest, ephemeral, nonce);
+    for body in [Body::RetrieveRequest as fn(_) -> _, Body::LocateRequest] {
+        each_change_is_rejected(&search(), &[SEARCH, &lengths], |m| topic(body(m)));
+    }
     let lengths = fixed!(Answer, tag);
     each_change_is_rejected(&answer(), &[ANSWER, &lengths], |m| topic(Body::Answer(m)));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::effect::HeadWritten;
-use crate::core::message::{HeadGet, RetrieveRefusal, RetrieveReject, StoreHead};
+use crate::core::message::{HeadGet, RetrieveRefusal, RetrieveReject, SearchKind, StoreHead};
 use crate::crypto::ack::{AckStatement, receipt};
 use crate::crypto::head::{HeadKeys, HeadRecord};
 use crate::crypto::seal::AnswerSecret;
@@ -214,10 +214,10 @@ fn a_head_is_offered_on_the_topic_and_never_counts_as_held() {
     };
     let proof = prove(&keys.read_secret(), &keys.id(), &context, &mut fixture.rng);
     let (nonce, ephemeral) = (context.nonce, secret.public());
-    let wanted = vec![(keys.id(), proof)];
-    let request = RetrieveRequest { ephemeral, attempt: 0, nonce, wanted };
+    let (kind, wanted) = (SearchKind::Retrieve, vec![(keys.id(), proof)]);
+    let request = SearchRequest { kind, ephemeral, attempt: 0, nonce, wanted };
     let held = fixture.held();
-    let (ticket, _) = lookup_of(fixture.topic(STRANGER, TopicMessage::RetrieveRequest(request)));
+    let (ticket, _) = lookup_of(fixture.topic(STRANGER, TopicMessage::SearchRequest(request)));
     assert!(fixture.handle(Input::ChunksFound { ticket, found: vec![held] }).is_empty());
     assert!(matches!(fixture.pass(1_000)[..], [Effect::Publish { .. }]), "an offer");
     let offer = crate::core::message::Offer { id: keys.id(), sealed_bytes: 2_221 };

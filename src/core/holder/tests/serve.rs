@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::core::codec::{decode_answer, encode_stream, encode_topic};
-use crate::core::message::{ChunkData, RetrieveRefusal, RetrieveReject};
+use crate::core::message::{ChunkData, RetrieveRefusal, RetrieveReject, SearchKind};
 use crate::core::types::AnswerTag;
+use crate::crypto::keys::ChunkSecret;
 use crate::crypto::seal::AnswerSecret;
 
 fn decline(request: u64, reason: RetrieveRefusal) -> StreamMessage {
@@ -47,10 +48,25 @@ impl Fixture {
     }
 
     /// A topic request for these chunks, and the key that opens the answers.
-    fn search(&mut self, tags: std::ops::Range<u32>) -> (RetrieveRequest, AnswerSecret) {
+    pub(super) fn search(&mut self, tags: std::ops::Range<u32>) -> (SearchRequest, AnswerSecret) {
+        let key = |fixture: &Self, tag| fixture.chunk_key(tag).read_secret();
+        self.search_as(SearchKind::Retrieve, tags, key)
+    }
+
+    /// The same of either kind, proven with these keys.
+    pub(super) fn search_as(
+        &mut self,
+        kind: SearchKind,
+        tags: std::ops::Range<u32>,
+        key: impl Fn(&Self, u32) -> ChunkSecret,
+    ) -> (SearchRequest, AnswerSecret) {
         let secret = AnswerSecret::generate(&mut self.rng);
+        let operation = match kind {
+            SearchKind::Retrieve => Operation::Retrieve,
+            SearchKind::Locate => Operation::Locate,
+        };
         let context = Context {
-            operation: Operation::Retrieve,
+            operation,
             mesh: MESH,
             verifier: Verifier::Anyone(secret.public()),
             asker: None,
@@ -58,12 +74,12 @@ impl Fixture {
             body_hash: body_hash(&[&0u32.to_le_bytes()]),
         };
         let wanted = tags.map(|tag| {
-            let (id, read) = (self.chunk(tag).id(), self.chunk_key(tag).read_secret());
-            (id, prove(&read, &id, &context, &mut self.rng))
+            let (id, key) = (self.chunk(tag).id(), key(self, tag));
+            (id, prove(&key, &id, &context, &mut self.rng))
         });
         let wanted = wanted.collect();
-        let ephemeral = secret.public();
-        (RetrieveRequest { ephemeral, attempt: 0, nonce: context.nonce, wanted }, secret)
+        let (ephemeral, nonce) = (secret.public(), context.nonce);
+        (SearchRequest { kind, ephemeral, attempt: 0, nonce, wanted }, secret)
     }
 }
 
@@ -256,7 +272,7 @@ fn what_waits_for_a_peer_that_left_is_dropped() {
 fn topic_request_is_answered_by_a_sealed_offer_and_nothing_else() {
     let mut fixture = Fixture::new();
     let (request, secret) = fixture.search(0..3);
-    let effects = fixture.topic(STRANGER, TopicMessage::RetrieveRequest(request.clone()));
+    let effects = fixture.topic(STRANGER, TopicMessage::SearchRequest(request.clone()));
     let (ticket, ids) = lookup_of(effects);
     assert_eq!(ids, request.wanted.iter().map(|(id, _)| *id).collect::<Vec<_>>());
     let found = vec![Some(fixture.chunk(0).header), None, Some(fixture.chunk(2).header)];
@@ -272,7 +288,7 @@ fn topic_request_is_answered_by_a_sealed_offer_and_nothing_else() {
     let AnswerBody::Offer(offer) = answer.body else { panic!("expected an offer") };
     assert_eq!(offer.holds, 0b101);
     assert_eq!(offer.contact.unwrap().hello, fixture.role.hello);
-    let again = fixture.topic(OWNER, TopicMessage::RetrieveRequest(request));
+    let again = fixture.topic(OWNER, TopicMessage::SearchRequest(request));
     assert_eq!(rejects(&again), [Reject::Replayed]);
     assert_eq!(fixture.role.load().topic_work, 0);
 }
@@ -280,7 +296,7 @@ fn topic_request_is_answered_by_a_sealed_offer_and_nothing_else() {
 #[test]
 fn topic_request_with_a_bad_proof_gets_no_answer() {
     let mut fixture = Fixture::new();
-    let changes: [fn(&mut RetrieveRequest); 4] = [
+    let changes: [fn(&mut SearchRequest); 4] = [
         |request| request.wanted[1].1[40] ^= 1,
         |request| request.ephemeral[0] ^= 1,
         |request| request.attempt = 1,
@@ -289,7 +305,7 @@ fn topic_request_with_a_bad_proof_gets_no_answer() {
     for change in changes {
         let (mut request, _) = fixture.search(0..3);
         change(&mut request);
-        let effects = fixture.topic(STRANGER, TopicMessage::RetrieveRequest(request));
+        let effects = fixture.topic(STRANGER, TopicMessage::SearchRequest(request));
         let found = (0..3).map(|tag| Some(fixture.chunk(tag).header)).collect();
         let effects = fixture.found(lookup_of(effects).0, found);
         assert_eq!(rejects(&effects), [Reject::BadProof]);
@@ -305,10 +321,10 @@ fn topic_request_sent_ahead_with_a_bad_proof_does_not_spoil_the_true_one() {
     let found = vec![Some(fixture.chunk(0).header)];
     let mut bad = request.clone();
     bad.wanted[0].1[40] ^= 1;
-    let effects = fixture.topic(STRANGER, TopicMessage::RetrieveRequest(bad));
+    let effects = fixture.topic(STRANGER, TopicMessage::SearchRequest(bad));
     let effects = fixture.found(lookup_of(effects).0, found.clone());
     assert_eq!(rejects(&effects), [Reject::BadProof]);
-    let effects = fixture.topic(OWNER, TopicMessage::RetrieveRequest(request));
+    let effects = fixture.topic(OWNER, TopicMessage::SearchRequest(request));
     assert!(fixture.found(lookup_of(effects).0, found).is_empty());
     let answers = fixture.pass(150);
     assert!(matches!(answers[..], [Effect::Publish { .. }]), "{answers:?}");
@@ -357,7 +373,7 @@ fn amplification_before_proof_le_1() {
         // The same on the topic.
         let (mut search, _) = fixture.search(1..2);
         search.wanted[0].1[40] ^= 1;
-        let message = TopicMessage::RetrieveRequest(search);
+        let message = TopicMessage::SearchRequest(search);
         asked += encode_topic(&message).len();
         let effects = fixture.topic(STRANGER, message);
         if let [Effect::FindChunks { ticket, .. }] = effects[..] {

@@ -3,14 +3,14 @@
 use super::question::{Question, Search, Wanted};
 use super::{APART, HeadsFlow, SEARCHES_MAX, bit};
 use crate::core::codec::Reject;
-use crate::core::message::{Answer, Contact, RetrieveRequest, TopicMessage};
+use crate::core::message::{Answer, Contact, SearchKind, SearchRequest, TopicMessage};
 use crate::core::owner::opened::Opened;
 use crate::core::owner::shared::Shared;
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{AnswerTag, ChunkId, NodeId, Ticket, Time};
 use crate::crypto::head::locality;
 use crate::crypto::keys::random;
-use crate::crypto::ownership::{Context, Operation, Verifier, body_hash, prove};
+use crate::crypto::ownership::prove;
 use std::collections::BTreeMap;
 
 impl HeadsFlow {
@@ -49,19 +49,13 @@ impl HeadsFlow {
             let secret = shared.answer_secret();
             let ephemeral = secret.public();
             let nonce = random(&mut shared.rng);
-            let context = Context {
-                operation: Operation::Retrieve,
-                mesh: shared.mesh,
-                verifier: Verifier::Anyone(ephemeral),
-                asker: None,
-                nonce,
-                body_hash: body_hash(&[&attempt.to_le_bytes()]),
-            };
+            let kind = SearchKind::Retrieve;
+            let context = kind.context(shared.mesh, ephemeral, attempt, nonce);
             let heads = positions.iter().filter_map(|position| question.wanted.get(*position));
             let prove = |head: &Wanted| prove(&head.read, &head.id, &context, &mut shared.rng);
             let ids: Vec<ChunkId> = heads.clone().map(|head| head.id).collect();
             let wanted = ids.into_iter().zip(heads.map(prove).collect::<Vec<_>>()).collect();
-            let request = RetrieveRequest { ephemeral, attempt, nonce, wanted };
+            let request = SearchRequest { kind, ephemeral, attempt, nonce, wanted };
             let (tag, digest) = (AnswerTag::of(&ephemeral), request.digest());
             let opened = Opened::default();
             question.searches.push(Search {
@@ -75,7 +69,7 @@ impl HeadsFlow {
             if question.searches.len() > SEARCHES_MAX {
                 question.searches.remove(0);
             }
-            shared.publish(topic, TopicMessage::RetrieveRequest(request));
+            shared.publish(topic, TopicMessage::SearchRequest(request));
         }
     }
 

@@ -14,7 +14,7 @@ fn many_tickets_for_one_unknown_chunk_are_one_wanted_chunk() {
     }
     world.run(SECOND / 2);
     // The world has read what was published with the decoder of its receivers.
-    let [(_, TopicMessage::RetrieveRequest(request))] = world.published.as_slice() else {
+    let [(_, TopicMessage::SearchRequest(request))] = world.published.as_slice() else {
         panic!("{:?}", world.published)
     };
     assert_eq!(request.wanted.len(), 1);
@@ -141,7 +141,7 @@ fn search_goes_on_until_a_holder_appears() {
         .published
         .iter()
         .map(|(_, message)| match message {
-            TopicMessage::RetrieveRequest(request) => request.attempt,
+            TopicMessage::SearchRequest(request) => request.attempt,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -176,7 +176,7 @@ fn offers_are_used_only_if_they_are_true_and_fresh() {
     let (id, ck) = held_by(&mut world, 1_000, &[node]);
     fetch(&mut world, 1, (id, &ck), &[]);
     world.run(Duration::from_millis(50));
-    let TopicMessage::RetrieveRequest(request) = world.published[0].1.clone() else { panic!() };
+    let TopicMessage::SearchRequest(request) = world.published[0].1.clone() else { panic!() };
     let offer = RetrieveOffer { contact: Some(world.fakes[&node].contact()), holds: 1 };
     let mut bad = Vec::new();
     bad.push(RetrieveOffer { contact: None, ..offer.clone() });
@@ -202,7 +202,7 @@ fn offers_are_used_only_if_they_are_true_and_fresh() {
     let answer = world.seal(&request, &AnswerBody::Offer(own));
     world.input(answered(forwarder, answer));
     let mut foreign = world.seal(
-        &RetrieveRequest { ephemeral: [8; 32], ..request.clone() },
+        &SearchRequest { ephemeral: [8; 32], ..request.clone() },
         &AnswerBody::Offer(offer.clone()),
     );
     world.input(answered(forwarder, foreign.clone()));
@@ -232,7 +232,7 @@ fn a_forged_offer_does_not_silence_the_node_it_names() {
     let (id, ck) = held_by(&mut world, 1_000, &[node]);
     fetch(&mut world, 1, (id, &ck), &[]);
     world.run(Duration::from_millis(50));
-    let TopicMessage::RetrieveRequest(request) = world.published[0].1.clone() else { panic!() };
+    let TopicMessage::SearchRequest(request) = world.published[0].1.clone() else { panic!() };
     let liar = *world.up.first().unwrap();
     let good = RetrieveOffer { contact: Some(world.fakes[&node].contact()), holds: 1 };
     let body = AnswerBody::Offer(good.clone());

@@ -22,7 +22,7 @@ fn ephemerals(world: &World) -> Vec<[u8; 32]> {
     let published = world.published.iter();
     let keys = published.filter_map(|(_, message)| match message {
         TopicMessage::StoreRequest(request) => Some(request.ephemeral),
-        TopicMessage::RetrieveRequest(request) => Some(request.ephemeral),
+        TopicMessage::SearchRequest(request) => Some(request.ephemeral),
         TopicMessage::Answer(_) => None,
     });
     keys.collect()

@@ -1,6 +1,7 @@
 //! Store jobs: gathering, the window, cancelling.
 
 use super::*;
+use crate::core::message::SearchKind;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
@@ -127,9 +128,9 @@ fn two_requests_unlinkable() {
                 };
                 assert_eq!(request, constant);
             }
-            TopicMessage::RetrieveRequest(request) => {
-                let RetrieveRequest { ephemeral, attempt, nonce, wanted } = request;
-                assert_eq!(attempt, 0);
+            TopicMessage::SearchRequest(request) => {
+                let SearchRequest { kind, ephemeral, attempt, nonce, wanted } = request;
+                assert_eq!((kind, attempt), (SearchKind::Retrieve, 0));
                 fresh(ephemeral);
                 fresh(nonce);
                 for (id, proof) in wanted {
