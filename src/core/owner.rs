@@ -6,6 +6,7 @@
 //! Heads  -> everyone known, and everyone who offers on the topics -> each record seen
 //! Account -> one holder, dialed where it is away -> its answer, checked
 //! Fetch  -> holders known -> the next one where one is slow, wrong or away -> ask on the topic
+//! Locate -> ask on the topic, under a proof that is the owner's alone -> who says that it has what
 //! ```
 //!
 //! | file | what it holds |
@@ -24,6 +25,7 @@
 //! | `owner/source.rs` | one fetch job: who may have the chunk, who is next |
 //! | `owner/heads.rs` | asking everyone for heads |
 //! | `owner/account.rs` | asking one holder about the owner's account |
+//! | `owner/locate.rs` | looking for nodes that hold the owner's chunks |
 //! | `owner/notice.rs` | what holders tell of damage without being asked |
 //! | `owner/release.rs` | proofs that let chunks go, or take that back |
 //! | `owner/guess.rs` | who may have a chunk because it served its neighbours |
@@ -42,7 +44,8 @@
 //!   is taken: a window may be overshot by one chunk.
 //! - No [`OwnerCommand::FindHeads`] while [`OwnerRole::heads_slots_free`] is 0: it would end at
 //!   once, as if nobody had any. The same with [`OwnerCommand::Account`] and
-//!   [`OwnerRole::account_slots_free`]: it would end as if the holder was busy.
+//!   [`OwnerRole::account_slots_free`]: it would end as if the holder was busy. And with
+//!   [`OwnerCommand::Locate`] and [`OwnerRole::locate_slots_free`]: as if nobody had anything.
 //! - Room for [`OwnerLimits::in_flight_bytes`] of messages to each peer: that much may be on its
 //!   way to one holder, and another holder must not wait for it.
 //!
@@ -64,6 +67,7 @@ mod grant;
 mod guess;
 mod heads;
 mod load;
+mod locate;
 mod notice;
 mod opened;
 mod outbox;
@@ -84,6 +88,7 @@ pub use command::{FetchJob, OwnerCommand, StoreJob};
 pub use event::{FetchFailure, OwnerEvent, Shortage};
 pub use heads::{HeadsJob, SoughtHead};
 pub use load::Fill;
+pub use locate::{LOCATE_CHUNKS_MAX, LocateJob, SoughtChunk};
 pub use payload::{HeadLoad, Load};
 pub use release::ReleaseWish;
 
@@ -98,6 +103,7 @@ use super::types::{LeaseTerms, MeshId, NodeId, Time};
 use crate::crypto::keys::OwnerKeys;
 use account::AccountFlow;
 use heads::HeadsFlow;
+use locate::LocateFlow;
 use retrieve::FetchFlow;
 use shared::Shared;
 use std::sync::Arc;
@@ -184,6 +190,7 @@ pub struct OwnerRole {
     fetch: FetchFlow,
     heads: HeadsFlow,
     accounts: AccountFlow,
+    locate: LocateFlow,
 }
 
 impl OwnerRole {
@@ -195,6 +202,7 @@ impl OwnerRole {
             fetch: FetchFlow::default(),
             heads: HeadsFlow::default(),
             accounts: AccountFlow::default(),
+            locate: LocateFlow::default(),
         }
     }
 
@@ -287,6 +295,11 @@ impl OwnerRole {
         self.accounts.slots_free()
     }
 
+    /// How many more questions for holders of chunks the role takes; 0 = wait.
+    pub fn locate_slots_free(&self) -> usize {
+        self.locate.slots_free()
+    }
+
     /// The topic on which what this node asks is answered: it has to be connected to others that
     /// subscribe to it.
     pub fn answer_topic(&self) -> Topic {
@@ -299,10 +312,12 @@ impl OwnerRole {
             OwnerCommand::Fetch(job) => self.fetch.on_command(now, &mut self.shared, job),
             OwnerCommand::FindHeads(job) => self.heads.on_command(now, &mut self.shared, job),
             OwnerCommand::Account(job) => self.accounts.on_command(now, &mut self.shared, job),
+            OwnerCommand::Locate(job) => self.locate.on_command(now, &mut self.shared, job),
             OwnerCommand::Judge(node, standing) => self.shared.peers.judge(now, node, standing),
             OwnerCommand::Bind(pairs) => self.shared.peers.bind(&pairs),
             OwnerCommand::Cancel(ticket) => {
                 self.accounts.cancel(&mut self.shared, ticket);
+                self.locate.cancel(&mut self.shared, ticket);
                 self.heads.cancel(&mut self.shared, ticket);
                 self.store.cancel(&mut self.shared, ticket);
                 self.fetch.cancel(now, &mut self.shared, ticket);
@@ -327,6 +342,7 @@ impl OwnerRole {
                 self.store.on_answer(now, &mut self.shared, from, answer);
                 self.fetch.on_answer(now, &mut self.shared, from, answer);
                 self.heads.on_answer(now, &mut self.shared, from, answer);
+                self.locate.on_answer(now, &mut self.shared, from, answer);
             }
             // The holder role's.
             TopicMessage::StoreRequest(_) | TopicMessage::SearchRequest(_) => {}
@@ -387,6 +403,7 @@ impl OwnerRole {
             Wake::Search(topic) => self.fetch.on_search(now, shared, topic),
             Wake::Heads(ticket) => self.heads.on_wake(now, shared, ticket),
             Wake::Account(ticket) => self.accounts.on_wake(now, shared, ticket),
+            Wake::Locate(ticket) => self.locate.go_on(now, shared, ticket),
             Wake::Requests => self.fetch.on_requests(now, shared),
             Wake::DialPace => shared.pump_dials(now),
             Wake::Dial(node) => {

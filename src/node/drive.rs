@@ -437,12 +437,14 @@ impl Drive {
         let (ticket, last) = match &event {
             OwnerEvent::Acked { ticket, .. }
             | OwnerEvent::Short { ticket, .. }
-            | OwnerEvent::HeadSeen { ticket, .. } => (*ticket, false),
+            | OwnerEvent::HeadSeen { ticket, .. }
+            | OwnerEvent::Located { ticket, .. } => (*ticket, false),
             OwnerEvent::Superseded { ticket, by, .. } => (*ticket, by.is_none()),
             OwnerEvent::Stored { ticket, .. }
             | OwnerEvent::Fetched { ticket, .. }
             | OwnerEvent::NotFetched { ticket, .. }
             | OwnerEvent::HeadsDone { ticket, .. }
+            | OwnerEvent::LocateDone { ticket }
             | OwnerEvent::Account { ticket, .. } => (*ticket, true),
             OwnerEvent::Noticed { .. } => return self.on_notice(event),
         };

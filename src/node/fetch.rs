@@ -299,6 +299,8 @@ impl<T> ChunkSource for MeshSource<'_, T> {
                 | OwnerEvent::Superseded { .. }
                 | OwnerEvent::HeadSeen { .. }
                 | OwnerEvent::HeadsDone { .. }
+                | OwnerEvent::Located { .. }
+                | OwnerEvent::LocateDone { .. }
                 | OwnerEvent::Noticed { .. }
                 | OwnerEvent::Account { .. } => {}
             }

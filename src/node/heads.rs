@@ -130,6 +130,8 @@ impl Inner {
                 | OwnerEvent::NotFetched { .. }
                 | OwnerEvent::HeadSeen { .. }
                 | OwnerEvent::HeadsDone { .. }
+                | OwnerEvent::Located { .. }
+                | OwnerEvent::LocateDone { .. }
                 | OwnerEvent::Noticed { .. }
                 | OwnerEvent::Account { .. } => {}
             }
@@ -176,6 +178,8 @@ impl Inner {
                 | OwnerEvent::Superseded { .. }
                 | OwnerEvent::Fetched { .. }
                 | OwnerEvent::NotFetched { .. }
+                | OwnerEvent::Located { .. }
+                | OwnerEvent::LocateDone { .. }
                 | OwnerEvent::Noticed { .. }
                 | OwnerEvent::Account { .. } => {}
             }

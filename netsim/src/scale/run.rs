@@ -134,6 +134,8 @@ impl Mesh {
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Located { .. }
+            | OwnerEvent::LocateDone { .. }
             | OwnerEvent::Noticed { .. }
             | OwnerEvent::Account { .. } => {}
         }

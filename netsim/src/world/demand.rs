@@ -192,6 +192,8 @@ impl World<'_> {
             }
             // What a holder tells by itself an audit finds as well.
             OwnerEvent::Noticed { .. } => {}
+            // Owners here know their holders.
+            OwnerEvent::Located { .. } | OwnerEvent::LocateDone { .. } => {}
             OwnerEvent::Fetched { ticket, id, header, sealed, .. } => match wishes.end(ticket) {
                 Some(Job::Get(asked)) if asked == id => drop(self.fetched.insert((node, id))),
                 Some(Job::Bring(asked)) if asked == id => {

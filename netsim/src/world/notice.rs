@@ -100,6 +100,8 @@ impl Noticed {
             OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Located { .. }
+            | OwnerEvent::LocateDone { .. }
             | OwnerEvent::Noticed { .. }
             | OwnerEvent::Account { .. } => {}
         }

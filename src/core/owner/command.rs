@@ -2,6 +2,7 @@
 
 use super::account::AccountJob;
 use super::heads::HeadsJob;
+use super::locate::LocateJob;
 use super::payload::Load;
 use crate::core::placement::Pair;
 use crate::core::types::{ChunkId, Locality, NodeId, Standing, Ticket, Time};
@@ -19,6 +20,8 @@ pub enum OwnerCommand {
     FindHeads(HeadsJob),
     /// Ask one holder about the owner's account there.
     Account(AccountJob),
+    /// Look for nodes that hold some of the owner's chunks.
+    Locate(LocateJob),
     /// Forget a job; nothing more is reported of it.
     Cancel(Ticket),
     /// What audits of a node say by now.

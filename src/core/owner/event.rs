@@ -93,6 +93,21 @@ pub enum OwnerEvent {
         /// Nodes that were named or made an offer, and said nothing of use: not even no.
         silent: Vec<NodeId>,
     },
+    /// A node says that it holds these of the owner's chunks, which nobody has checked. It is
+    /// dialed where it is not connected. Of each node a chunk is told once.
+    Located {
+        /// Of the job.
+        ticket: Ticket,
+        /// Who says so.
+        node: NodeId,
+        /// 1 to 32 chunks.
+        ids: Vec<ChunkId>,
+    },
+    /// Nobody else is expected to say where chunks are; the job is over.
+    LocateDone {
+        /// Of the job.
+        ticket: Ticket,
+    },
     /// A holder says, without being asked, that it found these chunks of ours damaged. It belongs
     /// to no job, and proves nothing: they are to be audited.
     Noticed {

@@ -5,6 +5,7 @@ use super::account::{self, ACCOUNT_JOBS_MAX};
 use super::batch::{ASKS_MAX, CANDIDATES_MAX};
 use super::guess::{RECENT_MAX, RECENT_NODES_MAX};
 use super::heads::{HEADS_JOBS_MAX, LATE_MAX, NODES_MAX};
+use super::locate::{self, LOCATE_JOBS_MAX};
 use super::peers::{CONNECTED_MAX, DIALS_MAX, KNOWN_MAX};
 use super::search::SEARCHES_MAX;
 use super::source::SOURCES_MAX;
@@ -35,9 +36,10 @@ impl Fill {
 impl OwnerRole {
     /// How full every table is. Looks at each job, batch and delivery once.
     pub fn load(&self) -> Vec<Fill> {
-        let Self { shared, store, fetch, heads, accounts } = self;
+        let Self { shared, store, fetch, heads, accounts, locate } = self;
         let (questions, asked, gets, late) = heads.sizes();
         let (accounts, unanswered) = accounts.sizes();
+        let (locates, located) = locate.sizes();
         let limits = &shared.limits;
         let (connected, known) = shared.peers.sizes();
         let fill = |what, used, max| Fill { what, used, max };
@@ -58,6 +60,8 @@ impl OwnerRole {
             fill("late requests for heads", late, LATE_MAX),
             fill("questions about accounts", accounts, ACCOUNT_JOBS_MAX),
             fill("late questions about accounts", unanswered, account::LATE_MAX),
+            fill("questions for holders", locates, LOCATE_JOBS_MAX),
+            fill("nodes per question for holders", located, locate::NODES_MAX),
         ];
         load.extend(store.load(limits));
         load

@@ -139,17 +139,9 @@ impl FetchFlow {
         let Some(search) = self.searches.iter_mut().find(|search| search.tag == answer.tag) else {
             return;
         };
-        if let Err(reason) = search.opened.admit(from, &answer.sealed) {
-            return shared.reject(from, reason);
-        }
-        let (contact, holds) = match shared.open_offer(&search.secret, search.request, answer) {
-            Ok(opened) => opened,
-            Err(reason) => {
-                search.opened.note_bad(from);
-                return shared.reject(from, reason);
-            }
-        };
-        search.opened.note_good(from, &answer.sealed);
+        let asked = (&search.secret, search.request);
+        let offer = shared.take_offer(&mut search.opened, asked, from, answer);
+        let Some((contact, holds)) = offer else { return };
         let node = contact.hello.node;
         // A second answer of the same node adds nothing, and is no misbehaviour.
         if node == shared.node || !search.answered.insert(node) {

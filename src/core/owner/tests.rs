@@ -6,6 +6,7 @@ mod chaos;
 mod claims;
 mod fake;
 mod flow;
+mod locate;
 mod notice;
 mod outbox;
 mod placement;

@@ -32,6 +32,8 @@ pub(super) enum Wake {
     Heads(Ticket),
     /// Something of this question about an account is due.
     Account(Ticket),
+    /// Something of this question for holders is due.
+    Locate(Ticket),
 }
 
 /// A set of alarms, one per [`Wake`].

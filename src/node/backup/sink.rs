@@ -343,6 +343,8 @@ impl<'a> Tally<'a> {
             | OwnerEvent::Superseded { .. }
             | OwnerEvent::HeadSeen { .. }
             | OwnerEvent::HeadsDone { .. }
+            | OwnerEvent::Located { .. }
+            | OwnerEvent::LocateDone { .. }
             | OwnerEvent::Noticed { .. }
             | OwnerEvent::Account { .. } => {}
         }

@@ -89,18 +89,9 @@ impl HeadsFlow {
             all.find_map(|(ticket, question)| Some((*ticket, is_ours(question)?, question)));
         let Some((ticket, at, question)) = found else { return };
         let Some(search) = question.searches.get_mut(at) else { return };
-        if let Err(reason) = search.opened.admit(from, &answer.sealed) {
-            return shared.reject(from, reason);
-        }
-        let (Contact { hello, record }, holds) =
-            match shared.open_offer(&search.secret, search.request, answer) {
-                Ok(opened) => opened,
-                Err(reason) => {
-                    search.opened.note_bad(from);
-                    return shared.reject(from, reason);
-                }
-            };
-        search.opened.note_good(from, &answer.sealed);
+        let asked = (&search.secret, search.request);
+        let offer = shared.take_offer(&mut search.opened, asked, from, answer);
+        let Some((Contact { hello, record }, holds)) = offer else { return };
         let published = search.published;
         if hello.node == shared.node {
             return;
