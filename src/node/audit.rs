@@ -82,7 +82,7 @@ async fn run(
         return Err(nobody(&inner.mesh_name));
     }
     notes.extend(look.notes.iter().cloned());
-    if !rebuild::fill_now(inner).await? {
+    if !rebuild::fill_now(inner, rebuild::By::User).await? {
         notes.push(
             "not all holders were listed since this device was recovered: they are audited later"
                 .to_owned(),

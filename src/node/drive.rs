@@ -97,7 +97,7 @@ impl Drive {
                 Some(command) = sources.fetches.recv(), if self.owner.fetch_slots_free() > 0 => {
                     self.on_command(command).await;
                 }
-                Some(command) = sources.questions.recv(), if self.has_heads_slot() => {
+                Some(command) = sources.questions.recv(), if self.has_question_slot() => {
                     self.on_command(command).await;
                 }
                 Some(command) = sources.accounts.recv(), if self.owner.account_slots_free() > 0 => {
@@ -243,9 +243,11 @@ impl Drive {
         }
     }
 
-    /// Whether another question for heads can be taken, those counted that the role gets next.
-    fn has_heads_slot(&self) -> bool {
+    /// Whether another question for heads can be taken, those counted that the role gets next, and
+    /// another one for holders of chunks.
+    fn has_question_slot(&self) -> bool {
         self.owner.heads_slots_free() > self.local.questions.len()
+            && self.owner.locate_slots_free() > 0
     }
 
     /// This node may keep heads of its own user, too: as a holder of another device, or of the one
@@ -311,6 +313,12 @@ impl Drive {
                 job.deadline = self.now().after(patience);
                 self.listeners.insert(job.ticket, events);
                 self.find_heads(job).await;
+            }
+            DriveCommand::Locate { mut job, events, patience } => {
+                job.ticket = self.ticket();
+                job.deadline = self.now().after(patience);
+                self.listeners.insert(job.ticket, events);
+                self.feed_owner(Input::Command(OwnerCommand::Locate(job))).await;
             }
             DriveCommand::Account { mut job, events, patience } => {
                 job.ticket = self.ticket();

@@ -87,7 +87,7 @@ async fn run(
         return Err(nobody(&inner.mesh_name));
     }
     let mut done = HealDone { notes: look.notes.clone(), ..HealDone::default() };
-    if !rebuild::fill_now(inner).await? {
+    if !rebuild::fill_now(inner, rebuild::By::User).await? {
         done.notes.push(
             "not all holders were listed since this device was recovered: replicas of theirs are \
              not known yet"

@@ -45,7 +45,7 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     pub(super) stores: mpsc::Sender<DriveCommand>,
     pub(super) fetches: mpsc::Sender<DriveCommand>,
-    /// For heads.
+    /// For heads, and for holders of chunks.
     pub(super) questions: mpsc::Sender<DriveCommand>,
     /// About the owner's accounts at holders.
     pub(super) accounts: mpsc::Sender<DriveCommand>,
@@ -83,6 +83,8 @@ pub(super) struct Inner {
     /// Holders whose answers to releases, and to what takes one back, are not waited for.
     #[cfg(test)]
     pub(super) unheard: Mutex<std::collections::BTreeSet<NodeId>>,
+    /// When holders of what is short were looked for.
+    pub(super) located: Mutex<super::rebuild::Pace>,
     #[cfg(test)]
     pub(super) rebuild: super::rebuild::Reins,
     /// Whether the node audits and heals when nobody asked: not unless a test says so.
@@ -154,6 +156,7 @@ impl Inner {
             prune_ends: Mutex::new(None),
             #[cfg(test)]
             unheard: Mutex::default(),
+            located: Mutex::default(),
             #[cfg(test)]
             rebuild: super::rebuild::Reins::default(),
             #[cfg(test)]

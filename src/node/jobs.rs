@@ -1,6 +1,6 @@
 //! Pieces of work that a user starts: the queues into the drive loop and the way back.
 
-use crate::core::owner::{AccountJob, FetchJob, HeadsJob, OwnerEvent, StoreJob};
+use crate::core::owner::{AccountJob, FetchJob, HeadsJob, LocateJob, OwnerEvent, StoreJob};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +33,15 @@ pub(super) enum DriveCommand {
     FindHeads {
         /// Which.
         job: HeadsJob,
+        /// Who hears of them.
+        events: JobEvents,
+        /// How long until it ends in any case.
+        patience: Duration,
+    },
+    /// Look for nodes that hold some of the owner's chunks.
+    Locate {
+        /// Which chunks.
+        job: LocateJob,
         /// Who hears of them.
         events: JobEvents,
         /// How long until it ends in any case.

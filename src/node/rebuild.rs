@@ -8,9 +8,10 @@
 //! Without it the next backup sends again what holders have, as it knows of nobody who does; and
 //! nothing of it can be asked for, or told.
 //!
-//! Asked are the nodes that served heads, and those that heads and checkpoints name: at most
-//! [`HOLDERS_MAX`], one at a time, each while it is connected. Nobody is dialed, and nobody else is
-//! asked. A page is asked for while no backup, put or prune of this device runs, so none of them
+//! Asked are the nodes that served heads, those that heads and checkpoints name, and those that
+//! [are found](locate) by chunks of which too few holders are known once nobody else is left to be
+//! asked: at most [`HOLDERS_MAX`], one at a time, each while it is connected. Nobody else is dialed
+//! or asked. A page is asked for while no backup, put or prune of this device runs, so none of them
 //! waits behind it, and what is being let go is not taken for stored meanwhile. How far a list was
 //! read stands in the catalogue behind the claims of its page: a node that was ended goes on behind
 //! that page. It is done when all that are known were listed, and these are as many as the devices
@@ -30,6 +31,7 @@
 //! or busy is asked again ever more rarely. One that comes back with another store is read from the
 //! start, within the same bound.
 
+mod locate;
 mod now;
 
 use super::account::{self, AccountError, ListedPage};
@@ -47,6 +49,7 @@ use crate::repo::catalog::{
 };
 use crate::repo::chunker::CHUNK_BYTES_AVERAGE;
 use crate::repo::manifest::merge::Live;
+pub(super) use locate::{By, Pace};
 pub(super) use now::fill_now;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -109,6 +112,8 @@ pub(super) struct Reins {
     pub(super) asked: std::sync::Mutex<Vec<(NodeId, crate::core::types::ChunkId)>>,
     /// How often it was seen whether there is anything to do.
     pub(super) looks: std::sync::atomic::AtomicU64,
+    /// Chunks of which holders were looked for.
+    pub(super) located: std::sync::atomic::AtomicUsize,
 }
 
 /// Notes that the catalogue is to be filled, and by whom. One that is under way goes on.
@@ -167,6 +172,8 @@ pub(super) fn status(catalog: &Catalog) -> Option<RebuildStatus> {
 /// What is remembered while the node runs.
 #[derive(Default)]
 struct Memory {
+    /// Who wants it filled.
+    by: By,
     /// Whom to leave alone until when, and for how long the next time.
     resting: BTreeMap<NodeId, (Instant, Duration)>,
     /// When heads were looked at for holders that are missing, and who was connected.
@@ -195,6 +202,8 @@ impl Memory {
 enum Did {
     /// A page was asked for.
     APage,
+    /// Somebody was found whose list is to be read.
+    Found,
     /// There is nothing to do now.
     Nothing,
 }
@@ -215,7 +224,7 @@ pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BT
         };
         drop(node);
         match did {
-            Did::APage => sleep(PAGE_PAUSE).await,
+            Did::APage | Did::Found => sleep(PAGE_PAUSE).await,
             // Somebody may come, or it is time.
             Did::Nothing => match timeout(LOOK_EVERY, peers.changed()).await {
                 Ok(Ok(())) | Err(_) => {}
@@ -239,8 +248,7 @@ async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<Did, Failure> {
     let next = inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, memory, now));
     let Some(listing) = next else {
         drop(stays);
-        conclude(inner, memory).await?;
-        return Ok(Did::Nothing);
+        return conclude(inner, memory).await;
     };
     let node = listing.node;
     #[cfg(test)]
@@ -277,8 +285,9 @@ fn next(rebuild: &Rebuild, inner: &Inner, memory: &Memory, now: Instant) -> Opti
     open.find(is_next).copied()
 }
 
-/// Notes who came to be known, and that it is done once nobody is left.
-async fn conclude(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure> {
+/// Notes who came to be known, looks for those whom nobody names, and notes that it is done once
+/// nobody is left.
+async fn conclude(inner: &Arc<Inner>, memory: &mut Memory) -> Result<Did, Failure> {
     let peers = inner.shared.watch_peers().borrow().clone();
     let missing = inner.with_catalog(|catalog| catalog.rebuild().map_or(0, Rebuild::missing));
     if missing > 0 && !peers.is_empty() && memory.is_due(&peers, Instant::now()) {
@@ -286,15 +295,27 @@ async fn conclude(inner: &Arc<Inner>, memory: &mut Memory) -> Result<(), Failure
         memory.looked = Some((Instant::now(), peers));
     }
     note_holders(inner).await?;
+    let now = Instant::now();
+    if inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, memory, now)).is_some() {
+        inner.commit_catalog().await?;
+        return Ok(Did::Found);
+    }
+    let found = locate::locate(inner, memory.by).await?;
+    if locate::note(inner, &found)? {
+        inner.commit_catalog().await?;
+        return Ok(Did::Found);
+    }
+    let was_located = locate::pace(inner).has_begun();
     let is_over = inner.with_catalog(|catalog| {
         let is_old = catalog.aged().is_some_and(|(age_s, _)| age_s >= WAITED_FOR_S);
-        catalog.rebuild().is_some_and(|rebuild| rebuild.is_over() || is_old)
+        catalog.rebuild().is_some_and(|rebuild| rebuild.is_over() && was_located || is_old)
     });
     if is_over {
         inner.record(Entry::Rebuild(RebuildNote::Done))?;
         tracing::info!("it is known again who holds what");
     }
-    inner.commit_catalog().await
+    inner.commit_catalog().await?;
+    Ok(Did::Nothing)
 }
 
 /// What an answer came to.

@@ -134,7 +134,7 @@ async fn look(inner: &Arc<Inner>, connected: BTreeSet<NodeId>, memory: &mut Memo
 }
 
 pub(in crate::node) async fn heal_all(inner: &Arc<Inner>) -> Result<HealDone, Failure> {
-    rebuild::fill_now(inner).await?;
+    rebuild::fill_now(inner, rebuild::By::Itself).await?;
     let targets = Targets::wished(inner).await;
     let mut done = HealDone { wanted: targets.most(), ..HealDone::default() };
     // The work ends when nobody is left who listens.

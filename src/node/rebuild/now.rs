@@ -4,7 +4,10 @@
 //! snapshots name; others may hold chunks too, and so may those that only another device of the
 //! owner gave some. So everyone who is connected and has acknowledged nothing to this folder is
 //! asked for its list. Most have no account of the owner's, which is one question and one answer.
+//! Who is not connected, or gave acknowledgements for other chunks, is [looked for](super::locate)
+//! by what is short: it is asked for what it says that it has, and for its list.
 
+use super::locate::{By, locate};
 use super::{Did, HOLDERS_MAX, Memory, PAGE_IDS, ids_max, look};
 use crate::core::codec::ACCOUNT_CHUNKS_MAX;
 use crate::core::message::ChunkState;
@@ -36,12 +39,22 @@ const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// The node stops, or its catalogue takes nothing.
-pub(in crate::node) async fn fill_now(inner: &Arc<Inner>) -> Result<bool, Failure> {
-    let mut memory = Memory::default();
+pub(in crate::node) async fn fill_now(inner: &Arc<Inner>, by: By) -> Result<bool, Failure> {
+    let mut memory = Memory { by, ..Memory::default() };
     let is_open = || inner.with_catalog(|catalog| catalog.rebuild().is_some());
-    while is_open() && look(inner, &mut memory).await? == Did::APage {}
+    while is_open() && look(inner, &mut memory).await? != Did::Nothing {}
     let most = inner.repository.with_live(|live| ids_max(&live)).await;
-    for node in strangers(inner).await.into_iter().take(HOLDERS_MAX) {
+    let mut found = locate(inner, by).await?;
+    // They were dialed while others answered.
+    found.retain(|node, _| inner.shared.is_connected(node));
+    let mut nodes = Vec::new();
+    for (node, ids) in found.into_iter().take(HOLDERS_MAX) {
+        claim(inner, &[node], &ids.into_iter().collect::<Vec<_>>()).await?;
+        nodes.push(node);
+    }
+    let strangers = strangers(inner).await;
+    nodes.extend(strangers.into_iter().take(HOLDERS_MAX));
+    for node in nodes.into_iter().collect::<BTreeSet<_>>() {
         list(inner, node, most).await?;
     }
     learn(inner).await?;
@@ -60,28 +73,36 @@ async fn learn(inner: &Arc<Inner>) -> Result<(), Failure> {
     let own = node_of_peer_id(&inner.net.snapshot().await.peer_id);
     let mut nodes = inner.shared.watch_peers().borrow().clone();
     nodes.retain(|node| Some(*node) != own);
+    let nodes: Vec<NodeId> = nodes.into_iter().collect();
     for part in ids.chunks(ACCOUNT_CHUNKS_MAX) {
-        let at_s = seconds_since_1970();
-        let asked =
-            nodes.iter().map(|node| async { (*node, query(inner, *node, part.to_vec()).await) });
-        for (node, page) in join_all(asked).await {
-            let page = match page {
-                Ok(page) => page,
-                Err(AccountError::Stopped) => return Err(failures::stopped()),
-                Err(_) => continue,
-            };
-            let claims = |catalog: &mut Catalog| {
-                for (id, (state, lease)) in part.iter().zip(&page.chunks) {
-                    if *state == ChunkState::Live {
-                        let (chunk, lease, epoch) = (*id, *lease, page.epoch);
-                        let claim = ChunkAcked { chunk, node, lease, epoch };
-                        catalog.record_claim(claim, at_s, true)?;
-                    }
+        claim(inner, &nodes, part).await?;
+    }
+    Ok(())
+}
+
+/// Asks nodes how it is with some chunks that are named, at most 4,096, and takes down which they
+/// say that they have.
+async fn claim(inner: &Arc<Inner>, nodes: &[NodeId], part: &[ChunkId]) -> Result<(), Failure> {
+    let at_s = seconds_since_1970();
+    let asked =
+        nodes.iter().map(|node| async { (*node, query(inner, *node, part.to_vec()).await) });
+    for (node, page) in join_all(asked).await {
+        let page = match page {
+            Ok(page) => page,
+            Err(AccountError::Stopped) => return Err(failures::stopped()),
+            Err(_) => continue,
+        };
+        let claims = |catalog: &mut Catalog| {
+            for (id, (state, lease)) in part.iter().zip(&page.chunks) {
+                if *state == ChunkState::Live {
+                    let (chunk, lease, epoch) = (*id, *lease, page.epoch);
+                    let claim = ChunkAcked { chunk, node, lease, epoch };
+                    catalog.record_claim(claim, at_s, true)?;
                 }
-                Ok(())
-            };
-            inner.with_catalog(claims).map_err(|error| failures::catalog(&error))?;
-        }
+            }
+            Ok(())
+        };
+        inner.with_catalog(claims).map_err(|error| failures::catalog(&error))?;
     }
     Ok(())
 }
@@ -121,9 +142,13 @@ async fn strangers(inner: &Inner) -> BTreeSet<NodeId> {
 }
 
 /// Takes down what a node lists of chunks that others are known to have: whoever makes ids up adds
-/// nothing. No more than `most` ids are read.
+/// nothing. Nor does its word bring back what it was found to have lost. No more than `most` ids
+/// are read.
 async fn list(inner: &Arc<Inner>, node: NodeId, most: u64) -> Result<(), Failure> {
     let (mut after, mut left) = (ChunkId::from_bytes([0; 32]), most);
+    let lost: BTreeSet<ChunkId> = inner.with_catalog(|catalog| {
+        catalog.losses().filter(|(_, of, ..)| **of == node).map(|(id, ..)| *id).collect()
+    });
     loop {
         // What is listed was true when it was asked for.
         let at_s = seconds_since_1970();
@@ -145,7 +170,8 @@ async fn list(inner: &Arc<Inner>, node: NodeId, most: u64) -> Result<(), Failure
         };
         left = rest;
         let claims = |catalog: &mut Catalog| {
-            for chunk in page.chunks.iter().filter(|chunk| chunk.state == ChunkState::Live) {
+            let live = page.chunks.iter().filter(|chunk| chunk.state == ChunkState::Live);
+            for chunk in live.filter(|chunk| !lost.contains(&chunk.id)) {
                 let claim = ChunkAcked { chunk: chunk.id, node, lease: chunk.lease, epoch };
                 catalog.record_claim(claim, at_s, false)?;
             }

@@ -1,6 +1,7 @@
 //! Who holds what, learnt anew by a device that was recovered.
 
 use super::account::{content, id_of, inner, known, let_go};
+use super::audit::{audit, heal};
 use super::backup::{backup, folder, mesh};
 use super::recover::{machine, recover};
 use super::*;
@@ -9,7 +10,7 @@ use crate::core::types::{ChunkId, LeaseNonce, NodeId};
 use crate::node::check::{Belief, Checked, check};
 use crate::node::report::RebuildStatus;
 use crate::node::shared::Lie;
-use crate::repo::catalog::{Listing, PruneNote};
+use crate::repo::catalog::{Listing, Loss, PruneNote, ReplicaLost};
 use std::sync::atomic::Ordering;
 
 /// So many pages may be asked for from now on, of three ids each.
@@ -277,4 +278,79 @@ async fn a_folder_that_was_not_recovered_asks_nobody() {
     owner.status_until(|_| looks() > seen + 2).await;
     assert!(holders.iter().all(|holder| asked(&owner, holder).is_empty()));
     assert_eq!(owner.handle().status(0).await.rebuild, None);
+}
+
+/// What a holder was given after the last head and checkpoint: nobody names it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_nobody_names_is_found_by_what_it_has_and_audited() {
+    let (mut owner, mut holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    let contents = content(&owner).await;
+    holders[1].stop().await;
+    owner.status_until(|status| status.peers == 1).await;
+    let third = TestNode::started(9, Some(&owner)).await;
+    owner.status_until(|status| status.peers == 2).await;
+    assert!(audit(&owner).await.silent > 0);
+    let healed = heal(&owner).await;
+    assert!(healed.short > 0 && healed.healed == healed.short, "{healed:?}");
+    let holds = |node: &TestNode, id: &ChunkId| holders_of(node, id).contains(&id_of(&third));
+    assert!(contents.iter().all(|chunk| holds(&owner, &chunk.id)));
+    owner.stop().await;
+
+    let new = recovered(&holders[0], 2).await;
+    assert_eq!(listing(&new, &third), None, "nobody names it");
+    allow(&new, u64::MAX);
+    // The one that is gone is missed by nobody once there are two.
+    until_over(&new).await;
+    assert!(!asked(&new, &third).is_empty());
+    assert!(contents.iter().all(|chunk| holds(&new, &chunk.id)));
+    let found = audit(&new).await;
+    let third = crate::net::peer_id_of(&id_of(&third));
+    let it = found.holders.iter().find(|of| of.peer_id == third).unwrap();
+    assert!(it.proven > 0 && it.proven == it.replicas, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_looked_for_where_nothing_is_short() {
+    let (mut owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    audit(&owner).await;
+    let sought = |node: &TestNode| inner(node).rebuild.located.load(Ordering::Relaxed);
+    let looked = |node: &TestNode| inner(node).located.lock().unwrap().has_begun();
+    assert_eq!((looked(&owner), sought(&owner)), (true, 0));
+    owner.stop().await;
+    let new = recovered(&holders[0], 2).await;
+    allow(&new, u64::MAX);
+    until_over(&new).await;
+    assert_eq!((looked(&new), sought(&new)), (true, 0));
+}
+
+/// And no word of its own makes up for what an audit found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_counts_what_a_holder_has_and_was_not_known_to_have_but_nothing_it_lost() {
+    let (owner, holders) = mesh(2).await;
+    backup(&owner, &folder(&owner), 2).await;
+    let (first, second) = (id_of(&holders[0]), id_of(&holders[1]));
+    let contents = content(&owner).await;
+    let [unknown, lost] = [contents[0].id, contents[1].id];
+    let lose = |chunk| {
+        let catalog = inner(&owner);
+        let epoch = catalog.with_catalog(|catalog| catalog.store_of(&second)).unwrap();
+        let (node, at_s) = (second, seconds_since_1970());
+        let gone = ReplicaLost { chunk, node, epoch, why: Loss::Missing, at_s };
+        catalog.record(Entry::ReplicaLost(gone)).unwrap();
+    };
+    lose(unknown);
+    // Nothing tells any more that it was there.
+    inner(&owner).with_catalog(|catalog| catalog.settle_losses(|_| true));
+    lose(lost);
+    for chunk in [unknown, lost] {
+        assert_eq!(holders_of(&owner, &chunk), [first]);
+    }
+    let found = audit(&owner).await;
+    assert_eq!(holders_of(&owner, &unknown).len(), 2, "{found:?}");
+    assert_eq!(holders_of(&owner, &lost), [first], "{found:?}");
+    assert_eq!((found.missing, found.short), (1, 1), "{found:?}");
+    let sought = inner(&owner).rebuild.located.load(Ordering::Relaxed);
+    assert_eq!(sought, 2, "what is short and nothing else");
 }
