@@ -16,6 +16,7 @@
 //! | [`answer`] | the signature of an answer on a topic |
 //! | [`head`] | the replaceable record that leads from the words to everything else |
 //! | [`account`] | the MACs of account operations |
+//! | [`standing`] | the MACs of a holder's question how it stands, and of the answer |
 //! | [`audit`] | proofs of storage: tags, compact answers, MACs |
 //! | [`capability`] | the read capability as text |
 
@@ -30,6 +31,7 @@ pub mod keyfile;
 pub mod keys;
 pub mod ownership;
 pub mod seal;
+pub mod standing;
 pub mod words;
 
 use crate::core::types::MeshId;
