@@ -21,6 +21,7 @@
 //! | `prune` | letting go what no snapshot needs |
 //! | `after` | whether another device let go what was just published |
 //! | `verify` | reading a snapshot back from its holders |
+//! | `standing` | where holders stand, in words, for both sides to ask |
 //! | `audit`, `heal` | holders prove what they keep; what is short gets its replicas back |
 //! | `needed` | all that snapshots and files that were put name, for these two |
 //! | `memory` | what is remembered of other nodes, and of repairs |
@@ -73,6 +74,7 @@ mod repository;
 mod restore;
 mod scheduler;
 mod shared;
+mod standing;
 mod stores;
 mod verify;
 
@@ -91,7 +93,7 @@ use crate::core::shard::Sharding;
 use crate::core::types::{ChunkId, LeaseTerms, MeshId, NodeId, Time};
 use crate::crypto::keys::{NodeKeys, OwnerKeys, WrapKey};
 use crate::net::{Net, NetConfig, NetEvents, NetLimits};
-use crate::repo::catalog::{self, Catalog};
+use crate::repo::catalog::{self, Catalog, ChunkAcked};
 use crate::repo::meta::MetaCache;
 use crate::store::{ChunkStore, OpenReport, Options, StoreConfig};
 use datadir::Identity;
@@ -104,6 +106,7 @@ use outbox::Running;
 use report::Failure;
 use scheduler::Schedule;
 use shared::Shared;
+use standing::{ASKED_QUEUED_MAX, Standings};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
@@ -159,6 +162,8 @@ pub async fn start(
     let (stop, stopped) = mpsc::channel(1);
     let (late_acks, acks) = mpsc::channel(LATE_ACKS_QUEUED_MAX);
     let (notices, noticed) = mpsc::channel(NOTICES_QUEUED_MAX);
+    let (standings, standing_commands) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (asked, asking) = mpsc::channel(ASKED_QUEUED_MAX);
     let drive = Drive {
         owner: owner_role,
         holder: holder_role(config, &node, mesh, &store),
@@ -174,6 +179,7 @@ pub async fn start(
         look_ups: VecDeque::new(),
         late_acks,
         notices,
+        standings: Standings::new(asked),
     };
     let sources = Sources {
         net: events,
@@ -182,21 +188,20 @@ pub async fn start(
         fetches: fetch_jobs,
         questions: head_jobs,
         accounts: account_jobs,
+        standings: standing_commands,
         stop: stopped,
     };
     let mut listening = shared.watch_listening();
     let drive = tokio::spawn(drive.run(sources));
     let schedule = Schedule::open(dir.path(), node.node_id(), &config.backups);
     let of = (config.mesh.clone(), schedule, domains(config));
-    let queues = [stores, fetches, questions, accounts];
-    let inner = Inner::new(owner, of, net, shared, queues, catalog, dir);
-    let inner = Arc::new(inner);
+    let queues = ([stores, fetches, questions, accounts], standings);
+    let inner = Arc::new(Inner::new(owner, of, net, shared, queues, catalog, dir));
     let running = Arc::new(Running::default());
     let outbox = tokio::spawn(outbox::run(Arc::clone(&inner), Arc::clone(&running)));
-    tokio::spawn(outbox::record_late_acks(Arc::downgrade(&inner), acks));
+    see_to(&inner, acks, asking);
     let head = tokio::spawn(tend(&inner, noticed));
     let handle = NodeHandle::new(inner, running, Tasks { drive, outbox, head, stop });
-
     match first_addresses(&mut listening, handle.inner.net.listeners()).await {
         addresses if addresses.is_empty() => {
             handle.shutdown().await;
@@ -204,6 +209,16 @@ pub async fn start(
         }
         addresses => Ok((handle, addresses)),
     }
+}
+
+/// Sees to what comes from the drive loop and is no job's, until the loop ends.
+fn see_to(
+    inner: &Arc<Inner>,
+    acks: mpsc::Receiver<ChunkAcked>,
+    asking: mpsc::Receiver<standing::AskedBy>,
+) {
+    tokio::spawn(outbox::record_late_acks(Arc::downgrade(inner), acks));
+    tokio::spawn(standing::tell_holders(Arc::downgrade(inner), asking));
 }
 
 /// What holders tell of damage.

@@ -485,7 +485,8 @@ pub(crate) fn addressee(message: &Message) -> Role {
             | StreamMessage::StoreHead(_)
             | StreamMessage::HeadGet(_)
             | StreamMessage::AccountRequest(_)
-            | StreamMessage::Release(_),
+            | StreamMessage::Release(_)
+            | StreamMessage::StandingAnswer(_),
         ) => Role::Holder,
         Message::Topic(TopicMessage::Answer(_)) | Message::Stream(_) => Role::Owner,
     }

@@ -9,11 +9,13 @@
 //! | `codec/topic.rs` | gossiped messages and the bodies of sealed answers |
 //! | `codec/stream.rs` | messages between two peers, with or without a payload |
 //! | `codec/head.rs`, `codec/account.rs` | those about heads and accounts |
+//! | `codec/standing.rs` | those about how a holder stands with an owner |
 //! | `codec/field.rs` | the checks of single fields that both share |
 
 mod account;
 mod field;
 mod head;
+mod standing;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@
 //! role.next_timeout() -> Option<Time>         when to feed Input::Tick
 //! ```
 
+use super::holder::HolderEvent;
 pub use super::message::{ChunkState, ListedChunk};
 use super::message::{Message, StreamMessage, TopicMessage};
 use super::owner::{OwnerCommand, OwnerEvent};
@@ -122,6 +123,9 @@ pub enum Input {
     ChunksDamaged(Vec<(Account, ChunkId)>),
     /// How long the store was in use over all its lives, in seconds, to about ten minutes.
     Uptime(u64),
+    /// The user wants to know how this node stands with those for whom it keeps chunks (holder role
+    /// only). Comes back as [`HolderEvent`]s.
+    AskOwners,
 }
 
 /// A connected, authenticated peer of our mesh.
@@ -444,10 +448,11 @@ pub enum Effect {
 
 /// What a role reports.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per chunk, and drained at once")]
 pub enum Event {
     /// From the owner role.
     Owner(OwnerEvent),
+    /// From the holder role.
+    Holder(HolderEvent),
     /// Somebody's message was turned down, for a counted reason.
     Rejected {
         /// Whose.

@@ -14,6 +14,7 @@
 //!                               └▶ ProveChunk, one by one ─▶ AccountAnswer      (audit)
 //! stream Release ─▶ FindChunks, proofs ─▶ ReleaseChunks ─▶ ReleaseAnswer       (release)
 //! ChunksDamaged ─▶ ChunkNotice to the owners that are connected                (notice)
+//! AskOwners ─▶ StandingRequest to them, StandingAnswer, checked ─▶ HolderEvent  (standing)
 //! ```
 //!
 //! It never dials anybody, and sends chunk bytes only to the authenticated peer of a stream whose
@@ -32,12 +33,14 @@ mod limits;
 mod notice;
 mod release;
 mod serve;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use bounds::Rate;
 pub use limits::HolderLimits;
 pub use notice::{DAMAGED_MAX, NOTICE_EVERY};
+pub use standing::{ANSWER_WITHIN, ASK_EVERY, ASKED_MAX, HolderEvent, Unsaid};
 
 use super::codec::{RECORD_BYTES_MAX, Reject};
 use super::effect::{Effect, Event, Found, Input, Via};
@@ -67,6 +70,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use release::Releasing;
 use serve::Reads;
+use standing::Standings;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -116,6 +120,8 @@ pub struct HolderLoad {
     pub proving: usize,
     /// Damaged chunks that are remembered for their owners.
     pub damaged: usize,
+    /// Owners of whom it is remembered that they were asked how this node stands with them.
+    pub standings: usize,
     /// Topic requests and proofs remembered.
     pub seen: usize,
     /// Accounts known or with chunks on their way.
@@ -158,6 +164,7 @@ pub struct HolderRole {
     releases: BTreeMap<NodeId, VecDeque<Release>>,
     releasing: BTreeMap<Ticket, Releasing>,
     notices: Notices,
+    standings: Standings,
     effects: VecDeque<Effect>,
     next: u64,
 }
@@ -269,6 +276,7 @@ impl HolderRole {
             releases: BTreeMap::new(),
             releasing: BTreeMap::new(),
             notices: Notices::default(),
+            standings: Standings::default(),
             effects: VecDeque::new(),
             next: 0,
             keys,
@@ -305,6 +313,7 @@ impl HolderRole {
                 }
             }
             Input::ChunksDamaged(found) => self.on_chunks_damaged(now, found),
+            Input::AskOwners => self.on_ask_owners(now),
             Input::ChunkProven { ticket, result } => self.on_chunk_proven(now, ticket, result),
             Input::Command(_)
             | Input::PeerSubscribed(_)
@@ -321,7 +330,11 @@ impl HolderRole {
     /// When to feed [`Input::Tick`] at the latest; `None` where nothing waits for time.
     pub fn next_timeout(&self) -> Option<Time> {
         let delayed = self.delayed.keys().next().map(|(at, _)| *at);
-        let rest = [self.audits.next_timeout(), self.notices.next_timeout()];
+        let rest = [
+            self.audits.next_timeout(),
+            self.notices.next_timeout(),
+            self.standings.next_timeout(),
+        ];
         delayed.into_iter().chain(rest.into_iter().flatten()).min()
     }
 
@@ -338,6 +351,7 @@ impl HolderRole {
             audits: self.audits.open(),
             proving: self.audits.proving(),
             damaged: self.notices.len(),
+            standings: self.standings.len(),
             seen: self.requests_seen.len() + self.proofs_seen.len(),
             accounts: self.admission.accounts(),
         }
@@ -369,6 +383,7 @@ impl HolderRole {
         }
         self.go_on_with_audits(now);
         self.tell_owners(now);
+        self.give_up_standings(now);
     }
 
     fn on_message(&mut self, now: Time, from: NodeId, via: Via, message: Message) {
@@ -399,6 +414,7 @@ impl HolderRole {
                 | StreamMessage::HeadGet(_)
                 | StreamMessage::AccountRequest(_)
                 | StreamMessage::Release(_)
+                | StreamMessage::StandingAnswer(_)
         );
         if ours && !self.peers.contains(&from) {
             self.reject(from, Reject::TableFull);
@@ -412,6 +428,7 @@ impl HolderRole {
             StreamMessage::HeadGet(get) => self.on_head_get(now, from, get),
             StreamMessage::AccountRequest(asked) => self.on_account_request(now, from, asked),
             StreamMessage::Release(release) => self.on_release(now, from, release),
+            StreamMessage::StandingAnswer(answer) => self.on_standing_answer(from, answer),
             // The network's, or the owner role's.
             StreamMessage::Hello(_)
             | StreamMessage::StoreClaim(_)
@@ -422,7 +439,8 @@ impl HolderRole {
             | StreamMessage::HeadData(_)
             | StreamMessage::AccountAnswer(_)
             | StreamMessage::ReleaseAnswer(_)
-            | StreamMessage::ChunkNotice(_) => {}
+            | StreamMessage::ChunkNotice(_)
+            | StreamMessage::StandingRequest(_) => {}
         }
     }
 
@@ -439,6 +457,7 @@ impl HolderRole {
         self.reads.forget(node);
         self.drop_releases(node);
         self.notices.drop_peer(&node);
+        self.drop_standing(node);
         self.drop_audits(now, node);
         if planted::is_on(Bug::HolderDials) {
             self.effects.push_back(Effect::Dial { node, record: Bytes::new() });

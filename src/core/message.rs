@@ -10,11 +10,13 @@
 //! | `message/account.rs` | an owner's account at a holder, and letting go of chunks |
 //! | `message/audit.rs` | what a holder proves of an account |
 //! | `message/search.rs` | looking for whoever holds some chunks, on topics |
+//! | `message/standing.rs` | how a holder stands with an owner |
 
 mod account;
 mod audit;
 mod head;
 mod search;
+mod standing;
 
 pub use account::{
     AccountAnswer, AccountAsk, AccountPage, AccountRefusal, AccountRequest, ChunkNotice,
@@ -23,6 +25,10 @@ pub use account::{
 pub use audit::{AuditKind, AuditState, Audited, AuditedChunk};
 pub use head::{HeadData, HeadGet, StoreHead};
 pub use search::{SearchKind, SearchRequest};
+pub use standing::{
+    ReportedAudit, ReportedSilence, STANDING_INCIDENTS_MAX, SilenceKind, StandingAnswer,
+    StandingRefusal, StandingReport, StandingRequest, StandingSaid,
+};
 
 use super::types::{
     Account, AnswerTag, BatchId, ChunkId, LeaseTerms, MeshId, RequestDigest, StoreEpoch,
@@ -270,6 +276,10 @@ pub enum StreamMessage {
     ReleaseAnswer(ReleaseAnswer),
     /// Chunks of yours are damaged here.
     ChunkNotice(ChunkNotice),
+    /// How do I stand with you?
+    StandingRequest(StandingRequest),
+    /// The answer to it.
+    StandingAnswer(StandingAnswer),
 }
 
 /// Who speaks: checked before anything else is read from a stream.

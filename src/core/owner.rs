@@ -27,6 +27,7 @@
 //! | `owner/account.rs` | asking one holder about the owner's account |
 //! | `owner/locate.rs` | looking for nodes that hold the owner's chunks |
 //! | `owner/notice.rs` | what holders tell of damage without being asked |
+//! | `owner/standing.rs` | what holders are told when they ask how they stand |
 //! | `owner/release.rs` | proofs that let chunks go, or take that back |
 //! | `owner/guess.rs` | who may have a chunk because it served its neighbours |
 //! | `owner/opened.rs` | how many answers are opened for one request |
@@ -46,6 +47,7 @@
 //!   once, as if nobody had any. The same with [`OwnerCommand::Account`] and
 //!   [`OwnerRole::account_slots_free`]: it would end as if the holder was busy. And with
 //!   [`OwnerCommand::Locate`] and [`OwnerRole::locate_slots_free`]: as if nobody had anything.
+//! - One [`OwnerCommand::TellStanding`] for each [`OwnerEvent::StandingAsked`].
 //! - Room for [`OwnerLimits::in_flight_bytes`] of messages to each peer: that much may be on its
 //!   way to one holder, and another holder must not wait for it.
 //!
@@ -78,6 +80,7 @@ mod retrieve;
 mod search;
 mod shared;
 mod source;
+mod standing;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -106,6 +109,7 @@ use heads::HeadsFlow;
 use locate::LocateFlow;
 use retrieve::FetchFlow;
 use shared::Shared;
+use standing::StandingFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreFlow;
@@ -191,6 +195,7 @@ pub struct OwnerRole {
     heads: HeadsFlow,
     accounts: AccountFlow,
     locate: LocateFlow,
+    standings: StandingFlow,
 }
 
 impl OwnerRole {
@@ -203,6 +208,7 @@ impl OwnerRole {
             heads: HeadsFlow::default(),
             accounts: AccountFlow::default(),
             locate: LocateFlow::default(),
+            standings: StandingFlow::default(),
         }
     }
 
@@ -258,7 +264,8 @@ impl OwnerRole {
             | Input::ChunksReleased { .. }
             | Input::ChunksDestroyed(_)
             | Input::ChunksDamaged(_)
-            | Input::Uptime(_) => {}
+            | Input::Uptime(_)
+            | Input::AskOwners => {}
         }
         while let Some(wake) = self.shared.timers.due(now) {
             self.on_wake(now, wake);
@@ -315,6 +322,9 @@ impl OwnerRole {
             OwnerCommand::Locate(job) => self.locate.on_command(now, &mut self.shared, job),
             OwnerCommand::Judge(node, standing) => self.shared.peers.judge(now, node, standing),
             OwnerCommand::Bind(pairs) => self.shared.peers.bind(&pairs),
+            OwnerCommand::TellStanding { holder, request, outcome } => {
+                self.standings.on_told(&mut self.shared, (holder, request), outcome);
+            }
             OwnerCommand::Cancel(ticket) => {
                 self.accounts.cancel(&mut self.shared, ticket);
                 self.locate.cancel(&mut self.shared, ticket);
@@ -372,6 +382,9 @@ impl OwnerRole {
             StreamMessage::ChunkNotice(notice) => {
                 self.accounts.notices.on_notice(now, shared, from, notice);
             }
+            StreamMessage::StandingRequest(asked) => {
+                self.standings.on_request(now, shared, from, asked);
+            }
             // The transport's, and the holder role's.
             StreamMessage::Hello(_)
             | StreamMessage::StoreRequest(_)
@@ -380,7 +393,8 @@ impl OwnerRole {
             | StreamMessage::StoreHead(_)
             | StreamMessage::HeadGet(_)
             | StreamMessage::AccountRequest(_)
-            | StreamMessage::Release(_) => {}
+            | StreamMessage::Release(_)
+            | StreamMessage::StandingAnswer(_) => {}
         }
     }
 
@@ -389,6 +403,7 @@ impl OwnerRole {
         self.fetch.on_peer_down(now, &mut self.shared, node);
         self.heads.on_peer_down(now, &mut self.shared, node);
         self.accounts.on_peer_down(now, &mut self.shared, node);
+        self.standings.on_peer_down(&node);
     }
 
     fn on_wake(&mut self, now: Time, wake: Wake) {

@@ -26,9 +26,11 @@
 //! failure domain.
 //!
 //! # Local only
-//! All of it is this owner's own, from its own acks, audits and fetches. No message has a field for
-//! it, so it can neither be asked for nor told: what others say of a node would be worth as much as
-//! they are, and whoever may slander can shut others out.
+//! All of it is this owner's own, from its own acks, audits and fetches. Of other nodes nothing can
+//! be asked for or told: what others say of a node would be worth as much as they are, and whoever
+//! may slander can shut others out. No message has a field for it, but for one: a holder that asks
+//! how it stands itself hears what audits of it came to ([`owner`](super::owner)), and nothing of
+//! scores or deeds.
 
 use super::types::Standing;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! What `quloud status` asks the user to look after, in words: empty where all is well.
 
-use super::audit;
 use super::choose::short_id;
 use super::report::{BackupStatus, Failure, FailureKind, StoreStatus};
+use super::standing::told_of;
 use crate::core::types::NodeId;
 use crate::net::peer_id_of;
 use crate::repo::catalog::{AuditRecord, BackupMade, Catalog, JobDropped, JobId};
@@ -90,7 +90,7 @@ fn in_one(group: &[NodeId]) -> String {
 /// told, and neither is damage that was found: a running node mends it.
 fn holders(catalog: &Catalog, now: u64) -> Vec<String> {
     let told = |(node, record): (&NodeId, &AuditRecord)| {
-        let (standing, why) = audit::told(record, now);
+        let (standing, why) = told_of(record, now);
         let held = catalog.chunks_held_by(node);
         let what = match standing {
             "liar" => "gets nothing more; what only it and few others have is stored anew",

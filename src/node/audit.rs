@@ -29,15 +29,16 @@ use super::put::seconds_since_1970;
 use super::rebuild;
 use super::recover::nobody;
 use super::report::{
-    AuditDone, AuditProof, AuditRequest, AuditedHolder, Failure, FailureKind, Progress, date,
+    AuditDone, AuditProof, AuditRequest, AuditedHolder, Failure, FailureKind, Progress,
 };
 use super::repository::{Breadth, look};
+use super::standing::told_of;
 use crate::core::audit::Debt;
 use crate::core::reputation::Losses;
 use crate::core::types::SnapshotId;
 use crate::core::types::{NodeId, Time};
 use crate::net::peer_id_of;
-use crate::repo::catalog::{AuditRecord, Entry, HolderAudited, Loss, Silence, Standing, standing};
+use crate::repo::catalog::{AuditRecord, Entry, HolderAudited, Loss, Standing, standing};
 use crate::repo::mark::LiveChunks;
 use crate::repo::reference::ChunkRef;
 use crate::repo::turn::{Ended, Note, witnesses};
@@ -293,7 +294,7 @@ fn holder(inner: &Inner, heard: &Heard, stake: &Stake) -> AuditedHolder {
     let (lied, rotten) = (lost(Loss::Lied), lost(Loss::Damaged));
     let missing = lost(Loss::Missing) + lost(Loss::Released);
     let record = inner.with_catalog(|catalog| catalog.audit_record(&heard.node));
-    let (standing, why) = told(&record.unwrap_or_default(), seconds_since_1970());
+    let (standing, why) = told_of(&record.unwrap_or_default(), seconds_since_1970());
     AuditedHolder {
         peer_id: peer_id_of(&heard.node),
         replicas: heard.replicas,
@@ -308,39 +309,6 @@ fn holder(inner: &Inner, heard: &Heard, stake: &Stake) -> AuditedHolder {
         wrong_answers: u64::from(heard.wrong),
         standing: standing.to_owned(),
         why,
-    }
-}
-
-/// Where a holder stands, and what led there.
-pub(super) fn told(record: &AuditRecord, now_s: u64) -> (&'static str, String) {
-    let day = |at_s: u64| date(i64::try_from(at_s).unwrap_or(i64::MAX));
-    let standing = standing(record, now_s);
-    let silent = || match record.worst_silence(now_s) {
-        Some(Silence { since_s, misses, .. }) if record.withholds(now_s) => {
-            let since = day(since_s);
-            format!("it proves what it has and withholds it since {since}, asked {misses} times")
-        }
-        Some(Silence { since_s, misses, .. }) => {
-            format!("not heard of since {}, asked {misses} times", day(since_s))
-        }
-        None => String::new(),
-    };
-    let last = |what: &str| match record.last {
-        Some(last) => format!("{what} on {}", day(last.at_s)),
-        None => what.to_owned(),
-    };
-    match standing {
-        Standing::Unknown => ("unknown", "nothing was proven yet".to_owned()),
-        Standing::Proven => ("proven", last("it proved what it was asked for")),
-        Standing::Late => ("late", silent()),
-        Standing::Suspect => ("suspect", silent()),
-        Standing::Lost => ("lost", silent()),
-        Standing::Damaged => ("damaged", last("some was damaged or gone")),
-        Standing::Liar => {
-            let when: BTreeSet<String> = record.lies_s().map(day).collect();
-            let when: Vec<String> = when.into_iter().collect();
-            ("liar", format!("it answered wrongly for what it said it has, on {}", when.join(", ")))
-        }
     }
 }
 

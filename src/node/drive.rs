@@ -10,6 +10,7 @@
 
 use super::jobs::{DriveCommand, JobEvents, Places};
 use super::shared::Shared;
+use super::standing::{StandingCommand, Standings};
 use crate::core::effect::{Effect, Event, Input, StoreError, Unproven, Via};
 use crate::core::holder::HolderRole;
 use crate::core::message::{Message, StreamMessage, TopicMessage};
@@ -49,6 +50,8 @@ pub(super) struct Drive {
     pub(super) late_acks: mpsc::Sender<ChunkAcked>,
     /// What holders tell of damage.
     pub(super) notices: mpsc::Sender<(NodeId, Vec<ChunkId>)>,
+    /// Who asks whom how holders stand.
+    pub(super) standings: Standings,
 }
 
 /// Jobs that wait for a look into the node's own store.
@@ -68,6 +71,7 @@ pub(super) struct Sources {
     pub(super) fetches: mpsc::Receiver<DriveCommand>,
     pub(super) questions: mpsc::Receiver<DriveCommand>,
     pub(super) accounts: mpsc::Receiver<DriveCommand>,
+    pub(super) standings: mpsc::Receiver<StandingCommand>,
     pub(super) stop: mpsc::Receiver<()>,
 }
 
@@ -103,6 +107,7 @@ impl Drive {
                 Some(command) = sources.accounts.recv(), if self.owner.account_slots_free() > 0 => {
                     self.on_command(command).await;
                 }
+                Some(command) = sources.standings.recv() => self.on_standing_command(command).await,
                 () = tokio::time::sleep(wait) => self.on_tick().await,
             }
         }
@@ -166,7 +171,8 @@ impl Drive {
                 | StreamMessage::HeadData(_)
                 | StreamMessage::AccountAnswer(_)
                 | StreamMessage::ReleaseAnswer(_)
-                | StreamMessage::ChunkNotice(_),
+                | StreamMessage::ChunkNotice(_)
+                | StreamMessage::StandingRequest(_),
             ) => true,
             Message::Stream(
                 StreamMessage::StoreRequest(_)
@@ -175,7 +181,8 @@ impl Drive {
                 | StreamMessage::StoreHead(_)
                 | StreamMessage::HeadGet(_)
                 | StreamMessage::AccountRequest(_)
-                | StreamMessage::Release(_),
+                | StreamMessage::Release(_)
+                | StreamMessage::StandingAnswer(_),
             ) => false,
             // The network layer keeps it to itself; a second one means nothing.
             Message::Stream(StreamMessage::Hello(_)) => return,
@@ -334,12 +341,12 @@ impl Drive {
         Ticket(self.next_ticket)
     }
 
-    async fn feed_owner(&mut self, input: Input) {
+    pub(super) async fn feed_owner(&mut self, input: Input) {
         self.pending.push_back((Role::Owner, input));
         self.drain().await;
     }
 
-    async fn feed_holder(&mut self, input: Input) {
+    pub(super) async fn feed_holder(&mut self, input: Input) {
         self.pending.push_back((Role::Holder, input));
         self.drain().await;
     }
@@ -421,6 +428,7 @@ impl Drive {
             }
             Effect::OwnerHeard { account, audited } => self.store.heard(account, audited),
             Effect::Report(Event::Owner(event)) => self.on_owner_event(event).await,
+            Effect::Report(Event::Holder(event)) => self.on_holder_event(event),
             Effect::Report(Event::Rejected { from, reason }) => self.shared.rejected(from, reason),
         }
     }
@@ -455,6 +463,9 @@ impl Drive {
             | OwnerEvent::LocateDone { ticket }
             | OwnerEvent::Account { ticket, .. } => (*ticket, true),
             OwnerEvent::Noticed { .. } => return self.on_notice(event),
+            OwnerEvent::StandingAsked { holder, request } => {
+                return self.on_standing_asked((*holder, *request));
+            }
         };
         let Some(listener) = self.listeners.get(&ticket) else {
             self.record_late(&event);

@@ -302,6 +302,7 @@ impl<T> ChunkSource for MeshSource<'_, T> {
                 | OwnerEvent::Located { .. }
                 | OwnerEvent::LocateDone { .. }
                 | OwnerEvent::Noticed { .. }
+                | OwnerEvent::StandingAsked { .. }
                 | OwnerEvent::Account { .. } => {}
             }
         }

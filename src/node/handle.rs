@@ -1,7 +1,6 @@
 //! The handle of a running node: what the API and the in-process commands call.
 
 use super::attention;
-use super::audit;
 use super::check;
 use super::detached;
 use super::failures;
@@ -17,6 +16,7 @@ use super::report::{
 use super::repository::proof;
 use super::scheduler;
 use super::shared::Labels;
+use super::standing;
 use crate::core::types::NodeId;
 use crate::repo::catalog::{self, Catalog, Entry, Job, JobId, PutRoot, PutStarted};
 use crate::repo::put::file::{SourceFile, Stamp};
@@ -140,7 +140,7 @@ impl NodeHandle {
                 let Labels { site, operator } = self.inner.shared.labels(&peer.node);
                 let record = self.inner.with_catalog(|all| all.audit_record(&peer.node));
                 let (record, now_s) = (record.unwrap_or_default(), seconds_since_1970());
-                let (standing, why) = audit::told(&record, now_s);
+                let (standing, why) = standing::told_of(&record, now_s);
                 let stands = catalog::standing(&record, now_s);
                 let conduct = self.inner.shared.memory.report(&peer.node, stands);
                 PeerReport {

@@ -133,6 +133,7 @@ impl Inner {
                 | OwnerEvent::Located { .. }
                 | OwnerEvent::LocateDone { .. }
                 | OwnerEvent::Noticed { .. }
+                | OwnerEvent::StandingAsked { .. }
                 | OwnerEvent::Account { .. } => {}
             }
         }
@@ -181,6 +182,7 @@ impl Inner {
                 | OwnerEvent::Located { .. }
                 | OwnerEvent::LocateDone { .. }
                 | OwnerEvent::Noticed { .. }
+                | OwnerEvent::StandingAsked { .. }
                 | OwnerEvent::Account { .. } => {}
             }
         }

@@ -9,6 +9,7 @@ use super::report::Failure;
 use super::repository::Repository;
 use super::scheduler::Schedule;
 use super::shared::Shared;
+use super::standing::StandingCommand;
 use crate::core::audit::{Answered, Debt};
 use crate::core::placement::DomainPolicy;
 use crate::core::types::{ChunkId, NodeId};
@@ -49,6 +50,10 @@ pub(super) struct Inner {
     pub(super) questions: mpsc::Sender<DriveCommand>,
     /// About the owner's accounts at holders.
     pub(super) accounts: mpsc::Sender<DriveCommand>,
+    /// About where holders stand with owners.
+    pub(super) standings: mpsc::Sender<StandingCommand>,
+    /// Who has it asks owners how this node stands with them.
+    pub(super) asking_owners: tokio::sync::Mutex<()>,
     pub(super) started: Instant,
     /// Puts that read and seal, of those that users wait for.
     pub(super) putting: Gate,
@@ -117,7 +122,7 @@ impl Inner {
         (mesh_name, schedule, domains): (String, Schedule, DomainPolicy),
         net: Net,
         shared: Arc<Shared>,
-        queues: [mpsc::Sender<DriveCommand>; 4],
+        (queues, standings): ([mpsc::Sender<DriveCommand>; 4], mpsc::Sender<StandingCommand>),
         catalog: Catalog,
         dir: DataDir,
     ) -> Self {
@@ -138,6 +143,8 @@ impl Inner {
             fetches,
             questions,
             accounts,
+            standings,
+            asking_owners: tokio::sync::Mutex::default(),
             started,
             putting,
             getting,

@@ -412,6 +412,7 @@ impl<'a> Tally<'a> {
             | OwnerEvent::Located { .. }
             | OwnerEvent::LocateDone { .. }
             | OwnerEvent::Noticed { .. }
+            | OwnerEvent::StandingAsked { .. }
             | OwnerEvent::Account { .. } => Ok(()),
         }
     }

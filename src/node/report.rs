@@ -11,6 +11,7 @@ mod prune;
 mod recover;
 mod repo;
 mod schedule;
+mod standing;
 mod verify;
 
 pub use audit::{
@@ -35,6 +36,7 @@ pub use repo::{
     ReplicasWord, SnapshotMade, SnapshotReport, SnapshotSet, Snapshots, SnapshotsStatus, date,
 };
 pub use schedule::{ScheduledBackup, ScheduledTask, TaskResult, TaskState};
+pub use standing::{OwnerAnswer, OwnerSays, SaidAudit, SaidSilence, SaysOfUs};
 pub use verify::{DrillReport, ProofReport, VerifyDone, VerifyFault, VerifyKind, VerifyRequest};
 
 use serde::{Deserialize, Serialize};

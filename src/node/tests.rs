@@ -20,6 +20,7 @@ mod rebuild;
 mod recover;
 mod scheduler;
 mod served;
+mod standing;
 mod unheard;
 mod verify;
 mod words;

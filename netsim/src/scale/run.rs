@@ -137,6 +137,7 @@ impl Mesh {
             | OwnerEvent::Located { .. }
             | OwnerEvent::LocateDone { .. }
             | OwnerEvent::Noticed { .. }
+            | OwnerEvent::StandingAsked { .. }
             | OwnerEvent::Account { .. } => {}
         }
     }

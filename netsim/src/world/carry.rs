@@ -86,14 +86,20 @@ impl World<'_> {
             }
             Effect::OwnerHeard { account, audited } => self.owner_heard(node, account, audited),
             Effect::Report(effect::Event::Owner(event)) => self.on_owner_event(node, event),
+            // No user asks.
+            Effect::Report(effect::Event::Holder(_)) => {}
             Effect::Report(effect::Event::Rejected { from, reason }) => {
-                self.log(|| format!("{node} rejects {}", reason.name()));
-                self.rejects.count(reason.name());
-                let heard = self.hearing;
-                self.note_blame(node, reason);
-                self.see(&Fact::Rejected { node, from, heard, reason });
+                self.note_reject(node, from, reason);
             }
         }
+    }
+
+    fn note_reject(&mut self, node: Index, from: NodeId, reason: Reject) {
+        self.log(|| format!("{node} rejects {}", reason.name()));
+        self.rejects.count(reason.name());
+        let heard = self.hearing;
+        self.note_blame(node, reason);
+        self.see(&Fact::Rejected { node, from, heard, reason });
     }
 
     fn owner_heard(&mut self, node: Index, account: Account, audited: bool) {
@@ -264,5 +270,7 @@ fn kind(message: &StreamMessage) -> &'static str {
         StreamMessage::Release(_) => "release",
         StreamMessage::ReleaseAnswer(_) => "release answer",
         StreamMessage::ChunkNotice(_) => "chunk notice",
+        StreamMessage::StandingRequest(_) => "standing request",
+        StreamMessage::StandingAnswer(_) => "standing answer",
     }
 }

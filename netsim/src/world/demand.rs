@@ -190,8 +190,9 @@ impl World<'_> {
             OwnerEvent::Account { ticket, holder, outcome } => {
                 self.on_account(node, (ticket, holder), outcome);
             }
-            // What a holder tells by itself an audit finds as well.
-            OwnerEvent::Noticed { .. } => {}
+            // What a holder tells by itself an audit finds as well, and no user asks how its node
+            // stands with others.
+            OwnerEvent::Noticed { .. } | OwnerEvent::StandingAsked { .. } => {}
             // Owners here know their holders.
             OwnerEvent::Located { .. } | OwnerEvent::LocateDone { .. } => {}
             OwnerEvent::Fetched { ticket, id, header, sealed, .. } => match wishes.end(ticket) {

@@ -103,6 +103,7 @@ impl Noticed {
             | OwnerEvent::Located { .. }
             | OwnerEvent::LocateDone { .. }
             | OwnerEvent::Noticed { .. }
+            | OwnerEvent::StandingAsked { .. }
             | OwnerEvent::Account { .. } => {}
         }
     }

@@ -5,7 +5,7 @@ use super::field::{
     array, bytes, decode_claim, decode_hello, decode_request, decode_terms, distinct, encode_claim,
     encode_hello, encode_request, encode_terms, ensure,
 };
-use super::{OFFERS_MAX, Reject, VERSION, account, head};
+use super::{OFFERS_MAX, Reject, VERSION, account, head, standing};
 use crate::core::message::{
     ChunkData, Retrieve, RetrieveRefusal, RetrieveReject, StoreAck, StoreChunk, StoreRefusal,
     StoreReject, StreamMessage,
@@ -75,6 +75,12 @@ pub(super) fn encode(message: &StreamMessage) -> (proto::StreamMessage, Bytes) {
             Body::ReleaseAnswer(account::encode_release_answer(answer))
         }
         StreamMessage::ChunkNotice(notice) => Body::ChunkNotice(account::encode_notice(notice)),
+        StreamMessage::StandingRequest(asked) => {
+            Body::StandingRequest(standing::encode_request(asked))
+        }
+        StreamMessage::StandingAnswer(answer) => {
+            Body::StandingAnswer(standing::encode_answer(answer))
+        }
     };
     (proto::StreamMessage { version: VERSION, body: Some(body) }, payload)
 }
@@ -141,6 +147,12 @@ pub(super) fn decode(
             StreamMessage::ReleaseAnswer(account::decode_release_answer(answer)?)
         }
         Body::ChunkNotice(notice) => StreamMessage::ChunkNotice(account::decode_notice(notice)?),
+        Body::StandingRequest(asked) => {
+            StreamMessage::StandingRequest(standing::decode_request(asked)?)
+        }
+        Body::StandingAnswer(answer) => {
+            StreamMessage::StandingAnswer(standing::decode_answer(answer)?)
+        }
     })
 }
 

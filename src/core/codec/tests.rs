@@ -2,6 +2,7 @@
 
 mod accounts;
 mod rejects;
+mod standing;
 
 use super::*;
 use crate::core::message::*;
@@ -159,6 +160,7 @@ fn stream_message() -> impl Strategy<Value = StreamMessage> {
             StreamMessage::RetrieveReject(RetrieveReject { request, reason })
         }),
         accounts::message(),
+        standing::message(),
     ]
 }
 

@@ -92,6 +92,13 @@ impl Notices {
         own.for_each(|(account, id)| owner.wait(*account, *id));
     }
 
+    /// Connected peers that have shown that an account is their own, each with one such account: an
+    /// honest node has no other.
+    pub(super) fn owners(&self) -> impl Iterator<Item = (NodeId, Account)> + '_ {
+        let account = |owner: &Owner| owner.accounts.first().copied();
+        self.owners.iter().filter_map(move |(node, owner)| Some((*node, account(owner)?)))
+    }
+
     pub(super) fn drop_peer(&mut self, node: &NodeId) {
         self.owners.remove(node);
     }

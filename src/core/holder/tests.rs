@@ -10,6 +10,7 @@ mod locate;
 mod notice;
 mod release;
 mod serve;
+mod standing;
 
 use super::*;
 use crate::core::codec::{decode_stream, decode_topic, encode_stream, encode_topic};

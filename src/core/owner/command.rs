@@ -4,12 +4,12 @@ use super::account::AccountJob;
 use super::heads::HeadsJob;
 use super::locate::LocateJob;
 use super::payload::Load;
+use crate::core::message::{StandingRefusal, StandingReport};
 use crate::core::placement::Pair;
 use crate::core::types::{ChunkId, Locality, NodeId, Standing, Ticket, Time};
 use crate::crypto::keys::ChunkSecret;
 
 /// What the user's side asks of the role.
-#[expect(clippy::large_enum_variant, reason = "nearly all commands are of the largest kind")]
 #[derive(Debug)]
 pub enum OwnerCommand {
     /// Store one chunk.
@@ -29,6 +29,17 @@ pub enum OwnerCommand {
     /// All pairs of nodes that are taken to share a failure domain by what was seen earlier,
     /// wherever they are seen now; the smaller id of each first.
     Bind(Vec<Pair>),
+    /// What a holder is told that asked how it stands: to [`OwnerEvent::StandingAsked`].
+    ///
+    /// [`OwnerEvent::StandingAsked`]: super::OwnerEvent::StandingAsked
+    TellStanding {
+        /// Who asked.
+        holder: NodeId,
+        /// Its number of the question.
+        request: u64,
+        /// What it is told, or why nothing.
+        outcome: Result<StandingReport, StandingRefusal>,
+    },
 }
 
 /// One chunk, or one record of a head, to be stored.

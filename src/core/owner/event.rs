@@ -116,6 +116,16 @@ pub enum OwnerEvent {
         /// 1 to 256 chunks.
         ids: Vec<ChunkId>,
     },
+    /// A holder asks how it stands with this owner, and has shown which account it keeps. It
+    /// belongs to no job, and is to be answered by [`OwnerCommand::TellStanding`], once.
+    ///
+    /// [`OwnerCommand::TellStanding`]: super::OwnerCommand::TellStanding
+    StandingAsked {
+        /// Who asks.
+        holder: NodeId,
+        /// Its number of the question.
+        request: u64,
+    },
     /// What one holder says of the owner's account there; the job is over.
     Account {
         /// Of the job.

@@ -10,7 +10,7 @@ use super::peers::{CONNECTED_MAX, DIALS_MAX, KNOWN_MAX};
 use super::search::SEARCHES_MAX;
 use super::source::SOURCES_MAX;
 use super::store::FINISHED_MAX;
-use super::{OwnerLimits, OwnerRole, delivery};
+use super::{OwnerLimits, OwnerRole, delivery, standing};
 use crate::core::codec::WANTED_MAX;
 use crate::core::quorum;
 use crate::core::types::CHUNK_SEALED_BYTES_MAX;
@@ -36,10 +36,11 @@ impl Fill {
 impl OwnerRole {
     /// How full every table is. Looks at each job, batch and delivery once.
     pub fn load(&self) -> Vec<Fill> {
-        let Self { shared, store, fetch, heads, accounts, locate } = self;
+        let Self { shared, store, fetch, heads, accounts, locate, standings } = self;
         let (questions, asked, gets, late) = heads.sizes();
         let (accounts, unanswered) = accounts.sizes();
         let (locates, located) = locate.sizes();
+        let (asking, counted) = standings.sizes();
         let limits = &shared.limits;
         let (connected, known) = shared.peers.sizes();
         let fill = |what, used, max| Fill { what, used, max };
@@ -62,6 +63,8 @@ impl OwnerRole {
             fill("late questions about accounts", unanswered, account::LATE_MAX),
             fill("questions for holders", locates, LOCATE_JOBS_MAX),
             fill("nodes per question for holders", located, locate::NODES_MAX),
+            fill("questions of holders", asking, standing::OPEN_MAX),
+            fill("holders that asked", counted, standing::SOURCES_MAX),
         ];
         load.extend(store.load(limits));
         load

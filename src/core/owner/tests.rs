@@ -13,6 +13,7 @@ mod placement;
 mod retrieve;
 mod search;
 mod shards;
+mod standing;
 mod store;
 
 use super::*;
@@ -420,6 +421,7 @@ impl World {
             StreamMessage::Retrieve(retrieve) => fake.on_retrieve(mesh, owner, retrieve),
             // Answered by the test.
             StreamMessage::AccountRequest(_) | StreamMessage::Release(_) => None,
+            StreamMessage::StandingAnswer(_) => None,
             other => panic!("not for a holder: {other:?}"),
         };
         if let Some(message) = answer {

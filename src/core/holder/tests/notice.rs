@@ -7,7 +7,7 @@ use crate::core::message::ChunkNotice;
 
 impl Fixture {
     /// The owner shows that the account is its own.
-    fn show(&mut self) -> Vec<Effect> {
+    pub(super) fn show(&mut self) -> Vec<Effect> {
         let asked = self.question(5, LIST);
         let mut effects = self.ask_account(asked);
         let at = effects.iter().position(|effect| matches!(effect, Effect::ListChunks { .. }));
