@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `GET /api/v1/status?backups=N` | lines: [`Status`] without its backups, then the N newest |
 //! | `GET /api/v1/peers` | a list of [`PeerReport`] |
+//! | `GET /api/v1/standings` | a list of [`OwnerSays`]: owners are asked |
 //! | `POST /api/v1/put` with a [`PutRequest`] | events with a [`PutDone`] at the end |
 //! | `POST /api/v1/get` with a [`GetRequest`] | events with a [`GetDone`] at the end |
 //! | `POST /api/v1/backup` with a [`BackupRequest`] | events with a [`BackupDone`] at the end |
@@ -38,8 +39,8 @@ use crate::node::report::{
     AuditDone, AuditRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest,
     DiffRow, Failure, FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest, ForgetRow,
     GetDone, GetRequest, Heads, HeadsRequest, HealDone, HealRequest, LsDone, LsRequest, NameReport,
-    PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest, RecoverRequest, Recovered,
-    RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
+    OwnerSays, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest, RecoverRequest,
+    Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
 };
 use tokio::sync::mpsc;
 
@@ -55,6 +56,7 @@ pub const API_VERSION: u32 = version!();
 
 const STATUS: &str = concat!("/api/v", version!(), "/status");
 const PEERS: &str = concat!("/api/v", version!(), "/peers");
+const STANDINGS: &str = concat!("/api/v", version!(), "/standings");
 const PUT: &str = concat!("/api/v", version!(), "/put");
 const GET: &str = concat!("/api/v", version!(), "/get");
 const BACKUP: &str = concat!("/api/v", version!(), "/backup");
@@ -177,6 +179,10 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// What `quloud peers` shows.
     fn peers(&self) -> impl Future<Output = Vec<PeerReport>> + Send;
 
+    /// What `quloud peers --standing` shows beside that. Takes some seconds where an owner does not
+    /// answer.
+    fn standings(&self) -> impl Future<Output = Vec<OwnerSays>> + Send;
+
     /// Starts to put a file; dropping the receiver stops listening to it.
     fn put(&self, request: PutRequest) -> mpsc::Receiver<Progress<PutDone>>;
 
@@ -236,6 +242,10 @@ impl Service for crate::node::NodeHandle {
 
     async fn peers(&self) -> Vec<PeerReport> {
         self.peers().await
+    }
+
+    async fn standings(&self) -> Vec<OwnerSays> {
+        self.standings().await
     }
 
     fn put(&self, request: PutRequest) -> mpsc::Receiver<Progress<PutDone>> {

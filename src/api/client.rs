@@ -2,14 +2,16 @@
 
 use super::{
     AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL,
-    KEEP_ALIVE, LS, PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, VERIFY, socket,
+    KEEP_ALIVE, LS, PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STANDINGS, STATUS, VERIFY,
+    socket,
 };
 use crate::node::report::{
     AuditDone, AuditRequest, BackupDone, BackupRequest, BackupStarted, DiffDone, DiffRequest,
     DiffRow, Failure, FailureKind, FindDone, FindRequest, FindRow, ForgetDone, ForgetRequest,
     ForgetRow, GetDone, GetRequest, Heads, HeadsRequest, HealDone, HealRequest, LsDone, LsRequest,
-    NameReport, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest, RecoverRequest,
-    Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone, VerifyRequest,
+    NameReport, OwnerSays, PeerReport, Progress, PruneDone, PruneRequest, PutDone, PutRequest,
+    RecoverRequest, Recovered, RestoreDone, RestoreRequest, Rows, Snapshots, Status, VerifyDone,
+    VerifyRequest,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, Limited};
@@ -116,6 +118,14 @@ impl Client {
     /// [`ClientError`], as for every request.
     pub async fn peers(&self) -> Result<Vec<PeerReport>, ClientError> {
         self.read(self.request(Method::GET, PEERS, Bytes::new()).await?).await
+    }
+
+    /// What `quloud peers --standing` shows beside that.
+    ///
+    /// # Errors
+    /// [`ClientError`], as for every request.
+    pub async fn standings(&self) -> Result<Vec<OwnerSays>, ClientError> {
+        self.read(self.request(Method::GET, STANDINGS, Bytes::new()).await?).await
     }
 
     /// Puts a file.

@@ -3,7 +3,8 @@
 use super::socket::Socket;
 use super::{
     AUDIT, Asked, BACKUP, BACKUP_START, BODY_BYTES_MAX, DIFF, FIND, FORGET, GET, HEADS, HEAL,
-    KEEP_ALIVE, LS, PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STATUS, Service, Told, VERIFY,
+    KEEP_ALIVE, LS, PEERS, PRUNE, PUT, RECOVER, RESTORE, SNAPSHOTS, STANDINGS, STATUS, Service,
+    Told, VERIFY,
 };
 use crate::node::report::{Failure, FailureKind};
 use axum::body::{Body, Bytes};
@@ -106,6 +107,7 @@ fn routes<S: Service>(context: Context<S>) -> Router {
     Router::new()
         .route(STATUS, get(status::<S>))
         .route(PEERS, get(peers::<S>))
+        .route(STANDINGS, get(standings::<S>))
         .route(PUT, post(put_file::<S>))
         .route(GET, post(get_file::<S>))
         .route(BACKUP, post(backup::<S>))
@@ -190,6 +192,10 @@ fn line(item: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
 
 async fn peers<S: Service>(State(context): State<Context<S>>) -> Response {
     Json(context.service.peers().await).into_response()
+}
+
+async fn standings<S: Service>(State(context): State<Context<S>>) -> Response {
+    Json(context.service.standings().await).into_response()
 }
 
 async fn put_file<S: Service>(State(context): State<Context<S>>, body: Bytes) -> Response {

@@ -148,6 +148,7 @@ impl NodeHandle {
                     holds_chunks: holds(&peer.node),
                     standing: standing.to_owned(),
                     why,
+                    says_of_us: None,
                     site,
                     operator,
                     peer_id: peer.peer_id,

@@ -177,6 +177,10 @@ pub struct PeerReport {
     /// What this node saw of it itself; nobody else is told.
     #[serde(default)]
     pub conduct: Conduct,
+    /// What it says of this node, as an owner whose chunks are kept here; `None` where it was not
+    /// asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub says_of_us: Option<SaysOfUs>,
 }
 
 /// What this node thinks of another one, by what it saw of it. It is told to the user alone.

@@ -54,6 +54,10 @@ impl Service for FakeNode {
         Vec::new()
     }
 
+    async fn standings(&self) -> Vec<OwnerSays> {
+        Vec::new()
+    }
+
     fn put(&self, request: PutRequest) -> mpsc::Receiver<Progress<PutDone>> {
         self.asked.lock().unwrap().push(request);
         let (sender, receiver) = mpsc::channel(4);

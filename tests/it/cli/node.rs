@@ -244,6 +244,29 @@ fn peers_shows_who_runs_a_node_and_where() {
     assert_eq!((&peers[0]["operator"], &peers[0]["site"]), (&"ann".into(), &"attic".into()));
 }
 
+#[test]
+fn a_holder_asks_how_it_stands_and_a_node_that_keeps_nothing_asks_nobody() {
+    let owner = Node::start(None);
+    let holder = Node::start(Some(&owner));
+    owner.wait_for_peers(1);
+    let file = write_data(&owner.home, "data", 100_000, 4);
+    owner.home.run(&["put", &file, "--replicas", "1"]).succeeds();
+    owner.home.run(&["audit"]).succeeds();
+    let peers = holder.home.run(&["peers", "--standing"]);
+    let says = peers.stdout.lines().nth(1).unwrap_or_default();
+    let proven = "    says of us: proven, it proved what it was asked for on ";
+    assert!(says.starts_with(proven) && peers.stdout.lines().count() == 2, "{}", peers.stdout);
+    let peers = holder.home.run(&["peers", "--standing", "--json"]).json();
+    assert_eq!(peers[0]["says_of_us"]["answer"], "told");
+    assert_eq!(peers[0]["says_of_us"]["standing"], "proven");
+    let plain = holder.home.run(&["peers", "--json"]).json();
+    assert!(plain[0].get("says_of_us").is_none(), "it was not asked: {plain}");
+    let nobody = owner.home.run(&["peers", "--standing"]);
+    nobody.succeeds();
+    assert!(nobody.stderr.contains("No node was asked"), "{}", nobody.stderr);
+    assert!(!nobody.stdout.contains("says"), "{}", nobody.stdout);
+}
+
 /// The steps of the demo, in their order.
 const STEPS: [&str; 13] = [
     "mesh", "files", "backup", "again", "audit", "heal", "holder", "owner", "recover", "restore",
