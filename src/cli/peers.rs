@@ -1,7 +1,7 @@
 //! `quloud peers`: who is connected, and how this node and they stand with each other.
 
 use super::args::{GlobalOptions, NodeOptions};
-use super::output::{Output, count, printable};
+use super::output::{Output, count, duration, printable};
 use super::secrets::PassphraseOptions;
 use super::session::Session;
 use super::signals::{Interrupt, interrupted};
@@ -38,9 +38,9 @@ pub(super) struct Peers {
     ///
     /// Below each owner that is connected stands what its audits of this node came to, with dates,
     /// in the words that it reads itself. Only an owner is asked that has asked this node for its
-    /// chunks since it connected, as each does with its first audit, and at most once a minute: who
-    /// is asked sooner is shown as before. An owner that does not answer is waited for 5 seconds.
-    /// With --json it is `says_of_us`.
+    /// chunks since it connected, as each does with its first audit, and at most once a minute:
+    /// what it said before is shown again until then. An owner that does not answer is waited for
+    /// 5 seconds. With --json it is `says_of_us`.
     #[arg(long)]
     standing: bool,
     #[command(flatten)]
@@ -135,7 +135,10 @@ fn table(peers: &[PeerReport]) -> String {
 
 /// What an owner says, and below it what it found before.
 fn says_of_us(says: &SaysOfUs) -> String {
-    let why = printable(&says.why);
+    let mut why = printable(&says.why);
+    if says.asked_ago_s > 0 {
+        why.push_str(&format!(" (asked {} ago)", duration(says.asked_ago_s)));
+    }
     let mut text = match says.answer {
         OwnerAnswer::Told => format!("    says of us: {}, {why}\n", printable(&says.standing)),
         _ => format!("    says nothing of us: {why}\n"),
@@ -213,7 +216,8 @@ mod tests {
             ..SaysOfUs::default()
         };
         let why = "it did not answer within 5 s".to_owned();
-        let silent = SaysOfUs { answer: OwnerAnswer::Silent, why, ..SaysOfUs::default() };
+        let answer = OwnerAnswer::Silent;
+        let silent = SaysOfUs { answer, why, asked_ago_s: 58, ..SaysOfUs::default() };
         let mut peers = ["one", "two", "three"].map(peer);
         add(&mut peers, vec![says("three", silent), says("one", told.clone()), says("gone", told)]);
         let table = table(&peers);
@@ -223,7 +227,7 @@ mod tests {
             [
                 "    says of us: damaged, some was damaged or gone on 2026-11-23 08:25 UTC",
                 "        1970-01-01 00:00 UTC: of 12 chunks 1 gone, 2 damaged",
-                "    says nothing of us: it did not answer within 5 s",
+                "    says nothing of us: it did not answer within 5 s (asked 58 s ago)",
             ]
         );
         assert!(table.starts_with("one ") && table.lines().count() == 6, "{table}");

@@ -30,6 +30,7 @@ use crate::repo::catalog::{AuditRecord, HolderAudited, standing};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Weak;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Holders whose records are to be looked up.
@@ -38,8 +39,8 @@ pub(super) const ASKED_QUEUED_MAX: usize = 16;
 /// A holder that asks, and its number of the question.
 pub(super) type AskedBy = (NodeId, u64);
 
-/// Who was asked, and what it says.
-pub(super) type Said = (NodeId, Result<StandingReport, Unsaid>);
+/// Who was asked, what it says, and how long ago it was asked.
+pub(super) type Said = (NodeId, Result<StandingReport, Unsaid>, Duration);
 
 /// What the drive loop is asked about standings.
 pub(super) enum StandingCommand {
@@ -83,9 +84,9 @@ impl Drive {
 
     pub(super) fn on_holder_event(&mut self, event: HolderEvent) {
         match event {
-            HolderEvent::Standing { owner, said } => {
+            HolderEvent::Standing { owner, said, age } => {
                 if let Some((_, all)) = &mut self.standings.waiting {
-                    all.push((owner, said));
+                    all.push((owner, said, age));
                 }
             }
             HolderEvent::StandingsDone => {
@@ -143,7 +144,10 @@ impl NodeHandle {
         let asked = self.inner.standings.send(StandingCommand::AskOwners(waiting)).await;
         // The node is being shut down where nobody takes it, or answers.
         let said = if asked.is_ok() { said.await.unwrap_or_default() } else { Vec::new() };
-        let owner = |(node, said): Said| OwnerSays { peer_id: peer_id_of(&node), says: says(said) };
+        let owner = |(node, said, age): Said| {
+            let says = SaysOfUs { asked_ago_s: age.as_secs(), ..says(said) };
+            OwnerSays { peer_id: peer_id_of(&node), says }
+        };
         let mut owners: Vec<OwnerSays> = said.into_iter().map(owner).collect();
         owners.sort_by(|left, right| left.peer_id.cmp(&right.peer_id));
         owners
@@ -183,6 +187,7 @@ fn says(said: Result<StandingReport, Unsaid>) -> SaysOfUs {
         standing: standing.to_owned(),
         why,
         silence: report.silence.map(silence),
+        asked_ago_s: 0,
         lied_at: report.lied_s,
         last: report.last.map(said_audit),
         incidents: report.incidents.into_iter().map(said_audit).collect(),

@@ -40,6 +40,8 @@ pub enum HolderEvent {
         owner: NodeId,
         /// What it says, or why that is not known.
         said: Result<StandingReport, Unsaid>,
+        /// How long ago it was asked, where that was for an earlier command; else zero.
+        age: Duration,
     },
     /// No question is open any more.
     StandingsDone,
@@ -106,9 +108,9 @@ impl HolderRole {
         for (owner, account) in owners {
             match self.standings.0.get(&owner) {
                 None => self.ask_owner(now, owner, account),
-                Some(Asked { said: Some(said), .. }) => {
-                    let said = said.clone();
-                    self.report(HolderEvent::Standing { owner, said });
+                Some(Asked { said: Some(said), at, .. }) => {
+                    let (said, age) = (said.clone(), now.since(*at));
+                    self.report(HolderEvent::Standing { owner, said, age });
                 }
                 // It is told once it is there.
                 Some(Asked { said: None, .. }) => {}
@@ -181,7 +183,7 @@ impl HolderRole {
     fn close_standing(&mut self, owner: NodeId, said: Result<StandingReport, Unsaid>) {
         if let Some(asked) = self.standings.0.get_mut(&owner) {
             asked.said = Some(said.clone());
-            self.report(HolderEvent::Standing { owner, said });
+            self.report(HolderEvent::Standing { owner, said, age: Duration::ZERO });
             self.end_standings();
         }
     }

@@ -22,6 +22,8 @@ pub struct SaysOfUs {
     pub standing: String,
     /// Why, and since when, in the words that the owner reads; or why it says nothing.
     pub why: String,
+    /// How many seconds ago it was asked: it is not asked again within a minute.
+    pub asked_ago_s: u64,
     /// How long we do not answer it, or withhold what we prove.
     pub silence: Option<SaidSilence>,
     /// When it last found that we lied, where that stands apart from the audits.

@@ -6,6 +6,7 @@ use crate::core::message::{
 };
 use crate::core::types::Standing;
 use crate::crypto::keys::PairKey;
+use std::time::Duration;
 
 fn report() -> StandingReport {
     let last = ReportedAudit { at_s: 7, asked: 3, damaged: 1, ..ReportedAudit::default() };
@@ -14,7 +15,7 @@ fn report() -> StandingReport {
 }
 
 fn told(said: Result<StandingReport, Unsaid>) -> HolderEvent {
-    HolderEvent::Standing { owner: OWNER, said }
+    HolderEvent::Standing { owner: OWNER, said, age: Duration::ZERO }
 }
 
 fn events(effects: &[Effect]) -> Vec<HolderEvent> {
@@ -191,7 +192,9 @@ fn an_owner_is_asked_once_a_minute_and_its_answer_told_again_meanwhile() {
     fixture.pass(every - 1);
     let effects = fixture.handle(Input::AskOwners);
     assert!(requests(&effects).is_empty());
-    assert_eq!(events(&effects), [told(Ok(report())), HolderEvent::StandingsDone]);
+    let (said, age) = (Ok(report()), ASK_EVERY - Duration::from_millis(1));
+    let again = HolderEvent::Standing { owner: OWNER, said, age };
+    assert_eq!(events(&effects), [again, HolderEvent::StandingsDone]);
     fixture.pass(1);
     let again = fixture.ask_how();
     assert!(again.nonce != asked.nonce && again.request != asked.request);
