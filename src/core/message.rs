@@ -26,8 +26,8 @@ pub use audit::{AuditKind, AuditState, Audited, AuditedChunk};
 pub use head::{HeadData, HeadGet, StoreHead};
 pub use search::{SearchKind, SearchRequest};
 pub use standing::{
-    ReportedAudit, ReportedSilence, STANDING_INCIDENTS_MAX, SilenceKind, StandingAnswer,
-    StandingRefusal, StandingReport, StandingRequest, StandingSaid,
+    ReportedSilence, STANDING_INCIDENTS_MAX, SilenceKind, StandingAnswer, StandingRefusal,
+    StandingReport, StandingRequest, StandingSaid,
 };
 
 use super::types::{

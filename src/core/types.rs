@@ -149,6 +149,44 @@ impl Standing {
     }
 }
 
+/// What one audit of a holder came to: counts are replicas of chunks, one for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AuditOutcome {
+    /// When it began: seconds since 1970.
+    pub at_s: u64,
+    /// Those that were asked for, and that the holder said anything of.
+    pub asked: u64,
+    /// Of these, those that it proved.
+    pub proven: u64,
+    /// Those that it said it does not have.
+    pub missing: u64,
+    /// Those that it said are damaged.
+    pub damaged: u64,
+    /// Those that it answered wrongly for.
+    pub lied: u64,
+    /// Those that it said were released.
+    pub released: u64,
+}
+
+impl AuditOutcome {
+    /// Of one that begins at `at_s`, seconds since 1970, with so many replicas to ask for: nothing
+    /// came of it yet.
+    pub fn begun(at_s: u64, asked: u64) -> Self {
+        Self { at_s, asked, ..Self::default() }
+    }
+
+    /// Whether the holder admitted to have lost any: what was released, another device of the
+    /// owner's let go.
+    pub fn has_damage(&self) -> bool {
+        self.missing > 0 || self.damaged > 0
+    }
+
+    /// Whether any was found to be there no more.
+    pub fn is_incident(&self) -> bool {
+        self.has_damage() || self.lied > 0 || self.released > 0
+    }
+}
+
 /// The durations a holder promises and an owner may ask for, in whole seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTerms {

@@ -35,8 +35,7 @@ use super::repository::{Breadth, look};
 use super::standing::told_of;
 use crate::core::audit::Debt;
 use crate::core::reputation::Losses;
-use crate::core::types::SnapshotId;
-use crate::core::types::{NodeId, Time};
+use crate::core::types::{AuditOutcome, NodeId, SnapshotId, Time};
 use crate::net::peer_id_of;
 use crate::repo::catalog::{AuditRecord, Entry, HolderAudited, Loss, Standing, standing};
 use crate::repo::mark::LiveChunks;
@@ -217,13 +216,15 @@ async fn note(inner: &Arc<Inner>, heard: &[Heard], stake: &Stake) -> Result<(), 
                 inner.record(Entry::HolderAudited(HolderAudited {
                     node: heard.node,
                     epoch: heard.epoch,
-                    at_s: heard.asked_s,
-                    asked: heard.replicas.saturating_sub(heard.silent + heard.busy),
-                    proven: heard.proven,
-                    missing: lost(Loss::Missing),
-                    damaged: lost(Loss::Damaged),
-                    lied: heard.lost(Loss::Lied).count() as u64,
-                    released: heard.lost(Loss::Released).count() as u64,
+                    outcome: AuditOutcome {
+                        at_s: heard.asked_s,
+                        asked: heard.replicas.saturating_sub(heard.silent + heard.busy),
+                        proven: heard.proven,
+                        missing: lost(Loss::Missing),
+                        damaged: lost(Loss::Damaged),
+                        lied: heard.lost(Loss::Lied).count() as u64,
+                        released: heard.lost(Loss::Released).count() as u64,
+                    },
                     silent,
                     bytes_moved: heard.moved,
                 }))?;

@@ -20,13 +20,12 @@ use super::report::{OwnerAnswer, OwnerSays, SaidAudit, SaidSilence, SaysOfUs, da
 use crate::core::effect::Input;
 use crate::core::holder::{ANSWER_WITHIN, HolderEvent, Unsaid};
 use crate::core::message::{
-    ReportedAudit, ReportedSilence, STANDING_INCIDENTS_MAX, SilenceKind, StandingRefusal,
-    StandingReport,
+    ReportedSilence, STANDING_INCIDENTS_MAX, SilenceKind, StandingRefusal, StandingReport,
 };
 use crate::core::owner::OwnerCommand;
-use crate::core::types::{NodeId, Standing};
+use crate::core::types::{AuditOutcome, NodeId, Standing};
 use crate::net::peer_id_of;
-use crate::repo::catalog::{AuditRecord, HolderAudited, standing};
+use crate::repo::catalog::{AuditRecord, standing};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Weak;
@@ -194,8 +193,8 @@ fn says(said: Result<StandingReport, Unsaid>) -> SaysOfUs {
     }
 }
 
-fn said_audit(audit: ReportedAudit) -> SaidAudit {
-    let ReportedAudit { at_s: at, asked, proven, missing, damaged, lied, released } = audit;
+fn said_audit(audit: AuditOutcome) -> SaidAudit {
+    let AuditOutcome { at_s: at, asked, proven, missing, damaged, lied, released } = audit;
     SaidAudit { at, asked, proven, missing, damaged, lied, released }
 }
 
@@ -214,23 +213,19 @@ pub(super) fn report_of(record: &AuditRecord, now_s: u64) -> StandingReport {
         standing: standing(record, now_s),
         silence,
         lied_s: record.lied_s,
-        last: record.last.as_ref().map(reported),
+        last: record.last.map(|last| last.outcome),
         incidents: incidents(record),
     }
 }
 
-fn reported(audit: &HolderAudited) -> ReportedAudit {
-    let HolderAudited { at_s, asked, proven, missing, damaged, lied, released, .. } = *audit;
-    ReportedAudit { at_s, asked, proven, missing, damaged, lied, released }
-}
-
 /// The newest, but those with a lie before all others; oldest first.
-fn incidents(record: &AuditRecord) -> Vec<ReportedAudit> {
-    let mut all: Vec<(usize, &HolderAudited)> = record.incidents.iter().enumerate().collect();
+fn incidents(record: &AuditRecord) -> Vec<AuditOutcome> {
+    let all = record.incidents.iter().map(|audited| audited.outcome);
+    let mut all: Vec<(usize, AuditOutcome)> = all.enumerate().collect();
     all.sort_by_key(|(at, audit)| (audit.lied == 0, Reverse(*at)));
     all.truncate(STANDING_INCIDENTS_MAX);
     all.sort_by_key(|(at, _)| *at);
-    all.into_iter().map(|(_, audit)| reported(audit)).collect()
+    all.into_iter().map(|(_, audit)| audit).collect()
 }
 
 /// Where a holder stands by this owner's record of it, and what led there.

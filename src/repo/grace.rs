@@ -140,6 +140,7 @@ impl Uncounted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::types::AuditOutcome;
     use crate::repo::standing::{HolderAudited, Silence};
 
     const NOW_S: u64 = 1_800_000_000;
@@ -223,19 +224,10 @@ mod tests {
 
     /// One of two replicas was proven, and so was the other, but for lies.
     fn audited(at_s: u64, lied: u64) -> HolderAudited {
-        HolderAudited {
-            node: node(1),
-            epoch: crate::core::types::StoreEpoch::from_bytes([0; 16]),
-            at_s,
-            asked: 2,
-            proven: 2 - lied,
-            missing: 0,
-            damaged: 0,
-            lied,
-            released: 0,
-            silent: 0,
-            bytes_moved: 0,
-        }
+        let of = (node(1), crate::core::types::StoreEpoch::from_bytes([0; 16]));
+        let begun = HolderAudited::begun(of, at_s, 2);
+        let outcome = AuditOutcome { proven: 2 - lied, lied, ..begun.outcome };
+        HolderAudited { outcome, ..begun }
     }
 
     /// What 30 days cost a chunk of three replicas whose holders are asked every hour, and answer

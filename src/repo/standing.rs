@@ -29,7 +29,7 @@
 //! that jumps to and fro so adds nothing.
 
 pub use crate::core::types::Standing;
-use crate::core::types::{NodeId, StoreEpoch};
+use crate::core::types::{AuditOutcome, NodeId, StoreEpoch};
 use crate::planted::{Bug, is_on};
 
 /// Audits of one holder that found anything, and that are remembered. Beyond these the oldest goes
@@ -76,21 +76,9 @@ pub struct HolderAudited {
     pub node: NodeId,
     /// Which store of it.
     pub epoch: StoreEpoch,
-    /// When: seconds since 1970.
-    pub at_s: u64,
-    /// Chunks that it was asked for.
-    pub asked: u64,
-    /// Of these, those that it proved.
-    pub proven: u64,
-    /// Those that it says it does not have.
-    pub missing: u64,
-    /// Those that it says are damaged.
-    pub damaged: u64,
-    /// Those that it answered wrongly for.
-    pub lied: u64,
-    /// Those that it says were released.
-    pub released: u64,
-    /// Those that it did not answer for, though it was asked in this audit.
+    /// What it came to.
+    pub outcome: AuditOutcome,
+    /// Replicas that it did not answer for, though it was asked in this audit.
     pub silent: u64,
     /// Bytes that were sent and received for it.
     pub bytes_moved: u64,
@@ -100,35 +88,18 @@ impl HolderAudited {
     /// One that begins at `at_s`, seconds since 1970, with so many chunks to ask for: nothing came
     /// of it yet.
     pub fn begun((node, epoch): (NodeId, StoreEpoch), at_s: u64, asked: u64) -> Self {
-        let [proven, missing, damaged, lied, released, silent, bytes_moved] = [0; 7];
-        Self {
-            node,
-            epoch,
-            at_s,
-            asked,
-            proven,
-            missing,
-            damaged,
-            lied,
-            released,
-            silent,
-            bytes_moved,
-        }
+        let outcome = AuditOutcome::begun(at_s, asked);
+        Self { node, epoch, outcome, silent: 0, bytes_moved: 0 }
     }
 
     /// How many replicas were lost for this reason.
     pub fn lost(&self, why: Loss) -> u64 {
         match why {
-            Loss::Missing => self.missing,
-            Loss::Damaged => self.damaged,
-            Loss::Lied => self.lied,
-            Loss::Released => self.released,
+            Loss::Missing => self.outcome.missing,
+            Loss::Damaged => self.outcome.damaged,
+            Loss::Lied => self.outcome.lied,
+            Loss::Released => self.outcome.released,
         }
-    }
-
-    /// Whether any replica was found to be there no more.
-    pub fn is_incident(&self) -> bool {
-        Loss::ALL.into_iter().any(|why| self.lost(why) > 0)
     }
 }
 
@@ -178,8 +149,8 @@ pub fn standing(record: &AuditRecord, now_s: u64) -> Standing {
         return silence.standing(now_s);
     }
     match record.last {
-        Some(last) if last.missing > 0 || last.damaged > 0 => Standing::Damaged,
-        Some(last) if last.proven > 0 => Standing::Proven,
+        Some(last) if last.outcome.has_damage() => Standing::Damaged,
+        Some(last) if last.outcome.proven > 0 => Standing::Proven,
         _ => Standing::Unknown,
     }
 }
@@ -213,7 +184,7 @@ impl AuditRecord {
 
     /// When it last answered: seconds since 1970.
     pub fn heard_s(&self) -> Option<u64> {
-        self.last.map(|last| last.at_s)
+        self.last.map(|last| last.outcome.at_s)
     }
 
     /// When it lied, as far as that is remembered, the times in no order and some twice: seconds
@@ -221,8 +192,9 @@ impl AuditRecord {
     pub fn lies_s(&self) -> impl Iterator<Item = u64> {
         let forgives = is_on(Bug::ForgiveLies);
         let before = if forgives { &[][..] } else { &self.incidents };
-        let audits = before.iter().chain(&self.last).filter(|audited| audited.lied > 0);
-        audits.map(|audited| audited.at_s).chain(self.lied_s.filter(|_| !forgives))
+        let audits = before.iter().chain(&self.last).map(|audited| audited.outcome);
+        let lies = audits.filter(|outcome| outcome.lied > 0).map(|outcome| outcome.at_s);
+        lies.chain(self.lied_s.filter(|_| !forgives))
     }
 
     pub(in crate::repo) fn has_lied(&self) -> bool {
@@ -247,12 +219,12 @@ impl AuditRecord {
             self.silence = None;
             self.withheld.take_if(|_| is_on(Bug::ProofsMakeUp));
         } else {
-            self.on_silent(audited.at_s);
+            self.on_silent(audited.outcome.at_s);
         }
         self.last = Some(audited);
-        if audited.is_incident() {
+        if audited.outcome.is_incident() {
             if self.incidents.len() >= INCIDENTS_MAX {
-                let harmless = self.incidents.iter().position(|before| before.lied == 0);
+                let harmless = self.incidents.iter().position(|before| before.outcome.lied == 0);
                 self.incidents.remove(harmless.unwrap_or(0));
             }
             self.incidents.push(audited);

@@ -287,7 +287,7 @@ impl Audits {
             return false;
         }
         let Some(asking) = self.asking.get_mut(&holder) else { return false };
-        let (found, why) = (&mut asking.found, loss(verdict));
+        let (found, why) = (&mut asking.found.outcome, loss(verdict));
         match (why, verdict) {
             (None, Verdict::Proven) => {
                 replica.proven_s = Some(now_s);
@@ -326,10 +326,10 @@ impl Audits {
             let left = Left {
                 has_answered: asking.answers > 0,
                 owes: !unanswered.is_empty(),
-                is_unsorted: asking.unsorted > 0 || asking.found.lied > 0,
+                is_unsorted: asking.unsorted > 0 || asking.found.outcome.lied > 0,
                 is_busy,
             };
-            let (node, at_s) = (asking.found.node, asking.found.at_s);
+            let (node, at_s) = (asking.found.node, asking.found.outcome.at_s);
             if self.turns.entry(node).or_default().after(left, pace, now) {
                 self.records.entry(node).or_default().day_s = Some(at_s);
             }
@@ -364,7 +364,7 @@ impl Audits {
             unanswered: count,
             owes: self.debts.get(&node).map_or(0, Debt::count) as u64,
             was_silent: self.records.get(&node).is_some_and(|record| record.silence.is_some()),
-            is_incident: found.is_incident(),
+            is_incident: found.outcome.is_incident(),
             is_own,
         };
         let record = self.records.entry(node).or_default();
@@ -374,10 +374,10 @@ impl Audits {
         match ended.note() {
             _ if !is_known => {}
             Note::Audited { silent } => record.on_audited(HolderAudited { silent, ..found }),
-            Note::Silent => record.on_silent(found.at_s),
+            Note::Silent => record.on_silent(found.outcome.at_s),
             Note::Nothing => {}
         }
-        (standing(record, found.at_s), has_paid)
+        (standing(record, found.outcome.at_s), has_paid)
     }
 
     /// Where a holder stands, and how long it is silent, or withholds.
@@ -542,8 +542,8 @@ mod tests {
 
     /// It says nothing of the first chunk.
     fn fall_silent(audits: &mut Audits, holder: u8, at_s: u64) {
-        let found = HolderAudited { at_s, ..asking(holder).found };
-        let mut asked = Asking { answers: 0, found, ..asking(holder) };
+        let mut asked = Asking { answers: 0, ..asking(holder) };
+        asked.found.outcome.at_s = at_s;
         audits.end(&mut asked, (true, true), REST);
     }
 

@@ -262,7 +262,7 @@ impl World<'_> {
             self.noticed.rare.count(rare);
         }
         let rests = (&pace, shows, is_busy);
-        let did_count = audits.stands(&holder, asking.found.at_s).0.counts();
+        let did_count = audits.stands(&holder, asking.found.outcome.at_s).0.counts();
         let (standing, has_paid) = audits.end(&mut asking, (is_silent, is_own), rests);
         if did_count && !standing.counts() {
             self.take_words_back(owner);

@@ -3,7 +3,7 @@
 //! The answer is the evidence that led to the standing and nothing else. Both sides read the same
 //! words from it: so it has all that these are made of.
 
-use crate::core::types::{Account, MeshId, NodeId, Standing};
+use crate::core::types::{Account, AuditOutcome, MeshId, NodeId, Standing};
 use crate::crypto::account::Mac;
 use crate::crypto::keys::PairKey;
 use crate::crypto::standing::StandingQuestion;
@@ -108,9 +108,9 @@ pub struct StandingReport {
     /// When a lie was last found, as far as that stands apart from the audits.
     pub lied_s: Option<u64>,
     /// The last audit that ended with answers.
-    pub last: Option<ReportedAudit>,
+    pub last: Option<AuditOutcome>,
     /// Audits that found anything, oldest first: at most [`STANDING_INCIDENTS_MAX`].
-    pub incidents: Vec<ReportedAudit>,
+    pub incidents: Vec<AuditOutcome>,
 }
 
 /// What a holder does not do.
@@ -132,41 +132,6 @@ pub struct ReportedSilence {
     pub since_s: u64,
     /// How often it was.
     pub misses: u32,
-}
-
-/// What one audit came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ReportedAudit {
-    /// When.
-    pub at_s: u64,
-    /// Chunks that were asked for.
-    pub asked: u64,
-    /// Of these, those that were proven.
-    pub proven: u64,
-    /// Those that the holder said it does not have.
-    pub missing: u64,
-    /// Those that it said are damaged.
-    pub damaged: u64,
-    /// Those that it answered wrongly for.
-    pub lied: u64,
-    /// Those that it said were released.
-    pub released: u64,
-}
-
-impl ReportedAudit {
-    /// Whether anything was found to be there no more.
-    pub fn is_incident(&self) -> bool {
-        [self.missing, self.damaged, self.lied, self.released].iter().any(|found| *found > 0)
-    }
-
-    fn fields(&self) -> [u64; 7] {
-        let Self { at_s, asked, proven, missing, damaged, lied, released } = *self;
-        [at_s, asked, proven, missing, damaged, lied, released]
-    }
-
-    fn of([at_s, asked, proven, missing, damaged, lied, released]: [u64; 7]) -> Self {
-        Self { at_s, asked, proven, missing, damaged, lied, released }
-    }
 }
 
 /// All of them, each at the place of its number.
@@ -206,12 +171,11 @@ impl StandingReport {
         }
         out.push(self.lied_s.is_some().into());
         out.extend(self.lied_s.into_iter().flat_map(u64::to_le_bytes));
-        let audit = |audit: &ReportedAudit| audit.fields().map(u64::to_le_bytes).concat();
         out.push(self.last.is_some().into());
-        out.extend(self.last.iter().flat_map(audit));
+        out.extend(self.last.iter().flat_map(encode_audit));
         let incidents = self.incidents.iter().take(STANDING_INCIDENTS_MAX);
         out.push(u8::try_from(incidents.len()).unwrap_or(u8::MAX));
-        out.extend(incidents.flat_map(audit));
+        out.extend(incidents.flat_map(encode_audit));
         out
     }
 
@@ -240,15 +204,15 @@ impl StandingReport {
             false => None,
         };
         let last = match flag(&mut rest)? {
-            true => Some(audit(&mut rest)?),
+            true => Some(decode_audit(&mut rest)?),
             false => None,
         };
         let count = usize::from(u8::from_le_bytes(take(&mut rest)?));
         if count > STANDING_INCIDENTS_MAX {
             return None;
         }
-        let incidents: Option<Vec<_>> = (0..count).map(|_| audit(&mut rest)).collect();
-        let incidents = incidents.filter(|all| all.iter().all(ReportedAudit::is_incident))?;
+        let incidents: Option<Vec<_>> = (0..count).map(|_| decode_audit(&mut rest)).collect();
+        let incidents = incidents.filter(|all| all.iter().all(AuditOutcome::is_incident))?;
         rest.is_empty().then_some(Self { standing, silence, lied_s, last, incidents })
     }
 }
@@ -261,12 +225,18 @@ fn flag(rest: &mut &[u8]) -> Option<bool> {
     }
 }
 
-fn audit(rest: &mut &[u8]) -> Option<ReportedAudit> {
+fn encode_audit(audit: &AuditOutcome) -> Vec<u8> {
+    let AuditOutcome { at_s, asked, proven, missing, damaged, lied, released } = *audit;
+    [at_s, asked, proven, missing, damaged, lied, released].map(u64::to_le_bytes).concat()
+}
+
+fn decode_audit(rest: &mut &[u8]) -> Option<AuditOutcome> {
     let mut fields = [0; 7];
     for field in &mut fields {
         *field = u64::from_le_bytes(take(rest)?);
     }
-    Some(ReportedAudit::of(fields))
+    let [at_s, asked, proven, missing, damaged, lied, released] = fields;
+    Some(AuditOutcome { at_s, asked, proven, missing, damaged, lied, released })
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {

@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::core::types::StoreEpoch;
+use crate::repo::catalog::HolderAudited;
 
 const NOW_S: u64 = 1_700_000_000;
 const DAY_S: u64 = 24 * 3_600;
 
-fn audit(at_s: u64, change: impl FnOnce(&mut HolderAudited)) -> HolderAudited {
+fn audit(at_s: u64, change: impl FnOnce(&mut AuditOutcome)) -> HolderAudited {
     let of = (NodeId::from_bytes([1; 32]), StoreEpoch::from_bytes([2; 16]));
-    let mut audit = HolderAudited { proven: 9, ..HolderAudited::begun(of, at_s, 10) };
-    change(&mut audit);
+    let mut audit = HolderAudited::begun(of, at_s, 10);
+    audit.outcome.proven = 9;
+    change(&mut audit.outcome);
     audit
 }
 

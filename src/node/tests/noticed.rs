@@ -17,13 +17,13 @@ async fn what_a_holder_finds_damaged_it_tells_and_the_owner_has_it_proven_at_onc
         let record = inner(&owner).with_catalog(|catalog| catalog.audit_record(&holder));
         record.is_some_and(|record| record.incidents.iter().chain(&record.last).any(wanted))
     };
-    until(&owner, "the first audit", |_| audited(|last| last.proven > 0)).await;
+    until(&owner, "the first audit", |_| audited(|last| last.outcome.proven > 0)).await;
     rot(&holders[0].data().join("store/segments"));
     // Somebody reads it, and the holder comes upon the damage. What is damaged may be stored anew
     // before the reading has given it up: so that comes to one thing or the other, sooner or later.
     let request = VerifyRequest { snapshot: "latest".to_owned(), sample_ppm: None, timeout_s: 60 };
     let mut reading = owner.handle().verify(request);
     let reading = tokio::spawn(async move { while reading.recv().await.is_some() {} });
-    until(&owner, "an audit of the damage", |_| audited(|last| last.damaged == 1)).await;
+    until(&owner, "an audit of the damage", |_| audited(|last| last.outcome.damaged == 1)).await;
     reading.abort();
 }

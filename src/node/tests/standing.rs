@@ -40,14 +40,14 @@ async fn a_holder_whose_chunk_rotted_reads_what_its_owner_reads_and_when() {
         let record = inner(owner).with_catalog(|catalog| catalog.audit_record(&id_of(holder)));
         record.and_then(|record| record.last)
     };
-    let is_found = |owner: &TestNode| last(owner).is_some_and(|last| last.damaged == 1);
+    let is_found = |owner: &TestNode| last(owner).is_some_and(|last| last.outcome.damaged == 1);
     until(&owner, "an audit of the damage", is_found).await;
     reading.abort();
     let says = asks(holder, &owner).await;
     let sees = sees(&owner, holder).await;
     assert_eq!((says.answer, says.standing.as_str()), (OwnerAnswer::Told, "damaged"));
     assert_eq!((&says.standing, &says.why), (&sees.standing, &sees.why));
-    let at_s = last(&owner).unwrap().at_s;
+    let at_s = last(&owner).unwrap().outcome.at_s;
     let day = crate::node::report::date(i64::try_from(at_s).unwrap());
     assert_eq!(says.why, format!("some was damaged or gone on {day}"));
     let incidents: Vec<_> = says.incidents.iter().map(|of| (of.at, of.damaged)).collect();

@@ -184,7 +184,7 @@ impl State {
             }
             Entry::ChunkNowhere(chunk) => self.know(chunk),
             Entry::HolderAudited(it) => {
-                self.hear((it.node, it.at_s), |audits| audits.on_audited(it));
+                self.hear((it.node, it.outcome.at_s), |audits| audits.on_audited(it));
             }
             Entry::HolderSilent { node, at_s } => {
                 self.hear((node, at_s), |audits| audits.on_silent(node, at_s));

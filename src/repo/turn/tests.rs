@@ -1,7 +1,7 @@
 //! Whose turn it is, day by day, and what an audit that is over leaves.
 
 use super::*;
-use crate::core::types::StoreEpoch;
+use crate::core::types::{AuditOutcome, StoreEpoch};
 use crate::repo::standing::{HolderAudited, Silence};
 
 const NODE: NodeId = NodeId::from_bytes([0; 32]);
@@ -14,7 +14,8 @@ fn audited(at_s: u64, lied: u64) -> AuditRecord {
     let (node, epoch) = (NODE, StoreEpoch::from_bytes([0; 16]));
     let (asked, proven) = (2, 2 - lied);
     let begun = HolderAudited::begun((node, epoch), at_s, asked);
-    let last = HolderAudited { proven, lied, ..begun };
+    let outcome = AuditOutcome { proven, lied, ..begun.outcome };
+    let last = HolderAudited { outcome, ..begun };
     AuditRecord { last: Some(last), day_s: Some(at_s), ..AuditRecord::default() }
 }
 

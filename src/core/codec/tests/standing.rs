@@ -4,9 +4,9 @@ use super::rejects::{Change, each_change_is_rejected, fixed, long, short, stream
 use super::*;
 use crate::proto::{self, stream_message::Body};
 
-fn audit() -> impl Strategy<Value = ReportedAudit> {
+fn audit() -> impl Strategy<Value = AuditOutcome> {
     any::<[u64; 7]>().prop_map(|[at_s, asked, proven, missing, damaged, lied, released]| {
-        ReportedAudit { at_s, asked, proven, missing, damaged, lied, released }
+        AuditOutcome { at_s, asked, proven, missing, damaged, lied, released }
     })
 }
 
@@ -17,7 +17,7 @@ fn report() -> impl Strategy<Value = StandingReport> {
     let kind = prop_oneof![Just(SilenceKind::Unanswered), Just(SilenceKind::Withheld)];
     let silence = (kind, any::<(u64, u32)>())
         .prop_map(|(kind, (since_s, misses))| ReportedSilence { kind, since_s, misses });
-    let incident = audit().prop_map(|of| ReportedAudit { damaged: of.damaged.max(1), ..of });
+    let incident = audit().prop_map(|of| AuditOutcome { damaged: of.damaged.max(1), ..of });
     let silence = proptest::option::of(silence);
     let last = proptest::option::of(audit());
     let incidents = vec(incident, 0..=STANDING_INCIDENTS_MAX);
@@ -52,7 +52,7 @@ pub(super) fn message() -> impl Strategy<Value = StreamMessage> {
 #[test]
 fn the_largest_report_comes_back_and_more_incidents_are_left_out() {
     let most = u64::MAX;
-    let audit = ReportedAudit {
+    let audit = AuditOutcome {
         at_s: most,
         asked: most,
         proven: most,
@@ -92,8 +92,8 @@ fn each_wrong_field_of_a_question_how_it_stands_is_rejected() {
 }
 
 /// An incident of which one chunk was damaged.
-fn incident() -> ReportedAudit {
-    ReportedAudit { at_s: 9, asked: 2, proven: 1, damaged: 1, ..ReportedAudit::default() }
+fn incident() -> AuditOutcome {
+    AuditOutcome { at_s: 9, asked: 2, proven: 1, damaged: 1, ..AuditOutcome::default() }
 }
 
 fn bytes_after(before: &[u8], audits: usize) -> Bytes {

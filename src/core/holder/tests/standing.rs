@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::core::message::{
-    ReportedAudit, StandingAnswer, StandingRefusal, StandingReport, StandingRequest, StandingSaid,
+    StandingAnswer, StandingRefusal, StandingReport, StandingRequest, StandingSaid,
 };
-use crate::core::types::Standing;
+use crate::core::types::{AuditOutcome, Standing};
 use crate::crypto::keys::PairKey;
 use std::time::Duration;
 
 fn report() -> StandingReport {
-    let last = ReportedAudit { at_s: 7, asked: 3, damaged: 1, ..ReportedAudit::default() };
+    let last = AuditOutcome { at_s: 7, asked: 3, damaged: 1, ..AuditOutcome::default() };
     let standing = Standing::Damaged;
     StandingReport { standing, last: Some(last), ..StandingReport::default() }
 }

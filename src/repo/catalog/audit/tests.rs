@@ -1,6 +1,6 @@
 //! Of what audits came to, and where holders stand.
 
-use super::super::entry::tests::audited;
+use super::super::entry::tests::{audited, found};
 use super::*;
 use crate::repo::catalog::{HolderAudited, INCIDENTS_MAX, Standing, standing};
 use crate::repo::standing::{DAY_S, HOUR_S};
@@ -57,12 +57,12 @@ fn assert_same_when_told(before: &Audits) {
 #[test]
 fn a_holder_is_unknown_until_an_audit_proved_something() {
     assert_eq!(standing(&AuditRecord::default(), START), Standing::Unknown);
-    let nothing = HolderAudited { proven: 0, ..audited(1, START) };
+    let nothing = found(1, START, |of| of.proven = 0);
     assert_eq!(stands(&of(&[nothing]), START), Standing::Unknown, "busy all the time");
-    let released = HolderAudited { released: 9, ..nothing };
+    let released = found(1, START, |of| (of.proven, of.released) = (0, 9));
     assert_eq!(stands(&of(&[released]), START), Standing::Unknown);
     assert_eq!(stands(&of(&[audited(1, START)]), START + TEN_YEARS), Standing::Proven);
-    let some = HolderAudited { released: 1, proven: 8, ..audited(1, START) };
+    let some = found(1, START, |of| (of.proven, of.released) = (8, 1));
     assert_eq!(stands(&of(&[some]), START), Standing::Proven, "another device let it go");
 }
 
@@ -70,8 +70,8 @@ fn a_holder_is_unknown_until_an_audit_proved_something() {
 fn what_is_missing_or_damaged_counts_until_the_next_audit_and_a_lie_for_ever() {
     let sound = audited(1, START + DAY);
     for found in [
-        HolderAudited { missing: 1, proven: 8, ..audited(1, START) },
-        HolderAudited { damaged: 1, proven: 8, ..audited(1, START) },
+        found(1, START, |of| (of.proven, of.missing) = (8, 1)),
+        found(1, START, |of| (of.proven, of.damaged) = (8, 1)),
     ] {
         assert_eq!(stands(&of(&[found]), START), Standing::Damaged);
         let healed = of(&[found, sound]);
@@ -79,26 +79,27 @@ fn what_is_missing_or_damaged_counts_until_the_next_audit_and_a_lie_for_ever() {
         assert_eq!(healed.0[&node(1)].incidents, [found]);
         assert_same_when_told(&healed);
     }
-    let lie = HolderAudited { lied: 1, ..audited(1, START) };
+    let lie = found(1, START, |of| of.lied = 1);
     let later = (1..=100_u64).map(|number| {
         let at_s = START + number * DAY;
-        HolderAudited { missing: number % 2, damaged: 1, ..audited(1, at_s) }
+        found(1, at_s, |of| (of.missing, of.damaged) = (number % 2, 1))
     });
     let mut audits = of(&[&[lie], later.collect::<Vec<_>>().as_slice(), &[sound]].concat());
     assert_eq!(stands(&audits, START + TEN_YEARS), Standing::Liar);
     let record = &audits.0[&node(1)];
     assert_eq!((record.incidents.len(), record.incidents[0]), (INCIDENTS_MAX, lie));
-    let days: Vec<u64> = record.incidents[1..].iter().map(|it| (it.at_s - START) / DAY).collect();
+    let days: Vec<u64> =
+        record.incidents[1..].iter().map(|it| (it.outcome.at_s - START) / DAY).collect();
     assert_eq!(days, (86..=100).collect::<Vec<_>>(), "the newest of the others");
     assert_same_when_told(&audits);
     silent(&mut audits, (0..30).map(|day| START + day * DAY));
     assert_eq!(stands(&audits, START + 40 * DAY), Standing::Liar, "also where it is silent");
     assert_same_when_told(&audits);
     // Lies alone are no more than the others.
-    let lies = (0..20).map(|day| HolderAudited { lied: 1, ..audited(1, START + day) });
+    let lies = (0..20).map(|day| found(1, START + day, |of| of.lied = 1));
     let lies = of(&lies.collect::<Vec<_>>());
     assert_eq!(lies.0[&node(1)].incidents.len(), INCIDENTS_MAX);
-    assert_eq!(lies.0[&node(1)].incidents[0].at_s, START + 4);
+    assert_eq!(lies.0[&node(1)].incidents[0].outcome.at_s, START + 4);
     assert_same_when_told(&lies);
 }
 
@@ -173,7 +174,7 @@ fn an_answer_ends_the_silence() {
     assert_eq!(audits.0[&node(1)].heard_s(), Some(START + 15 * DAY));
     silent(&mut audits, [START + 16 * DAY]);
     assert_eq!(stands(&audits, START + 40 * DAY), Standing::Late, "it begins anew");
-    let damaged = HolderAudited { damaged: 1, ..audited(1, START + 17 * DAY) };
+    let damaged = found(1, START + 17 * DAY, |of| of.damaged = 1);
     audits.on_audited(damaged);
     silent(&mut audits, [START + 18 * DAY]);
     assert_eq!(stands(&audits, START + 18 * DAY), Standing::Late, "silence comes first");
@@ -213,7 +214,7 @@ fn a_clock_that_is_put_back_neither_hides_a_silence_nor_makes_it_longer() {
 
 #[test]
 fn an_answer_for_some_of_what_was_asked_is_a_miss_and_says_what_it_proved() {
-    let partly = |at_s| HolderAudited { proven: 8, silent: 1, ..audited(1, at_s) };
+    let partly = |at_s| HolderAudited { silent: 1, ..found(1, at_s, |of| of.proven = 8) };
     let mut audits = of(&[partly(START)]);
     let began = Silence { since_s: START, last_s: START, misses: 1, days: 1 };
     let record = &audits.0[&node(1)];
@@ -230,7 +231,8 @@ fn an_answer_for_some_of_what_was_asked_is_a_miss_and_says_what_it_proved() {
     assert_eq!(audits.0[&node(1)].silence, Some(expected));
     assert_eq!(stands(&audits, START + 2 * DAY), Standing::Suspect);
     assert_same_when_told(&audits);
-    let found = HolderAudited { missing: 1, ..partly(START + 2 * DAY) };
+    let mut found = partly(START + 2 * DAY);
+    found.outcome.missing = 1;
     audits.on_audited(found);
     assert_eq!(audits.0[&node(1)].incidents, [found]);
     assert_eq!(stands(&audits, START + 2 * DAY), Standing::Suspect);
@@ -247,13 +249,13 @@ fn a_lie_that_no_audit_summed_up_is_a_lie() {
     audits.on_lied(node(1), START);
     assert_eq!(stands(&audits, START), Standing::Liar);
     assert_same_when_told(&audits);
-    let many = (0..40).map(|day| HolderAudited { damaged: 1, ..audited(1, START + day * DAY) });
+    let many = (0..40).map(|day| found(1, START + day * DAY, |of| of.damaged = 1));
     many.chain([audited(1, START + 50 * DAY)]).for_each(|audited| audits.on_audited(audited));
     assert_eq!(stands(&audits, START + TEN_YEARS), Standing::Liar);
     let record = &audits.0[&node(1)];
     assert_eq!(record.lies_s().collect::<Vec<_>>(), [START + 5], "the last time");
     assert_same_when_told(&audits);
-    let lied = HolderAudited { lied: 1, ..audited(1, START + 60 * DAY) };
+    let lied = found(1, START + 60 * DAY, |of| of.lied = 1);
     audits.on_audited(lied);
     let times: std::collections::BTreeSet<u64> = audits.0[&node(1)].lies_s().collect();
     assert_eq!(times, [START + 5, START + 60 * DAY].into());
@@ -268,7 +270,9 @@ fn so_many_holders_are_remembered_and_those_that_lied_first_of_all() {
         HolderAudited { node: NodeId::from_bytes(id), ..audited(0, START + number) }
     };
     let mut audits = Audits::default();
-    audits.on_audited(HolderAudited { lied: 1, ..of(0) });
+    let mut lie = of(0);
+    lie.outcome.lied = 1;
+    audits.on_audited(lie);
     let most = RECORDS_MAX as u64;
     (1..=most).for_each(|number| audits.on_audited(of(number)));
     assert_eq!(audits.0.len(), RECORDS_MAX);

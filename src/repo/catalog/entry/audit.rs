@@ -3,7 +3,7 @@
 //! elsewhere: see [`Entry::Audited`].
 
 use super::{Entry, Fields};
-use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use crate::core::types::{AuditOutcome, ChunkId, NodeId, StoreEpoch};
 pub use crate::repo::standing::{HolderAudited, Loss, Silence};
 
 /// The tags of these entries are from here.
@@ -102,7 +102,7 @@ pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
             out.push(HOLDER_AUDITED);
             out.extend_from_slice(it.node.as_bytes());
             out.extend_from_slice(it.epoch.as_bytes());
-            numbers(out, &[it.at_s, it.asked, it.proven]);
+            numbers(out, &[it.outcome.at_s, it.outcome.asked, it.outcome.proven]);
             numbers(out, &Loss::ALL.map(|why| it.lost(why)));
             numbers(out, &[it.silent, it.bytes_moved]);
         }
@@ -139,13 +139,15 @@ pub(super) fn decode(tag: u8, from: &mut Fields<'_>) -> Option<Entry> {
         HOLDER_AUDITED => Entry::HolderAudited(HolderAudited {
             node: NodeId::from_bytes(from.array()?),
             epoch: StoreEpoch::from_bytes(from.array()?),
-            at_s: from.number()?,
-            asked: from.number()?,
-            proven: from.number()?,
-            missing: from.number()?,
-            damaged: from.number()?,
-            lied: from.number()?,
-            released: from.number()?,
+            outcome: AuditOutcome {
+                at_s: from.number()?,
+                asked: from.number()?,
+                proven: from.number()?,
+                missing: from.number()?,
+                damaged: from.number()?,
+                lied: from.number()?,
+                released: from.number()?,
+            },
             silent: from.number()?,
             bytes_moved: from.number()?,
         }),
@@ -188,26 +190,29 @@ pub(super) mod tests {
 
     /// All that was asked for was proven.
     pub(in super::super::super) fn audited(node: u8, at_s: u64) -> HolderAudited {
-        HolderAudited {
-            node: NodeId::from_bytes([node; 32]),
-            epoch: StoreEpoch::from_bytes([1; 16]),
-            at_s,
-            asked: 9,
-            proven: 9,
-            missing: 0,
-            damaged: 0,
-            lied: 0,
-            released: 0,
-            silent: 0,
-            bytes_moved: 1 << 50,
-        }
+        found(node, at_s, |_| {})
+    }
+
+    /// The same but for this.
+    pub(in super::super::super) fn found(
+        node: u8,
+        at_s: u64,
+        but: impl FnOnce(&mut AuditOutcome),
+    ) -> HolderAudited {
+        let of = (NodeId::from_bytes([node; 32]), StoreEpoch::from_bytes([1; 16]));
+        let begun = HolderAudited::begun(of, at_s, 9);
+        let mut outcome = AuditOutcome { proven: 9, ..begun.outcome };
+        but(&mut outcome);
+        HolderAudited { outcome, bytes_moved: 1 << 50, ..begun }
     }
 
     pub(in super::super) fn all() -> Vec<Entry> {
         let node = NodeId::from_bytes([7; 32]);
         let losses = Loss::ALL.map(|why| ReplicaLost { why, ..lost(1, 2, 3) });
-        let found = HolderAudited { missing: 1, damaged: 2, lied: 3, ..audited(1, 5) };
-        let found = HolderAudited { released: 4, silent: 5, ..found };
+        let found = found(1, 5, |of| {
+            (of.missing, of.damaged, of.lied, of.released) = (1, 2, 3, 4);
+        });
+        let found = HolderAudited { silent: 5, ..found };
         let silence = Silence { since_s: 1 << 40, last_s: 1 << 41, misses: 1 << 20, days: 1 << 21 };
         let others = [
             Entry::ChunkNowhere(lost(1, 2, 3).chunk),
@@ -274,15 +279,16 @@ pub(super) mod tests {
 
     #[test]
     fn an_audit_with_anything_found_is_an_incident() {
-        assert!(!audited(1, 2).is_incident());
+        assert!(!audited(1, 2).outcome.is_incident());
         let found = [
-            HolderAudited { missing: 1, ..audited(1, 2) },
-            HolderAudited { damaged: 1, ..audited(1, 2) },
-            HolderAudited { lied: 1, ..audited(1, 2) },
-            HolderAudited { released: 1, ..audited(1, 2) },
+            found(1, 2, |of| of.missing = 1),
+            found(1, 2, |of| of.damaged = 1),
+            found(1, 2, |of| of.lied = 1),
+            found(1, 2, |of| of.released = 1),
         ];
         for (found, why) in found.into_iter().zip(Loss::ALL) {
-            assert!(found.is_incident() && found.lost(why) == 1);
+            assert!(found.outcome.is_incident() && found.lost(why) == 1);
+            assert_eq!(found.outcome.has_damage(), [Loss::Missing, Loss::Damaged].contains(&why));
         }
     }
 }

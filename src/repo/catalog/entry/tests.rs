@@ -1,6 +1,6 @@
 //! Entries to bytes and back.
 
-pub(in super::super) use super::audit::tests::{audited, lost};
+pub(in super::super) use super::audit::tests::{audited, found, lost};
 pub(in super::super) use super::evidence::tests::evidence;
 pub(in super::super) use super::made::tests::made;
 pub(in super::super) use super::prune::tests::{forgotten, seen, to_look_after};

@@ -1,7 +1,7 @@
 //! What audits came to, on real files: through restarts, compactions, and files of before.
 
-use super::super::entry::tests::{audited, lost};
-use super::super::entry::{HolderAudited, Loss, Silence};
+use super::super::entry::tests::{audited, found, lost};
+use super::super::entry::{Loss, Silence};
 use super::*;
 
 const NOW_S: u64 = 1_800_000_000;
@@ -66,7 +66,7 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
     catalog.record(Entry::ChunkAcked(acked(9, 3, 2))).unwrap();
     for number in 0..40 {
         let lied = u64::from(number == 3);
-        let found = HolderAudited { lied, damaged: 1, ..audited(1, NOW_S + number) };
+        let found = found(1, NOW_S + number, |of| (of.lied, of.damaged) = (lied, 1));
         catalog.record(Entry::HolderAudited(found)).unwrap();
     }
     catalog.record(Entry::HolderAudited(audited(1, NOW_S + 50))).unwrap();
