@@ -17,7 +17,8 @@
 //!   over all that it is asked for, or has nothing any more that it could be asked for; no proof
 //!   ends it;
 //! - the last audit found something missing or damaged: [`Standing::Damaged`]. What was released
-//!   may have been by another device of the owner's, and is nobody's fault;
+//!   may have been by another device of the owner's, and is nobody's fault. A small audit that
+//!   begins while a larger one runs is the last of the two, unless the larger finds damage;
 //! - the last audit proved something: [`Standing::Proven`]. Else [`Standing::Unknown`].
 //!
 //! # Clocks
@@ -92,6 +93,15 @@ impl HolderAudited {
         Self { node, epoch, outcome, silent: 0, bytes_moved: 0 }
     }
 
+    /// Whether this one began while a larger one ran that ends now and found no damage: it stays the
+    /// last one, as proofs from before it say nothing of what it found. No audit takes a day: one
+    /// that began earlier than that was dated by a clock that was put back.
+    fn stays_beside(&self, larger: &Self) -> bool {
+        let (small, large) = (&self.outcome, &larger.outcome);
+        let is_during = large.at_s < small.at_s && small.at_s - large.at_s < DAY_S;
+        is_during && !large.has_damage()
+    }
+
     /// How many replicas were lost for this reason.
     pub fn lost(&self, why: Loss) -> u64 {
         match why {
@@ -120,7 +130,7 @@ pub struct Silence {
 /// What audits of one holder came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditRecord {
-    /// The last one that ended with answers.
+    /// The last one that ended with answers: see [`standing`] for two that overlap.
     pub last: Option<HolderAudited>,
     /// Those that found anything, oldest first.
     pub incidents: Vec<HolderAudited>,
@@ -221,7 +231,9 @@ impl AuditRecord {
         } else {
             self.on_silent(audited.outcome.at_s);
         }
-        self.last = Some(audited);
+        if !self.last.is_some_and(|last| last.stays_beside(&audited)) {
+            self.last = Some(audited);
+        }
         if audited.outcome.is_incident() {
             if self.incidents.len() >= INCIDENTS_MAX {
                 let harmless = self.incidents.iter().position(|before| before.outcome.lied == 0);
