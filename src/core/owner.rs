@@ -71,6 +71,7 @@ mod heads;
 mod load;
 mod locate;
 mod notice;
+mod open_search;
 mod opened;
 mod outbox;
 mod payload;

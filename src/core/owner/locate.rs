@@ -14,17 +14,15 @@
 //! publication is answered as often as `owner/opened.rs` says.
 
 use super::OwnerEvent;
-use super::opened::Opened;
+use super::open_search::OpenSearch;
 use super::outbox::Schedule;
 use super::shared::Shared;
 use super::timers::Wake;
 use crate::core::codec::{Reject, WANTED_MAX};
-use crate::core::message::{Answer, SearchKind, SearchRequest, TopicMessage};
+use crate::core::message::{Answer, SearchKind};
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, ChunkId, Locality, NodeId, RequestDigest, Ticket, Time};
-use crate::crypto::keys::{ChunkSecret, random};
-use crate::crypto::ownership::prove;
-use crate::crypto::seal::AnswerSecret;
+use crate::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
+use crate::crypto::keys::ChunkSecret;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Questions at once. Above: the new one ends at once, as if nobody had anything.
@@ -73,13 +71,9 @@ struct Part {
 /// One publication.
 #[derive(Debug)]
 struct Sent {
-    secret: AnswerSecret,
-    tag: AnswerTag,
-    /// What went out: answers are signed for it.
-    request: RequestDigest,
+    request: OpenSearch,
     /// Which part of the question it was.
     part: usize,
-    opened: Opened,
 }
 
 /// What a node said.
@@ -175,15 +169,15 @@ impl LocateFlow {
         from: NodeId,
         answer: &Answer,
     ) {
-        let is_ours =
-            |question: &Question| question.sent.iter().position(|sent| sent.tag == answer.tag);
+        let is_ours = |question: &Question| {
+            question.sent.iter().position(|sent| sent.request.is_answered_by(answer))
+        };
         let mut all = self.questions.iter_mut();
         let found =
             all.find_map(|(ticket, question)| Some((*ticket, is_ours(question)?, question)));
         let Some((ticket, at, question)) = found else { return };
         let Some(sent) = question.sent.get_mut(at) else { return };
-        let asked = (&sent.secret, sent.request);
-        let offer = shared.take_offer(&mut sent.opened, asked, from, answer);
+        let offer = sent.request.take_offer(shared, from, answer);
         let Some((contact, holds)) = offer else { return };
         let (node, part) = (contact.hello.node, sent.part);
         let held = question.offered(part, holds);
@@ -217,18 +211,10 @@ impl Question {
         let part = self.next;
         self.next += 1;
         let Some(Part { topic, wanted }) = self.parts.get(part) else { return };
-        let (kind, attempt) = (SearchKind::Locate, self.schedule.attempt());
-        let secret = shared.answer_secret();
-        let (ephemeral, nonce) = (secret.public(), random(&mut shared.rng));
-        let context = kind.context(shared.mesh, ephemeral, attempt, nonce);
-        let prove = |of: &SoughtChunk| prove(&of.admin, &of.id, &context, &mut shared.rng);
-        let proofs: Vec<_> = wanted.iter().map(prove).collect();
-        let wanted = wanted.iter().map(|of| of.id).zip(proofs).collect();
-        let request = SearchRequest { kind, ephemeral, attempt, nonce, wanted };
-        let (tag, digest) = (AnswerTag::of(&ephemeral), request.digest());
-        let opened = Opened::default();
-        self.sent.push(Sent { secret, tag, request: digest, part, opened });
-        shared.publish(*topic, TopicMessage::SearchRequest(request));
+        let kind = (SearchKind::Locate, self.schedule.attempt());
+        let chunks = wanted.iter().map(|of| (of.id, &of.admin));
+        let request = OpenSearch::publish(shared, *topic, kind, chunks);
+        self.sent.push(Sent { request, part });
     }
 
     /// The chunks of a part that an answer to it names.

@@ -3,18 +3,15 @@
 //! Bounds: 32 chunks per request, [`SEARCHES_MAX`] requests that can still be answered (the oldest
 //! forgotten first), and each is answered as often as `owner/opened.rs` says.
 
-use super::opened::Opened;
+use super::open_search::OpenSearch;
 use super::retrieve::FetchFlow;
 use super::shared::Shared;
 use super::source::Fetch;
 use super::timers::Wake;
 use crate::core::codec::{Reject, WANTED_MAX};
-use crate::core::message::{Answer, SearchKind, SearchRequest, TopicMessage};
+use crate::core::message::{Answer, SearchKind};
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, NodeId, RequestDigest, Ticket, Time};
-use crate::crypto::keys::random;
-use crate::crypto::ownership::prove;
-use crate::crypto::seal::AnswerSecret;
+use crate::core::types::{NodeId, Ticket, Time};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -26,14 +23,10 @@ const GATHER: Duration = Duration::from_millis(20);
 /// One request that was sent out.
 #[derive(Debug)]
 pub(super) struct Search {
-    secret: AnswerSecret,
-    tag: AnswerTag,
-    /// What went out: answers are signed for it.
-    request: RequestDigest,
+    request: OpenSearch,
     /// The job of each wanted chunk.
     wanted: Vec<Ticket>,
     answered: BTreeSet<NodeId>,
-    opened: Opened,
 }
 
 impl Search {
@@ -85,41 +78,25 @@ impl FetchFlow {
     }
 
     fn publish(&mut self, now: Time, shared: &mut Shared, topic: Topic, wanted: Vec<Ticket>) {
-        let secret = shared.answer_secret();
-        let ephemeral = secret.public();
+        // Whoever knows nobody at home there is connected to some before this goes out.
+        if !shared.peers.none_connected() {
+            self.heard.published(now, topic);
+        }
         let attempts = wanted.iter().filter_map(|ticket| self.jobs.get(ticket));
         let attempt = attempts.map(|job| job.schedule.attempt()).max().unwrap_or(0);
-        let nonce = random(&mut shared.rng);
-        let kind = SearchKind::Retrieve;
-        let context = kind.context(shared.mesh, ephemeral, attempt, nonce);
-        let mut proofs = Vec::new();
+        let jobs = wanted.iter().filter_map(|ticket| self.jobs.get(ticket));
+        let chunks = jobs.map(|job| (job.id, &job.read));
+        let request = OpenSearch::publish(shared, topic, (SearchKind::Retrieve, attempt), chunks);
         for ticket in &wanted {
             let Some(job) = self.jobs.get_mut(ticket) else { continue };
-            proofs.push((job.id, prove(&job.read, &job.id, &context, &mut shared.rng)));
             let pause = job.schedule.published();
             job.search_at = now.after(shared.jitter(pause));
             job.gathered = false;
             // Who was away or slow may be back: a second chance costs less than a search.
             job.revive(now);
         }
-        // Whoever knows nobody at home there is connected to some before this goes out.
-        if !shared.peers.none_connected() {
-            self.heard.published(now, topic);
-        }
-        let request = SearchRequest { kind, ephemeral, attempt, nonce, wanted: proofs };
-        let digest = request.digest();
-        shared.publish(topic, TopicMessage::SearchRequest(request));
-        let tag = AnswerTag::of(&ephemeral);
-        let answered = BTreeSet::new();
         let tickets = wanted.clone();
-        self.searches.push_back(Search {
-            secret,
-            tag,
-            request: digest,
-            wanted,
-            answered,
-            opened: Opened::default(),
-        });
+        self.searches.push_back(Search { request, wanted, answered: BTreeSet::new() });
         if self.searches.len() > SEARCHES_MAX {
             self.searches.pop_front();
         }
@@ -136,11 +113,9 @@ impl FetchFlow {
         from: NodeId,
         answer: &Answer,
     ) {
-        let Some(search) = self.searches.iter_mut().find(|search| search.tag == answer.tag) else {
-            return;
-        };
-        let asked = (&search.secret, search.request);
-        let offer = shared.take_offer(&mut search.opened, asked, from, answer);
+        let is_asked = |search: &&mut Search| search.request.is_answered_by(answer);
+        let Some(search) = self.searches.iter_mut().find(is_asked) else { return };
+        let offer = search.request.take_offer(shared, from, answer);
         let Some((contact, holds)) = offer else { return };
         let node = contact.hello.node;
         // A second answer of the same node adds nothing, and is no misbehaviour.

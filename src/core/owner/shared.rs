@@ -1,6 +1,5 @@
 //! What both flows of the owner role use: its configuration, randomness, alarms, peers, effects.
 
-use super::opened::Opened;
 use super::peers::{Dials, Peers};
 use super::timers::{Pace, Timers, Turns, Wake};
 use super::{OwnerConfig, OwnerEvent, OwnerLimits};
@@ -197,39 +196,6 @@ impl Shared {
         let is_own = answer.verify(request)
             && verify_agreement(&hello.node, &hello.agreement, &hello.agreement_signature);
         if is_own { Ok(answer.body) } else { Err(Reject::BadProof) }
-    }
-
-    /// The same of an offer of chunks or heads that came through `from`, within what is opened for
-    /// one request; with what it offers. What does not hold is counted.
-    pub(super) fn take_offer(
-        &mut self,
-        opened: &mut Opened,
-        (secret, request): (&AnswerSecret, RequestDigest),
-        from: NodeId,
-        answer: &Answer,
-    ) -> Option<(Contact, u32)> {
-        let offer = opened.admit(from, &answer.sealed).and_then(|()| {
-            let offer = self.open_offer(secret, request, answer);
-            match &offer {
-                Ok(_) => opened.note_good(from, &answer.sealed),
-                Err(_) => opened.note_bad(from),
-            }
-            offer
-        });
-        offer.inspect_err(|reason| self.reject(from, *reason)).ok()
-    }
-
-    fn open_offer(
-        &self,
-        secret: &AnswerSecret,
-        request: RequestDigest,
-        answer: &Answer,
-    ) -> Result<(Contact, u32), Reject> {
-        let AnswerBody::Offer(offer) = self.open_answer(secret, request, answer)? else {
-            return Err(Reject::Unsolicited);
-        };
-        let contact = offer.contact.ok_or(Reject::Malformed)?;
-        Ok((contact, offer.holds))
     }
 
     /// A duration between three and five quarters of `about`.

@@ -4,11 +4,10 @@ use super::{
     CALM, KNOWN_FIRST, LATE, LISTEN, LISTEN_MIN, LISTEN_TIMES, NODES_MAX, NODES_PER_FORWARDER,
     QUIET, SETTLED_MIN, SoughtHead,
 };
-use crate::core::owner::opened::Opened;
+use crate::core::owner::open_search::OpenSearch;
 use crate::core::owner::outbox::Schedule;
-use crate::core::types::{AnswerTag, ChunkId, NodeId, RequestDigest, Time};
+use crate::core::types::{ChunkId, NodeId, Time};
 use crate::crypto::keys::ChunkSecret;
-use crate::crypto::seal::AnswerSecret;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -104,12 +103,9 @@ impl Asked {
 pub(super) struct Search {
     /// When it went out.
     pub(super) published: Time,
-    pub(super) secret: AnswerSecret,
-    pub(super) tag: AnswerTag,
-    pub(super) request: RequestDigest,
+    pub(super) request: OpenSearch,
     /// Position in the question of each head of the request.
     pub(super) positions: Vec<usize>,
-    pub(super) opened: Opened,
 }
 
 #[derive(Debug)]

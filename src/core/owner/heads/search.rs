@@ -1,16 +1,14 @@
 //! Asking for heads on their topics, and who makes an offer.
 
-use super::question::{Question, Search, Wanted};
+use super::question::{Question, Search};
 use super::{APART, HeadsFlow, SEARCHES_MAX, bit};
 use crate::core::codec::Reject;
-use crate::core::message::{Answer, Contact, SearchKind, SearchRequest, TopicMessage};
-use crate::core::owner::opened::Opened;
+use crate::core::message::{Answer, Contact, SearchKind};
+use crate::core::owner::open_search::OpenSearch;
 use crate::core::owner::shared::Shared;
 use crate::core::topic::{Topic, TopicKind};
-use crate::core::types::{AnswerTag, ChunkId, NodeId, Ticket, Time};
+use crate::core::types::{NodeId, Ticket, Time};
 use crate::crypto::head::locality;
-use crate::crypto::keys::random;
-use crate::crypto::ownership::prove;
 use std::collections::BTreeMap;
 
 impl HeadsFlow {
@@ -46,30 +44,14 @@ impl HeadsFlow {
             if turn.is_err() {
                 continue;
             }
-            let secret = shared.answer_secret();
-            let ephemeral = secret.public();
-            let nonce = random(&mut shared.rng);
-            let kind = SearchKind::Retrieve;
-            let context = kind.context(shared.mesh, ephemeral, attempt, nonce);
             let heads = positions.iter().filter_map(|position| question.wanted.get(*position));
-            let prove = |head: &Wanted| prove(&head.read, &head.id, &context, &mut shared.rng);
-            let ids: Vec<ChunkId> = heads.clone().map(|head| head.id).collect();
-            let wanted = ids.into_iter().zip(heads.map(prove).collect::<Vec<_>>()).collect();
-            let request = SearchRequest { kind, ephemeral, attempt, nonce, wanted };
-            let (tag, digest) = (AnswerTag::of(&ephemeral), request.digest());
-            let opened = Opened::default();
-            question.searches.push(Search {
-                published: now,
-                secret,
-                tag,
-                request: digest,
-                positions,
-                opened,
-            });
+            let heads = heads.map(|head| (head.id, &head.read));
+            let kind = (SearchKind::Retrieve, attempt);
+            let request = OpenSearch::publish(shared, topic, kind, heads);
+            question.searches.push(Search { published: now, request, positions });
             if question.searches.len() > SEARCHES_MAX {
                 question.searches.remove(0);
             }
-            shared.publish(topic, TopicMessage::SearchRequest(request));
         }
     }
 
@@ -82,15 +64,14 @@ impl HeadsFlow {
         answer: &Answer,
     ) {
         let is_ours = |question: &Question| {
-            question.searches.iter().position(|search| search.tag == answer.tag)
+            question.searches.iter().position(|search| search.request.is_answered_by(answer))
         };
         let mut all = self.questions.iter_mut();
         let found =
             all.find_map(|(ticket, question)| Some((*ticket, is_ours(question)?, question)));
         let Some((ticket, at, question)) = found else { return };
         let Some(search) = question.searches.get_mut(at) else { return };
-        let asked = (&search.secret, search.request);
-        let offer = shared.take_offer(&mut search.opened, asked, from, answer);
+        let offer = search.request.take_offer(shared, from, answer);
         let Some((Contact { hello, record }, holds)) = offer else { return };
         let published = search.published;
         if hello.node == shared.node {
