@@ -2,6 +2,7 @@
 
 pub(crate) mod audits;
 pub(crate) mod device;
+pub(crate) mod holdings;
 mod look;
 pub(crate) mod store;
 pub(crate) mod wishes;

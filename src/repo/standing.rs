@@ -65,11 +65,6 @@ pub enum Loss {
     Released,
 }
 
-impl Loss {
-    pub(in crate::repo) const ALL: [Self; 4] =
-        [Self::Missing, Self::Damaged, Self::Lied, Self::Released];
-}
-
 /// An audit of one holder that ended with answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HolderAudited {
@@ -100,16 +95,6 @@ impl HolderAudited {
         let (small, large) = (&self.outcome, &larger.outcome);
         let is_during = large.at_s < small.at_s && small.at_s - large.at_s < DAY_S;
         is_during && !large.has_damage()
-    }
-
-    /// How many replicas were lost for this reason.
-    pub fn lost(&self, why: Loss) -> u64 {
-        match why {
-            Loss::Missing => self.outcome.missing,
-            Loss::Damaged => self.outcome.damaged,
-            Loss::Lied => self.outcome.lied,
-            Loss::Released => self.outcome.released,
-        }
     }
 }
 

@@ -1,8 +1,10 @@
-//! What a node's owner knows of its replicas and their holders, kept as the daemon's catalogue
-//! keeps it: across restarts. The rules are the daemon's own: whose turn it is ([`Turn`]), what is
-//! written down ([`Ended`]), and where a holder stands by that ([`standing`]). What asks the
-//! holders, and stores again what is short, is in `world/audits.rs` and `world/repair.rs`.
+//! What a node's owner knows of its replicas ([`Holdings`]) and of their holders, kept as the
+//! daemon's catalogue keeps it: across restarts. The rules are the daemon's own: whose turn it is
+//! ([`Turn`]), what is written down ([`Ended`]), and where a holder stands by that ([`standing`]).
+//! What asks the holders, and stores again what is short, is in `world/audits.rs` and
+//! `world/repair.rs`.
 
+use super::holdings::{Holdings, Which};
 use super::words::Replicas;
 use quloud::core::audit::{Answered, Debt, Question, Sift, Verdict};
 use quloud::core::types::{ChunkId, NodeId, StoreEpoch, Time};
@@ -12,17 +14,9 @@ use quloud::repo::near::Near;
 use quloud::repo::served::{Note as Tried, Served};
 use quloud::repo::standing::{AuditRecord, HolderAudited, Loss, Silence, Standing, standing};
 use quloud::repo::turn::{Due, Ended, Known, Left, Note, Pace, SAMPLE, Turn, witnesses};
-use rand::{Rng, RngExt};
+use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// A replica that was acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Replica {
-    epoch: StoreEpoch,
-    /// When an audit last proved it, by the owner's clock.
-    proven_s: Option<u64>,
-}
 
 /// Questions to one holder that are not all answered.
 #[derive(Debug)]
@@ -56,11 +50,8 @@ pub(crate) enum Why {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Audits {
-    /// The store that each holder acknowledged with last: the only one that counts.
-    stores: BTreeMap<NodeId, StoreEpoch>,
-    replicas: BTreeMap<(NodeId, ChunkId), Replica>,
-    /// Replicas that audits found to be there no more, and that were not acknowledged since.
-    lost: BTreeMap<(NodeId, ChunkId), Loss>,
+    /// What the holders acknowledged.
+    pub(crate) holdings: Holdings,
     records: BTreeMap<NodeId, AuditRecord>,
     /// By how much the wall clock is wrong, in seconds.
     pub(crate) clock_off_s: i64,
@@ -87,15 +78,6 @@ pub(crate) struct Audits {
     pub(crate) is_wished: bool,
 }
 
-/// What of a holder is to be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    /// All.
-    All,
-    /// What no audit proved since it was acknowledged.
-    New,
-}
-
 impl Asking {
     /// What the holder said nothing about so far.
     fn unanswered(&mut self) -> Vec<ChunkId> {
@@ -118,23 +100,17 @@ impl Audits {
     /// A holder acknowledged a chunk with this store; whether it is another one than before, with
     /// which what that one had is gone.
     pub(crate) fn on_acked(&mut self, node: NodeId, chunk: ChunkId, epoch: StoreEpoch) -> bool {
-        let before = self.stores.insert(node, epoch);
-        if before.is_some_and(|before| before != epoch) {
+        let is_other = self.holdings.on_acked(node, chunk, epoch);
+        if is_other {
             self.served.on_store_gone(&node);
         }
         self.served.on_replaced(&node, &chunk);
-        self.lost.remove(&(node, chunk));
-        let replica = Replica { epoch, proven_s: None };
-        let known = self.replicas.entry((node, chunk)).or_insert(replica);
-        if known.epoch != epoch {
-            *known = replica;
-        }
-        before.is_some_and(|before| before != epoch)
+        is_other
     }
 
     /// What audits say of all that hold anything.
     pub(crate) fn holding(&self) -> impl Iterator<Item = &AuditRecord> {
-        let holds_any = |node: &NodeId| self.counting_at(node).next().is_some();
+        let holds_any = |node: &NodeId| self.holdings.counting_at(node).next().is_some();
         let holding = self.records.iter().filter(move |(node, _)| holds_any(node));
         holding.map(|(_, record)| record)
     }
@@ -142,10 +118,9 @@ impl Audits {
     /// Of each chunk that anybody ever acknowledged, its replicas. Of holders that share a failure
     /// domain one counts.
     pub(crate) fn replicas(&self, now_s: u64, near: &Near) -> Replicas {
-        let known = self.replicas.keys().chain(self.lost.keys());
         let mut all: BTreeMap<ChunkId, Vec<(NodeId, Held)>> =
-            known.map(|(_, chunk)| (*chunk, Vec::new())).collect();
-        for (node, chunk, audited_s) in self.counting() {
+            self.holdings.chunks().map(|chunk| (chunk, Vec::new())).collect();
+        for (node, chunk, audited_s) in self.holdings.counting() {
             let counts = self.stands(&node, now_s).0.counts();
             all.entry(chunk)
                 .or_default()
@@ -156,51 +131,8 @@ impl Audits {
 
     /// The chunk was let go.
     pub(crate) fn forget(&mut self, chunk: &ChunkId) {
-        self.replicas.retain(|(_, of), _| of != chunk);
-        self.lost.retain(|(_, of), _| of != chunk);
+        self.holdings.forget(chunk);
         self.repairing.remove(chunk);
-    }
-
-    /// Holders of anything.
-    pub(crate) fn holders(&self) -> Vec<NodeId> {
-        let holders: BTreeSet<NodeId> = self.counting().map(|(node, _, _)| node).collect();
-        holders.into_iter().collect()
-    }
-
-    /// The store that a holder acknowledged with last.
-    pub(crate) fn store_of(&self, node: &NodeId) -> Option<StoreEpoch> {
-        self.stores.get(node).copied()
-    }
-
-    /// Replicas that count: who, what, and when it was proven.
-    pub(crate) fn counting(&self) -> impl Iterator<Item = (NodeId, ChunkId, Option<u64>)> {
-        let counts =
-            |node: &NodeId, replica: &Replica| self.stores.get(node) == Some(&replica.epoch);
-        let counting =
-            self.replicas.iter().filter(move |((node, _), replica)| counts(node, replica));
-        counting.map(|((node, chunk), replica)| (*node, *chunk, replica.proven_s))
-    }
-
-    /// Whether this replica counts.
-    pub(crate) fn counts(&self, node: &NodeId, chunk: &ChunkId) -> bool {
-        let replica = self.replicas.get(&(*node, *chunk));
-        replica.is_some_and(|replica| self.stores.get(node) == Some(&replica.epoch))
-    }
-
-    /// What of this holder's counts, and when it was proven.
-    fn counting_at(&self, holder: &NodeId) -> impl Iterator<Item = (ChunkId, Option<u64>)> {
-        let [first, last] = [[0; 32], [u8::MAX; 32]].map(|id| (*holder, ChunkId::from_bytes(id)));
-        let store = self.stores.get(holder).copied();
-        let its = self.replicas.range(first..=last);
-        let counting = its.filter(move |(_, replica)| Some(replica.epoch) == store);
-        counting.map(|((_, chunk), replica)| (*chunk, replica.proven_s))
-    }
-
-    /// What of this holder's is to be asked for.
-    pub(crate) fn of(&self, holder: &NodeId, which: Which) -> Vec<ChunkId> {
-        let is_it = |proven: Option<u64>| which == Which::All || proven.is_none();
-        let its = self.counting_at(holder).filter(|(_, proven)| is_it(*proven));
-        its.map(|(chunk, _)| chunk).collect()
     }
 
     /// Whether it matters who answers.
@@ -218,11 +150,11 @@ impl Audits {
         rng: &mut impl Rng,
     ) -> Vec<ChunkId> {
         let mut debt = self.debts.remove(holder).unwrap_or_default();
-        let owed = debt.due(|chunk| self.counts(holder, chunk));
+        let owed = debt.due(|chunk| self.holdings.counts(holder, chunk));
         self.debts.insert(*holder, debt);
         let record = self.records.get(holder).cloned().unwrap_or_default();
         let (mut has_new, mut holds_any) = (false, false);
-        for (_, proven_s) in self.counting_at(holder) {
+        for (_, proven_s) in self.holdings.counting_at(holder) {
             (has_new, holds_any) = (has_new || proven_s.is_none(), true);
         }
         let owes = owed.is_some();
@@ -231,32 +163,20 @@ impl Audits {
         match turn.due(holder, &known, pace, (now, now_s)) {
             None => Vec::new(),
             Some(Due::Owed) => owed.unwrap_or_default(),
-            Some(Due::New) => self.of(holder, Which::New),
+            Some(Due::New) => self.holdings.of(holder, Which::New),
             Some(Due::Day { since_s, now_s }) => {
                 let lately = |at_s: u64| (since_s..=now_s).contains(&at_s);
-                let its = self.counting_at(holder).filter(|(_, at_s)| !at_s.is_some_and(lately));
+                let its =
+                    self.holdings.counting_at(holder).filter(|(_, at_s)| !at_s.is_some_and(lately));
                 let mut due: Vec<ChunkId> = its.map(|(chunk, _)| chunk).collect();
-                let drawn = self.drawn(holder, |held| held.div_ceil(SAMPLE), rng);
+                let drawn = self.holdings.drawn(holder, |held| held.div_ceil(SAMPLE), rng);
                 due.extend(drawn);
                 due.sort_unstable();
                 due.dedup();
                 due
             }
-            Some(Due::Witness) => self.drawn(holder, |_| 1, rng),
+            Some(Due::Witness) => self.holdings.drawn(holder, |_| 1, rng),
         }
-    }
-
-    /// So many of a holder's, from an id drawn by chance on.
-    fn drawn(
-        &self,
-        holder: &NodeId,
-        count: impl Fn(usize) -> usize,
-        rng: &mut impl Rng,
-    ) -> Vec<ChunkId> {
-        let from = ChunkId::from_bytes(rng.random());
-        let its = self.of(holder, Which::All);
-        let (before, behind): (Vec<_>, Vec<_>) = its.iter().partition(|id| **id <= from);
-        behind.into_iter().chain(before).take(count(its.len())).copied().collect()
     }
 
     /// All that each holder has is due.
@@ -266,10 +186,8 @@ impl Audits {
 
     /// Those who have to answer before another one's silence counts.
     pub(crate) fn witnesses(&self, now_s: u64) -> BTreeSet<NodeId> {
-        let holders = self.stores.keys().map(|node| {
-            let chunks = self.counting_at(node).count() as u64;
-            (*node, chunks, self.records.get(node))
-        });
+        let holders = self.holdings.counts_of_all();
+        let holders = holders.map(|(node, chunks)| (node, chunks, self.records.get(&node)));
         witnesses(holders, now_s)
     }
 
@@ -281,32 +199,25 @@ impl Audits {
         (chunk, verdict): (ChunkId, Verdict),
         now_s: u64,
     ) -> bool {
-        let replica = self.replicas.get_mut(&(holder, chunk));
-        let Some(replica) = replica.filter(|replica| replica.epoch == epoch) else { return false };
-        if self.stores.get(&holder) != Some(&epoch) {
+        let Some(asking) = self.asking.get_mut(&holder) else { return false };
+        if !self.holdings.take((holder, epoch), (chunk, verdict), now_s) {
             return false;
         }
-        let Some(asking) = self.asking.get_mut(&holder) else { return false };
-        let (found, why) = (&mut asking.found.outcome, loss(verdict));
-        match (why, verdict) {
-            (None, Verdict::Proven) => {
-                replica.proven_s = Some(now_s);
-                found.proven += 1;
-                return false;
-            }
-            (None, _) => {
-                asking.unsorted += 1;
-                return false;
-            }
-            (Some(Loss::Missing), _) => found.missing += 1,
-            (Some(Loss::Damaged), _) => found.damaged += 1,
-            (Some(Loss::Lied), _) => found.lied += 1,
-            (Some(Loss::Released), _) => found.released += 1,
+        let found = &mut asking.found.outcome;
+        let count = match verdict {
+            Verdict::Proven => &mut found.proven,
+            Verdict::Unproven => &mut asking.unsorted,
+            Verdict::NotHeld => &mut found.missing,
+            Verdict::Damaged => &mut found.damaged,
+            Verdict::Lied => &mut found.lied,
+            Verdict::Released => &mut found.released,
+        };
+        *count += 1;
+        let is_lost = loss(verdict).is_some();
+        if is_lost {
+            self.served.on_replaced(&holder, &chunk);
         }
-        self.replicas.remove(&(holder, chunk));
-        self.served.on_replaced(&holder, &chunk);
-        self.lost.extend(why.map(|why| ((holder, chunk), why)));
-        true
+        is_lost
     }
 
     /// An audit of this holder is over, and it fell silent or did not: who was asked by turns owes
@@ -343,7 +254,7 @@ impl Audits {
     /// How many chunks a holder owes an answer for.
     pub(crate) fn owed_by(&self, holder: &NodeId) -> usize {
         let Some(mut debt) = self.debts.get(holder).cloned() else { return 0 };
-        debt.due(|chunk| self.counts(holder, chunk)).map_or(0, |owed| owed.len())
+        debt.due(|chunk| self.holdings.counts(holder, chunk)).map_or(0, |owed| owed.len())
     }
 
     /// An audit of this holder is over, and it fell silent or did not: what it came to stands in
@@ -392,17 +303,6 @@ impl Audits {
         self.records.get(holder).cloned().unwrap_or_default()
     }
 
-    /// How many replicas of a holder count.
-    pub(crate) fn held(&self, holder: &NodeId) -> u64 {
-        self.counting_at(holder).count() as u64
-    }
-
-    /// When an audit last proved this replica, which counts.
-    pub(crate) fn proven_s(&self, holder: &NodeId, chunk: &ChunkId) -> Option<u64> {
-        let replica = self.replicas.get(&(*holder, *chunk));
-        replica.filter(|_| self.counts(holder, chunk))?.proven_s
-    }
-
     /// Those who withhold what they prove.
     pub(crate) fn withholding(&self) -> Vec<NodeId> {
         let all = self.records.iter().filter(|(_, record)| record.withheld.is_some());
@@ -428,11 +328,6 @@ impl Audits {
         liars.map(|(node, _)| *node).collect()
     }
 
-    /// How many replicas were lost for this reason and not acknowledged since.
-    pub(crate) fn lost(&self, why: Loss) -> usize {
-        self.lost.values().filter(|of| **of == why).count()
-    }
-
     /// Of these holders of a chunk that so many shall have, those that answer and never lied:
     /// `None` where those are enough that count by the real rule of grace.
     pub(crate) fn short_of(
@@ -441,9 +336,9 @@ impl Audits {
         wanted: usize,
         (now_s, near): (u64, &Near),
     ) -> Option<Vec<NodeId>> {
-        let all = self.holders().len();
+        let all = self.holdings.holders().len();
         let uncounted = Uncounted::with_grace(self.records.iter(), all, now_s);
-        let holders = holders.iter().filter(|holder| self.counts(holder, chunk));
+        let holders = holders.iter().filter(|holder| self.holdings.counts(holder, chunk));
         let holders: Vec<NodeId> = holders.copied().collect();
         let is_sure = |holder: &NodeId| match self.stands(holder, now_s) {
             (Standing::Liar, _) => false,
@@ -523,14 +418,21 @@ mod tests {
     #[test]
     fn replica_counts_until_it_is_lost_and_again_when_it_is_acknowledged_anew() {
         let mut audits = three();
-        assert_eq!(audits.of(&node(1), Which::New), [chunk(1)]);
+        assert_eq!(audits.holdings.of(&node(1), Which::New), [chunk(1)]);
         assert!(!judge(&mut audits, 1, Verdict::Proven, 5));
-        assert_eq!(audits.of(&node(1), Which::New), []);
-        assert!(judge(&mut audits, 1, Verdict::Damaged, 6) && !audits.counts(&node(1), &chunk(1)));
-        assert_eq!((audits.lost(Loss::Damaged), short(&audits, 6)), (1, Some(2)));
+        assert_eq!(audits.holdings.of(&node(1), Which::New), []);
+        assert!(
+            judge(&mut audits, 1, Verdict::Damaged, 6)
+                && !audits.holdings.counts(&node(1), &chunk(1))
+        );
+        assert_eq!((audits.holdings.lost(Loss::Damaged), short(&audits, 6)), (1, Some(2)));
         audits.on_acked(node(1), chunk(1), epoch(1));
-        assert_eq!((audits.lost(Loss::Damaged), short(&audits, 6)), (0, None));
-        assert_eq!(audits.of(&node(1), Which::New), [chunk(1)], "that copy is another one");
+        assert_eq!((audits.holdings.lost(Loss::Damaged), short(&audits, 6)), (0, None));
+        assert_eq!(
+            audits.holdings.of(&node(1), Which::New),
+            [chunk(1)],
+            "that copy is another one"
+        );
     }
 
     /// What is due of the first holder then; it is connected, and somebody is silent or not.
@@ -560,8 +462,7 @@ mod tests {
         judge(&mut audits, 1, Verdict::Proven, 3_600);
         have_day(&mut audits, 3_600);
         assert_eq!(due(&mut audits, 2, false), [chunk(2)], "not proven yet");
-        let proven = audits.replicas.get_mut(&(node(1), chunk(2))).unwrap();
-        proven.proven_s = Some(3_600);
+        assert!(audits.holdings.take((node(1), epoch(1)), (chunk(2), Verdict::Proven), 3_600));
         let (first, again) = (due(&mut audits, 26, false), due(&mut audits, 20 * 24, false));
         assert_eq!((first.len(), again.len()), (1, 1), "one of thirty");
         assert_eq!(due(&mut audits, 27 * 24, false), [chunk(1), chunk(2)], "a round later");
@@ -603,7 +504,10 @@ mod tests {
     fn another_store_than_the_one_that_acknowledged_counts_for_nothing() {
         let mut audits = three();
         audits.on_acked(node(1), chunk(2), epoch(2));
-        assert!(!audits.counts(&node(1), &chunk(1)) && audits.counts(&node(1), &chunk(2)));
+        assert!(
+            !audits.holdings.counts(&node(1), &chunk(1))
+                && audits.holdings.counts(&node(1), &chunk(2))
+        );
         assert!(!judge(&mut audits, 1, Verdict::NotHeld, 5), "that is known");
     }
 

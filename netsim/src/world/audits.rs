@@ -9,8 +9,9 @@
 
 use super::{Event, World};
 use crate::chance::between;
-use crate::node::audits::{Asking, Audits, Which, Why};
+use crate::node::audits::{Asking, Audits, Why};
 use crate::node::device::wall_ns;
+use crate::node::holdings::Which;
 use crate::node::wishes::Job;
 use crate::node::{Index, Node, Role};
 use crate::oracle::Fact;
@@ -81,7 +82,7 @@ impl World<'_> {
         let (pace, now_s) = (self.pace(), self.wall_s(owner));
         let now = self.nodes[owner].clock_at(self.agenda.now());
         let is_watched = self.nodes[owner].audits.is_anybody_silent();
-        for holder in self.nodes[owner].audits.holders() {
+        for holder in self.nodes[owner].audits.holdings.holders() {
             let audits = &mut self.nodes[owner].audits;
             if audits.asking.contains_key(&holder) {
                 continue;
@@ -100,8 +101,8 @@ impl World<'_> {
 
     /// Asks each holder for all that it has.
     fn audit_wholly(&mut self, owner: Index) {
-        for holder in self.nodes[owner].audits.holders() {
-            let all = self.nodes[owner].audits.of(&holder, Which::All);
+        for holder in self.nodes[owner].audits.holdings.holders() {
+            let all = self.nodes[owner].audits.holdings.of(&holder, Which::All);
             self.begin_audit(owner, holder, (all, Why::Wish));
         }
     }
@@ -115,7 +116,9 @@ impl World<'_> {
     ) {
         let at_s = self.wall_s(owner);
         let audits = &mut self.nodes[owner].audits;
-        let Some(epoch) = audits.store_of(&holder).filter(|_| !ids.is_empty()) else { return };
+        let Some(epoch) = audits.holdings.store_of(&holder).filter(|_| !ids.is_empty()) else {
+            return;
+        };
         if audits.asking.contains_key(&holder) {
             return;
         }
@@ -162,7 +165,7 @@ impl World<'_> {
         if let Some(asking) = audits.asking.get(&holder) {
             audits.longest = audits.longest.max(now.since(asking.since));
         }
-        let theirs = self.nodes[owner].audits.of(&holder, Which::All);
+        let theirs = self.nodes[owner].audits.holdings.of(&holder, Which::All);
         let Some(asking) = self.nodes[owner].audits.asking.get_mut(&holder) else { return };
         let Asking { sift, question, epoch, answers, found, .. } = asking;
         let all = |verdict| question.ids.iter().map(|id| (*id, verdict)).collect::<Vec<_>>();
@@ -235,7 +238,7 @@ impl World<'_> {
 
     /// Which of its holders an owner sees in one failure domain.
     pub(super) fn near(&self, owner: Index) -> Near {
-        let holders = self.nodes[owner].audits.holders().into_iter();
+        let holders = self.nodes[owner].audits.holdings.holders().into_iter();
         let holders = holders.map(|id| (id, self.seen_at(&id))).collect();
         placement::together(&holders, self.plan.people.domains).collect()
     }
@@ -305,7 +308,7 @@ impl World<'_> {
     fn expect_found(&mut self, owner: Index) {
         let at_s = self.wall_s(owner);
         let audits: &Audits = &self.nodes[owner].audits;
-        let gone = audits.counting().find_map(|(holder, chunk, proven_s)| {
+        let gone = audits.holdings.counting().find_map(|(holder, chunk, proven_s)| {
             let node = *self.indices.get(&holder)?;
             let looked = &self.nodes[node];
             let answered = audits.stands(&holder, at_s).1.is_none() && looked.is_honest();
@@ -324,12 +327,12 @@ impl World<'_> {
 
     /// Replicas that an owner's audits lost for these reasons, and that were not made again.
     pub(crate) fn lost_by(&self, owner: Index, why: quloud::repo::standing::Loss) -> usize {
-        self.nodes[owner].audits.lost(why)
+        self.nodes[owner].audits.holdings.lost(why)
     }
 
     /// Replicas that an owner counts, and of these, those that an audit proved.
     pub(crate) fn counted(&self, owner: Index) -> (usize, usize) {
-        let counting = self.nodes[owner].audits.counting();
+        let counting = self.nodes[owner].audits.holdings.counting();
         let (all, proven): (Vec<_>, Vec<_>) =
             counting.map(|(.., proven_s)| ((), proven_s.is_some())).unzip();
         (all.len(), proven.into_iter().filter(|proven| *proven).count())
@@ -358,7 +361,7 @@ impl World<'_> {
 
     /// Replicas of a holder that an owner counts and no audit proved.
     pub(crate) fn unproven_at(&self, owner: Index, holder: Index) -> usize {
-        self.nodes[owner].audits.of(&self.ids[holder], Which::New).len()
+        self.nodes[owner].audits.holdings.of(&self.ids[holder], Which::New).len()
     }
 
     /// Of all chunks of an owner, the fewest replicas that count, at holders that did not lie.
@@ -367,7 +370,7 @@ impl World<'_> {
         let Node { wishes, audits, .. } = &self.nodes[owner];
         let liars = audits.liars(now_s);
         let counted =
-            |id: &ChunkId, node: &NodeId| audits.counts(node, id) && !liars.contains(node);
+            |id: &ChunkId, node: &NodeId| audits.holdings.counts(node, id) && !liars.contains(node);
         let puts = wishes.puts.iter();
         let each = puts.map(|(id, put)| put.acked.iter().filter(|node| counted(id, node)).count());
         each.min().unwrap_or(0)

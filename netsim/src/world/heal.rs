@@ -125,7 +125,7 @@ impl World<'_> {
         let Node { wishes, audits, .. } = &mut self.nodes[owner];
         if let Some(put) = wishes.puts.get_mut(id) {
             // What a holder had in a store that it has no more, it has not.
-            gone.extend(put.acked.iter().filter(|holder| !audits.counts(holder, id)));
+            gone.extend(put.acked.iter().filter(|holder| !audits.holdings.counts(holder, id)));
             strike(&mut put.acked, &gone);
             put.stored = false;
         }
@@ -138,7 +138,7 @@ impl World<'_> {
             (Holder::Liar, _) => true,
             (_, silent) => silent.is_some(),
         };
-        audits.holders().into_iter().filter(of).collect()
+        audits.holdings.holders().into_iter().filter(of).collect()
     }
 
     /// Promised chunks with too few replicas, of which enough nodes would take one.

@@ -189,7 +189,8 @@ impl World<'_> {
         self.noticed.rare.count(Rare::TakenBack);
         // It counts as it did before, unless that was another store.
         let epoch = put.leases.get(&holder).map(|(_, epoch)| *epoch);
-        let Some(epoch) = epoch.filter(|epoch| audits.store_of(&holder) == Some(*epoch)) else {
+        let Some(epoch) = epoch.filter(|epoch| audits.holdings.store_of(&holder) == Some(*epoch))
+        else {
             return;
         };
         if !put.acked.contains(&holder) {

@@ -38,7 +38,7 @@ struct Seen<'a> {
 
 impl Known for Seen<'_> {
     fn holders(&self) -> Vec<NodeId> {
-        self.audits.holders()
+        self.audits.holdings.holders()
     }
 
     fn is_connected(&self, holder: &NodeId) -> bool {
@@ -50,15 +50,15 @@ impl Known for Seen<'_> {
     }
 
     fn held(&self, holder: &NodeId) -> u64 {
-        self.audits.held(holder)
+        self.audits.holdings.held(holder)
     }
 
     fn replica(&self, holder: &NodeId, chunk: &ChunkId) -> Option<StoreEpoch> {
-        self.audits.store_of(holder).filter(|_| self.audits.counts(holder, chunk))
+        self.audits.holdings.store_of(holder).filter(|_| self.audits.holdings.counts(holder, chunk))
     }
 
     fn proven_s(&self, holder: &NodeId, chunk: &ChunkId) -> Option<u64> {
-        self.audits.proven_s(holder, chunk)
+        self.audits.holdings.proven_s(holder, chunk)
     }
 
     fn withholding(&self) -> Vec<NodeId> {
@@ -169,7 +169,7 @@ impl World<'_> {
             let (ck, locality) = (put.key.duplicate(), put.locality);
             let named = ChunkRef { ck, id: *id, locality, bytes: 0 };
             for (holder, run) in &mut runs {
-                if audits.counts(holder, id) {
+                if audits.holdings.counts(holder, id) {
                     run.add(&named, |seen| rng.random_ratio(1, seen));
                 }
             }

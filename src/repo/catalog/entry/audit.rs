@@ -24,6 +24,8 @@ const HOLDER_SERVED: u8 = 105;
 const HOLDER_HAD_DAY: u8 = 106;
 
 impl Loss {
+    const ALL: [Self; 4] = [Self::Missing, Self::Damaged, Self::Lied, Self::Released];
+
     fn number(self) -> u8 {
         match self {
             Self::Missing => 0,
@@ -103,7 +105,8 @@ pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
             out.extend_from_slice(it.node.as_bytes());
             out.extend_from_slice(it.epoch.as_bytes());
             numbers(out, &[it.outcome.at_s, it.outcome.asked, it.outcome.proven]);
-            numbers(out, &Loss::ALL.map(|why| it.lost(why)));
+            let AuditOutcome { missing, damaged, lied, released, .. } = it.outcome;
+            numbers(out, &[missing, damaged, lied, released]);
             numbers(out, &[it.silent, it.bytes_moved]);
         }
         Entry::HolderSilent { node, at_s } => sighting(HOLDER_SILENT, node, *at_s, out),
@@ -286,9 +289,9 @@ pub(super) mod tests {
             found(1, 2, |of| of.lied = 1),
             found(1, 2, |of| of.released = 1),
         ];
-        for (found, why) in found.into_iter().zip(Loss::ALL) {
-            assert!(found.outcome.is_incident() && found.lost(why) == 1);
-            assert_eq!(found.outcome.has_damage(), [Loss::Missing, Loss::Damaged].contains(&why));
+        for (found, is_damage) in found.into_iter().zip([true, true, false, false]) {
+            assert!(found.outcome.is_incident());
+            assert_eq!(found.outcome.has_damage(), is_damage);
         }
     }
 }
