@@ -45,7 +45,8 @@ use ask::{Heard, Which, ask_all};
 pub(super) use later::{audit_later, audit_noticed, prove_new};
 use mac::ask_by_mac;
 pub(super) use served::fetch_later;
-use stake::{Stake, at_stake};
+pub(super) use stake::Stake;
+use stake::at_stake;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -210,24 +211,9 @@ async fn note(inner: &Arc<Inner>, heard: &[Heard], stake: &Stake) -> Result<(), 
             is_incident: heard.all_lost().next().is_some(),
             is_own: own.contains(&heard.node),
         };
-        let lost = |why| heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
         match ended.note() {
             Note::Audited { silent } => {
-                inner.record(Entry::HolderAudited(HolderAudited {
-                    node: heard.node,
-                    epoch: heard.epoch,
-                    outcome: AuditOutcome {
-                        at_s: heard.asked_s,
-                        asked: heard.replicas.saturating_sub(heard.silent + heard.busy),
-                        proven: heard.proven,
-                        missing: lost(Loss::Missing),
-                        damaged: lost(Loss::Damaged),
-                        lied: heard.lost(Loss::Lied).count() as u64,
-                        released: heard.lost(Loss::Released).count() as u64,
-                    },
-                    silent,
-                    bytes_moved: heard.moved,
-                }))?;
+                record(inner, heard, stake, silent)?;
                 let losses = losses(heard, stake);
                 inner.shared.memory.audited(heard.node, heard.asked_s, losses);
             }
@@ -239,6 +225,37 @@ async fn note(inner: &Arc<Inner>, heard: &[Heard], stake: &Stake) -> Result<(), 
     }
     super::check::save(inner).await;
     inner.commit_catalog().await
+}
+
+/// Writes down what an audit of a holder came to, with the damage that a smaller one found
+/// meanwhile: one that a notice began, or the user.
+///
+/// # Errors
+/// The catalogue takes nothing.
+pub(in crate::node) fn record(
+    inner: &Inner,
+    heard: &Heard,
+    stake: &Stake,
+    silent: u64,
+) -> Result<(), Failure> {
+    let lost = |why| heard.lost(why).filter(|id| stake.matters(id)).count() as u64;
+    let outcome = AuditOutcome {
+        at_s: heard.asked_s,
+        asked: heard.replicas.saturating_sub(heard.silent + heard.busy),
+        proven: heard.proven,
+        missing: lost(Loss::Missing),
+        damaged: lost(Loss::Damaged),
+        lied: heard.lost(Loss::Lied).count() as u64,
+        released: heard.lost(Loss::Released).count() as u64,
+    };
+    let (node, epoch, bytes_moved) = (heard.node, heard.epoch, heard.moved);
+    let audited = HolderAudited { node, epoch, outcome, silent, bytes_moved };
+    let recorded = inner.record_if(|catalog| {
+        let by_now = catalog.audit_record(&node).and_then(|record| record.last);
+        let audited = audited.with_damage_of(heard.before.as_ref(), by_now.as_ref());
+        Some(Entry::HolderAudited(audited))
+    });
+    recorded.map(drop)
 }
 
 /// What of that a holder is at fault for.

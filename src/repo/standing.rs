@@ -17,8 +17,8 @@
 //!   over all that it is asked for, or has nothing any more that it could be asked for; no proof
 //!   ends it;
 //! - the last audit found something missing or damaged: [`Standing::Damaged`]. What was released
-//!   may have been by another device of the owner's, and is nobody's fault. A small audit that
-//!   begins while a larger one runs is the last of the two, unless the larger finds damage;
+//!   may have been by another device of the owner's, and is nobody's fault. What a smaller
+//!   audit found so while this one ran counts as found by it, too;
 //! - the last audit proved something: [`Standing::Proven`]. Else [`Standing::Unknown`].
 //!
 //! # Clocks
@@ -88,13 +88,17 @@ impl HolderAudited {
         Self { node, epoch, outcome, silent: 0, bytes_moved: 0 }
     }
 
-    /// Whether this one began while a larger one ran that ends now and found no damage: it stays the
-    /// last one, as proofs from before it say nothing of what it found. No audit takes a day: one
-    /// that began earlier than that was dated by a clock that was put back.
-    fn stays_beside(&self, larger: &Self) -> bool {
-        let (small, large) = (&self.outcome, &larger.outcome);
-        let is_during = large.at_s < small.at_s && small.at_s - large.at_s < DAY_S;
-        is_during && !large.has_damage()
+    /// What another audit of the same holder, a smaller one, found damaged or missing while this one
+    /// ran, which found nothing so: `before` and `by_now` are the last ones when this one began and
+    /// now. Proofs from before the damage do not make up for it.
+    #[must_use]
+    pub fn with_damage_of(mut self, before: Option<&Self>, by_now: Option<&Self>) -> Self {
+        let meanwhile = by_now.filter(|last| Some(*last) != before && last.outcome.has_damage());
+        if let (Some(last), false) = (meanwhile, self.outcome.has_damage()) {
+            (self.outcome.missing, self.outcome.damaged) =
+                (last.outcome.missing, last.outcome.damaged);
+        }
+        self
     }
 }
 
@@ -115,7 +119,7 @@ pub struct Silence {
 /// What audits of one holder came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditRecord {
-    /// The last one that ended with answers: see [`standing`] for two that overlap.
+    /// The last one that ended with answers.
     pub last: Option<HolderAudited>,
     /// Those that found anything, oldest first.
     pub incidents: Vec<HolderAudited>,
@@ -216,9 +220,7 @@ impl AuditRecord {
         } else {
             self.on_silent(audited.outcome.at_s);
         }
-        if !self.last.is_some_and(|last| last.stays_beside(&audited)) {
-            self.last = Some(audited);
-        }
+        self.last = Some(audited);
         if audited.outcome.is_incident() {
             if self.incidents.len() >= INCIDENTS_MAX {
                 let harmless = self.incidents.iter().position(|before| before.outcome.lied == 0);

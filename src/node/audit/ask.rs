@@ -11,7 +11,7 @@ use crate::node::failures;
 use crate::node::inner::Inner;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::{AuditDone, Failure, Progress};
-use crate::repo::catalog::{Catalog, Entry, Loss, Proven, ReplicaLost};
+use crate::repo::catalog::{Catalog, Entry, HolderAudited, Loss, Proven, ReplicaLost};
 use crate::repo::mark::LiveChunks;
 use futures::stream::{self, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,10 +59,12 @@ pub(in crate::node) struct Heard {
     pub(super) epoch: StoreEpoch,
     /// When it was asked first: seconds since 1970.
     pub(super) asked_s: u64,
+    /// The last audit of it that had ended then.
+    pub(super) before: Option<HolderAudited>,
     /// Replicas that are audited.
     pub(super) replicas: u64,
     /// Of these, those that it proved.
-    pub(super) proven: u64,
+    pub(in crate::node) proven: u64,
     /// Those of which nothing was heard.
     pub(super) silent: u64,
     /// Those that it was too busy for.
@@ -96,11 +98,12 @@ pub(in crate::node) struct Heard {
 
 impl Heard {
     /// Nothing yet.
-    pub(in crate::node) fn of(node: NodeId, epoch: StoreEpoch) -> Self {
+    pub(in crate::node) fn of(inner: &Inner, node: NodeId, epoch: StoreEpoch) -> Self {
         Self {
             node,
             epoch,
             asked_s: seconds_since_1970(),
+            before: inner.with_catalog(|catalog| catalog.audit_record(&node)?.last),
             replicas: 0,
             proven: 0,
             silent: 0,
@@ -239,7 +242,7 @@ async fn ask_holder(
     which: &Which,
     teller: &Teller<'_>,
 ) -> Result<Heard, Failure> {
-    let mut heard = Heard::of(node, epoch);
+    let mut heard = Heard::of(inner, node, epoch);
     let mut pages = inner.with_catalog(|catalog| Pages::new(catalog, node, which));
     while let Some(ids) = inner.with_catalog(|catalog| pages.next(catalog, which)) {
         let (count, bytes) = (ids.len() as u64, heard.bytes_proven);

@@ -114,7 +114,8 @@ async fn ask(
             Ok(_) | Err(_) => continue,
         };
         let Some(key) = page.key else { continue };
-        let heard = all.entry(node).or_insert_with(|| Heard::of(node, epoch).keeping_proofs());
+        let heard =
+            all.entry(node).or_insert_with(|| Heard::of(inner, node, epoch).keeping_proofs());
         heard.answers += 1;
         heard.moved = heard.moved.saturating_add(page.moved);
         heard.replicas += question.ids.len() as u64;

@@ -20,7 +20,7 @@ const SHORT_MAX: usize = 1 << 17;
 
 /// What is at stake.
 #[derive(Debug, Default)]
-pub(super) struct Stake {
+pub(in crate::node) struct Stake {
     sought: Sought,
     /// What earlier audits found, and that has too few replicas still.
     earlier: Vec<(ChunkId, NodeId, Loss)>,

@@ -5,11 +5,11 @@ use super::backup::{backup, folder, mesh};
 use super::recover::rot;
 use super::*;
 use crate::core::audit::Verdict;
-use crate::core::types::{LeaseNonce, StoreEpoch};
+use crate::core::types::{AuditOutcome, LeaseNonce, StoreEpoch};
 use crate::node::audit::ask::{Heard, take};
-use crate::node::audit::prove_new;
+use crate::node::audit::{Stake, prove_new, record};
 use crate::node::report::{AuditDone, AuditRequest, HealDone, HealRequest};
-use crate::repo::catalog::{ChunkAcked, Loss, ReplicaLost, Standing, standing};
+use crate::repo::catalog::{ChunkAcked, HolderAudited, Loss, ReplicaLost, Standing, standing};
 use std::sync::atomic::Ordering;
 
 /// Waits until the catalogue says so.
@@ -212,7 +212,7 @@ async fn what_two_audits_find_at_once_is_lost_once_and_was_proven() {
     let verdicts: Vec<_> = chunks.iter().map(|chunk| (*chunk, Verdict::Damaged)).collect();
     let begin = std::sync::Barrier::new(2);
     let find = || {
-        let mut heard = Heard::of(node, epoch);
+        let mut heard = Heard::of(inner(&owner), node, epoch);
         begin.wait();
         take(inner(&owner), &verdicts, &mut heard, at_s).unwrap();
         heard
@@ -224,4 +224,27 @@ async fn what_two_audits_find_at_once_is_lost_once_and_was_proven() {
     let lost: usize = found.iter().map(|heard| heard.all_lost().count()).sum();
     let new: usize = found.iter().map(|heard| heard.never_proven().count()).sum();
     assert_eq!((lost, new), (chunks.len(), 0));
+}
+
+/// A notice of damage is followed up at once, while the holder is asked for all that it has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_smaller_audit_found_stands_when_the_larger_one_ends() {
+    let (owner, _holders) = mesh(1).await;
+    let (node, epoch) = (NodeId::from_bytes([77; 32]), StoreEpoch::from_bytes([7; 16]));
+    let sound = || {
+        let mut heard = Heard::of(inner(&owner), node, epoch);
+        heard.proven = 9;
+        heard
+    };
+    let end = |heard| record(inner(&owner), &heard, &Stake::default(), 0).unwrap();
+    let larger = sound();
+    let begun = HolderAudited::begun((node, epoch), seconds_since_1970(), 1);
+    let outcome = AuditOutcome { damaged: 1, ..begun.outcome };
+    let notice = Entry::HolderAudited(HolderAudited { outcome, ..begun });
+    inner(&owner).record(notice).unwrap();
+    end(larger);
+    let last = || inner(&owner).with_catalog(|all| all.audit_record(&node)?.last).unwrap().outcome;
+    assert_eq!((last().proven, last().damaged), (9, 1));
+    end(sound());
+    assert_eq!((last().proven, last().damaged), (9, 0), "that one began later");
 }

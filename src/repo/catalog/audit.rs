@@ -38,7 +38,7 @@ pub struct AuditCounts {
 impl AuditRecord {
     /// As few entries as say all of it, in order.
     fn entries(&self, node: NodeId) -> impl Iterator<Item = Entry> {
-        let is_told = |last: &HolderAudited| self.incidents.contains(last);
+        let is_told = |last: &HolderAudited| self.incidents.last() == Some(last);
         let last = self.last.filter(|last| !is_told(last));
         let audits = self.incidents.iter().copied().chain(last).map(Entry::HolderAudited);
         // Behind the audits, of which some were misses.

@@ -104,30 +104,22 @@ fn what_is_missing_or_damaged_counts_until_the_next_audit_and_a_lie_for_ever() {
 }
 
 #[test]
-fn damage_that_an_audit_found_while_a_larger_one_ran_stays_until_one_that_began_later() {
-    let began = |after_s| START + after_s;
-    let damage = found(1, began(60), |of| (of.asked, of.proven, of.missing) = (1, 0, 1));
-    let sound = audited(1, began(0));
-    let mut audits = of(&[damage, sound]);
-    assert_eq!(stands(&audits, START), Standing::Damaged);
-    assert_same_when_told(&audits);
-    // The larger one had something to tell, too.
-    let released = found(1, began(1), |of| (of.proven, of.released) = (8, 1));
-    audits.on_audited(released);
-    assert_eq!(stands(&audits, START), Standing::Damaged);
-    assert_eq!(audits.0[&node(1)].incidents, [damage, released]);
-    assert_same_when_told(&audits);
-    let later = audited(1, began(61));
-    audits.on_audited(later);
-    assert_eq!(stands(&audits, START), Standing::Proven, "that one began later");
-    audits.on_audited(audited(1, began(2)));
-    assert_eq!(audits.0[&node(1)].last, Some(later));
-    assert_same_when_told(&audits);
-    assert_eq!(stands(&of(&[sound, damage]), START), Standing::Damaged);
-    let others = found(1, began(0), |of| of.damaged = 1);
-    assert_eq!(of(&[audited(1, began(60)), others]).0[&node(1)].last, Some(others));
-    let put_back = audited(1, began(60) - DAY);
-    assert_eq!(stands(&of(&[damage, put_back]), START), Standing::Proven, "no audit takes a day");
+fn damage_that_a_smaller_audit_found_while_a_larger_one_ran_is_not_undone_by_its_end() {
+    let damage = found(1, START + 60, |of| (of.asked, of.proven, of.missing) = (1, 0, 1));
+    let (before, sound) = (audited(1, START - DAY), audited(1, START));
+    let ended = sound.with_damage_of(Some(&before), Some(&damage));
+    assert_eq!(ended, found(1, START, |of| of.missing = 1));
+    assert_eq!(stands(&of(&[before, damage, ended]), START), Standing::Damaged);
+    assert_eq!(sound.with_damage_of(None, Some(&damage)), ended);
+    // What was known when it began, nothing, what was let go, and what it found itself.
+    let released = found(1, START + 60, |of| of.released = 1);
+    let nothing = found(1, START + 60, |of| of.proven = 0);
+    assert_eq!(sound.with_damage_of(Some(&damage), Some(&damage)), sound);
+    for by_now in [None, Some(&before), Some(&nothing), Some(&released)] {
+        assert_eq!(sound.with_damage_of(Some(&before), by_now), sound);
+    }
+    let own = found(1, START, |of| of.damaged = 2);
+    assert_eq!(own.with_damage_of(None, Some(&damage)), own);
 }
 
 #[test]
