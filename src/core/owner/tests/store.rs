@@ -106,10 +106,20 @@ fn two_requests_unlinkable() {
         world.command(OwnerCommand::Fetch(job));
         world.run(SECOND / 10);
     }
+    for ticket in 4..6 {
+        let (chunk, ck) = world.chunk(1_000);
+        let (id, locality, admin) =
+            (chunk.id(), chunk.locality, world.keys.admin.chunk_secret(&ck));
+        let (ticket, deadline) = (Ticket(ticket), world.now.after(SECOND / 20));
+        let wanted = vec![SoughtChunk { id, locality, admin }];
+        world.command(OwnerCommand::Locate(LocateJob { ticket, wanted, deadline }));
+        world.run(SECOND / 10);
+    }
     let mut seen: BTreeSet<[u8; 32]> = BTreeSet::new();
+    let mut kinds = Vec::new();
     let mut fresh = |field: [u8; 32]| assert!(seen.insert(field), "a field stands twice");
     let messages: Vec<&TopicMessage> = world.published.iter().map(|(_, message)| message).collect();
-    assert_eq!(messages.len(), 4);
+    assert_eq!(messages.len(), 6);
     // Every field is named, so that a new one has to be thought about.
     for message in messages {
         match message.clone() {
@@ -130,7 +140,8 @@ fn two_requests_unlinkable() {
             }
             TopicMessage::SearchRequest(request) => {
                 let SearchRequest { kind, ephemeral, attempt, nonce, wanted } = request;
-                assert_eq!((kind, attempt), (SearchKind::Retrieve, 0));
+                assert_eq!(attempt, 0);
+                kinds.push(kind);
                 fresh(ephemeral);
                 fresh(nonce);
                 for (id, proof) in wanted {
@@ -142,6 +153,8 @@ fn two_requests_unlinkable() {
             TopicMessage::Answer(_) => panic!("not an owner's"),
         }
     }
+    let (retrieve, locate) = (SearchKind::Retrieve, SearchKind::Locate);
+    assert_eq!(kinds, [retrieve, retrieve, locate, locate]);
 }
 
 #[test]
