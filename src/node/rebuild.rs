@@ -8,15 +8,15 @@
 //! Without it the next backup sends again what holders have, as it knows of nobody who does; and
 //! nothing of it can be asked for, or told.
 //!
-//! Asked are the nodes that served heads, those that heads and checkpoints name, and those that
-//! [are found](locate) by chunks of which too few holders are known once nobody else is left to be
-//! asked: at most [`HOLDERS_MAX`], one at a time, each while it is connected. Nobody else is dialed
-//! or asked. A page is asked for while no backup, put or prune of this device runs, so none of them
-//! waits behind it, and what is being let go is not taken for stored meanwhile. How far a list was
-//! read stands in the catalogue behind the claims of its page: a node that was ended goes on behind
-//! that page. It is done when all that are known were listed, and these are as many as the devices
-//! wished replicas; while somebody is missing the heads are looked at when others come. Who is away
-//! for a month is not waited for.
+//! Asked are the nodes that served heads, and those that heads and checkpoints name: at most
+//! [`HOLDERS_MAX`], one at a time, each while it is connected; and once nobody of them is left to be
+//! asked those that [are found](locate) by chunks of which too few holders are known. Nobody else is
+//! dialed or asked. A page is asked for while no backup, put or prune of this device runs, so none of
+//! them waits behind it, and what is being let go is not taken for stored meanwhile. How far a list
+//! was read stands in the catalogue behind the claims of its page: a node that was ended goes on
+//! behind that page. It is done when all that are named were listed, and these are as many as the
+//! devices wished replicas, together with others that proved something in an audit; while somebody is
+//! missing the heads are looked at when others come. Who is away for a month is not waited for.
 //!
 //! What a holder lists is its word and nothing else, and counts as its word on chunks that it is
 //! asked for ([`check`](super::check)): as shown by the store that speaks, from when it was asked
@@ -50,7 +50,9 @@ use crate::repo::catalog::{
 use crate::repo::chunker::CHUNK_BYTES_AVERAGE;
 use crate::repo::manifest::merge::Live;
 pub(super) use locate::{By, Pace};
+use locate::{LOCATE_EVERY, LOCATE_EVERY_MAX};
 pub(super) use now::fill_now;
+use now::look_further;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -162,7 +164,7 @@ pub(super) fn status(catalog: &Catalog) -> Option<RebuildStatus> {
     let holders = &rebuild.holders;
     let count = |state: ListingState| holders.values().filter(|of| of.state == state).count();
     Some(RebuildStatus {
-        holders: holders.len() + rebuild.missing(),
+        holders: holders.len() + catalog.rebuild_missing(),
         listed: count(ListingState::Whole),
         given_up: count(ListingState::GivenUp),
         replicas: holders.values().map(|of| of.live).fold(0, u64::saturating_add),
@@ -172,8 +174,8 @@ pub(super) fn status(catalog: &Catalog) -> Option<RebuildStatus> {
 /// What is remembered while the node runs.
 #[derive(Default)]
 struct Memory {
-    /// Who wants it filled.
-    by: By,
+    /// When holders were last looked for whom nobody names, and for how long not again.
+    looked_further: Option<(Instant, Duration)>,
     /// Whom to leave alone until when, and for how long the next time.
     resting: BTreeMap<NodeId, (Instant, Duration)>,
     /// When heads were looked at for holders that are missing, and who was connected.
@@ -188,6 +190,18 @@ impl Memory {
     fn rest(&mut self, node: NodeId) {
         let rest = self.resting.get(&node).map_or(REST, |(_, before)| REST_MAX.min(2 * *before));
         self.resting.insert(node, (Instant::now() + rest, rest));
+    }
+
+    /// Whether to look for holders whom nobody names: ever more rarely.
+    fn is_further_due(&self, now: Instant) -> bool {
+        self.looked_further.is_none_or(|(at, pause)| now.duration_since(at) >= pause)
+    }
+
+    /// That was done, and something came of it or not.
+    fn has_looked_further(&mut self, has_come: bool) {
+        let longer = |(_, before): (Instant, Duration)| LOCATE_EVERY_MAX.min(2 * before);
+        let pause = self.looked_further.filter(|_| !has_come).map_or(LOCATE_EVERY, longer);
+        self.looked_further = Some((Instant::now(), pause));
     }
 
     /// Whether somebody came since the heads were looked at, and that is long enough ago.
@@ -215,7 +229,7 @@ pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BT
     loop {
         peers.borrow_and_update();
         let Some(node) = inner.upgrade() else { return };
-        let did = match look(&node, &mut memory).await {
+        let did = match look(&node, &mut memory, true).await {
             Ok(did) => did,
             Err(failure) => {
                 tracing::info!(why = failure.why, "who holds what was not learnt");
@@ -234,8 +248,9 @@ pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BT
     }
 }
 
-/// Asks for one page, if there is one to be asked for.
-async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<Did, Failure> {
+/// Asks for one page, if there is one to be asked for; else looks for those whom nobody names, if
+/// `further` says so.
+async fn look(inner: &Arc<Inner>, memory: &mut Memory, further: bool) -> Result<Did, Failure> {
     #[cfg(test)]
     inner.rebuild.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     if !may_ask(inner) || inner.with_catalog(|catalog| catalog.rebuild().is_none()) {
@@ -248,7 +263,7 @@ async fn look(inner: &Arc<Inner>, memory: &mut Memory) -> Result<Did, Failure> {
     let next = inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, memory, now));
     let Some(listing) = next else {
         drop(stays);
-        return conclude(inner, memory).await;
+        return conclude(inner, memory, further).await;
     };
     let node = listing.node;
     #[cfg(test)]
@@ -287,35 +302,47 @@ fn next(rebuild: &Rebuild, inner: &Inner, memory: &Memory, now: Instant) -> Opti
 
 /// Notes who came to be known, looks for those whom nobody names, and notes that it is done once
 /// nobody is left.
-async fn conclude(inner: &Arc<Inner>, memory: &mut Memory) -> Result<Did, Failure> {
+async fn conclude(inner: &Arc<Inner>, memory: &mut Memory, further: bool) -> Result<Did, Failure> {
     let peers = inner.shared.watch_peers().borrow().clone();
-    let missing = inner.with_catalog(|catalog| catalog.rebuild().map_or(0, Rebuild::missing));
+    let missing = inner.with_catalog(|catalog| catalog.rebuild_missing());
     if missing > 0 && !peers.is_empty() && memory.is_due(&peers, Instant::now()) {
         inner.repository.refresh(inner, Breadth::Everyone).await?;
-        memory.looked = Some((Instant::now(), peers));
+        memory.looked = Some((Instant::now(), peers.clone()));
     }
     note_holders(inner).await?;
     let now = Instant::now();
-    if inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, memory, now)).is_some() {
-        inner.commit_catalog().await?;
-        return Ok(Did::Found);
+    let is_named = inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, memory, now));
+    let did = match is_named {
+        Some(_) => Did::Found,
+        None if further && !peers.is_empty() && memory.is_further_due(now) => {
+            let short = locate::short(inner).await?;
+            let has_come = look_further(inner, By::Itself, short).await?;
+            memory.has_looked_further(has_come);
+            if has_come { Did::Found } else { Did::Nothing }
+        }
+        None => Did::Nothing,
+    };
+    if did == Did::Nothing && memory.looked_further.is_some() {
+        end(inner)?;
     }
-    let found = locate::locate(inner, memory.by).await?;
-    if locate::note(inner, &found)? {
-        inner.commit_catalog().await?;
-        return Ok(Did::Found);
-    }
-    let was_located = locate::pace(inner).has_begun();
+    inner.commit_catalog().await?;
+    Ok(did)
+}
+
+/// Notes that it is done where nobody is left to be asked, and nobody is missing, or was for long.
+///
+/// # Errors
+/// The catalogue takes nothing.
+fn end(inner: &Inner) -> Result<(), Failure> {
     let is_over = inner.with_catalog(|catalog| {
         let is_old = catalog.aged().is_some_and(|(age_s, _)| age_s >= WAITED_FOR_S);
-        catalog.rebuild().is_some_and(|rebuild| rebuild.is_over() && was_located || is_old)
+        catalog.rebuild_is_over() || is_old
     });
     if is_over {
         inner.record(Entry::Rebuild(RebuildNote::Done))?;
         tracing::info!("it is known again who holds what");
     }
-    inner.commit_catalog().await?;
-    Ok(Did::Nothing)
+    Ok(())
 }
 
 /// What an answer came to.
@@ -339,11 +366,11 @@ fn take(
         Ok(page) => page,
         Err(why @ (AccountError::Forged | AccountError::Invalid)) => {
             tracing::warn!(holder = %node, %why, "a holder's list is given up");
-            return end(catalog, listing, ListingState::GivenUp);
+            return stand(catalog, listing, ListingState::GivenUp);
         }
         Err(AccountError::NoAccount) => {
             store_is_gone(catalog, &listing, at_s);
-            return end(catalog, listing, ListingState::Whole);
+            return stand(catalog, listing, ListingState::Whole);
         }
         Err(why) => return Ok(Took::Nothing(why)),
     };
@@ -353,7 +380,7 @@ fn take(
     let listed = listing.listed.saturating_add(page.chunks.len().max(1) as u64);
     if listed > ids_max {
         tracing::warn!(holder = %node, ids_max, "a holder lists more than it can have");
-        return end(catalog, listing, ListingState::GivenUp);
+        return stand(catalog, listing, ListingState::GivenUp);
     }
     if catalog.store_of(&node).is_some_and(|store| store != page.epoch) {
         store_is_gone(catalog, &listing, at_s);
@@ -362,7 +389,7 @@ fn take(
         // What follows in the list of another store says nothing of what is before it.
         let Listing { live, new, .. } = listing;
         listing = Listing { store: Some(page.epoch), listed, live, new, ..Listing::new(node) };
-        return end(catalog, listing, ListingState::Open);
+        return stand(catalog, listing, ListingState::Open);
     }
     listing.listed = listed;
     let mut room = ids_max.saturating_mul(LISTS_MAX).saturating_sub(new_chunks);
@@ -377,10 +404,14 @@ fn take(
     listing.store = Some(page.epoch);
     let last = page.chunks.last().filter(|_| page.more).map(|last| last.id);
     listing.after = last.unwrap_or(listing.after);
-    end(catalog, listing, if page.more { ListingState::Open } else { ListingState::Whole })
+    stand(catalog, listing, if page.more { ListingState::Open } else { ListingState::Whole })
 }
 
-fn end(catalog: &mut Catalog, listing: Listing, state: ListingState) -> Result<Took, CatalogError> {
+fn stand(
+    catalog: &mut Catalog,
+    listing: Listing,
+    state: ListingState,
+) -> Result<Took, CatalogError> {
     let listing = Listing { state, ..listing };
     catalog.record(Entry::Rebuild(RebuildNote::Listing(listing)))?;
     Ok(Took::Listed(state))

@@ -6,19 +6,20 @@
 //! short as many as [`CHUNKS`] are asked for, drawn from all, and not the first of them, which may
 //! all be at another one.
 //!
-//! What a node answers costs it nothing and counts for nothing: its list is asked for, as of
-//! anybody who is named, and what that lists is audited. It is asked only for news: that it has a
-//! chunk which it is not known to have, and was not found to have lost.
+//! What a node answers costs it nothing and counts for nothing. Whoever can be connected to within
+//! [`CONNECT_WITHIN`] is asked for what it says that it has, and then for its list, as anybody who
+//! is connected may be; what that lists is audited. It is asked only for news: that it has a chunk
+//! which it is not known to have, and was not found to have lost.
 //!
-//! What a node that lies comes to: it may take one of the places of those whose lists are read.
-//! Half of them ([`PLACES`]) are for those that heads and checkpoints name.
+//! What a node that lies comes to: it is asked, and read one list of. It is no holder that the
+//! rebuilding would wait for, and makes up for none that is missing: only who proved something in
+//! an audit does.
 //!
-//! It happens where nobody is left whose list can be asked for, and before an audit or healing: at
-//! most once in [`LOCATE_EVERY`], where nobody asked for it ever more rarely as long as it finds
-//! nobody, and nothing is said on any topic where nothing is short. The snapshots' trees are read
+//! It happens where nobody is left whose list can be asked for, and before an audit or healing: a
+//! request goes out at most once in [`LOCATE_EVERY`], where no user asked for it ever more rarely
+//! as long as nothing comes of it, and none where nothing is short. The snapshots' trees are read
 //! for it, from the copies here as far as they are here.
 
-use super::HOLDERS_MAX;
 use crate::core::owner::{LocateJob, OwnerEvent, SoughtChunk};
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::node::failures;
@@ -26,9 +27,10 @@ use crate::node::inner::Inner;
 use crate::node::jobs::{DriveCommand, EVENTS_QUEUED_MAX, JobEvents};
 use crate::node::needed::{Targets, Within, named};
 use crate::node::report::Failure;
-use crate::repo::catalog::{Entry, Listing, Rebuild, RebuildNote};
+use crate::repo::catalog::{Catalog, ListingState};
 use crate::repo::mark::{Part, Reached};
 use crate::repo::reference::ChunkRef;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,68 +38,61 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 /// Chunks that are asked for at a time: four requests where all have one locality.
-const CHUNKS: usize = 128;
+const CHUNKS: usize = if cfg!(test) { 2 } else { 128 };
 
 /// How long answers are waited for: three publications are out after 4 s.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 
 /// It is done no more often.
-const LOCATE_EVERY: Duration =
+pub(super) const LOCATE_EVERY: Duration =
     if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(600) };
 
 /// By itself it is done at least so often, while somebody may be missing.
-const LOCATE_EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LOCATE_EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a part of a snapshot's tree may take, and all of them.
+/// How long those are waited for that answered and are being dialed.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a part of a snapshot's tree may take.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
-const READ_PATIENCE: Duration = Duration::from_secs(600);
 
-/// Whoever is found is not noted where so many holders are known: the other places are for those
-/// that are named.
-const PLACES: usize = HOLDERS_MAX / 2;
-
-/// Who has which chunks, as each says itself.
-pub(super) type Found = BTreeMap<NodeId, BTreeSet<ChunkId>>;
+/// Whom to ask for which chunks: who says that it has them, or may have them.
+pub(super) type Claims = BTreeMap<NodeId, BTreeSet<ChunkId>>;
 
 /// Who wants it done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::node) enum By {
     /// The user.
     User,
     /// Nobody.
-    #[default]
     Itself,
 }
 
-/// When it was done last, and how long to wait where nobody asks for it.
+/// When a request went out last, and how long to wait where no user asks for it.
 #[derive(Debug, Default)]
 pub(in crate::node) struct Pace {
-    last: Option<Instant>,
+    asked: Option<Instant>,
     pause: Duration,
 }
 
 impl Pace {
-    /// Whether it may be done now; then it is.
+    /// Whether a request may go out now; then it does.
     fn begin(&mut self, by: By, now: Instant) -> bool {
         let pause = match by {
             By::User => LOCATE_EVERY,
             By::Itself => self.pause.max(LOCATE_EVERY),
         };
-        let is_due = self.last.is_none_or(|last| now.duration_since(last) >= pause);
+        let is_due = self.asked.is_none_or(|asked| now.duration_since(asked) >= pause);
         if is_due {
-            self.last = Some(now);
+            self.asked = Some(now);
         }
         is_due
     }
 
-    fn end(&mut self, has_found: bool) {
+    /// It is over, and anything was taken down or not: an offer alone is nothing.
+    pub(super) fn end(&mut self, has_come: bool) {
         let longer = LOCATE_EVERY_MAX.min(2 * self.pause.max(LOCATE_EVERY));
-        self.pause = if has_found { LOCATE_EVERY } else { longer };
-    }
-
-    /// Whether it was ever done.
-    pub(in crate::node) fn has_begun(&self) -> bool {
-        self.last.is_some()
+        self.pause = if has_come { LOCATE_EVERY } else { longer };
     }
 }
 
@@ -106,54 +101,39 @@ pub(super) fn pace(inner: &Inner) -> MutexGuard<'_, Pace> {
     inner.located.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks for holders, where that is due and anything is short. Returns who says that it has what it
-/// was not known to have; nothing of it is taken down.
+/// Looks for holders of these, where that is due. Returns who is connected and says that it has
+/// what it was not known to have, for [`Pace::end`] to tell what became of it; `None` where nobody
+/// was asked.
 ///
 /// # Errors
 /// The node stops.
-pub(super) async fn locate(inner: &Arc<Inner>, by: By) -> Result<Found, Failure> {
+pub(super) async fn locate(
+    inner: &Arc<Inner>,
+    by: By,
+    short: Vec<SoughtChunk>,
+) -> Result<Option<Claims>, Failure> {
     let is_alone = inner.shared.watch_peers().borrow().is_empty();
-    if is_alone || !pace(inner).begin(by, Instant::now()) {
-        return Ok(Found::new());
+    if short.is_empty() || is_alone || !pace(inner).begin(by, Instant::now()) {
+        return Ok(None);
     }
-    let sought = short(inner).await?;
     #[cfg(test)]
-    inner.rebuild.located.fetch_add(sought.len(), std::sync::atomic::Ordering::Relaxed);
-    let mut found = Found::new();
-    if !sought.is_empty() {
-        let count = sought.len();
-        found = ask(inner, sought).await?;
-        let nodes = found.len();
-        news(inner, &mut found);
-        let new = found.len();
-        tracing::info!(count, nodes, new, "holders were looked for of what is short");
-    }
-    pace(inner).end(!found.is_empty());
-    Ok(found)
+    inner.rebuild.located.fetch_add(short.len(), std::sync::atomic::Ordering::Relaxed);
+    let count = short.len();
+    let mut found = ask(inner, short).await?;
+    let nodes = found.len();
+    news(inner, &mut found);
+    let mut peers = inner.shared.watch_peers();
+    let are_connected = |peers: &BTreeSet<NodeId>| found.keys().all(|node| peers.contains(node));
+    // Whoever cannot be reached is nobody to ask.
+    drop(timeout(CONNECT_WITHIN, peers.wait_for(are_connected)).await);
+    found.retain(|node, _| inner.shared.is_connected(node));
+    let new = found.len();
+    tracing::info!(count, nodes, new, "holders were looked for of what is short");
+    Ok(Some(found))
 }
 
-/// Notes those who were found, for their lists to be read. Returns whether there is anybody.
-///
-/// # Errors
-/// The catalogue takes nothing.
-pub(super) fn note(inner: &Inner, found: &Found) -> Result<bool, Failure> {
-    let new: Vec<NodeId> = inner.with_catalog(|catalog| {
-        let Some(Rebuild { holders, .. }) = catalog.rebuild() else { return Vec::new() };
-        let mut new: Vec<NodeId> =
-            found.keys().filter(|node| !holders.contains_key(node)).copied().collect();
-        // Nobody gets a place by its name.
-        let point = rand::random();
-        new.sort_by_cached_key(|node| distance(node.as_bytes(), &point));
-        new.truncate(PLACES.saturating_sub(holders.len()));
-        new
-    });
-    let note = |node: &NodeId| Entry::Rebuild(RebuildNote::Listing(Listing::new(*node)));
-    new.iter().try_for_each(|node| inner.record(note(node)))?;
-    Ok(!new.is_empty())
-}
-
-/// Keeps what is news.
-fn news(inner: &Inner, found: &mut Found) {
+/// Keeps what is news, of those whose lists are not being read, or were given up.
+fn news(inner: &Inner, found: &mut Claims) {
     inner.with_catalog(|catalog| {
         let lost: BTreeSet<(NodeId, ChunkId)> = catalog
             .losses()
@@ -164,44 +144,62 @@ fn news(inner: &Inner, found: &mut Found) {
             ids.retain(|id| {
                 !lost.contains(&(*node, *id)) && !catalog.holders_of(id).contains(node)
             });
-            !ids.is_empty() && !catalog.is_liar(node)
+            let listing = catalog.rebuild().and_then(|rebuild| rebuild.holders.get(node));
+            let is_listed = listing.is_none_or(|listing| listing.state == ListingState::Whole);
+            !ids.is_empty() && is_listed && !catalog.is_liar(node)
         });
     });
 }
 
-/// Chunks that something names and fewer nodes are known to have than were wished for. Empty where
-/// reading takes too long.
-async fn short(inner: &Arc<Inner>) -> Result<Vec<SoughtChunk>, Failure> {
-    let reached = Short {
-        targets: Targets::wished(inner).await,
-        inner: Arc::clone(inner),
-        within: Within::default(),
-        point: rand::random(),
-        drawn: BTreeMap::new(),
-    };
+/// Chunks that something names and fewer nodes are known to have than were wished for, some of
+/// them.
+///
+/// # Errors
+/// The node stops.
+pub(super) async fn short(inner: &Arc<Inner>) -> Result<Vec<SoughtChunk>, Failure> {
     // The reading ends when nobody is left who listens.
     let (progress, _nobody) = mpsc::channel::<()>(1);
-    let reading = named(inner, None, reached, (CHUNK_PATIENCE, progress));
-    let Ok(read) = timeout(READ_PATIENCE, reading).await else {
-        tracing::info!("what is short was not read to the end");
-        return Ok(Vec::new());
-    };
-    let sought = |chunk: ChunkRef| {
-        let ChunkRef { ck, id, locality, .. } = chunk;
-        SoughtChunk { id, locality, admin: inner.keys.admin.chunk_secret(&ck) }
-    };
-    Ok(read?.reached.drawn.into_values().map(sought).collect())
+    let reading = named(inner, None, Short::new(inner).await, (CHUNK_PATIENCE, progress));
+    Ok(reading.await?.reached.into_sought())
 }
 
 /// Draws from what is short: those whose ids are nearest to a point that is drawn. Ids are hashes,
 /// so all are as likely, however often each is named.
-struct Short {
+pub(super) struct Short {
     inner: Arc<Inner>,
     targets: Targets,
     within: Within,
     point: [u8; 32],
-    /// By their distances.
-    drawn: BTreeMap<[u8; 32], ChunkRef>,
+    /// By their distances; with how many holders each shall have.
+    drawn: BTreeMap<[u8; 32], (ChunkRef, usize)>,
+}
+
+impl Short {
+    /// Nothing yet.
+    pub(super) async fn new(inner: &Arc<Inner>) -> Self {
+        Self {
+            targets: Targets::wished(inner).await,
+            inner: Arc::clone(inner),
+            within: Within::default(),
+            point: rand::random(),
+            drawn: BTreeMap::new(),
+        }
+    }
+
+    /// What was drawn and is short by now.
+    pub(super) fn into_sought(self) -> Vec<SoughtChunk> {
+        let Self { inner, drawn, .. } = self;
+        let mut sought: Vec<(ChunkRef, usize)> = drawn.into_values().collect();
+        inner.with_catalog(|catalog| {
+            sought.retain(|(chunk, wanted)| is_short(catalog, &chunk.id, *wanted));
+        });
+        let sought = sought.into_iter().map(|(ChunkRef { ck, id, locality, .. }, _)| SoughtChunk {
+            id,
+            locality,
+            admin: inner.keys.admin.chunk_secret(&ck),
+        });
+        sought.collect()
+    }
 }
 
 impl Reached for Short {
@@ -218,15 +216,20 @@ impl Reached for Short {
             return;
         }
         let wanted = usize::from(self.targets.of(self.within.snapshot()));
-        let is_short = self.inner.with_catalog(|catalog| {
-            !catalog.is_doomed(&id) && catalog.holders_of(&id).len() < wanted
-        });
-        if !is_short {
+        if !self.inner.with_catalog(|catalog| is_short(catalog, &id, wanted)) {
             return;
         }
-        let is_new = self.drawn.insert(distance, reference.duplicate()).is_none();
-        if is_new && is_full {
-            self.drawn.pop_last();
+        match self.drawn.entry(distance) {
+            Entry::Occupied(known) => {
+                let (_, most) = known.into_mut();
+                *most = wanted.max(*most);
+            }
+            Entry::Vacant(free) => {
+                free.insert((reference.duplicate(), wanted));
+                if is_full {
+                    self.drawn.pop_last();
+                }
+            }
         }
     }
 
@@ -235,15 +238,19 @@ impl Reached for Short {
     }
 }
 
+fn is_short(catalog: &Catalog, id: &ChunkId, wanted: usize) -> bool {
+    !catalog.is_doomed(id) && catalog.holders_of(id).len() < wanted
+}
+
 /// How far two are apart, in a metric in which each has one at any distance: bit by bit.
-fn distance(of: &[u8; 32], point: &[u8; 32]) -> [u8; 32] {
+pub(super) fn distance(of: &[u8; 32], point: &[u8; 32]) -> [u8; 32] {
     let mut distance = *of;
     distance.iter_mut().zip(point).for_each(|(byte, other)| *byte ^= other);
     distance
 }
 
 /// Asks on the topics.
-async fn ask(inner: &Inner, wanted: Vec<SoughtChunk>) -> Result<Found, Failure> {
+async fn ask(inner: &Inner, wanted: Vec<SoughtChunk>) -> Result<Claims, Failure> {
     // The drive loop sets both.
     let (ticket, deadline) = (Ticket(0), Time::default());
     let job = LocateJob { ticket, wanted, deadline };
@@ -251,7 +258,7 @@ async fn ask(inner: &Inner, wanted: Vec<SoughtChunk>) -> Result<Found, Failure> 
     let events = JobEvents::new(sender, 0);
     let command = DriveCommand::Locate { job, events, patience: PATIENCE };
     inner.questions.send(command).await.map_err(|_| failures::stopped())?;
-    let mut found = Found::new();
+    let mut found = Claims::new();
     while let Some((_, event)) = heard.recv().await {
         match event {
             OwnerEvent::Located { node, ids, .. } => found.entry(node).or_default().extend(ids),
@@ -267,9 +274,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_waits_longer_each_time_that_nobody_is_found_unless_the_user_asks() {
+    fn it_waits_longer_each_time_that_nothing_comes_of_it_unless_the_user_asks() {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
-        assert!(!pace.has_begun() && pace.begin(By::Itself, now) && pace.has_begun());
+        assert!(pace.begin(By::Itself, now) && !pace.begin(By::User, now));
         let mut waits = |pace: &mut Pace, by, times: u32| {
             let due = now + LOCATE_EVERY * times;
             assert!(!pace.begin(by, due - Duration::from_millis(1)), "{times}");

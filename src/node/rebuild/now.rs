@@ -5,12 +5,13 @@
 //! owner gave some. So everyone who is connected and has acknowledged nothing to this folder is
 //! asked for its list. Most have no account of the owner's, which is one question and one answer.
 //! Who is not connected, or gave acknowledgements for other chunks, is [looked for](super::locate)
-//! by what is short: it is asked for what it says that it has, and for its list.
+//! by what is short after that: it is asked for what it says that it has, and for its list.
 
-use super::locate::{By, locate};
-use super::{Did, HOLDERS_MAX, Memory, PAGE_IDS, ids_max, look};
+use super::locate::{By, Claims, Short, distance, locate, pace};
+use super::{Did, HOLDERS_MAX, Memory, PAGE_IDS, end, ids_max, look};
 use crate::core::codec::ACCOUNT_CHUNKS_MAX;
 use crate::core::message::ChunkState;
+use crate::core::owner::SoughtChunk;
 use crate::core::types::{ChunkId, NodeId};
 use crate::net::node_of_peer_id;
 use crate::node::account::{AccountError, list_mine, query};
@@ -20,7 +21,7 @@ use crate::node::needed::named;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::Failure;
 use crate::repo::catalog::{Catalog, ChunkAcked};
-use crate::repo::mark::Reached;
+use crate::repo::mark::{Part, Reached};
 use crate::repo::reference::ChunkRef;
 use futures::future::join_all;
 use std::collections::BTreeSet;
@@ -40,86 +41,117 @@ const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// The node stops, or its catalogue takes nothing.
 pub(in crate::node) async fn fill_now(inner: &Arc<Inner>, by: By) -> Result<bool, Failure> {
-    let mut memory = Memory { by, ..Memory::default() };
+    let mut memory = Memory::default();
     let is_open = || inner.with_catalog(|catalog| catalog.rebuild().is_some());
-    while is_open() && look(inner, &mut memory).await? != Did::Nothing {}
+    while is_open() && look(inner, &mut memory, false).await? != Did::Nothing {}
     let most = inner.repository.with_live(|live| ids_max(&live)).await;
-    let mut found = locate(inner, by).await?;
-    // They were dialed while others answered.
-    found.retain(|node, _| inner.shared.is_connected(node));
-    let mut nodes = Vec::new();
-    for (node, ids) in found.into_iter().take(HOLDERS_MAX) {
-        claim(inner, &[node], &ids.into_iter().collect::<Vec<_>>()).await?;
-        nodes.push(node);
-    }
-    let strangers = strangers(inner).await;
-    nodes.extend(strangers.into_iter().take(HOLDERS_MAX));
-    for node in nodes.into_iter().collect::<BTreeSet<_>>() {
+    for node in strangers(inner).await.into_iter().take(HOLDERS_MAX) {
         list(inner, node, most).await?;
     }
-    learn(inner).await?;
+    let short = learn(inner).await?;
+    look_further(inner, by, short).await?;
+    if is_open() {
+        end(inner)?;
+    }
     inner.commit_catalog().await?;
     Ok(!is_open())
 }
 
+/// Looks for holders of what is short, and takes down what they say and list. Returns whether
+/// anything came of it.
+///
+/// # Errors
+/// As [`fill_now`].
+pub(super) async fn look_further(
+    inner: &Arc<Inner>,
+    by: By,
+    short: Vec<SoughtChunk>,
+) -> Result<bool, Failure> {
+    let Some(found) = locate(inner, by, short).await? else { return Ok(false) };
+    let mut nodes: Vec<NodeId> = claim(inner, found).await?.into_iter().collect();
+    pace(inner).end(!nodes.is_empty());
+    // Nobody comes first by its name.
+    let point = rand::random();
+    nodes.sort_by_cached_key(|node| distance(node.as_bytes(), &point));
+    let most = inner.repository.with_live(|live| ids_max(&live)).await;
+    for node in nodes.iter().take(HOLDERS_MAX) {
+        list(inner, *node, most).await?;
+    }
+    Ok(!nodes.is_empty())
+}
+
 /// Asks everybody who is connected for what is named and of which nothing is known here: another
-/// device of the owner stored it, or nobody who was listed has it.
-async fn learn(inner: &Arc<Inner>) -> Result<(), Failure> {
+/// device of the owner stored it, or nobody who was listed has it. Returns some of what is short
+/// then.
+async fn learn(inner: &Arc<Inner>) -> Result<Vec<SoughtChunk>, Failure> {
     // The reading ends when nobody is left who listens.
     let (progress, _nobody) = mpsc::channel::<()>(1);
-    let unknown = Unknown { inner: Arc::clone(inner), ids: BTreeSet::new() };
+    let short = Short::new(inner).await;
+    let unknown = Unknown { inner: Arc::clone(inner), ids: BTreeSet::new(), short };
     let read = named(inner, None, unknown, (CHUNK_PATIENCE, progress)).await?;
-    let ids: Vec<ChunkId> = read.reached.ids.into_iter().collect();
+    let Unknown { ids, short, .. } = read.reached;
+    let ids: Vec<ChunkId> = ids.into_iter().collect();
     let own = node_of_peer_id(&inner.net.snapshot().await.peer_id);
     let mut nodes = inner.shared.watch_peers().borrow().clone();
     nodes.retain(|node| Some(*node) != own);
-    let nodes: Vec<NodeId> = nodes.into_iter().collect();
     for part in ids.chunks(ACCOUNT_CHUNKS_MAX) {
-        claim(inner, &nodes, part).await?;
+        let part: BTreeSet<ChunkId> = part.iter().copied().collect();
+        claim(inner, nodes.iter().map(|node| (*node, part.clone())).collect()).await?;
     }
-    Ok(())
+    Ok(short.into_sought())
 }
 
-/// Asks nodes how it is with some chunks that are named, at most 4,096, and takes down which they
-/// say that they have.
-async fn claim(inner: &Arc<Inner>, nodes: &[NodeId], part: &[ChunkId]) -> Result<(), Failure> {
+/// Asks nodes how it is with some chunks that are named, each for at most 4,096, and takes down
+/// which they say that they have. Returns who said so of any.
+async fn claim(inner: &Arc<Inner>, asked: Claims) -> Result<BTreeSet<NodeId>, Failure> {
     let at_s = seconds_since_1970();
-    let asked =
-        nodes.iter().map(|node| async { (*node, query(inner, *node, part.to_vec()).await) });
-    for (node, page) in join_all(asked).await {
+    let asked = asked.into_iter().map(|(node, ids)| async move {
+        let ids: Vec<ChunkId> = ids.into_iter().collect();
+        (node, query(inner, node, ids.clone()).await, ids)
+    });
+    let mut holders = BTreeSet::new();
+    for (node, page, ids) in join_all(asked).await {
         let page = match page {
             Ok(page) => page,
             Err(AccountError::Stopped) => return Err(failures::stopped()),
             Err(_) => continue,
         };
         let claims = |catalog: &mut Catalog| {
-            for (id, (state, lease)) in part.iter().zip(&page.chunks) {
+            for (id, (state, lease)) in ids.iter().zip(&page.chunks) {
                 if *state == ChunkState::Live {
                     let (chunk, lease, epoch) = (*id, *lease, page.epoch);
                     let claim = ChunkAcked { chunk, node, lease, epoch };
-                    catalog.record_claim(claim, at_s, true)?;
+                    if catalog.record_claim(claim, at_s, true)?.is_some() {
+                        holders.insert(node);
+                    }
                 }
             }
             Ok(())
         };
         inner.with_catalog(claims).map_err(|error| failures::catalog(&error))?;
     }
-    Ok(())
+    Ok(holders)
 }
 
-/// Gathers what is named and nobody is known to have.
+/// Gathers what is named and nobody is known to have, and some of what is short.
 struct Unknown {
     inner: Arc<Inner>,
     ids: BTreeSet<ChunkId>,
+    short: Short,
 }
 
 impl Reached for Unknown {
+    fn within(&mut self, part: Part<'_>) {
+        self.short.within(part);
+    }
+
     fn reach(&mut self, reference: &ChunkRef) {
         let id = reference.id;
         if self.ids.len() < UNKNOWN_MAX && !self.inner.with_catalog(|catalog| catalog.is_known(&id))
         {
             self.ids.insert(id);
         }
+        self.short.reach(reference);
     }
 
     fn is_known(&self, _: &ChunkId) -> bool {

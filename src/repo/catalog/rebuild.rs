@@ -4,6 +4,7 @@
 use super::entry::{ChunkAcked, Entry, Listing, ListingState, RebuildNote};
 use super::{Catalog, CatalogError};
 use crate::core::types::NodeId;
+use crate::repo::standing::AuditRecord;
 use std::collections::BTreeMap;
 
 /// How far it is.
@@ -21,17 +22,6 @@ impl Rebuild {
     /// Chunks that nobody was known to have before they were listed.
     pub fn new_chunks(&self) -> u64 {
         self.holders.values().map(|listing| listing.new).fold(0, u64::saturating_add)
-    }
-
-    /// Whether nobody is left to be asked, and nobody is missing.
-    pub fn is_over(&self) -> bool {
-        self.missing() == 0
-            && self.holders.values().all(|listing| listing.state != ListingState::Open)
-    }
-
-    /// How many holders there are at least beside those that are known.
-    pub fn missing(&self) -> usize {
-        usize::from(self.holders_min).saturating_sub(self.holders.len())
     }
 
     /// How many entries say all of it.
@@ -67,6 +57,26 @@ impl Catalog {
         self.state.rebuild()
     }
 
+    /// How many holders there are at least beside those that are named, and others that proved
+    /// something in their last audits: nobody's word makes up for one. 0 where nothing is filled.
+    pub fn rebuild_missing(&self) -> usize {
+        let Some(Rebuild { holders_min, holders, .. }) = self.rebuild() else { return 0 };
+        let has_proven = |record: &AuditRecord| {
+            record.last.is_some_and(|last| last.outcome.proven > 0) && !record.has_lied()
+        };
+        let others = self.audit_records().filter(|(node, of)| {
+            !holders.contains_key(node) && self.store_of(node).is_some() && has_proven(of)
+        });
+        usize::from(*holders_min).saturating_sub(holders.len() + others.count())
+    }
+
+    /// Whether nobody who is named is left to be asked, and nobody is missing.
+    pub fn rebuild_is_over(&self) -> bool {
+        let is_listed = |listing: &Listing| listing.state != ListingState::Open;
+        self.rebuild_missing() == 0
+            && self.rebuild().is_some_and(|rebuild| rebuild.holders.values().all(is_listed))
+    }
+
     /// A node said at `at_s`, seconds since 1970, that it keeps this chunk, and was not known to.
     /// That counts as what it says when it is asked for the chunk: for a day, and then it is asked.
     /// Returns whether nobody was known to have the chunk; `None` where it is not taken down: it is
@@ -100,7 +110,7 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
-    use super::super::entry::tests::acked;
+    use super::super::entry::tests::{acked, audited, found};
     use super::super::entry::{Loss, PruneNote, ReplicaLost};
     use super::*;
     use crate::crypto::keys::ChunkKey;
@@ -135,17 +145,28 @@ mod tests {
         let rebuild = catalog.rebuild().unwrap().clone();
         assert_eq!((rebuild.ids_max, rebuild.holders.len(), rebuild.new_chunks()), (9, 2, 6));
         assert_eq!(rebuild.holders[&first.node], first);
-        assert!(!rebuild.is_over());
+        assert!(!catalog.rebuild_is_over());
         catalog.compact().unwrap();
         assert_eq!(catalog.entries, 3);
         drop(catalog);
         let mut catalog = open(&folder);
         assert_eq!(catalog.rebuild(), Some(&rebuild));
         record(&mut catalog, RebuildNote::Listing(listing(1, ListingState::GivenUp)));
-        assert!(catalog.rebuild().unwrap().is_over());
+        assert!(catalog.rebuild_is_over());
         record(&mut catalog, RebuildNote::Begun { ids_max: 9, holders: 3 });
-        let rebuild = catalog.rebuild().unwrap();
-        assert!(rebuild.missing() == 1 && !rebuild.is_over(), "somebody is not known yet");
+        let missing = |catalog: &Catalog| (catalog.rebuild_missing(), catalog.rebuild_is_over());
+        assert_eq!(missing(&catalog), (1, false), "somebody is not known yet");
+        // Another one lists what it likes: it has to prove it.
+        let other = acked(7, 3, 1);
+        catalog.record_claim(other, 1_500, true).unwrap();
+        assert_eq!(missing(&catalog), (1, false));
+        let nothing = found(3, 1_600, |of| of.proven = 0);
+        catalog.record(Entry::HolderAudited(nothing)).unwrap();
+        assert_eq!(missing(&catalog), (1, false));
+        catalog.record(Entry::HolderAudited(audited(3, 1_700))).unwrap();
+        assert_eq!(missing(&catalog), (0, true));
+        catalog.record(Entry::HolderAudited(found(3, 1_800, |of| of.lied = 1))).unwrap();
+        assert_eq!(missing(&catalog), (1, false));
         record(&mut catalog, RebuildNote::Done);
         assert_eq!(catalog.rebuild(), None);
     }
