@@ -9,14 +9,15 @@
 //! nothing of it can be asked for, or told.
 //!
 //! Asked are the nodes that served heads, and those that heads and checkpoints name: at most
-//! [`HOLDERS_MAX`], one at a time, each while it is connected; and once nobody of them is left to be
-//! asked those that [are found](locate) by chunks of which too few holders are known. Nobody else is
-//! dialed or asked. A page is asked for while no backup, put or prune of this device runs, so none of
-//! them waits behind it, and what is being let go is not taken for stored meanwhile. How far a list
-//! was read stands in the catalogue behind the claims of its page: a node that was ended goes on
-//! behind that page. It is done when all that are named were listed, and these are as many as the
-//! devices wished replicas, together with others that proved something in an audit; while somebody is
-//! missing the heads are looked at when others come. Who is away for a month is not waited for.
+//! [`HOLDERS_MAX`], one at a time, each while it is connected; and once nobody of them is left to
+//! be asked those that [are found](locate) by chunks of which too few holders are known. Nobody
+//! else is dialed or asked. A page is asked for while no backup, put or prune of this device runs,
+//! so none of them waits behind it, and what is being let go is not taken for stored meanwhile. How
+//! far a list was read stands in the catalogue behind the claims of its page: a node that was ended
+//! goes on behind that page. It is done when all that are named were listed, and these are as many
+//! as the devices wished replicas, together with others that proved something in an audit; while
+//! somebody is missing the heads are looked at when others come. Who is away for a month is not
+//! waited for.
 //!
 //! What a holder lists is its word and nothing else, and counts as its word on chunks that it is
 //! asked for ([`check`](super::check)): as shown by the store that speaks, from when it was asked

@@ -88,9 +88,9 @@ impl HolderAudited {
         Self { node, epoch, outcome, silent: 0, bytes_moved: 0 }
     }
 
-    /// What another audit of the same holder, a smaller one, found damaged or missing while this one
-    /// ran, which found nothing so: `before` and `by_now` are the last ones when this one began and
-    /// now. Proofs from before the damage do not make up for it.
+    /// What another audit of the same holder, a smaller one, found damaged or missing while this
+    /// one ran, which found nothing so: `before` and `by_now` are the last ones when this one began
+    /// and now. Proofs from before the damage do not make up for it.
     #[must_use]
     pub fn with_damage_of(mut self, before: Option<&Self>, by_now: Option<&Self>) -> Self {
         let meanwhile = by_now.filter(|last| Some(*last) != before && last.outcome.has_damage());

@@ -23,6 +23,7 @@ mod keyfile;
 mod keys;
 mod oracle;
 mod proof;
+mod standing;
 mod topic;
 
 use rand::{TryCryptoRng, TryRng};

@@ -24,8 +24,8 @@ pub(super) struct OpenSearch {
 }
 
 impl OpenSearch {
-    /// Publishes one for these chunks, under a fresh one-time key: 1 to 32 different ones, each with
-    /// the secret of which knowledge is proven.
+    /// Publishes one for these chunks, under a fresh one-time key: 1 to 32 different ones, each
+    /// with the secret of which knowledge is proven.
     pub(super) fn publish<'a>(
         shared: &mut Shared,
         topic: Topic,

@@ -1,12 +1,10 @@
-//! The frozen vectors of heads, account operations and standings. They were made by a second implementation,
+//! The frozen vectors of heads and account operations. They were made by a second implementation,
 //! written from `proto/PROTOCOL.md` in another language; here they are made again, and read.
 
-use crate::core::message::StandingReport;
 use crate::core::types::{Account, LeaseTerms, MeshId, NodeId, StoreEpoch};
 use crate::crypto::account::{AccountOperation, AccountQuestion, AccountReply};
 use crate::crypto::head::{HeadError, HeadKeys, HeadRecord};
 use crate::crypto::keys::{HeadKey, PairKey};
-use crate::crypto::standing::StandingQuestion;
 use crate::crypto::{ownership, sha256, tests::owner_of_vectors};
 use rand::{TryCryptoRng, TryRng};
 use std::collections::BTreeMap;
@@ -16,7 +14,6 @@ use std::num::NonZeroU64;
 const HEADS: &str = include_str!("../../../tests/vectors/head.txt");
 const BAD_HEADS: &str = include_str!("../../../tests/vectors/head-bad.txt");
 const ACCOUNTS: &str = include_str!("../../../tests/vectors/account.txt");
-const STANDINGS: &str = include_str!("../../../tests/vectors/standing.txt");
 
 /// A `[name]` and `field = value` lines.
 struct Record<'a> {
@@ -187,34 +184,6 @@ fn account_macs_are_those_of_a_second_implementation() {
                 payload: &payload,
             }
             .mac(&pair)
-        };
-        assert_eq!(mac, record.array("mac"), "{}", record.name);
-    }
-}
-
-#[test]
-fn macs_of_standings_are_those_of_a_second_implementation_and_reports_are_read() {
-    let all = records(STANDINGS);
-    assert_eq!(all.len(), 7);
-    for record in all {
-        let pair = PairKey::from_bytes(record.array("pair_key"));
-        let asked = StandingQuestion {
-            mesh: MeshId::from_bytes(record.array("mesh")),
-            holder: NodeId::from_bytes(record.array("holder")),
-            owner: NodeId::from_bytes(record.array("owner")),
-            account: Account::from_bytes(record.array("account")),
-            nonce: record.array("nonce"),
-            request: record.number("request"),
-        };
-        let mac = if record.name == "question" {
-            asked.mac(&pair)
-        } else {
-            let report = record.bytes("report");
-            let read = StandingReport::decode(&report).unwrap();
-            assert_eq!(read.encode(), report, "{}", record.name);
-            let word = format!("answer-{:?}", read.standing).to_lowercase();
-            assert_eq!(word, record.name);
-            asked.answer_mac(&report, &pair)
         };
         assert_eq!(mac, record.array("mac"), "{}", record.name);
     }
