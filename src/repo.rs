@@ -23,6 +23,7 @@
 //! | [`grace`] | how long the replicas of silent holders count (pure) |
 //! | [`near`] | which holders share a failure domain, and which of them count (pure) |
 //! | [`standing`] | what audits of a holder came to, and where it stands (pure) |
+//! | [`debt`] | what a holder owes an answer for (pure) |
 //! | [`turn`] | what a holder is asked for, when, and what of it is written down (pure) |
 //! | [`served`] | whether holders hand over what they prove: whom to try, whom to blame (pure) |
 //! | [`verify`] | whether all that a snapshot names is there and right (pure) |
@@ -52,6 +53,7 @@ pub mod calendar;
 #[cfg(feature = "node")]
 pub mod catalog;
 pub mod chunker;
+pub mod debt;
 pub mod diff;
 pub mod engine;
 pub mod evidence;

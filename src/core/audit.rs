@@ -14,10 +14,8 @@
 //! note: a question that is not answered says nothing here.
 
 mod answered;
-mod debt;
 
 pub use answered::Answered;
-pub use debt::Debt;
 
 use super::message::{AuditState, Audited, AuditedChunk};
 use super::types::{ChunkId, NodeId};

@@ -33,7 +33,6 @@ use super::report::{
 };
 use super::repository::{Breadth, look};
 use super::standing::told_of;
-use crate::core::audit::Debt;
 use crate::core::reputation::Losses;
 use crate::core::types::{AuditOutcome, NodeId, SnapshotId, Time};
 use crate::net::peer_id_of;
@@ -42,6 +41,7 @@ use crate::repo::mark::LiveChunks;
 use crate::repo::reference::ChunkRef;
 use crate::repo::turn::{Ended, Note, witnesses};
 use ask::{Heard, Which, ask_all};
+use later::owes;
 pub(super) use later::{audit_later, audit_noticed, prove_new};
 use mac::ask_by_mac;
 pub(super) use served::fetch_later;
@@ -118,8 +118,9 @@ async fn run(
     let stake = at_stake(inner, &heard, is_all, (patience, progress.clone())).await?;
     if is_all {
         // Who answered for all of it owes nothing.
-        let paid = heard.iter().filter(|heard| heard.answers > 0 && heard.owed.is_empty());
-        paid.for_each(|heard| drop(inner.debts().remove(&heard.node)));
+        for heard in heard.iter().filter(|heard| heard.answers > 0 && heard.owed.is_empty()) {
+            owes(inner, heard.node, |debt| debt.after([]))?;
+        }
     }
     note(inner, &heard, &stake).await?;
     let mut done = done(inner, &heard, &stake);
@@ -204,7 +205,7 @@ async fn note(inner: &Arc<Inner>, heard: &[Heard], stake: &Stake) -> Result<(), 
         let ended = Ended {
             answers: heard.answers,
             unanswered: heard.silent + heard.busy,
-            owes: inner.debts().get(&heard.node).map_or(0, Debt::count) as u64,
+            owes: inner.with_catalog(|catalog| catalog.debt_of(&heard.node).count()) as u64,
             was_silent: inner.with_catalog(|catalog| {
                 catalog.audit_record(&heard.node).is_some_and(|record| record.silence.is_some())
             }),

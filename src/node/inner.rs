@@ -10,7 +10,7 @@ use super::repository::Repository;
 use super::scheduler::Schedule;
 use super::shared::Shared;
 use super::standing::StandingCommand;
-use crate::core::audit::{Answered, Debt};
+use crate::core::audit::Answered;
 use crate::core::placement::DomainPolicy;
 use crate::core::types::{ChunkId, NodeId};
 use crate::crypto::keys::OwnerKeys;
@@ -18,7 +18,6 @@ use crate::net::Net;
 use crate::repo::catalog::{Catalog, CatalogError, ChunkAcked, Entry};
 use crate::repo::meta::MetaCache;
 use crate::repo::served::Served;
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -75,8 +74,6 @@ pub(super) struct Inner {
     pub(super) prunes: AtomicBool,
     /// Holders that answered audits lately.
     pub(super) answered: Mutex<Answered>,
-    /// See [`Self::debts`].
-    debts: Mutex<BTreeMap<NodeId, Debt>>,
     /// Who has it heals.
     pub(super) healing: tokio::sync::Mutex<()>,
     /// A replica was found to be no more, or not to count beside another one, and nobody healed
@@ -156,7 +153,6 @@ impl Inner {
             pruning: tokio::sync::Mutex::default(),
             prunes: AtomicBool::new(false),
             answered: Mutex::default(),
-            debts: Mutex::default(),
             healing: tokio::sync::Mutex::default(),
             lost: AtomicBool::new(false),
             #[cfg(test)]
@@ -181,11 +177,6 @@ impl Inner {
             saving: Mutex::default(),
             dir,
         }
-    }
-
-    /// What holders owe answers for. Each change leaves it whole, even after a panic.
-    pub(super) fn debts(&self) -> MutexGuard<'_, BTreeMap<NodeId, Debt>> {
-        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Trials of holders; whoever has the catalogue, too, took that first. Each change leaves it

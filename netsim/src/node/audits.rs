@@ -6,8 +6,9 @@
 
 use super::holdings::{Holdings, Which};
 use super::words::Replicas;
-use quloud::core::audit::{Answered, Debt, Question, Sift, Verdict};
+use quloud::core::audit::{Answered, Question, Sift, Verdict};
 use quloud::core::types::{ChunkId, NodeId, StoreEpoch, Time};
+use quloud::repo::debt::Debt;
 use quloud::repo::evidence::{Held, apart};
 use quloud::repo::grace::Uncounted;
 use quloud::repo::near::Near;
@@ -53,6 +54,7 @@ pub(crate) struct Audits {
     /// What the holders acknowledged.
     pub(crate) holdings: Holdings,
     records: BTreeMap<NodeId, AuditRecord>,
+    debts: BTreeMap<NodeId, Debt>,
     /// By how much the wall clock is wrong, in seconds.
     pub(crate) clock_off_s: i64,
     /// Chunks that are made again, or were tried to be, and since when: not at once another time.
@@ -64,7 +66,6 @@ pub(crate) struct Audits {
     // Of this life of the process.
     pub(crate) asking: BTreeMap<NodeId, Asking>,
     pub(crate) answered: Answered,
-    debts: BTreeMap<NodeId, Debt>,
     turns: BTreeMap<NodeId, Turn>,
     /// Whether holders hand over what they prove.
     pub(crate) served: Served,
@@ -90,8 +91,8 @@ impl Asking {
 impl Audits {
     /// The process ended: questions that were open are asked anew.
     pub(crate) fn restart(&mut self) {
-        (self.asking, self.debts) = (BTreeMap::new(), BTreeMap::new());
-        (self.turns, self.served) = (BTreeMap::new(), Served::default());
+        (self.asking, self.turns) = (BTreeMap::new(), BTreeMap::new());
+        self.served = Served::default();
         (self.to_prove, self.goes_on) = (None, false);
         self.answered.forget();
         (self.is_due_soon, self.is_wished) = (false, false);

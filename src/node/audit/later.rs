@@ -12,7 +12,7 @@
 //!
 //! **Debts.** A holder that does not answer for some chunks is asked for these and nothing else
 //! until it does, or they count there no more: see [`Debt`]. Its silence goes on meanwhile. What it
-//! owes is remembered while the node runs.
+//! owes stands in the catalogue, so that no restart pays for it.
 //!
 //! **Own silence.** Where nobody answers it is most likely this machine that is off line. So
 //! silence counts only while [others answered](crate::core::audit::Answered).
@@ -20,12 +20,12 @@
 use super::ask::{BATCH_CHUNKS, Heard, Which, ask_some};
 use super::note;
 use super::stake::at_stake;
-use crate::core::audit::Debt;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch, Time};
 use crate::node::inner::Inner;
 use crate::node::put::seconds_since_1970;
 use crate::node::report::Failure;
 use crate::repo::catalog::{Catalog, Entry, Loss};
+use crate::repo::debt::Debt;
 use crate::repo::turn::{Due, Known, Left, Pace, SAMPLE, Turn};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -122,15 +122,7 @@ async fn ask(inner: Arc<Inner>, (node, epoch): (NodeId, StoreEpoch), which: Whic
 fn is_anybody_silent(inner: &Inner) -> bool {
     let is_silent =
         |catalog: &Catalog| catalog.audit_records().any(|(_, record)| record.silence.is_some());
-    inner.debts().values().any(Debt::is_open) || inner.with_catalog(|catalog| is_silent(catalog))
-}
-
-/// What it owes an answer for.
-fn owed(inner: &Inner, node: &NodeId) -> Option<Vec<ChunkId>> {
-    inner.with_catalog(|catalog| {
-        let counts = |chunk: &ChunkId| catalog.holders_of(chunk).contains(node);
-        inner.debts().get_mut(node).and_then(|debt| debt.due(counts))
-    })
+    inner.with_catalog(|catalog| catalog.has_debtors() || is_silent(catalog))
 }
 
 /// What is due of a holder now.
@@ -141,7 +133,7 @@ fn due(
     turn: &mut Turn,
 ) -> Option<Which> {
     let (now, now_s) = (now(inner), seconds_since_1970());
-    let owed = owed(inner, node);
+    let owed = inner.with_catalog(|catalog| catalog.owed_by(node));
     let (record, has_new, holds_any) = inner.with_catalog(|catalog| {
         let record = catalog.audit_record(node).unwrap_or_default();
         (record, catalog.has_unaudited(node), catalog.chunks_held_by(node) > 0)
@@ -187,7 +179,7 @@ async fn take(
             if turn.after(left(heard, is_busy), &Pace::USUAL, now(inner)) {
                 inner.record(Entry::HolderHadDay { node: heard.node, at_s: heard.asked_s })?;
             }
-            inner.debts().entry(heard.node).or_default().after(heard.owed.iter().copied());
+            owes(inner, heard.node, |debt| debt.after(heard.owed.iter().copied()))?;
         }
     }
     if heard.is_empty() {
@@ -208,20 +200,32 @@ pub(in crate::node) async fn audit_noticed(
     while let Some((node, ids)) = notices.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         tracing::warn!(holder = %node, chunks = ids.len(), "a holder tells of damage");
-        match prove_these(&inner, node, ids).await {
-            Ok(unanswered) => owes_too(&inner, node, unanswered),
-            Err(failure) => {
-                tracing::info!(why = failure.why, "what a holder told of was not audited");
-            }
+        let audited = match prove_these(&inner, node, ids).await {
+            Ok(unanswered) => owes(&inner, node, |debt| debt.and(unanswered)),
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = audited {
+            tracing::info!(why = failure.why, "what a holder told of was not audited");
         }
     }
 }
 
-/// Until this holder answers for these it is asked for nothing else.
-pub(super) fn owes_too(inner: &Inner, node: NodeId, unanswered: Vec<ChunkId>) {
-    if !unanswered.is_empty() {
-        inner.debts().entry(node).or_default().and(unanswered);
-    }
+/// Until this holder answers for what it owes by then it is asked for nothing else.
+///
+/// # Errors
+/// The catalogue takes nothing.
+pub(super) fn owes(
+    inner: &Inner,
+    node: NodeId,
+    change: impl FnOnce(&mut Debt),
+) -> Result<(), Failure> {
+    let changed = inner.record_if(|catalog| {
+        let before = catalog.debt_of(&node);
+        let mut debt = before.clone();
+        change(&mut debt);
+        (debt != before).then_some(Entry::HolderOwes { node, debt })
+    });
+    changed.map(drop)
 }
 
 /// Asks one holder to prove these at once, whatever else it is asked. Returns what it said nothing

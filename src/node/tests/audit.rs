@@ -10,6 +10,7 @@ use crate::node::audit::ask::{Heard, take};
 use crate::node::audit::{Stake, prove_new, record};
 use crate::node::report::{AuditDone, AuditRequest, HealDone, HealRequest};
 use crate::repo::catalog::{ChunkAcked, HolderAudited, Loss, ReplicaLost, Standing, standing};
+use crate::repo::debt::Debt;
 use std::sync::atomic::Ordering;
 
 /// Waits until the catalogue says so.
@@ -116,12 +117,12 @@ async fn a_silent_holder_is_late_its_replicas_are_replaced_on_asking_and_count_w
 /// Threat 8: it cannot choose the questions that suit it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_owes_an_answer_is_silent_whatever_else_it_answers() {
-    let (owner, holders) = mesh(2).await;
+    let (mut owner, holders) = mesh(2).await;
     backup(&owner, &folder(&owner), 2).await;
     audit(&owner).await;
     let node = id_of(&holders[0]);
     let owed = inner(&owner).with_catalog(|catalog| catalog.held_by(&node, None, 1));
-    inner(&owner).debts().entry(node).or_default().after(owed);
+    inner(&owner).record(Entry::HolderOwes { node, debt: Debt::of(owed.clone()) }).unwrap();
     let silent = Entry::HolderSilent { node, at_s: seconds_since_1970() };
     inner(&owner).record(silent).unwrap();
     assert_eq!(standing_of(&owner, &holders[0]), Standing::Late);
@@ -129,10 +130,15 @@ async fn who_owes_an_answer_is_silent_whatever_else_it_answers() {
     assert_eq!(prove_new(inner(&owner)).await.unwrap(), 0);
     assert_eq!(fewest(&owner), (2, 2), "it proved what is new");
     assert_eq!(standing_of(&owner, &holders[0]), Standing::Late);
+    // Nor does it pay to wait for a restart.
+    owner.stop().await;
+    owner.start(Some(&holders[0])).await;
+    owner.status_until(|status| status.peers > 0).await;
+    assert_eq!(inner(&owner).with_catalog(|catalog| catalog.owed_by(&node)), Some(owed));
     let all = audit(&owner).await;
     assert_eq!((all.proven, all.silent), (all.replicas, 0), "{all:?}");
     assert_eq!(standing_of(&owner, &holders[0]), Standing::Proven);
-    assert!(!inner(&owner).debts().contains_key(&node));
+    assert!(!inner(&owner).with_catalog(|catalog| catalog.has_debtors()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

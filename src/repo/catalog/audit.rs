@@ -10,12 +10,14 @@
 //! [`Entry::StoreGone`], which are no such losses: the node is none of the holders any more.
 //!
 //! # Holders
-//! Of each holder a record is kept, and [`standing`] makes one word of it: see there.
+//! Of each holder a record is kept, and [`standing`] makes one word of it: see there. So is what it
+//! owes an answer for: see [`Debt`].
 
 use super::Catalog;
 use super::entry::{Entry, HolderAudited, Loss, Silence};
 use super::proven::seconds;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use crate::repo::debt::Debt;
 use crate::repo::standing::{AuditRecord, Standing, standing};
 use std::collections::BTreeMap;
 
@@ -52,7 +54,11 @@ impl AuditRecord {
 
 /// What audits came to, by holder.
 #[derive(Debug, Default)]
-pub(super) struct Audits(BTreeMap<NodeId, AuditRecord>);
+pub(super) struct Audits {
+    records: BTreeMap<NodeId, AuditRecord>,
+    /// Of those who owe anything.
+    debts: BTreeMap<NodeId, Debt>,
+}
 
 impl Audits {
     pub(super) fn on_audited(&mut self, audited: HolderAudited) {
@@ -81,7 +87,7 @@ impl Audits {
     }
 
     pub(super) fn on_served(&mut self, node: &NodeId) {
-        if let Some(record) = self.0.get_mut(node) {
+        if let Some(record) = self.records.get_mut(node) {
             record.on_served();
         }
     }
@@ -89,6 +95,17 @@ impl Audits {
     pub(super) fn on_day(&mut self, node: NodeId, at_s: u64) {
         self.of(node).day_s = Some(at_s);
         self.make_room(&node);
+    }
+
+    pub(super) fn on_debt(&mut self, node: NodeId, debt: Debt) {
+        match debt.is_open() {
+            true => self.debts.insert(node, debt),
+            false => self.debts.remove(&node),
+        };
+    }
+
+    pub(super) fn take_debt(&mut self, node: &NodeId) -> Option<Debt> {
+        self.debts.remove(node)
     }
 
     pub(super) fn on_lied(&mut self, node: NodeId, at_s: u64) {
@@ -99,22 +116,22 @@ impl Audits {
 
     /// Where this holder stands at `now_s`, seconds since 1970.
     pub(super) fn standing_of(&self, node: &NodeId, now_s: u64) -> Standing {
-        self.0.get(node).map_or(Standing::Unknown, |record| standing(record, now_s))
+        self.records.get(node).map_or(Standing::Unknown, |record| standing(record, now_s))
     }
 
     fn of(&mut self, node: NodeId) -> &mut AuditRecord {
-        self.0.entry(node).or_default()
+        self.records.entry(node).or_default()
     }
 
     /// The one that was noted just now stays.
     fn make_room(&mut self, newest: &NodeId) {
-        if self.0.len() <= RECORDS_MAX {
+        if self.records.len() <= RECORDS_MAX {
             return;
         }
-        let others = self.0.iter().filter(|(node, _)| *node != newest);
+        let others = self.records.iter().filter(|(node, _)| *node != newest);
         let oldest = others.min_by_key(|(_, record)| (record.has_lied(), record.latest_s()));
         if let Some(node) = oldest.map(|(node, _)| *node) {
-            self.0.remove(&node);
+            self.records.remove(&node);
         }
     }
 
@@ -125,7 +142,9 @@ impl Audits {
 
     /// What says all of it, in order.
     pub(super) fn each(&self) -> impl Iterator<Item = Entry> {
-        self.0.iter().flat_map(|(node, record)| record.entries(*node))
+        let debts = self.debts.iter();
+        let debts = debts.map(|(node, debt)| Entry::HolderOwes { node: *node, debt: debt.clone() });
+        self.records.iter().flat_map(|(node, record)| record.entries(*node)).chain(debts)
     }
 }
 
@@ -220,19 +239,35 @@ impl Catalog {
         self.state.settle_losses(is_settled);
     }
 
+    /// What this node owes an answer for, `None` where that is nothing. What it has no more is
+    /// nobody's debt, and forgotten.
+    pub fn owed_by(&mut self, node: &NodeId) -> Option<Vec<ChunkId>> {
+        self.state.owed_by(node)
+    }
+
+    /// The same, with what it may have no more.
+    pub fn debt_of(&self, node: &NodeId) -> Debt {
+        self.state.audits().debts.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Whether anybody owes an answer.
+    pub fn has_debtors(&self) -> bool {
+        !self.state.audits().debts.is_empty()
+    }
+
     /// What audits of this node came to; `None` where none is known of.
     pub fn audit_record(&self, node: &NodeId) -> Option<AuditRecord> {
-        self.state.audits().0.get(node).cloned()
+        self.state.audits().records.get(node).cloned()
     }
 
     /// Whether this node ever answered for a chunk as if it had it, and had not.
     pub fn is_liar(&self, node: &NodeId) -> bool {
-        self.state.audits().0.get(node).is_some_and(AuditRecord::has_lied)
+        self.state.audits().records.get(node).is_some_and(AuditRecord::has_lied)
     }
 
     /// What audits came to, by node.
     pub fn audit_records(&self) -> impl Iterator<Item = (&NodeId, &AuditRecord)> {
-        self.state.audits().0.iter()
+        self.state.audits().records.iter()
     }
 }
 

@@ -14,6 +14,7 @@ mod prune;
 mod rebuild;
 mod verified;
 
+use crate::repo::debt::Debt;
 pub use crate::repo::evidence::SnapshotEvidence;
 pub use audit::{HolderAudited, Loss, ReplicaLost, Silence};
 pub use due::SnapshotDue;
@@ -200,6 +201,14 @@ pub enum Entry {
         /// When it was asked: seconds since 1970.
         at_s: u64,
     },
+    /// What a holder owes an answer for, in place of what it owed before: nothing where that is
+    /// empty.
+    HolderOwes {
+        /// Who.
+        node: NodeId,
+        /// What.
+        debt: Debt,
+    },
     /// A holder answered wrongly for what it said it has, as [`Self::ReplicaLost`] told.
     HolderLied {
         /// Who.
@@ -329,6 +338,7 @@ impl Entry {
             | Self::HolderWithholds { .. }
             | Self::HolderServed { .. }
             | Self::HolderHadDay { .. }
+            | Self::HolderOwes { .. }
             | Self::HolderLied { .. }
             | Self::StoreGone { .. } => audit::encode(self, out),
             Self::PutStarted(_)

@@ -196,6 +196,7 @@ impl State {
             Entry::HolderWithholds { node, silence } => self.audits.on_withholds(node, silence),
             Entry::HolderServed { node } => self.audits.on_served(&node),
             Entry::HolderHadDay { node, at_s } => self.audits.on_day(node, at_s),
+            Entry::HolderOwes { node, debt } => self.audits.on_debt(node, debt),
             Entry::StoreGone { node, epoch, at_s } => {
                 if self.drop_store((&node, &epoch)) {
                     self.made.lose(at_s);
@@ -361,6 +362,14 @@ impl State {
 
     pub(super) fn audits(&self) -> &Audits {
         &self.audits
+    }
+
+    /// What this node owes an answer for, of what counts there.
+    pub(super) fn owed_by(&mut self, node: &NodeId) -> Option<Vec<ChunkId>> {
+        let mut debt = self.audits.take_debt(node)?;
+        let owed = debt.due(|chunk| self.holders_of(chunk).contains(node));
+        self.audits.on_debt(*node, debt);
+        owed
     }
 
     /// How many entries a journal of nothing but this state has.

@@ -21,7 +21,7 @@ fn silent(audits: &mut Audits, times: impl IntoIterator<Item = u64>) {
 
 /// Where the first node stands.
 fn stands(audits: &Audits, now_s: u64) -> Standing {
-    standing(&audits.0[&node(1)], now_s)
+    standing(&audits.records[&node(1)], now_s)
 }
 
 /// Of a node that was never heard, and asked in vain at these times.
@@ -51,7 +51,7 @@ fn assert_same_when_told(before: &Audits) {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(after.0, before.0);
+    assert_eq!(after.records, before.records);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn what_is_missing_or_damaged_counts_until_the_next_audit_and_a_lie_for_ever() {
         assert_eq!(stands(&of(&[found]), START), Standing::Damaged);
         let healed = of(&[found, sound]);
         assert_eq!(stands(&healed, START), Standing::Proven);
-        assert_eq!(healed.0[&node(1)].incidents, [found]);
+        assert_eq!(healed.records[&node(1)].incidents, [found]);
         assert_same_when_told(&healed);
     }
     let lie = found(1, START, |of| of.lied = 1);
@@ -86,7 +86,7 @@ fn what_is_missing_or_damaged_counts_until_the_next_audit_and_a_lie_for_ever() {
     });
     let mut audits = of(&[&[lie], later.collect::<Vec<_>>().as_slice(), &[sound]].concat());
     assert_eq!(stands(&audits, START + TEN_YEARS), Standing::Liar);
-    let record = &audits.0[&node(1)];
+    let record = &audits.records[&node(1)];
     assert_eq!((record.incidents.len(), record.incidents[0]), (INCIDENTS_MAX, lie));
     let days: Vec<u64> =
         record.incidents[1..].iter().map(|it| (it.outcome.at_s - START) / DAY).collect();
@@ -98,8 +98,8 @@ fn what_is_missing_or_damaged_counts_until_the_next_audit_and_a_lie_for_ever() {
     // Lies alone are no more than the others.
     let lies = (0..20).map(|day| found(1, START + day, |of| of.lied = 1));
     let lies = of(&lies.collect::<Vec<_>>());
-    assert_eq!(lies.0[&node(1)].incidents.len(), INCIDENTS_MAX);
-    assert_eq!(lies.0[&node(1)].incidents[0].outcome.at_s, START + 4);
+    assert_eq!(lies.records[&node(1)].incidents.len(), INCIDENTS_MAX);
+    assert_eq!(lies.records[&node(1)].incidents[0].outcome.at_s, START + 4);
     assert_same_when_told(&lies);
 }
 
@@ -153,7 +153,7 @@ fn who_proves_and_hands_nothing_over_is_as_if_silent_until_it_does() {
     assert_same_when_told(&audits);
     assert_eq!(stands(&audits, START + 13 * DAY), Standing::Suspect, "it proves all the same");
     assert_eq!(stands(&audits, START + 14 * DAY), Standing::Lost);
-    assert_eq!(audits.0[&node(1)].suspect_from_s(), Some(START + DAY));
+    assert_eq!(audits.records[&node(1)].suspect_from_s(), Some(START + DAY));
     audits.on_silent(node(1), START + 14 * DAY);
     assert_eq!(stands(&audits, START + 14 * DAY), Standing::Lost, "the worse of the two counts");
     audits.on_served(&node(1));
@@ -161,7 +161,7 @@ fn who_proves_and_hands_nothing_over_is_as_if_silent_until_it_does() {
     audits.on_audited(audited(1, START + 15 * DAY));
     assert_eq!(stands(&audits, START + 15 * DAY), Standing::Proven);
     audits.on_served(&node(2));
-    assert!(!audits.0.contains_key(&node(2)), "nothing is to be remembered of that");
+    assert!(!audits.records.contains_key(&node(2)), "nothing is to be remembered of that");
 }
 
 #[test]
@@ -173,13 +173,13 @@ fn misses_within_an_hour_count_once() {
         &mut audits,
         [START, START + HOUR - 1, START + HOUR, START + HOUR + 1, START + 2 * HOUR],
     );
-    let silence = audits.0[&node(1)].silence.unwrap();
+    let silence = audits.records[&node(1)].silence.unwrap();
     let expected = Silence { since_s: START, last_s: START + 2 * HOUR, misses: 3, days: 1 };
     assert_eq!(silence, expected);
     // Midnight lies between two of them.
     let mut audits = Audits::default();
     silent(&mut audits, [START - 1, START + 1]);
-    assert_eq!(audits.0[&node(1)].silence.unwrap().days, 1);
+    assert_eq!(audits.records[&node(1)].silence.unwrap().days, 1);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn an_answer_ends_the_silence() {
     assert_same_when_told(&audits);
     audits.on_audited(audited(1, START + 15 * DAY));
     assert_eq!(stands(&audits, START + 15 * DAY), Standing::Proven);
-    assert_eq!(audits.0[&node(1)].heard_s(), Some(START + 15 * DAY));
+    assert_eq!(audits.records[&node(1)].heard_s(), Some(START + 15 * DAY));
     silent(&mut audits, [START + 16 * DAY]);
     assert_eq!(stands(&audits, START + 40 * DAY), Standing::Late, "it begins anew");
     let damaged = found(1, START + 17 * DAY, |of| of.damaged = 1);
@@ -236,7 +236,7 @@ fn an_answer_for_some_of_what_was_asked_is_a_miss_and_says_what_it_proved() {
     let partly = |at_s| HolderAudited { silent: 1, ..found(1, at_s, |of| of.proven = 8) };
     let mut audits = of(&[partly(START)]);
     let began = Silence { since_s: START, last_s: START, misses: 1, days: 1 };
-    let record = &audits.0[&node(1)];
+    let record = &audits.records[&node(1)];
     assert_eq!((record.silence, record.last), (Some(began), Some(partly(START))));
     assert_eq!(record.incidents, [], "nothing is gone");
     assert_eq!(stands(&audits, START), Standing::Late);
@@ -247,13 +247,13 @@ fn an_answer_for_some_of_what_was_asked_is_a_miss_and_says_what_it_proved() {
         silent(&mut audits, [START + hour * HOUR]);
     }
     let expected = Silence { since_s: START, last_s: START + 47 * HOUR, misses: 48, days: 2 };
-    assert_eq!(audits.0[&node(1)].silence, Some(expected));
+    assert_eq!(audits.records[&node(1)].silence, Some(expected));
     assert_eq!(stands(&audits, START + 2 * DAY), Standing::Suspect);
     assert_same_when_told(&audits);
     let mut found = partly(START + 2 * DAY);
     found.outcome.missing = 1;
     audits.on_audited(found);
-    assert_eq!(audits.0[&node(1)].incidents, [found]);
+    assert_eq!(audits.records[&node(1)].incidents, [found]);
     assert_eq!(stands(&audits, START + 2 * DAY), Standing::Suspect);
     assert_same_when_told(&audits);
     audits.on_audited(audited(1, START + 3 * DAY));
@@ -271,12 +271,12 @@ fn a_lie_that_no_audit_summed_up_is_a_lie() {
     let many = (0..40).map(|day| found(1, START + day * DAY, |of| of.damaged = 1));
     many.chain([audited(1, START + 50 * DAY)]).for_each(|audited| audits.on_audited(audited));
     assert_eq!(stands(&audits, START + TEN_YEARS), Standing::Liar);
-    let record = &audits.0[&node(1)];
+    let record = &audits.records[&node(1)];
     assert_eq!(record.lies_s().collect::<Vec<_>>(), [START + 5], "the last time");
     assert_same_when_told(&audits);
     let lied = found(1, START + 60 * DAY, |of| of.lied = 1);
     audits.on_audited(lied);
-    let times: std::collections::BTreeSet<u64> = audits.0[&node(1)].lies_s().collect();
+    let times: std::collections::BTreeSet<u64> = audits.records[&node(1)].lies_s().collect();
     assert_eq!(times, [START + 5, START + 60 * DAY].into());
     assert!(AuditRecord::default().lies_s().next().is_none());
 }
@@ -294,13 +294,13 @@ fn so_many_holders_are_remembered_and_those_that_lied_first_of_all() {
     audits.on_audited(lie);
     let most = RECORDS_MAX as u64;
     (1..=most).for_each(|number| audits.on_audited(of(number)));
-    assert_eq!(audits.0.len(), RECORDS_MAX);
-    assert!(audits.0.contains_key(&of(0).node) && !audits.0.contains_key(&of(1).node));
+    assert_eq!(audits.records.len(), RECORDS_MAX);
+    assert!(audits.records.contains_key(&of(0).node) && !audits.records.contains_key(&of(1).node));
     // Whoever comes is remembered, and so is that it does not answer.
     audits.on_silent(node(0xff), 5);
-    assert!(audits.0.contains_key(&node(0xff)) && !audits.0.contains_key(&of(2).node));
+    assert!(audits.records.contains_key(&node(0xff)) && !audits.records.contains_key(&of(2).node));
     audits.on_audited(of(most + 1));
-    assert!(!audits.0.contains_key(&node(0xff)), "nothing was heard of it for longest");
-    assert_eq!(audits.0.len(), RECORDS_MAX);
+    assert!(!audits.records.contains_key(&node(0xff)), "nothing was heard of it for longest");
+    assert_eq!(audits.records.len(), RECORDS_MAX);
     assert_same_when_told(&audits);
 }

@@ -4,12 +4,13 @@
 
 use super::{Entry, Fields};
 use crate::core::types::{AuditOutcome, ChunkId, NodeId, StoreEpoch};
+use crate::repo::debt::Debt;
 pub use crate::repo::standing::{HolderAudited, Loss, Silence};
 
 /// The tags of these entries are from here.
 pub(super) const FIRST: u8 = REPLICA_LOST;
 /// And up to here.
-pub(super) const LAST: u8 = HOLDER_HAD_DAY;
+pub(super) const LAST: u8 = HOLDER_OWES;
 
 const REPLICA_LOST: u8 = 96;
 const CHUNK_NOWHERE: u8 = 97;
@@ -22,6 +23,7 @@ const HOLDER_WITHHELD: u8 = 103;
 const HOLDER_WITHHOLDS: u8 = 104;
 const HOLDER_SERVED: u8 = 105;
 const HOLDER_HAD_DAY: u8 = 106;
+const HOLDER_OWES: u8 = 107;
 
 impl Loss {
     const ALL: [Self; 4] = [Self::Missing, Self::Damaged, Self::Lied, Self::Released];
@@ -115,6 +117,13 @@ pub(super) fn encode(entry: &Entry, out: &mut Vec<u8>) {
         Entry::HolderWithheld { node, at_s } => sighting(HOLDER_WITHHELD, node, *at_s, out),
         Entry::HolderHadDay { node, at_s } => sighting(HOLDER_HAD_DAY, node, *at_s, out),
         Entry::HolderWithholds { node, silence } => silence.encode(HOLDER_WITHHOLDS, node, out),
+        Entry::HolderOwes { node, debt } => {
+            out.push(HOLDER_OWES);
+            out.extend_from_slice(node.as_bytes());
+            let count = u16::try_from(debt.count()).unwrap_or(u16::MAX);
+            out.extend_from_slice(&count.to_le_bytes());
+            debt.chunks().iter().for_each(|chunk| out.extend_from_slice(chunk.as_bytes()));
+        }
         Entry::HolderServed { node } => {
             out.push(HOLDER_SERVED);
             out.extend_from_slice(node.as_bytes());
@@ -162,6 +171,13 @@ pub(super) fn decode(tag: u8, from: &mut Fields<'_>) -> Option<Entry> {
                 HOLDER_HAD_DAY => Entry::HolderHadDay { node, at_s },
                 _ => Entry::HolderWithheld { node, at_s },
             }
+        }
+        HOLDER_OWES => {
+            let node = NodeId::from_bytes(from.array()?);
+            let count = u16::from_le_bytes(from.array()?);
+            let chunks: Option<Vec<ChunkId>> =
+                (0..count).map(|_| from.array().map(ChunkId::from_bytes)).collect();
+            Entry::HolderOwes { node, debt: Debt::of(chunks?) }
         }
         HOLDER_SERVED => Entry::HolderServed { node: NodeId::from_bytes(from.array()?) },
         HOLDER_SILENCE | HOLDER_WITHHOLDS => {
@@ -229,6 +245,7 @@ pub(super) mod tests {
             Entry::HolderWithholds { node, silence },
             Entry::HolderServed { node },
             Entry::HolderHadDay { node, at_s: 1_800_000_009 },
+            Entry::HolderOwes { node, debt: Debt::of([lost(1, 2, 3).chunk, lost(2, 2, 3).chunk]) },
         ];
         losses.into_iter().map(Entry::ReplicaLost).chain(others).collect()
     }
@@ -258,6 +275,7 @@ pub(super) mod tests {
             (104, 57),
             (105, 33),
             (106, 41),
+            (107, 1 + 32 + 2 + 2 * 32),
         ];
         assert_eq!(told, [[lost; 4].as_slice(), &others].concat());
         let whys: Vec<u8> = all()[..4].iter().map(|entry| bytes(entry)[81]).collect();

@@ -3,6 +3,7 @@
 use super::super::entry::tests::{audited, found, lost};
 use super::super::entry::{Loss, Silence};
 use super::*;
+use crate::repo::debt::Debt;
 
 const NOW_S: u64 = 1_800_000_000;
 const EVER: (u64, u64) = (0, NOW_S);
@@ -74,6 +75,12 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
         let (node, at_s) = (acked(1, 2, 1).node, NOW_S + hour * 3_600);
         catalog.record(Entry::HolderSilent { node, at_s }).unwrap();
     }
+    let debtor = acked(1, 2, 1).node;
+    let owes = |chunks: &[u32]| Debt::of(chunks.iter().map(|chunk| acked(*chunk, 2, 1).chunk));
+    catalog.record(Entry::HolderOwes { node: debtor, debt: owes(&[7]) }).unwrap();
+    catalog.record(Entry::HolderOwes { node: debtor, debt: owes(&[1, 2]) }).unwrap();
+    let paid = Entry::HolderOwes { node: acked(1, 1, 1).node, debt: Debt::default() };
+    catalog.record(paid).unwrap();
     catalog.commit().unwrap();
     let before = told(&catalog, CHUNKS);
     drop(catalog);
@@ -87,9 +94,9 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
     drop(catalog);
     let (mut catalog, report) = setup.open();
     // The acks that count, one chunk that nobody has, two losses, the incidents, the last audit,
-    // the lie, the silence.
+    // the lie, the silence, the debt.
     let acks = u64::from(CHUNKS) - 2 + 1 + 1;
-    let entries = acks + 1 + 2 + INCIDENTS_MAX as u64 + 1 + 1 + 1;
+    let entries = acks + 1 + 2 + INCIDENTS_MAX as u64 + 1 + 1 + 1 + 1;
     let told_lost: Vec<_> = catalog.losses().map(|(chunk, _, why, _)| (*chunk, why)).collect();
     assert_eq!(told_lost, [(id(0), Loss::Lied), (id(1), lost(1, 1, 1).why)]);
     assert_eq!(report, OpenReport { entries, ..OpenReport::default() });
@@ -102,6 +109,9 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
     let silence = Silence { since_s: NOW_S, last_s, misses: 50, days: 3 };
     assert_eq!((record.last, record.silence), (None, Some(silence)));
     assert_eq!(catalog.audit_record(&acked(1, 9, 1).node), None);
+    assert_eq!(catalog.debt_of(&debtor), owes(&[1, 2]));
+    assert_eq!(catalog.owed_by(&debtor), Some(vec![id(1)]), "of the other it has none any more");
+    assert_eq!((catalog.owed_by(&acked(1, 1, 1).node), catalog.has_debtors()), (None, true));
     // The file goes on to tell what was before from what came after, in the new journal as well.
     lose_and_store(&mut catalog, 5);
     catalog.commit().unwrap();

@@ -8,13 +8,25 @@
 use crate::core::types::ChunkId;
 use std::collections::BTreeSet;
 
-/// See the module. Remembered for one run of the node.
+/// See the module. It outlives restarts: else whoever waits for one owes nothing behind it.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Debt(Vec<ChunkId>);
 
 impl Debt {
     /// So many chunks are remembered at most: one question of them shows what the answer is.
     pub const MAX: usize = 2_048;
+
+    /// What is owed: at most [`Self::MAX`] of these.
+    pub fn of(chunks: impl IntoIterator<Item = ChunkId>) -> Self {
+        let mut debt = Self::default();
+        debt.after(chunks);
+        debt
+    }
+
+    /// All of it, ascending.
+    pub fn chunks(&self) -> &[ChunkId] {
+        &self.0
+    }
 
     /// An audit is over: what it was asked for and said nothing about, or nothing.
     pub fn after(&mut self, unanswered: impl IntoIterator<Item = ChunkId>) {
