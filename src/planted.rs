@@ -143,6 +143,11 @@ bugs! {
         "A fetch that failed at one holder is not tried at another."
     ResendRelease "resend-release"
         "A release that was not answered is sent again after it was taken back."
+    // Looking for holders.
+    OfferReleased "offer-released"
+        "A holder that is looked for offers what it lets go, or knows to be damaged."
+    OfferOfFirst "offer-of-first"
+        "What a node offers of some chunks is taken for an offer of others."
     // Audits.
     AcceptAnyProof "accept-any-proof"
         "An owner takes every proof of storage for right."

@@ -21,6 +21,7 @@ mod held;
 mod judged;
 mod kept;
 mod leases;
+mod located;
 mod proven;
 mod quorum;
 mod recovered;
@@ -246,6 +247,7 @@ impl HeadFacts {
 
 /// What is true.
 pub(crate) struct Truth<'a> {
+    pub(crate) now: Time,
     pub(crate) nodes: &'a [Node],
     pub(crate) indices: &'a BTreeMap<NodeId, Index>,
     pub(crate) chunks: &'a BTreeMap<ChunkId, ChunkFacts>,
@@ -310,6 +312,7 @@ impl Oracle {
             Box::new(judged::Judged),
             Box::new(kept::Kept),
             Box::new(leases::Leases::default()),
+            Box::new(located::Located::default()),
             Box::new(proven::Proven::default()),
             Box::new(quorum::Quorum),
             Box::new(recovered::Recovered),

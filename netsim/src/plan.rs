@@ -107,6 +107,8 @@ pub(crate) struct UsePlan {
     pub(crate) replicas: u8,
     /// Chunks that are fetched while the world is unkind.
     pub(crate) gets: usize,
+    /// Times that some owner looks for holders while the world is unkind.
+    pub(crate) locates: usize,
     /// Times that each owner gives chunks up.
     pub(crate) releases: usize,
     /// Of its chunks, those that it gives up at such a time.
@@ -215,7 +217,8 @@ impl Plan {
         let (chunk_bytes, replicas) = (4_000, 3);
         let patience = DAY * 365;
         let delay = DAY * 7;
-        let never = UsePlan { puts: 0, gets: 0, releases: 0, patience, delay, ..plan.use_ };
+        let never =
+            UsePlan { puts: 0, gets: 0, locates: 0, releases: 0, patience, delay, ..plan.use_ };
         plan.use_ = UsePlan { owners: 1, chunk_bytes, replicas, ..never };
         plan.backups = BackupPlan::none();
         plan
@@ -296,6 +299,7 @@ impl UsePlan {
             chunk_bytes: rng.random_range(100..=20_000),
             replicas: u8::try_from(rng.random_range(1..=most)).unwrap_or(1),
             gets: rng.random_range(0..=30),
+            locates: rng.random_range(0..=10),
             releases: rng.random_range(0..=6),
             released: draw(rng, Chance::per_mille(700)),
             again: draw(rng, Chance::per_mille(500)),

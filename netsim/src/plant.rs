@@ -43,6 +43,8 @@ const STAGED: &[(Bug, &str)] = &[
 /// Bugs that drawn worlds find, and scenarios that are about them: one that does not show its bug
 /// any more tells a story and proves nothing.
 const SHOWN: &[(Bug, &str)] = &[
+    (Bug::OfferReleased, "holders-found"),
+    (Bug::OfferOfFirst, "holders-found"),
     (Bug::SkipNameSync, "black-out"),
     (Bug::AckBeforeSync, "black-out"),
     (Bug::RetrySync, "failed-sync"),

@@ -19,6 +19,7 @@ mod flipped_byte;
 mod flood;
 mod given_anew;
 mod holder_away_an_hour;
+mod holders_found;
 mod hostage;
 mod hostage_found;
 mod laptops;
@@ -95,6 +96,7 @@ pub(crate) const ALL: &[Scenario] = &[
     old_image::SCENARIO,
     replicas_again::SCENARIO,
     words_alone::SCENARIO,
+    holders_found::SCENARIO,
     deleted_chunk::SCENARIO,
     flipped_byte::SCENARIO,
     proof_liar::SCENARIO,

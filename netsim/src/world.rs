@@ -41,6 +41,7 @@ mod happen;
 mod heads;
 mod heal;
 mod join;
+mod locate;
 mod notice;
 mod recovery;
 mod release;
@@ -143,6 +144,8 @@ pub(crate) struct World<'a> {
     brought: BTreeMap<ChunkId, (Header, Bytes)>,
     /// Who has fetched what since the world has become calm.
     fetched: BTreeSet<(Index, ChunkId)>,
+    /// Who was last said to hold what, to whoever looked for holders.
+    located: BTreeSet<(Index, NodeId, ChunkId)>,
     ending: Ending,
     /// Whose words the node is hearing that is being fed, or heard when it asked its store.
     hearing: Option<Heard>,
@@ -333,8 +336,9 @@ impl World<'_> {
 
     /// Shows a fact to the oracle.
     fn see(&mut self, fact: &Fact<'_>) {
+        let now = self.agenda.now();
         let Self { nodes, indices, chunks, heads, .. } = self;
-        let truth = Truth { nodes, indices, chunks, heads };
+        let truth = Truth { now, nodes, indices, chunks, heads };
         for broken in self.oracle.see(&truth, fact) {
             self.violation(broken);
         }

@@ -57,6 +57,8 @@ pub(crate) enum Job {
     Let(NodeId, bool),
     /// A holder is asked for a chunk to try it.
     Try(ChunkId),
+    /// Holders are looked for.
+    Locate,
 }
 
 /// A chunk that a holder was, or is to be, asked to let go.
@@ -130,7 +132,7 @@ impl Wishes {
         self.jobs.values().filter_map(|job| match job {
             Job::Put(id) | Job::Head(id) => Some(id),
             Job::Get(_) | Job::Look | Job::Bring(_) | Job::Repair(_) => None,
-            Job::Audit(_) | Job::Let(..) | Job::Try(_) => None,
+            Job::Audit(_) | Job::Let(..) | Job::Try(_) | Job::Locate => None,
         })
     }
 

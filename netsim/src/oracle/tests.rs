@@ -273,6 +273,37 @@ fn delays_fires_where_a_chunk_goes_that_was_not_let_go_or_is_kept_still() {
 }
 
 #[test]
+fn located_fires_where_a_node_says_that_it_has_what_it_never_got_or_lets_go() {
+    let mut stand = Stand::new();
+    let (id, hour) = (stand.id(0), 3_600_000);
+    let said = |node: NodeId| OwnerEvent::Located { ticket: Ticket(1), node, ids: vec![id] };
+    let of = |stand: &Stand, node: Index| said(stand.nodes[node].id);
+    let (holder, other) = (of(&stand, HOLDER), of(&stand, OTHER));
+    stand.breaks(&mut located::Located::default(), &[reported(&holder)]);
+    stand.chunks.get_mut(&id).unwrap().reached.insert(HOLDER);
+    stand.holds(
+        &mut located::Located::default(),
+        &[reported(&holder), reported(&of(&stand, CHEAT))],
+    );
+    stand.breaks(&mut located::Located::default(), &[reported(&other)]);
+    let (lease, request, is_answered) = (LeaseNonce::from_bytes([1; 16]), (OWNER, 1), true);
+    let mut let_go = |since: Time, is_answered| {
+        let let_go = vec![LetGo { since, lease, request, is_answered }];
+        let facts = LeaseFacts { delay_s: 40, let_go };
+        stand.chunks.get_mut(&id).unwrap().leases.insert(HOLDER, facts);
+        stand.see(&mut located::Located::default(), &reported(&holder)).is_some()
+    };
+    let long_ago = Time(stand::NOW.0 - 2 * hour);
+    assert!(let_go(long_ago, is_answered), "it lets it go");
+    assert!(!let_go(long_ago, false), "it may not have heard of it");
+    assert!(!let_go(Time(stand::NOW.0 - hour), is_answered), "its word was on its way");
+    let_go(long_ago, is_answered);
+    let dropped = OpenReport { releases_dropped: 1, ..opened(vec![]) };
+    let opened = Fact::Opened { node: HOLDER, report: &dropped };
+    stand.holds(&mut located::Located::default(), &[opened, reported(&holder)]);
+}
+
+#[test]
 fn wanted_fires_where_an_owner_lets_go_what_its_user_did_not_give_up() {
     let mut stand = Stand::new();
     let (first, second) = (stand.id(0), stand.id(1));

@@ -77,6 +77,7 @@ impl<'a> World<'a> {
             looks: BTreeMap::new(),
             brought: BTreeMap::new(),
             fetched: BTreeSet::new(),
+            located: BTreeSet::new(),
             ending: Ending::default(),
             hearing: None,
             oracle: Oracle::new(),
@@ -183,6 +184,10 @@ impl<'a> World<'a> {
         for _ in 0..self.plan.use_.gets {
             let at = self.some_time();
             self.agenda.at(at, Event::Get);
+        }
+        for _ in 0..self.plan.use_.locates {
+            let at = self.some_time();
+            self.agenda.at(at, Event::Locate);
         }
         for at in moments(&mut self.rng, self.plan.net.partitions, self.plan.span) {
             let longest = self.plan.net.partition;

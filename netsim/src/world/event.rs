@@ -123,6 +123,8 @@ pub(crate) enum Event {
     Proceed { owner: Index },
     /// A user fetches some chunk.
     Get,
+    /// Some owner looks for holders of what it put.
+    Locate,
     /// A user looks after jobs that came to nothing.
     Retry { node: Index },
     /// A script goes on.

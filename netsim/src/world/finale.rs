@@ -308,6 +308,7 @@ fn is_fault(event: &Event) -> bool {
         | Event::Audit { .. }
         | Event::Try { .. }
         | Event::Get
+        | Event::Locate
         | Event::Script { .. } => true,
         Event::Gossip { .. }
         | Event::Frame { .. }

@@ -69,6 +69,7 @@ impl World<'_> {
             Event::Try { owner } => self.try_holders(owner),
             Event::TryOn { owner, life } if self.is_alive(owner, life) => self.try_on(owner),
             Event::Get => self.get_some(),
+            Event::Locate => self.locate_some(),
             Event::Release { owner } => self.release(owner),
             Event::GiveUp { owner } => self.give_up(owner),
             Event::PutAgain { owner, id } => self.put_again(owner, id),

@@ -61,6 +61,8 @@ pub(crate) enum Step {
     TakeBack(Index),
     /// An owner tries each of its holders now.
     TryAll(Index),
+    /// An owner looks for holders of all that it ever put.
+    Locate(Index),
     /// From now on a node's line carries so many bytes a second.
     SetLine(Index, u64),
     /// A user fetches everything that was promised, as soon as the machine runs.
@@ -154,6 +156,7 @@ impl<'a> World<'a> {
                 }
                 Step::TakeBack(owner) => self.take_all_back(owner),
                 Step::TryAll(owner) => self.try_all(owner),
+                Step::Locate(owner) => self.locate_all(owner),
                 Step::SetLine(node, rate) => self.net.set_line(node, rate),
                 Step::Fetch(reader) => self.fetch_promised(reader),
                 Step::OpenDoor(node) => {

@@ -23,6 +23,7 @@ use crate::core::message::{Answer, SearchKind};
 use crate::core::topic::{Topic, TopicKind};
 use crate::core::types::{ChunkId, Locality, NodeId, Ticket, Time};
 use crate::crypto::keys::ChunkSecret;
+use crate::planted::{Bug, is_on};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Questions at once. Above: the new one ends at once, as if nobody had anything.
@@ -219,6 +220,7 @@ impl Question {
 
     /// The chunks of a part that an answer to it names.
     fn offered(&self, part: usize, holds: u32) -> Vec<ChunkId> {
+        let part = if is_on(Bug::OfferOfFirst) { 0 } else { part };
         let wanted = self.parts.get(part).into_iter().flat_map(|part| &part.wanted).enumerate();
         let held = wanted.filter(|(at, _)| holds >> at & 1 == 1);
         held.map(|(_, of)| of.id).collect()

@@ -33,6 +33,9 @@ pub(super) const HOLDER: Index = 1;
 pub(super) const OTHER: Index = 2;
 pub(super) const CHEAT: Index = 3;
 
+/// When all that is seen happens.
+pub(super) const NOW: Time = Time(10 * 3_600_000);
+
 /// Four nodes that run and are connected, and two chunks that node 0 put, two times each.
 pub(super) struct Stand {
     pub(super) nodes: Vec<Node>,
@@ -172,7 +175,7 @@ impl Stand {
 
     pub(super) fn see(&self, property: &mut dyn Property, fact: &Fact<'_>) -> Option<String> {
         let Self { nodes, indices, chunks, heads, .. } = self;
-        property.see(&Truth { nodes, indices, chunks, heads }, fact)
+        property.see(&Truth { now: NOW, nodes, indices, chunks, heads }, fact)
     }
 
     /// Fine: the property has nothing to say.
