@@ -12,8 +12,9 @@ const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
 
 #[derive(Default)]
 pub(crate) struct Located {
-    /// When a store last dropped all that was let go, as its ledger was in doubt, or may have: where
-    /// it could not write that down it takes no writes. What it does not know any more it keeps.
+    /// When a store last dropped all that was let go, as its ledger was in doubt, or may have:
+    /// where it could not write that down it takes no writes. What it does not know any more it
+    /// keeps.
     dropped: BTreeMap<Index, Time>,
 }
 

@@ -8,13 +8,13 @@ use crate::world::{Event, Step};
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "holders-found",
     title: "an owner finds its holders though it knows none of them",
-    story: "A machine is lost, and its owner has the words. Heads and checkpoints name holders, but \
-            not the one that was given chunks after them. So the owner asks on the topics who has \
-            chunks that are short, under proofs that nobody else can make, and every holder says \
-            what it has: here of 40 chunks with three holders each all 120 replicas are named. \
-            Then the user gives all of them up. The holders keep them for their delay and hand \
-            them to whoever fetches, but no longer say that they hold them: whoever took that for \
-            a replica would lose it a few days later.",
+    story: "A machine is lost, and its owner has the words. Heads and checkpoints name holders, \
+            but not the one that was given chunks after them. So the owner asks on the topics who \
+            has chunks that are short, under proofs that nobody else can make, and every holder \
+            says what it has: here of 40 chunks with three holders each all 120 replicas are \
+            named. Then the user gives all of them up. The holders keep them for their delay and \
+            hand them to whoever fetches, but no longer say that they hold them: whoever took that \
+            for a replica would lose it a few days later.",
     stage,
 };
 

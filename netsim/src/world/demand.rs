@@ -193,15 +193,8 @@ impl World<'_> {
             // What a holder tells by itself an audit finds as well, and no user asks how its node
             // stands with others.
             OwnerEvent::Noticed { .. } | OwnerEvent::StandingAsked { .. } => {}
-            // A node's word is nobody's replica.
-            OwnerEvent::Located { node: holder, ids, .. } => {
-                self.located.extend(ids.into_iter().map(|id| (node, holder, id)));
-            }
-            OwnerEvent::LocateDone { ticket } => {
-                if wishes.end(ticket) != Some(Job::Locate) {
-                    self.violation(format!("no search ends unasked: one of {node} does"));
-                }
-            }
+            OwnerEvent::Located { node: holder, ids, .. } => self.on_located(node, holder, ids),
+            OwnerEvent::LocateDone { ticket } => self.on_locate_done(node, ticket),
             OwnerEvent::Fetched { ticket, id, header, sealed, .. } => match wishes.end(ticket) {
                 Some(Job::Get(asked)) if asked == id => drop(self.fetched.insert((node, id))),
                 Some(Job::Bring(asked)) if asked == id => {

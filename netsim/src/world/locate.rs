@@ -8,7 +8,7 @@ use crate::node::wishes::Job;
 use crate::node::{Index, Role};
 use quloud::core::effect::Input;
 use quloud::core::owner::{LocateJob, OwnerCommand, SoughtChunk};
-use quloud::core::types::ChunkId;
+use quloud::core::types::{ChunkId, NodeId, Ticket};
 use rand::seq::IteratorRandom;
 use std::time::Duration;
 
@@ -39,6 +39,17 @@ impl World<'_> {
         let wishes = &self.nodes[owner].wishes;
         let ids: Vec<ChunkId> = wishes.puts.keys().chain(wishes.dropped.keys()).copied().collect();
         self.locate(owner, &ids);
+    }
+
+    /// An owner is told who says that it has what. A node's word is nobody's replica.
+    pub(super) fn on_located(&mut self, owner: Index, holder: NodeId, ids: Vec<ChunkId>) {
+        self.located.extend(ids.into_iter().map(|id| (owner, holder, id)));
+    }
+
+    pub(super) fn on_locate_done(&mut self, owner: Index, ticket: Ticket) {
+        if self.nodes[owner].wishes.end(ticket) != Some(Job::Locate) {
+            self.violation(format!("no search ends unasked: one of {owner} does"));
+        }
     }
 
     /// How many replicas were named to an owner.

@@ -75,12 +75,6 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
         let (node, at_s) = (acked(1, 2, 1).node, NOW_S + hour * 3_600);
         catalog.record(Entry::HolderSilent { node, at_s }).unwrap();
     }
-    let debtor = acked(1, 2, 1).node;
-    let owes = |chunks: &[u32]| Debt::of(chunks.iter().map(|chunk| acked(*chunk, 2, 1).chunk));
-    catalog.record(Entry::HolderOwes { node: debtor, debt: owes(&[7]) }).unwrap();
-    catalog.record(Entry::HolderOwes { node: debtor, debt: owes(&[1, 2]) }).unwrap();
-    let paid = Entry::HolderOwes { node: acked(1, 1, 1).node, debt: Debt::default() };
-    catalog.record(paid).unwrap();
     catalog.commit().unwrap();
     let before = told(&catalog, CHUNKS);
     drop(catalog);
@@ -94,9 +88,9 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
     drop(catalog);
     let (mut catalog, report) = setup.open();
     // The acks that count, one chunk that nobody has, two losses, the incidents, the last audit,
-    // the lie, the silence, the debt.
+    // the lie, the silence.
     let acks = u64::from(CHUNKS) - 2 + 1 + 1;
-    let entries = acks + 1 + 2 + INCIDENTS_MAX as u64 + 1 + 1 + 1 + 1;
+    let entries = acks + 1 + 2 + INCIDENTS_MAX as u64 + 1 + 1 + 1;
     let told_lost: Vec<_> = catalog.losses().map(|(chunk, _, why, _)| (*chunk, why)).collect();
     assert_eq!(told_lost, [(id(0), Loss::Lied), (id(1), lost(1, 1, 1).why)]);
     assert_eq!(report, OpenReport { entries, ..OpenReport::default() });
@@ -109,9 +103,6 @@ fn losses_proofs_and_records_outlive_a_restart_and_a_compaction() {
     let silence = Silence { since_s: NOW_S, last_s, misses: 50, days: 3 };
     assert_eq!((record.last, record.silence), (None, Some(silence)));
     assert_eq!(catalog.audit_record(&acked(1, 9, 1).node), None);
-    assert_eq!(catalog.debt_of(&debtor), owes(&[1, 2]));
-    assert_eq!(catalog.owed_by(&debtor), Some(vec![id(1)]), "of the other it has none any more");
-    assert_eq!((catalog.owed_by(&acked(1, 1, 1).node), catalog.has_debtors()), (None, true));
     // The file goes on to tell what was before from what came after, in the new journal as well.
     lose_and_store(&mut catalog, 5);
     catalog.commit().unwrap();
@@ -314,4 +305,38 @@ fn a_lie_is_remembered_though_its_audit_never_ended_and_the_chunk_is_back() {
         drop(catalog);
         catalog = setup.open().0;
     }
+}
+
+#[test]
+fn what_holders_owe_outlives_a_restart_and_a_compaction_and_ends_with_what_they_have() {
+    let setup = Setup::new();
+    let (mut catalog, _) = setup.open();
+    let acked = |chunk| acked(chunk, 2, 1);
+    let (debtor, payer) = (acked(1).node, NodeId::from_bytes([9; 32]));
+    (1..4).for_each(|chunk| catalog.record(Entry::ChunkAcked(acked(chunk))).unwrap());
+    let owes = |chunks: &[u32]| Debt::of(chunks.iter().map(|chunk| id(*chunk)));
+    for (node, debt) in [
+        (debtor, owes(&[3])),
+        (payer, owes(&[1])),
+        (debtor, owes(&[1, 2])),
+        (payer, Debt::default()),
+    ] {
+        catalog.record(Entry::HolderOwes { node, debt }).unwrap();
+    }
+    catalog.record(Entry::ReplicaLost(lost(2, 2, 1))).unwrap();
+    catalog.commit().unwrap();
+    for is_compacted in [false, true] {
+        drop(catalog);
+        (catalog, _) = setup.open();
+        assert_eq!((catalog.debt_of(&debtor), catalog.has_debtors()), (owes(&[1, 2]), true));
+        if !is_compacted {
+            catalog.compact().unwrap();
+            // Three chunks, of which one was lost, and that; one debt.
+            assert_eq!(catalog.entries, 2 + 1 + 1 + 1);
+        }
+    }
+    assert_eq!(catalog.owed_by(&debtor), Some(vec![id(1)]), "of the other it has none any more");
+    assert_eq!(catalog.owed_by(&payer), None);
+    catalog.record(Entry::ReplicaLost(lost(1, 2, 1))).unwrap();
+    assert_eq!((catalog.owed_by(&debtor), catalog.has_debtors()), (None, false));
 }
