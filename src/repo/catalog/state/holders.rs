@@ -11,6 +11,7 @@
 use super::super::entry::{ChunkAcked, ReplicaLost, SnapshotEvidence};
 use super::State;
 use crate::core::types::{ChunkId, NodeId, StoreEpoch};
+use crate::repo::debt::Debt;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -258,6 +259,8 @@ impl State {
         let did_count = self.current.get(node) == Some(&index);
         if did_count {
             self.current.remove(node);
+            // Of what it had nothing counts, so nothing is owed.
+            self.audits.on_debt(*node, Debt::default());
         }
         for chunk in self.forget_in_doomed(index) {
             self.drop_replica(&chunk, index);

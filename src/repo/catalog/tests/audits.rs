@@ -339,4 +339,8 @@ fn what_holders_owe_outlives_a_restart_and_a_compaction_and_ends_with_what_they_
     assert_eq!(catalog.owed_by(&payer), None);
     catalog.record(Entry::ReplicaLost(lost(1, 2, 1))).unwrap();
     assert_eq!((catalog.owed_by(&debtor), catalog.has_debtors()), (None, false));
+    catalog.record(Entry::HolderOwes { node: debtor, debt: owes(&[3]) }).unwrap();
+    let ChunkAcked { node, epoch, .. } = acked(3);
+    catalog.record(Entry::StoreGone { node, epoch, at_s: NOW_S }).unwrap();
+    assert!(!catalog.has_debtors(), "who has nothing owes nothing");
 }
