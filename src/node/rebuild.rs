@@ -221,6 +221,8 @@ enum Did {
     Found,
     /// There is nothing to do now.
     Nothing,
+    /// It was not seen whether there is: others go first, or nothing is to be filled.
+    Later,
 }
 
 /// Fills the catalogue where that was noted. Runs for the node's life.
@@ -241,7 +243,7 @@ pub(super) async fn fill_later(inner: Weak<Inner>, mut peers: watch::Receiver<BT
         match did {
             Did::APage | Did::Found => sleep(PAGE_PAUSE).await,
             // Somebody may come, or it is time.
-            Did::Nothing => match timeout(LOOK_EVERY, peers.changed()).await {
+            Did::Nothing | Did::Later => match timeout(LOOK_EVERY, peers.changed()).await {
                 Ok(Ok(())) | Err(_) => {}
                 Ok(Err(_)) => return,
             },
@@ -255,10 +257,10 @@ async fn look(inner: &Arc<Inner>, memory: &mut Memory, further: bool) -> Result<
     #[cfg(test)]
     inner.rebuild.looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     if !may_ask(inner) || inner.with_catalog(|catalog| catalog.rebuild().is_none()) {
-        return Ok(Did::Nothing);
+        return Ok(Did::Later);
     }
     // A backup, a put or a prune that runs goes first.
-    let Ok(alone) = inner.letting_go.try_write() else { return Ok(Did::Nothing) };
+    let Ok(alone) = inner.letting_go.try_write() else { return Ok(Did::Later) };
     let stays = RwLockWriteGuard::downgrade(alone);
     let now = Instant::now();
     let next = inner.with_catalog(|catalog| next(catalog.rebuild()?, inner, memory, now));
@@ -324,7 +326,7 @@ async fn conclude(inner: &Arc<Inner>, memory: &mut Memory, further: bool) -> Res
         None => Did::Nothing,
     };
     if did == Did::Nothing && memory.looked_further.is_some() {
-        end(inner)?;
+        end(inner, memory)?;
     }
     inner.commit_catalog().await?;
     Ok(did)
@@ -334,13 +336,15 @@ async fn conclude(inner: &Arc<Inner>, memory: &mut Memory, further: bool) -> Res
 ///
 /// # Errors
 /// The catalogue takes nothing.
-fn end(inner: &Inner) -> Result<(), Failure> {
-    let is_over = inner.with_catalog(|catalog| {
+fn end(inner: &Inner, memory: &Memory) -> Result<(), Failure> {
+    let now = Instant::now();
+    let is_over = inner.record_if(|catalog| {
         let is_old = catalog.aged().is_some_and(|(age_s, _)| age_s >= WAITED_FOR_S);
-        catalog.rebuild_is_over() || is_old
-    });
+        let is_asked = next(catalog.rebuild()?, inner, memory, now).is_none();
+        let is_over = catalog.rebuild_is_over() || is_old && is_asked;
+        is_over.then_some(Entry::Rebuild(RebuildNote::Done))
+    })?;
     if is_over {
-        inner.record(Entry::Rebuild(RebuildNote::Done))?;
         tracing::info!("it is known again who holds what");
     }
     Ok(())

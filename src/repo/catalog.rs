@@ -155,7 +155,11 @@ impl Catalog {
         let path = folder.join("catalog");
         let mut state = State::default();
         let mut times = ReadBack::new(&path, keys);
+        let mut owed = 0;
         let (journal, found) = Journal::open(&path, keys, &mut |entry| {
+            if let Entry::HolderOwes { debt, .. } = &entry {
+                owed += debt.count() as u64;
+            }
             state.apply(entry);
             times.on_entry(&mut state);
         })?;
@@ -171,8 +175,11 @@ impl Catalog {
         };
         let mut report =
             OpenReport { entries, torn_bytes, damaged_bytes, damaged: kept, compacted: false };
-        let dead = entries.saturating_sub(catalog.state.entries());
-        let mostly_dead = entries >= COMPACTED_FROM_ENTRIES && dead > entries / 2;
+        // A debt is as long as what it names; others are as long as two or three of these.
+        let weight = |entries: u64, owed: u64| entries.saturating_add(owed / 3);
+        let all = weight(entries, owed);
+        let dead = all.saturating_sub(weight(catalog.state.entries(), catalog.state.owed()));
+        let mostly_dead = all >= COMPACTED_FROM_ENTRIES && dead > all / 2;
         if damaged_bytes > 0 && report.damaged.is_none() {
             report.damaged = Some(journal::keep_damaged(&catalog.path)?);
             catalog.compact()?;

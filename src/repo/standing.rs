@@ -90,10 +90,14 @@ impl HolderAudited {
 
     /// What another audit of the same holder, a smaller one, found damaged or missing while this
     /// one ran, which found nothing so: `before` and `by_now` are the last ones when this one began
-    /// and now. Proofs from before the damage do not make up for it.
+    /// and now. Proofs from before the damage do not make up for it. What was known when this one
+    /// began is none of that, also where it was handed on meanwhile to one that began before.
     #[must_use]
     pub fn with_damage_of(mut self, before: Option<&Self>, by_now: Option<&Self>) -> Self {
-        let meanwhile = by_now.filter(|last| Some(*last) != before && last.outcome.has_damage());
+        let damage = |last: &Self| (last.outcome.missing, last.outcome.damaged);
+        let is_new =
+            |last: &&Self| last.outcome.has_damage() && before.map(damage) != Some(damage(last));
+        let meanwhile = by_now.filter(is_new);
         if let (Some(last), false) = (meanwhile, self.outcome.has_damage()) {
             (self.outcome.missing, self.outcome.damaged) =
                 (last.outcome.missing, last.outcome.damaged);

@@ -201,7 +201,7 @@ pub(in crate::node) async fn audit_noticed(
         let Some(inner) = inner.upgrade() else { return };
         tracing::warn!(holder = %node, chunks = ids.len(), "a holder tells of damage");
         let audited = match prove_these(&inner, node, ids).await {
-            Ok(unanswered) => owes(&inner, node, |debt| debt.and(unanswered)),
+            Ok(unanswered) => owes_too(&inner, node, unanswered).await,
             Err(failure) => Err(failure),
         };
         if let Err(failure) = audited {
@@ -210,7 +210,8 @@ pub(in crate::node) async fn audit_noticed(
     }
 }
 
-/// Until this holder answers for what it owes by then it is asked for nothing else.
+/// Until this holder answers for what it owes by then it is asked for nothing else. Returns whether
+/// that is news; who has no store any more owes nothing.
 ///
 /// # Errors
 /// The catalogue takes nothing.
@@ -218,14 +219,29 @@ pub(super) fn owes(
     inner: &Inner,
     node: NodeId,
     change: impl FnOnce(&mut Debt),
-) -> Result<(), Failure> {
-    let changed = inner.record_if(|catalog| {
+) -> Result<bool, Failure> {
+    inner.record_if(|catalog| {
+        catalog.store_of(&node)?;
         let before = catalog.debt_of(&node);
         let mut debt = before.clone();
         change(&mut debt);
         (debt != before).then_some(Entry::HolderOwes { node, debt })
-    });
-    changed.map(drop)
+    })
+}
+
+/// It said nothing about these either, whatever it owed before: durable when this returns.
+///
+/// # Errors
+/// The catalogue takes nothing.
+pub(super) async fn owes_too(
+    inner: &Arc<Inner>,
+    node: NodeId,
+    unanswered: Vec<ChunkId>,
+) -> Result<(), Failure> {
+    match owes(inner, node, |debt| debt.and(unanswered))? {
+        true => inner.commit_catalog().await,
+        false => Ok(()),
+    }
 }
 
 /// Asks one holder to prove these at once, whatever else it is asked. Returns what it said nothing

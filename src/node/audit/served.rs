@@ -4,7 +4,7 @@
 
 mod draw;
 
-use super::later::{now, owes, prove_these};
+use super::later::{now, owes_too, prove_these};
 use crate::core::owner::{FetchJob, OwnerEvent};
 use crate::core::types::{ChunkId, NodeId, StoreEpoch, Ticket, Time};
 use crate::node::failures;
@@ -133,7 +133,7 @@ async fn look(inner: &Arc<Inner>) -> Result<(), Failure> {
             }
             Step::Prove { holder, chunks } => {
                 let unanswered = prove_these(inner, holder, chunks).await?;
-                owes(inner, holder, |debt| debt.and(unanswered))?;
+                owes_too(inner, holder, unanswered).await?;
             }
             Step::Write(note) => write(inner, note).await?,
         }

@@ -53,8 +53,9 @@ pub(super) const LOCATE_EVERY_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long those are waited for that answered and are being dialed.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
-/// How long a part of a snapshot's tree may take.
+/// How long a part of a snapshot's tree may take, and all of them.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
+const READ_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Whom to ask for which chunks: who says that it has them, or may have them.
 pub(super) type Claims = BTreeMap<NodeId, BTreeSet<ChunkId>>;
@@ -152,7 +153,7 @@ fn news(inner: &Inner, found: &mut Claims) {
 }
 
 /// Chunks that something names and fewer nodes are known to have than were wished for, some of
-/// them.
+/// them. None where reading takes too long: whoever is named is not to wait for that.
 ///
 /// # Errors
 /// The node stops.
@@ -160,7 +161,11 @@ pub(super) async fn short(inner: &Arc<Inner>) -> Result<Vec<SoughtChunk>, Failur
     // The reading ends when nobody is left who listens.
     let (progress, _nobody) = mpsc::channel::<()>(1);
     let reading = named(inner, None, Short::new(inner).await, (CHUNK_PATIENCE, progress));
-    Ok(reading.await?.reached.into_sought())
+    let Ok(read) = timeout(READ_PATIENCE, reading).await else {
+        tracing::info!("what is short was not read to the end");
+        return Ok(Vec::new());
+    };
+    Ok(read?.reached.into_sought())
 }
 
 /// Draws from what is short: those whose ids are nearest to a point that is drawn. Ids are hashes,

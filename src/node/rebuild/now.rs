@@ -8,7 +8,7 @@
 //! by what is short after that: it is asked for what it says that it has, and for its list.
 
 use super::locate::{By, Claims, Short, distance, locate, pace};
-use super::{Did, HOLDERS_MAX, Memory, PAGE_IDS, end, ids_max, look};
+use super::{Did, HOLDERS_MAX, Memory, PAGE_IDS, PAGE_PAUSE, end, ids_max, look};
 use crate::core::codec::ACCOUNT_CHUNKS_MAX;
 use crate::core::message::ChunkState;
 use crate::core::owner::SoughtChunk;
@@ -28,9 +28,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
 /// Chunks that are asked for, of those of which nothing is known: 32 MiB of ids.
 const UNKNOWN_MAX: usize = 1 << 20;
+
+/// How long the lists of those who were found may take, all in all: of what is behind it another
+/// look learns.
+const LISTS_PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long a part of a snapshot's tree may take.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
@@ -43,15 +48,21 @@ const CHUNK_PATIENCE: Duration = Duration::from_secs(20);
 pub(in crate::node) async fn fill_now(inner: &Arc<Inner>, by: By) -> Result<bool, Failure> {
     let mut memory = Memory::default();
     let is_open = || inner.with_catalog(|catalog| catalog.rebuild().is_some());
-    while is_open() && look(inner, &mut memory, false).await? != Did::Nothing {}
+    let mut did = Did::Later;
+    while is_open() {
+        did = look(inner, &mut memory, false).await?;
+        if matches!(did, Did::Nothing | Did::Later) {
+            break;
+        }
+    }
     let most = inner.repository.with_live(|live| ids_max(&live)).await;
     for node in strangers(inner).await.into_iter().take(HOLDERS_MAX) {
-        list(inner, node, most).await?;
+        list(inner, (node, most), Duration::ZERO).await?;
     }
     let short = learn(inner).await?;
     look_further(inner, by, short).await?;
-    if is_open() {
-        end(inner)?;
+    if did == Did::Nothing {
+        end(inner, &memory)?;
     }
     inner.commit_catalog().await?;
     Ok(!is_open())
@@ -74,8 +85,17 @@ pub(super) async fn look_further(
     let point = rand::random();
     nodes.sort_by_cached_key(|node| distance(node.as_bytes(), &point));
     let most = inner.repository.with_live(|live| ids_max(&live)).await;
-    for node in nodes.iter().take(HOLDERS_MAX) {
-        list(inner, *node, most).await?;
+    let pause = if by == By::User { Duration::ZERO } else { PAGE_PAUSE };
+    let lists = async {
+        for node in nodes.iter().take(HOLDERS_MAX) {
+            list(inner, (*node, most), pause).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    // Whoever makes its list long takes no more of the time than that.
+    match timeout(LISTS_PATIENCE, lists).await {
+        Ok(listed) => listed?,
+        Err(_) => tracing::info!("the lists of those who were found were not read to the end"),
     }
     Ok(!nodes.is_empty())
 }
@@ -175,8 +195,12 @@ async fn strangers(inner: &Inner) -> BTreeSet<NodeId> {
 
 /// Takes down what a node lists of chunks that others are known to have: whoever makes ids up adds
 /// nothing. Nor does its word bring back what it was found to have lost. No more than `most` ids
-/// are read.
-async fn list(inner: &Arc<Inner>, node: NodeId, most: u64) -> Result<(), Failure> {
+/// are read, and `pause` is between two pages.
+async fn list(
+    inner: &Arc<Inner>,
+    (node, most): (NodeId, u64),
+    pause: Duration,
+) -> Result<(), Failure> {
     let (mut after, mut left) = (ChunkId::from_bytes([0; 32]), most);
     let lost: BTreeSet<ChunkId> = inner.with_catalog(|catalog| {
         catalog.losses().filter(|(_, of, ..)| **of == node).map(|(id, ..)| *id).collect()
@@ -214,5 +238,6 @@ async fn list(inner: &Arc<Inner>, node: NodeId, most: u64) -> Result<(), Failure
             Some(last) => after = last.id,
             None => return Ok(()),
         }
+        sleep(pause).await;
     }
 }

@@ -104,6 +104,10 @@ impl Audits {
         };
     }
 
+    pub(super) fn owed(&self) -> u64 {
+        self.debts.values().map(|debt| debt.count() as u64).sum()
+    }
+
     pub(super) fn take_debt(&mut self, node: &NodeId) -> Option<Debt> {
         self.debts.remove(node)
     }

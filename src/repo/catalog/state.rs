@@ -364,6 +364,11 @@ impl State {
         &self.audits
     }
 
+    /// For how many chunks holders owe answers.
+    pub(super) fn owed(&self) -> u64 {
+        self.audits.owed()
+    }
+
     /// What this node owes an answer for, of what counts there.
     pub(super) fn owed_by(&mut self, node: &NodeId) -> Option<Vec<ChunkId>> {
         let mut debt = self.audits.take_debt(node)?;

@@ -118,6 +118,11 @@ fn damage_that_a_smaller_audit_found_while_a_larger_one_ran_is_not_undone_by_its
     for by_now in [None, Some(&before), Some(&nothing), Some(&released)] {
         assert_eq!(sound.with_damage_of(Some(&before), by_now), sound);
     }
+    // One that began after the damage was found, and ends after one that took it over.
+    assert_eq!(
+        audited(1, START + 90).with_damage_of(Some(&damage), Some(&ended)),
+        audited(1, START + 90)
+    );
     let own = found(1, START, |of| of.damaged = 2);
     assert_eq!(own.with_damage_of(None, Some(&damage)), own);
 }

@@ -344,3 +344,20 @@ fn what_holders_owe_outlives_a_restart_and_a_compaction_and_ends_with_what_they_
     catalog.record(Entry::StoreGone { node, epoch, at_s: NOW_S }).unwrap();
     assert!(!catalog.has_debtors(), "who has nothing owes nothing");
 }
+
+#[test]
+fn a_journal_of_many_long_debts_is_rewritten_though_its_entries_are_few() {
+    let setup = Setup::new();
+    let (mut catalog, _) = setup.open();
+    let node = NodeId::from_bytes([9; 32]);
+    let owes = |from: u32| Debt::of((from..from + 2_048).map(id));
+    let many = u32::try_from(3 * COMPACTED_FROM_ENTRIES / 2_048 + 2).unwrap();
+    for from in 0..many {
+        catalog.record(Entry::HolderOwes { node, debt: owes(from) }).unwrap();
+    }
+    catalog.commit().unwrap();
+    drop(catalog);
+    let (catalog, report) = setup.open();
+    assert!(report.compacted && u64::from(many) < COMPACTED_FROM_ENTRIES, "{report:?}");
+    assert_eq!((catalog.entries, catalog.debt_of(&node)), (1, owes(many - 1)));
+}
