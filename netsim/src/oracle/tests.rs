@@ -251,7 +251,8 @@ fn damage_of_a_ledger_fires_where_the_catalogue_is_not_lost() {
     let doubted = OpenReport { ledger_damage: vec![(1, 9)], rebuilt, ..opened(vec![]) };
     let fact = |report| Fact::Opened { node: HOLDER, report };
     stand.breaks(&mut damage::Damage, &[fact(&damaged)]);
-    stand.holds(&mut damage::Damage, &[fact(&doubted)]);
+    let first = OpenReport { ledger_damage: vec![(0, 45), (45, 99)], ..opened(vec![]) };
+    stand.holds(&mut damage::Damage, &[fact(&doubted), fact(&first)]);
 }
 
 #[test]

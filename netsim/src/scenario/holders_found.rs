@@ -32,5 +32,6 @@ fn stage() -> Stage {
     );
     stage.at(10 * HOUR, "and looks for holders once more", [Step::Locate(0)]);
     stage.expect_at(11 * HOUR, "nobody holds them any more", |world| world.located(0) == 0);
+    stage.expect("no word of theirs made a replica", |world| world.repair_bytes(0) == 0);
     stage
 }
