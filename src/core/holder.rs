@@ -506,14 +506,7 @@ impl HolderRole {
                 self.on_short_found(now, from, *arrival, refusal, &found);
             }
             Some(Lookup::TopicSearch { from, request }) => {
-                let kind = request.kind;
-                let point = |(one, header): (&Option<Found>, &Option<Header>)| match one {
-                    // Who keeps a head stands in it: only whoever fetches looks for it.
-                    Some(Found::Head { read }) => (kind == SearchKind::Retrieve).then_some(*read),
-                    _ => header.map(|header| *kind.operation().point(&header)),
-                };
-                let points: Vec<_> = all.iter().zip(&found).map(point).collect();
-                self.answer_with_offer(now, from, &request, &points);
+                self.answer_with_offer(now, from, &request, (&all, &found));
             }
             Some(Lookup::StreamRetrieve { from, retrieve }) => {
                 self.stream_work.give_back(from, 1);

@@ -4,10 +4,10 @@
 use super::bounds::Budget;
 use super::{Delayed, HolderRole, Lookup};
 use crate::core::codec::Reject;
-use crate::core::effect::{Effect, StoreError};
+use crate::core::effect::{Effect, Found, StoreError};
 use crate::core::message::{
-    AnswerBody, ChunkData, Retrieve, RetrieveOffer, RetrieveRefusal, RetrieveReject, SearchRequest,
-    StreamMessage,
+    AnswerBody, ChunkData, Retrieve, RetrieveOffer, RetrieveRefusal, RetrieveReject, SearchKind,
+    SearchRequest, StreamMessage,
 };
 use crate::core::types::{ChunkId, NodeId, Ticket, Time};
 use crate::crypto::header::Header;
@@ -212,17 +212,24 @@ impl HolderRole {
         self.find(ids, Lookup::TopicSearch { from, request });
     }
 
-    /// Offers what is held and proven: `points` has for each wanted chunk or head that is held the
-    /// point under which it is to be proven. One bad proof spoils the request (no honest asker
-    /// sends one), so that all are checked in one go.
+    /// Offers what is held and proven: of each wanted chunk or head `all` says what there is, and
+    /// `found` the header of a chunk that is offered. One bad proof spoils the request (no honest
+    /// asker sends one), so that all are checked in one go.
     pub(super) fn answer_with_offer(
         &mut self,
         now: Time,
         from: NodeId,
         request: &SearchRequest,
-        points: &[Option<[u8; 32]>],
+        (all, found): (&[Option<Found>], &[Option<Header>]),
     ) {
-        match self.offer(request, points) {
+        let kind = request.kind;
+        let point = |(one, header): (&Option<Found>, &Option<Header>)| match one {
+            // Who keeps a head stands in it: only whoever fetches looks for it.
+            Some(Found::Head { read }) => (kind == SearchKind::Retrieve).then_some(*read),
+            _ => header.map(|header| *kind.operation().point(&header)),
+        };
+        let points: Vec<_> = all.iter().zip(found).map(point).collect();
+        match self.offer(request, &points) {
             Ok(Some((topic, message))) => {
                 let answer = Delayed::Publish { from, topic, message };
                 return self.delay(now, OFFER_JITTER_MS, answer);
